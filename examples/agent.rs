@@ -100,7 +100,7 @@ fn logon(map: &Map, session: SessionId, user: &str) -> Result<(), OpenError> {
     let options = OpenOptions::new().with_user(user);
     let opened = map.open_session(session, &options, Tick::now());
     if let Err(OpenError::Shortage(_)) = opened {
-        println!("event: nothing for {session}");
+        println!("event: no address for {session}");
     }
     let opened = opened?;
     for lease in opened
@@ -108,13 +108,13 @@ fn logon(map: &Map, session: SessionId, user: &str) -> Result<(), OpenError> {
         .iter()
         .filter(|lease| !previous_leases.iter().any(|previous| previous == *lease))
     {
-        println!("event: {session} has {}", lease.address);
+        println!("event: {session} leased {}", lease.address);
     }
     if opened.low_water {
         println!("event: few addresses are left");
     }
     if let Some(shortage) = opened.shortage {
-        println!("event: nothing for {session}");
+        println!("event: no address for {session}");
         println!("{}", shortage_text(shortage));
     }
     Ok(())

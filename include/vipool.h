@@ -3,7 +3,8 @@
  * Copyright the vipool authors. Licensed under the Apache License, Version 2.0.
  *
  * An agent opens and closes sessions. A hook in an application rewrites the addresses of its socket
- * calls. A monitor reads sessions and pools. All of them share a map: a file, or memory.
+ * calls. A monitor reads sessions and pools. All of them share a map, which is in a file or in
+ * memory.
  *
  * ==== Quickstart: an agent ====
  *
@@ -56,11 +57,12 @@
  *     return bind(s, address, address_length);
  *
  * A hook does nothing if the environment has VIPOOL_DISABLE=1, and ignores its environment in a
- * process with more rights than its user (AT_SECURE). The lease is VIPOOL_LEASE, otherwise
- * vipool_reader_find_by_process(). The rule is vipool_reader_find_rule(), otherwise
- * vipool_reader_find_parent_rule(). The hook holds nothing of the library during the original call,
- * which may block or never return. In each call it checks vipool_reader_is_superseded(); with a newer
- * map it repeats the start in the next call that may allocate. It never frees the old reader and
+ * process with more rights than its user (AT_SECURE). VIPOOL_LEASE names the lease; without
+ * VIPOOL_LEASE, vipool_reader_find_by_process() finds the lease. vipool_reader_find_rule() finds
+ * the rule; if no rule matches, vipool_reader_find_parent_rule() finds an inherited rule. The hook
+ * uses no object of the library during the original call, which may block or never return. In each
+ * call, the hook checks vipool_reader_is_superseded(). If a newer map exists, the hook repeats the
+ * start in the next call that may allocate memory. The hook never frees the old reader and the old
  * rewriter, because other threads may use them.
  *
  * Complete programs: examples/cpp/agent.cpp, examples/c/first_session.c, examples/c/hook.c and
@@ -68,30 +70,32 @@
  *
  * ==== Conventions ====
  *
- * Names. vipool_<object>_<verb>. Objects in memory have _new and _free, objects that use files _open
- * or _create and _close. _get reads one value, _list a page of rows, _add and _set change a
- * configuration, _find searches, _is returns 0 or 1, _parse and _format convert text.
+ * Names. vipool_<object>_<verb>. Objects in memory have _new and _free. Objects that use files have
+ * _open or _create, and _close. _get reads one value. _list reads a page of rows. _add and _set
+ * change a configuration. _find searches. _is returns 0 or 1. _parse and _format convert text.
  *
- * Statuses. A function that can fail returns a vipool_status: VIPOOL_OK (0) or a negative number with
- * a fixed meaning. vipool_last_error() has the details.
+ * Statuses. A function that can fail returns a vipool_status: VIPOOL_OK (0) or a negative number
+ * with a fixed meaning. vipool_last_error() returns the details.
  *
- * Parameters. Out-parameters come last and are written on success only; with VIPOOL_ERR_BUFFER the
- * length or count is written too. A parameter may be NULL only if its description says so; otherwise
- * NULL is VIPOOL_ERR_NULL. `const` objects are not changed.
+ * Parameters. Out-parameters come last. The library writes them on success only; with
+ * VIPOOL_ERR_BUFFER, it also writes the length or the count. A parameter may be NULL only if its
+ * description says so; otherwise NULL is VIPOOL_ERR_NULL. The library does not change `const`
+ * objects.
  *
  * Structs that begin with `size`. Zero the struct, then set size to sizeof(the struct). Zero is the
- * default of every member. Old programs work with new libraries: missing members are zero. A struct
- * of a newer header is VIPOOL_ERR_UNKNOWN_FIELD if it sets a member that this library does not know.
- * A reserved member that is not zero is VIPOOL_ERR_UNKNOWN_FIELD.
+ * default of every member. Old programs work with new libraries, because missing members are zero.
+ * A struct of a newer header causes VIPOOL_ERR_UNKNOWN_FIELD if it sets a member that this library
+ * does not know. A reserved member that is not zero also causes VIPOOL_ERR_UNKNOWN_FIELD.
  *
- * Numbers. Kinds and flags are uint32_t. An unknown value is VIPOOL_ERR_KIND.
+ * Numbers. Kinds and flags are uint32_t. An unknown value causes VIPOOL_ERR_KIND.
  *
- * Texts. UTF-8 with a length in bytes; a NUL is not needed. A buffer with capacity 0 may be NULL:
- * the call returns VIPOOL_ERR_BUFFER and the length. Windows programs convert paths with
+ * Texts. Texts are UTF-8 with a length in bytes. A NUL is not needed. A buffer with capacity 0 may
+ * be NULL: the call returns VIPOOL_ERR_BUFFER and the length. Windows programs convert paths with
  * vipool_utf16_to_utf8().
  *
- * List calls. They write up to `capacity` rows, from index `first` on, and how many they wrote; 0
- * after the last row. The size of the first row is the distance of the rows.
+ * List calls. They write up to `capacity` rows, starting with index `first`, and the number of rows
+ * that they wrote. The number is 0 after the last row. The size in the first row is the distance
+ * between rows.
  *
  * Callbacks. The library calls them on the thread of the call, before it returns. They must not throw
  * or longjmp.
@@ -99,20 +103,22 @@
  * Writer errors. Calls that change a map may return VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED,
  * VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE and VIPOOL_ERR_FORKED.
  *
- * Threads. `any`: any number of threads may call the function at once, also with the same object;
- * with a map of VIPOOL_MAP_SINGLE_THREADED one at a time. `one at a time per X`: calls with the same
- * X must not overlap. `signal-safe`: the function may also be called in a signal handler and in the
- * child of fork() or vfork(). It takes no lock, allocates nothing, keeps errno and does not change
- * vipool_last_error(). The other functions for readers and rewriters may be called in the child of
- * fork() too. A map must be opened again there (VIPOOL_ERR_FORKED).
+ * Threads. `any`: any number of threads may call the function at once, also with the same object.
+ * If the object is a map with VIPOOL_MAP_SINGLE_THREADED, one thread at a time may use it. `one at
+ * a time per X`: calls with the same X must not overlap. `signal-safe`: the function may also be
+ * called in a signal handler and in the child of fork() or vfork(). It takes no lock, allocates
+ * nothing, keeps errno and does not change vipool_last_error(). The other functions for readers and
+ * rewriters may be called in the child of fork() too. A map must be opened again there
+ * (VIPOOL_ERR_FORKED).
  *
- * Host process. The library starts no thread, changes no environment variable or signal handler, and
- * writes nothing to standard output or error. A defect inside the library is VIPOOL_ERR_PANIC.
+ * Host process. The library starts no thread, changes no environment variable or signal handler,
+ * and writes nothing to standard output or error. A defect inside the library causes
+ * VIPOOL_ERR_PANIC.
  *
- * Terms. V: virtual IP, an address of the network. L: virtual loopback, an address of 127.0.0.0/8; L6:
- * a second one that replaces ::1. Slot: an address of a pool. Lease: an address held by a session.
- * Handle: identifies a lease. Rule: an entry of the process list. Rows are those of
- * docs/socket-matrix.md.
+ * Terms. V: virtual IP, an address of the network. L: virtual loopback, an address of 127.0.0.0/8;
+ * L6: a second address of 127.0.0.0/8, which replaces ::1. Slot: an address of a pool. Lease: an
+ * address held by a session. Handle: identifies a lease. Rule: an entry of the process list. Row N:
+ * a row of docs/socket-matrix.md.
  */
 
 #ifndef VIPOOL_H
@@ -160,7 +166,7 @@ extern "C" {
  * Result of a call. The numbers never change. -1 to -19 are mistakes of the caller; the other errors
  * depend on the state of the map, the system or the input.
  *
- * vipool_status_get_text() describes a status, vipool_last_error() the last failure.
+ * vipool_status_get_text() describes a status. vipool_last_error() describes the last failure.
  */
 enum vipool_status
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -245,7 +251,7 @@ enum vipool_status
      */
     VIPOOL_ERR_EXHAUSTED = -40,
     /**
-     * Every free address cools down. vipool_last_error() has the time.
+     * Every free address is cooling down. vipool_last_error() reports the time.
      */
     VIPOOL_ERR_COOLING = -41,
     /**
@@ -253,7 +259,7 @@ enum vipool_status
      */
     VIPOOL_ERR_LINGERING = -42,
     /**
-     * The pool or the server drains.
+     * The pool or the server is draining.
      */
     VIPOOL_ERR_DRAINING = -43,
     /**
@@ -269,7 +275,7 @@ enum vipool_status
      */
     VIPOOL_ERR_TAKEN = -46,
     /**
-     * The address cools down.
+     * The address is cooling down.
      */
     VIPOOL_ERR_ADDRESS_COOLING = -47,
     /**
@@ -387,8 +393,8 @@ const char *vipool_status_get_text(int32_t status);
  * Returns the message of the last failed call of this thread.
  *
  * The message is in English and names what failed, the value, the reason and the remedy. It is
- * UTF-8 with a NUL, at most 1023 bytes. It is empty before the first failure. Signal-safe
- * functions do not change it.
+ * UTF-8, has at most 1023 bytes, and ends with a NUL. It is empty before the first failure.
+ * Signal-safe functions do not change it.
  *
  * Returns: a text of the library, valid until the next call of this thread.
  *
@@ -401,17 +407,17 @@ const char *vipool_last_error(void);
  */
 
 /**
- * Major part of the version of this header. A change of it breaks existing programs.
+ * Major version of this header. A new major version breaks existing programs.
  */
 #define VIPOOL_VERSION_MAJOR 0
 
 /**
- * Minor part of the version of this header. A change of it adds features.
+ * Minor version of this header. A new minor version adds features.
  */
 #define VIPOOL_VERSION_MINOR 1
 
 /**
- * Patch part of the version of this header. A change of it leaves the interface as it is.
+ * Patch version of this header. A new patch version does not change the interface.
  */
 #define VIPOOL_VERSION_PATCH 0
 
@@ -423,7 +429,7 @@ const char *vipool_last_error(void);
 /**
  * Returns the version of the loaded library as a number.
  *
- * Compare it with VIPOOL_VERSION_NUMBER to find out whether header and library belong together.
+ * Compare it with VIPOOL_VERSION_NUMBER to check that the header matches the library.
  *
  * Returns: major * 1000000 + minor * 1000 + patch.
  *
@@ -443,8 +449,8 @@ const char *vipool_version(void);
 /**
  * Returns the current tick.
  *
- * Ticks are seconds since the machine was started, with the time asleep. Changes of the wall clock
- * do not affect them. Every parameter `now` is a tick.
+ * A tick is the number of seconds since the machine was started, including the time asleep.
+ * Changes of the wall clock do not affect ticks. Every parameter `now` is a tick.
  *
  * Returns: the tick.
  *
@@ -453,7 +459,7 @@ const char *vipool_version(void);
 uint32_t vipool_now(void);
 
 /**
- * Converts a UTF-16 text, such as a path of Windows, to the UTF-8 that this library takes.
+ * Converts a UTF-16 text, such as a Windows path, to UTF-8, the encoding of this library.
  *
  * Parameters:
  * - `text`, `length`: the text, in units of two bytes and in the byte order of the machine.
@@ -475,16 +481,17 @@ vipool_status vipool_utf16_to_utf8(const uint16_t *text,
  */
 
 /**
- * An IP address, or no address. Zeroed memory is no address. Plain data.
+ * An IP address, or no address. All-zero bytes mean no address. Plain data.
  */
 typedef struct vipool_ip {
     /**
-     * 0 no address, 4 IPv4, 6 IPv6. Not AF_INET, which differs between systems.
+     * 4 for IPv4, 6 for IPv6, 0 for no address. Not AF_INET6, because its value differs between
+     * systems.
      */
     uint32_t family;
     /**
-     * The address in network byte order. An IPv4 address has the first four bytes; the others are
-     * zero.
+     * The address in network byte order. An IPv4 address uses the first four bytes; the other
+     * bytes are zero.
      */
     uint8_t bytes[16];
 } vipool_ip;
@@ -540,7 +547,7 @@ vipool_status vipool_ip_parse(const char *text, size_t length, struct vipool_ip 
  * Formats an address.
  *
  * Parameters:
- * - `ip`: the address; no address becomes an empty text.
+ * - `ip`: the address. The text of no address is empty.
  * - `buffer`, `capacity`: receives the text and a NUL. 46 bytes are always enough.
  * - `out_length`: receives the length without the NUL. May be NULL.
  *
@@ -554,7 +561,7 @@ vipool_status vipool_ip_format(const struct vipool_ip *ip,
                                size_t *out_length);
 
 /**
- * Reads address and port of a sockaddr_in or sockaddr_in6.
+ * Reads the address and the port of a sockaddr_in or sockaddr_in6.
  *
  * Parameters:
  * - `address`, `length`: the sockaddr, aligned or not.
@@ -621,7 +628,7 @@ vipool_status vipool_range_format(const struct vipool_range *range,
  * Computes the addresses that two ranges have in common.
  *
  * Parameters:
- * - `range`, `other`: the ranges.
+ * - `range`, `other_range`: the ranges.
  * - `out`: receives the intersection.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER, VIPOOL_ERR_NOT_FOUND (no
@@ -630,7 +637,7 @@ vipool_status vipool_range_format(const struct vipool_range *range,
  * Threads: any.
  */
 vipool_status vipool_range_intersect(const struct vipool_range *range,
-                                     const struct vipool_range *other,
+                                     const struct vipool_range *other_range,
                                      struct vipool_range *out);
 
 /* ================================================================================
@@ -659,15 +666,16 @@ enum vipool_session_kind
      */
     VIPOOL_SESSION_AUDIT = 2,
     /**
-     * A logind session (XDG_SESSION_ID): vipool_session_parse() of "logind:" and the name.
+     * A logind session (XDG_SESSION_ID). vipool_session_parse() makes the id from "logind:" and
+     * the name.
      */
     VIPOOL_SESSION_LOGIND = 3,
     /**
-     * An id chosen by the program that uses this library.
+     * An id that the embedding program chooses.
      */
     VIPOOL_SESSION_EMBEDDER = 4,
     /**
-     * An id chosen by an administrator on the command line.
+     * An id that an administrator chooses on the command line.
      */
     VIPOOL_SESSION_COMMAND_LINE = 5,
 };
@@ -680,13 +688,13 @@ typedef uint32_t vipool_session_kind;
 #endif // __cplusplus
 
 /**
- * Capacity of the lease arrays: the most leases of one session.
+ * Capacity of the lease arrays: the maximum number of leases of one session.
  */
 #define VIPOOL_MAX_LEASES 4
 
 /**
- * Identifies one lease. Programs receive a handle instead of a session id: a handle of an earlier
- * session, boot or map is recognised as stale. Plain data with a fixed layout.
+ * Identifies one lease. Programs receive a handle instead of a session id, because the library
+ * recognises a handle of an earlier session, boot or map as stale. Plain data with a fixed layout.
  */
 typedef struct vipool_handle {
     /**
@@ -694,7 +702,7 @@ typedef struct vipool_handle {
      */
     vipool_session session;
     /**
-     * Hash of the boot and the network namespace that the map belongs to.
+     * Hash of the boot id and the network namespace that the map belongs to.
      */
     uint64_t boot;
     /**
@@ -702,7 +710,7 @@ typedef struct vipool_handle {
      */
     uint32_t slot;
     /**
-     * Number of leases of the slot so far, with this one. Wraps.
+     * Number of leases that the slot has had, including this one. Wraps around.
      */
     uint32_t generation;
     /**
@@ -728,7 +736,7 @@ typedef struct vipool_lease {
      */
     uint32_t slot;
     /**
-     * Number of leases of the slot so far, with this one. Wraps.
+     * Number of leases that the slot has had, including this one. Wraps around.
      */
     uint32_t generation;
     /**
@@ -784,7 +792,8 @@ vipool_status vipool_session_make(uint32_t kind, uint64_t value, vipool_session 
 /**
  * Parses a session id: "7" (command line), or kind and value ("audit:3", "logind:c1").
  *
- * The value of a logind session is its name. A number stays as it is; other names are hashed.
+ * The value of a logind session is its name. If the name is a number, the number is the value;
+ * otherwise the value is a hash of the name.
  *
  * Parameters:
  * - `text`, `length`: the text, UTF-8.
@@ -798,7 +807,7 @@ vipool_status vipool_session_make(uint32_t kind, uint64_t value, vipool_session 
 vipool_status vipool_session_parse(const char *text, size_t length, vipool_session *out);
 
 /**
- * Formats a session id as vipool_session_parse() reads it.
+ * Formats a session id in the syntax of vipool_session_parse().
  *
  * Parameters:
  * - `session`: the id.
@@ -846,8 +855,8 @@ vipool_status vipool_handle_format(const struct vipool_handle *handle,
 vipool_status vipool_handle_parse(const char *text, size_t length, struct vipool_handle *out);
 
 /**
- * The leader of a session: vipool_map_reap() closes the session when this process has exited.
- * A later process with the same pid is not mistaken for it. Plain data.
+ * The leader of a session: vipool_map_reap() closes the session when this process has exited. The
+ * start time distinguishes the leader from a later process with the same pid. Plain data.
  */
 typedef struct vipool_leader {
     /**
@@ -859,7 +868,7 @@ typedef struct vipool_leader {
      */
     uint32_t reserved;
     /**
-     * Start time in the unit of the kernel (field 22 of /proc/PID/stat).
+     * Start time in the unit of the kernel (on Linux, field 22 of /proc/PID/stat).
      */
     uint64_t start_time;
     /**
@@ -869,7 +878,7 @@ typedef struct vipool_leader {
 } vipool_leader;
 
 /**
- * Identifies the running process with this pid. Linux and Windows.
+ * Identifies the running process with this pid. Available on Linux and Windows.
  *
  * Parameters:
  * - `pid`: the pid.
@@ -942,8 +951,8 @@ typedef struct vipool_interface_list vipool_interface_list;
 /**
  * Lists the interfaces of this machine that have an IP address.
  *
- * The list has every address that the system reports. Remove the addresses that vipool added
- * itself (those inside the ranges of the farm) before vipool_plan_new().
+ * The list has every address that the system reports. Before vipool_plan_new(), remove the
+ * addresses that vipool added itself: the addresses inside the ranges of the farm.
  *
  * Parameters:
  * - `out`: receives the list. Free it with vipool_interface_list_free().
@@ -959,7 +968,8 @@ vipool_status vipool_interface_list_new(struct vipool_interface_list **out);
  *
  * Parameters:
  * - `list`: the list.
- * - `out`: receives the array, NULL if it is empty. It is valid until the list is freed.
+ * - `out`: receives the array, or NULL if the list is empty. The array is valid until the list is
+ *   freed.
  * - `out_count`: receives the number of interfaces.
  *
  * Errors: VIPOOL_ERR_NULL.
@@ -993,8 +1003,8 @@ enum vipool_exhaustion_policy
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * The session starts with the address of the host. The user gets the message
-     * vipool_status_get_text(VIPOOL_ERR_EXHAUSTED).
+     * The session starts with the address of the host. The user gets the message that
+     * vipool_status_get_text(VIPOOL_ERR_EXHAUSTED) returns.
      */
     VIPOOL_EXHAUSTION_PASS = 0,
     /**
@@ -1028,7 +1038,8 @@ enum vipool_allocation_time
      */
     VIPOOL_ALLOCATE_LOGON = 0,
     /**
-     * At the start of the first listed program. The starter allocates; a hook never does.
+     * At the start of the first listed program. The process that starts the program allocates the
+     * addresses. A hook never allocates addresses.
      */
     VIPOOL_ALLOCATE_FIRST_USE = 1,
 };
@@ -1053,7 +1064,7 @@ typedef uint32_t vipool_allocation_time;
 #define VIPOOL_SETTING_AWAIT_RESTORE 2
 
 /**
- * How addresses are allocated. The settings of a map are the same for all of its writers.
+ * Settings for the allocation of addresses. All writers of a map use the same settings.
  */
 typedef struct vipool_settings {
     /**
@@ -1061,7 +1072,7 @@ typedef struct vipool_settings {
      */
     size_t size;
     /**
-     * Cool-down: seconds until a released address may go to another user.
+     * Cool-down: seconds until a released address may be allocated to another user.
      */
     uint32_t cool_down;
     /**
@@ -1069,11 +1080,11 @@ typedef struct vipool_settings {
      */
     uint32_t low_water;
     /**
-     * Most sessions of one user; 0 for no limit.
+     * Maximum number of sessions of one user; 0 for no limit.
      */
     uint32_t sessions_per_user;
     /**
-     * Most sessions of the server; 0 for no limit.
+     * Maximum number of sessions of the server; 0 for no limit.
      */
     uint32_t max_sessions;
     /**
@@ -1140,8 +1151,9 @@ typedef struct vipool_ports {
 #define VIPOOL_PROGRAM_WILDCARD_LOOPBACK 4
 
 /**
- * vipool_program.flags: a connect to 127.0.0.1 always goes to the virtual loopback address. Without
- * the flag it does so only if the session listens there; otherwise it goes to the host.
+ * vipool_program.flags: a connect to 127.0.0.1 always goes to the virtual loopback address.
+ * Without the flag, the connect goes there only if the session listens there. Otherwise it goes to
+ * the host.
  */
 #define VIPOOL_PROGRAM_CONNECT_OWN 8
 
@@ -1162,7 +1174,7 @@ typedef struct vipool_program {
      */
     size_t pattern_length;
     /**
-     * For an interpreter: the rule matches only when it runs this script. May be NULL.
+     * For an interpreter: the rule matches only if the interpreter runs this script. May be NULL.
      */
     const char *script;
     /**
@@ -1178,8 +1190,8 @@ typedef struct vipool_program {
      */
     uint32_t flags;
     /**
-     * Loopback ports that always go to the virtual loopback address, without a question to the
-     * kernel. May be NULL for none.
+     * Loopback ports that always go to the virtual loopback address, without a lookup of
+     * listeners. May be NULL for none.
      */
     const struct vipool_ports *own_ports;
     /**
@@ -1195,8 +1207,9 @@ typedef struct vipool_program {
      */
     size_t shared_port_count;
     /**
-     * If `pattern` is a symbolic link: the file that it leads to, which the system reports as the
-     * path of the running program. UTF-8. May be NULL; VIPOOL_PLAN_FOLLOW_LINKS fills it.
+     * If `pattern` is a symbolic link: the target of the link, UTF-8. The system reports the
+     * target as the path of the running program. May be NULL; VIPOOL_PLAN_FOLLOW_LINKS sets the
+     * target.
      */
     const char *target;
     /**
@@ -1240,12 +1253,12 @@ enum vipool_encoding
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * Bytes, as paths of POSIX. The process list is UTF-8. Lengths are in bytes.
+     * Bytes, like POSIX paths. Lengths are in bytes. The process list is UTF-8.
      */
     VIPOOL_ENCODING_BYTES = 0,
     /**
-     * UTF-16, as paths of Windows. Lengths are in units of two bytes. A path that needs more than
-     * 4096 bytes of UTF-8 is VIPOOL_ERR_BUFFER.
+     * UTF-16, like Windows paths. Lengths are in units of two bytes. A path that needs more than
+     * 4096 bytes of UTF-8 causes VIPOOL_ERR_BUFFER.
      */
     VIPOOL_ENCODING_UTF16 = 1,
 };
@@ -1266,7 +1279,7 @@ typedef struct vipool_executable {
      */
     size_t size;
     /**
-     * Path of its file: the target of /proc/self/exe, or GetModuleFileNameW.
+     * Path of the program file: the target of /proc/self/exe, or the result of GetModuleFileNameW.
      */
     const void *path;
     /**
@@ -1274,8 +1287,8 @@ typedef struct vipool_executable {
      */
     size_t path_length;
     /**
-     * Path that it was started by, if that can differ (a symbolic link): getauxval(AT_EXECFN) on
-     * Linux. May be NULL.
+     * Path by which the program was started: getauxval(AT_EXECFN) on Linux. It differs from `path`
+     * if it is a symbolic link. May be NULL.
      */
     const void *invoked_as;
     /**
@@ -1283,7 +1296,7 @@ typedef struct vipool_executable {
      */
     size_t invoked_as_length;
     /**
-     * For an interpreter: the script that it runs. May be NULL.
+     * For an interpreter: the script that the interpreter runs. May be NULL.
      */
     const void *script;
     /**
@@ -1336,7 +1349,7 @@ enum vipool_level
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * The farm works, perhaps not as intended.
+     * The farm works, but perhaps not as intended.
      */
     VIPOOL_LEVEL_WARNING = 1,
     /**
@@ -1353,8 +1366,8 @@ typedef uint32_t vipool_level;
 #endif // __cplusplus
 
 /**
- * A finding: one mistake in a farm. The texts are UTF-8 without a NUL. They are valid until the farm
- * is validated, planned or freed.
+ * A finding: one mistake in a farm. The texts are UTF-8 without a NUL. They are valid until the
+ * farm is validated or freed, or a plan is made from it.
  */
 typedef struct vipool_finding {
     /**
@@ -1394,7 +1407,7 @@ typedef struct vipool_finding {
      */
     size_t message_length;
     /**
-     * What to do.
+     * Recommended correction.
      */
     const char *remedy;
     /**
@@ -1437,8 +1450,8 @@ vipool_status vipool_farm_new(struct vipool_farm **out);
 /**
  * Reads and validates a farm.toml.
  *
- * A farm with mistakes is not an error of this call: see vipool_farm_list_findings(). An unreadable
- * file is a finding too.
+ * Mistakes in the file are findings, not errors of this call: see vipool_farm_list_findings(). An
+ * unreadable file is a finding too.
  *
  * Parameters:
  * - `path`, `path_length`: the file, UTF-8.
@@ -1491,16 +1504,16 @@ vipool_status vipool_farm_validate(struct vipool_farm *farm);
 /**
  * Lists the findings of a farm in the order of the file.
  *
- * With `min_level` VIPOOL_LEVEL_ERROR and capacity 0, `out_total` is the number of errors: the farm
- * can be used if it is zero.
+ * With `min_level` VIPOOL_LEVEL_ERROR and capacity 0, `out_total` receives the number of errors.
+ * The farm can be used if the number is zero.
  *
  * Parameters:
  * - `farm`: the farm.
- * - `min_level`: vipool_level; findings below it are left out.
+ * - `min_level`: vipool_level. Findings of a lower level are omitted.
  * - `first`: index of the first finding, from 0.
  * - `rows`, `capacity`: receives the findings. Set the size of the first row.
  * - `out_count`: receives the number of rows that were written.
- * - `out_total`: receives the number of all findings of these levels. May be NULL.
+ * - `out_total`: receives the total number of findings of these levels. May be NULL.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_KIND.
  *
@@ -1521,7 +1534,7 @@ vipool_status vipool_farm_list_findings(const struct vipool_farm *farm,
  * - `farm`: the farm.
  * - `buffer`, `capacity`: receives the text and a NUL.
  * - `out_length`: receives the length without the NUL. May be NULL. Call with capacity 0 first to
- *   learn it.
+ *   get it.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER.
  *
@@ -1559,7 +1572,7 @@ typedef struct vipool_server {
      */
     size_t name_length;
     /**
-     * With VIPOOL_SERVER_MAX_SESSIONS: the most sessions at once; 0 for no limit.
+     * With VIPOOL_SERVER_MAX_SESSIONS: the maximum number of sessions at once; 0 for no limit.
      */
     uint32_t max_sessions;
     /**
@@ -1585,7 +1598,7 @@ typedef struct vipool_server_range {
      */
     size_t address_count;
     /**
-     * Ranges inside them that no session gets. May be NULL for none.
+     * Ranges inside `addresses` that are never allocated. May be NULL for none.
      */
     const struct vipool_range *excluded;
     /**
@@ -1611,7 +1624,7 @@ typedef struct vipool_server_range {
 } vipool_server_range;
 
 /**
- * Which sessions a pool rule applies to.
+ * The property of a session that a pool rule matches.
  */
 enum vipool_pool_rule
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -1619,15 +1632,15 @@ enum vipool_pool_rule
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * Sessions of the user of this name.
+     * The name of the user.
      */
     VIPOOL_POOL_RULE_USER = 1,
     /**
-     * Sessions of the members of the group of this name.
+     * The name of a group of the user.
      */
     VIPOOL_POOL_RULE_GROUP = 2,
     /**
-     * Sessions in which this program is started: a full path or a bare file name.
+     * The program that the session starts: a full path or a bare file name.
      */
     VIPOOL_POOL_RULE_PROGRAM = 3,
 };
@@ -1674,8 +1687,8 @@ vipool_status vipool_farm_add_range(struct vipool_farm *farm,
  * Parameters:
  * - `farm`: the farm.
  * - `name`, `name_length`: the pool, UTF-8.
- * - `max_addresses`: the most addresses of each family that the pool uses, from the lowest on. 0
- *   for all of IPv4 and 4096 of IPv6.
+ * - `max_addresses`: the maximum number of addresses of each family. The pool uses the lowest
+ *   addresses. 0 means all IPv4 addresses and 4096 IPv6 addresses.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8.
  *
@@ -1689,8 +1702,8 @@ vipool_status vipool_farm_add_pool(struct vipool_farm *farm,
 /**
  * Adds a rule that selects the pool of a session's virtual IP.
  *
- * A rule for the user precedes one for a group, which precedes one for a program. Of rules of the
- * same kind, the one whose pool was declared first precedes.
+ * A rule for a user precedes a rule for a group. A rule for a group precedes a rule for a program.
+ * Among rules of the same kind, the rule whose pool was declared first precedes.
  *
  * Parameters:
  * - `farm`: the farm.
@@ -1729,7 +1742,8 @@ vipool_status vipool_farm_add_reservation(struct vipool_farm *farm,
 /**
  * Adds a rule to the process list.
  *
- * The most specific rule that matches a program applies; of equally specific rules, the first.
+ * The most specific rule that matches a program applies. Among equally specific rules, the first
+ * applies.
  *
  * Parameters:
  * - `farm`: the farm.
@@ -1765,7 +1779,8 @@ typedef struct vipool_rewrite_settings {
     size_t size;
     /**
      * UDP ports whose wildcard binds pass (multicast and broadcast receivers). NULL for the
-     * defaults 5353, 1900, 3702, 5355, 67 and 68. For no port: not NULL, and a count of 0.
+     * defaults 5353, 1900, 3702, 5355, 67 and 68. For no ports, pass a pointer that is not NULL
+     * and a count of 0.
      */
     const struct vipool_ports *wildcard_udp_ports;
     /**
@@ -1800,7 +1815,8 @@ typedef struct vipool_rewrite_settings {
  * Parameters:
  * - `farm`: the farm.
  * - `addresses`, `address_count`: the ranges. May be NULL for none.
- * - `excluded`, `excluded_count`: ranges inside them that no session gets. May be NULL for none.
+ * - `excluded`, `excluded_count`: ranges inside `addresses` that are never allocated. May be NULL
+ *   for none.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER.
  *
@@ -1831,7 +1847,7 @@ vipool_status vipool_farm_set_network(struct vipool_farm *farm,
                                       size_t dhcp_range_count);
 
 /**
- * Sets how addresses are allocated.
+ * Sets the settings for the allocation of addresses.
  *
  * Replaces all settings. To change some of them, start with vipool_farm_get_settings().
  *
@@ -1847,7 +1863,7 @@ vipool_status vipool_farm_set_settings(struct vipool_farm *farm,
                                        const struct vipool_settings *settings);
 
 /**
- * Returns how addresses are allocated.
+ * Returns the settings for the allocation of addresses.
  *
  * The defaults are a cool-down of 120 seconds and VIPOOL_SETTING_CHECK_IN_USE.
  *
@@ -1862,7 +1878,7 @@ vipool_status vipool_farm_set_settings(struct vipool_farm *farm,
 vipool_status vipool_farm_get_settings(const struct vipool_farm *farm, struct vipool_settings *out);
 
 /**
- * Sets what applies to all programs of the process list.
+ * Sets the settings for all programs of the process list.
  *
  * Parameters:
  * - `farm`: the farm.
@@ -1879,13 +1895,14 @@ vipool_status vipool_farm_set_rewrite(struct vipool_farm *farm,
 /**
  * Lists the ports that programs bind: fixed_ports and all own_ports, sorted and without overlaps.
  *
- * Outgoing connections must not use them: add them to net.ipv4.ip_local_reserved_ports on Linux.
+ * Outgoing connections must not use these ports. On Linux, add them to
+ * net.ipv4.ip_local_reserved_ports.
  *
  * Parameters:
  * - `farm`: the farm.
  * - `ports`, `capacity`: receives the ports.
  * - `out_count`: receives the number of port ranges, also with VIPOOL_ERR_BUFFER. Call with
- *   capacity 0 first to learn it.
+ *   capacity 0 first to get it.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER.
  *
@@ -1901,8 +1918,8 @@ vipool_status vipool_farm_list_fixed_ports(const struct vipool_farm *farm,
  */
 
 /**
- * The plan of one server: pools, settings, the process list, and which interface carries which
- * addresses. Threads may share it. A map keeps nothing of it.
+ * The plan of one server: pools, settings, the process list, and the addresses of each interface.
+ * Threads may share it. A map keeps no reference to it.
  */
 typedef struct vipool_plan vipool_plan;
 
@@ -1919,7 +1936,7 @@ enum vipool_pool_kind
      */
     VIPOOL_POOL_VIRTUAL_IP = 1,
     /**
-     * L: addresses inside 127.0.0.2-127.255.255.254. Every second one replaces ::1.
+     * L: addresses inside 127.0.0.2-127.255.255.254. Every second address replaces ::1.
      */
     VIPOOL_POOL_LOOPBACK = 2,
 };
@@ -1932,8 +1949,9 @@ typedef uint32_t vipool_pool_kind;
 #endif // __cplusplus
 
 /**
- * vipool_plan_options.flags: find vipool_program.target of each listed path that is a symbolic link on
- * this machine, so that the rule matches the file behind the link. Use it only on the server itself.
+ * vipool_plan_options.flags: set vipool_program.target of each listed path that is a symbolic link
+ * on this machine, so that the rule matches the target of the link. Use it only on the server
+ * itself.
  */
 #define VIPOOL_PLAN_FOLLOW_LINKS 1
 
@@ -1955,8 +1973,8 @@ typedef struct vipool_plan_options {
     size_t host_length;
     /**
      * Interfaces of the server, without the addresses that vipool added itself. Each range is
-     * assigned to the interface whose subnet contains it. Network, broadcast and host addresses are
-     * removed. NULL if they are unknown: then the ranges stay as they are.
+     * assigned to the interface whose subnet contains it. Network, broadcast and host addresses
+     * are removed. NULL if they are unknown; the ranges are then not changed.
      */
     const struct vipool_interface *interfaces;
     /**
@@ -2015,7 +2033,7 @@ typedef struct vipool_assignment {
  * Makes the plan of one server.
  *
  * Mistakes become findings of the farm, for example a range without an interface. The plan then
- * lacks what is wrong: check vipool_farm_list_findings() before you use it.
+ * omits the invalid parts. Check vipool_farm_list_findings() before you use the plan.
  *
  * Parameters:
  * - `farm`: the farm. Findings are added to it.
@@ -2042,7 +2060,7 @@ vipool_status vipool_plan_new(struct vipool_farm *farm,
 void vipool_plan_free(struct vipool_plan *plan);
 
 /**
- * Lists which interface carries which addresses: one row per interface and subnet.
+ * Lists the addresses of each interface: one row per interface and subnet.
  *
  * The list is empty if the plan was made without interfaces.
  *
@@ -2051,7 +2069,7 @@ void vipool_plan_free(struct vipool_plan *plan);
  * - `first`: index of the first row, from 0.
  * - `rows`, `capacity`: receives the rows. Set the size of the first row.
  * - `out_count`: receives the number of rows that were written.
- * - `out_total`: receives the number of all rows. May be NULL.
+ * - `out_total`: receives the total number of rows. May be NULL.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
  *
@@ -2147,17 +2165,18 @@ typedef void (*vipool_event_fn)(void *context, const struct vipool_event *event)
  */
 
 /**
- * A map that can be changed: it opens and closes sessions.
+ * A writable map: it opens and closes sessions.
  *
  * Threads may share it, unless it was opened with VIPOOL_MAP_SINGLE_THREADED. Other processes may
- * open the same map, unless it was opened with VIPOOL_MAP_EXCLUSIVE. A process may have 64 maps with
- * files open at once (Windows: no limit); one more is VIPOOL_ERR_IO.
+ * open the same map, unless it was opened with VIPOOL_MAP_EXCLUSIVE. A process may have 64 maps
+ * with files open at once. Opening another one returns VIPOOL_ERR_IO. Windows has no such limit.
  */
 typedef struct vipool_map vipool_map;
 
 /**
- * vipool_map_options.flags: hold the writer lock as long as the map is open. Calls then need no system
- * call for it. Other writers get VIPOOL_ERR_BUSY_EXCLUSIVE with the pid of this process.
+ * vipool_map_options.flags: hold the writer lock as long as the map is open. Calls then need no
+ * system call for the lock. Other writers get VIPOOL_ERR_BUSY_EXCLUSIVE, and vipool_last_error()
+ * names the pid of this process.
  */
 #define VIPOOL_MAP_EXCLUSIVE 1
 
@@ -2213,8 +2232,8 @@ vipool_status vipool_map_get_directory(char *buffer, size_t capacity, size_t *ou
 /**
  * Creates the files of a map in an existing directory and opens the map.
  *
- * If the directory has a map of this boot, the sessions of that map stay open in the new one, and
- * its readers see that it is superseded.
+ * If the directory has a map of this boot, the sessions of that map stay open in the new map. The
+ * readers of the old map see that it is superseded.
  *
  * Parameters:
  * - `directory`, `directory_length`: the directory, UTF-8.
@@ -2271,10 +2290,10 @@ vipool_status vipool_map_open(const char *directory,
                               struct vipool_map **out);
 
 /**
- * Opens a copy of a map, from the bytes of its files, in memory.
+ * Opens a copy of a map in memory, from the bytes of its files.
  *
- * The files may be of any boot. The copy serves to inspect them or to try an operation; the files
- * never change.
+ * The files may be of any boot. Use the copy to inspect the files or to try an operation. The
+ * files never change.
  *
  * Parameters:
  * - `map`, `map_length`: the bytes of the file `map`.
@@ -2320,7 +2339,7 @@ void vipool_map_close(struct vipool_map *map);
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
  * VIPOOL_ERR_KIND, VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (no rule applies: the default pool).
  *
- * Threads: any. May block for the groups of the user if a rule names a group.
+ * Threads: any. May block while it looks up the groups of the user, if a rule names a group.
  */
 vipool_status vipool_map_choose_pool(const struct vipool_map *map,
                                      const char *user,
@@ -2343,8 +2362,8 @@ typedef struct vipool_open_options {
      */
     size_t size;
     /**
-     * Name of the user, UTF-8: for the last address, reservations and the quota. The first 63 bytes
-     * are stored. May be NULL.
+     * Name of the user, UTF-8. It selects the last address, the reservations and the quota. The
+     * first 63 bytes are stored. May be NULL.
      */
     const char *user;
     /**
@@ -2375,8 +2394,8 @@ typedef struct vipool_open_options {
 } vipool_open_options;
 
 /**
- * vipool_opened_session.flags: the session was already open. Its leases are the same, plus any that
- * were missing.
+ * vipool_opened_session.flags: the session was already open. It keeps its leases, and gets the
+ * leases that were missing.
  */
 #define VIPOOL_OPENED_ALREADY 1
 
@@ -2398,7 +2417,8 @@ typedef struct vipool_opened_session {
      */
     struct vipool_handle handle;
     /**
-     * The leases of the session, in the order of the pools; `lease_count` of them are written.
+     * The leases of the session, in the order of the pools. The first `lease_count` elements are
+     * written.
      */
     struct vipool_lease leases[VIPOOL_MAX_LEASES];
     /**
@@ -2415,7 +2435,7 @@ typedef struct vipool_opened_session {
      */
     int32_t shortage;
     /**
-     * With VIPOOL_ERR_COOLING: the tick at which the first address is ready.
+     * With VIPOOL_ERR_COOLING: the tick at which the first address can be allocated.
      */
     uint32_t cooling_until;
 } vipool_opened_session;
@@ -2429,7 +2449,8 @@ typedef struct vipool_closed_session {
      */
     size_t size;
     /**
-     * The released leases, in the order of the pools; `lease_count` of them are written.
+     * The released leases, in the order of the pools. The first `lease_count` elements are
+     * written.
      */
     struct vipool_lease leases[VIPOOL_MAX_LEASES];
     /**
@@ -2443,11 +2464,12 @@ typedef struct vipool_closed_session {
 } vipool_closed_session;
 
 /**
- * Opens a session: allocates its addresses, or returns the ones it already has.
+ * Opens a session: allocates its addresses, or returns the addresses that it already has.
  *
- * Opening twice is the same as opening once; missing addresses are added. For each pool the session
- * gets, in this order: the lease it already has; the required address or an error; the reserved
- * address of the user; the last address of the user; the address that has been free longest.
+ * A second call for an open session only adds missing addresses. For each pool, the session gets
+ * the first of these that exists: the lease that it already has; the required address or an error;
+ * the reserved address of the user; the last address of the user; the address that has been free
+ * longest.
  *
  * Events: assigned for each new lease, exhausted, low water.
  *
@@ -2532,7 +2554,7 @@ typedef struct vipool_admin_change {
      */
     uint32_t addresses;
     /**
-     * Number of them that sessions hold and keep.
+     * Number of these addresses that sessions hold and keep.
      */
     uint32_t held;
 } vipool_admin_change;
@@ -2557,7 +2579,7 @@ vipool_status vipool_map_drain(const struct vipool_map *map,
                                struct vipool_admin_change *out);
 
 /**
- * Returns drained addresses to use.
+ * Ends the drain of addresses, so that sessions get them again.
  *
  * Parameters:
  * - `map`: the map.
@@ -2575,11 +2597,12 @@ vipool_status vipool_map_undrain(const struct vipool_map *map,
                                  struct vipool_admin_change *out);
 
 /**
- * Drains the whole server, or ends that: while it drains, no new session gets an address.
+ * Starts or ends the drain of the whole server. While the server drains, no new session gets an
+ * address.
  *
  * Parameters:
  * - `map`: the map.
- * - `draining`: 0 to end it, otherwise 1.
+ * - `draining`: 1 to start the drain, 0 to end it.
  *
  * Errors: VIPOOL_ERR_NULL, and writer errors.
  *
@@ -2629,8 +2652,8 @@ vipool_status vipool_map_unreserve(const struct vipool_map *map,
                                    struct vipool_admin_change *out);
 
 /**
- * Reports that the agent has restored the sessions of the operating system. Ends
- * VIPOOL_ERR_NOT_READY.
+ * Reports that the agent has restored the sessions of the operating system.
+ * vipool_map_open_session() then no longer returns VIPOOL_ERR_NOT_READY.
  *
  * Parameters:
  * - `map`: the map.
@@ -2644,7 +2667,8 @@ vipool_status vipool_map_mark_restored(const struct vipool_map *map);
 /**
  * Rebuilds free lists, index and counters from the slots.
  *
- * The library does this by itself after a writer died; an administrator may ask for it.
+ * The library recovers a map automatically after a writer died. An administrator can also request
+ * it.
  *
  * Parameters:
  * - `map`: the map.
@@ -2656,7 +2680,8 @@ vipool_status vipool_map_mark_restored(const struct vipool_map *map);
 vipool_status vipool_map_recover(const struct vipool_map *map);
 
 /**
- * Returns whether a session still exists in the operating system. It must not use the map.
+ * Returns whether a session still exists in the operating system. The callback must not use the
+ * map.
  *
  * Parameters:
  * - `context`: as passed to vipool_map_reconcile().
@@ -2670,7 +2695,8 @@ typedef uint32_t (*vipool_is_alive_fn)(void *context,
                                        const struct vipool_leader *leader);
 
 /**
- * Closes every session that has ended in the operating system, then ends VIPOOL_ERR_NOT_READY.
+ * Closes every session that has ended in the operating system. Then does the same as
+ * vipool_map_mark_restored().
  *
  * Call it after the start of an agent, before it opens the first session.
  *
@@ -2693,8 +2719,8 @@ vipool_status vipool_map_reconcile(const struct vipool_map *map,
                                    uint32_t *out_closed);
 
 /**
- * Questions of vipool_map_reap() to the agent. The map is locked during the callbacks: they must not
- * use it.
+ * Callbacks of the agent for vipool_map_reap(). They must not use the map, because it is locked
+ * while they run.
  */
 typedef struct vipool_probe {
     /**
@@ -2745,16 +2771,18 @@ typedef struct vipool_reap_report {
 /**
  * Closes sessions whose leader has exited, and frees cooled addresses without sockets.
  *
- * An agent calls it every ten seconds or so. A session is closed when its leader was seen dead
- * twice, at least ten seconds apart.
+ * An agent calls this function about every ten seconds. A session is closed when two calls, at
+ * least ten seconds apart, find that its leader has exited.
  *
  * Events: released for each lease.
  *
  * Parameters:
  * - `map`: the map.
  * - `now`: vipool_now().
- * - `budget`: the most addresses of each pool to examine. Call again while `out->more` is 1.
- * - `probe`: answers for the agent. NULL asks this machine (Linux, Windows).
+ * - `budget`: the maximum number of addresses to examine in each pool. Call again while
+ *   `out->more` is 1.
+ * - `probe`: callbacks of the agent. With NULL, the library examines this machine (Linux,
+ *   Windows).
  * - `out`: receives the result. May be NULL.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UNSUPPORTED
@@ -2773,9 +2801,9 @@ vipool_status vipool_map_reap(const struct vipool_map *map,
  */
 
 /**
- * Stores the client address of a session, readable by the user of the session alone.
+ * Stores the client address of a session in a file that only the user of the session can read.
  *
- * It is a file in the directory of the map, named after the lease. Programs with
+ * The file is in the directory of the map and is named after the lease. Programs with
  * VIPOOL_FEATURE_CLIENT_IP read it.
  *
  * Parameters:
@@ -2818,7 +2846,7 @@ vipool_status vipool_client_get(const char *directory,
 /**
  * Removes the client address of a session. Call it when the session is closed.
  *
- * An address that is not stored is not an error.
+ * If no address is stored, the call succeeds.
  *
  * Parameters:
  * - `directory`, `directory_length`: the directory of the map, UTF-8.
@@ -2855,7 +2883,7 @@ typedef struct vipool_found_session {
      */
     struct vipool_handle handle;
     /**
-     * The leases, in the order of the pools; `lease_count` of them are written.
+     * The leases, in the order of the pools. The first `lease_count` elements are written.
      */
     struct vipool_lease leases[VIPOOL_MAX_LEASES];
     /**
@@ -2879,7 +2907,7 @@ typedef struct vipool_found_session {
 #define VIPOOL_MAP_INFO_SUPERSEDED 2
 
 /**
- * Facts about a map.
+ * Properties of a map.
  */
 typedef struct vipool_map_info {
     /**
@@ -2887,7 +2915,8 @@ typedef struct vipool_map_info {
      */
     size_t size;
     /**
-     * Hash of the boot and the network namespace: vipool_handle.boot of its leases.
+     * Hash of the boot id and the network namespace. It equals vipool_handle.boot of the leases of
+     * the map.
      */
     uint64_t boot;
     /**
@@ -2917,7 +2946,7 @@ vipool_status vipool_reader_open(const char *directory,
                                  struct vipool_reader **out);
 
 /**
- * Opens an open map for reading, also one in memory.
+ * Opens a reader of an open map. The map may be in memory.
  *
  * Parameters:
  * - `map`: the map. The reader may outlive it.
@@ -2976,7 +3005,7 @@ vipool_status vipool_reader_find_by_handle(const struct vipool_reader *reader,
                                            struct vipool_found_session *out);
 
 /**
- * Checks whether the lease of a handle is still held. Costs a few loads.
+ * Checks whether the lease of a handle is still held. The check costs a few loads from memory.
  *
  * Parameters:
  * - `reader`: the reader.
@@ -3009,7 +3038,7 @@ vipool_status vipool_reader_get_addresses(const struct vipool_reader *reader,
                                           struct vipool_addresses *out);
 
 /**
- * Returns the kind of the pool that an address belongs to, leased or not.
+ * Returns the kind of the pool that an address belongs to. The address may be leased or not.
  *
  * Parameters:
  * - `reader`: the reader.
@@ -3025,7 +3054,7 @@ vipool_status vipool_reader_get_address_kind(const struct vipool_reader *reader,
                                              uint32_t *out_kind);
 
 /**
- * Returns whether a newer map has replaced this one. Reads one word.
+ * Returns whether a newer map has replaced this one. The check reads one word.
  *
  * If so, open the directory again. The old reader stays valid until it is closed.
  *
@@ -3041,11 +3070,11 @@ vipool_status vipool_reader_is_superseded(const struct vipool_reader *reader,
                                           uint32_t *out_superseded);
 
 /**
- * Returns facts about the map.
+ * Returns properties of the map.
  *
  * Parameters:
  * - `reader`: the reader.
- * - `out`: receives the facts.
+ * - `out`: receives the properties.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
  *
@@ -3055,7 +3084,7 @@ vipool_status vipool_reader_get_info(const struct vipool_reader *reader,
                                      struct vipool_map_info *out);
 
 /**
- * Returns how addresses are allocated.
+ * Returns the settings for the allocation of addresses.
  *
  * Parameters:
  * - `reader`: the reader.
@@ -3128,7 +3157,7 @@ typedef struct vipool_session_row {
 } vipool_session_row;
 
 /**
- * The numbers of a pool.
+ * The counters of a pool.
  */
 typedef struct vipool_pool_row {
     /**
@@ -3189,8 +3218,8 @@ typedef struct vipool_pool_row {
 /**
  * Takes a snapshot of a map, with users, clients and leaders if this process may read them.
  *
- * All sessions are of the same moment: calls that open or close sessions wait meanwhile. The pools
- * are read right after.
+ * All sessions are of the same moment: calls that open or close sessions wait while the sessions
+ * are read. The pools are read immediately afterwards.
  *
  * Parameters:
  * - `map`: the map.
@@ -3206,7 +3235,7 @@ vipool_status vipool_snapshot_new(const struct vipool_map *map, struct vipool_sn
 /**
  * Takes a snapshot through a reader, without users, clients and leaders. Takes no lock.
  *
- * While sessions open and close, the rows may be of different moments.
+ * If sessions are opened or closed during the call, the rows may be of different moments.
  *
  * Parameters:
  * - `reader`: the reader.
@@ -3237,7 +3266,7 @@ void vipool_snapshot_free(struct vipool_snapshot *snapshot);
  * - `first`: index of the first row, from 0.
  * - `rows`, `capacity`: receives the rows. Set the size of the first row.
  * - `out_count`: receives the number of rows that were written.
- * - `out_total`: receives the number of all sessions. May be NULL.
+ * - `out_total`: receives the total number of sessions. May be NULL.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
  *
@@ -3251,14 +3280,14 @@ vipool_status vipool_snapshot_list_sessions(const struct vipool_snapshot *snapsh
                                             size_t *out_total);
 
 /**
- * Lists the pools of a snapshot by number.
+ * Lists the pools of a snapshot in the order of their numbers.
  *
  * Parameters:
  * - `snapshot`: the snapshot.
  * - `first`: number of the first pool, from 0.
  * - `rows`, `capacity`: receives the rows. Set the size of the first row.
  * - `out_count`: receives the number of rows that were written.
- * - `out_total`: receives the number of all pools. May be NULL.
+ * - `out_total`: receives the total number of pools. May be NULL.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
  *
@@ -3292,7 +3321,7 @@ enum vipool_slot_state
      */
     VIPOOL_SLOT_COOLING = 2,
     /**
-     * It has cooled, but still has sockets.
+     * Its cool-down has ended, but it still has sockets.
      */
     VIPOOL_SLOT_LINGERING = 3,
 };
@@ -3341,7 +3370,7 @@ typedef struct vipool_slot_row {
 } vipool_slot_row;
 
 /**
- * Lists the slots of a pool as they are now. Each page is of its own moment.
+ * Lists the current slots of a pool. Each call reads the slots again.
  *
  * Parameters:
  * - `reader`: the reader.
@@ -3349,7 +3378,7 @@ typedef struct vipool_slot_row {
  * - `first`: the first slot, from 0.
  * - `rows`, `capacity`: receives the rows. Set the size of the first row.
  * - `out_count`: receives the number of rows that were written.
- * - `out_total`: receives the number of all slots. May be NULL.
+ * - `out_total`: receives the total number of slots. May be NULL.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
  *
@@ -3432,11 +3461,11 @@ typedef struct vipool_journal_page {
      */
     size_t size;
     /**
-     * Number of rows that were written; 0 if there was no event since.
+     * Number of rows that were written; 0 if no event from `first` on exists.
      */
     size_t count;
     /**
-     * Number of events before or between them that were overwritten before they were read.
+     * Number of events from `first` on that were overwritten before they were read.
      */
     uint64_t lost;
     /**
@@ -3444,14 +3473,14 @@ typedef struct vipool_journal_page {
      */
     uint64_t next;
     /**
-     * Hash of the boot and the network namespace: vipool_handle.boot of the leases. With another
-     * value the event numbers start again at 1.
+     * Hash of the boot id and the network namespace: vipool_handle.boot of the leases. If the
+     * value changes, the event numbers start again at 1.
      */
     uint64_t boot;
 } vipool_journal_page;
 
 /**
- * Opens the journal of the map in a directory. Only root and the group of vipool may do so.
+ * Opens the journal of the map in a directory. Only root and the group of vipool may read it.
  *
  * Parameters:
  * - `directory`, `directory_length`: the directory, UTF-8.
@@ -3502,7 +3531,7 @@ vipool_status vipool_journal_list_events(const struct vipool_journal *journal,
  */
 
 /**
- * What a rule matched.
+ * The part of a program that a rule matched.
  */
 enum vipool_matched_by
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -3514,15 +3543,15 @@ enum vipool_matched_by
      */
     VIPOOL_MATCHED_INHERITED = 0,
     /**
-     * The path of its file, or the full path that it was started by.
+     * The path of the program file, or the full path by which the program was started.
      */
     VIPOOL_MATCHED_FULL_PATH = 1,
     /**
-     * A symbolic link that leads to its file.
+     * A symbolic link to the program file.
      */
     VIPOOL_MATCHED_LINK = 2,
     /**
-     * The name of its file, in any directory.
+     * The name of the program file, in any directory.
      */
     VIPOOL_MATCHED_BARE_NAME = 3,
 };
@@ -3543,7 +3572,7 @@ typedef struct vipool_rule {
      */
     size_t size;
     /**
-     * Id of the rule. It stays the same when the list is reloaded and for child processes.
+     * Id of the rule. It stays the same when the process list is reloaded, and in child processes.
      */
     uint64_t id;
     /**
@@ -3565,8 +3594,8 @@ typedef struct vipool_rule {
 } vipool_rule;
 
 /**
- * Finds the rule that applies to a program: the most specific one that matches, or the first of
- * equally specific ones.
+ * Finds the rule that applies to a program: the most specific rule that matches. Among equally
+ * specific rules, the first applies.
  *
  * Parameters:
  * - `reader`: the reader.
@@ -3585,7 +3614,7 @@ vipool_status vipool_reader_find_rule(const struct vipool_reader *reader,
 /**
  * Finds the rule with this id, if child processes inherit it.
  *
- * For a program that no rule matches, started by a program under this rule.
+ * Use it for a program that no rule matches, if this rule applies to its parent.
  *
  * Parameters:
  * - `reader`: the reader.
@@ -3601,7 +3630,7 @@ vipool_status vipool_reader_find_rule_by_id(const struct vipool_reader *reader,
                                             struct vipool_rule *out);
 
 /**
- * MatchResult of one rule on a program.
+ * Result of matching a program against one rule.
  */
 enum vipool_match_result
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -3613,8 +3642,8 @@ enum vipool_match_result
      */
     VIPOOL_MATCH_OTHER_PROGRAM = 0,
     /**
-     * The rule matches. The most specific rule that matches applies; of equally specific rules, the
-     * first.
+     * The rule matches. The most specific rule that matches applies. Among equally specific rules,
+     * the first applies.
      */
     VIPOOL_MATCH_MATCHED = 1,
     /**
@@ -3635,7 +3664,7 @@ typedef uint32_t vipool_match_result;
 #endif // __cplusplus
 
 /**
- * A rule of the process list with its verdict.
+ * A rule of the process list with its match result.
  */
 typedef struct vipool_match_row {
     /**
@@ -3690,9 +3719,10 @@ typedef struct vipool_match_row {
 } vipool_match_row;
 
 /**
- * Lists the verdict of every rule of the process list on a program, in the order of the list.
+ * Lists the match results of a program for all rules of the process list, in the order of the
+ * list.
  *
- * For diagnosis. vipool_reader_find_rule() decides which rule applies.
+ * Use it for diagnosis. vipool_reader_find_rule() decides which rule applies.
  *
  * Parameters:
  * - `reader`: the reader.
@@ -3700,7 +3730,7 @@ typedef struct vipool_match_row {
  * - `first`: index of the first rule, from 0.
  * - `rows`, `capacity`: receives the rows. Set the size of the first row.
  * - `out_count`: receives the number of rows that were written.
- * - `out_total`: receives the number of all rules. May be NULL.
+ * - `out_total`: receives the total number of rules. May be NULL.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
  * VIPOOL_ERR_BUFFER (a path is too long).
@@ -3801,9 +3831,9 @@ vipool_status vipool_reader_find_parent_rule(const struct vipool_reader *reader,
  */
 
 /**
- * Why a socket call passes or is refused. The numbers never change. Numbers below 64 concern the whole
- * process; hooks set them. Numbers from 64 on concern one call that passes. Numbers from 128 on concern
- * one call that is refused.
+ * The reason why a socket call passes or is refused. The numbers never change. Numbers below 64
+ * concern the whole process; hooks set them. Numbers from 64 on concern one call that passes.
+ * Numbers from 128 on concern one call that is refused.
  */
 enum vipool_reason
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -3961,11 +3991,11 @@ enum vipool_outcome_kind
      */
     VIPOOL_REWRITTEN = 1,
     /**
-     * Make the call exactly as the program made it. `reason` has the reason.
+     * Make the call exactly as the program made it, because of `reason`.
      */
     VIPOOL_PASSED = 2,
     /**
-     * Do not make the call: it fails with `error`. `reason` has the reason.
+     * Do not make the call: it fails with `error`, because of `reason`.
      */
     VIPOOL_REFUSED = 3,
 };
@@ -3997,23 +4027,25 @@ typedef uint32_t vipool_outcome_kind;
  *  - ConnectEx: the same; bind a socket that is still unbound to the wildcard address and port 0
  *    before the call. Ignore VIPOOL_DO_BIND_FIRST for a socket that is not remembered: ConnectEx
  *    fails with WSAEINVAL if it was never bound.
- *  - listen, getsockname: forget the socket and bind it to the address of vipool_rewrite_listen(), or
- *    to the wildcard address and port 0 if that passes; then make the call. Make no rewrite call for
- *    a socket that is not remembered: the call fails with WSAEINVAL if it was never bound.
+ * - listen, getsockname: forget the socket and bind it to the address of vipool_rewrite_listen(),
+ *    or to the wildcard address and port 0 if the rewrite call passes; then make the call. Make no
+ *    rewrite call for a socket that is not remembered: the call fails with WSAEINVAL if it was
+ *    never bound.
  *  - closesocket: forget the socket.
  */
 #define VIPOOL_DO_DEFER 2
 
 /**
- * vipool_outcome.flags: bind the socket to `bind` (port 0) first. If that fails, continue anyway, unless
- * the address is on no interface and vipool_rewrite_is_retry_allowed() denies it.
+ * vipool_outcome.flags: bind the socket to `bind` (port 0) first. If the bind fails, continue
+ * anyway, unless the address is on no interface and vipool_rewrite_is_retry_allowed() denies it.
  */
 #define VIPOOL_DO_BIND_FIRST 4
 
 /**
- * vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the connect chooses the port, so that two
- * destinations can share one. On Linux set IP_BIND_ADDRESS_NO_PORT before that bind. Clear it after
- * the bind unless the program had set it, because a bind of the program must choose a port at once.
+ * vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the connect chooses the port, so that
+ * connections to two destinations can share one port. On Linux, set IP_BIND_ADDRESS_NO_PORT before
+ * the bind. Clear the option after the bind unless the program had set it, because a bind of the
+ * program must choose a port at once.
  */
 #define VIPOOL_DO_DEFER_PORT 8
 
@@ -4107,16 +4139,17 @@ typedef uint32_t (*vipool_get_number_fn)(void *context);
 #define VIPOOL_SOCKET_V6ONLY 1
 
 /**
- * vipool_socket.flags: the socket can receive the same datagrams as others: SO_REUSEADDR, SO_REUSEPORT
- * or SO_BROADCAST is set.
+ * vipool_socket.flags: the socket can receive the same datagrams as other sockets: SO_REUSEADDR,
+ * SO_REUSEPORT or SO_BROADCAST is set.
  */
 #define VIPOOL_SOCKET_SHARES_PORT 2
 
 /**
- * Facts about a socket. A fact is a member, or the answer of a callback that is called only when the
- * fact matters (each may cost a system call). A callback that is not NULL replaces the member.
+ * Properties of a socket. A property is a member, or the result of a callback. The library calls a
+ * callback only when the property matters, because each callback may make a system call. A
+ * callback that is not NULL replaces the member.
  *
- * Unknown flags and protocols, from a member or a callback, are VIPOOL_ERR_KIND.
+ * Unknown flags and protocols, from a member or a callback, cause VIPOOL_ERR_KIND.
  */
 typedef struct vipool_socket {
     /**
@@ -4124,9 +4157,10 @@ typedef struct vipool_socket {
      */
     size_t size;
     /**
-     * The sockaddr of the socket in the kernel, which differs from what the program sees. The
-     * unspecified address and port 0 if the socket is not bound (getsockname of Winsock then fails
-     * with WSAEINVAL). NULL if it is not an IPv4 or IPv6 socket.
+     * The local sockaddr of the socket in the kernel, which can differ from the address that the
+     * program sees. If the socket is not bound, it is the unspecified address with port 0
+     * (getsockname of Winsock then fails with WSAEINVAL). NULL if the socket is not an IPv4 or
+     * IPv6 socket.
      */
     const void *local;
     /**
@@ -4174,12 +4208,12 @@ typedef struct vipool_socket {
 #define VIPOOL_LISTENER_UNKNOWN -2
 
 /**
- * Finds the first of some addresses that has a socket: a listening TCP socket or a bound UDP socket.
+ * Finds the first of several addresses that has a socket: a listening TCP socket or a bound UDP
+ * socket.
  *
- * A wildcard socket does not count. An IPv6 socket on the mapped form of an IPv4 address counts for
- * the IPv4 address. For a mapped address only IPv6 sockets count.
- * vipool_rewrite_connect() and vipool_rewrite_send() call it. vipool_listener_find() is an
- * implementation.
+ * A wildcard socket does not count. An IPv6 socket on the mapped form of an IPv4 address counts
+ * for the IPv4 address. For a mapped address, only IPv6 sockets count. vipool_rewrite_connect()
+ * and vipool_rewrite_send() call this function. vipool_listener_find() is an implementation.
  *
  * Parameters:
  * - `context`: vipool_rewriter_options.context.
@@ -4263,7 +4297,7 @@ typedef struct vipool_rewriter_options {
 } vipool_rewriter_options;
 
 /**
- * Decides about the socket calls of one program in one session. It keeps no state of a socket.
+ * Decides about the socket calls of one program in one session. It keeps no state of sockets.
  * Threads may share it. A hook keeps it until the process exits.
  */
 typedef struct vipool_rewriter vipool_rewriter;
@@ -4271,7 +4305,8 @@ typedef struct vipool_rewriter vipool_rewriter;
 /**
  * Makes a rewriter.
  *
- * When vipool_reader_is_superseded() reports a newer map, open a reader and make a rewriter again.
+ * When vipool_reader_is_superseded() reports a newer map, open a new reader and make a new
+ * rewriter.
  *
  * Parameters:
  * - `reader`: the reader. The rewriter may outlive it.
@@ -4313,8 +4348,8 @@ void vipool_rewriter_free(struct vipool_rewriter *rewriter);
  * - `address`, `length`: the address of the program.
  * - `out`: receives the outcome.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND. The hook then makes
- * the call as the program made it.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+ * VIPOOL_ERR_KIND. After an error, the hook makes the call as the program made it.
  *
  * Threads: any; signal-safe.
  */
@@ -4328,18 +4363,18 @@ vipool_status vipool_rewrite_bind(const struct vipool_rewriter *rewriter,
  * Decides about listen.
  *
  * The kernel binds an unbound socket to the wildcard address. With VIPOOL_REWRITTEN bind it to
- * `out->address` first. If that fails, continue anyway, unless the address is on no interface and
- * vipool_rewrite_is_retry_allowed() denies it.
- * Winsock does not bind in listen; it fails with WSAEINVAL. On Windows call this only for sockets
- * whose bind was deferred (VIPOOL_DO_DEFER).
+ * `out->address` first. If the bind fails, continue anyway, unless the address is on no interface
+ * and vipool_rewrite_is_retry_allowed() denies it. The listen of Winsock does not bind a socket;
+ * it fails with WSAEINVAL. On Windows, call this function only for sockets whose bind was deferred
+ * (VIPOOL_DO_DEFER).
  *
  * Parameters:
  * - `rewriter`: the rewriter.
  * - `socket`: the socket.
  * - `out`: receives the outcome.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND. The hook then makes
- * the call as the program made it.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+ * VIPOOL_ERR_KIND. After an error, the hook makes the call as the program made it.
  *
  * Threads: any; signal-safe.
  */
@@ -4356,8 +4391,8 @@ vipool_status vipool_rewrite_listen(const struct vipool_rewriter *rewriter,
  * - `address`, `length`: the destination.
  * - `out`: receives the outcome.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND. The hook then makes
- * the call as the program made it.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+ * VIPOOL_ERR_KIND. After an error, the hook makes the call as the program made it.
  *
  * Threads: any; signal-safe.
  */
@@ -4379,8 +4414,8 @@ vipool_status vipool_rewrite_connect(const struct vipool_rewriter *rewriter,
  * - `fast_open`: 1 with MSG_FASTOPEN, which opens a stream. 0 for a datagram.
  * - `out`: receives the outcome.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND. The hook then makes
- * the call as the program made it.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+ * VIPOOL_ERR_KIND. After an error, the hook makes the call as the program made it.
  *
  * Threads: any; signal-safe.
  */
@@ -4400,8 +4435,8 @@ vipool_status vipool_rewrite_send(const struct vipool_rewriter *rewriter,
  * - `address`, `length`: the destination of the datagram, already rewritten. May be NULL.
  * - `out`: receives the outcome. With VIPOOL_REWRITTEN `out->address` is the source, with port 0.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS. The hook then makes
- * the call as the program made it.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+ * VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
  *
  * Threads: any; signal-safe.
  */
@@ -4414,18 +4449,19 @@ vipool_status vipool_rewrite_send_source(const struct vipool_rewriter *rewriter,
 /**
  * Decides about an address that the program receives from the kernel.
  *
- * For getsockname, getpeername, accept, accept4, WSAAccept, AcceptEx, and the source of recvfrom,
- * recvmsg, recvmmsg, WSARecvFrom and WSARecvMsg.
+ * Use it for getsockname, getpeername, accept, accept4, WSAAccept, AcceptEx, and for the source of
+ * recvfrom, recvmsg, recvmmsg, WSARecvFrom and WSARecvMsg.
  *
  * Parameters:
  * - `rewriter`: the rewriter.
- * - `address`, `length`: one end of a socket, as the kernel has it.
- * - `get_other_end`, `context`: returns the other end; for a received datagram the address of the
- *   socket. Called only when it matters. May be NULL.
+ * - `address`, `length`: the address of one end of a socket, as the kernel reports it.
+ * - `get_other_end`, `context`: the callback that returns the address of the other end. For a
+ *   received datagram, the other end is the socket itself. The library calls it only when the
+ *   address matters. May be NULL.
  * - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address`.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD. The hook then makes
- * the call as the program made it.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD. After an
+ * error, the hook makes the call as the program made it.
  *
  * Threads: any; signal-safe.
  */
@@ -4439,16 +4475,16 @@ vipool_status vipool_rewrite_visible_address(const struct vipool_rewriter *rewri
 /**
  * Decides about an address without a port that the program receives.
  *
- * For the address of a received IP_PKTINFO, and for an address whose name is looked up (getnameinfo,
- * gethostbyaddr).
+ * Use it for the address of a received IP_PKTINFO, and for an address whose name is looked up
+ * (getnameinfo, gethostbyaddr).
  *
  * Parameters:
  * - `rewriter`: the rewriter.
  * - `address`: the address.
  * - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address`, with port 0.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS. The hook then makes
- * the call as the program made it.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+ * VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
  *
  * Threads: any; signal-safe.
  */
@@ -4464,8 +4500,8 @@ vipool_status vipool_rewrite_visible_ip(const struct vipool_rewriter *rewriter,
  * - `address`: the multicast destination.
  * - `out`: receives the outcome. With VIPOOL_REWRITTEN set IP_MULTICAST_IF to `out->address`.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS. The hook then makes
- * the call as the program made it.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+ * VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
  *
  * Threads: any; signal-safe.
  */
@@ -4490,11 +4526,11 @@ typedef struct vipool_host_addresses {
      */
     uint32_t reason;
     /**
-     * Replaces all IPv4 addresses; no address removes them.
+     * This address replaces all IPv4 addresses. Without an address, they are removed.
      */
     struct vipool_ip v4;
     /**
-     * Replaces all IPv6 addresses; no address removes them.
+     * This address replaces all IPv6 addresses. Without an address, they are removed.
      */
     struct vipool_ip v6;
 } vipool_host_addresses;
@@ -4510,8 +4546,8 @@ typedef struct vipool_host_addresses {
  * - `client`: address of the client (vipool_client_get()). May be NULL or no address.
  * - `out`: receives the addresses.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS. The hook then makes
- * the call as the program made it.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+ * VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
  *
  * Threads: any; signal-safe.
  */
@@ -4541,7 +4577,7 @@ vipool_status vipool_rewrite_is_own_address(const struct vipool_rewriter *rewrit
  * Parameters:
  * - `rewriter`: the rewriter.
  * - `address`: an address of an interface.
- * - `out_hidden`: receives 1 if the list for the program leaves it out, otherwise 0.
+ * - `out_hidden`: receives 1 if the list for the program omits the address, otherwise 0.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
  *
@@ -4552,12 +4588,13 @@ vipool_status vipool_rewrite_is_hidden(const struct vipool_rewriter *rewriter,
                                        uint32_t *out_hidden);
 
 /**
- * Returns whether the call of the program may continue after a bind to an address of a vipool_outcome
- * failed with EADDRNOTAVAIL or WSAEADDRNOTAVAIL: the address is on no interface.
+ * Returns whether the call of the program may continue after a bind failed with EADDRNOTAVAIL or
+ * WSAEADDRNOTAVAIL, because an address of a vipool_outcome is on no interface.
  *
  * Parameters:
  * - `rewriter`: the rewriter.
- * - `address`: `address` of bind and listen, `bind` of connect and send.
+ * - `address`: vipool_outcome.address for bind and listen, vipool_outcome.bind for connect and
+ *   send.
  * - `out_allowed`: receives 1 if the call continues as the program made it, 0 if it fails with that
  *   error.
  *

@@ -177,7 +177,7 @@ class plan {
 public:
     explicit plan(vipool_plan *handle) : handle_(handle) {}
     const vipool_plan *get() const noexcept { return handle_.get(); }
-    /// Returns which interface carries which addresses. Valid as long as the plan lives.
+    /// Returns the addresses of each interface. The rows are valid as long as the plan lives.
     std::vector<vipool_assignment> assignments() const
     {
         return detail::collect_rows<vipool_assignment>([&](auto first, auto rows, auto capacity, auto count) {
@@ -230,7 +230,7 @@ public:
             return vipool_farm_format_report(get(), buffer, capacity, length);
         });
     }
-    /// Makes the plan of a server. Adds findings.
+    /// Makes the plan of a server. Adds findings to the farm.
     plan make_plan(std::string_view host)
     {
         auto options = sized<vipool_plan_options>();
@@ -251,7 +251,7 @@ private:
     detail::handle<vipool_farm, vipool_farm_free> handle_;
 };
 
-/// The pools and sessions of one moment.
+/// The pools and sessions at one moment.
 class snapshot {
 public:
     explicit snapshot(vipool_snapshot *handle) : handle_(handle) {}
@@ -303,7 +303,7 @@ public:
         return map(handle);
     }
     vipool_map *get() const noexcept { return handle_.get(); }
-    /// Opens a session of a user, or returns the leases it already has.
+    /// Opens a session of a user, or returns the leases that the session already has.
     vipool_opened_session open_session(vipool_session session, std::string_view user)
     {
         auto options = sized<vipool_open_options>();
@@ -339,7 +339,7 @@ public:
         check(vipool_map_drain(get(), &range, vipool_now(), &change));
         return change;
     }
-    /// Returns drained addresses to use.
+    /// Ends the drain of addresses, so that sessions get them again.
     vipool_admin_change undrain(const vipool_range &range)
     {
         auto change = sized<vipool_admin_change>();
@@ -360,9 +360,9 @@ public:
         check(vipool_map_unreserve(get(), &address, vipool_now(), &change));
         return change;
     }
-    /// Closes sessions without a leader and frees cooled addresses. Asks this machine.
+    /// Closes sessions whose leader has exited, and frees cooled addresses. Examines this machine.
     vipool_reap_report reap(std::uint32_t budget = 1000) { return reap(nullptr, budget); }
-    /// Closes sessions without a leader and frees cooled addresses. Asks the probe.
+    /// Closes sessions whose leader has exited, and frees cooled addresses. Calls the probe.
     vipool_reap_report reap(const vipool_probe &probe, std::uint32_t budget = 1000)
     {
         return reap(&probe, budget);
@@ -396,7 +396,7 @@ public:
         check(vipool_reader_open(directory.data(), directory.size(), &handle));
         return reader(handle);
     }
-    /// Opens an open map for reading. The reader may outlive it.
+    /// Opens a reader of an open map. The reader may outlive the map.
     static reader open(const map &map)
     {
         vipool_reader *handle = nullptr;

@@ -153,8 +153,8 @@ int main(int argc, char **argv)
 
     printf("vipool %s\n", vipool_version());
 
-    /* The agent. With a directory as argument, the map is in files there; otherwise it is in
-     * memory. */
+    /* The agent. If the program has a directory as argument, the files of the map are in the
+     * directory. Otherwise the map is in memory. */
     if (argc > 1) {
         check(vipool_map_create(argv[1], strlen(argv[1]), plan, NULL, &map), "vipool_map_create");
     } else {

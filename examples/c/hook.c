@@ -292,7 +292,7 @@ static const char *create_rewriter(const char *directory, const char *lease)
     vipool_rule rule = { .size = sizeof rule };
     vipool_rewriter_options options = {
         .size = sizeof options,
-        /* A vendor may have a faster lookup. */
+        /* A vendor may provide a faster lookup. */
         .find_listener = vipool_listener_find,
     };
     vipool_status status;

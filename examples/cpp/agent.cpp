@@ -22,7 +22,7 @@ void on_event(void *, const vipool_event *event) noexcept
         const std::string session = vipool::session_to_string(event->session);
         switch (event->kind) {
         case VIPOOL_EVENT_ASSIGNED:
-            std::cout << "event: " << session << " has "
+            std::cout << "event: " << session << " leased "
                       << vipool::to_string(event->lease.address) << '\n';
             break;
         case VIPOOL_EVENT_RELEASED:
@@ -30,7 +30,7 @@ void on_event(void *, const vipool_event *event) noexcept
                       << vipool::to_string(event->lease.address) << '\n';
             break;
         case VIPOOL_EVENT_EXHAUSTED:
-            std::cout << "event: nothing for " << session << '\n';
+            std::cout << "event: no address for " << session << '\n';
             break;
         case VIPOOL_EVENT_LOW_WATER:
             std::cout << "event: few addresses are left\n";

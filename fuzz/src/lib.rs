@@ -11,8 +11,8 @@ use vipool::map::{Leader, MAP_FILE, Map, OpenOptions, Plan, Probe, Reader, SESSI
 use vipool::pool::{Pool, PoolKind};
 use vipool::session::{Handle, SessionId, SessionKind};
 
-/// Derives a file from fuzzer input. The file is the input itself, or a copy of `valid` with
-/// changes. With a changed copy, the fuzzer also reaches the code behind the header checks.
+/// Derives a file from fuzzer input. The file is the input itself, or a changed copy of `valid`.
+/// With a changed copy, the fuzzer also reaches the code after the header checks.
 ///
 /// Each change takes three bytes of input: an offset (two bytes, modulo the length) and a mask of
 /// the bits to flip.

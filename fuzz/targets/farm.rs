@@ -1,5 +1,5 @@
-//! Passes arbitrary text as farm.toml to parsing, validation, planning for each server, and the
-//! report.
+//! Uses arbitrary text as farm.toml: parses and validates it, makes the plan of each server, and
+//! formats the report.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -10,14 +10,15 @@ use super::text::{copy_text, read_bytes, read_slice, read_utf8};
 use crate::range::Range;
 use crate::rewrite::sockaddr::{self, Parsed};
 
-/// An IP address, or no address. Zeroed memory is no address. Plain data.
+/// An IP address, or no address. All-zero bytes mean no address. Plain data.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct vipool_ip {
-    /// 0 no address, 4 IPv4, 6 IPv6. Not AF_INET, which differs between systems.
+    /// 4 for IPv4, 6 for IPv6, 0 for no address. Not AF_INET6, because its value differs between
+    /// systems.
     pub family: u32,
-    /// The address in network byte order. An IPv4 address has the first four bytes; the others are
-    /// zero.
+    /// The address in network byte order. An IPv4 address uses the first four bytes; the other
+    /// bytes are zero.
     pub bytes: [u8; 16],
 }
 
@@ -196,7 +197,7 @@ pub unsafe extern "C" fn vipool_ip_parse(
 /// Formats an address.
 ///
 /// Parameters:
-/// - `ip`: the address; no address becomes an empty text.
+/// - `ip`: the address. The text of no address is empty.
 /// - `buffer`, `capacity`: receives the text and a NUL. 46 bytes are always enough.
 /// - `out_length`: receives the length without the NUL. May be NULL.
 ///
@@ -219,7 +220,7 @@ pub unsafe extern "C" fn vipool_ip_format(
     })
 }
 
-/// Reads address and port of a sockaddr_in or sockaddr_in6.
+/// Reads the address and the port of a sockaddr_in or sockaddr_in6.
 ///
 /// Parameters:
 /// - `address`, `length`: the sockaddr, aligned or not.
@@ -243,7 +244,7 @@ pub unsafe extern "C" fn vipool_ip_from_sockaddr(
         let Parsed::Inet(parsed) = sockaddr::parse(bytes) else {
             return Err(VIPOOL_ERR_ADDRESS.into());
         };
-        // SAFETY: neither place is NULL when it is written.
+        // SAFETY: neither pointer is NULL when it is written.
         unsafe {
             out.write(parsed.ip().into());
             if !out_port.is_null() {
@@ -335,7 +336,7 @@ pub unsafe extern "C" fn vipool_range_format(
 /// Computes the addresses that two ranges have in common.
 ///
 /// Parameters:
-/// - `range`, `other`: the ranges.
+/// - `range`, `other_range`: the ranges.
 /// - `out`: receives the intersection.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER, VIPOOL_ERR_NOT_FOUND (no
@@ -345,7 +346,7 @@ pub unsafe extern "C" fn vipool_range_format(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_range_intersect(
     range: *const vipool_range,
-    other: *const vipool_range,
+    other_range: *const vipool_range,
     out: *mut vipool_range,
 ) -> vipool_status {
     catch_panic(|| {
@@ -353,8 +354,8 @@ pub unsafe extern "C" fn vipool_range_intersect(
         // SAFETY: the caller guarantees both ranges; `out` is not NULL.
         unsafe {
             let range = range.as_ref().ok_or(VIPOOL_ERR_NULL)?.to_range()?;
-            let other = other.as_ref().ok_or(VIPOOL_ERR_NULL)?.to_range()?;
-            let common = range.intersection(&other).ok_or(VIPOOL_ERR_NOT_FOUND)?;
+            let other_range = other_range.as_ref().ok_or(VIPOOL_ERR_NULL)?.to_range()?;
+            let common = range.intersection(&other_range).ok_or(VIPOOL_ERR_NOT_FOUND)?;
             out.write((&common).into());
         }
         Ok(())

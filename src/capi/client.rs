@@ -1,4 +1,4 @@
-//! The client address of a session, for programs that use it.
+//! The client address of a session, for programs that need it.
 
 use std::ffi::{CString, c_char};
 use std::path::Path;
@@ -13,9 +13,9 @@ use crate::client_file;
 use crate::os::users::{self, UserId};
 use crate::session::Handle;
 
-/// Stores the client address of a session, readable by the user of the session alone.
+/// Stores the client address of a session in a file that only the user of the session can read.
 ///
-/// It is a file in the directory of the map, named after the lease. Programs with
+/// The file is in the directory of the map and is named after the lease. Programs with
 /// VIPOOL_FEATURE_CLIENT_IP read it.
 ///
 /// Parameters:
@@ -90,7 +90,7 @@ pub unsafe extern "C" fn vipool_client_get(
 
 /// Removes the client address of a session. Call it when the session is closed.
 ///
-/// An address that is not stored is not an error.
+/// If no address is stored, the call succeeds.
 ///
 /// Parameters:
 /// - `directory`, `directory_length`: the directory of the map, UTF-8.

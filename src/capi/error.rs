@@ -1,11 +1,11 @@
-//! How a call ends: errors, panics, and the last error text of each thread.
+//! The result of a call: errors, panics, and the last error message of each thread.
 //!
 //! Invariants:
 //!
-//! - No panic leaves `catch_panic` or `silent`. The value that C receives after a panic is
-//!   decided once per return type (`PanicValue`).
-//! - `silent` uses neither the heap nor thread-locals unless its closure does. Functions for
-//!   signal handlers are built on it.
+//! - No panic leaves `catch_panic` or `silent`. `PanicValue` defines the value that C receives
+//!   after a panic, for each return type.
+//! - `silent` uses neither the heap nor thread-locals unless its closure does. Signal-safe
+//!   functions use `silent`.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -16,7 +16,7 @@ use std::sync::Once;
 
 use super::status::vipool_status::{self, *};
 
-/// Why a call failed: the status, and an optional message with the details.
+/// The error of a call: the status, and an optional message with the details.
 #[derive(Debug)]
 pub(crate) struct CallError {
     pub(crate) status: vipool_status,
@@ -68,7 +68,7 @@ impl PanicValue for () {
     const AFTER_PANIC: Self = ();
 }
 
-/// Runs the body of a function that can fail. Keeps the message of an error for the thread.
+/// Runs the body of a function that can fail. Records the message of an error for the thread.
 #[inline]
 pub(crate) fn catch_panic(body: impl FnOnce() -> Result<(), CallError>) -> vipool_status {
     match catch_unwind(AssertUnwindSafe(body)) {
@@ -100,7 +100,7 @@ fn record_panic(payload: Box<dyn Any + Send>) -> vipool_status {
     VIPOOL_ERR_PANIC
 }
 
-/// Runs the body of a function that must not allocate: records no message.
+/// Runs the body of a function that must not allocate. Records no message.
 #[inline]
 pub(crate) fn silent<T: PanicValue>(body: impl FnOnce() -> T) -> T {
     silent_or(T::AFTER_PANIC, body)
@@ -124,14 +124,14 @@ pub(crate) fn silent_status(body: impl FnOnce() -> Result<(), vipool_status>) ->
     silent(|| body().err().unwrap_or(VIPOOL_OK))
 }
 
-/// Keeps the panic messages of this crate off standard error.
+/// Stops panics of this crate from printing to standard error.
 ///
-/// Descriptor 2 of the host program may be any file, and printing allocates and takes locks. The
-/// message of a panic is in [`vipool_last_error`] instead.
+/// Descriptor 2 of the host program may be any file, and printing allocates and takes locks.
+/// [`vipool_last_error`] returns the message of a panic instead.
 ///
-/// In a C program the standard library is a private copy inside this library, so the host is not
-/// affected. A Rust program shares the standard library; its own panic hook still sees every panic
-/// outside this crate, which is recognised by the source file of the panic.
+/// A C program is not affected, because this library contains a private copy of the Rust standard
+/// library. A Rust program shares the standard library with this crate. Its own panic hook still
+/// receives every panic outside this crate. The source file of a panic shows which crate panicked.
 pub(crate) fn silence_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -145,7 +145,7 @@ pub(crate) fn silence_panics() {
     });
 }
 
-/// The source folder of this crate, as panic locations name it.
+/// The source folder of this crate in the file names of panic locations.
 const SOURCE_FOLDER: &str = {
     let (file, suffix_length) = (file!().as_bytes(), "capi/error.rs".len());
     match std::str::from_utf8(file.split_at(file.len() - suffix_length).0) {
@@ -172,10 +172,10 @@ pub extern "C" fn vipool_panic_silent() -> vipool_status {
     silent(|| panic!("made on purpose"))
 }
 
-/// Capacity of the last error text in bytes, with its NUL.
+/// Capacity of the last error message in bytes, including the NUL.
 const MESSAGE_CAPACITY: usize = 1024;
 
-/// A message that is cut to the capacity and always ends with a NUL.
+/// A message that is truncated to the capacity and always ends with a NUL.
 struct LastError {
     bytes: [u8; MESSAGE_CAPACITY],
     length: usize,
@@ -192,7 +192,8 @@ impl Write for LastError {
 }
 
 thread_local! {
-    // Const and without a destructor: the first use registers nothing and so does not allocate.
+    // The value is const and has no destructor. The first use therefore registers nothing and does
+    // not allocate.
     static LAST_ERROR: RefCell<LastError> =
         const { RefCell::new(LastError { bytes: [0; MESSAGE_CAPACITY], length: 0 }) };
 }
@@ -201,7 +202,7 @@ fn set_last_error(text: &str) {
     LAST_ERROR.with(|last_error| {
         if let Ok(mut last_error) = last_error.try_borrow_mut() {
             last_error.length = 0;
-            // A NUL inside the text would end it early for C.
+            // For C, a NUL inside the text would end the text early.
             for (index, part) in text.split('\0').enumerate() {
                 let _ = last_error.write_str(if index > 0 { "\u{fffd}" } else { "" });
                 let _ = last_error.write_str(part);
@@ -213,8 +214,8 @@ fn set_last_error(text: &str) {
 /// Returns the message of the last failed call of this thread.
 ///
 /// The message is in English and names what failed, the value, the reason and the remedy. It is
-/// UTF-8 with a NUL, at most 1023 bytes. It is empty before the first failure. Signal-safe
-/// functions do not change it.
+/// UTF-8, has at most 1023 bytes, and ends with a NUL. It is empty before the first failure.
+/// Signal-safe functions do not change it.
 ///
 /// Returns: a text of the library, valid until the next call of this thread.
 ///
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn message_is_cut_and_belongs_to_the_thread() {
+    fn message_is_truncated_and_thread_local() {
         catch_panic(|| Err(VIPOOL_ERR_PLAN.with_message("é".repeat(MESSAGE_CAPACITY))));
         assert_eq!(last_error(), "é".repeat((MESSAGE_CAPACITY - 1) / 2));
         catch_panic(|| Err(VIPOOL_ERR_PLAN.with_message("a\0b")));

@@ -60,8 +60,8 @@ pub(crate) struct EventSink {
     context: *mut c_void,
 }
 
-// SAFETY: the library only passes the context to the callback. The header states that any
-// thread that uses the map calls it.
+// SAFETY: the library only passes the context to the callback. The header states that any thread
+// that uses the map may call the callback.
 unsafe impl Send for EventSink {}
 // SAFETY: as above.
 unsafe impl Sync for EventSink {}
@@ -133,9 +133,13 @@ impl EventSink {
         }
     }
 
-    /// Reports the leases of the closed sessions, as `rows_before` has them.
-    pub(crate) fn report_closed_sessions(&self, rows_before: &[SessionRow], closed: &[SessionId]) {
-        for row in rows_before.iter().filter(|row| closed.contains(&row.session)) {
+    /// Reports the leases that the closed sessions have in `previous_rows`.
+    pub(crate) fn report_closed_sessions(
+        &self,
+        previous_rows: &[SessionRow],
+        closed: &[SessionId],
+    ) {
+        for row in previous_rows.iter().filter(|row| closed.contains(&row.session)) {
             self.report_close(&ClosedSession { leases: row.leases });
         }
     }

@@ -25,10 +25,10 @@ pub enum vipool_path_style {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_encoding {
-    /// Bytes, as paths of POSIX. The process list is UTF-8. Lengths are in bytes.
+    /// Bytes, like POSIX paths. Lengths are in bytes. The process list is UTF-8.
     VIPOOL_ENCODING_BYTES = 0,
-    /// UTF-16, as paths of Windows. Lengths are in units of two bytes. A path that needs more than
-    /// 4096 bytes of UTF-8 is VIPOOL_ERR_BUFFER.
+    /// UTF-16, like Windows paths. Lengths are in units of two bytes. A path that needs more than
+    /// 4096 bytes of UTF-8 causes VIPOOL_ERR_BUFFER.
     VIPOOL_ENCODING_UTF16 = 1,
 }
 
@@ -38,16 +38,16 @@ pub enum vipool_encoding {
 pub struct vipool_executable {
     /// sizeof(vipool_executable), set by the caller.
     pub size: usize,
-    /// Path of its file: the target of /proc/self/exe, or GetModuleFileNameW.
+    /// Path of the program file: the target of /proc/self/exe, or the result of GetModuleFileNameW.
     pub path: *const c_void,
     /// Length of `path`.
     pub path_length: usize,
-    /// Path that it was started by, if that can differ (a symbolic link): getauxval(AT_EXECFN) on
-    /// Linux. May be NULL.
+    /// Path by which the program was started: getauxval(AT_EXECFN) on Linux. It differs from `path`
+    /// if it is a symbolic link. May be NULL.
     pub invoked_as: *const c_void,
     /// Length of `invoked_as`.
     pub invoked_as_length: usize,
-    /// For an interpreter: the script that it runs. May be NULL.
+    /// For an interpreter: the script that the interpreter runs. May be NULL.
     pub script: *const c_void,
     /// Length of `script`.
     pub script_length: usize,
@@ -93,7 +93,7 @@ unsafe fn read_path(
     }
 }
 
-/// Runs `body` with the program, its texts as bytes.
+/// Converts the texts of a program to bytes and passes the program to `body`.
 ///
 /// # Safety
 /// The texts in `caller_program` are NULL or valid for reads of their lengths.

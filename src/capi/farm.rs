@@ -28,14 +28,14 @@ impl Opaque for vipool_farm {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_level {
-    /// The farm works, perhaps not as intended.
+    /// The farm works, but perhaps not as intended.
     VIPOOL_LEVEL_WARNING = 1,
     /// The farm cannot be used as it is.
     VIPOOL_LEVEL_ERROR = 2,
 }
 
-/// A finding: one mistake in a farm. The texts are UTF-8 without a NUL. They are valid until the farm
-/// is validated, planned or freed.
+/// A finding: one mistake in a farm. The texts are UTF-8 without a NUL. They are valid until the
+/// farm is validated or freed, or a plan is made from it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_finding {
@@ -57,7 +57,7 @@ pub struct vipool_finding {
     pub message: *const c_char,
     /// Length of `message` in bytes.
     pub message_length: usize,
-    /// What to do.
+    /// Recommended correction.
     pub remedy: *const c_char,
     /// Length of `remedy` in bytes.
     pub remedy_length: usize,
@@ -150,8 +150,8 @@ pub unsafe extern "C" fn vipool_farm_new(out: *mut *mut vipool_farm) -> vipool_s
 
 /// Reads and validates a farm.toml.
 ///
-/// A farm with mistakes is not an error of this call: see vipool_farm_list_findings(). An unreadable
-/// file is a finding too.
+/// Mistakes in the file are findings, not errors of this call: see vipool_farm_list_findings(). An
+/// unreadable file is a finding too.
 ///
 /// Parameters:
 /// - `path`, `path_length`: the file, UTF-8.
@@ -224,16 +224,16 @@ pub unsafe extern "C" fn vipool_farm_validate(farm: *mut vipool_farm) -> vipool_
 
 /// Lists the findings of a farm in the order of the file.
 ///
-/// With `min_level` VIPOOL_LEVEL_ERROR and capacity 0, `out_total` is the number of errors: the farm
-/// can be used if it is zero.
+/// With `min_level` VIPOOL_LEVEL_ERROR and capacity 0, `out_total` receives the number of errors.
+/// The farm can be used if the number is zero.
 ///
 /// Parameters:
 /// - `farm`: the farm.
-/// - `min_level`: vipool_level; findings below it are left out.
+/// - `min_level`: vipool_level. Findings of a lower level are omitted.
 /// - `first`: index of the first finding, from 0.
 /// - `rows`, `capacity`: receives the findings. Set the size of the first row.
 /// - `out_count`: receives the number of rows that were written.
-/// - `out_total`: receives the number of all findings of these levels. May be NULL.
+/// - `out_total`: receives the total number of findings of these levels. May be NULL.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_KIND.
 ///
@@ -270,7 +270,7 @@ pub unsafe extern "C" fn vipool_farm_list_findings(
 /// - `farm`: the farm.
 /// - `buffer`, `capacity`: receives the text and a NUL.
 /// - `out_length`: receives the length without the NUL. May be NULL. Call with capacity 0 first to
-///   learn it.
+///   get it.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER.
 ///

@@ -1,5 +1,5 @@
 //! Configures servers, ranges, pools, reservations and programs of a farm. The values and the
-//! validation are those of farm.toml.
+//! validation are the same as for farm.toml.
 
 use std::ffi::c_char;
 
@@ -30,7 +30,7 @@ pub struct vipool_server {
     pub name: *const c_char,
     /// Length of `name` in bytes.
     pub name_length: usize,
-    /// With VIPOOL_SERVER_MAX_SESSIONS: the most sessions at once; 0 for no limit.
+    /// With VIPOOL_SERVER_MAX_SESSIONS: the maximum number of sessions at once; 0 for no limit.
     pub max_sessions: u32,
     /// VIPOOL_SERVER_...
     pub flags: u32,
@@ -47,7 +47,7 @@ pub struct vipool_server_range {
     pub addresses: *const vipool_range,
     /// Number of `addresses`.
     pub address_count: usize,
-    /// Ranges inside them that no session gets. May be NULL for none.
+    /// Ranges inside `addresses` that are never allocated. May be NULL for none.
     pub excluded: *const vipool_range,
     /// Number of `excluded`.
     pub excluded_count: usize,
@@ -72,15 +72,15 @@ layout!(vipool_server_range {
     pool_length,
 });
 
-/// Which sessions a pool rule applies to.
+/// The property of a session that a pool rule matches.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_pool_rule {
-    /// Sessions of the user of this name.
+    /// The name of the user.
     VIPOOL_POOL_RULE_USER = 1,
-    /// Sessions of the members of the group of this name.
+    /// The name of a group of the user.
     VIPOOL_POOL_RULE_GROUP = 2,
-    /// Sessions in which this program is started: a full path or a bare file name.
+    /// The program that the session starts: a full path or a bare file name.
     VIPOOL_POOL_RULE_PROGRAM = 3,
 }
 
@@ -160,7 +160,7 @@ pub unsafe extern "C" fn vipool_farm_add_range(
     }
 }
 
-/// Returns the pool of this name. Adds it if it is missing.
+/// Returns the options of the pool with this name. Adds the pool if it is missing.
 fn pool_options<'f>(farm: &'f mut Farm, name: &str) -> &'f mut PoolOptions {
     let index = farm.pools.iter().position(|pool| pool.rule.pool == name);
     let index = index.unwrap_or_else(|| {
@@ -176,8 +176,8 @@ fn pool_options<'f>(farm: &'f mut Farm, name: &str) -> &'f mut PoolOptions {
 /// Parameters:
 /// - `farm`: the farm.
 /// - `name`, `name_length`: the pool, UTF-8.
-/// - `max_addresses`: the most addresses of each family that the pool uses, from the lowest on. 0
-///   for all of IPv4 and 4096 of IPv6.
+/// - `max_addresses`: the maximum number of addresses of each family. The pool uses the lowest
+///   addresses. 0 means all IPv4 addresses and 4096 IPv6 addresses.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8.
 ///
@@ -214,8 +214,8 @@ fn rule_names(rule: &mut PoolRule, kind: u32) -> Result<&mut Vec<String>, CallEr
 
 /// Adds a rule that selects the pool of a session's virtual IP.
 ///
-/// A rule for the user precedes one for a group, which precedes one for a program. Of rules of the
-/// same kind, the one whose pool was declared first precedes.
+/// A rule for a user precedes a rule for a group. A rule for a group precedes a rule for a program.
+/// Among rules of the same kind, the rule whose pool was declared first precedes.
 ///
 /// Parameters:
 /// - `farm`: the farm.
@@ -239,7 +239,7 @@ pub unsafe extern "C" fn vipool_farm_add_pool_rule(
     unsafe {
         change_farm(farm, |farm| {
             let (pool, name) = (read_utf8(pool, pool_length)?, read_utf8(name, name_length)?);
-            // The kind is checked first: an error must not add the pool.
+            // Check the kind first, because a failed call must not add the pool.
             rule_names(&mut PoolRule::default(), kind)?;
             rule_names(&mut pool_options(farm, pool).rule, kind)?.push(name.to_owned());
             Ok(())
@@ -277,7 +277,8 @@ pub unsafe extern "C" fn vipool_farm_add_reservation(
 
 /// Adds a rule to the process list.
 ///
-/// The most specific rule that matches a program applies; of equally specific rules, the first.
+/// The most specific rule that matches a program applies. Among equally specific rules, the first
+/// applies.
 ///
 /// Parameters:
 /// - `farm`: the farm.

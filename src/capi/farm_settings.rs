@@ -34,7 +34,8 @@ pub struct vipool_rewrite_settings {
     /// sizeof(vipool_rewrite_settings), set by the caller.
     pub size: usize,
     /// UDP ports whose wildcard binds pass (multicast and broadcast receivers). NULL for the
-    /// defaults 5353, 1900, 3702, 5355, 67 and 68. For no port: not NULL, and a count of 0.
+    /// defaults 5353, 1900, 3702, 5355, 67 and 68. For no ports, pass a pointer that is not NULL
+    /// and a count of 0.
     pub wildcard_udp_ports: *const vipool_ports,
     /// Number of `wildcard_udp_ports`.
     pub wildcard_udp_port_count: usize,
@@ -66,7 +67,8 @@ layout!(vipool_rewrite_settings {
 /// Parameters:
 /// - `farm`: the farm.
 /// - `addresses`, `address_count`: the ranges. May be NULL for none.
-/// - `excluded`, `excluded_count`: ranges inside them that no session gets. May be NULL for none.
+/// - `excluded`, `excluded_count`: ranges inside `addresses` that are never allocated. May be NULL
+///   for none.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_RANGE_ORDER.
 ///
@@ -121,7 +123,7 @@ pub unsafe extern "C" fn vipool_farm_set_network(
     }
 }
 
-/// Sets how addresses are allocated.
+/// Sets the settings for the allocation of addresses.
 ///
 /// Replaces all settings. To change some of them, start with vipool_farm_get_settings().
 ///
@@ -146,7 +148,7 @@ pub unsafe extern "C" fn vipool_farm_set_settings(
     }
 }
 
-/// Returns how addresses are allocated.
+/// Returns the settings for the allocation of addresses.
 ///
 /// The defaults are a cool-down of 120 seconds and VIPOOL_SETTING_CHECK_IN_USE.
 ///
@@ -174,7 +176,7 @@ pub unsafe extern "C" fn vipool_farm_get_settings(
     })
 }
 
-/// Sets what applies to all programs of the process list.
+/// Sets the settings for all programs of the process list.
 ///
 /// Parameters:
 /// - `farm`: the farm.
@@ -212,13 +214,14 @@ pub unsafe extern "C" fn vipool_farm_set_rewrite(
 
 /// Lists the ports that programs bind: fixed_ports and all own_ports, sorted and without overlaps.
 ///
-/// Outgoing connections must not use them: add them to net.ipv4.ip_local_reserved_ports on Linux.
+/// Outgoing connections must not use these ports. On Linux, add them to
+/// net.ipv4.ip_local_reserved_ports.
 ///
 /// Parameters:
 /// - `farm`: the farm.
 /// - `ports`, `capacity`: receives the ports.
 /// - `out_count`: receives the number of port ranges, also with VIPOOL_ERR_BUFFER. Call with
-///   capacity 0 first to learn it.
+///   capacity 0 first to get it.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER.
 ///
@@ -237,7 +240,7 @@ pub unsafe extern "C" fn vipool_farm_list_fixed_ports(
         if capacity > 0 {
             check_not_null(ports)?;
         }
-        // SAFETY: not NULL, and the array has room for every range that is written.
+        // SAFETY: not NULL, and the array is large enough for every range that is written.
         unsafe {
             out_count.write(fixed.len());
             if fixed.len() > capacity {

@@ -1,7 +1,7 @@
 //! Opaque handles and their ownership.
 //!
-//! A handle is a boxed Rust value that C holds by pointer. `Opaque::Access` is the thread rule of
-//! the handle. It also selects the borrow functions of this module that accept the handle:
+//! A handle is a boxed Rust value that C holds by pointer. `Opaque::Access` defines how threads may
+//! use the handle. It also selects the borrow functions of this module that accept the handle:
 //!
 //! - A `Shared` handle is only borrowed immutably. Any number of threads may use it at once.
 //! - An `Exclusive` handle may be borrowed mutably. One thread at a time may use it.

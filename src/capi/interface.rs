@@ -1,4 +1,4 @@
-//! Network interfaces: as a caller passes them, and as the system lists them.
+//! Network interfaces that a caller passes or that the system lists.
 
 use std::ffi::c_char;
 use std::ptr;
@@ -105,7 +105,7 @@ pub struct vipool_interface_list {
     array: Vec<vipool_interface>,
 }
 
-// SAFETY: the pointers lead to memory that the list owns and never changes.
+// SAFETY: the pointers point to memory that the list owns and never changes.
 unsafe impl Send for vipool_interface_list {}
 // SAFETY: as above.
 unsafe impl Sync for vipool_interface_list {}
@@ -116,8 +116,8 @@ impl Opaque for vipool_interface_list {
 
 /// Lists the interfaces of this machine that have an IP address.
 ///
-/// The list has every address that the system reports. Remove the addresses that vipool added
-/// itself (those inside the ranges of the farm) before vipool_plan_new().
+/// The list has every address that the system reports. Before vipool_plan_new(), remove the
+/// addresses that vipool added itself: the addresses inside the ranges of the farm.
 ///
 /// Parameters:
 /// - `out`: receives the list. Free it with vipool_interface_list_free().
@@ -159,7 +159,8 @@ pub unsafe extern "C" fn vipool_interface_list_new(
 ///
 /// Parameters:
 /// - `list`: the list.
-/// - `out`: receives the array, NULL if it is empty. It is valid until the list is freed.
+/// - `out`: receives the array, or NULL if the list is empty. The array is valid until the list is
+///   freed.
 /// - `out_count`: receives the number of interfaces.
 ///
 /// Errors: VIPOOL_ERR_NULL.
@@ -174,7 +175,7 @@ pub unsafe extern "C" fn vipool_interface_list_get(
     catch_panic(|| {
         check_not_null(out)?;
         check_not_null(out_count)?;
-        // SAFETY: the caller guarantees the handle; neither place is NULL.
+        // SAFETY: the caller guarantees the handle; neither pointer is NULL.
         unsafe {
             let array = &borrow_shared(list)?.array;
             out.write(if array.is_empty() { ptr::null() } else { array.as_ptr() });

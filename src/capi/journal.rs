@@ -92,19 +92,19 @@ impl From<&Event> for vipool_journal_row {
 pub struct vipool_journal_page {
     /// sizeof(vipool_journal_page), set by the caller.
     pub size: usize,
-    /// Number of rows that were written; 0 if there was no event since.
+    /// Number of rows that were written; 0 if no event from `first` on exists.
     pub count: usize,
-    /// Number of events before or between them that were overwritten before they were read.
+    /// Number of events from `first` on that were overwritten before they were read.
     pub lost: u64,
     /// Number of the first event of the next page.
     pub next: u64,
-    /// Hash of the boot and the network namespace: vipool_handle.boot of the leases. With another
-    /// value the event numbers start again at 1.
+    /// Hash of the boot id and the network namespace: vipool_handle.boot of the leases. If the
+    /// value changes, the event numbers start again at 1.
     pub boot: u64,
 }
 layout!(vipool_journal_page { size, count, lost, next, boot });
 
-/// Opens the journal of the map in a directory. Only root and the group of vipool may do so.
+/// Opens the journal of the map in a directory. Only root and the group of vipool may read it.
 ///
 /// Parameters:
 /// - `directory`, `directory_length`: the directory, UTF-8.

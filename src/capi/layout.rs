@@ -1,8 +1,9 @@
-//! Structs of the caller. They begin with their size, so that programs and libraries of different
-//! versions work together.
+//! Structs of the caller. Each struct begins with its size, so that programs and libraries of
+//! different versions work together.
 //!
-//! - A smaller struct is of an older version. Its missing members are zero, the default.
-//! - A larger struct is of a newer version. It is accepted if all unknown bytes are zero.
+//! - A smaller struct comes from an older version. Its missing members are zero, the default.
+//! - A larger struct comes from a newer version. The library accepts it if all unknown bytes are
+//!   zero.
 //! - A size that ends inside a member is an error.
 
 use std::mem::{MaybeUninit, align_of, size_of};
@@ -19,13 +20,13 @@ use super::status::vipool_status::{self, *};
 pub unsafe trait Versioned: Copy {
     /// The C name.
     const NAME: &'static str;
-    /// Name, offset and size of all fields, in order. There are no gaps: uncleared padding would be
-    /// mistaken for a field of a later version.
+    /// The name, offset and size of each field, in order. The fields leave no gaps, because a later
+    /// version would read uncleared padding as a field.
     const FIELDS: &'static [(&'static str, usize, usize)];
 }
 
-/// Most unknown bytes of a newer struct.
-const MAX_UNKNOWN: usize = 4096;
+/// The maximum number of unknown bytes in a struct of a newer version.
+const MAX_UNKNOWN_BYTES: usize = 4096;
 
 #[doc(hidden)]
 pub const fn field_size<T, F>(_: fn(&T) -> &F) -> usize {
@@ -46,7 +47,8 @@ pub const fn has_gaps(size: usize, fields: &[(&str, usize, usize)]) -> bool {
     end != size
 }
 
-/// Lists the fields of a struct of the caller. A missing field does not compile.
+/// Implements [`Versioned`] for a struct of the caller. A field that is not listed is a compile
+/// error.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! capi_layout {
@@ -75,12 +77,13 @@ macro_rules! capi_layout {
 }
 pub(crate) use crate::capi_layout as layout;
 
-/// Returns whether a version of the struct can have this size: it ends where a field begins, at the end
-/// of the struct or beyond, and keeps the next element of an array aligned.
+/// Returns whether some version of the struct can have this size. A valid size ends where a field
+/// begins, at the end of the struct or beyond the end. It is a multiple of the alignment, so that
+/// the next element of an array is aligned.
 fn is_valid_size<T: Versioned>(size: usize) -> bool {
-    let ends_before_field = || T::FIELDS.iter().any(|(_, offset, _)| *offset == size);
+    let ends_at_field_start = || T::FIELDS.iter().any(|(_, offset, _)| *offset == size);
     size.is_multiple_of(align_of::<T>())
-        && (size >= size_of::<T>() || size >= size_of::<usize>() && ends_before_field())
+        && (size >= size_of::<T>() || size >= size_of::<usize>() && ends_at_field_start())
 }
 
 #[cold]
@@ -109,7 +112,7 @@ unsafe fn with_size_message<T: Versioned>(source: *const T, status: vipool_statu
 /// Reads a struct of the caller.
 ///
 /// # Safety
-/// `source` is NULL, or aligned and valid for reads of as many bytes as its size says.
+/// `source` is NULL, or aligned and valid for reads of `size` bytes, its first member.
 pub(crate) unsafe fn read<T: Versioned>(source: *const T) -> Result<T, CallError> {
     // SAFETY: the caller guarantees the pointer.
     unsafe { read_silent(source).map_err(|status| with_size_message(source, status)) }
@@ -137,8 +140,8 @@ pub(crate) unsafe fn read_silent<T: Versioned>(source: *const T) -> Result<T, vi
 /// Returns a pointer to a struct of the caller: the struct itself if it is of this version, otherwise a
 /// copy in `storage`, completed with zeros. The hot path copies nothing.
 ///
-/// Read the fields through the pointer, each when it is needed: a callback of the caller may change the
-/// struct meanwhile.
+/// Read each field through the pointer when the field is needed, because a callback of the caller
+/// may change the struct.
 ///
 /// # Safety
 /// As for [`read`].
@@ -183,8 +186,8 @@ unsafe fn read_other_version<T: Versioned>(
     source: *const T,
     size: usize,
 ) -> Result<T, vipool_status> {
-    // An absurd size means a struct that was not initialised: do not read that far.
-    if !is_valid_size::<T>(size) || size > size_of::<T>() + MAX_UNKNOWN {
+    // An excessive size means that the struct was not initialised. Do not read that many bytes.
+    if !is_valid_size::<T>(size) || size > size_of::<T>() + MAX_UNKNOWN_BYTES {
         return Err(VIPOOL_ERR_STRUCT_SIZE);
     }
     let known_length = size.min(size_of::<T>());
@@ -203,8 +206,8 @@ unsafe fn read_other_version<T: Versioned>(
     })
 }
 
-/// Reads an array of structs. The size of the first one is the distance between them. NULL is allowed
-/// with count 0.
+/// Reads an array of structs. The size in the first element is the distance between elements. NULL
+/// is allowed with count 0.
 ///
 /// # Safety
 /// `source` is NULL, or aligned and valid for reads of `count` structs of that size.
@@ -223,7 +226,7 @@ pub(crate) unsafe fn read_array<T: Versioned>(
     for index in 1..count {
         // SAFETY: the caller guarantees `count` structs of this size.
         let element = unsafe { source.byte_add(index * size) };
-        // SAFETY: as above. Another size would make `read` leave the struct.
+        // SAFETY: as above. With another size, `read` would access memory outside the element.
         if unsafe { element.cast::<usize>().read() } != size {
             return Err(VIPOOL_ERR_STRUCT_SIZE.with_message(format_args!(
                 "{}: element {index} of an array has another size than the first",
@@ -236,11 +239,11 @@ pub(crate) unsafe fn read_array<T: Versioned>(
     Ok(elements)
 }
 
-/// Checks an output struct before the operation starts: a session must not be opened and then lost
-/// because of a NULL or an invalid size.
+/// Checks an output struct before the operation starts. Otherwise the caller would lose a new
+/// session if the struct is NULL or has an invalid size.
 ///
 /// # Safety
-/// `out` is NULL, or aligned and valid for writes of as many bytes as its size says.
+/// `out` is NULL, or aligned and valid for writes of `size` bytes, its first member.
 #[inline]
 pub(crate) unsafe fn check_out<T: Versioned>(out: *mut T) -> Result<(), CallError> {
     // SAFETY: the caller guarantees the pointer.
@@ -258,7 +261,9 @@ pub(crate) unsafe fn check_out_silent<T: Versioned>(out: *mut T) -> Result<(), v
     }
     // SAFETY: not NULL; the caller guarantees that at least the size is readable.
     let size = unsafe { out.cast::<usize>().read() };
-    if size == size_of::<T>() || is_valid_size::<T>(size) && size <= size_of::<T>() + MAX_UNKNOWN {
+    if size == size_of::<T>()
+        || is_valid_size::<T>(size) && size <= size_of::<T>() + MAX_UNKNOWN_BYTES
+    {
         return Ok(());
     }
     Err(VIPOOL_ERR_STRUCT_SIZE)
@@ -286,10 +291,11 @@ pub(crate) unsafe fn fill_optional<T: Versioned>(out: *mut T, set_fields: impl F
     }
 }
 
-/// Writes a value to an output struct as far as it fits. Keeps the size and zeroes unknown bytes.
+/// Writes the members of `value` that fit into an output struct. Keeps the size of the output
+/// struct, and zeroes unknown bytes.
 ///
 /// # Safety
-/// [`check_out`] has accepted `out`, and `out` is valid for writes of as many bytes as its size says.
+/// [`check_out`] accepted `out`, and `out` is valid for writes of `size` bytes, its first member.
 #[inline]
 pub(crate) unsafe fn write<T: Versioned>(out: *mut T, value: &T) {
     // SAFETY: the caller guarantees the bytes, and `check_out` has checked the size.
@@ -300,8 +306,8 @@ pub(crate) unsafe fn write<T: Versioned>(out: *mut T, value: &T) {
     }
 }
 
-/// Fills an output struct in place: `set_fields` sets fields other than the size. The other fields keep their
-/// value.
+/// Fills an output struct: `set_fields` sets fields other than the size. In a struct of this
+/// version, the other fields keep their value.
 ///
 /// # Safety
 /// As for [`write()`].
@@ -310,8 +316,8 @@ pub(crate) unsafe fn fill<T: Versioned>(out: *mut T, set_fields: impl FnOnce(&mu
     // SAFETY: `check_out` has checked the size.
     let size = unsafe { out.cast::<usize>().read() };
     if size == size_of::<T>() {
-        // SAFETY: the whole struct is writable, all bytes are a valid T, and the caller uses it only
-        // for this call.
+        // SAFETY: the whole struct is writable, all bytes are a valid T, and no other code uses the
+        // struct during this call.
         set_fields(unsafe { &mut *out });
     } else {
         // SAFETY: the caller guarantees `size` bytes.
@@ -329,7 +335,7 @@ unsafe fn fill_other_version<T: Versioned>(
     set_fields: impl FnOnce(&mut T),
     size: usize,
 ) {
-    // SAFETY: zeros are a valid T; both structs have the bytes that are copied.
+    // SAFETY: zeros are a valid T, and both structs contain the copied bytes.
     unsafe {
         let mut value = MaybeUninit::<T>::zeroed().assume_init();
         set_fields(&mut value);
@@ -363,7 +369,7 @@ mod tests {
 
     fn read_sample(size: usize, bytes: &mut [u64; 6]) -> Result<sample, vipool_status> {
         bytes[0] = size as u64;
-        // SAFETY: six words are more than any valid size below.
+        // SAFETY: no valid size below is larger than six words.
         unsafe { read(bytes.as_ptr().cast()) }.map_err(|error| error.status)
     }
 
@@ -379,7 +385,8 @@ mod tests {
         bytes[5] = 1 << 63;
         assert_eq!(read_sample(40, &mut bytes), Ok(sample { size: 40, ..COMPLETE }));
         assert_eq!(read_sample(48, &mut bytes), Err(VIPOOL_ERR_UNKNOWN_FIELD));
-        // A field begins at 20, and 28 is beyond the end, but neither keeps an array aligned.
+        // A field begins at 20, and 28 is beyond the end, but neither is a multiple of the
+        // alignment.
         for size in [0, 7, 12, 20, 23, 28, usize::MAX] {
             assert_eq!(read_sample(size, &mut bytes), Err(VIPOOL_ERR_STRUCT_SIZE), "{size}");
         }

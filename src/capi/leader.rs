@@ -6,8 +6,8 @@ use super::status::vipool_status::{self, *};
 use super::text::check_reserved;
 use crate::map::Leader;
 
-/// The leader of a session: vipool_map_reap() closes the session when this process has exited.
-/// A later process with the same pid is not mistaken for it. Plain data.
+/// The leader of a session: vipool_map_reap() closes the session when this process has exited. The
+/// start time distinguishes the leader from a later process with the same pid. Plain data.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct vipool_leader {
@@ -15,7 +15,7 @@ pub struct vipool_leader {
     pub pid: u32,
     /// Reserved: zero.
     pub reserved: u32,
-    /// Start time in the unit of the kernel (field 22 of /proc/PID/stat).
+    /// Start time in the unit of the kernel (on Linux, field 22 of /proc/PID/stat).
     pub start_time: u64,
     /// Inode of its pid namespace; 0 on systems without pid namespaces.
     pub pid_namespace: u64,
@@ -37,7 +37,7 @@ impl vipool_leader {
     }
 }
 
-/// Identifies the running process with this pid. Linux and Windows.
+/// Identifies the running process with this pid. Available on Linux and Windows.
 ///
 /// Parameters:
 /// - `pid`: the pid.

@@ -1,4 +1,4 @@
-//! Listener lookup: which addresses have a socket.
+//! Listener lookup: finds the addresses that have a socket.
 
 use std::ffi::c_void;
 use std::net::{IpAddr, SocketAddr};
@@ -16,15 +16,15 @@ pub const VIPOOL_LISTENER_NONE: i32 = -1;
 /// Result of a vipool_listener_find_fn: the kernel did not report the listeners.
 pub const VIPOOL_LISTENER_UNKNOWN: i32 = -2;
 
-/// Most addresses of one lookup.
+/// Maximum number of addresses in one lookup.
 const MAX_CANDIDATES: usize = 4;
 
-/// Finds the first of some addresses that has a socket: a listening TCP socket or a bound UDP socket.
+/// Finds the first of several addresses that has a socket: a listening TCP socket or a bound UDP
+/// socket.
 ///
-/// A wildcard socket does not count. An IPv6 socket on the mapped form of an IPv4 address counts for
-/// the IPv4 address. For a mapped address only IPv6 sockets count.
-/// vipool_rewrite_connect() and vipool_rewrite_send() call it. vipool_listener_find() is an
-/// implementation.
+/// A wildcard socket does not count. An IPv6 socket on the mapped form of an IPv4 address counts
+/// for the IPv4 address. For a mapped address, only IPv6 sockets count. vipool_rewrite_connect()
+/// and vipool_rewrite_send() call this function. vipool_listener_find() is an implementation.
 ///
 /// Parameters:
 /// - `context`: vipool_rewriter_options.context.
@@ -100,8 +100,8 @@ pub(crate) struct CallbackLookup {
     pub(crate) context: *mut c_void,
 }
 
-// SAFETY: the library only passes the context to the callback. The header states that any
-// thread that uses the rewriter calls it.
+// SAFETY: the library only passes the context to the callback. The header states that any thread
+// that uses the rewriter may call the callback.
 unsafe impl Send for CallbackLookup {}
 // SAFETY: as above.
 unsafe impl Sync for CallbackLookup {}

@@ -24,12 +24,12 @@ pub struct vipool_admin_change {
     pub size: usize,
     /// Number of addresses that were changed.
     pub addresses: u32,
-    /// Number of them that sessions hold and keep.
+    /// Number of these addresses that sessions hold and keep.
     pub held: u32,
 }
 layout!(vipool_admin_change { size, addresses, held });
 
-/// Makes a change and writes its result.
+/// Changes a map with `operation` and writes the result.
 ///
 /// # Safety
 /// `map` is NULL or a live handle. `out` is NULL or valid as [`check_optional_out`] requires.
@@ -113,7 +113,7 @@ pub unsafe extern "C" fn vipool_map_drain(
     unsafe { change_range(map, range, out, |map, range| map.drain(range, Tick::from_secs(now))) }
 }
 
-/// Returns drained addresses to use.
+/// Ends the drain of addresses, so that sessions get them again.
 ///
 /// Parameters:
 /// - `map`: the map.
@@ -135,11 +135,12 @@ pub unsafe extern "C" fn vipool_map_undrain(
     unsafe { change_range(map, range, out, |map, range| map.undrain(range, Tick::from_secs(now))) }
 }
 
-/// Drains the whole server, or ends that: while it drains, no new session gets an address.
+/// Starts or ends the drain of the whole server. While the server drains, no new session gets an
+/// address.
 ///
 /// Parameters:
 /// - `map`: the map.
-/// - `draining`: 0 to end it, otherwise 1.
+/// - `draining`: 1 to start the drain, 0 to end it.
 ///
 /// Errors: VIPOOL_ERR_NULL, and writer errors.
 ///
@@ -210,8 +211,8 @@ pub unsafe extern "C" fn vipool_map_unreserve(
     }
 }
 
-/// Reports that the agent has restored the sessions of the operating system. Ends
-/// VIPOOL_ERR_NOT_READY.
+/// Reports that the agent has restored the sessions of the operating system.
+/// vipool_map_open_session() then no longer returns VIPOOL_ERR_NOT_READY.
 ///
 /// Parameters:
 /// - `map`: the map.
@@ -227,7 +228,8 @@ pub unsafe extern "C" fn vipool_map_mark_restored(map: *const vipool_map) -> vip
 
 /// Rebuilds free lists, index and counters from the slots.
 ///
-/// The library does this by itself after a writer died; an administrator may ask for it.
+/// The library recovers a map automatically after a writer died. An administrator can also request
+/// it.
 ///
 /// Parameters:
 /// - `map`: the map.
@@ -241,7 +243,8 @@ pub unsafe extern "C" fn vipool_map_recover(map: *const vipool_map) -> vipool_st
     catch_panic(|| Ok(unsafe { borrow_shared(map) }?.map().recover()?))
 }
 
-/// Returns whether a session still exists in the operating system. It must not use the map.
+/// Returns whether a session still exists in the operating system. The callback must not use the
+/// map.
 ///
 /// Parameters:
 /// - `context`: as passed to vipool_map_reconcile().
@@ -257,7 +260,8 @@ pub type vipool_is_alive_fn = Option<
     ) -> u32,
 >;
 
-/// Closes every session that has ended in the operating system, then ends VIPOOL_ERR_NOT_READY.
+/// Closes every session that has ended in the operating system. Then does the same as
+/// vipool_map_mark_restored().
 ///
 /// Call it after the start of an agent, before it opens the first session.
 ///
@@ -284,14 +288,14 @@ pub unsafe extern "C" fn vipool_map_reconcile(
         // SAFETY: the caller guarantees the handle.
         let map = unsafe { borrow_shared(map) }?;
         let is_alive = is_alive.ok_or(VIPOOL_ERR_NULL)?;
-        let rows_before = map.rows_for_events()?;
+        let previous_rows = map.rows_for_events()?;
         let closed = map.map().reconcile(Tick::from_secs(now), |session, leader| {
             let leader = leader.map(vipool_leader::from);
             let leader = leader.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
             // SAFETY: the caller guarantees callback and context.
             unsafe { is_alive(context, session.raw(), leader) != 0 }
         })?;
-        map.sink.report_closed_sessions(&rows_before, &closed);
+        map.sink.report_closed_sessions(&previous_rows, &closed);
         if !out_closed.is_null() {
             // SAFETY: not NULL.
             unsafe { out_closed.write(closed.len() as u32) };
@@ -300,8 +304,8 @@ pub unsafe extern "C" fn vipool_map_reconcile(
     })
 }
 
-/// Questions of vipool_map_reap() to the agent. The map is locked during the callbacks: they must not
-/// use it.
+/// Callbacks of the agent for vipool_map_reap(). They must not use the map, because it is locked
+/// while they run.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_probe {
@@ -350,16 +354,18 @@ layout!(vipool_reap_report { size, freed, lingering, closed, more });
 
 /// Closes sessions whose leader has exited, and frees cooled addresses without sockets.
 ///
-/// An agent calls it every ten seconds or so. A session is closed when its leader was seen dead
-/// twice, at least ten seconds apart.
+/// An agent calls this function about every ten seconds. A session is closed when two calls, at
+/// least ten seconds apart, find that its leader has exited.
 ///
 /// Events: released for each lease.
 ///
 /// Parameters:
 /// - `map`: the map.
 /// - `now`: vipool_now().
-/// - `budget`: the most addresses of each pool to examine. Call again while `out->more` is 1.
-/// - `probe`: answers for the agent. NULL asks this machine (Linux, Windows).
+/// - `budget`: the maximum number of addresses to examine in each pool. Call again while
+///   `out->more` is 1.
+/// - `probe`: callbacks of the agent. With NULL, the library examines this machine (Linux,
+///   Windows).
 /// - `out`: receives the result. May be NULL.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UNSUPPORTED
@@ -382,12 +388,12 @@ pub unsafe extern "C" fn vipool_map_reap(
             check_optional_out(out)?;
             if probe.is_null() { None } else { Some(read(probe)?) }
         };
-        let rows_before = map.rows_for_events()?;
+        let previous_rows = map.rows_for_events()?;
         let report = match caller_probe {
             Some(mut probe) => map.map().reap(Tick::from_secs(now), budget, &mut probe)?,
             None => map.map().reap(Tick::from_secs(now), budget, &mut system_probe()?)?,
         };
-        map.sink.report_closed_sessions(&rows_before, &report.closed);
+        map.sink.report_closed_sessions(&previous_rows, &report.closed);
         // SAFETY: checked above.
         unsafe {
             fill_optional(out, |out| {

@@ -1,4 +1,4 @@
-//! A map, as an agent writes it: creating, opening and closing it.
+//! A map that an agent writes: the functions that create, open and close it.
 
 use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_void};
@@ -14,14 +14,15 @@ use super::status::vipool_status::{self, *};
 use super::text::{check_flags, check_reserved, copy_text, read_slice, read_utf8};
 use crate::map::{ExclusiveWriter, Map, MapError, SessionRow};
 
-/// A map that can be changed: it opens and closes sessions.
+/// A writable map: it opens and closes sessions.
 ///
 /// Threads may share it, unless it was opened with VIPOOL_MAP_SINGLE_THREADED. Other processes may
-/// open the same map, unless it was opened with VIPOOL_MAP_EXCLUSIVE. A process may have 64 maps with
-/// files open at once (Windows: no limit); one more is VIPOOL_ERR_IO.
+/// open the same map, unless it was opened with VIPOOL_MAP_EXCLUSIVE. A process may have 64 maps
+/// with files open at once. Opening another one returns VIPOOL_ERR_IO. Windows has no such limit.
 pub struct vipool_map {
-    /// The writer of a single-threaded map, made by the first open or close of a session. It borrows
-    /// `map`, so it is dropped before any other use of `map`, and declared before it.
+    /// The writer of a single-threaded map. The first open or close of a session creates the
+    /// writer. It borrows `map`, so it is dropped before any other use of `map`, and is declared
+    /// before `map`.
     writer: UnsafeCell<Option<ExclusiveWriter<'static>>>,
     map: UnsafeCell<Map>,
     is_single_threaded: bool,
@@ -36,8 +37,9 @@ impl Opaque for vipool_map {
     type Access = Shared;
 }
 
-/// vipool_map_options.flags: hold the writer lock as long as the map is open. Calls then need no system
-/// call for it. Other writers get VIPOOL_ERR_BUSY_EXCLUSIVE with the pid of this process.
+/// vipool_map_options.flags: hold the writer lock as long as the map is open. Calls then need no
+/// system call for the lock. Other writers get VIPOOL_ERR_BUSY_EXCLUSIVE, and vipool_last_error()
+/// names the pid of this process.
 pub const VIPOOL_MAP_EXCLUSIVE: u32 = 1;
 /// vipool_map_options.flags: one thread at a time uses the map. Opening and closing sessions then needs
 /// no lock at all. Includes VIPOOL_MAP_EXCLUSIVE.
@@ -66,7 +68,7 @@ impl vipool_map {
         Self { writer, map, is_single_threaded, sink }
     }
 
-    /// Returns the map for anything but opening and closing sessions.
+    /// Returns the map for all operations except opening and closing sessions.
     #[inline]
     pub(crate) fn map(&self) -> &Map {
         if self.is_single_threaded {
@@ -80,7 +82,7 @@ impl vipool_map {
 
     /// Runs `use_map` with the map, or `use_writer` with the writer of a single-threaded map.
     ///
-    /// The closures must not call back into C, which may use the map.
+    /// The closures must not call a callback of the caller, because the callback may use the map.
     #[inline(always)]
     pub(crate) fn with_session_writer<R, E: From<MapError>>(
         &self,
@@ -104,7 +106,8 @@ impl vipool_map {
         }
     }
 
-    /// Returns the open sessions if a callback is to learn which of them a call closes.
+    /// Returns the open sessions if the map has an event callback. A call uses the list to report
+    /// the leases of the sessions that it closes.
     pub(crate) fn rows_for_events(&self) -> Result<Vec<SessionRow>, CallError> {
         if self.sink.is_set() { Ok(self.map().sessions()?) } else { Ok(Vec::new()) }
     }
@@ -166,8 +169,8 @@ pub unsafe extern "C" fn vipool_map_get_directory(
 
 /// Creates the files of a map in an existing directory and opens the map.
 ///
-/// If the directory has a map of this boot, the sessions of that map stay open in the new one, and
-/// its readers see that it is superseded.
+/// If the directory has a map of this boot, the sessions of that map stay open in the new map. The
+/// readers of the old map see that it is superseded.
 ///
 /// Parameters:
 /// - `directory`, `directory_length`: the directory, UTF-8.
@@ -251,10 +254,10 @@ pub unsafe extern "C" fn vipool_map_open(
     })
 }
 
-/// Opens a copy of a map, from the bytes of its files, in memory.
+/// Opens a copy of a map in memory, from the bytes of its files.
 ///
-/// The files may be of any boot. The copy serves to inspect them or to try an operation; the files
-/// never change.
+/// The files may be of any boot. Use the copy to inspect the files or to try an operation. The
+/// files never change.
 ///
 /// Parameters:
 /// - `map`, `map_length`: the bytes of the file `map`.
@@ -313,7 +316,7 @@ pub unsafe extern "C" fn vipool_map_close(map: *mut vipool_map) {
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
 /// VIPOOL_ERR_KIND, VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (no rule applies: the default pool).
 ///
-/// Threads: any. May block for the groups of the user if a rule names a group.
+/// Threads: any. May block while it looks up the groups of the user, if a rule names a group.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_map_choose_pool(
     map: *const vipool_map,

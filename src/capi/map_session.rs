@@ -24,8 +24,8 @@ use crate::map::{CloseError, ClosedSession, OpenOptions, OpenedSession, Shortage
 pub struct vipool_open_options {
     /// sizeof(vipool_open_options), set by the caller.
     pub size: usize,
-    /// Name of the user, UTF-8: for the last address, reservations and the quota. The first 63 bytes
-    /// are stored. May be NULL.
+    /// Name of the user, UTF-8. It selects the last address, the reservations and the quota. The
+    /// first 63 bytes are stored. May be NULL.
     pub user: *const c_char,
     /// Length of `user` in bytes.
     pub user_length: usize,
@@ -52,8 +52,8 @@ layout!(vipool_open_options {
     leader,
 });
 
-/// vipool_opened_session.flags: the session was already open. Its leases are the same, plus any that
-/// were missing.
+/// vipool_opened_session.flags: the session was already open. It keeps its leases, and gets the
+/// leases that were missing.
 pub const VIPOOL_OPENED_ALREADY: u32 = 1;
 /// vipool_opened_session.flags: this call brought a pool below its low-water mark.
 pub const VIPOOL_OPENED_LOW_WATER: u32 = 2;
@@ -66,7 +66,8 @@ pub struct vipool_opened_session {
     pub size: usize,
     /// Handle for the programs of the session.
     pub handle: vipool_handle,
-    /// The leases of the session, in the order of the pools; `lease_count` of them are written.
+    /// The leases of the session, in the order of the pools. The first `lease_count` elements are
+    /// written.
     pub leases: [vipool_lease; VIPOOL_MAX_LEASES],
     /// Number of leases.
     pub lease_count: u32,
@@ -75,7 +76,7 @@ pub struct vipool_opened_session {
     /// VIPOOL_OK if the session has every address that it can have. Otherwise the reason:
     /// VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING, VIPOOL_ERR_LINGERING or VIPOOL_ERR_DRAINING.
     pub shortage: i32,
-    /// With VIPOOL_ERR_COOLING: the tick at which the first address is ready.
+    /// With VIPOOL_ERR_COOLING: the tick at which the first address can be allocated.
     pub cooling_until: u32,
 }
 layout!(vipool_opened_session {
@@ -94,7 +95,8 @@ layout!(vipool_opened_session {
 pub struct vipool_closed_session {
     /// sizeof(vipool_closed_session), set by the caller.
     pub size: usize,
-    /// The released leases, in the order of the pools; `lease_count` of them are written.
+    /// The released leases, in the order of the pools. The first `lease_count` elements are
+    /// written.
     pub leases: [vipool_lease; VIPOOL_MAX_LEASES],
     /// Number of leases.
     pub lease_count: u32,
@@ -124,7 +126,7 @@ impl vipool_opened_session {
 static DEFAULT_OPTIONS: OpenOptions<'static> =
     OpenOptions { user: None, pool: None, address: None, client: None, leader: None };
 
-/// Reads the options of the caller. Copies nothing if every member is zero.
+/// Reads the options of the caller. Converts only members that are not zero.
 ///
 /// # Safety
 /// `caller_options` is NULL or valid for reads, with its texts, during `'a`.
@@ -141,7 +143,8 @@ unsafe fn read_open_options<'r, 'a: 'r>(
     unsafe {
         let caller_options = read_in_place(caller_options, &mut copy)?;
         let options = storage.write(DEFAULT_OPTIONS);
-        // Only members that are set are written. A second write before the first read is slower.
+        // Write only members that are set. A second write of a member before the first read is
+        // slower.
         if !(*caller_options).user.is_null() || (*caller_options).user_length != 0 {
             options.user = Some(read_utf8((*caller_options).user, (*caller_options).user_length)?);
         }
@@ -162,7 +165,7 @@ unsafe fn read_open_options<'r, 'a: 'r>(
 }
 
 /// Closes a session with `close`, reports the events and writes the result. No borrow of the map is
-/// live while the event callback runs, which may use the map.
+/// live while the event callback runs, because the callback may use the map.
 ///
 /// # Safety
 /// `out` is NULL or valid as [`check_optional_out`] requires.
@@ -188,11 +191,12 @@ unsafe fn close_and_report(
     Ok(result.map(drop)?)
 }
 
-/// Opens a session: allocates its addresses, or returns the ones it already has.
+/// Opens a session: allocates its addresses, or returns the addresses that it already has.
 ///
-/// Opening twice is the same as opening once; missing addresses are added. For each pool the session
-/// gets, in this order: the lease it already has; the required address or an error; the reserved
-/// address of the user; the last address of the user; the address that has been free longest.
+/// A second call for an open session only adds missing addresses. For each pool, the session gets
+/// the first of these that exists: the lease that it already has; the required address or an error;
+/// the reserved address of the user; the last address of the user; the address that has been free
+/// longest.
 ///
 /// Events: assigned for each new lease, exhausted, low water.
 ///
@@ -231,7 +235,7 @@ pub unsafe extern "C" fn vipool_map_open_session(
             |writer| writer.open_session(id, options, Tick::from_secs(now)),
         );
         map.sink.report_open(id, &result);
-        // By reference: a copy of the result costs more than the rest of this function.
+        // Use a reference, because a copy of the result costs more than the rest of this function.
         if let Ok(opened) = &result {
             // SAFETY: checked above.
             unsafe { fill(out, |out| out.set(opened)) }
@@ -354,7 +358,8 @@ mod tests {
                             thread::yield_now();
                         }
                         let mut opened = MaybeUninit::<vipool_opened_session>::zeroed();
-                        // SAFETY: zeroed memory with a size is a valid struct; the map outlives the call.
+                        // SAFETY: zeroed memory with a size is a valid struct. The map outlives the
+                        // call.
                         let status = unsafe {
                             opened
                                 .as_mut_ptr()

@@ -5,18 +5,20 @@
 //! - A function that can fail returns a [`vipool_status`](status::vipool_status). Out-parameters come
 //!   last and are written on success only.
 //! - Every pointer is checked for NULL. Kinds and flags are `uint32_t` and are checked. Invalid
-//!   input is a status, never undefined behaviour, as long as non-NULL pointers are valid.
-//! - Opaque objects come from `_new`, `_load` or `_parse` and go to `_free`, or come from `_open` or
-//!   `_create` and go to `_close`.
-//! - Structs of the caller begin with their size ([`layout`]). Texts are UTF-8 with a length.
+//!   input returns an error status. It causes undefined behaviour only if a non-NULL pointer is
+//!   invalid.
+//! - `_new`, `_load` and `_parse` create an opaque object that `_free` frees. `_open` and `_create`
+//!   create an opaque object that `_close` frees.
+//! - Each struct of the caller begins with its size ([`layout`]). Texts are UTF-8 with a length.
 //!   Addresses are [`address::vipool_ip`] or the bytes of a sockaddr.
 //! - A panic becomes `VIPOOL_ERR_PANIC`. Nothing unwinds into C.
 //!
-//! Types and functions have their C names, and their documentation is the text of the header. The
-//! modules depend on each other only upward in the list below: support, then values, then objects.
-//! The sections of the header follow the same order (`xtask/src/header.rs`).
+//! Types and functions have their C names, and their documentation is the text of the header. In
+//! the list below, a module uses only modules above it: support comes first, then values, then
+//! objects. The sections of the header follow the same order (`xtask/src/header.rs`).
 //!
-//! C can do whatever Rust can do. Some items have no function of their own:
+//! C programs can do everything that Rust programs can do. These Rust items have no C function of
+//! their own:
 //!
 //! | Rust | C |
 //! |---|---|

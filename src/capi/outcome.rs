@@ -14,9 +14,9 @@ pub enum vipool_outcome_kind {
     /// Make the call with `address` instead of the address of the program, or return `address` to the
     /// program. `flags` lists the steps before the call.
     VIPOOL_REWRITTEN = 1,
-    /// Make the call exactly as the program made it. `reason` has the reason.
+    /// Make the call exactly as the program made it, because of `reason`.
     VIPOOL_PASSED = 2,
-    /// Do not make the call: it fails with `error`. `reason` has the reason.
+    /// Do not make the call: it fails with `error`, because of `reason`.
     VIPOOL_REFUSED = 3,
 }
 
@@ -36,17 +36,19 @@ pub const VIPOOL_DO_CLEAR_V6ONLY: u32 = 1;
 ///  - ConnectEx: the same; bind a socket that is still unbound to the wildcard address and port 0
 ///    before the call. Ignore VIPOOL_DO_BIND_FIRST for a socket that is not remembered: ConnectEx
 ///    fails with WSAEINVAL if it was never bound.
-///  - listen, getsockname: forget the socket and bind it to the address of vipool_rewrite_listen(), or
-///    to the wildcard address and port 0 if that passes; then make the call. Make no rewrite call for
-///    a socket that is not remembered: the call fails with WSAEINVAL if it was never bound.
+/// - listen, getsockname: forget the socket and bind it to the address of vipool_rewrite_listen(),
+///    or to the wildcard address and port 0 if the rewrite call passes; then make the call. Make no
+///    rewrite call for a socket that is not remembered: the call fails with WSAEINVAL if it was
+///    never bound.
 ///  - closesocket: forget the socket.
 pub const VIPOOL_DO_DEFER: u32 = 2;
-/// vipool_outcome.flags: bind the socket to `bind` (port 0) first. If that fails, continue anyway, unless
-/// the address is on no interface and vipool_rewrite_is_retry_allowed() denies it.
+/// vipool_outcome.flags: bind the socket to `bind` (port 0) first. If the bind fails, continue
+/// anyway, unless the address is on no interface and vipool_rewrite_is_retry_allowed() denies it.
 pub const VIPOOL_DO_BIND_FIRST: u32 = 4;
-/// vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the connect chooses the port, so that two
-/// destinations can share one. On Linux set IP_BIND_ADDRESS_NO_PORT before that bind. Clear it after
-/// the bind unless the program had set it, because a bind of the program must choose a port at once.
+/// vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the connect chooses the port, so that
+/// connections to two destinations can share one port. On Linux, set IP_BIND_ADDRESS_NO_PORT before
+/// the bind. Clear the option after the bind unless the program had set it, because a bind of the
+/// program must choose a port at once.
 pub const VIPOOL_DO_DEFER_PORT: u32 = 8;
 
 /// How a socket call continues.
@@ -79,7 +81,7 @@ const ADDRESS_NOT_AVAILABLE: i32 = if cfg!(windows) {
     99
 };
 
-/// The value of a rewritten call, which is written to an outcome.
+/// The value of a rewritten call, which can be written to an outcome.
 pub(crate) trait WriteTo {
     /// Sets the address and the flags.
     fn write_to(&self, out: &mut vipool_outcome);
@@ -150,7 +152,7 @@ impl vipool_outcome {
     }
 }
 
-/// Returns the kind of an outcome, its reason and the error of the system.
+/// Returns the kind, the reason and the system error of an outcome.
 #[inline]
 pub(crate) fn outcome_numbers<T>(outcome: &Outcome<T>) -> (u32, u32, i32) {
     match outcome {

@@ -1,23 +1,23 @@
-//! List calls: a page of rows is copied into an array of the caller.
+//! Copies a page of rows to an array of the caller, for list calls.
 
 use super::error::CallError;
 use super::handle::check_not_null;
 use super::layout::{Versioned, check_out, write};
 
-/// Where a list call writes: an array, and two counts.
+/// The page that a list call requests, and the pointers that receive the results.
 pub(crate) struct Page<R> {
-    /// Index of the first item that is wanted.
+    /// Index of the first item of the page.
     pub(crate) first: usize,
     pub(crate) rows: *mut R,
     pub(crate) capacity: usize,
     /// Receives the number of rows that were written.
     pub(crate) out_count: *mut usize,
-    /// Receives the number of all items. May be NULL.
+    /// Receives the total number of items. May be NULL.
     pub(crate) out_total: *mut usize,
 }
 
-/// Copies a page of items. The rows lie as far apart as the size in the first row says. Returns how
-/// many were written.
+/// Copies a page of items. The size in the first row is the distance between rows. Returns the
+/// number of rows that were written.
 ///
 /// # Safety
 /// `rows` is NULL or valid for writes of `capacity` rows of that size. The counts are NULL or valid
@@ -44,7 +44,7 @@ pub(crate) unsafe fn write_page<'a, T: 'a, R: Versioned + From<&'a T>>(
             }
         }
     }
-    // SAFETY: not NULL; the total only where it is wanted.
+    // SAFETY: `out_count` is not NULL, and `out_total` is checked.
     unsafe {
         out_count.write(count);
         if !out_total.is_null() {

@@ -1,4 +1,4 @@
-//! A plan: the part of a farm that concerns one server. A map is made from it.
+//! A plan: the part of a farm that concerns one server. A map is created from a plan.
 
 use std::ffi::c_char;
 
@@ -16,8 +16,8 @@ use super::text::{check_flags, check_reserved, read_utf8};
 use crate::interface::Assignment;
 use crate::map::Plan;
 
-/// The plan of one server: pools, settings, the process list, and which interface carries which
-/// addresses. Threads may share it. A map keeps nothing of it.
+/// The plan of one server: pools, settings, the process list, and the addresses of each interface.
+/// Threads may share it. A map keeps no reference to it.
 pub struct vipool_plan {
     pub(crate) plan: Plan,
     assignments: Vec<(Assignment, Vec<vipool_range>)>,
@@ -33,12 +33,13 @@ impl Opaque for vipool_plan {
 pub enum vipool_pool_kind {
     /// V: addresses of the network.
     VIPOOL_POOL_VIRTUAL_IP = 1,
-    /// L: addresses inside 127.0.0.2-127.255.255.254. Every second one replaces ::1.
+    /// L: addresses inside 127.0.0.2-127.255.255.254. Every second address replaces ::1.
     VIPOOL_POOL_LOOPBACK = 2,
 }
 
-/// vipool_plan_options.flags: find vipool_program.target of each listed path that is a symbolic link on
-/// this machine, so that the rule matches the file behind the link. Use it only on the server itself.
+/// vipool_plan_options.flags: set vipool_program.target of each listed path that is a symbolic link
+/// on this machine, so that the rule matches the target of the link. Use it only on the server
+/// itself.
 pub const VIPOOL_PLAN_FOLLOW_LINKS: u32 = 1;
 
 /// Options of vipool_plan_new().
@@ -52,8 +53,8 @@ pub struct vipool_plan_options {
     /// Length of `host` in bytes.
     pub host_length: usize,
     /// Interfaces of the server, without the addresses that vipool added itself. Each range is
-    /// assigned to the interface whose subnet contains it. Network, broadcast and host addresses are
-    /// removed. NULL if they are unknown: then the ranges stay as they are.
+    /// assigned to the interface whose subnet contains it. Network, broadcast and host addresses
+    /// are removed. NULL if they are unknown; the ranges are then not changed.
     pub interfaces: *const vipool_interface,
     /// Number of `interfaces`.
     pub interface_count: usize,
@@ -122,7 +123,7 @@ impl From<&(Assignment, Vec<vipool_range>)> for vipool_assignment {
 /// Makes the plan of one server.
 ///
 /// Mistakes become findings of the farm, for example a range without an interface. The plan then
-/// lacks what is wrong: check vipool_farm_list_findings() before you use it.
+/// omits the invalid parts. Check vipool_farm_list_findings() before you use the plan.
 ///
 /// Parameters:
 /// - `farm`: the farm. Findings are added to it.
@@ -187,7 +188,7 @@ pub unsafe extern "C" fn vipool_plan_free(plan: *mut vipool_plan) {
     silent(|| unsafe { free_handle(plan) });
 }
 
-/// Lists which interface carries which addresses: one row per interface and subnet.
+/// Lists the addresses of each interface: one row per interface and subnet.
 ///
 /// The list is empty if the plan was made without interfaces.
 ///
@@ -196,7 +197,7 @@ pub unsafe extern "C" fn vipool_plan_free(plan: *mut vipool_plan) {
 /// - `first`: index of the first row, from 0.
 /// - `rows`, `capacity`: receives the rows. Set the size of the first row.
 /// - `out_count`: receives the number of rows that were written.
-/// - `out_total`: receives the number of all rows. May be NULL.
+/// - `out_total`: receives the total number of rows. May be NULL.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
 ///

@@ -32,8 +32,9 @@ pub const VIPOOL_PROGRAM_MAP_EPHEMERAL: u32 = 2;
 /// vipool_program.flags: a bind to 0.0.0.0 with a fixed port goes to the virtual loopback address if
 /// the session has no virtual IP. Without the flag such a bind passes.
 pub const VIPOOL_PROGRAM_WILDCARD_LOOPBACK: u32 = 4;
-/// vipool_program.flags: a connect to 127.0.0.1 always goes to the virtual loopback address. Without
-/// the flag it does so only if the session listens there; otherwise it goes to the host.
+/// vipool_program.flags: a connect to 127.0.0.1 always goes to the virtual loopback address.
+/// Without the flag, the connect goes there only if the session listens there. Otherwise it goes to
+/// the host.
 pub const VIPOOL_PROGRAM_CONNECT_OWN: u32 = 8;
 
 /// A rule of the process list. The library copies texts and arrays.
@@ -46,7 +47,7 @@ pub struct vipool_program {
     pub pattern: *const c_char,
     /// Length of `pattern` in bytes.
     pub pattern_length: usize,
-    /// For an interpreter: the rule matches only when it runs this script. May be NULL.
+    /// For an interpreter: the rule matches only if the interpreter runs this script. May be NULL.
     pub script: *const c_char,
     /// Length of `script` in bytes.
     pub script_length: usize,
@@ -54,8 +55,8 @@ pub struct vipool_program {
     pub features: u32,
     /// VIPOOL_PROGRAM_...
     pub flags: u32,
-    /// Loopback ports that always go to the virtual loopback address, without a question to the
-    /// kernel. May be NULL for none.
+    /// Loopback ports that always go to the virtual loopback address, without a lookup of
+    /// listeners. May be NULL for none.
     pub own_ports: *const vipool_ports,
     /// Number of `own_ports`.
     pub own_port_count: usize,
@@ -63,8 +64,9 @@ pub struct vipool_program {
     pub shared_ports: *const vipool_ports,
     /// Number of `shared_ports`.
     pub shared_port_count: usize,
-    /// If `pattern` is a symbolic link: the file that it leads to, which the system reports as the
-    /// path of the running program. UTF-8. May be NULL; VIPOOL_PLAN_FOLLOW_LINKS fills it.
+    /// If `pattern` is a symbolic link: the target of the link, UTF-8. The system reports the
+    /// target as the path of the running program. May be NULL; VIPOOL_PLAN_FOLLOW_LINKS sets the
+    /// target.
     pub target: *const c_char,
     /// Length of `target` in bytes.
     pub target_length: usize,

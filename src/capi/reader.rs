@@ -36,7 +36,7 @@ pub struct vipool_found_session {
     pub size: usize,
     /// Handle for the programs of the session.
     pub handle: vipool_handle,
-    /// The leases, in the order of the pools; `lease_count` of them are written.
+    /// The leases, in the order of the pools. The first `lease_count` elements are written.
     pub leases: [vipool_lease; VIPOOL_MAX_LEASES],
     /// Number of leases.
     pub lease_count: u32,
@@ -60,13 +60,14 @@ pub const VIPOOL_MAP_INFO_DRAINING: u32 = 1;
 /// vipool_map_info.flags: a newer map has replaced this one.
 pub const VIPOOL_MAP_INFO_SUPERSEDED: u32 = 2;
 
-/// Facts about a map.
+/// Properties of a map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_map_info {
     /// sizeof(vipool_map_info), set by the caller.
     pub size: usize,
-    /// Hash of the boot and the network namespace: vipool_handle.boot of its leases.
+    /// Hash of the boot id and the network namespace. It equals vipool_handle.boot of the leases of
+    /// the map.
     pub boot: u64,
     /// VIPOOL_MAP_INFO_...
     pub flags: u32,
@@ -101,7 +102,7 @@ pub unsafe extern "C" fn vipool_reader_open(
     })
 }
 
-/// Opens an open map for reading, also one in memory.
+/// Opens a reader of an open map. The map may be in memory.
 ///
 /// Parameters:
 /// - `map`: the map. The reader may outlive it.
@@ -201,7 +202,7 @@ pub unsafe extern "C" fn vipool_reader_find_by_handle(
     })
 }
 
-/// Checks whether the lease of a handle is still held. Costs a few loads.
+/// Checks whether the lease of a handle is still held. The check costs a few loads from memory.
 ///
 /// Parameters:
 /// - `reader`: the reader.
@@ -257,7 +258,7 @@ pub unsafe extern "C" fn vipool_reader_get_addresses(
     })
 }
 
-/// Returns the kind of the pool that an address belongs to, leased or not.
+/// Returns the kind of the pool that an address belongs to. The address may be leased or not.
 ///
 /// Parameters:
 /// - `reader`: the reader.
@@ -285,7 +286,7 @@ pub unsafe extern "C" fn vipool_reader_get_address_kind(
     })
 }
 
-/// Returns whether a newer map has replaced this one. Reads one word.
+/// Returns whether a newer map has replaced this one. The check reads one word.
 ///
 /// If so, open the directory again. The old reader stays valid until it is closed.
 ///
@@ -311,11 +312,11 @@ pub unsafe extern "C" fn vipool_reader_is_superseded(
     })
 }
 
-/// Returns facts about the map.
+/// Returns properties of the map.
 ///
 /// Parameters:
 /// - `reader`: the reader.
-/// - `out`: receives the facts.
+/// - `out`: receives the properties.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
 ///
@@ -344,7 +345,7 @@ pub unsafe extern "C" fn vipool_reader_get_info(
     })
 }
 
-/// Returns how addresses are allocated.
+/// Returns the settings for the allocation of addresses.
 ///
 /// Parameters:
 /// - `reader`: the reader.

@@ -1,12 +1,12 @@
-//! Why a socket call passes or is refused.
+//! The reasons why a socket call passes or is refused.
 
 use std::ffi::{CStr, c_char};
 
 use crate::rewrite::{Reason, Refusal};
 
-/// Why a socket call passes or is refused. The numbers never change. Numbers below 64 concern the whole
-/// process; hooks set them. Numbers from 64 on concern one call that passes. Numbers from 128 on concern
-/// one call that is refused.
+/// The reason why a socket call passes or is refused. The numbers never change. Numbers below 64
+/// concern the whole process; hooks set them. Numbers from 64 on concern one call that passes.
+/// Numbers from 128 on concern one call that is refused.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_reason {
@@ -96,7 +96,7 @@ impl From<Reason> for vipool_reason {
     }
 }
 
-/// Refusals have the numbers from here on in [`vipool_reason`].
+/// The number of a refusal in [`vipool_reason`] is its discriminant plus this base.
 const REFUSAL_BASE: u32 = 128;
 
 /// Returns the number of a refusal in [`vipool_reason`].

@@ -81,8 +81,8 @@ unsafe fn parse_address(address: *const c_void, length: u32) -> Result<Parsed, v
 /// - `address`, `length`: the address of the program.
 /// - `out`: receives the outcome.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND. The hook then makes
-/// the call as the program made it.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+/// VIPOOL_ERR_KIND. After an error, the hook makes the call as the program made it.
 ///
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
@@ -116,18 +116,18 @@ pub unsafe extern "C" fn vipool_rewrite_bind(
 /// Decides about listen.
 ///
 /// The kernel binds an unbound socket to the wildcard address. With VIPOOL_REWRITTEN bind it to
-/// `out->address` first. If that fails, continue anyway, unless the address is on no interface and
-/// vipool_rewrite_is_retry_allowed() denies it.
-/// Winsock does not bind in listen; it fails with WSAEINVAL. On Windows call this only for sockets
-/// whose bind was deferred (VIPOOL_DO_DEFER).
+/// `out->address` first. If the bind fails, continue anyway, unless the address is on no interface
+/// and vipool_rewrite_is_retry_allowed() denies it. The listen of Winsock does not bind a socket;
+/// it fails with WSAEINVAL. On Windows, call this function only for sockets whose bind was deferred
+/// (VIPOOL_DO_DEFER).
 ///
 /// Parameters:
 /// - `rewriter`: the rewriter.
 /// - `socket`: the socket.
 /// - `out`: receives the outcome.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND. The hook then makes
-/// the call as the program made it.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+/// VIPOOL_ERR_KIND. After an error, the hook makes the call as the program made it.
 ///
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
@@ -150,8 +150,8 @@ pub unsafe extern "C" fn vipool_rewrite_listen(
 /// - `address`, `length`: the destination.
 /// - `out`: receives the outcome.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND. The hook then makes
-/// the call as the program made it.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+/// VIPOOL_ERR_KIND. After an error, the hook makes the call as the program made it.
 ///
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
@@ -184,8 +184,8 @@ pub unsafe extern "C" fn vipool_rewrite_connect(
 /// - `fast_open`: 1 with MSG_FASTOPEN, which opens a stream. 0 for a datagram.
 /// - `out`: receives the outcome.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND. The hook then makes
-/// the call as the program made it.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+/// VIPOOL_ERR_KIND. After an error, the hook makes the call as the program made it.
 ///
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
@@ -218,8 +218,8 @@ pub unsafe extern "C" fn vipool_rewrite_send(
 /// - `address`, `length`: the destination of the datagram, already rewritten. May be NULL.
 /// - `out`: receives the outcome. With VIPOOL_REWRITTEN `out->address` is the source, with port 0.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS. The hook then makes
-/// the call as the program made it.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+/// VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
 ///
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
@@ -248,18 +248,19 @@ pub unsafe extern "C" fn vipool_rewrite_send_source(
 
 /// Decides about an address that the program receives from the kernel.
 ///
-/// For getsockname, getpeername, accept, accept4, WSAAccept, AcceptEx, and the source of recvfrom,
-/// recvmsg, recvmmsg, WSARecvFrom and WSARecvMsg.
+/// Use it for getsockname, getpeername, accept, accept4, WSAAccept, AcceptEx, and for the source of
+/// recvfrom, recvmsg, recvmmsg, WSARecvFrom and WSARecvMsg.
 ///
 /// Parameters:
 /// - `rewriter`: the rewriter.
-/// - `address`, `length`: one end of a socket, as the kernel has it.
-/// - `get_other_end`, `context`: returns the other end; for a received datagram the address of the
-///   socket. Called only when it matters. May be NULL.
+/// - `address`, `length`: the address of one end of a socket, as the kernel reports it.
+/// - `get_other_end`, `context`: the callback that returns the address of the other end. For a
+///   received datagram, the other end is the socket itself. The library calls it only when the
+///   address matters. May be NULL.
 /// - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address`.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD. The hook then makes
-/// the call as the program made it.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD. After an
+/// error, the hook makes the call as the program made it.
 ///
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
@@ -280,8 +281,8 @@ pub unsafe extern "C" fn vipool_rewrite_visible_address(
     unsafe { decide(rewriter, out, decision) }
 }
 
-/// Not inlined: in one function with the code that writes the outcome, the compiler splits the address
-/// and joins it again, which costs more than this call.
+/// Not inlined: next to the code that writes the outcome, the compiler splits the address and joins
+/// it again. That costs more than this call.
 #[inline(never)]
 fn visible_address(
     rewriter: &vipool_rewriter,

@@ -41,13 +41,13 @@ pub struct vipool_rewriter_options {
 }
 layout!(vipool_rewriter_options { size, handle, rule, find_listener, context, flags, reserved });
 
-/// Decides about the socket calls of one program in one session. It keeps no state of a socket.
+/// Decides about the socket calls of one program in one session. It keeps no state of sockets.
 /// Threads may share it. A hook keeps it until the process exits.
 pub struct vipool_rewriter {
     handle: Handle,
     addresses: Addresses,
     rules: RewriteRules,
-    /// Borrows from the map that `_map` keeps alive.
+    /// Borrows the map that `_map` keeps alive.
     system: LiveSystem<'static, CallbackLookup>,
     _map: Arc<Reader>,
 }
@@ -60,13 +60,13 @@ impl Opaque for vipool_rewriter {
 }
 
 impl vipool_rewriter {
-    /// Returns the rewriter for a call that is made now.
+    /// Returns the rewriter for a call. Checks whether the lease is still held.
     #[inline]
     pub(crate) fn for_call(&self) -> CallRewriter<'_> {
         Rewriter { lease_held: self.system.reader.is_live(&self.handle), ..self.for_display() }
     }
 
-    /// Returns the rewriter for showing addresses, whether the lease is still held or not.
+    /// Returns the rewriter for visible addresses. It works even if the lease is no longer held.
     #[inline]
     pub(crate) fn for_display(&self) -> CallRewriter<'_> {
         Rewriter {
@@ -80,7 +80,8 @@ impl vipool_rewriter {
 
 /// Makes a rewriter.
 ///
-/// When vipool_reader_is_superseded() reports a newer map, open a reader and make a rewriter again.
+/// When vipool_reader_is_superseded() reports a newer map, open a new reader and make a new
+/// rewriter.
 ///
 /// Parameters:
 /// - `reader`: the reader. The rewriter may outlive it.
@@ -110,8 +111,8 @@ pub unsafe extern "C" fn vipool_rewriter_new(
         if !reader.is_live(&handle) {
             return Err(VIPOOL_ERR_STALE.into());
         }
-        // SAFETY: the rewriter owns a share of the map, so the map outlives every borrow, and no
-        // borrow leaves the rewriter.
+        // SAFETY: the rewriter owns a reference count of the map, so the map outlives every borrow.
+        // No borrow leaves the rewriter.
         let map: &'static Reader = unsafe { &*Arc::as_ptr(reader) };
         let policy = map.policy();
         let program = policy

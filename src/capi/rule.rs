@@ -1,4 +1,4 @@
-//! The rule of the process list that applies to a program, and the verdicts of all rules.
+//! The rule of the process list that applies to a program, and the match results of all rules.
 
 use std::ffi::c_char;
 
@@ -11,17 +11,17 @@ use super::reader::vipool_reader;
 use super::status::vipool_status::{self, *};
 use crate::policy::{MatchKind, MatchResult, ProgramView};
 
-/// What a rule matched.
+/// The part of a program that a rule matched.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_matched_by {
     /// No rule matches the program; it inherited this one from its parent.
     VIPOOL_MATCHED_INHERITED = 0,
-    /// The path of its file, or the full path that it was started by.
+    /// The path of the program file, or the full path by which the program was started.
     VIPOOL_MATCHED_FULL_PATH = 1,
-    /// A symbolic link that leads to its file.
+    /// A symbolic link to the program file.
     VIPOOL_MATCHED_LINK = 2,
-    /// The name of its file, in any directory.
+    /// The name of the program file, in any directory.
     VIPOOL_MATCHED_BARE_NAME = 3,
 }
 
@@ -31,7 +31,7 @@ pub enum vipool_matched_by {
 pub struct vipool_rule {
     /// sizeof(vipool_rule), set by the caller.
     pub size: usize,
-    /// Id of the rule. It stays the same when the list is reloaded and for child processes.
+    /// Id of the rule. It stays the same when the process list is reloaded, and in child processes.
     pub id: u64,
     /// VIPOOL_FEATURE_...
     pub features: u32,
@@ -67,8 +67,8 @@ impl From<MatchKind> for vipool_matched_by {
     }
 }
 
-/// Finds the rule that applies to a program: the most specific one that matches, or the first of
-/// equally specific ones.
+/// Finds the rule that applies to a program: the most specific rule that matches. Among equally
+/// specific rules, the first applies.
 ///
 /// Parameters:
 /// - `reader`: the reader.
@@ -107,7 +107,7 @@ pub unsafe extern "C" fn vipool_reader_find_rule(
 
 /// Finds the rule with this id, if child processes inherit it.
 ///
-/// For a program that no rule matches, started by a program under this rule.
+/// Use it for a program that no rule matches, if this rule applies to its parent.
 ///
 /// Parameters:
 /// - `reader`: the reader.
@@ -137,14 +137,14 @@ pub unsafe extern "C" fn vipool_reader_find_rule_by_id(
     })
 }
 
-/// MatchResult of one rule on a program.
+/// Result of matching a program against one rule.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_match_result {
     /// The rule is for another program.
     VIPOOL_MATCH_OTHER_PROGRAM = 0,
-    /// The rule matches. The most specific rule that matches applies; of equally specific rules, the
-    /// first.
+    /// The rule matches. The most specific rule that matches applies. Among equally specific rules,
+    /// the first applies.
     VIPOOL_MATCH_MATCHED = 1,
     /// The file names are equal, but the rule has another full path.
     VIPOOL_MATCH_OTHER_DIRECTORY = 2,
@@ -152,7 +152,7 @@ pub enum vipool_match_result {
     VIPOOL_MATCH_OTHER_SCRIPT = 3,
 }
 
-/// A rule of the process list with its verdict.
+/// A rule of the process list with its match result.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_match_row {
@@ -229,9 +229,10 @@ impl From<&(ProgramView<'_>, MatchResult)> for vipool_match_row {
     }
 }
 
-/// Lists the verdict of every rule of the process list on a program, in the order of the list.
+/// Lists the match results of a program for all rules of the process list, in the order of the
+/// list.
 ///
-/// For diagnosis. vipool_reader_find_rule() decides which rule applies.
+/// Use it for diagnosis. vipool_reader_find_rule() decides which rule applies.
 ///
 /// Parameters:
 /// - `reader`: the reader.
@@ -239,7 +240,7 @@ impl From<&(ProgramView<'_>, MatchResult)> for vipool_match_row {
 /// - `first`: index of the first rule, from 0.
 /// - `rows`, `capacity`: receives the rows. Set the size of the first row.
 /// - `out_count`: receives the number of rows that were written.
-/// - `out_total`: receives the number of all rules. May be NULL.
+/// - `out_total`: receives the total number of rules. May be NULL.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
 /// VIPOOL_ERR_BUFFER (a path is too long).

@@ -22,30 +22,31 @@ pub enum vipool_session_kind {
     VIPOOL_SESSION_WINDOWS = 1,
     /// A Linux audit session (/proc/self/sessionid).
     VIPOOL_SESSION_AUDIT = 2,
-    /// A logind session (XDG_SESSION_ID): vipool_session_parse() of "logind:" and the name.
+    /// A logind session (XDG_SESSION_ID). vipool_session_parse() makes the id from "logind:" and
+    /// the name.
     VIPOOL_SESSION_LOGIND = 3,
-    /// An id chosen by the program that uses this library.
+    /// An id that the embedding program chooses.
     VIPOOL_SESSION_EMBEDDER = 4,
-    /// An id chosen by an administrator on the command line.
+    /// An id that an administrator chooses on the command line.
     VIPOOL_SESSION_COMMAND_LINE = 5,
 }
 
-/// Capacity of the lease arrays: the most leases of one session.
+/// Capacity of the lease arrays: the maximum number of leases of one session.
 pub const VIPOOL_MAX_LEASES: usize = 4;
 const _: () = assert!(VIPOOL_MAX_LEASES >= MAX_LEASES);
 
-/// Identifies one lease. Programs receive a handle instead of a session id: a handle of an earlier
-/// session, boot or map is recognised as stale. Plain data with a fixed layout.
+/// Identifies one lease. Programs receive a handle instead of a session id, because the library
+/// recognises a handle of an earlier session, boot or map as stale. Plain data with a fixed layout.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct vipool_handle {
     /// The session that holds the lease.
     pub session: vipool_session,
-    /// Hash of the boot and the network namespace that the map belongs to.
+    /// Hash of the boot id and the network namespace that the map belongs to.
     pub boot: u64,
     /// Slot within the pool.
     pub slot: u32,
-    /// Number of leases of the slot so far, with this one. Wraps.
+    /// Number of leases that the slot has had, including this one. Wraps around.
     pub generation: u32,
     /// Number of the pool in the map, from 0.
     pub pool: u32,
@@ -61,7 +62,7 @@ pub struct vipool_lease {
     pub session: vipool_session,
     /// Slot within the pool.
     pub slot: u32,
-    /// Number of leases of the slot so far, with this one. Wraps.
+    /// Number of leases that the slot has had, including this one. Wraps around.
     pub generation: u32,
     /// Number of the pool in the map, from 0.
     pub pool: u32,
@@ -145,7 +146,8 @@ pub(crate) fn write_leases(rows: &mut [vipool_lease; VIPOOL_MAX_LEASES], leases:
     let Some(session) = leases.session() else { return 0 };
     let packed = leases.packed();
     for (row, packed_lease) in rows.iter_mut().zip(packed) {
-        // Member by member: a wide load of bytes that were just stored in pieces stalls.
+        // Copy member by member. A wide load of bytes that were just stored in pieces stalls the
+        // CPU.
         row.session = session.raw();
         row.slot = packed_lease.slot;
         row.generation = packed_lease.generation;
@@ -161,7 +163,7 @@ pub(crate) fn write_leases(rows: &mut [vipool_lease; VIPOOL_MAX_LEASES], leases:
     packed.len() as u32
 }
 
-/// Returns the session with these 64 bits.
+/// Converts 64 bits to a session id.
 #[inline]
 pub(crate) fn session_id(raw: vipool_session) -> Result<SessionId, vipool_status> {
     SessionId::from_raw(raw).ok_or(VIPOOL_ERR_SESSION_ID)
@@ -195,7 +197,8 @@ pub unsafe extern "C" fn vipool_session_make(
 
 /// Parses a session id: "7" (command line), or kind and value ("audit:3", "logind:c1").
 ///
-/// The value of a logind session is its name. A number stays as it is; other names are hashed.
+/// The value of a logind session is its name. If the name is a number, the number is the value;
+/// otherwise the value is a hash of the name.
 ///
 /// Parameters:
 /// - `text`, `length`: the text, UTF-8.
@@ -221,7 +224,7 @@ pub unsafe extern "C" fn vipool_session_parse(
     })
 }
 
-/// Formats a session id as vipool_session_parse() reads it.
+/// Formats a session id in the syntax of vipool_session_parse().
 ///
 /// Parameters:
 /// - `session`: the id.

@@ -1,4 +1,4 @@
-//! How addresses are allocated.
+//! Settings for the allocation of addresses.
 
 use super::error::CallError;
 use super::layout::layout;
@@ -10,8 +10,8 @@ use crate::map::{AllocationTime, ExhaustionPolicy, Settings};
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_exhaustion_policy {
-    /// The session starts with the address of the host. The user gets the message
-    /// vipool_status_get_text(VIPOOL_ERR_EXHAUSTED).
+    /// The session starts with the address of the host. The user gets the message that
+    /// vipool_status_get_text(VIPOOL_ERR_EXHAUSTED) returns.
     VIPOOL_EXHAUSTION_PASS = 0,
     /// The session does not start.
     VIPOOL_EXHAUSTION_REFUSE = 1,
@@ -26,7 +26,8 @@ pub enum vipool_exhaustion_policy {
 pub enum vipool_allocation_time {
     /// At the logon.
     VIPOOL_ALLOCATE_LOGON = 0,
-    /// At the start of the first listed program. The starter allocates; a hook never does.
+    /// At the start of the first listed program. The process that starts the program allocates the
+    /// addresses. A hook never allocates addresses.
     VIPOOL_ALLOCATE_FIRST_USE = 1,
 }
 
@@ -37,19 +38,19 @@ pub const VIPOOL_SETTING_CHECK_IN_USE: u32 = 1;
 /// vipool_map_mark_restored() or vipool_map_reconcile() is called.
 pub const VIPOOL_SETTING_AWAIT_RESTORE: u32 = 2;
 
-/// How addresses are allocated. The settings of a map are the same for all of its writers.
+/// Settings for the allocation of addresses. All writers of a map use the same settings.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct vipool_settings {
     /// sizeof(vipool_settings), set by the caller.
     pub size: usize,
-    /// Cool-down: seconds until a released address may go to another user.
+    /// Cool-down: seconds until a released address may be allocated to another user.
     pub cool_down: u32,
     /// Warn once when fewer than this many addresses of a pool are free; 0 for no warning.
     pub low_water: u32,
-    /// Most sessions of one user; 0 for no limit.
+    /// Maximum number of sessions of one user; 0 for no limit.
     pub sessions_per_user: u32,
-    /// Most sessions of the server; 0 for no limit.
+    /// Maximum number of sessions of the server; 0 for no limit.
     pub max_sessions: u32,
     /// vipool_exhaustion_policy.
     pub on_exhausted: u32,

@@ -68,7 +68,7 @@ layout!(vipool_session_row {
     leader,
 });
 
-/// The numbers of a pool.
+/// The counters of a pool.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_pool_row {
@@ -158,8 +158,8 @@ impl From<&PoolStatus> for vipool_pool_row {
 
 /// Takes a snapshot of a map, with users, clients and leaders if this process may read them.
 ///
-/// All sessions are of the same moment: calls that open or close sessions wait meanwhile. The pools
-/// are read right after.
+/// All sessions are of the same moment: calls that open or close sessions wait while the sessions
+/// are read. The pools are read immediately afterwards.
 ///
 /// Parameters:
 /// - `map`: the map.
@@ -187,7 +187,7 @@ pub unsafe extern "C" fn vipool_snapshot_new(
 
 /// Takes a snapshot through a reader, without users, clients and leaders. Takes no lock.
 ///
-/// While sessions open and close, the rows may be of different moments.
+/// If sessions are opened or closed during the call, the rows may be of different moments.
 ///
 /// Parameters:
 /// - `reader`: the reader.
@@ -231,7 +231,7 @@ pub unsafe extern "C" fn vipool_snapshot_free(snapshot: *mut vipool_snapshot) {
 /// - `first`: index of the first row, from 0.
 /// - `rows`, `capacity`: receives the rows. Set the size of the first row.
 /// - `out_count`: receives the number of rows that were written.
-/// - `out_total`: receives the number of all sessions. May be NULL.
+/// - `out_total`: receives the total number of sessions. May be NULL.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
 ///
@@ -250,14 +250,14 @@ pub unsafe extern "C" fn vipool_snapshot_list_sessions(
     catch_panic(|| unsafe { write_page(&borrow_shared(snapshot)?.sessions, page).map(drop) })
 }
 
-/// Lists the pools of a snapshot by number.
+/// Lists the pools of a snapshot in the order of their numbers.
 ///
 /// Parameters:
 /// - `snapshot`: the snapshot.
 /// - `first`: number of the first pool, from 0.
 /// - `rows`, `capacity`: receives the rows. Set the size of the first row.
 /// - `out_count`: receives the number of rows that were written.
-/// - `out_total`: receives the number of all pools. May be NULL.
+/// - `out_total`: receives the total number of pools. May be NULL.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
 ///
@@ -286,7 +286,7 @@ pub enum vipool_slot_state {
     VIPOOL_SLOT_LEASED = 1,
     /// It was released and cools down.
     VIPOOL_SLOT_COOLING = 2,
-    /// It has cooled, but still has sockets.
+    /// Its cool-down has ended, but it still has sockets.
     VIPOOL_SLOT_LINGERING = 3,
 }
 
@@ -332,7 +332,7 @@ impl From<&SlotRow> for vipool_slot_row {
     }
 }
 
-/// Lists the slots of a pool as they are now. Each page is of its own moment.
+/// Lists the current slots of a pool. Each call reads the slots again.
 ///
 /// Parameters:
 /// - `reader`: the reader.
@@ -340,7 +340,7 @@ impl From<&SlotRow> for vipool_slot_row {
 /// - `first`: the first slot, from 0.
 /// - `rows`, `capacity`: receives the rows. Set the size of the first row.
 /// - `out_count`: receives the number of rows that were written.
-/// - `out_total`: receives the number of all slots. May be NULL.
+/// - `out_total`: receives the total number of slots. May be NULL.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
 ///

@@ -1,4 +1,4 @@
-//! Facts about a socket: members of a struct, or answers of callbacks.
+//! Properties of a socket: members of a struct, or results of callbacks.
 
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -43,22 +43,24 @@ pub type vipool_get_number_fn = Option<unsafe extern "C" fn(context: *mut c_void
 
 /// vipool_socket.flags: an IPv6-only socket (IPV6_V6ONLY).
 pub const VIPOOL_SOCKET_V6ONLY: u32 = 1;
-/// vipool_socket.flags: the socket can receive the same datagrams as others: SO_REUSEADDR, SO_REUSEPORT
-/// or SO_BROADCAST is set.
+/// vipool_socket.flags: the socket can receive the same datagrams as other sockets: SO_REUSEADDR,
+/// SO_REUSEPORT or SO_BROADCAST is set.
 pub const VIPOOL_SOCKET_SHARES_PORT: u32 = 2;
 
-/// Facts about a socket. A fact is a member, or the answer of a callback that is called only when the
-/// fact matters (each may cost a system call). A callback that is not NULL replaces the member.
+/// Properties of a socket. A property is a member, or the result of a callback. The library calls a
+/// callback only when the property matters, because each callback may make a system call. A
+/// callback that is not NULL replaces the member.
 ///
-/// Unknown flags and protocols, from a member or a callback, are VIPOOL_ERR_KIND.
+/// Unknown flags and protocols, from a member or a callback, cause VIPOOL_ERR_KIND.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_socket {
     /// sizeof(vipool_socket), set by the caller.
     pub size: usize,
-    /// The sockaddr of the socket in the kernel, which differs from what the program sees. The
-    /// unspecified address and port 0 if the socket is not bound (getsockname of Winsock then fails
-    /// with WSAEINVAL). NULL if it is not an IPv4 or IPv6 socket.
+    /// The local sockaddr of the socket in the kernel, which can differ from the address that the
+    /// program sees. If the socket is not bound, it is the unspecified address with port 0
+    /// (getsockname of Winsock then fails with WSAEINVAL). NULL if the socket is not an IPv4 or
+    /// IPv6 socket.
     pub local: *const c_void,
     /// Length of `local` in bytes.
     pub local_length: u32,
@@ -93,7 +95,7 @@ layout!(vipool_socket {
 const KNOWN_FLAGS: u32 = VIPOOL_SOCKET_V6ONLY | VIPOOL_SOCKET_SHARES_PORT;
 const MAX_PROTOCOL: u32 = vipool_protocol::VIPOOL_PROTOCOL_UDP as u32;
 
-/// The [`vipool_socket`] of a caller, in place: each fact is read when it is needed.
+/// A pointer to the [`vipool_socket`] of a caller. Each property is read when it is needed.
 pub(crate) struct CallerSocket {
     socket: *const vipool_socket,
     /// A callback returned an unknown number.

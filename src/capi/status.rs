@@ -1,8 +1,7 @@
 //! Status numbers, their texts, and the status of each error of the crate.
 //!
-//! A number never gets a second meaning. -23 to -25 and -29 to -31 are retired. Every error type of
-//! the crate is mapped by a `match` without a wildcard, so a new error does not compile without a
-//! status.
+//! A number never gets a second meaning. -23 to -25 and -29 to -31 are retired. A `match` without a
+//! wildcard maps each error type of the crate, so a new error without a status is a compile error.
 
 use std::ffi::{CStr, c_char};
 
@@ -36,7 +35,7 @@ macro_rules! status_texts {
 /// Result of a call. The numbers never change. -1 to -19 are mistakes of the caller; the other errors
 /// depend on the state of the map, the system or the input.
 ///
-/// vipool_status_get_text() describes a status, vipool_last_error() the last failure.
+/// vipool_status_get_text() describes a status. vipool_last_error() describes the last failure.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum vipool_status {
@@ -82,11 +81,11 @@ pub enum vipool_status {
     /// Every address is in use, reserved or drained. The text of this status is the message for
     /// the user.
     VIPOOL_ERR_EXHAUSTED = -40,
-    /// Every free address cools down. vipool_last_error() has the time.
+    /// Every free address is cooling down. vipool_last_error() reports the time.
     VIPOOL_ERR_COOLING = -41,
     /// Every free address may still have sockets. vipool_map_reap() examines them.
     VIPOOL_ERR_LINGERING = -42,
-    /// The pool or the server drains.
+    /// The pool or the server is draining.
     VIPOOL_ERR_DRAINING = -43,
     /// No pool has this name.
     VIPOOL_ERR_UNKNOWN_POOL = -44,
@@ -94,7 +93,7 @@ pub enum vipool_status {
     VIPOOL_ERR_EXCLUDED = -45,
     /// Another session holds the address.
     VIPOOL_ERR_TAKEN = -46,
-    /// The address cools down.
+    /// The address is cooling down.
     VIPOOL_ERR_ADDRESS_COOLING = -47,
     /// The address may still have sockets of its last session.
     VIPOOL_ERR_ADDRESS_LINGERING = -48,

@@ -1,4 +1,4 @@
-//! Arguments that are not structs: flags, arrays and texts; and texts that are returned in a buffer
+//! Reads arguments that are not structs: flags, arrays and texts. Copies returned texts to a buffer
 //! of the caller.
 
 use std::ffi::c_char;
@@ -18,7 +18,7 @@ pub(crate) unsafe fn read_utf8<'a>(
 ) -> Result<&'a str, vipool_status> {
     // SAFETY: the caller guarantees `length` readable bytes.
     let bytes = unsafe { read_bytes(text.cast(), length) }?;
-    // Nearly all names are ASCII, and the check for ASCII is faster than the one for UTF-8.
+    // Nearly all names are ASCII, and a check for ASCII is faster than a check for UTF-8.
     if bytes.is_ascii() {
         // SAFETY: ASCII is valid UTF-8.
         return Ok(unsafe { std::str::from_utf8_unchecked(bytes) });
@@ -92,11 +92,12 @@ pub(crate) unsafe fn read_slice<'a, T>(
     if count > isize::MAX as usize / size_of::<T>() {
         return Err(VIPOOL_ERR_BUFFER);
     }
-    // SAFETY: not NULL and not larger than an object can be; the caller guarantees the rest.
+    // SAFETY: not NULL and not larger than the maximum size of an object; the caller guarantees the
+    // rest.
     Ok(unsafe { std::slice::from_raw_parts(items, count) })
 }
 
-/// Returns the flags if every one of them is known.
+/// Returns `flags`, or an error if one of them is unknown.
 pub(crate) fn check_flags(flags: u32, known_flags: u32) -> Result<u32, CallError> {
     if flags & !known_flags != 0 {
         let unknown = flags & !known_flags;
@@ -112,7 +113,7 @@ pub(crate) fn check_reserved(reserved: u32) -> Result<(), vipool_status> {
 }
 
 /// Copies a text and a NUL into a buffer of the caller. Writes the length without the NUL to
-/// `out_length` unless that is NULL, also when the buffer is too small.
+/// `out_length` even if the buffer is too small. `out_length` may be NULL.
 ///
 /// # Safety
 /// `buffer` is NULL or valid for writes of `capacity` bytes. `out_length` is NULL or valid for a
@@ -136,7 +137,7 @@ pub(crate) unsafe fn copy_text(
             text.len() + 1
         )));
     }
-    // SAFETY: the buffer has room for the text and one more byte.
+    // SAFETY: the buffer is longer than the text.
     unsafe {
         ptr::copy_nonoverlapping(text.as_ptr(), buffer.cast(), text.len());
         buffer.add(text.len()).write(0);
@@ -144,7 +145,7 @@ pub(crate) unsafe fn copy_text(
     Ok(())
 }
 
-/// Converts a UTF-16 text, such as a path of Windows, to the UTF-8 that this library takes.
+/// Converts a UTF-16 text, such as a Windows path, to UTF-8, the encoding of this library.
 ///
 /// Parameters:
 /// - `text`, `length`: the text, in units of two bytes and in the byte order of the machine.

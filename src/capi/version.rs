@@ -2,18 +2,18 @@
 
 use std::ffi::c_char;
 
-/// Major part of the version of this header. A change of it breaks existing programs.
+/// Major version of this header. A new major version breaks existing programs.
 pub const VIPOOL_VERSION_MAJOR: u32 = 0;
-/// Minor part of the version of this header. A change of it adds features.
+/// Minor version of this header. A new minor version adds features.
 pub const VIPOOL_VERSION_MINOR: u32 = 1;
-/// Patch part of the version of this header. A change of it leaves the interface as it is.
+/// Patch version of this header. A new patch version does not change the interface.
 pub const VIPOOL_VERSION_PATCH: u32 = 0;
 /// Version of this header as one number: major * 1000000 + minor * 1000 + patch.
 pub const VIPOOL_VERSION_NUMBER: u32 = 1000;
 
 /// Returns the version of the loaded library as a number.
 ///
-/// Compare it with VIPOOL_VERSION_NUMBER to find out whether header and library belong together.
+/// Compare it with VIPOOL_VERSION_NUMBER to check that the header matches the library.
 ///
 /// Returns: major * 1000000 + minor * 1000 + patch.
 ///
@@ -35,8 +35,8 @@ pub extern "C" fn vipool_version() -> *const c_char {
 
 /// Returns the current tick.
 ///
-/// Ticks are seconds since the machine was started, with the time asleep. Changes of the wall clock
-/// do not affect them. Every parameter `now` is a tick.
+/// A tick is the number of seconds since the machine was started, including the time asleep.
+/// Changes of the wall clock do not affect ticks. Every parameter `now` is a tick.
 ///
 /// Returns: the tick.
 ///

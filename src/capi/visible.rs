@@ -14,16 +14,16 @@ use crate::rewrite::Outcome;
 
 /// Decides about an address without a port that the program receives.
 ///
-/// For the address of a received IP_PKTINFO, and for an address whose name is looked up (getnameinfo,
-/// gethostbyaddr).
+/// Use it for the address of a received IP_PKTINFO, and for an address whose name is looked up
+/// (getnameinfo, gethostbyaddr).
 ///
 /// Parameters:
 /// - `rewriter`: the rewriter.
 /// - `address`: the address.
 /// - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address`, with port 0.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS. The hook then makes
-/// the call as the program made it.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+/// VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
 ///
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
@@ -45,8 +45,8 @@ pub unsafe extern "C" fn vipool_rewrite_visible_ip(
 /// - `address`: the multicast destination.
 /// - `out`: receives the outcome. With VIPOOL_REWRITTEN set IP_MULTICAST_IF to `out->address`.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS. The hook then makes
-/// the call as the program made it.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+/// VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
 ///
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
@@ -77,8 +77,8 @@ unsafe fn decide_for_ip<T: WriteTo>(
     let decision = |rewriter: &vipool_rewriter| {
         // SAFETY: the caller guarantees the address.
         let address = unsafe { address.as_ref() }.ok_or(VIPOOL_ERR_NULL)?;
-        // One branch per family: an `IpAddr` of either family would be built in memory, and reading
-        // it back stalls.
+        // Use one branch per family. An `IpAddr` of either family would be built in memory, and
+        // reading it back stalls the CPU.
         match address.family {
             4 => Ok(decision(rewriter, address.v4().into())),
             6 => Ok(decision(rewriter, address.v6().into())),
@@ -99,9 +99,9 @@ pub struct vipool_host_addresses {
     pub kind: u32,
     /// With VIPOOL_PASSED: vipool_reason. Otherwise 0.
     pub reason: u32,
-    /// Replaces all IPv4 addresses; no address removes them.
+    /// This address replaces all IPv4 addresses. Without an address, they are removed.
     pub v4: vipool_ip,
-    /// Replaces all IPv6 addresses; no address removes them.
+    /// This address replaces all IPv6 addresses. Without an address, they are removed.
     pub v6: vipool_ip,
 }
 layout!(vipool_host_addresses { size, kind, reason, v4, v6 });
@@ -116,8 +116,8 @@ layout!(vipool_host_addresses { size, kind, reason, v4, v6 });
 /// - `client`: address of the client (vipool_client_get()). May be NULL or no address.
 /// - `out`: receives the addresses.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS. The hook then makes
-/// the call as the program made it.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+/// VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
 ///
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
@@ -144,7 +144,7 @@ pub unsafe extern "C" fn vipool_rewrite_host_addresses(
     })
 }
 
-/// Writes 1 if a predicate of the rewriter holds for an address, otherwise 0.
+/// Writes 1 if a predicate of the rewriter is true for an address, otherwise 0.
 ///
 /// # Safety
 /// `rewriter` is NULL or a live handle. `address` and `out` are NULL or valid.
@@ -195,7 +195,7 @@ pub unsafe extern "C" fn vipool_rewrite_is_own_address(
 /// Parameters:
 /// - `rewriter`: the rewriter.
 /// - `address`: an address of an interface.
-/// - `out_hidden`: receives 1 if the list for the program leaves it out, otherwise 0.
+/// - `out_hidden`: receives 1 if the list for the program omits the address, otherwise 0.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
 ///
@@ -214,12 +214,13 @@ pub unsafe extern "C" fn vipool_rewrite_is_hidden(
     }
 }
 
-/// Returns whether the call of the program may continue after a bind to an address of a vipool_outcome
-/// failed with EADDRNOTAVAIL or WSAEADDRNOTAVAIL: the address is on no interface.
+/// Returns whether the call of the program may continue after a bind failed with EADDRNOTAVAIL or
+/// WSAEADDRNOTAVAIL, because an address of a vipool_outcome is on no interface.
 ///
 /// Parameters:
 /// - `rewriter`: the rewriter.
-/// - `address`: `address` of bind and listen, `bind` of connect and send.
+/// - `address`: vipool_outcome.address for bind and listen, vipool_outcome.bind for connect and
+///   send.
 /// - `out_allowed`: receives 1 if the call continues as the program made it, 0 if it fails with that
 ///   error.
 ///

@@ -244,7 +244,7 @@ fn agents_in_cpp_and_rust_print_the_same() {
     assert_eq!(outputs[0], outputs[1]);
     println!("{}", outputs[0]);
     for line in [
-        "event: windows:1 has 10.0.5.10",
+        "event: windows:1 leased 10.0.5.10",
         "event: few addresses are left",
         "session windows:2 of bob: 10.0.5.11",
         "event: windows:1 released 10.0.5.10",
