@@ -44,7 +44,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             self.connect_to_loopback(socket, destination)
         } else {
             self.connect_to_host(socket, destination)
-                .unwrap_or_else(|| self.connect_to_outside(socket, destination))
+                .unwrap_or_else(|| self.connect_externally(socket, destination))
         }
     }
 
@@ -295,7 +295,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
 
     /// Decides a connect to any other address. The hook layer binds an unbound socket to the
     /// session's virtual IP first (rows 4, 7, 22).
-    fn connect_to_outside(
+    fn connect_externally(
         &self,
         socket: &(impl Socket + ?Sized),
         destination: SocketAddr,
@@ -347,7 +347,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
 /// socket connects to this address. Returns false for IPv4 multicast, which needs an interface too
 /// (row 27).
 #[inline]
-pub(super) fn is_outside(ip: IpAddr) -> bool {
+pub(super) fn is_external(ip: IpAddr) -> bool {
     let is_multicast = sockaddr::as_ipv4(ip).is_some_and(|v4| v4.is_multicast());
     !is_multicast && !is_local_destination(ip) && unbound_reason(ip).is_none()
 }
@@ -398,8 +398,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_multicast_and_link_scope_are_not_outside() {
-        for (text, outside) in [
+    fn loopback_multicast_and_link_scope_are_not_external() {
+        for (text, expected) in [
             ("192.0.2.9", true),
             ("::ffff:192.0.2.9", true),
             ("2001:db8::9", true),
@@ -416,7 +416,7 @@ mod tests {
             ("fe80::1", false),
             ("ff02::fb", false),
         ] {
-            assert_eq!(is_outside(text.parse().unwrap()), outside, "{text}");
+            assert_eq!(is_external(text.parse().unwrap()), expected, "{text}");
         }
     }
 }

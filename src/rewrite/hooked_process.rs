@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::connect::is_outside;
+use super::connect::is_external;
 use super::{KernelListeners, LiveSystem, RewriteRules, Rewriter, SystemView, sockaddr};
 use crate::client_file;
 use crate::map::{Reader, VersionChain};
@@ -134,7 +134,7 @@ impl HookedProcess {
     /// unbound socket is first bound to V, and a call on a bound socket passes unchanged. If the
     /// result is false, the caller must ask the rewriter.
     #[inline]
-    pub fn is_known_outside(&self, destination: IpAddr) -> bool {
+    pub fn is_known_external(&self, destination: IpAddr) -> bool {
         let Some((_, Addresses { v4, v6, .. })) = self.complete_lease.get() else { return false };
         let destination_v4 = sockaddr::as_ipv4(destination);
         let has_source = match destination_v4 {
@@ -143,7 +143,7 @@ impl HookedProcess {
         };
         has_source
             && self.rules.features.virtual_ip
-            && is_outside(destination)
+            && is_external(destination)
             && !self.system.is_host_address(destination_v4.map_or(destination, IpAddr::V4))
     }
 

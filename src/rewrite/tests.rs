@@ -188,27 +188,33 @@ fn row_6_only_virtual_ip_is_retried_unchanged() {
 }
 
 #[test]
-fn row_7_to_10_connects_to_the_outside() {
+fn row_7_to_10_external_connect() {
     let system = TestSystem::default();
     let mut rewriter = rewriter(&system);
-    let outside = "192.0.2.9:80";
-    assert_eq!(connect(&rewriter, tcp(), outside), "10.0.5.7 > 192.0.2.9:80");
-    assert_eq!(connect(&rewriter, udp(), outside), "10.0.5.7 > 192.0.2.9:80");
-    assert_eq!(connect(&rewriter, socket(Protocol::Tcp, "10.0.5.7:99"), outside), "already-bound");
-    assert_eq!(connect(&rewriter, socket(Protocol::Tcp, "0.0.0.0:99"), outside), "already-bound");
-    assert_eq!(connect(&rewriter, socket(Protocol::Tcp, "127.3.4.5:99"), outside), "already-bound");
+    let external = "192.0.2.9:80";
+    assert_eq!(connect(&rewriter, tcp(), external), "10.0.5.7 > 192.0.2.9:80");
+    assert_eq!(connect(&rewriter, udp(), external), "10.0.5.7 > 192.0.2.9:80");
+    assert_eq!(connect(&rewriter, socket(Protocol::Tcp, "10.0.5.7:99"), external), "already-bound");
+    assert_eq!(connect(&rewriter, socket(Protocol::Tcp, "0.0.0.0:99"), external), "already-bound");
+    assert_eq!(
+        connect(&rewriter, socket(Protocol::Tcp, "127.3.4.5:99"), external),
+        "already-bound"
+    );
     // A failed connect to the session's own service leaves the socket bound to L.
     assert_eq!(
-        connect(&rewriter, socket(Protocol::Tcp, "127.3.4.5:0"), outside),
+        connect(&rewriter, socket(Protocol::Tcp, "127.3.4.5:0"), external),
         "10.0.5.7 > 192.0.2.9:80"
     );
-    assert_eq!(connect(&rewriter, socket(Protocol::Other, "0.0.0.0:0"), outside), "not-tcp-or-udp");
+    assert_eq!(
+        connect(&rewriter, socket(Protocol::Other, "0.0.0.0:0"), external),
+        "not-tcp-or-udp"
+    );
     assert_eq!(connect(&rewriter, tcp(), "127.0.0.53:53"), "other-address");
     assert_eq!(connect(&rewriter, tcp(), "127.3.9.9:53"), "other-address");
     rewriter.addresses.v4 = None;
-    assert_eq!(connect(&rewriter, tcp(), outside), "no-such-address");
+    assert_eq!(connect(&rewriter, tcp(), external), "no-such-address");
     rewriter.lease_held = false;
-    assert_eq!(connect(&rewriter, tcp(), outside), "lease-closed");
+    assert_eq!(connect(&rewriter, tcp(), external), "lease-closed");
 }
 
 #[test]

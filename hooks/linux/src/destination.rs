@@ -65,7 +65,7 @@ pub fn choose_destination(
         Parsed::Unspecified(_) => return CallAction::Disconnect,
         Parsed::Other => return CallAction::PassThrough,
     };
-    let is_external = process.is_known_outside(destination.ip());
+    let is_external = process.is_known_external(destination.ip());
     let mark = if is_external && call == DestinationCall::Send {
         Mark::read(Fd(fd))
     } else {
