@@ -25,8 +25,8 @@ All arguments are passed to `vipool demo`.
         text: "\
 Runs all checks, or the named steps.
 
-A test whose prerequisites are missing is skipped. The command that installs
-them is printed at the end.
+A test is skipped if one of its prerequisites is missing. The summary prints the
+command that installs the prerequisite.
 
   --quick   format, hygiene, clippy and the fast tests: under two minutes after a build
   --all     install missing prerequisites first (apt, rustup, cargo); a skipped test fails the run

@@ -9,7 +9,7 @@ use vipool_testing::needs;
 use crate::Error;
 
 /// Installs the named needs that are missing. Prints each failed installation. `cargo xtask test`
-/// later skips the steps that depend on it.
+/// later skips the steps that depend on a missing need.
 pub fn install_missing(names: &BTreeSet<&str>) -> Result<(), Error> {
     let missing: Vec<_> =
         needs::ALL.iter().filter(|need| names.contains(need.name) && !need.is_present()).collect();
@@ -20,7 +20,7 @@ pub fn install_missing(names: &BTreeSet<&str>) -> Result<(), Error> {
         let mut install = vec!["install", "--quiet", "--yes", "--no-install-recommends"];
         install.extend(&packages);
         if !apt_get(&install) {
-            // apt-get installs nothing if one package is unknown, so try each one alone.
+            // apt-get installs nothing if one package is unknown, so try each package alone.
             for package in packages {
                 apt_get(&["install", "--quiet", "--yes", "--no-install-recommends", package]);
             }

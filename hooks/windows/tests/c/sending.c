@@ -1,8 +1,8 @@
 /* sending.exe PORT DLL HOST: row 24, datagrams with a source address in a control message.
  *
  * The program patches the system's WSASendMsg before it loads the hook layer. The patched function
- * prints the message that the hook layer passes to the system. This is necessary because Wine
- * ignores the control message, so a test cannot see its effect on the network. */
+ * prints the message that the hook layer passes to the system. Wine ignores the control message,
+ * so a test cannot observe the effect of the message on the network. */
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <mswsock.h>

@@ -36,7 +36,7 @@ fn rows_that_report_the_virtual_ip() {
             "bind: ok\nname: HOST port\nbind: ok\nbind: ok\nbind: 10049\n",
             "bind: ok\nname: V port\nbind: 10049\nbind: 10049\nbind: 10049\n",
         ),
-        // The program binds the socket itself, so the hook layer does not bind it.
+        // The program binds the socket itself, so the hook layer does not bind the socket.
         (
             10,
             "bind: ok\nbind: ok\nname: 127.0.0.1 other\nconnect: 10061\nname: 127.0.0.1 other\n",
