@@ -46,33 +46,33 @@ fn read_source() -> Vec<SourceFile> {
     let mut paths = Vec::new();
     find_files(&root, &mut paths);
     paths.sort();
-    let read = |path: &PathBuf| {
+    let read_file = |path: &PathBuf| {
         let relative = path.strip_prefix(&root).unwrap().with_extension("");
         let path_text = relative.to_str().unwrap().replace('\\', "/");
         let mut module: Vec<String> = path_text.split('/').map(str::to_owned).collect();
         module.pop_if(|last| last == "mod" || last == "lib");
-        let text = without_tests_and_comments(&std::fs::read_to_string(path).unwrap());
+        let text = strip_tests_and_comments(&std::fs::read_to_string(path).unwrap());
         SourceFile { path: path_text, module, text }
     };
     let is_test = |file: &SourceFile| {
         file.module.iter().any(|name| name == "tests" || name == "model_checked")
     };
-    paths.iter().map(read).filter(|file| !is_test(file)).collect()
+    paths.iter().map(read_file).filter(|file| !is_test(file)).collect()
 }
 
 /// Returns the text without comments and without the test module at the end of the file.
-fn without_tests_and_comments(text: &str) -> String {
-    let is_test_module = |line: &&str| line.starts_with("#[cfg(") && line.contains("test");
+fn strip_tests_and_comments(text: &str) -> String {
+    let is_test_attribute = |line: &&str| line.starts_with("#[cfg(") && line.contains("test");
     let lines: Vec<&str> = text.lines().collect();
-    let end = lines
+    let tests_start = lines
         .windows(2)
-        .position(|pair| is_test_module(&pair[0]) && pair[1].starts_with("mod tests {"))
+        .position(|pair| is_test_attribute(&pair[0]) && pair[1].starts_with("mod tests {"))
         .unwrap_or(lines.len());
     let without_comment = |line: &&str| {
-        let end = line.find("//").unwrap_or(line.len());
-        format!("{}\n", &line[..end])
+        let code_end = line.find("//").unwrap_or(line.len());
+        format!("{}\n", &line[..code_end])
     };
-    lines[..end].iter().map(without_comment).collect()
+    lines[..tests_start].iter().map(without_comment).collect()
 }
 
 /// Parses the path at the start of `text`. A path that ends in a list in braces becomes several
@@ -117,12 +117,17 @@ fn parse_paths(text: &str, prefix: &[String], paths: &mut Vec<Vec<String>>) -> u
 }
 
 /// Returns the absolute paths in a file, without the leading `crate`.
-fn absolute_paths(file: &SourceFile) -> Vec<Vec<String>> {
+fn collect_paths(file: &SourceFile) -> Vec<Vec<String>> {
     let mut result = Vec::new();
     for keyword in ["crate::", "super::", "self::"] {
         for (position, _) in file.text.match_indices(keyword) {
-            let before = file.text[..position].chars().next_back();
-            if before.is_some_and(|c| c == ':' || c == '_' || c == '$' || c.is_alphanumeric()) {
+            let previous = file.text[..position].chars().next_back();
+            if previous.is_some_and(|character| {
+                character == ':'
+                    || character == '_'
+                    || character == '$'
+                    || character.is_alphanumeric()
+            }) {
                 continue;
             }
             let mut paths = Vec::new();
@@ -147,7 +152,7 @@ fn absolute_paths(file: &SourceFile) -> Vec<Vec<String>> {
 }
 
 /// Returns the file of the innermost module in a path.
-fn resolve<'f>(
+fn resolve_file<'f>(
     modules: &BTreeMap<&[String], &'f SourceFile>,
     path: &[String],
 ) -> Option<&'f SourceFile> {
@@ -155,14 +160,14 @@ fn resolve<'f>(
 }
 
 /// Returns the dependencies between the nodes that `node_of` assigns to files.
-fn dependencies(source: &[SourceFile], node_of: impl Fn(&SourceFile) -> Option<String>) -> Graph {
+fn build_graph(source: &[SourceFile], node_of: impl Fn(&SourceFile) -> Option<String>) -> Graph {
     let modules: BTreeMap<&[String], &SourceFile> =
         source.iter().map(|file| (&file.module[..], file)).collect();
     let mut graph = Graph::new();
     for file in source {
         let Some(from) = node_of(file) else { continue };
-        for path in absolute_paths(file) {
-            let target = resolve(&modules, &path).and_then(&node_of);
+        for path in collect_paths(file) {
+            let target = resolve_file(&modules, &path).and_then(&node_of);
             if let Some(to) = target.filter(|to| *to != from) {
                 let cause = format!("src/{}.rs uses {}", file.path, path.join("::"));
                 graph.entry(from.clone()).or_default().entry(to).or_insert(cause);
@@ -177,25 +182,25 @@ fn find_cycle(graph: &Graph) -> Option<Vec<String>> {
     fn visit<'g>(
         graph: &'g Graph,
         node: &'g str,
-        open: &mut Vec<&'g str>,
-        done: &mut BTreeSet<&'g str>,
+        stack: &mut Vec<&'g str>,
+        visited: &mut BTreeSet<&'g str>,
     ) -> Option<Vec<String>> {
-        if let Some(start) = open.iter().position(|name| *name == node) {
-            let cycle = [&open[start..], &[node]].concat();
+        if let Some(start) = stack.iter().position(|name| *name == node) {
+            let cycle = [&stack[start..], &[node]].concat();
             return Some(cycle.windows(2).map(|pair| graph[pair[0]][pair[1]].clone()).collect());
         }
-        if done.contains(node) {
+        if visited.contains(node) {
             return None;
         }
-        open.push(node);
+        stack.push(node);
         let next = graph.get(node).into_iter().flat_map(BTreeMap::keys);
-        let cycle = next.filter_map(|next| visit(graph, next, open, done)).next();
-        open.pop();
-        done.insert(node);
+        let cycle = next.filter_map(|next| visit(graph, next, stack, visited)).next();
+        stack.pop();
+        visited.insert(node);
         cycle
     }
-    let mut done = BTreeSet::new();
-    graph.keys().find_map(|node| visit(graph, node, &mut Vec::new(), &mut done))
+    let mut visited = BTreeSet::new();
+    graph.keys().find_map(|node| visit(graph, node, &mut Vec::new(), &mut visited))
 }
 
 #[test]
@@ -204,39 +209,39 @@ fn folders_have_no_dependency_cycles() {
     // Ignore the root module, because it declares all other modules.
     let node_of =
         |file: &SourceFile| Some(file.folder().to_owned()).filter(|folder| folder != "lib");
-    let graph = dependencies(&source, node_of);
+    let graph = build_graph(&source, node_of);
     assert!(graph["map/engine"].contains_key("map/format"), "the parser finds no dependencies");
     assert_eq!(find_cycle(&graph), None);
 }
 
 #[test]
-fn files_of_the_map_have_no_dependency_cycles() {
+fn files_of_layered_folders_have_no_dependency_cycles() {
     let source = read_source();
     for folder in FOLDERS_WITH_LAYERED_FILES {
         let node_of = |file: &SourceFile| {
             let is_inside = file.folder() == folder && !file.path.ends_with("/mod");
             is_inside.then(|| file.path.clone())
         };
-        assert_eq!(find_cycle(&dependencies(&source, node_of)), None);
+        assert_eq!(find_cycle(&build_graph(&source, node_of)), None);
     }
 }
 
 #[test]
-fn cycles_are_found() {
-    let file = |path: &str, text: &str| SourceFile {
+fn cycles_are_detected() {
+    let source_file = |path: &str, text: &str| SourceFile {
         path: path.to_owned(),
         module: path.split('/').map(str::to_owned).collect(),
         text: text.to_owned(),
     };
     let source = [
-        file("low/words", "use crate::high::{reader::Reader, writer};"),
-        file("high/reader", "use super::writer::Writer;"),
-        file("high/writer", "fn load() { crate::low::words::load() }"),
+        source_file("low/words", "use crate::high::{reader::Reader, writer};"),
+        source_file("high/reader", "use super::writer::Writer;"),
+        source_file("high/writer", "fn load() { crate::low::words::load() }"),
     ];
-    let by_folder = dependencies(&source, |file| Some(file.folder().to_owned()));
+    let by_folder = build_graph(&source, |file| Some(file.folder().to_owned()));
     assert_eq!(find_cycle(&by_folder).map(|cycle| cycle.len()), Some(2));
-    let by_file = dependencies(&source, |file| Some(file.path.clone()));
+    let by_file = build_graph(&source, |file| Some(file.path.clone()));
     assert!(by_file["high/reader"].contains_key("high/writer"));
-    let acyclic = dependencies(&source[1..], |file| Some(file.path.clone()));
+    let acyclic = build_graph(&source[1..], |file| Some(file.path.clone()));
     assert_eq!(find_cycle(&acyclic), None);
 }

@@ -18,7 +18,7 @@ pub type Status = i32;
 
 /// The result of opening a session.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Opened {
+pub struct OpenedSession {
     pub handle: Handle,
     pub leases: Vec<Lease>,
     pub already_open: bool,
@@ -39,7 +39,7 @@ pub struct SessionRow {
 
 /// An operation for an exclusive writer.
 #[derive(Clone, Copy, Debug)]
-pub enum Step<'a> {
+pub enum WriterOperation<'a> {
     Open(SessionId, &'a str),
     Close(SessionId),
     CloseByHandle(Handle),
@@ -94,8 +94,13 @@ pub trait Api: Reads + Machine + Sized + Sync {
     /// Creates a map for one thread, in files or, without a directory, in memory.
     fn new_exclusive(plan: &Plan, directory: Option<&Path>) -> Result<Self, Status>;
     /// Runs operations on a map of `new_exclusive`, without a lock.
-    fn run_exclusive(&mut self, steps: &[Step]) -> Vec<Result<Vec<Lease>, Status>>;
-    fn open(&self, session: SessionId, options: &OpenOptions, now: u32) -> Result<Opened, Status>;
+    fn run_exclusive(&mut self, operations: &[WriterOperation]) -> Vec<Result<Vec<Lease>, Status>>;
+    fn open(
+        &self,
+        session: SessionId,
+        options: &OpenOptions,
+        now: u32,
+    ) -> Result<OpenedSession, Status>;
     fn close(&self, handle: &Handle, now: u32) -> Result<Vec<Lease>, Status>;
     fn close_session(&self, session: SessionId, now: u32) -> Result<Vec<Lease>, Status>;
     fn choose_pool(&self, user: &str, program: Option<&str>) -> Option<String>;
@@ -150,13 +155,16 @@ pub trait Machine {
     fn fixed_ports(farm: &Farm) -> Vec<PortRange>;
     /// Returns the events from the number `first` on, how many events were lost, and the number of
     /// the next event.
-    fn journal(directory: &Path, first: u64) -> Result<(Vec<JournalEntry>, u64, u64), Status>;
+    fn journal(
+        directory: &Path,
+        first_number: u64,
+    ) -> Result<(Vec<JournalEntry>, u64, u64), Status>;
     fn set_client(directory: &Path, handle: &Handle, client: IpAddr) -> Result<(), Status>;
     fn get_client(directory: &Path, handle: &Handle) -> Option<IpAddr>;
     fn remove_client(directory: &Path, handle: &Handle) -> Result<(), Status>;
     fn parse_session(text: &str) -> Result<u64, Status>;
     fn parse_range(text: &str) -> Result<(IpAddr, IpAddr), Status>;
-    fn range_text(range: &Range) -> String;
+    fn format_range(range: &Range) -> String;
     fn intersection(range: &Range, other: &Range) -> Option<(IpAddr, IpAddr)>;
     fn find_script(arguments: &[&str]) -> Option<String>;
     /// Formats a handle as text, then parses the text.

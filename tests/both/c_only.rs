@@ -26,9 +26,9 @@ use vipool::capi::status::vipool_status::{self, *};
 use vipool::capi::text::vipool_utf16_to_utf8;
 use vipool::policy::{Policy, Program, ProgramFlags};
 
-use crate::suite::{ip, plan, session};
+use crate::suite::{ip, plan, session_id};
 use crate::through_c::build;
-use crate::through_c::values::{c_ip, chars, check, owned, sized, text};
+use crate::through_c::values::{c_chars, c_ip, check, copy_c_string, copy_text, sized};
 
 /// A map in memory with one open session, a reader of the map, and the rule of the only program.
 struct Fixture {
@@ -52,7 +52,7 @@ impl Fixture {
             check(vipool_map_create_in_memory(plan, null(), &mut map)).unwrap();
             vipool_plan_free(plan);
             check(vipool_reader_open_map(map, &mut reader)).unwrap();
-            let id = session(1).raw();
+            let id = session_id(1).raw();
             check(vipool_map_open_session(map, id, null(), 100, &mut opened)).unwrap();
         }
         Self { map, reader, handle: opened.handle, rule }
@@ -78,31 +78,31 @@ impl Drop for Fixture {
 }
 
 #[test]
-fn utf16_becomes_utf8() {
-    let wide: Vec<u16> = r"C:\Ärger\😀".encode_utf16().collect();
+fn utf16_is_converted_to_utf8() {
+    let utf16: Vec<u16> = r"C:\Ärger\😀".encode_utf16().collect();
     let (mut buffer, mut length) = ([0 as c_char; 64], 0);
     let convert = |units: &[u16], buffer: *mut c_char, capacity, length: &mut usize| {
         // SAFETY: the arrays are valid.
         unsafe { vipool_utf16_to_utf8(units.as_ptr(), units.len(), buffer, capacity, length) }
     };
-    assert_eq!(convert(&wide, null_mut(), 0, &mut length), VIPOOL_ERR_BUFFER);
-    check(convert(&wide, buffer.as_mut_ptr(), length + 1, &mut length)).unwrap();
-    assert_eq!(owned(buffer.as_ptr(), length), r"C:\Ärger\😀");
+    assert_eq!(convert(&utf16, null_mut(), 0, &mut length), VIPOOL_ERR_BUFFER);
+    check(convert(&utf16, buffer.as_mut_ptr(), length + 1, &mut length)).unwrap();
+    assert_eq!(copy_text(buffer.as_ptr(), length), r"C:\Ärger\😀");
     assert_eq!(convert(&[0xd800], buffer.as_mut_ptr(), 64, &mut length), VIPOOL_ERR_UTF16);
 }
 
 #[test]
-fn session_text_is_parsed_back() {
+fn formatted_session_id_parses_back() {
     for name in ["embedder:7", "logind:12", "windows:3"] {
         let (mut buffer, mut length, mut id, mut parsed) = ([0 as c_char; 32], 0, 0, 0);
         // SAFETY: the texts, buffers and places are valid.
         unsafe {
-            check(vipool_session_parse(chars(name), name.len(), &mut id)).unwrap();
+            check(vipool_session_parse(c_chars(name), name.len(), &mut id)).unwrap();
             let out = buffer.as_mut_ptr();
             check(vipool_session_format(id, out, 32, &mut length)).unwrap();
             check(vipool_session_parse(out, length, &mut parsed)).unwrap();
         }
-        assert_eq!((owned(buffer.as_ptr(), length), parsed), (name.to_owned(), id));
+        assert_eq!((copy_text(buffer.as_ptr(), length), parsed), (name.to_owned(), id));
     }
 }
 
@@ -112,13 +112,13 @@ fn report_names_the_finding_and_its_line() {
     let (mut farm, mut length) = (null_mut(), 0);
     // SAFETY: the texts, buffers and places are valid. The farm is freed once.
     unsafe {
-        check(vipool_farm_parse(chars(toml), toml.len(), &mut farm)).unwrap();
+        check(vipool_farm_parse(c_chars(toml), toml.len(), &mut farm)).unwrap();
         let status = vipool_farm_format_report(farm, null_mut(), 0, &mut length);
         assert_eq!(status, VIPOOL_ERR_BUFFER);
         let mut buffer = vec![0 as c_char; length + 1];
         let out = buffer.as_mut_ptr();
         check(vipool_farm_format_report(farm, out, length + 1, &mut length)).unwrap();
-        let report = owned(out, length);
+        let report = copy_text(out, length);
         assert!(report.contains("10.0.5.1/24") && report.contains('2'), "{report}");
 
         let (mut finding, mut count, mut total) = (sized::<vipool_finding>(), 0, 0);
@@ -135,14 +135,15 @@ fn report_names_the_finding_and_its_line() {
 fn created_map_is_opened_again_and_superseded() {
     let directory = tempfile::tempdir().unwrap();
     let text = directory.path().to_str().unwrap();
-    let (path, length) = (chars(text), text.len());
+    let (path, length) = (c_chars(text), text.len());
     let (mut first, mut second, mut reader) = (null_mut(), null_mut(), null_mut());
     let (mut opened, mut is_superseded) = (sized::<vipool_opened_session>(), 9);
     // SAFETY: the texts, handles and structs are valid. Each handle is freed once.
     unsafe {
         let plan = build::plan(&plan(), 0).unwrap();
         check(vipool_map_create(path, length, plan, null(), &mut first)).unwrap();
-        check(vipool_map_open_session(first, session(1).raw(), null(), 100, &mut opened)).unwrap();
+        check(vipool_map_open_session(first, session_id(1).raw(), null(), 100, &mut opened))
+            .unwrap();
         vipool_map_close(first);
         check(vipool_reader_open(path, length, &mut reader)).unwrap();
         check(vipool_reader_is_superseded(reader, &mut is_superseded)).unwrap();
@@ -181,44 +182,56 @@ fn rule_is_found_by_its_id() {
 fn reserved_members_must_be_zero() {
     let fixture = Fixture::new();
     let (map, reader) = (fixture.map, fixture.reader);
-    let (mut farm, mut made_plan, mut made_map, mut rewriter) =
+    let (mut farm, mut created_plan, mut created_map, mut rewriter) =
         (null_mut(), null_mut(), null_mut(), null_mut());
-    let rejected = |status: vipool_status| assert_eq!(status, VIPOOL_ERR_UNKNOWN_FIELD);
+    let assert_rejected = |status: vipool_status| assert_eq!(status, VIPOOL_ERR_UNKNOWN_FIELD);
     let (mut opened, mut outcome) = (sized::<vipool_opened_session>(), sized::<vipool_outcome>());
     // SAFETY: the handles and structs are valid. Each handle is freed once.
     unsafe {
         check(vipool_farm_new(&mut farm)).unwrap();
         let settings = vipool_rewrite_settings { reserved: 1, ..sized() };
-        rejected(vipool_farm_set_rewrite(farm, &settings));
-        let interface = vipool_interface { name: chars("x"), name_length: 1, ..sized() };
+        assert_rejected(vipool_farm_set_rewrite(farm, &settings));
+        let interface = vipool_interface { name: c_chars("x"), name_length: 1, ..sized() };
         let interface = vipool_interface { reserved: 1, ..interface };
         let options = vipool_plan_options { interfaces: &interface, interface_count: 1, ..sized() };
-        rejected(vipool_plan_new(farm, &options, &mut made_plan));
+        assert_rejected(vipool_plan_new(farm, &options, &mut created_plan));
         let options = vipool_plan_options { reserved: 1, ..sized() };
-        rejected(vipool_plan_new(farm, &options, &mut made_plan));
-        check(vipool_plan_new(farm, &sized(), &mut made_plan)).unwrap();
+        assert_rejected(vipool_plan_new(farm, &options, &mut created_plan));
+        check(vipool_plan_new(farm, &sized(), &mut created_plan)).unwrap();
         vipool_farm_free(farm);
 
         let options = vipool_map_options { reserved: 1, ..sized() };
-        rejected(vipool_map_create_in_memory(made_plan, &options, &mut made_map));
-        vipool_plan_free(made_plan);
+        assert_rejected(vipool_map_create_in_memory(created_plan, &options, &mut created_map));
+        vipool_plan_free(created_plan);
 
         let mut options = sized::<vipool_open_options>();
         options.leader.reserved = 1;
-        rejected(vipool_map_open_session(map, session(2).raw(), &options, 100, &mut opened));
+        assert_rejected(vipool_map_open_session(
+            map,
+            session_id(2).raw(),
+            &options,
+            100,
+            &mut opened,
+        ));
         let handle = vipool_handle { reserved: 1, ..fixture.handle };
-        rejected(vipool_map_close_by_handle(map, &handle, 100, null_mut()));
-        rejected(vipool_reader_check_handle(reader, &handle));
+        assert_rejected(vipool_map_close_by_handle(map, &handle, 100, null_mut()));
+        assert_rejected(vipool_reader_check_handle(reader, &handle));
 
         let options = vipool_rewriter_options { handle: fixture.handle, ..sized() };
         let options = vipool_rewriter_options { rule: fixture.rule, reserved: 1, ..options };
-        rejected(vipool_rewriter_new(reader, &options, &mut rewriter));
+        assert_rejected(vipool_rewriter_new(reader, &options, &mut rewriter));
 
         let rewriter = fixture.rewriter();
         let address = sockaddr(ip("127.0.0.1"));
         let bytes = address.bytes.as_ptr().cast();
         let socket = vipool_socket { protocol: 1, reserved: 1, ..sized() };
-        rejected(vipool_rewrite_bind(rewriter, &socket, bytes, address.length, &mut outcome));
+        assert_rejected(vipool_rewrite_bind(
+            rewriter,
+            &socket,
+            bytes,
+            address.length,
+            &mut outcome,
+        ));
         vipool_rewriter_free(rewriter);
     }
 }
@@ -231,7 +244,7 @@ fn sockaddr(address: IpAddr) -> vipool_sockaddr {
     sockaddr
 }
 
-unsafe extern "C" fn unknown_number(_: *mut c_void) -> u32 {
+unsafe extern "C" fn get_unknown_protocol(_: *mut c_void) -> u32 {
     77
 }
 
@@ -256,7 +269,7 @@ fn unknown_flags_and_protocols_of_a_socket_are_rejected() {
     assert_eq!(bind(tcp), VIPOOL_OK);
     assert_eq!(bind(vipool_socket { flags: 4, ..tcp }), VIPOOL_ERR_KIND);
     assert_eq!(bind(vipool_socket { protocol: 3, ..tcp }), VIPOOL_ERR_KIND);
-    let get_protocol = Some(unknown_number as unsafe extern "C" fn(*mut c_void) -> u32);
+    let get_protocol = Some(get_unknown_protocol as unsafe extern "C" fn(*mut c_void) -> u32);
     assert_eq!(bind(vipool_socket { get_protocol, ..tcp }), VIPOOL_ERR_KIND);
     // SAFETY: the rewriter is valid and is freed once.
     unsafe { vipool_rewriter_free(rewriter) };
@@ -265,5 +278,8 @@ fn unknown_flags_and_protocols_of_a_socket_are_rejected() {
 #[test]
 fn refusal_has_a_text() {
     let number = vipool_reason::VIPOOL_REASON_OTHER_SESSION_ADDRESS as u32;
-    assert_eq!(text(vipool_reason_get_text(number)), "the address belongs to another session");
+    assert_eq!(
+        copy_c_string(vipool_reason_get_text(number)),
+        "the address belongs to another session"
+    );
 }

@@ -16,7 +16,7 @@ use vipool::capi::plan::vipool_plan_free;
 use vipool::capi::status::vipool_status::{self, *};
 use vipool::map::Settings;
 
-use crate::suite::{plan, session};
+use crate::suite::{plan, session_id};
 use crate::through_c::build;
 use crate::through_c::values::{check, ip, sized};
 
@@ -38,8 +38,9 @@ unsafe extern "C" fn on_event(context: *mut c_void, event: *const vipool_event) 
 fn take_events(events: &Events) -> Vec<String> {
     let events = std::mem::take(&mut *events.lock().unwrap());
     let kinds = ["", "assigned", "released", "exhausted", "low water"];
-    let line = |(kind, session, detail)| format!("{} {session} {detail}", kinds[kind as usize]);
-    events.into_iter().map(line).collect()
+    let format_event =
+        |(kind, session, detail)| format!("{} {session} {detail}", kinds[kind as usize]);
+    events.into_iter().map(format_event).collect()
 }
 
 unsafe extern "C" fn is_never_alive(_: *mut c_void, _: u64, _: *const vipool_leader) -> u32 {
@@ -55,22 +56,22 @@ fn each_event_is_reported_once() {
 
 fn check_events(flags: u32) {
     let settings = Settings::new().with_low_water(1);
-    let mut small = plan().with_settings(settings);
-    small.pools.truncate(1);
+    let mut small_plan = plan().with_settings(settings);
+    small_plan.pools.truncate(1);
     let events = Events::default();
     let mut options = sized::<vipool_map_options>();
     options.on_event = Some(on_event);
     options.context = (&raw const events).cast_mut().cast();
     options.flags = flags;
     let mut map = null_mut();
-    let id = |value| session(value).raw();
+    let id = |value| session_id(value).raw();
     let (mut opened, mut closed) =
         (sized::<vipool_opened_session>(), sized::<vipool_closed_session>());
     let (out, out_closed) = (&raw mut opened, &raw mut closed);
     // SAFETY: the handles and structs are valid. Each handle is freed once, and the events outlive
     // them.
     unsafe {
-        let plan = build::plan(&small, 0).unwrap();
+        let plan = build::plan(&small_plan, 0).unwrap();
         check(vipool_map_create_in_memory(plan, &options, &mut map)).unwrap();
         vipool_plan_free(plan);
 
@@ -83,8 +84,8 @@ fn check_events(flags: u32) {
             check(vipool_map_open_session(map, id(value), null(), 100, out)).unwrap();
         }
         let last = ["assigned 4 10.0.5.13", "low water 4 VIPOOL_OK"];
-        let three = ["assigned 2 10.0.5.11", "assigned 3 10.0.5.12", last[0], last[1]];
-        assert_eq!(take_events(&events), three);
+        let expected = ["assigned 2 10.0.5.11", "assigned 3 10.0.5.12", last[0], last[1]];
+        assert_eq!(take_events(&events), expected);
         let status = vipool_map_open_session(map, id(5), null(), 100, out);
         assert_eq!(status, VIPOOL_ERR_EXHAUSTED);
         assert_eq!(take_events(&events), ["exhausted 5 VIPOOL_ERR_EXHAUSTED"]);

@@ -12,7 +12,7 @@ use vipool::pool::Reservation;
 use vipool::range::Range;
 
 use crate::api::Api;
-use crate::suite::{addresses, failed, ip, session, user};
+use crate::suite::{addresses, for_user, ip, session_id, status_of};
 
 fn range(text: &str) -> Range {
     text.parse().unwrap()
@@ -77,8 +77,8 @@ fn farm() -> Farm {
 
 pub fn farm_built_by_calls_makes_a_plan<A: Api>() {
     let farm = farm();
-    let (found, api) = A::from_farm(&farm, "ts1", None);
-    assert_eq!(found, []);
+    let (findings, api) = A::from_farm(&farm, "ts1", None);
+    assert_eq!(findings, []);
     let api = api.unwrap();
     let pools: Vec<_> = api.pools().into_iter().map(|pool| (pool.name, pool.slots)).collect();
     let pool = |name: &str, slots| (name.to_owned(), slots);
@@ -95,9 +95,9 @@ pub fn farm_built_by_calls_makes_a_plan<A: Api>() {
     );
     assert_eq!(api.choose_pool("eve", None).as_deref(), Some("lab"));
     assert_eq!(api.choose_pool("ada", Some("/usr/bin/firefox")).as_deref(), Some("lab"));
-    assert_eq!(addresses(&api.open(session(1), &user("ada"), 100).unwrap())[0], "10.0.5.13");
-    let excluded = user("bob").with_address(ip("10.0.5.12"));
-    assert_eq!(failed(api.open(session(2), &excluded, 100)), VIPOOL_ERR_EXCLUDED);
+    assert_eq!(addresses(&api.open(session_id(1), &for_user("ada"), 100).unwrap())[0], "10.0.5.13");
+    let excluded = for_user("bob").with_address(ip("10.0.5.12"));
+    assert_eq!(status_of(api.open(session_id(2), &excluded, 100)), VIPOOL_ERR_EXCLUDED);
     assert_eq!(api.pool_kind(ip("127.9.0.4")), None);
     assert_eq!(api.rewrite_flags(), 0b11);
     let (rule, features) = api.rule("/usr/bin/server", false).unwrap();
@@ -107,34 +107,34 @@ pub fn farm_built_by_calls_makes_a_plan<A: Api>() {
     let port = |first, last| PortRange { first, last };
     assert_eq!(A::fixed_ports(&farm), [port(80, 82)]);
 
-    let (found, disabled) = A::from_farm(&farm, "TS2", None);
-    assert_eq!((found, disabled.unwrap().pools()), (vec![], vec![]));
-    let (_, other) = A::from_farm(&farm, "ts3", None);
-    assert_eq!(other.unwrap().pools()[0].slots, 11);
+    let (findings, disabled_api) = A::from_farm(&farm, "TS2", None);
+    assert_eq!((findings, disabled_api.unwrap().pools()), (vec![], vec![]));
+    let (_, third_api) = A::from_farm(&farm, "ts3", None);
+    assert_eq!(third_api.unwrap().pools()[0].slots, 11);
 
-    let eth = |index, name: &str, net: &str| Interface {
+    let interface = |index, name: &str, net: &str| Interface {
         index,
         name: name.into(),
         addresses: vec![net.parse().unwrap()],
     };
-    let interfaces = [eth(1, "lo", "127.0.0.1/8"), eth(4, "eth1", "10.0.5.11/24")];
-    let (found, matched) = A::from_farm(&farm, "ts1", Some(&interfaces));
-    assert_eq!(found, [("eth1".to_owned(), "4".to_owned())]);
+    let interfaces = [interface(1, "lo", "127.0.0.1/8"), interface(4, "eth1", "10.0.5.11/24")];
+    let (findings, matched_api) = A::from_farm(&farm, "ts1", Some(&interfaces));
+    assert_eq!(findings, [("eth1".to_owned(), "4".to_owned())]);
     // The plan does not contain the address of the host either.
-    assert_eq!(matched.unwrap().pools()[0].slots, 3);
-    let (found, _) = A::from_farm(&farm, "ts1", Some(&interfaces[..1]));
+    assert_eq!(matched_api.unwrap().pools()[0].slots, 3);
+    let (findings, _) = A::from_farm(&farm, "ts1", Some(&interfaces[..1]));
     let missing = |key: &str| (key.to_owned(), "no-interface".to_owned());
-    assert_eq!(found, [missing("range[0].addresses[0]"), missing("range[1].addresses[0]")]);
+    assert_eq!(findings, [missing("range[0].addresses[0]"), missing("range[1].addresses[0]")]);
 }
 
-pub fn mistakes_become_findings<A: Api>() {
-    let mut wrong = farm();
-    wrong.ranges[0].server = Some("ts9".into());
-    wrong.programs[0].pattern = "bin/server".into();
-    let (found, _) = A::from_farm(&wrong, "ts1", None);
-    let keys: Vec<_> = found.iter().map(|(key, _)| &**key).collect();
-    assert!(keys.contains(&"range[0].server") && keys.contains(&"program[0].path"), "{found:?}");
-    let (found, none) = A::from_farm(&farm(), "nowhere", None);
-    assert_eq!(found, [("server".to_owned(), "unknown-server".to_owned())]);
-    assert_eq!(none.unwrap().pools(), []);
+pub fn invalid_values_are_reported_as_findings<A: Api>() {
+    let mut invalid_farm = farm();
+    invalid_farm.ranges[0].server = Some("ts9".into());
+    invalid_farm.programs[0].pattern = "bin/server".into();
+    let (findings, _) = A::from_farm(&invalid_farm, "ts1", None);
+    let keys: Vec<_> = findings.iter().map(|(key, _)| &**key).collect();
+    assert!(keys.contains(&"range[0].server") && keys.contains(&"program[0].path"), "{findings:?}");
+    let (findings, api) = A::from_farm(&farm(), "nowhere", None);
+    assert_eq!(findings, [("server".to_owned(), "unknown-server".to_owned())]);
+    assert_eq!(api.unwrap().pools(), []);
 }

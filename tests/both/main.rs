@@ -15,12 +15,12 @@ mod through_rust;
 
 /// Runs every test of the suite once for each API.
 macro_rules! both {
-    ($($room:ident::$test:ident)*) => {
+    ($($module:ident::$test:ident)*) => {
         mod rust {
-            $(#[test] fn $test() { super::$room::$test::<super::through_rust::Rust>(); })*
+            $(#[test] fn $test() { super::$module::$test::<super::through_rust::RustApi>(); })*
         }
         mod c {
-            $(#[test] fn $test() { super::$room::$test::<super::through_c::C>(); })*
+            $(#[test] fn $test() { super::$module::$test::<super::through_c::CApi>(); })*
         }
     };
 }
@@ -32,21 +32,21 @@ both! {
     suite::reserved_and_drained_addresses_are_withheld
     suite::lingering_address_is_freed_by_the_probe
     suite::reconcile_closes_ended_sessions
-    suite::open_is_refused_until_restored
+    suite::sessions_are_refused_until_restored
     suite::monitor_sees_sessions_pools_and_slots
     suite::texts_are_parsed_and_formatted
-    suite::invalid_plan_makes_no_map
+    suite::invalid_plan_creates_no_map
     rewriting::rule_matches_by_path_or_name
     rewriting::socket_calls_are_rewritten
     suite::eight_threads_share_a_map
     farms::farm_built_by_calls_makes_a_plan
-    farms::mistakes_become_findings
-    system::exclusive_writer_opens_and_closes
+    farms::invalid_values_are_reported_as_findings
+    system::exclusive_writer_opens_and_closes_sessions
     system::journal_lists_events
     system::copy_leaves_the_files_unchanged
     system::match_results_explain_each_rule
     system::followed_link_matches_its_target
-    system::system_facts_are_reported
+    system::system_state_is_reported
     system::client_address_is_stored_and_removed
     system::ranges_are_formatted_and_intersected
 }

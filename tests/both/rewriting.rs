@@ -5,19 +5,19 @@ use vipool::policy::{Features, Policy, PortRange, Program, RewriteFlags};
 use vipool::rewrite::{Protocol, SocketProperties};
 
 use crate::api::{Api, Call};
-use crate::suite::{FIRST, SECOND, addresses, at, ip, plan, session, user};
+use crate::suite::{FIRST, SECOND, addresses, for_user, ip, plan, session_id, socket_addr};
 
 /// Returns a plan with three rules: one with both features, one with a Windows path, and one
 /// without a virtual IP.
-fn listed() -> Plan {
-    let both = Features::default().with_virtual_ip(true).with_loopback(true);
+fn plan_with_rules() -> Plan {
+    let both_features = Features::default().with_virtual_ip(true).with_loopback(true);
     let program = |pattern: &str, features| Program::new(pattern).with_features(features);
     plan().with_policy(
         Policy::new([
-            program("/usr/bin/server", both)
+            program("/usr/bin/server", both_features)
                 .with_own_ports([PortRange { first: 7000, last: 7001 }])
                 .with_shared_ports([PortRange { first: 631, last: 631 }]),
-            program(r"C:\Program Files\App\app.exe", both),
+            program(r"C:\Program Files\App\app.exe", both_features),
             program("client", Features::default().with_client_ip(true)),
         ])
         .with_host_addresses([ip("10.0.5.1")])
@@ -29,7 +29,7 @@ fn listed() -> Plan {
 }
 
 pub fn rule_matches_by_path_or_name<A: Api>() {
-    let api = A::new(&listed()).unwrap();
+    let api = A::new(&plan_with_rules()).unwrap();
     let features = |path, windows| api.rule(path, windows).map(|(_, features)| features);
     assert_eq!(features("/usr/bin/server", false), Some(3));
     assert_eq!(features("/opt/bin/server", false), None);
@@ -40,44 +40,47 @@ pub fn rule_matches_by_path_or_name<A: Api>() {
 }
 
 pub fn socket_calls_are_rewritten<A: Api>() {
-    let api = A::new(&listed()).unwrap();
-    let handle = api.open(session(1), &user("ada"), 100).unwrap().handle;
-    let other = api.open(session(2), &user("eve"), 100).unwrap();
-    assert_eq!(addresses(&other)[0], SECOND);
+    let api = A::new(&plan_with_rules()).unwrap();
+    let handle = api.open(session_id(1), &for_user("ada"), 100).unwrap().handle;
+    let other_session = api.open(session_id(2), &for_user("eve"), 100).unwrap();
+    assert_eq!(addresses(&other_session)[0], SECOND);
     let (rule, _) = api.rule("/usr/bin/server", false).unwrap();
-    let socket = |protocol, local: &str| SocketProperties::new(protocol, Some(at(local)));
+    let socket = |protocol, local: &str| SocketProperties::new(protocol, Some(socket_addr(local)));
     let tcp = socket(Protocol::Tcp, "0.0.0.0:0");
     let udp = socket(Protocol::Udp, "0.0.0.0:0");
     let tcp6 = SocketProperties { is_v6only: true, ..socket(Protocol::Tcp, "[::]:0") };
     let bound = socket(Protocol::Tcp, "10.0.5.10:4000");
-    let listening = [at("127.3.0.2:6379"), at("10.0.5.10:8080")];
-    let pairs = [
-        (Call::Bind(tcp, at("127.0.0.1:80")), "127.3.0.2:80"),
-        (Call::Bind(tcp, at("127.0.0.1:0")), "ephemeral-port"),
-        (Call::Bind(tcp, at("127.0.0.1:631")), "shared-port"),
-        (Call::Bind(tcp, at("0.0.0.0:80")), "10.0.5.10:80"),
-        (Call::Bind(tcp, at("10.0.5.1:80")), "10.0.5.10:80"),
-        (Call::Bind(tcp, at("10.0.5.11:80")), "other-session-address"),
-        (Call::Bind(tcp, at("10.0.5.10:80")), "own-address"),
-        (Call::Bind(udp, at("0.0.0.0:5353")), "shared-receiver"),
-        (Call::Bind(tcp6, at("[::1]:80")), "[::ffff:127.3.0.6]:80 v6only"),
+    let listening = [socket_addr("127.3.0.2:6379"), socket_addr("10.0.5.10:8080")];
+    let cases = [
+        (Call::Bind(tcp, socket_addr("127.0.0.1:80")), "127.3.0.2:80"),
+        (Call::Bind(tcp, socket_addr("127.0.0.1:0")), "ephemeral-port"),
+        (Call::Bind(tcp, socket_addr("127.0.0.1:631")), "shared-port"),
+        (Call::Bind(tcp, socket_addr("0.0.0.0:80")), "10.0.5.10:80"),
+        (Call::Bind(tcp, socket_addr("10.0.5.1:80")), "10.0.5.10:80"),
+        (Call::Bind(tcp, socket_addr("10.0.5.11:80")), "other-session-address"),
+        (Call::Bind(tcp, socket_addr("10.0.5.10:80")), "own-address"),
+        (Call::Bind(udp, socket_addr("0.0.0.0:5353")), "shared-receiver"),
+        (Call::Bind(tcp6, socket_addr("[::1]:80")), "[::ffff:127.3.0.6]:80 v6only"),
         (Call::Listen(tcp), "10.0.5.10:0"),
         (Call::Listen(bound), "already-bound"),
-        (Call::Connect(tcp, at("192.0.2.1:443")), "192.0.2.1:443 from 10.0.5.10 late"),
-        (Call::Connect(bound, at("192.0.2.1:443")), "already-bound"),
-        (Call::Connect(tcp, at("127.0.0.1:6379")), "127.3.0.2:6379"),
-        (Call::Connect(tcp, at("127.0.0.1:8080")), "10.0.5.10:8080 from 127.3.0.2 late"),
-        (Call::Connect(tcp, at("127.0.0.1:9999")), "no-own-listener"),
-        (Call::Connect(tcp, at("127.0.0.1:7000")), "127.3.0.2:7000"),
-        (Call::Send(udp, at("192.0.2.1:53"), false), "192.0.2.1:53 from 10.0.5.10"),
-        (Call::Send(tcp, at("192.0.2.1:53"), false), "stream"),
-        (Call::Send(tcp, at("192.0.2.1:53"), true), "192.0.2.1:53 from 10.0.5.10 late"),
+        (Call::Connect(tcp, socket_addr("192.0.2.1:443")), "192.0.2.1:443 from 10.0.5.10 late"),
+        (Call::Connect(bound, socket_addr("192.0.2.1:443")), "already-bound"),
+        (Call::Connect(tcp, socket_addr("127.0.0.1:6379")), "127.3.0.2:6379"),
+        (Call::Connect(tcp, socket_addr("127.0.0.1:8080")), "10.0.5.10:8080 from 127.3.0.2 late"),
+        (Call::Connect(tcp, socket_addr("127.0.0.1:9999")), "no-own-listener"),
+        (Call::Connect(tcp, socket_addr("127.0.0.1:7000")), "127.3.0.2:7000"),
+        (Call::Send(udp, socket_addr("192.0.2.1:53"), false), "192.0.2.1:53 from 10.0.5.10"),
+        (Call::Send(tcp, socket_addr("192.0.2.1:53"), false), "stream"),
+        (Call::Send(tcp, socket_addr("192.0.2.1:53"), true), "192.0.2.1:53 from 10.0.5.10 late"),
         (Call::SendSource(ip("0.0.0.0"), None), "10.0.5.10:0"),
-        (Call::SendSource(ip("192.0.2.7"), Some(at("192.0.2.1:53"))), "other-address"),
-        (Call::VisibleAddress(at("127.3.0.2:80"), None), "127.0.0.1:80"),
-        (Call::VisibleAddress(at("10.0.5.10:80"), None), "shown-as-is"),
-        (Call::VisibleAddress(at("10.0.5.10:80"), Some(at("127.3.0.2:9"))), "127.0.0.1:80"),
-        (Call::VisibleAddress(at("[::ffff:127.3.0.6]:80"), None), "[::1]:80"),
+        (Call::SendSource(ip("192.0.2.7"), Some(socket_addr("192.0.2.1:53"))), "other-address"),
+        (Call::VisibleAddress(socket_addr("127.3.0.2:80"), None), "127.0.0.1:80"),
+        (Call::VisibleAddress(socket_addr("10.0.5.10:80"), None), "shown-as-is"),
+        (
+            Call::VisibleAddress(socket_addr("10.0.5.10:80"), Some(socket_addr("127.3.0.2:9"))),
+            "127.0.0.1:80",
+        ),
+        (Call::VisibleAddress(socket_addr("[::ffff:127.3.0.6]:80"), None), "[::1]:80"),
         (Call::VisibleIp(ip("127.3.0.2")), "127.0.0.1:0"),
         (Call::VisibleIp(ip("10.0.5.10")), "shown-as-is"),
         (Call::MulticastInterface(ip("239.1.2.3")), "10.0.5.10:0"),
@@ -90,12 +93,12 @@ pub fn socket_calls_are_rewritten<A: Api>() {
         (Call::IsRetryAllowed(ip(FIRST)), "true"),
         (Call::IsRetryAllowed(ip(SECOND)), "false"),
     ];
-    for (call, expected) in pairs {
+    for (call, expected) in cases {
         assert_eq!(api.rewrite(&handle, rule, &listening, call), expected, "{call:?}");
     }
-    let (client, _) = api.rule("/bin/client", false).unwrap();
+    let (client_rule, _) = api.rule("/bin/client", false).unwrap();
     let hosts = Call::HostAddresses(Some(ip("192.0.2.9")));
-    assert_eq!(api.rewrite(&handle, client, &[], hosts), "Some(192.0.2.9) None");
-    let bind = Call::Bind(tcp, at("127.0.0.1:80"));
-    assert_eq!(api.rewrite(&handle, client, &[], bind), "feature-off");
+    assert_eq!(api.rewrite(&handle, client_rule, &[], hosts), "Some(192.0.2.9) None");
+    let bind = Call::Bind(tcp, socket_addr("127.0.0.1:80"));
+    assert_eq!(api.rewrite(&handle, client_rule, &[], bind), "feature-off");
 }

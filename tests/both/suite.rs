@@ -11,7 +11,7 @@ use vipool::policy::PoolRule;
 use vipool::pool::{MAX_SLOTS, Pool, PoolKind, Reservation};
 use vipool::session::{SessionId, SessionKind};
 
-use crate::api::{Api, Opened};
+use crate::api::{Api, OpenedSession};
 
 pub const FIRST: &str = "10.0.5.10";
 pub const SECOND: &str = "10.0.5.11";
@@ -20,15 +20,15 @@ pub fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-pub fn at(text: &str) -> SocketAddr {
+pub fn socket_addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-pub fn session(value: u64) -> SessionId {
+pub fn session_id(value: u64) -> SessionId {
     SessionId::new(SessionKind::Embedder, value).unwrap()
 }
 
-pub fn user(name: &str) -> OpenOptions<'_> {
+pub fn for_user(name: &str) -> OpenOptions<'_> {
     OpenOptions::new().with_user(name)
 }
 
@@ -43,156 +43,162 @@ pub fn plan() -> Plan {
     ])
 }
 
-pub fn with(settings: Settings) -> Plan {
+pub fn plan_with(settings: Settings) -> Plan {
     plan().with_settings(settings)
 }
 
-pub fn addresses(opened: &Opened) -> Vec<String> {
+pub fn addresses(opened: &OpenedSession) -> Vec<String> {
     opened.leases.iter().map(|lease| lease.address.to_string()).collect()
 }
 
 /// Returns the error as a status.
-pub fn failed<T: std::fmt::Debug>(result: Result<T, i32>) -> vipool_status {
+pub fn status_of<T: std::fmt::Debug>(result: Result<T, i32>) -> vipool_status {
     vipool_status::from_number(result.unwrap_err()).unwrap()
 }
 
 pub fn session_opens_and_closes_once<A: Api>() {
     let api = A::new(&plan()).unwrap();
-    let opened = api.open(session(1), &user("ada"), 100).unwrap();
+    let opened = api.open(session_id(1), &for_user("ada"), 100).unwrap();
     assert_eq!(addresses(&opened), [FIRST, "127.3.0.2"]);
     assert!(!opened.already_open && !opened.low_water && opened.shortage == 0);
 
-    let again = api.open(session(1), &user("ada"), 101).unwrap();
+    let again = api.open(session_id(1), &for_user("ada"), 101).unwrap();
     assert!(again.already_open);
     assert_eq!((again.handle, &again.leases), (opened.handle, &opened.leases));
 
-    assert_eq!(api.find(session(1)), Ok((opened.handle, opened.leases.clone())));
-    let own = api.addresses(session(1)).unwrap();
-    assert_eq!(own.v4.map(IpAddr::from), Some(ip(FIRST)));
-    assert_eq!(own.loopback.map(IpAddr::from), Some(ip("127.3.0.2")));
-    assert_eq!(own.loopback6.map(IpAddr::from), Some(ip("127.3.0.6")));
-    assert_eq!(own.v6, None);
+    assert_eq!(api.find(session_id(1)), Ok((opened.handle, opened.leases.clone())));
+    let session_addresses = api.addresses(session_id(1)).unwrap();
+    assert_eq!(session_addresses.v4.map(IpAddr::from), Some(ip(FIRST)));
+    assert_eq!(session_addresses.loopback.map(IpAddr::from), Some(ip("127.3.0.2")));
+    assert_eq!(session_addresses.loopback6.map(IpAddr::from), Some(ip("127.3.0.6")));
+    assert_eq!(session_addresses.v6, None);
     assert!(api.is_live(&opened.handle));
 
     assert_eq!(api.close(&opened.handle, 102), Ok(opened.leases));
     assert!(!api.is_live(&opened.handle));
-    assert_eq!(failed(api.find(session(1))), VIPOOL_ERR_NOT_OPEN);
-    assert_eq!(failed(api.addresses(session(1))), VIPOOL_ERR_NOT_OPEN);
-    assert_eq!(failed(api.close(&opened.handle, 103)), VIPOOL_ERR_STALE);
-    assert_eq!(failed(api.close_session(session(1), 103)), VIPOOL_ERR_NOT_OPEN);
+    assert_eq!(status_of(api.find(session_id(1))), VIPOOL_ERR_NOT_OPEN);
+    assert_eq!(status_of(api.addresses(session_id(1))), VIPOOL_ERR_NOT_OPEN);
+    assert_eq!(status_of(api.close(&opened.handle, 103)), VIPOOL_ERR_STALE);
+    assert_eq!(status_of(api.close_session(session_id(1), 103)), VIPOOL_ERR_NOT_OPEN);
 
-    let other = A::new(&plan()).unwrap();
-    let elsewhere = other.open(session(1), &user("ada"), 100).unwrap();
-    let mut foreign = elsewhere.handle;
+    let other_api = A::new(&plan()).unwrap();
+    let other_opened = other_api.open(session_id(1), &for_user("ada"), 100).unwrap();
+    let mut foreign = other_opened.handle;
     foreign.boot ^= 1;
-    assert_eq!(failed(other.close(&foreign, 101)), VIPOOL_ERR_FOREIGN);
-    assert!(other.is_live(&elsewhere.handle));
+    assert_eq!(status_of(other_api.close(&foreign, 101)), VIPOOL_ERR_FOREIGN);
+    assert!(other_api.is_live(&other_opened.handle));
 }
 
 pub fn exhausted_pools_and_limits_refuse_sessions<A: Api>() {
     let settings = Settings::new().with_low_water(2).with_max_sessions(5);
-    let api = A::new(&with(settings)).unwrap();
+    let api = A::new(&plan_with(settings)).unwrap();
     for value in 1..=4 {
-        let opened = api.open(session(value), &user("ada"), 100).unwrap();
+        let opened = api.open(session_id(value), &for_user("ada"), 100).unwrap();
         assert_eq!(opened.low_water, value == 3, "session {value}");
     }
     // Both pools are exhausted.
-    assert_eq!(failed(api.open(session(5), &user("ada"), 100)), VIPOOL_ERR_EXHAUSTED);
-    assert_eq!(failed(api.open(session(5), &OpenOptions::default(), 100)), VIPOOL_ERR_EXHAUSTED);
-    api.close_session(session(2), 101).unwrap();
-    let opened = api.open(session(5), &user("eve"), 101).unwrap();
+    assert_eq!(status_of(api.open(session_id(5), &for_user("ada"), 100)), VIPOOL_ERR_EXHAUSTED);
+    assert_eq!(
+        status_of(api.open(session_id(5), &OpenOptions::default(), 100)),
+        VIPOOL_ERR_EXHAUSTED
+    );
+    api.close_session(session_id(2), 101).unwrap();
+    let opened = api.open(session_id(5), &for_user("eve"), 101).unwrap();
     assert_eq!(addresses(&opened)[0], SECOND);
 
-    let limited = A::new(&with(Settings::new().with_max_sessions(1))).unwrap();
-    limited.open(session(1), &user("ada"), 100).unwrap();
-    let second = limited.open(session(2), &user("eve"), 100);
-    assert_eq!(failed(second), VIPOOL_ERR_TOO_MANY_SESSIONS);
+    let limited_api = A::new(&plan_with(Settings::new().with_max_sessions(1))).unwrap();
+    limited_api.open(session_id(1), &for_user("ada"), 100).unwrap();
+    let second = limited_api.open(session_id(2), &for_user("eve"), 100);
+    assert_eq!(status_of(second), VIPOOL_ERR_TOO_MANY_SESSIONS);
 
-    let quota = A::new(&with(Settings::new().with_sessions_per_user(1))).unwrap();
-    quota.open(session(1), &user("ada"), 100).unwrap();
-    assert_eq!(failed(quota.open(session(2), &user("ada"), 100)), VIPOOL_ERR_QUOTA);
-    quota.open(session(2), &user("eve"), 100).unwrap();
+    let quota_api = A::new(&plan_with(Settings::new().with_sessions_per_user(1))).unwrap();
+    quota_api.open(session_id(1), &for_user("ada"), 100).unwrap();
+    assert_eq!(status_of(quota_api.open(session_id(2), &for_user("ada"), 100)), VIPOOL_ERR_QUOTA);
+    quota_api.open(session_id(2), &for_user("eve"), 100).unwrap();
 }
 
 pub fn required_address_is_leased_or_refused<A: Api>() {
     let api = A::new(&plan()).unwrap();
-    let options = |address: &str| user("ada").with_address(ip(address));
-    let opened = api.open(session(1), &options("10.0.5.12"), 100).unwrap();
+    let options = |address: &str| for_user("ada").with_address(ip(address));
+    let opened = api.open(session_id(1), &options("10.0.5.12"), 100).unwrap();
     assert_eq!(addresses(&opened)[0], "10.0.5.12");
-    assert_eq!(failed(api.open(session(2), &options("10.0.5.12"), 100)), VIPOOL_ERR_TAKEN);
-    assert_eq!(failed(api.open(session(2), &options("10.0.9.9"), 100)), VIPOOL_ERR_EXCLUDED);
-    let pool = user("ada").with_pool("nowhere");
-    assert_eq!(failed(api.open(session(2), &pool, 100)), VIPOOL_ERR_UNKNOWN_POOL);
+    assert_eq!(status_of(api.open(session_id(2), &options("10.0.5.12"), 100)), VIPOOL_ERR_TAKEN);
+    assert_eq!(status_of(api.open(session_id(2), &options("10.0.9.9"), 100)), VIPOOL_ERR_EXCLUDED);
+    let pool = for_user("ada").with_pool("nowhere");
+    assert_eq!(status_of(api.open(session_id(2), &pool, 100)), VIPOOL_ERR_UNKNOWN_POOL);
 
-    let mut ruled = plan();
+    let mut plan_with_rules = plan();
     for (name, addresses) in [("lab", "10.0.6.0-10.0.6.3"), ("web", "10.0.7.0-10.0.7.3")] {
         let range = addresses.parse().unwrap();
         let pool = Pool::new(name, PoolKind::VirtualIp, &[range], MAX_SLOTS).unwrap();
-        ruled.pools.push(pool);
+        plan_with_rules.pools.push(pool);
     }
-    ruled.policy.pool_rules = vec![
+    plan_with_rules.policy.pool_rules = vec![
         PoolRule::new("lab").with_users(["eve"]),
         PoolRule::new("web").with_programs(["firefox"]),
     ];
-    let ruled = A::new(&ruled).unwrap();
-    assert_eq!(ruled.choose_pool("eve", Some("/usr/bin/firefox")).as_deref(), Some("lab"));
-    assert_eq!(ruled.choose_pool("ada", Some("/usr/bin/firefox")).as_deref(), Some("web"));
-    assert_eq!(ruled.choose_pool("ada", None), None);
+    let api_with_rules = A::new(&plan_with_rules).unwrap();
+    assert_eq!(api_with_rules.choose_pool("eve", Some("/usr/bin/firefox")).as_deref(), Some("lab"));
+    assert_eq!(api_with_rules.choose_pool("ada", Some("/usr/bin/firefox")).as_deref(), Some("web"));
+    assert_eq!(api_with_rules.choose_pool("ada", None), None);
     assert_eq!(api.sessions().len(), 1);
 }
 
 pub fn reserved_and_drained_addresses_are_withheld<A: Api>() {
-    let mut reserving = plan();
-    reserving.reservations.push(Reservation::new(ip("10.0.5.13"), "ada"));
-    let api = A::new(&reserving).unwrap();
-    let options = user("eve").with_address(ip("10.0.5.13"));
-    assert_eq!(failed(api.open(session(1), &options, 100)), VIPOOL_ERR_RESERVED);
-    let opened = api.open(session(1), &user("ada"), 100).unwrap();
+    let mut plan_with_reservation = plan();
+    plan_with_reservation.reservations.push(Reservation::new(ip("10.0.5.13"), "ada"));
+    let api = A::new(&plan_with_reservation).unwrap();
+    let options = for_user("eve").with_address(ip("10.0.5.13"));
+    assert_eq!(status_of(api.open(session_id(1), &options, 100)), VIPOOL_ERR_RESERVED);
+    let opened = api.open(session_id(1), &for_user("ada"), 100).unwrap();
     assert_eq!(addresses(&opened)[0], "10.0.5.13");
 
     api.reserve(ip(SECOND), "eve", 101).unwrap();
-    assert_eq!(failed(api.reserve(ip(SECOND), "bob", 101)), VIPOOL_ERR_RESERVED);
-    assert_eq!(failed(api.reserve(ip("10.0.9.9"), "bob", 101)), VIPOOL_ERR_EXCLUDED);
-    assert_eq!(addresses(&api.open(session(2), &user("eve"), 101).unwrap())[0], SECOND);
+    assert_eq!(status_of(api.reserve(ip(SECOND), "bob", 101)), VIPOOL_ERR_RESERVED);
+    assert_eq!(status_of(api.reserve(ip("10.0.9.9"), "bob", 101)), VIPOOL_ERR_EXCLUDED);
+    assert_eq!(addresses(&api.open(session_id(2), &for_user("eve"), 101).unwrap())[0], SECOND);
     api.unreserve(ip(SECOND), 102).unwrap();
-    assert_eq!(failed(api.unreserve(ip(SECOND), 102)), VIPOOL_ERR_NOT_RESERVED);
+    assert_eq!(status_of(api.unreserve(ip(SECOND), 102)), VIPOOL_ERR_NOT_RESERVED);
 
     let range = "10.0.5.10-10.0.5.11".parse().unwrap();
     assert_eq!(api.drain(&range, 103), Ok((2, 1)));
-    let options = user("bob").with_address(ip(FIRST));
-    assert_eq!(failed(api.open(session(3), &options, 103)), VIPOOL_ERR_DRAINED);
-    assert_eq!(addresses(&api.open(session(3), &user("bob"), 103).unwrap())[0], "10.0.5.12");
+    let options = for_user("bob").with_address(ip(FIRST));
+    assert_eq!(status_of(api.open(session_id(3), &options, 103)), VIPOOL_ERR_DRAINED);
+    assert_eq!(addresses(&api.open(session_id(3), &for_user("bob"), 103).unwrap())[0], "10.0.5.12");
     api.undrain(&range, 104).unwrap();
-    assert_eq!(addresses(&api.open(session(4), &options, 104).unwrap())[0], FIRST);
+    assert_eq!(addresses(&api.open(session_id(4), &options, 104).unwrap())[0], FIRST);
 
-    let draining = A::new(&plan()).unwrap();
-    draining.set_draining(true).unwrap();
-    assert!(draining.is_draining());
-    assert_eq!(failed(draining.open(session(1), &user("ada"), 100)), VIPOOL_ERR_DRAINING);
-    draining.set_draining(false).unwrap();
-    draining.open(session(1), &user("ada"), 100).unwrap();
+    let draining_api = A::new(&plan()).unwrap();
+    draining_api.set_draining(true).unwrap();
+    assert!(draining_api.is_draining());
+    assert_eq!(
+        status_of(draining_api.open(session_id(1), &for_user("ada"), 100)),
+        VIPOOL_ERR_DRAINING
+    );
+    draining_api.set_draining(false).unwrap();
+    draining_api.open(session_id(1), &for_user("ada"), 100).unwrap();
 }
 
 pub fn lingering_address_is_freed_by_the_probe<A: Api>() {
     let settings = Settings::new().with_cool_down(60).with_check_in_use(true);
-    let api = A::new(&with(settings)).unwrap();
+    let api = A::new(&plan_with(settings)).unwrap();
     for value in 1..=4 {
-        api.open(session(value), &user("ada"), 100).unwrap();
+        api.open(session_id(value), &for_user("ada"), 100).unwrap();
     }
-    let held = api.close_session(session(1), 100).unwrap();
-    assert_eq!(held.len(), 2);
-    assert_eq!(failed(api.open(session(5), &user("eve"), 110)), VIPOOL_ERR_COOLING);
+    let released = api.close_session(session_id(1), 100).unwrap();
+    assert_eq!(released.len(), 2);
+    assert_eq!(status_of(api.open(session_id(5), &for_user("eve"), 110)), VIPOOL_ERR_COOLING);
     assert_eq!(api.reap(110, &[]), Ok([0, 0, 0]));
-    assert_eq!(failed(api.open(session(5), &user("eve"), 200)), VIPOOL_ERR_LINGERING);
+    assert_eq!(status_of(api.open(session_id(5), &for_user("eve"), 200)), VIPOOL_ERR_LINGERING);
 
     let [freed, lingering, closed] = api.reap(200, &[ip(FIRST)]).unwrap();
     assert_eq!((freed, lingering, closed), (1, 1, 0));
-    let opened = api.open(session(5), &user("eve"), 201).unwrap();
+    let opened = api.open(session_id(5), &for_user("eve"), 201).unwrap();
     assert_eq!(addresses(&opened), ["127.3.0.2"]);
     assert_eq!(opened.shortage, VIPOOL_ERR_LINGERING as i32);
     api.reap(300, &[]).unwrap();
     // Opening the session again adds the missing address.
-    let opened = api.open(session(5), &user("eve"), 301).unwrap();
+    let opened = api.open(session_id(5), &for_user("eve"), 301).unwrap();
     assert!(opened.already_open && opened.shortage == 0);
     assert_eq!(addresses(&opened), [FIRST, "127.3.0.2"]);
 }
@@ -200,21 +206,21 @@ pub fn lingering_address_is_freed_by_the_probe<A: Api>() {
 pub fn reconcile_closes_ended_sessions<A: Api>() {
     let api = A::new(&plan()).unwrap();
     for value in 1..=3 {
-        api.open(session(value), &user("ada"), 100).unwrap();
+        api.open(session_id(value), &for_user("ada"), 100).unwrap();
     }
-    assert_eq!(api.reconcile(101, &[session(2)]), Ok(2));
+    assert_eq!(api.reconcile(101, &[session_id(2)]), Ok(2));
     assert_eq!(api.sessions().len(), 1);
-    assert!(api.find(session(2)).is_ok());
+    assert!(api.find(session_id(2)).is_ok());
     api.recover().unwrap();
-    assert!(api.find(session(2)).is_ok());
+    assert!(api.find(session_id(2)).is_ok());
 }
 
-pub fn open_is_refused_until_restored<A: Api>() {
+pub fn sessions_are_refused_until_restored<A: Api>() {
     let settings = Settings::new().with_await_restore(true);
-    let api = A::new(&with(settings)).unwrap();
-    assert_eq!(failed(api.open(session(1), &user("ada"), 100)), VIPOOL_ERR_NOT_READY);
+    let api = A::new(&plan_with(settings)).unwrap();
+    assert_eq!(status_of(api.open(session_id(1), &for_user("ada"), 100)), VIPOOL_ERR_NOT_READY);
     api.mark_restored().unwrap();
-    api.open(session(1), &user("ada"), 100).unwrap();
+    api.open(session_id(1), &for_user("ada"), 100).unwrap();
 }
 
 pub fn monitor_sees_sessions_pools_and_slots<A: Api>() {
@@ -226,18 +232,18 @@ pub fn monitor_sees_sessions_pools_and_slots<A: Api>() {
         .with_max_sessions(8)
         .with_on_exhausted(ExhaustionPolicy::Wait(5))
         .with_allocate(AllocationTime::FirstUse);
-    let api = A::new(&with(settings)).unwrap();
+    let api = A::new(&plan_with(settings)).unwrap();
     assert_eq!(api.settings(), settings);
-    let client = user("ada").with_client(ip("192.0.2.9"));
+    let client = for_user("ada").with_client(ip("192.0.2.9"));
     let opened: Vec<_> =
-        (1..=3).map(|value| api.open(session(value), &client, 100).unwrap()).collect();
+        (1..=3).map(|value| api.open(session_id(value), &client, 100).unwrap()).collect();
     let rows = api.sessions();
     assert_eq!(rows.len(), 3);
     for (row, opened) in rows.iter().zip(&opened) {
         assert_eq!((row.handle, &row.leases), (opened.handle, &opened.leases));
         assert_eq!((row.user.as_deref(), row.client), (Some("ada"), Some(ip("192.0.2.9"))));
     }
-    api.close_session(session(1), 101).unwrap();
+    api.close_session(session_id(1), 101).unwrap();
     let pools = api.pools();
     assert_eq!((&*pools[0].name, pools[0].loopback), ("default", false));
     assert_eq!((&*pools[1].name, pools[1].loopback), ("loopback", true));
@@ -263,59 +269,64 @@ pub fn monitor_sees_sessions_pools_and_slots<A: Api>() {
 pub fn texts_are_parsed_and_formatted<A: Api>() {
     assert_eq!(A::parse_session("7"), Ok(5 << 56 | 7));
     assert_eq!(A::parse_session("audit:3"), Ok(2 << 56 | 3));
-    assert_eq!(failed(A::parse_session("audit:4294967295")), VIPOOL_ERR_SESSION_UNSET);
-    assert_eq!(failed(A::parse_session("pts:3")), VIPOOL_ERR_KIND);
+    assert_eq!(status_of(A::parse_session("audit:4294967295")), VIPOOL_ERR_SESSION_UNSET);
+    assert_eq!(status_of(A::parse_session("pts:3")), VIPOOL_ERR_KIND);
     for text in ["", "x", "7 ", "-1", "72057594037927936"] {
-        assert_eq!(failed(A::parse_session(text)), VIPOOL_ERR_SESSION_ID, "{text:?}");
+        assert_eq!(status_of(A::parse_session(text)), VIPOOL_ERR_SESSION_ID, "{text:?}");
     }
     assert_eq!(A::parse_range("10.0.5.0/31"), Ok((ip("10.0.5.0"), ip("10.0.5.1"))));
-    assert_eq!(failed(A::parse_range("10.0.5.1/31")), VIPOOL_ERR_RANGE_HOST_BITS);
-    assert_eq!(failed(A::parse_range("10.0.5.9-10.0.5.1")), VIPOOL_ERR_RANGE_ORDER);
-    assert_eq!(failed(A::parse_range("10.0.5")), VIPOOL_ERR_RANGE_SYNTAX);
+    assert_eq!(status_of(A::parse_range("10.0.5.1/31")), VIPOOL_ERR_RANGE_HOST_BITS);
+    assert_eq!(status_of(A::parse_range("10.0.5.9-10.0.5.1")), VIPOOL_ERR_RANGE_ORDER);
+    assert_eq!(status_of(A::parse_range("10.0.5")), VIPOOL_ERR_RANGE_SYNTAX);
     let api = A::new(&plan()).unwrap();
-    let handle = api.open(session(1), &user("ada"), 100).unwrap().handle;
+    let handle = api.open(session_id(1), &for_user("ada"), 100).unwrap().handle;
     assert_eq!(A::format_and_parse(&handle), Some(handle));
 }
 
-pub fn invalid_plan_makes_no_map<A: Api>() {
-    let mut twice = plan();
-    twice.pools.push(twice.pools[0].clone());
-    assert_eq!(A::new(&twice).err(), Some(VIPOOL_ERR_PLAN as i32));
-    let empty = A::new(&Plan::default());
-    if let Ok(api) = empty {
-        assert_eq!(failed(api.open(session(1), &user("ada"), 100)), VIPOOL_ERR_EXHAUSTED);
+pub fn invalid_plan_creates_no_map<A: Api>() {
+    let mut duplicate_pools = plan();
+    duplicate_pools.pools.push(duplicate_pools.pools[0].clone());
+    assert_eq!(A::new(&duplicate_pools).err(), Some(VIPOOL_ERR_PLAN as i32));
+    let created = A::new(&Plan::default());
+    if let Ok(api) = created {
+        assert_eq!(status_of(api.open(session_id(1), &for_user("ada"), 100)), VIPOOL_ERR_EXHAUSTED);
     }
 }
 
 pub fn eight_threads_share_a_map<A: Api>() {
-    let mut large = plan();
+    let mut large_plan = plan();
     let range = "10.1.0.0-10.1.3.255".parse().unwrap();
-    large.pools = vec![Pool::new("default", PoolKind::VirtualIp, &[range], MAX_SLOTS).unwrap()];
-    let api = A::new(&large).unwrap();
-    let kept: Vec<_> = std::thread::scope(|scope| {
+    large_plan.pools =
+        vec![Pool::new("default", PoolKind::VirtualIp, &[range], MAX_SLOTS).unwrap()];
+    let api = A::new(&large_plan).unwrap();
+    let kept_addresses: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..8)
             .map(|thread| {
                 let api = &api;
                 scope.spawn(move || {
-                    let mut kept = Vec::new();
+                    let mut kept_addresses = Vec::new();
                     for round in 0..100 {
-                        let id = session(thread * 1000 + round);
-                        let opened = api.open(id, &user("ada"), 100).unwrap();
+                        let id = session_id(thread * 1000 + round);
+                        let opened = api.open(id, &for_user("ada"), 100).unwrap();
                         assert_eq!(api.find(id).unwrap().0, opened.handle);
                         if round % 2 == 0 {
                             api.close(&opened.handle, 100).unwrap();
                             assert!(!api.is_live(&opened.handle));
                         } else {
-                            kept.extend(opened.leases.iter().map(|lease| lease.address));
+                            kept_addresses.extend(opened.leases.iter().map(|lease| lease.address));
                         }
                     }
-                    kept
+                    kept_addresses
                 })
             })
             .collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
-    assert_eq!(kept.len(), 400);
-    assert_eq!(kept.iter().collect::<HashSet<_>>().len(), 400, "one address, two sessions");
+    assert_eq!(kept_addresses.len(), 400);
+    assert_eq!(
+        kept_addresses.iter().collect::<HashSet<_>>().len(),
+        400,
+        "one address, two sessions"
+    );
     assert_eq!(api.pools()[0].leased, 400);
 }

@@ -21,18 +21,18 @@ struct fixture {
     vipool_journal *journal;
     vipool_interface_list *interface_list;
 
-    vipool_map *made_map;
-    vipool_reader *made_reader;
-    vipool_rewriter *made_rewriter;
-    vipool_snapshot *made_snapshot;
-    vipool_plan *made_plan;
-    vipool_farm *made_farm;
-    vipool_journal *made_journal;
-    vipool_interface_list *made_interface_list;
+    vipool_map *created_map;
+    vipool_reader *created_reader;
+    vipool_rewriter *created_rewriter;
+    vipool_snapshot *created_snapshot;
+    vipool_plan *created_plan;
+    vipool_farm *created_farm;
+    vipool_journal *created_journal;
+    vipool_interface_list *created_interface_list;
 
     char directory[256];
-    uint16_t wide[256];
-    size_t wide_length;
+    uint16_t utf16[256];
+    size_t utf16_length;
     char buffer[256];
     size_t size;
     uint32_t number;
@@ -55,69 +55,69 @@ struct fixture {
 
     /* Each block of memory is exactly as large as its struct, so that a checker detects an access
      * beyond the end. */
-    void *given[8];
-    unsigned given_count;
+    void *blocks[8];
+    unsigned block_count;
     unsigned checked;
 };
 
-static void expect(vipool_status status, vipool_status expected, const char *what);
-static void expect_size_accepted(vipool_status status, const char *what);
+static void expect(vipool_status status, vipool_status expected, const char *label);
+static void expect_size_accepted(vipool_status status, const char *label);
 static void abuse(struct fixture *fx);
 
-static __thread struct fixture *current;
+static __thread struct fixture *current_fixture;
 
-static void expect(vipool_status status, vipool_status expected, const char *what)
+static void expect(vipool_status status, vipool_status expected, const char *label)
 {
-    current->checked++;
+    current_fixture->checked++;
     if (status != expected) {
-        fprintf(stderr, "%s: %s instead of %s (%s)\n", what, vipool_status_get_name(status),
+        fprintf(stderr, "%s: %s instead of %s (%s)\n", label, vipool_status_get_name(status),
                 vipool_status_get_name(expected), vipool_last_error());
         exit(1);
     }
 }
 
 /* The call may fail for another argument, but it must accept the size. */
-static void expect_size_accepted(vipool_status status, const char *what)
+static void expect_size_accepted(vipool_status status, const char *label)
 {
-    current->checked++;
+    current_fixture->checked++;
     if (status == VIPOOL_ERR_STRUCT_SIZE || status == VIPOOL_ERR_UNKNOWN_FIELD
         || status == VIPOOL_ERR_PANIC) {
-        fprintf(stderr, "%s: %s (%s)\n", what, vipool_status_get_name(status), vipool_last_error());
+        fprintf(stderr, "%s: %s (%s)\n", label, vipool_status_get_name(status), vipool_last_error());
         exit(1);
     }
 }
 
-static void free_check_ok(struct fixture *fx)
+static void free_results(struct fixture *fx)
 {
-    vipool_rewriter_free(fx->made_rewriter);
-    vipool_reader_close(fx->made_reader);
-    vipool_snapshot_free(fx->made_snapshot);
-    vipool_plan_free(fx->made_plan);
-    vipool_farm_free(fx->made_farm);
-    vipool_journal_close(fx->made_journal);
-    vipool_interface_list_free(fx->made_interface_list);
-    vipool_map_close(fx->made_map);
-    fx->made_rewriter = NULL;
-    fx->made_reader = NULL;
-    fx->made_snapshot = NULL;
-    fx->made_plan = NULL;
-    fx->made_farm = NULL;
-    fx->made_journal = NULL;
-    fx->made_interface_list = NULL;
-    fx->made_map = NULL;
-    while (fx->given_count > 0) {
-        free(fx->given[--fx->given_count]);
+    vipool_rewriter_free(fx->created_rewriter);
+    vipool_reader_close(fx->created_reader);
+    vipool_snapshot_free(fx->created_snapshot);
+    vipool_plan_free(fx->created_plan);
+    vipool_farm_free(fx->created_farm);
+    vipool_journal_close(fx->created_journal);
+    vipool_interface_list_free(fx->created_interface_list);
+    vipool_map_close(fx->created_map);
+    fx->created_rewriter = NULL;
+    fx->created_reader = NULL;
+    fx->created_snapshot = NULL;
+    fx->created_plan = NULL;
+    fx->created_farm = NULL;
+    fx->created_journal = NULL;
+    fx->created_interface_list = NULL;
+    fx->created_map = NULL;
+    while (fx->block_count > 0) {
+        free(fx->blocks[--fx->block_count]);
     }
 }
 
-static void *room(struct fixture *fx, size_t size)
+static void *allocate_block(struct fixture *fx, size_t size)
 {
-    void *given = calloc(1, size);
-    if (given == NULL || fx->given_count == 8) {
+    void *block = calloc(1, size);
+    if (block == NULL || fx->block_count == 8) {
         abort();
     }
-    fx->given[fx->given_count++] = given;
-    return given;
+    fx->blocks[fx->block_count++] = block;
+    return block;
 }
 
 /* Sets the members that a struct requires. */
@@ -130,9 +130,9 @@ static void fill(struct fixture *fx, const char *name, void *value)
         interface->addresses = &fx->subnet;
         interface->address_count = 1;
     } else if (strcmp(name, "vipool_program") == 0) {
-        vipool_program *listed = (vipool_program *)value;
-        listed->pattern = "/bin/x";
-        listed->pattern_length = 6;
+        vipool_program *program = (vipool_program *)value;
+        program->pattern = "/bin/x";
+        program->pattern_length = 6;
     } else if (strcmp(name, "vipool_server") == 0) {
         vipool_server *server = (vipool_server *)value;
         server->name = "ts1";
@@ -156,31 +156,31 @@ static void fill(struct fixture *fx, const char *name, void *value)
 
 /* fresh_X returns a valid struct. sized_X returns a struct of any size, with a tail that is not
  * zero. */
-#define SIZED(X)                                                                                 \
-    static X *fresh_##X(struct fixture *fx)                                                      \
-    {                                                                                            \
-        X *value = (X *)room(fx, sizeof(X));                                                     \
-        value->size = sizeof(X);                                                                 \
-        fill(fx, #X, value);                                                                     \
-        return value;                                                                            \
-    }                                                                                            \
-    static X *sized_##X(struct fixture *fx, size_t size)                                         \
-    {                                                                                            \
-        size_t real = size < sizeof(size_t) || size > 100000 ? sizeof(size_t) : size;            \
-        unsigned char *value = (unsigned char *)room(fx, real);                                  \
-        memcpy(value, &size, sizeof size);                                                       \
-        if (real > sizeof(X)) {                                                                  \
-            X known;                                                                             \
-            memset(&known, 0, sizeof known);                                                     \
-            known.size = size;                                                                   \
-            fill(fx, #X, &known);                                                                \
-            memcpy(value, &known, sizeof known);                                                 \
-            memset(value + sizeof(X), 0xff, real - sizeof(X));                                   \
-        }                                                                                        \
-        return (X *)(void *)value;                                                               \
+#define SIZED(X)                                                                                   \
+    static X *fresh_##X(struct fixture *fx)                                                        \
+    {                                                                                              \
+        X *value = (X *)allocate_block(fx, sizeof(X));                                             \
+        value->size = sizeof(X);                                                                   \
+        fill(fx, #X, value);                                                                       \
+        return value;                                                                              \
+    }                                                                                              \
+    static X *sized_##X(struct fixture *fx, size_t size)                                           \
+    {                                                                                              \
+        size_t allocated_size = size < sizeof(size_t) || size > 100000 ? sizeof(size_t) : size;    \
+        unsigned char *value = (unsigned char *)allocate_block(fx, allocated_size);                \
+        memcpy(value, &size, sizeof size);                                                         \
+        if (allocated_size > sizeof(X)) {                                                          \
+            X current_version;                                                                     \
+            memset(&current_version, 0, sizeof current_version);                                   \
+            current_version.size = size;                                                           \
+            fill(fx, #X, &current_version);                                                        \
+            memcpy(value, &current_version, sizeof current_version);                               \
+            memset(value + sizeof(X), 0xff, allocated_size - sizeof(X));                           \
+        }                                                                                          \
+        return (X *)(void *)value;                                                                 \
     }
 
-static uint32_t alive(void *context, vipool_session session, const vipool_leader *leader)
+static uint32_t is_alive(void *context, vipool_session session, const vipool_leader *leader)
 {
     (void)context;
     (void)session;
@@ -188,16 +188,16 @@ static uint32_t alive(void *context, vipool_session session, const vipool_leader
     return 1;
 }
 
-static void exit_on_error(vipool_status status, const char *what)
+static void exit_on_error(vipool_status status, const char *label)
 {
     if (status != VIPOOL_OK) {
-        fprintf(stderr, "%s: %s: %s\n", what, vipool_status_get_name(status), vipool_last_error());
+        fprintf(stderr, "%s: %s: %s\n", label, vipool_status_get_name(status), vipool_last_error());
         exit(1);
     }
 }
 
-/* Makes the plan of a farm with one range. If `listed` is 1, the farm also has one program. */
-static void make_plan(struct fixture *fx, int listed)
+/* Makes the plan of a farm with one range. If `has_program` is 1, the farm also has one program. */
+static void make_plan(struct fixture *fx, int has_program)
 {
     vipool_farm *farm = NULL;
     vipool_server_range range;
@@ -213,7 +213,7 @@ static void make_plan(struct fixture *fx, int listed)
     memset(&program, 0, sizeof program);
     program.size = sizeof program;
     fill(fx, "vipool_program", &program);
-    if (listed) {
+    if (has_program) {
         exit_on_error(vipool_farm_add_program(farm, &program), "program");
     }
     memset(&options, 0, sizeof options);
@@ -262,21 +262,21 @@ static void prepare(struct fixture *fx)
     fx->arguments[1] = "run.py";
 }
 
-static void *thread(void *argument)
+static void *run_thread(void *argument)
 {
     struct fixture *fx = (struct fixture *)argument;
     size_t unit;
     vipool_map *map = NULL;
 
-    current = fx;
+    current_fixture = fx;
     make_plan(fx, 0);
     exit_on_error(vipool_farm_parse("", 0, &fx->farm), "farm");
     exit_on_error(vipool_map_create(fx->directory, strlen(fx->directory), fx->plan, NULL, &map), "create");
     vipool_map_close(map);
     exit_on_error(vipool_journal_open(fx->directory, strlen(fx->directory), &fx->journal), "journal");
-    fx->wide_length = strlen(fx->directory);
-    for (unit = 0; unit < fx->wide_length; unit++) {
-        fx->wide[unit] = (uint16_t)fx->directory[unit];
+    fx->utf16_length = strlen(fx->directory);
+    for (unit = 0; unit < fx->utf16_length; unit++) {
+        fx->utf16[unit] = (uint16_t)fx->directory[unit];
     }
     abuse(fx);
     vipool_journal_close(fx->journal);
@@ -306,20 +306,20 @@ int main(int argc, char **argv)
     static struct fixture fixtures[8];
     pthread_t threads[8];
     unsigned checked = 0;
-    const unsigned before = running_threads();
+    const unsigned threads_before = running_threads();
     int number;
 
     if (argc != 2) {
         return 2;
     }
-    current = &shared;
+    current_fixture = &shared;
     prepare(&shared);
     for (number = 0; number < 8; number++) {
         fixtures[number] = shared;
         snprintf(fixtures[number].directory, sizeof fixtures[number].directory, "%s/%d", argv[1],
                  number);
         if (mkdir(fixtures[number].directory, 0700) != 0
-            || pthread_create(&threads[number], NULL, thread, &fixtures[number]) != 0) {
+            || pthread_create(&threads[number], NULL, run_thread, &fixtures[number]) != 0) {
             perror("thread");
             return 1;
         }
@@ -336,8 +336,8 @@ int main(int argc, char **argv)
     vipool_plan_free(shared.plan);
     /* The program has called every function. If the library started threads, such a thread would
      * exist now. */
-    if (running_threads() != before) {
-        fprintf(stderr, "%u threads instead of %u\n", running_threads(), before);
+    if (running_threads() != threads_before) {
+        fprintf(stderr, "%u threads instead of %u\n", running_threads(), threads_before);
         return 1;
     }
     printf("%u calls returned the expected status\n", checked);

@@ -3,7 +3,7 @@
 //! the same time, under AddressSanitizer and valgrind.
 //!
 //! The test generates the calls from the header, so it includes every function. A new function with
-//! unknown types fails the test until `valid` has arguments for it.
+//! unknown types fails the test until `valid_argument` has arguments for it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -13,8 +13,8 @@ use std::process::Command;
 
 use vipool_testing::{have, target_dir};
 
-use crate::build::{Language, program, stdout_of};
-use crate::header::{Declared, Function, Header};
+use crate::build::{Language, compile, stdout_of};
+use crate::header::{Declaration, Function, Header};
 use crate::programs::{SANITIZED, under_valgrind};
 
 /// Pointers that may be NULL according to the header.
@@ -52,36 +52,36 @@ const OPTIONAL: &[&str] = &[
 /// The hand-written part of the program.
 const PRELUDE: &str = include_str!("abuse.c");
 
-fn is_optional(function: &Function, parameter: &Declared) -> bool {
+fn is_optional(function: &Function, parameter: &Declaration) -> bool {
     let exact = format!("{} {}", parameter.name, function.result.name);
     OPTIONAL.contains(&&*parameter.name) || OPTIONAL.contains(&&*exact)
 }
 
-fn is_pointer(parameter: &Declared) -> bool {
-    parameter.kind.ends_with('*') || parameter.kind.ends_with("_fn")
+fn is_pointer(parameter: &Declaration) -> bool {
+    parameter.c_type.ends_with('*') || parameter.c_type.ends_with("_fn")
 }
 
 /// Returns the struct that a parameter points to, if the struct begins with its size.
-fn sized<'a>(parameter: &'a Declared, sizes: &BTreeSet<String>) -> Option<&'a str> {
-    let name = parameter.kind.trim_start_matches("const ").strip_suffix(" *")?;
+fn sized_struct<'a>(parameter: &'a Declaration, sizes: &BTreeSet<String>) -> Option<&'a str> {
+    let name = parameter.c_type.trim_start_matches("const ").strip_suffix(" *")?;
     sizes.contains(name).then_some(name)
 }
 
 /// Returns a valid argument for a parameter.
-fn valid(function: &Function, parameter: &Declared) -> String {
-    let (kind, name) = (&*parameter.kind, &*parameter.name);
+fn valid_argument(function: &Function, parameter: &Declaration) -> String {
+    let (c_type, name) = (&*parameter.c_type, &*parameter.name);
     let text = |text: &str| format!("\"{text}\"");
-    match (kind, name) {
+    match (c_type, name) {
         ("const char *", "directory") => "fx->directory".into(),
         ("size_t", "directory_length") => "strlen(fx->directory)".into(),
-        ("const uint16_t *", _) => "fx->wide".into(),
+        ("const uint16_t *", _) => "fx->utf16".into(),
         ("const char *", "text") => match &*function.result.name {
             "vipool_handle_parse" => text("0400000000000007.0.0.1.0123456789abcdef"),
             _ => text("7.7.7.7"),
         },
         ("size_t", "length") if function.result.name == "vipool_handle_parse" => "39".into(),
         ("size_t", "length") if function.result.name == "vipool_utf16_to_utf8" => {
-            "fx->wide_length".into()
+            "fx->utf16_length".into()
         }
         ("size_t", "length") => "7".into(),
         ("const char *", _) => text("x"),
@@ -111,18 +111,20 @@ fn valid(function: &Function, parameter: &Declared) -> String {
         ("int32_t *", _) => "&fx->signed_number".into(),
         ("uint16_t *", _) => "&fx->port".into(),
         ("vipool_session *", _) => "&fx->other_session".into(),
-        ("vipool_is_alive_fn", _) => "alive".into(),
-        (kind, _) if kind.ends_with("_fn") => "NULL".into(),
-        (kind, _) => {
-            let pointed = kind.trim_start_matches("const ").trim_end_matches('*').trim();
+        ("vipool_is_alive_fn", _) => "is_alive".into(),
+        (c_type, _) if c_type.ends_with("_fn") => "NULL".into(),
+        (c_type, _) => {
+            let pointed = c_type.trim_start_matches("const ").trim_end_matches('*').trim();
             match pointed {
                 // The call makes a new object, which the program frees after the call.
-                _ if kind.ends_with("**") => format!("&fx->made_{}", &pointed["vipool_".len()..]),
-                "vipool_range" if !kind.starts_with("const") => "fx->ranges".into(),
+                _ if c_type.ends_with("**") => {
+                    format!("&fx->created_{}", &pointed["vipool_".len()..])
+                }
+                "vipool_range" if !c_type.starts_with("const") => "fx->ranges".into(),
                 "vipool_ip" | "vipool_range" | "vipool_sockaddr" | "vipool_handle"
                 | "vipool_leader" | "vipool_subnet" => {
-                    let own = if kind.starts_with("const") { "" } else { "out_" };
-                    format!("&fx->{own}{}", &pointed["vipool_".len()..])
+                    let prefix = if c_type.starts_with("const") { "" } else { "out_" };
+                    format!("&fx->{prefix}{}", &pointed["vipool_".len()..])
                 }
                 _ => format!("fx->{}", &pointed["vipool_".len()..]),
             }
@@ -132,8 +134,8 @@ fn valid(function: &Function, parameter: &Declared) -> String {
 
 /// Returns extreme numbers for a parameter. Returns none for lengths, because a length must match
 /// the memory.
-fn extremes(parameter: &Declared) -> &'static [&'static str] {
-    match (&*parameter.kind, &*parameter.name) {
+fn extreme_values(parameter: &Declaration) -> &'static [&'static str] {
+    match (&*parameter.c_type, &*parameter.name) {
         ("uint32_t", "length") => &[],
         ("uint32_t", _) => &["0", "77", "0xffffffffu"],
         ("int32_t", _) => &["0", "77", "-77", "-2147483647"],
@@ -145,14 +147,14 @@ fn extremes(parameter: &Declared) -> &'static [&'static str] {
 }
 
 /// Writes all calls of one function.
-fn calls(code: &mut String, function: &Function, sizes: &BTreeSet<String>) {
+fn write_calls(code: &mut String, function: &Function, sizes: &BTreeSet<String>) {
     let name = &function.result.name;
     let arguments: Vec<String> = function
         .parameters
         .iter()
-        .map(|parameter| match sized(parameter, sizes) {
+        .map(|parameter| match sized_struct(parameter, sizes) {
             Some(pointed) => format!("(void *)fresh_{pointed}(fx)"),
-            None => valid(function, parameter),
+            None => valid_argument(function, parameter),
         })
         .collect();
     let call = |index: usize, argument: &str| {
@@ -160,27 +162,27 @@ fn calls(code: &mut String, function: &Function, sizes: &BTreeSet<String>) {
         arguments[index] = argument.to_owned();
         format!("{name}({})", arguments.join(", "))
     };
-    // Call a function that frees an object with NULL only.
-    let frees = ["_free", "_close"].iter().any(|verb| name.ends_with(verb));
-    if !frees {
+    // Pass only NULL to a function that frees an object.
+    let is_destructor = ["_free", "_close"].iter().any(|verb| name.ends_with(verb));
+    if !is_destructor {
         let mut attempts = vec![format!("{name}({})", arguments.join(", "))];
         for (index, parameter) in function.parameters.iter().enumerate() {
-            attempts.extend(extremes(parameter).iter().map(|number| call(index, number)));
+            attempts.extend(extreme_values(parameter).iter().map(|number| call(index, number)));
         }
         for call in attempts {
-            match &*function.result.kind {
+            match &*function.result.c_type {
                 "vipool_status" => writeln!(code, "    expect_size_accepted({call}, \"{name}\");"),
                 _ => writeln!(code, "    (void){call};"),
             }
             .unwrap();
-            writeln!(code, "    free_check_ok(fx);").unwrap();
+            writeln!(code, "    free_results(fx);").unwrap();
         }
     }
     for (index, parameter) in function.parameters.iter().enumerate() {
         if is_pointer(parameter) {
             let call = call(index, "NULL");
-            match &*function.result.kind {
-                _ if frees => writeln!(code, "    {call};").unwrap(),
+            match &*function.result.c_type {
+                _ if is_destructor => writeln!(code, "    {call};").unwrap(),
                 "vipool_status" if !is_optional(function, parameter) => {
                     writeln!(
                         code,
@@ -191,30 +193,30 @@ fn calls(code: &mut String, function: &Function, sizes: &BTreeSet<String>) {
                 }
                 _ => writeln!(code, "    (void){call};").unwrap(),
             }
-            writeln!(code, "    free_check_ok(fx);").unwrap();
+            writeln!(code, "    free_results(fx);").unwrap();
         }
-        let Some(pointed) = sized(parameter, sizes) else { continue };
+        let Some(pointed) = sized_struct(parameter, sizes) else { continue };
         let [shorter, unaligned] = ["- 1", "+ 4"].map(|by| format!("sizeof({pointed}) {by}"));
         for size in ["0", "7", "9", &shorter, &unaligned, "(size_t)-1"] {
-            let wrong = call(index, &format!("(void *)sized_{pointed}(fx, {size})"));
+            let wrong_size = call(index, &format!("(void *)sized_{pointed}(fx, {size})"));
             writeln!(
                 code,
-                "    expect({wrong}, VIPOOL_ERR_STRUCT_SIZE, \"{name}: size {size}\");\n    free_check_ok(fx);"
+                "    expect({wrong_size}, VIPOOL_ERR_STRUCT_SIZE, \"{name}: size {size}\");\n    free_results(fx);"
             )
             .unwrap();
         }
         let newer = format!("sizeof({pointed}) + 32");
         let newer = call(index, &format!("(void *)sized_{pointed}(fx, {newer})"));
-        if parameter.kind.starts_with("const") {
+        if parameter.c_type.starts_with("const") {
             writeln!(
                 code,
-                "    expect({newer}, VIPOOL_ERR_UNKNOWN_FIELD, \"{name}: non-zero tail\");\n    free_check_ok(fx);"
+                "    expect({newer}, VIPOOL_ERR_UNKNOWN_FIELD, \"{name}: non-zero tail\");\n    free_results(fx);"
             )
             .unwrap();
         } else {
             writeln!(
                 code,
-                "    expect_size_accepted({newer}, \"{name}: newer\");\n    free_check_ok(fx);"
+                "    expect_size_accepted({newer}, \"{name}: newer\");\n    free_results(fx);"
             )
             .unwrap();
         }
@@ -222,13 +224,13 @@ fn calls(code: &mut String, function: &Function, sizes: &BTreeSet<String>) {
         let older = call(index, &format!("(void *)sized_{pointed}(fx, sizeof(size_t))"));
         writeln!(
             code,
-            "    expect_size_accepted({older}, \"{name}: older\");\n    free_check_ok(fx);"
+            "    expect_size_accepted({older}, \"{name}: older\");\n    free_results(fx);"
         )
         .unwrap();
     }
 }
 
-fn source() -> PathBuf {
+fn write_source() -> PathBuf {
     let header = Header::read();
     let sizes: BTreeSet<String> = header
         .structs
@@ -237,14 +239,15 @@ fn source() -> PathBuf {
         .map(|item| item.name.clone())
         .collect();
     let parameters = header.functions.iter().flat_map(|function| &function.parameters);
-    let used: BTreeSet<&str> = parameters.filter_map(|one| sized(one, &sizes)).collect();
+    let used_structs: BTreeSet<&str> =
+        parameters.filter_map(|parameter| sized_struct(parameter, &sizes)).collect();
     let mut code = PRELUDE.to_owned();
-    for name in used {
+    for name in used_structs {
         writeln!(code, "SIZED({name})").unwrap();
     }
     writeln!(code, "static void abuse(struct fixture *fx)\n{{").unwrap();
     for function in &header.functions {
-        calls(&mut code, function, &sizes);
+        write_calls(&mut code, function, &sizes);
     }
     code.push_str("}\n");
     let path = target_dir().join("capi-abuse.c");
@@ -263,10 +266,10 @@ fn invalid_arguments_from_eight_threads_are_rejected() {
     if !have(&["cc", "valgrind"]) {
         return;
     }
-    let source = source();
+    let source = write_source();
     let directories = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    let sanitized = program(&source, Language::C99, "abuse", SANITIZED);
+    let sanitized = compile(&source, Language::C99, "abuse", SANITIZED);
     run(Command::new(sanitized).arg(directories[0].path()));
-    let unsanitized = program(&source, Language::C99, "abuse_valgrind", &[]);
+    let unsanitized = compile(&source, Language::C99, "abuse_valgrind", &[]);
     run(under_valgrind(&unsanitized).arg(directories[1].path()));
 }

@@ -9,8 +9,8 @@ use vipool_testing::{cargo, target_dir, workspace_root};
 /// Returns `libvipool.a`. A separate cargo call builds the library, so that the features of other
 /// packages do not apply.
 pub fn static_library() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
         cargo(&[
             "rustc",
             "-p",
@@ -27,10 +27,10 @@ pub fn static_library() -> &'static Path {
 
 /// Returns `libvipool.so`, built as for a release.
 pub fn shared_library() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let build = ["rustc", "-p", "vipool", "--lib", "--features", "capi", "--release"];
-        cargo(&[&build[..], &["--crate-type", "cdylib"]].concat());
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let arguments = ["rustc", "-p", "vipool", "--lib", "--features", "capi", "--release"];
+        cargo(&[&arguments[..], &["--crate-type", "cdylib"]].concat());
         target_dir().join("release/libvipool.so")
     })
 }
@@ -44,7 +44,7 @@ pub enum Language {
 
 /// Compiles a source file against the static library. Warnings are errors. `extra` contains further
 /// arguments for the compiler. `name` must be unique for each combination of the other arguments.
-pub fn program(source: &Path, language: Language, name: &str, extra: &[&str]) -> PathBuf {
+pub fn compile(source: &Path, language: Language, name: &str, extra: &[&str]) -> PathBuf {
     let (compiler, standard) = match language {
         Language::C99 => ("cc", ["-x", "c", "-std=c99"]),
         Language::Cpp17 => ("c++", ["-x", "c++", "-std=c++17"]),
@@ -65,12 +65,12 @@ pub fn program(source: &Path, language: Language, name: &str, extra: &[&str]) ->
         .arg(static_library())
         .args(["-lpthread", "-ldl", "-lm", "-o"])
         .arg(&program);
-    succeed(&mut command);
+    run_command(&mut command);
     program
 }
 
 /// Runs a command and panics if it fails.
-pub fn succeed(command: &mut Command) -> Output {
+pub fn run_command(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(
         output.status.success(),
@@ -84,5 +84,5 @@ pub fn succeed(command: &mut Command) -> Output {
 
 /// Returns the standard output of a command and panics if it fails.
 pub fn stdout_of(command: &mut Command) -> String {
-    String::from_utf8(succeed(command).stdout).expect("UTF-8")
+    String::from_utf8(run_command(command).stdout).expect("UTF-8")
 }

@@ -7,20 +7,20 @@ use std::process::Command;
 
 use vipool_testing::{have, target_dir, workspace_root};
 
-use crate::build::succeed;
+use crate::build::run_command;
 
 /// A function, parameter or field. It has a name and a type, which is written without `struct`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Declared {
-    pub kind: String,
+pub struct Declaration {
+    pub c_type: String,
     pub name: String,
 }
 
 /// A function with its parameters.
 #[derive(Clone, Debug)]
 pub struct Function {
-    pub result: Declared,
-    pub parameters: Vec<Declared>,
+    pub result: Declaration,
+    pub parameters: Vec<Declaration>,
 }
 
 /// A struct with the names of its fields.
@@ -44,7 +44,7 @@ impl Header {
         let text = fs::read_to_string(workspace_root().join("include/vipool.h")).unwrap();
         let mut header = Header::default();
         let mut statement = String::new();
-        for line in without_comments(&text).lines() {
+        for line in strip_comments(&text).lines() {
             if let Some(macro_line) = line.trim().strip_prefix("#define ") {
                 if let Some((name, _value)) = macro_line.split_once(' ') {
                     header.numbers.push(name.to_owned());
@@ -63,14 +63,14 @@ impl Header {
                 // This brace ends extern "C".
                 statement.clear();
             } else if depth == 0 && statement.trim_end().ends_with(';') {
-                header.declaration(&statement.split_whitespace().collect::<Vec<_>>().join(" "));
+                header.add_declaration(&statement.split_whitespace().collect::<Vec<_>>().join(" "));
                 statement.clear();
             }
         }
         header
     }
 
-    fn declaration(&mut self, text: &str) {
+    fn add_declaration(&mut self, text: &str) {
         let body = text.split_once('{').and_then(|(_, body)| body.rsplit_once('}'));
         if let (Some((body, _)), true) = (body, text.starts_with("enum ")) {
             let names = body.split(',').filter_map(|item| item.split('=').next());
@@ -78,20 +78,24 @@ impl Header {
         } else if let (Some((body, name)), true) = (body, text.starts_with("typedef struct ")) {
             let name = name.trim_matches([' ', ';']).to_owned();
             let fields = body.split(';').map(str::trim).filter(|field| !field.is_empty());
-            self.structs.push(Struct { name, fields: fields.map(field_name).collect() });
+            self.structs.push(Struct { name, fields: fields.map(parse_field_name).collect() });
         } else if !text.starts_with("typedef ") && text.contains('(') {
             let (head, parameters) = text.split_once('(').unwrap();
             let parameters = parameters.trim_end_matches([')', ';', ' ']);
             let parameters = if parameters == "void" { "" } else { parameters };
             self.functions.push(Function {
-                result: declared(head),
-                parameters: parameters.split(',').filter(|p| !p.is_empty()).map(declared).collect(),
+                result: parse_declaration(head),
+                parameters: parameters
+                    .split(',')
+                    .filter(|p| !p.is_empty())
+                    .map(parse_declaration)
+                    .collect(),
             });
         }
     }
 }
 
-fn without_comments(text: &str) -> String {
+fn strip_comments(text: &str) -> String {
     let mut pieces = text.split("/*");
     let mut code = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
@@ -100,19 +104,19 @@ fn without_comments(text: &str) -> String {
     code.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect()
 }
 
-/// Splits a declaration: `const struct vipool_map *map` has the kind `const vipool_map *`.
-fn declared(text: &str) -> Declared {
+/// Splits a declaration: `const struct vipool_map *map` has the type `const vipool_map *`.
+fn parse_declaration(text: &str) -> Declaration {
     let text = text.trim();
-    let begin = text.rfind([' ', '*']).expect("a type and a name") + 1;
-    let kind = text[..begin].replace("struct ", "").trim().to_owned();
-    Declared { kind, name: text[begin..].to_owned() }
+    let name_start = text.rfind([' ', '*']).expect("a type and a name") + 1;
+    let c_type = text[..name_start].replace("struct ", "").trim().to_owned();
+    Declaration { c_type, name: text[name_start..].to_owned() }
 }
 
-fn field_name(field: &str) -> String {
+fn parse_field_name(field: &str) -> String {
     if let Some((_, rest)) = field.split_once("(*") {
         return rest.split(')').next().unwrap().to_owned();
     }
-    declared(field.split('[').next().unwrap()).name
+    parse_declaration(field.split('[').next().unwrap()).name
 }
 
 /// Returns every function of the header with its comment.
@@ -138,13 +142,16 @@ fn every_function_is_documented_in_the_fixed_form() {
     assert_eq!(functions.len(), Header::read().functions.len());
     for (name, comment, parameters) in functions {
         let lines: Vec<&str> = comment.lines().map(|line| line.trim_start_matches(" *")).collect();
-        let has = |label: &str| lines.iter().any(|line| line.trim_start().starts_with(label));
-        assert!(has("Threads:"), "{name}: which threads?");
+        let has_label = |label: &str| lines.iter().any(|line| line.trim_start().starts_with(label));
+        assert!(has_label("Threads:"), "{name}: which threads?");
         let returns_status =
-            text.contains(&format!("\nvipool_status {name}(")) && !has("Returns: the");
-        assert!(!returns_status || has("Errors:"), "{name}: which errors?");
+            text.contains(&format!("\nvipool_status {name}(")) && !has_label("Returns: the");
+        assert!(!returns_status || has_label("Errors:"), "{name}: which errors?");
         let returns_nothing = text.contains(&format!("\nvoid {name}("));
-        assert!(returns_status || returns_nothing || has("Returns:"), "{name}: which result?");
+        assert!(
+            returns_status || returns_nothing || has_label("Returns:"),
+            "{name}: which result?"
+        );
         for parameter in parameters.trim_end_matches(')').split(',') {
             let parameter = parameter.split([' ', '*']).next_back().unwrap();
             if parameter != "void" {
@@ -169,7 +176,7 @@ fn contents_list_every_section() {
 }
 
 /// Returns the code of a quickstart of the header comment.
-fn quickstart(text: &str, title: &str) -> String {
+fn extract_quickstart(text: &str, title: &str) -> String {
     let (_, rest) = text.split_once(&format!("==== Quickstart: {title} ====\n")).unwrap();
     let section = rest.split("====").next().unwrap();
     let lines = section.lines().filter_map(|line| line.strip_prefix(" *     "));
@@ -182,7 +189,8 @@ fn quickstarts_compile() {
         return;
     }
     let text = fs::read_to_string(workspace_root().join("include/vipool.h")).unwrap();
-    let (agent, hook) = (quickstart(&text, "an agent"), quickstart(&text, "a hook"));
+    let (agent, hook) =
+        (extract_quickstart(&text, "an agent"), extract_quickstart(&text, "a hook"));
     assert!(agent.lines().count() > 15 && hook.lines().count() > 15);
     let source = target_dir().join("capi-quickstart.c");
     let code = format!(
@@ -200,5 +208,5 @@ fn quickstarts_compile() {
     fs::write(&source, code).unwrap();
     let mut cc = Command::new("cc");
     cc.args(["-std=c99", "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]);
-    succeed(cc.arg("-I").arg(workspace_root().join("include")).arg(source));
+    run_command(cc.arg("-I").arg(workspace_root().join("include")).arg(source));
 }

@@ -1,24 +1,24 @@
 /* Tests examples/c/hook.c with NULL arguments and with calls that fail, and checks errno. The
  * virtual IP of the session is on no interface.
  *
- *     hook_calls MAP-DIRECTORY LEASE PORT PASSES
+ *     hook_calls MAP-DIRECTORY LEASE PORT PASS_WHEN_MISSING
  *
- * PASSES is 1 if pass-when-missing is set. */
+ * PASS_WHEN_MISSING is 1 if pass-when-missing is set. */
 
 #define main example
 #include "../../examples/c/hook.c"
 #undef main
 
 /* The value of errno before each call. */
-#define MARK 4242
+#define INITIAL_ERRNO 4242
 
-#define CHECK(what)                                                                                \
+#define CHECK(condition)                                                                           \
     do {                                                                                           \
-        if (!(what)) {                                                                             \
-            printf("line %d: %s; errno %d\n", __LINE__, #what, errno);                             \
+        if (!(condition)) {                                                                        \
+            printf("line %d: %s; errno %d\n", __LINE__, #condition, errno);                        \
             failed = 1;                                                                            \
         }                                                                                          \
-        errno = MARK;                                                                              \
+        errno = INITIAL_ERRNO;                                                                     \
     } while (0)
 
 static int failed = 0;
@@ -39,12 +39,12 @@ static struct sockaddr *as_sockaddr(void *address)
 int main(int argc, char **argv)
 {
     int port = argc == 5 ? atoi(argv[3]) : 0;
-    int passes = argc == 5 && atoi(argv[4]);
+    int pass_when_missing = argc == 5 && atoi(argv[4]);
     int on = 1;
     struct sockaddr_in loopback = make_address("127.0.0.1", port), wildcard = make_address("0.0.0.0", port);
-    struct sockaddr_in outside = make_address("192.0.2.9", port), unused = make_address("127.0.0.1", port + 1);
+    struct sockaddr_in external = make_address("192.0.2.9", port), unused = make_address("127.0.0.1", port + 1);
     struct sockaddr_in6 unused6 = { .sin6_family = AF_INET6, .sin6_port = unused.sin_port };
-    struct sockaddr_storage room;
+    struct sockaddr_storage buffer;
     socklen_t length;
     int server, client, result;
 
@@ -57,41 +57,41 @@ int main(int argc, char **argv)
 
     /* A server of the session that does not request the address of its clients. */
     server = socket(AF_INET, SOCK_STREAM, 0);
-    errno = MARK;
-    CHECK(hooked_bind(server, as_sockaddr(&loopback), sizeof loopback) == 0 && errno == MARK);
-    CHECK(hooked_listen(server, 5) == 0 && errno == MARK);
+    errno = INITIAL_ERRNO;
+    CHECK(hooked_bind(server, as_sockaddr(&loopback), sizeof loopback) == 0 && errno == INITIAL_ERRNO);
+    CHECK(hooked_listen(server, 5) == 0 && errno == INITIAL_ERRNO);
     client = socket(AF_INET, SOCK_STREAM, 0);
-    CHECK(hooked_connect(client, as_sockaddr(&loopback), sizeof loopback) == 0 && errno == MARK);
-    CHECK(hooked_accept(server, NULL, NULL) >= 0 && errno == MARK);
+    CHECK(hooked_connect(client, as_sockaddr(&loopback), sizeof loopback) == 0 && errno == INITIAL_ERRNO);
+    CHECK(hooked_accept(server, NULL, NULL) >= 0 && errno == INITIAL_ERRNO);
     client = socket(AF_INET, SOCK_STREAM, 0);
-    CHECK(hooked_connect(client, as_sockaddr(&loopback), sizeof loopback) == 0 && errno == MARK);
+    CHECK(hooked_connect(client, as_sockaddr(&loopback), sizeof loopback) == 0 && errno == INITIAL_ERRNO);
     length = 4;
-    CHECK(hooked_accept(server, as_sockaddr(&room), &length) >= 0 && length == sizeof loopback);
+    CHECK(hooked_accept(server, as_sockaddr(&buffer), &length) >= 0 && length == sizeof loopback);
     CHECK(hooked_getsockname(server, NULL, NULL) == -1 && errno == EFAULT);
     length = 0;
     CHECK(hooked_getsockname(server, NULL, &length) == 0 && length == sizeof loopback);
-    length = sizeof room;
-    CHECK(hooked_getsockname(server, as_sockaddr(&room), &length) == 0 && errno == MARK);
-    CHECK(memcmp(&room, &loopback, 8) == 0);
+    length = sizeof buffer;
+    CHECK(hooked_getsockname(server, as_sockaddr(&buffer), &length) == 0 && errno == INITIAL_ERRNO);
+    CHECK(memcmp(&buffer, &loopback, 8) == 0);
 
     /* The virtual IP is on no interface. */
     client = socket(AF_INET, SOCK_STREAM, 0);
     result = hooked_listen(client, 1);
-    CHECK(passes ? result == 0 && errno == MARK : result == -1 && errno == EADDRNOTAVAIL);
+    CHECK(pass_when_missing ? result == 0 && errno == INITIAL_ERRNO : result == -1 && errno == EADDRNOTAVAIL);
     client = socket(AF_INET, SOCK_STREAM, 0);
     result = hooked_bind(client, as_sockaddr(&wildcard), sizeof wildcard);
     /* The session already listens on this port, so the wildcard bind fails too. */
-    CHECK(result == -1 && errno == (passes ? EADDRINUSE : EADDRNOTAVAIL));
+    CHECK(result == -1 && errno == (pass_when_missing ? EADDRINUSE : EADDRNOTAVAIL));
     /* Connecting a datagram socket sends nothing. */
     client = socket(AF_INET, SOCK_DGRAM, 0);
-    result = hooked_connect(client, as_sockaddr(&outside), sizeof outside);
-    CHECK(passes ? result == 0 || errno != EADDRNOTAVAIL : result == -1 && errno == EADDRNOTAVAIL);
+    result = hooked_connect(client, as_sockaddr(&external), sizeof external);
+    CHECK(pass_when_missing ? result == 0 || errno != EADDRNOTAVAIL : result == -1 && errno == EADDRNOTAVAIL);
 
     /* A UDP socket that shares its port can be a multicast receiver, so the hook does not rewrite
      * its bind. */
     client = socket(AF_INET, SOCK_DGRAM, 0);
     CHECK(setsockopt(client, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0);
-    CHECK(hooked_bind(client, as_sockaddr(&wildcard), sizeof wildcard) == 0 && errno == MARK);
+    CHECK(hooked_bind(client, as_sockaddr(&wildcard), sizeof wildcard) == 0 && errno == INITIAL_ERRNO);
 
     /* A connect to ::1 without a listener fails. The hook must restore the options that it set. */
     client = socket(AF_INET6, SOCK_STREAM, 0);

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use vipool_testing::{have, target_dir, workspace_root};
 
-use crate::build::{stdout_of, succeed};
+use crate::build::{run_command, stdout_of};
 
 fn pkg_config(prefix: &Path, flags: &[&str]) -> Vec<String> {
     let mut command = Command::new("pkg-config");
@@ -23,13 +23,13 @@ fn pkg_config_finds_the_installed_library() {
     if !have(&["cargo-cinstall", "pkg-config", "cc"]) {
         return;
     }
-    let elsewhere = tempfile::tempdir().unwrap();
-    let prefix = elsewhere.path().join("prefix");
+    let directory = tempfile::tempdir().unwrap();
+    let prefix = directory.path().join("prefix");
     let mut install = Command::new("cargo");
     install.args(["cinstall", "--package", "vipool", "--debug", "--jobs", "2", "--libdir", "lib"]);
     install.arg("--prefix").arg(&prefix);
     install.arg("--target-dir").arg(target_dir().join("capi-install"));
-    succeed(install.current_dir(workspace_root()));
+    run_command(install.current_dir(workspace_root()));
 
     let header = fs::read(workspace_root().join("include/vipool.h")).unwrap();
     assert_eq!(fs::read(prefix.join("include/vipool.h")).unwrap(), header);
@@ -41,18 +41,19 @@ fn pkg_config_finds_the_installed_library() {
     assert!(dynamic.contains("Library soname: [libvipool.so.0.1]"), "{dynamic}");
 
     // Create a project outside the tree.
-    let source = elsewhere.path().join("project.c");
+    let source = directory.path().join("project.c");
     fs::copy(workspace_root().join("examples/c/first_session.c"), &source).unwrap();
-    let shared = elsewhere.path().join("shared");
+    let shared_program = directory.path().join("shared");
     let mut cc = Command::new("cc");
     cc.args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]).arg(&source);
-    cc.args(pkg_config(&prefix, &["--cflags", "--libs"])).arg("-o").arg(&shared);
-    succeed(&mut cc);
-    let run = stdout_of(Command::new(&shared).env("LD_LIBRARY_PATH", prefix.join("lib")));
-    assert!(run.contains("127.0.0.1 becomes    127.3.0.2\n"), "{run}");
+    cc.args(pkg_config(&prefix, &["--cflags", "--libs"])).arg("-o").arg(&shared_program);
+    run_command(&mut cc);
+    let shared_output =
+        stdout_of(Command::new(&shared_program).env("LD_LIBRARY_PATH", prefix.join("lib")));
+    assert!(shared_output.contains("127.0.0.1 becomes    127.3.0.2\n"), "{shared_output}");
 
     // Link the archive instead of -lvipool, because -lvipool would select the shared library.
-    let linked = elsewhere.path().join("static");
+    let static_program = directory.path().join("static");
     let flags = pkg_config(&prefix, &["--static", "--cflags", "--libs"]);
     let archive = prefix.join("lib/libvipool.a").display().to_string();
     let flags = flags.into_iter().map(|flag| match &*flag {
@@ -60,9 +61,9 @@ fn pkg_config_finds_the_installed_library() {
         _ => flag,
     });
     let mut cc = Command::new("cc");
-    cc.arg("-std=c99").arg(&source).args(flags).arg("-o").arg(&linked);
-    succeed(&mut cc);
-    assert_eq!(stdout_of(&mut Command::new(&linked)), run);
-    let needed = stdout_of(Command::new("readelf").arg("--dynamic").arg(&linked));
+    cc.arg("-std=c99").arg(&source).args(flags).arg("-o").arg(&static_program);
+    run_command(&mut cc);
+    assert_eq!(stdout_of(&mut Command::new(&static_program)), shared_output);
+    let needed = stdout_of(Command::new("readelf").arg("--dynamic").arg(&static_program));
     assert!(!needed.contains("libvipool"), "{needed}");
 }

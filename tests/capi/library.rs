@@ -6,7 +6,7 @@ use std::process::Command;
 
 use vipool_testing::{have, workspace_root};
 
-use crate::build::{shared_library, stdout_of, succeed};
+use crate::build::{run_command, shared_library, stdout_of};
 
 #[test]
 fn library_needs_only_libc_and_libgcc_s() {
@@ -25,7 +25,7 @@ fn library_needs_only_libc_and_libgcc_s() {
     assert!(needed.is_subset(&allowed), "{needed:?}");
 
     let stripped = shared_library().with_file_name("libvipool-stripped.so");
-    succeed(Command::new("strip").arg(shared_library()).arg("-o").arg(&stripped));
+    run_command(Command::new("strip").arg(shared_library()).arg("-o").arg(&stripped));
     println!("stripped: {} bytes", fs::metadata(&stripped).unwrap().len());
 }
 
@@ -41,9 +41,9 @@ fn library_imports_no_function_that_affects_the_host() {
             .args(["--dynamic", "--undefined-only", "--format=posix"])
             .arg(shared_library()),
     );
-    let called: BTreeSet<&str> =
+    let imported: BTreeSet<&str> =
         symbols.lines().filter_map(|line| line.split([' ', '@']).next()).collect();
-    assert!(called.contains("mmap") || called.contains("mmap64"), "{called:?}");
+    assert!(imported.contains("mmap") || imported.contains("mmap64"), "{imported:?}");
     for name in [
         "pthread_create",
         "thrd_create",
@@ -68,7 +68,7 @@ fn library_imports_no_function_that_affects_the_host() {
         "chdir",
         "dlopen",
     ] {
-        assert!(!called.contains(name), "the library calls {name}");
+        assert!(!imported.contains(name), "the library calls {name}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use vipool_testing::{have, target_dir, workspace_root};
 
-use crate::build::succeed;
+use crate::build::run_command;
 
 const PROGRAM: &str = r#"
 #include <pthread.h>
@@ -47,7 +47,7 @@ fn panic_becomes_a_status_in_c() {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["rustc", "--quiet", "--package", "vipool", "--lib", "--features", "capi"]);
     cargo.args(["--crate-type", "cdylib", "--jobs", "2", "--target-dir"]).arg(&target);
-    succeed(cargo.args(["--", "--cfg", "vipool_panic"]).current_dir(workspace_root()));
+    run_command(cargo.args(["--", "--cfg", "vipool_panic"]).current_dir(workspace_root()));
 
     let (source, program) = (target.join("panic.c"), target.join("panic"));
     fs::write(&source, PROGRAM).unwrap();
@@ -56,15 +56,15 @@ fn panic_becomes_a_status_in_c() {
     cc.args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I"]);
     cc.arg(workspace_root().join("include")).arg(source).arg(library.join("libvipool.so"));
     cc.arg(format!("-Wl,-rpath,{}", library.display())).args(["-lpthread", "-o"]).arg(&program);
-    succeed(&mut cc);
-    let ran = succeed(&mut Command::new(program));
-    assert_eq!(String::from_utf8_lossy(&ran.stdout), "-10 made on purpose\n".repeat(4));
+    run_command(&mut cc);
+    let output = run_command(&mut Command::new(program));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "-10 made on purpose\n".repeat(4));
     // The library prints nothing.
-    assert_eq!(String::from_utf8_lossy(&ran.stderr), "");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
 /// Functions that cannot panic: they return a static text or a number.
-const CONSTANT: &[&str] = &[
+const CANNOT_PANIC: &[&str] = &[
     "vipool_last_error",
     "vipool_now",
     "vipool_reason_get_name",
@@ -97,8 +97,8 @@ fn every_function_catches_panics() {
             let (head, body) = exported.split_once(" {\n").unwrap();
             let name = head.split("fn ").nth(1).unwrap().split('(').next().unwrap();
             let body = body.split("\n}\n").next().unwrap();
-            let guarded = guards.clone().any(|guard| body.contains(guard));
-            assert!(guarded || CONSTANT.contains(&name), "{name} does not catch panics");
+            let is_guarded = guards.clone().any(|guard| body.contains(guard));
+            assert!(is_guarded || CANNOT_PANIC.contains(&name), "{name} does not catch panics");
             functions += 1;
         }
     }

@@ -7,7 +7,7 @@ use std::process::Command;
 use vipool::Tick;
 use vipool_testing::{cargo, have, target_dir};
 
-use crate::build::{Language, program, stdout_of, succeed};
+use crate::build::{Language, compile, run_command, stdout_of};
 
 /// Compiler arguments for a program that ends at the first memory error or leak.
 pub const SANITIZED: &[&str] = &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
@@ -27,7 +27,7 @@ fn first_session_prints_leases_and_rewritten_bind() {
     }
     let source = Path::new("examples/c/first_session.c");
     for language in [Language::C99, Language::Cpp17] {
-        let program = program(source, language, "first_session", &[]);
+        let program = compile(source, language, "first_session", &[]);
         let directory = tempfile::tempdir().unwrap();
         let in_memory = stdout_of(&mut Command::new(&program));
         assert_eq!(stdout_of(Command::new(&program).arg(directory.path())), in_memory);
@@ -50,10 +50,10 @@ fn first_session_has_no_error_under_address_sanitizer() {
         return;
     }
     let source = Path::new("examples/c/first_session.c");
-    let program = program(source, Language::C99, "first_session_asan", SANITIZED);
+    let program = compile(source, Language::C99, "first_session_asan", SANITIZED);
     let directory = tempfile::tempdir().unwrap();
-    succeed(&mut Command::new(&program));
-    succeed(Command::new(&program).arg(directory.path()));
+    run_command(&mut Command::new(&program));
+    run_command(Command::new(&program).arg(directory.path()));
 }
 
 #[test]
@@ -62,10 +62,10 @@ fn first_session_has_no_error_under_valgrind() {
         return;
     }
     let source = Path::new("examples/c/first_session.c");
-    let program = program(source, Language::C99, "first_session_valgrind", &[]);
+    let program = compile(source, Language::C99, "first_session_valgrind", &[]);
     let directory = tempfile::tempdir().unwrap();
-    succeed(&mut under_valgrind(&program));
-    succeed(under_valgrind(&program).arg(directory.path()));
+    run_command(&mut under_valgrind(&program));
+    run_command(under_valgrind(&program).arg(directory.path()));
 }
 
 /// The example hook runs in two sessions at the same time, with real sockets on the same port. Each
@@ -86,29 +86,29 @@ fn two_sessions_use_the_same_port_with_the_c_hook() {
     if !have(&["cc"]) {
         return;
     }
-    let hook = program(Path::new("examples/c/hook.c"), Language::C99, "hook", SANITIZED);
-    let id = std::process::id();
-    let block = format!("127.{}.{}.16-127.{0}.{1}.31", 128 + id / 256 % 64, id % 256);
+    let hook = compile(Path::new("examples/c/hook.c"), Language::C99, "hook", SANITIZED);
+    let pid = std::process::id();
+    let range = format!("127.{}.{}.16-127.{0}.{1}.31", 128 + pid / 256 % 64, pid % 256);
     let features = Features::default().with_loopback(true);
     let pattern = hook.canonicalize().unwrap().to_str().unwrap().to_owned();
     let plan = Plan::new([Pool::new(
         "loopback",
         PoolKind::Loopback,
-        &[block.parse().unwrap()],
+        &[range.parse().unwrap()],
         MAX_SLOTS,
     )
     .unwrap()])
     .with_policy(Policy::new([Program::new(pattern).with_features(features)]));
     let directory = tempfile::tempdir().unwrap();
     let map = Map::create(directory.path(), &plan).unwrap();
-    let host = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = host.local_addr().unwrap().port();
+    let host_listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = host_listener.local_addr().unwrap().port();
 
     let mut sessions: Vec<_> = (1..=2)
         .map(|value| {
             let session = SessionId::new(SessionKind::Embedder, value).unwrap();
             let opened = map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
-            let own = opened.leases.iter().next().unwrap().address;
+            let address = opened.leases.iter().next().unwrap().address;
             let mut child = ChildGuard::start(
                 Command::new(&hook)
                     .arg(directory.path())
@@ -122,17 +122,18 @@ fn two_sessions_use_the_same_port_with_the_c_hook() {
             for _ in 0..2 {
                 output.read_line(&mut lines).unwrap();
             }
-            let expected =
-                format!("the kernel listens on {own}:{port}\nthe program sees 127.0.0.1:{port}\n");
+            let expected = format!(
+                "the kernel listens on {address}:{port}\nthe program sees 127.0.0.1:{port}\n"
+            );
             assert_eq!(lines, expected);
             (child, output)
         })
         .collect();
     for (child, output) in &mut sessions {
         child.0.stdin.take().unwrap().write_all(b"\n").unwrap();
-        let mut rest = String::new();
-        output.read_to_string(&mut rest).unwrap();
-        assert_eq!(rest, "accepted from 127.0.0.1\nreceived x\n");
+        let mut remaining_output = String::new();
+        output.read_to_string(&mut remaining_output).unwrap();
+        assert_eq!(remaining_output, "accepted from 127.0.0.1\nreceived x\n");
         assert!(child.0.wait().unwrap().success());
     }
 }
@@ -153,20 +154,20 @@ fn c_hook_handles_null_and_a_missing_virtual_ip() {
     if !have(&["cc"]) {
         return;
     }
-    let calls =
-        program(Path::new("tests/capi/hook_calls.c"), Language::C99, "hook_calls", SANITIZED);
-    let id = std::process::id();
-    let block = format!("127.{}.{}.32-127.{0}.{1}.47", 128 + id / 256 % 64, id % 256);
+    let hook_calls =
+        compile(Path::new("tests/capi/hook_calls.c"), Language::C99, "hook_calls", SANITIZED);
+    let pid = std::process::id();
+    let loopback_range = format!("127.{}.{}.32-127.{0}.{1}.47", 128 + pid / 256 % 64, pid % 256);
     let pool = |kind, range: &str| {
         Pool::new("default", kind, &[range.parse().unwrap()], MAX_SLOTS).unwrap()
     };
     for pass_when_missing in [false, true] {
         let plan = Plan::new([
             pool(PoolKind::VirtualIp, "198.51.100.16-198.51.100.31"),
-            pool(PoolKind::Loopback, &block),
+            pool(PoolKind::Loopback, &loopback_range),
         ])
         .with_policy(
-            Policy::new([Program::new(calls.canonicalize().unwrap().to_str().unwrap())
+            Policy::new([Program::new(hook_calls.canonicalize().unwrap().to_str().unwrap())
                 .with_features(Features::default().with_virtual_ip(true).with_loopback(true))
                 .with_flags(ProgramFlags::default().with_loopback_connect(LoopbackConnect::Own))])
             .with_rewrite(RewriteFlags::default().with_pass_when_missing(pass_when_missing)),
@@ -177,7 +178,7 @@ fn c_hook_handles_null_and_a_missing_virtual_ip() {
         let opened = map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let output = stdout_of(
-            Command::new(&calls)
+            Command::new(&hook_calls)
                 .arg(directory.path())
                 .args([opened.handle.to_string(), port.to_string()])
                 .arg(u8::from(pass_when_missing).to_string()),
@@ -193,14 +194,14 @@ fn wrapper_for_cpp_frees_every_handle() {
         return;
     }
     let source = Path::new("tests/capi/wrapper.cpp");
-    let wrapper = program(source, Language::Cpp17, "wrapper", SANITIZED);
+    let wrapper = compile(source, Language::Cpp17, "wrapper", SANITIZED);
     let directory = tempfile::tempdir().unwrap();
     assert_eq!(stdout_of(Command::new(wrapper).arg(directory.path())), "done\n");
 }
 
 /// The agents in C++ and Rust print the same output for the same input.
 #[test]
-fn agents_in_cpp_and_rust_print_the_same() {
+fn agents_in_cpp_and_rust_print_the_same_output() {
     use std::io::Write;
     use std::process::Stdio;
 
@@ -209,7 +210,7 @@ fn agents_in_cpp_and_rust_print_the_same() {
     }
     cargo(&["build", "--package", "vipool", "--example", "agent"]);
     let agents = [
-        program(Path::new("examples/cpp/agent.cpp"), Language::Cpp17, "agent", SANITIZED),
+        compile(Path::new("examples/cpp/agent.cpp"), Language::Cpp17, "agent", SANITIZED),
         target_dir().join("debug/examples/agent"),
     ];
     let farm = "

@@ -12,7 +12,7 @@ use std::process::Command;
 use vipool::capi::layout::Versioned;
 use vipool_testing::{have, target_dir, workspace_root};
 
-use crate::build::{Language, program, stdout_of};
+use crate::build::{Language, compile, stdout_of};
 use crate::header::Header;
 
 /// Returns a C program that prints every size, offset and number of the header.
@@ -44,10 +44,10 @@ fn abi_equals_the_record() {
     let header = Header::read();
     let source = target_dir().join("capi-record.c");
     fs::write(&source, record_program(&header)).unwrap();
-    let current = stdout_of(&mut Command::new(program(&source, Language::C99, "record", &[])));
-    let in_cpp = stdout_of(&mut Command::new(program(&source, Language::Cpp17, "record", &[])));
+    let current = stdout_of(&mut Command::new(compile(&source, Language::C99, "record", &[])));
+    let in_cpp = stdout_of(&mut Command::new(compile(&source, Language::Cpp17, "record", &[])));
     assert_eq!(current, in_cpp);
-    check_in_rust(&header, &current);
+    check_rust_layouts(&header, &current);
 
     let record = workspace_root().join("include/abi.txt");
     let recorded = fs::read_to_string(&record).unwrap_or_default();
@@ -63,7 +63,7 @@ fn abi_equals_the_record() {
 }
 
 /// Parses a record. Returns the value of each struct or number, with the lines of its fields.
-fn entries(record: &str) -> BTreeMap<&str, (&str, Vec<&str>)> {
+fn parse_entries(record: &str) -> BTreeMap<&str, (&str, Vec<&str>)> {
     let mut entries = BTreeMap::new();
     let mut name = "";
     for line in record.lines() {
@@ -81,21 +81,21 @@ fn entries(record: &str) -> BTreeMap<&str, (&str, Vec<&str>)> {
 
 /// Returns the entries of the record that are different in the header or missing from it. A struct
 /// that begins with its size may grow; nothing else may change.
-fn changed_entries<'a>(recorded: &'a str, seen: &str) -> Vec<&'a str> {
-    let now = entries(seen);
-    let holds = |name: &str, value: &str, fields: &[&str]| {
-        let Some((value_now, fields_now)) = now.get(name) else { return false };
-        let number = |text: &str| text.parse::<i64>().expect("a number");
+fn changed_entries<'a>(recorded: &'a str, current: &str) -> Vec<&'a str> {
+    let current_entries = parse_entries(current);
+    let is_preserved = |name: &str, value: &str, fields: &[&str]| {
+        let Some((current_value, current_fields)) = current_entries.get(name) else { return false };
+        let parse_number = |text: &str| text.parse::<i64>().expect("a number");
         let may_grow = fields.first().is_some_and(|field| field.starts_with("size 0 "));
-        let stays = match may_grow {
-            true => number(value) <= number(value_now),
-            false => value == *value_now && fields.len() == fields_now.len(),
+        let is_compatible = match may_grow {
+            true => parse_number(value) <= parse_number(current_value),
+            false => value == *current_value && fields.len() == current_fields.len(),
         };
-        stays && fields_now.starts_with(fields)
+        is_compatible && current_fields.starts_with(fields)
     };
-    let entries = entries(recorded).into_iter();
-    entries
-        .filter(|(name, (value, fields))| !holds(name, value, fields))
+    let recorded_entries = parse_entries(recorded).into_iter();
+    recorded_entries
+        .filter(|(name, (value, fields))| !is_preserved(name, value, fields))
         .map(|(name, _)| name)
         .collect()
 }
@@ -118,7 +118,7 @@ fn changes_are_detected_for_each_struct() {
 }
 
 /// Checks that every struct that begins with its size has the same layout in Rust.
-fn check_in_rust(header: &Header, seen: &str) {
+fn check_rust_layouts(header: &Header, current: &str) {
     let mut names = Vec::new();
     macro_rules! check {
         ($($module:ident::$name:ident)*) => {
@@ -129,7 +129,7 @@ fn check_in_rust(header: &Header, seen: &str) {
                 for (field, offset, size) in $name::FIELDS {
                     writeln!(expected, "  {field} {offset} {size}").unwrap();
                 }
-                assert!(seen.contains(&expected), "in Rust:\n{expected}");
+                assert!(current.contains(&expected), "in Rust:\n{expected}");
             })*
         };
     }

@@ -15,21 +15,22 @@ fn dll_exports_the_functions_and_runs_a_c_program() {
     }
     let folder = target_dir().join("capi-windows");
     fs::create_dir_all(&folder).unwrap();
-    let def = folder.join("vipool.def");
+    let def_file = folder.join("vipool.def");
     // The linker writes the .def file, because lib.exe and link.exe of other toolchains need it.
-    let output_def = format!("-Clink-arg=-Wl,--output-def,{}", def.display());
-    let build = ["rustc", "-p", "vipool", "--lib", "--features", "capi", "--crate-type", "cdylib"];
+    let output_def = format!("-Clink-arg=-Wl,--output-def,{}", def_file.display());
+    let cargo_arguments =
+        ["rustc", "-p", "vipool", "--lib", "--features", "capi", "--crate-type", "cdylib"];
     cargo(
-        &[&build[..], &["--target", wine::TARGET, "--jobs", "2", "--config"]]
+        &[&cargo_arguments[..], &["--target", wine::TARGET, "--jobs", "2", "--config"]]
             .concat()
             .iter()
             .copied()
             .chain([&*format!("target.{}.rustflags=[{output_def:?}]", wine::TARGET)])
             .collect::<Vec<_>>(),
     );
-    let built = target_dir().join(wine::TARGET).join("debug");
+    let build_directory = target_dir().join(wine::TARGET).join("debug");
 
-    let exported: BTreeSet<String> = fs::read_to_string(&def)
+    let exported: BTreeSet<String> = fs::read_to_string(&def_file)
         .unwrap()
         .lines()
         .filter_map(|line| line.trim().split(' ').next())
@@ -39,12 +40,12 @@ fn dll_exports_the_functions_and_runs_a_c_program() {
     let listed = fs::read_to_string(workspace_root().join("include/symbols.txt")).unwrap();
     assert_eq!(exported, listed.lines().map(str::to_owned).collect());
 
-    fs::copy(built.join("vipool.dll"), folder.join("vipool.dll")).unwrap();
+    fs::copy(build_directory.join("vipool.dll"), folder.join("vipool.dll")).unwrap();
     let program = folder.join("first_session.exe");
     let include = format!("-I{}", workspace_root().join("include").display());
-    let import = built.join("libvipool.dll.a");
-    let more = ["-std=c99", "-Wpedantic", &include, import.to_str().unwrap()];
-    wine::compile_c(&workspace_root().join("examples/c/first_session.c"), &program, &more);
+    let import_library = build_directory.join("libvipool.dll.a");
+    let arguments = ["-std=c99", "-Wpedantic", &include, import_library.to_str().unwrap()];
+    wine::compile_c(&workspace_root().join("examples/c/first_session.c"), &program, &arguments);
     let output = stdout_of(&mut wine::command(&program)).replace("\r\n", "\n");
     assert!(output.contains("127.0.0.1 becomes    127.3.0.2\n"), "{output}");
     assert!(output.contains("VIPOOL_ERR_STALE"), "{output}");

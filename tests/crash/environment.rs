@@ -15,16 +15,16 @@ const ANONYMOUS: OpenOptions<'_> = OpenOptions::new();
 
 /// Runs the closure in a child in new namespaces. Skips the test if the system forbids them.
 fn run_in_namespaces(flags: i32, run: impl FnOnce()) {
-    const NO_NAMESPACES: i32 = 77;
+    const EXIT_NO_NAMESPACES: i32 = 77;
     let mut child = Child::start(|| {
         if !unshare(flags) {
-            std::process::exit(NO_NAMESPACES);
+            std::process::exit(EXIT_NO_NAMESPACES);
         }
         run();
     });
     match child.wait() {
         WaitStatus::Exited(0) => {}
-        WaitStatus::Exited(NO_NAMESPACES) => {
+        WaitStatus::Exited(EXIT_NO_NAMESPACES) => {
             vipool_testing::record_skip(
                 "namespaces",
                 "run the tests as root or allow user namespaces",

@@ -26,7 +26,7 @@ const SESSIONS: usize = 5;
 const STABLE: Range<u64> = 900..903;
 
 // The possible values of a next operation.
-const NOTHING: u64 = 0;
+const NO_OPERATION: u64 = 0;
 const OPEN: u64 = 1;
 const CLOSE: u64 = 2;
 
@@ -41,7 +41,7 @@ impl ProcessRecord {
     const WORDS: usize = 1 + 2 * SESSIONS;
 
     /// The number of finished operations.
-    fn count(&self) -> &AtomicU64 {
+    fn operation_count(&self) -> &AtomicU64 {
         &self.words[0]
     }
 
@@ -57,12 +57,12 @@ impl ProcessRecord {
 }
 
 /// Returns the session number of a writer's session.
-fn session_of(writer: usize, session: usize) -> u64 {
+fn session_number(writer: usize, session: usize) -> u64 {
     (writer * 100 + session + 1) as u64
 }
 
 /// Packs a lease into one non-zero word.
-fn pack(handle: &Handle) -> u64 {
+fn pack_lease(handle: &Handle) -> u64 {
     1 << 63
         | u64::from(handle.pool) << 56
         | u64::from(handle.slot) << 32
@@ -86,24 +86,24 @@ fn plan(number: u64) -> Plan {
 fn run_writer(directory: &Path, writer: usize, record: ProcessRecord, seed: u64) {
     let mut random = Random::new(seed);
     let mut map = Map::open(directory).unwrap();
-    let mut exclusive = 0;
+    let mut exclusive_rounds = 0;
     for now in 0u32.. {
-        if exclusive > 0 {
-            exclusive -= 1;
-            if exclusive == 0 {
+        if exclusive_rounds > 0 {
+            exclusive_rounds -= 1;
+            if exclusive_rounds == 0 {
                 map = Map::open(directory).unwrap();
             }
         }
         match random.below(100) {
-            0 if exclusive == 0 => match Map::create(directory, &plan(random.below(2))) {
+            0 if exclusive_rounds == 0 => match Map::create(directory, &plan(random.below(2))) {
                 Ok(newer) => map = newer,
                 Err(error) => assert!(is_busy(&error), "{error}"),
             },
-            1 if writer == 0 && map.lock_exclusive().is_ok() => exclusive = 30,
+            1 if writer == 0 && map.lock_exclusive().is_ok() => exclusive_rounds = 30,
             _ => {}
         }
         let session = random.below(SESSIONS as u64) as usize;
-        let number = session_of(writer, session);
+        let number = session_number(writer, session);
         let acknowledged = record.acknowledged(session).load(SeqCst);
         if random.below(2) == 0 {
             record.intent(session).store(OPEN, SeqCst);
@@ -114,10 +114,10 @@ fn run_writer(directory: &Path, writer: usize, record: ProcessRecord, seed: u64)
             ) {
                 Ok(opened) => {
                     assert_eq!(opened.already_open, acknowledged != 0, "session {number}");
-                    record.acknowledged(session).store(pack(&opened.handle), SeqCst);
+                    record.acknowledged(session).store(pack_lease(&opened.handle), SeqCst);
                 }
                 Err(OpenError::Map(error)) => assert!(is_busy(&error), "{error}"),
-                Err(other) => panic!("session {number}: {other}"),
+                Err(error) => panic!("session {number}: {error}"),
             }
         } else {
             record.intent(session).store(CLOSE, SeqCst);
@@ -133,11 +133,11 @@ fn run_writer(directory: &Path, writer: usize, record: ProcessRecord, seed: u64)
                     assert_eq!(acknowledged, 0, "session {number} is lost")
                 }
                 Err(CloseError::Map(error)) => assert!(is_busy(&error), "{error}"),
-                Err(other) => panic!("session {number}: {other}"),
+                Err(error) => panic!("session {number}: {error}"),
             }
         }
-        record.intent(session).store(NOTHING, SeqCst);
-        record.count().fetch_add(1, SeqCst);
+        record.intent(session).store(NO_OPERATION, SeqCst);
+        record.operation_count().fetch_add(1, SeqCst);
     }
 }
 
@@ -158,7 +158,7 @@ fn run_reader(directory: &Path, record: ProcessRecord) {
         if reader.is_superseded() {
             reader = Reader::attach(directory).unwrap();
         }
-        record.count().fetch_add(1, SeqCst);
+        record.operation_count().fetch_add(1, SeqCst);
     }
 }
 
@@ -189,9 +189,9 @@ impl Scenario {
 
     /// Waits until a process has finished this many more operations.
     fn wait_for_progress(&mut self, number: usize, operations: u64) {
-        let count = self.records[number].count();
-        let (started, wanted) = (Instant::now(), count.load(SeqCst) + operations);
-        while count.load(SeqCst) < wanted {
+        let count = self.records[number].operation_count();
+        let (started, target) = (Instant::now(), count.load(SeqCst) + operations);
+        while count.load(SeqCst) < target {
             if let Some(event) = self.children[number].poll() {
                 panic!("process {number} ended: {event:?}");
             }
@@ -204,18 +204,18 @@ impl Scenario {
     fn check_killed_writer(&self, writer: usize, map: &Map) {
         let record = self.records[writer];
         for session in 0..SESSIONS {
-            let number = session_of(writer, session);
-            let held = map.find(session_id(number)).unwrap();
-            let found = held.map_or(0, |(handle, _)| pack(&handle));
+            let number = session_number(writer, session);
+            let current = map.find(session_id(number)).unwrap();
+            let found = current.map_or(0, |(handle, _)| pack_lease(&handle));
             let acknowledged = record.acknowledged(session).load(SeqCst);
             match record.intent(session).load(SeqCst) {
                 // The interrupted operation may have added a lease of another pool. Such a lease
                 // comes first.
                 OPEN => assert!(
                     acknowledged == 0
-                        || held.is_some_and(|(handle, leases)| leases.iter().any(|lease| {
+                        || current.is_some_and(|(handle, leases)| leases.iter().any(|lease| {
                             let Lease { pool, slot, generation, .. } = lease;
-                            pack(&Handle { pool, slot, generation, ..handle }) == acknowledged
+                            pack_lease(&Handle { pool, slot, generation, ..handle }) == acknowledged
                         })),
                     "session {number} is lost"
                 ),
@@ -223,7 +223,7 @@ impl Scenario {
                 _ => assert_eq!(found, acknowledged, "session {number}"),
             }
             record.acknowledged(session).store(found, SeqCst);
-            record.intent(session).store(NOTHING, SeqCst);
+            record.intent(session).store(NO_OPERATION, SeqCst);
         }
     }
 }
@@ -273,14 +273,17 @@ fn killed_writers_and_readers_lose_no_lease_and_double_none() {
             let bytes = ["map", "sessions"]
                 .map(|name| std::fs::read(scenario.directory.0.join(name)).unwrap());
             let leases = recover_copy(&bytes[0], &bytes[1]);
-            let all = (0..WRITERS).flat_map(|writer| (0..SESSIONS).map(move |s| (writer, s)));
-            let open = all
-                .filter(|(w, s)| scenario.records[*w].acknowledged(*s).load(SeqCst) != 0)
+            let all_sessions =
+                (0..WRITERS).flat_map(|writer| (0..SESSIONS).map(move |session| (writer, session)));
+            let open_count = all_sessions
+                .filter(|(writer, session)| {
+                    scenario.records[*writer].acknowledged(*session).load(SeqCst) != 0
+                })
                 .count();
             let mut sessions: Vec<_> = leases.values().map(|record| record.lease.session).collect();
             sessions.sort_unstable();
             sessions.dedup();
-            assert_eq!(sessions.len(), open + STABLE.count());
+            assert_eq!(sessions.len(), open_count + STABLE.count());
             (0..WRITERS + READERS).for_each(|number| scenario.start(number));
         } else {
             scenario.start(number);
@@ -288,7 +291,7 @@ fn killed_writers_and_readers_lose_no_lease_and_double_none() {
     }
     (0..WRITERS + READERS).for_each(|number| scenario.wait_for_progress(number, 1));
     let counts: Vec<u64> =
-        scenario.records.iter().map(|record| record.count().load(SeqCst)).collect();
+        scenario.records.iter().map(|record| record.operation_count().load(SeqCst)).collect();
     println!(
         "{kills} kills; operations of the writers {:?}, of the readers {:?}",
         &counts[..WRITERS],

@@ -85,16 +85,16 @@ fn planted_files_are_refused_or_replaced_and_never_written_to() {
     for kind in PLANTED_KINDS {
         for name in ["map", "sessions", "journal", "lock", "map.new", "sessions.new", "journal.new"]
         {
-            let (directory, elsewhere) =
+            let (directory, other_directory) =
                 (TestDirectory::new("planted"), TestDirectory::new("elsewhere"));
             let path = directory.0.join(name);
             // Plant a valid map of another directory, so that only the owner or the type of the
             // file is wrong.
-            let other = Map::create(&elsewhere.0, &plan(9)).unwrap();
-            other.open_session(session_id(1), &Default::default(), Tick::ZERO).unwrap();
-            drop(other);
-            let victim = elsewhere.0.join(name.trim_end_matches(".new"));
-            let before = fs::read(&victim).unwrap();
+            let other_map = Map::create(&other_directory.0, &plan(9)).unwrap();
+            other_map.open_session(session_id(1), &Default::default(), Tick::ZERO).unwrap();
+            drop(other_map);
+            let victim = other_directory.0.join(name.trim_end_matches(".new"));
+            let original_bytes = fs::read(&victim).unwrap();
             Map::create(&directory.0, &plan(9)).unwrap();
             plant(kind, &path, &victim);
             let (attached, opened) = (Reader::attach(&directory.0), Map::open(&directory.0));
@@ -115,13 +115,13 @@ fn planted_files_are_refused_or_replaced_and_never_written_to() {
                 _ => [false, false, false],
             };
             assert_eq!(refused, expected, "a {kind} at {name}");
-            assert_eq!(fs::read(&victim).unwrap(), before, "a {kind} at {name}");
+            assert_eq!(fs::read(&victim).unwrap(), original_bytes, "a {kind} at {name}");
             if expected == [false; 3] {
                 let map = Map::open(&directory.0).unwrap();
                 assert!(map.sessions().unwrap().is_empty());
                 for name in ["sessions", "journal"] {
-                    let found = directory.0.join(name).symlink_metadata().unwrap();
-                    assert!(found.is_file() && found.uid() == 0, "a {kind} at {name}");
+                    let metadata = directory.0.join(name).symlink_metadata().unwrap();
+                    assert!(metadata.is_file() && metadata.uid() == 0, "a {kind} at {name}");
                 }
             }
         }

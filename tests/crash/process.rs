@@ -172,10 +172,10 @@ pub fn mount_tmpfs(target: &Path, options: &str) {
     let c_string = |text: &str| CString::new(text).unwrap();
     let (tmpfs, root) = (c_string("tmpfs"), c_string("/"));
     let (target, options) = (c_string(target.to_str().unwrap()), c_string(options));
-    let private = libc::MS_PRIVATE | libc::MS_REC;
+    let propagation = libc::MS_PRIVATE | libc::MS_REC;
     // SAFETY: all strings end with NUL, and the kernel only reads them.
     let result = unsafe {
-        libc::mount(root.as_ptr(), root.as_ptr(), std::ptr::null(), private, std::ptr::null())
+        libc::mount(root.as_ptr(), root.as_ptr(), std::ptr::null(), propagation, std::ptr::null())
             | libc::mount(
                 tmpfs.as_ptr(),
                 target.as_ptr(),

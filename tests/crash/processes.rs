@@ -57,16 +57,16 @@ fn fork_child_inherits_no_lock_and_must_reopen_the_map() {
     });
     wait_for(phase, 1);
     // The parent still holds the lock, because the child cannot release it.
-    let other = Map::open(&directory.0).unwrap();
+    let other_map = Map::open(&directory.0).unwrap();
     assert!(matches!(
-        other.open_session(session_id(4), &ANONYMOUS, Tick::ZERO),
+        other_map.open_session(session_id(4), &ANONYMOUS, Tick::ZERO),
         Err(OpenError::Map(MapError::Busy { exclusive: true, .. }))
     ));
     drop(map);
-    other.open_session(session_id(4), &ANONYMOUS, Tick::ZERO).unwrap();
+    other_map.open_session(session_id(4), &ANONYMOUS, Tick::ZERO).unwrap();
     phase.store(2, SeqCst);
     assert_eq!(child.wait(), WaitStatus::Exited(0));
-    assert_eq!(other.sessions().unwrap().len(), 3);
+    assert_eq!(other_map.sessions().unwrap().len(), 3);
 }
 
 #[test]
@@ -89,11 +89,11 @@ fn exclusive_writer_of_the_parent_writes_nothing_in_a_fork_child() {
         assert!(matches!(map.lock_exclusive(), Err(MapError::Busy { exclusive: true, .. })));
     });
     assert_eq!(child.wait(), WaitStatus::Exited(0));
-    let other = Map::open(&directory.0).unwrap();
-    assert!(other.close_by_handle(&opened.handle, Tick::ZERO).is_err());
+    let other_map = Map::open(&directory.0).unwrap();
+    assert!(other_map.close_by_handle(&opened.handle, Tick::ZERO).is_err());
     writer_slot.as_mut().unwrap().close_by_handle(&opened.handle, Tick::ZERO).unwrap();
     drop(writer_slot);
-    other.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).unwrap();
+    other_map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).unwrap();
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn busy_error_names_a_slow_writer_after_the_lock_timeout() {
     let map = Map::create(&directory.0, &plan(9)).unwrap();
     map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
     let phase = &shared_words(1)[0];
-    let mut slow = Child::start(|| {
+    let mut slow_writer = Child::start(|| {
         let child_map = Map::open(&directory.0).unwrap();
         let wait = |_, _: Option<&_>| {
             phase.store(1, SeqCst);
@@ -143,24 +143,24 @@ fn busy_error_names_a_slow_writer_after_the_lock_timeout() {
     assert!(busy.starts_with("busy: pid ") && !busy.contains("exclusively"), "{busy}");
     assert!(started.elapsed() >= Duration::from_secs(2), "no wait for the lock");
     // Threads wait in parallel, and reads do not wait.
-    let (started, busy) = (Instant::now(), AtomicUsize::new(0));
+    let (started, busy_count) = (Instant::now(), AtomicUsize::new(0));
     thread::scope(|scope| {
         for number in 0..4 {
-            let (map, busy) = (&map, &busy);
+            let (map, busy_count) = (&map, &busy_count);
             scope.spawn(move || {
                 let opened = map.open_session(session_id(10 + number), &ANONYMOUS, Tick::ZERO);
                 assert!(matches!(opened, Err(OpenError::Map(MapError::Busy { .. }))));
-                busy.fetch_add(1, SeqCst);
+                busy_count.fetch_add(1, SeqCst);
             });
         }
         thread::sleep(Duration::from_millis(200));
         assert!(map.find(session_id(1)).unwrap().is_some());
         assert_eq!(map.sessions().unwrap().len(), 1);
-        assert_eq!(busy.load(SeqCst), 0, "a read waited");
+        assert_eq!(busy_count.load(SeqCst), 0, "a read waited");
     });
     assert!(started.elapsed() < Duration::from_secs(6), "the threads waited one after another");
     phase.store(2, SeqCst);
-    assert_eq!(slow.wait(), WaitStatus::Exited(0));
+    assert_eq!(slow_writer.wait(), WaitStatus::Exited(0));
     map.close_session(session_id(1), Tick::ZERO).unwrap();
 }
 
@@ -169,7 +169,7 @@ fn readers_follow_superseded_files_and_keep_reading_old_ones() {
     let directory = TestDirectory::new("superseded");
     let map = Map::create(&directory.0, &plan(9)).unwrap();
     let opened = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
-    let first = Reader::attach(&directory.0).unwrap();
+    let first_reader = Reader::attach(&directory.0).unwrap();
     thread::scope(|scope| {
         let readers: Vec<_> = (0..2)
             .map(|_| {
@@ -197,7 +197,7 @@ fn readers_follow_superseded_files_and_keep_reading_old_ones() {
         }
     });
     // The first file is no longer in the directory, but its mapping is still readable.
-    assert!(first.is_superseded() && first.is_live(&opened.handle));
+    assert!(first_reader.is_superseded() && first_reader.is_live(&opened.handle));
     map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
     assert!(Reader::attach(&directory.0).unwrap().find(session_id(1)).is_none());
 }

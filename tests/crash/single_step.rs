@@ -39,7 +39,7 @@ struct State {
 fn kill_after_any_instruction_loses_no_lease_and_doubles_none() {
     let instructions = vipool_testing::effort(448_000, 20_000_000);
     pin_to_current_cpu();
-    let mut counts = (0, 0, 0);
+    let mut totals = (0, 0, 0);
     let mut seeds = Random::from_environment();
     for scenario in scenarios() {
         let share = instructions * scenario.quarters / 4 + 1;
@@ -50,10 +50,10 @@ fn kill_after_any_instruction_loses_no_lease_and_doubles_none() {
             "{}: {steps} instructions, {states} states, {operations} operations",
             scenario.name
         );
-        counts = (counts.0 + steps, counts.1 + states, counts.2 + operations);
+        totals = (totals.0 + steps, totals.1 + states, totals.2 + operations);
     }
-    println!("{} instructions, {} states, {} operations", counts.0, counts.1, counts.2);
-    assert!(counts.0 >= instructions && counts.1 > 100);
+    println!("{} instructions, {} states, {} operations", totals.0, totals.1, totals.2);
+    assert!(totals.0 >= instructions && totals.1 > 100);
 }
 
 /// Steps through operations. Returns the numbers of instructions, states and operations, or `None`
@@ -69,7 +69,7 @@ fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u6
         let path = directory.0.join(name);
         std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap()
     });
-    let maps = files.each_ref().map(|file| Mapping::new(file, false).unwrap());
+    let mappings = files.each_ref().map(|file| Mapping::new(file, false).unwrap());
     let progress = &shared_words(1)[0];
     let seed = seeds.below(u32::MAX.into());
     let mut child = Child::start(|| {
@@ -106,30 +106,30 @@ fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u6
                 );
                 return None;
             }
-            other => panic!("the child: {other:?}"),
+            status => panic!("the child: {status:?}"),
         }
-        let mut last = bytes_of(&maps);
-        let before = recover_copy(&last[0], &last[1]);
+        let mut last_bytes = copy_bytes(&mappings);
+        let leases_before = recover_copy(&last_bytes[0], &last_bytes[1]);
         let sessions: BTreeSet<SessionId> =
-            before.values().map(|record| record.lease.session).collect();
+            leases_before.values().map(|record| record.lease.session).collect();
         let mut states = Vec::new();
         loop {
             child.step();
             match child.wait() {
                 WaitStatus::Stopped(libc::SIGTRAP) => {}
-                other => panic!("the child: {other:?}"),
+                status => panic!("the child: {status:?}"),
             }
             let current = progress.load(Ordering::SeqCst);
             step_count += u64::from(current == IN_OPERATION);
-            if current != 0 && !is_unchanged(&maps, &last) {
-                last = bytes_of(&maps);
+            if current != 0 && !is_unchanged(&mappings, &last_bytes) {
+                last_bytes = copy_bytes(&mappings);
                 states.push(State {
-                    recovered: recover_copy(&last[0], &last[1]),
+                    recovered: recover_copy(&last_bytes[0], &last_bytes[1]),
                     found: sessions
                         .iter()
                         .map(|session| (*session, reader.find(*session)))
                         .collect(),
-                    bytes: last.clone(),
+                    bytes: last_bytes.clone(),
                 });
             }
             if current == FINISHED {
@@ -137,10 +137,13 @@ fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u6
             }
         }
         progress.store(0, Ordering::SeqCst);
-        let after = recover_copy(&last[0], &last[1]);
+        let leases_after = recover_copy(&last_bytes[0], &last_bytes[1]);
         // Without recovery, readers see the same leases.
-        assert_eq!(all_leases(&Map::from_bytes(&last[0], &last[1]).unwrap()), after);
-        check_states(scenario, &before, &after, &interrupted, &states);
+        assert_eq!(
+            all_leases(&Map::from_bytes(&last_bytes[0], &last_bytes[1]).unwrap()),
+            leases_after
+        );
+        check_states(scenario, &leases_before, &leases_after, &interrupted, &states);
         operation_count += 1;
         state_count += states.len() as u64;
         interrupted.clear();
@@ -149,7 +152,7 @@ fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u6
             for (file, bytes) in files.iter().zip(&crash_state.bytes) {
                 file.write_all_at(bytes, 0).unwrap();
             }
-            interrupted = changed_sessions(&before, &after);
+            interrupted = changed_sessions(&leases_before, &leases_after);
         }
         child.resume();
     }
@@ -157,15 +160,15 @@ fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u6
 }
 
 /// Returns the contents of both files.
-fn bytes_of(maps: &[Mapping; 2]) -> [Vec<u8>; 2] {
-    maps.each_ref().map(|map| {
+fn copy_bytes(mappings: &[Mapping; 2]) -> [Vec<u8>; 2] {
+    mappings.each_ref().map(|map| {
         map.words().iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect()
     })
 }
 
-/// Returns whether the maps contain these bytes.
-fn is_unchanged(maps: &[Mapping; 2], bytes: &[Vec<u8>; 2]) -> bool {
-    maps.iter().zip(bytes).all(|(map, bytes)| {
+/// Returns whether the mappings contain these bytes.
+fn is_unchanged(mappings: &[Mapping; 2], bytes: &[Vec<u8>; 2]) -> bool {
+    mappings.iter().zip(bytes).all(|(map, bytes)| {
         let words = map.words().iter().zip(bytes.chunks_exact(8));
         words.fold(true, |same, (word, bytes)| {
             same & (word.load(Ordering::Relaxed).to_ne_bytes() == *bytes)
@@ -175,11 +178,11 @@ fn is_unchanged(maps: &[Mapping; 2], bytes: &[Vec<u8>; 2]) -> bool {
 
 /// Returns the sessions whose leases differ before and after an operation.
 fn changed_sessions(before: &LeaseTable, after: &LeaseTable) -> BTreeSet<SessionId> {
-    let differs = |a: &LeaseTable, b: &LeaseTable| -> Vec<SessionId> {
-        let only = a.iter().filter(|(slot, lease)| b.get(slot) != Some(lease));
-        only.map(|(_, record)| record.lease.session).collect()
+    let difference = |left: &LeaseTable, right: &LeaseTable| -> Vec<SessionId> {
+        let unequal = left.iter().filter(|(slot, lease)| right.get(slot) != Some(lease));
+        unequal.map(|(_, record)| record.lease.session).collect()
     };
-    differs(before, after).into_iter().chain(differs(after, before)).collect()
+    difference(before, after).into_iter().chain(difference(after, before)).collect()
 }
 
 /// Checks the states of the map during an operation.
@@ -189,15 +192,15 @@ fn changed_sessions(before: &LeaseTable, after: &LeaseTable) -> BTreeSet<Session
 /// operation did not change.
 fn check_states(
     scenario: &Scenario,
-    before: &LeaseTable,
-    after: &LeaseTable,
+    leases_before: &LeaseTable,
+    leases_after: &LeaseTable,
     interrupted: &BTreeSet<SessionId>,
     states: &[State],
 ) {
-    let changed = changed_sessions(before, after);
+    let changed = changed_sessions(leases_before, leases_after);
     for state in states {
-        for (slot, record) in before {
-            if after.get(slot) == Some(record) {
+        for (slot, record) in leases_before {
+            if leases_after.get(slot) == Some(record) {
                 assert_eq!(
                     state.recovered.get(slot),
                     Some(record),
@@ -209,11 +212,15 @@ fn check_states(
         for (slot, record) in &state.recovered {
             // A session that is being closed releases its leases one by one. One of these releases
             // also removes the record with the identity of the session.
-            let is_closed = after.values().all(|other| other.lease.session != record.lease.session);
-            let is_expected = before.get(slot) == Some(record)
-                || after.get(slot) == Some(record)
+            let is_closed = leases_after
+                .values()
+                .all(|record_after| record_after.lease.session != record.lease.session);
+            let is_expected = leases_before.get(slot) == Some(record)
+                || leases_after.get(slot) == Some(record)
                 || is_closed
-                    && before.get(slot).is_some_and(|before| before.without_identity() == *record);
+                    && leases_before
+                        .get(slot)
+                        .is_some_and(|before| before.without_identity() == *record);
             assert!(
                 is_expected,
                 "{}: {record:?} exists neither before nor after the operation",
@@ -224,10 +231,10 @@ fn check_states(
             if changed.contains(session) || interrupted.contains(session) {
                 continue;
             }
-            let leases: Vec<_> = before
+            let leases: Vec<_> = leases_before
                 .values()
                 .map(|record| record.lease)
-                .filter(|l| l.session == *session)
+                .filter(|lease| lease.session == *session)
                 .collect();
             let found = found.as_ref().map(|(_, leases)| leases.iter().collect::<Vec<_>>());
             assert_eq!(found, Some(leases), "{}: a reader misses {session}", scenario.name);

@@ -13,8 +13,9 @@ use crate::support::{
 #[test]
 fn addresses_are_reused_first_in_first_out() {
     let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::default());
-    let first: Vec<_> =
-        (1..=3).map(|n| map.open_session(session_id(n), &ANONYMOUS, Tick::ZERO).unwrap()).collect();
+    let first: Vec<_> = (1..=3)
+        .map(|number| map.open_session(session_id(number), &ANONYMOUS, Tick::ZERO).unwrap())
+        .collect();
     assert!(matches!(
         map.open_session(session_id(4), &ANONYMOUS, Tick::ZERO),
         Err(OpenError::Shortage(Shortage::Exhausted))
@@ -47,9 +48,9 @@ fn stale_close_frees_nothing() {
     map.close_by_handle(&first.handle, Tick::ZERO).unwrap();
     let second = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
     assert!(matches!(map.close_by_handle(&first.handle, Tick::ZERO), Err(CloseError::Stale(_))));
-    let mut foreign = second.handle;
-    foreign.boot ^= 1;
-    assert!(matches!(map.close_by_handle(&foreign, Tick::ZERO), Err(CloseError::Foreign)));
+    let mut foreign_handle = second.handle;
+    foreign_handle.boot ^= 1;
+    assert!(matches!(map.close_by_handle(&foreign_handle, Tick::ZERO), Err(CloseError::Foreign)));
     assert!(matches!(map.close_session(session_id(2), Tick::ZERO), Err(CloseError::NotOpen(_))));
     let reader = map.reader().unwrap();
     assert!(reader.is_live(&second.handle) && !reader.is_live(&first.handle));
@@ -77,13 +78,13 @@ fn user_gets_the_last_address_again_without_cool_down() {
 fn user_with_two_last_addresses_gets_the_one_released_last() {
     let settings = Settings::new().with_cool_down(60);
     let map = memory_map(&["10.0.0.1-10.0.0.9"], settings);
-    let last = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
-    let before = map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
-    map.close_by_handle(&before.handle, Tick::from_secs(10)).unwrap();
-    map.close_by_handle(&last.handle, Tick::from_secs(50)).unwrap();
+    let released_last = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
+    let released_first = map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
+    map.close_by_handle(&released_first.handle, Tick::from_secs(10)).unwrap();
+    map.close_by_handle(&released_last.handle, Tick::from_secs(50)).unwrap();
     map.open_session(session_id(4), &for_user("bob"), Tick::from_secs(80)).unwrap(); // frees the cooled addresses
     let again = map.open_session(session_id(3), &for_user("ann"), Tick::from_secs(80)).unwrap();
-    assert_eq!(addresses_of(&again.leases), addresses_of(&last.leases));
+    assert_eq!(addresses_of(&again.leases), addresses_of(&released_last.leases));
 }
 
 #[test]
@@ -141,8 +142,8 @@ fn reserved_addresses_go_to_their_user_and_only_once() {
 fn drained_address_stays_leased_and_is_not_allocated_again() {
     let map = memory_map(&["10.0.0.1-10.0.0.2"], Settings::default());
     let first = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
-    let all = "10.0.0.0/24".parse().unwrap();
-    let changed = map.drain(&all, Tick::ZERO).unwrap();
+    let range = "10.0.0.0/24".parse().unwrap();
+    let changed = map.drain(&range, Tick::ZERO).unwrap();
     assert_eq!((changed.addresses, changed.held), (2, 1));
     assert!(map.reader().unwrap().is_live(&first.handle));
     map.close_by_handle(&first.handle, Tick::ZERO).unwrap();
@@ -151,7 +152,7 @@ fn drained_address_stays_leased_and_is_not_allocated_again() {
         Err(OpenError::Shortage(Shortage::Draining))
     ));
     assert_eq!(map.reader().unwrap().pools()[0].drained, 2);
-    map.undrain(&all, Tick::ZERO).unwrap();
+    map.undrain(&range, Tick::ZERO).unwrap();
     assert_eq!(map.reader().unwrap().pools()[0].free, 2);
     map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).unwrap();
 }
@@ -169,15 +170,15 @@ fn session_gets_one_address_of_each_kind() {
     let addresses: Vec<_> = addresses_of(&opened.leases).iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["10.0.0.1", "fd00::", "127.9.0.0"]);
     let reader = map.reader().unwrap();
-    let shown = reader.addresses(&opened.leases);
-    assert_eq!(shown.loopback6.unwrap().to_string(), "127.9.0.128");
+    let session_addresses = reader.addresses(&opened.leases);
+    assert_eq!(session_addresses.loopback6.unwrap().to_string(), "127.9.0.128");
     assert_eq!(reader.pool_kind("127.9.0.200".parse().unwrap()), Some(PoolKind::Loopback));
     let lab = OpenOptions::new().with_pool("lab");
     let lab = map.open_session(session_id(2), &lab, Tick::ZERO).unwrap();
     assert_eq!(addresses_of(&lab.leases)[0].to_string(), "10.0.1.1");
-    let none = OpenOptions::new().with_pool("no");
+    let unknown_pool = OpenOptions::new().with_pool("no");
     assert!(matches!(
-        map.open_session(session_id(3), &none, Tick::ZERO),
+        map.open_session(session_id(3), &unknown_pool, Tick::ZERO),
         Err(OpenError::UnknownPool(_))
     ));
     map.close_by_handle(&lab.handle, Tick::ZERO).unwrap();
@@ -190,11 +191,13 @@ fn low_water_warns_once() {
     let settings = Settings::new().with_low_water(2);
     let map = memory_map(&["10.0.0.1-10.0.0.4"], settings);
     let warned: Vec<_> = (1..=4)
-        .map(|n| map.open_session(session_id(n), &ANONYMOUS, Tick::ZERO).unwrap().low_water)
+        .map(|number| {
+            map.open_session(session_id(number), &ANONYMOUS, Tick::ZERO).unwrap().low_water
+        })
         .collect();
     assert_eq!(warned, [false, false, true, false]);
-    for n in 1..=4 {
-        map.close_session(session_id(n), Tick::ZERO).unwrap();
+    for number in 1..=4 {
+        map.close_session(session_id(number), Tick::ZERO).unwrap();
     }
     assert!(!map.open_session(session_id(5), &ANONYMOUS, Tick::ZERO).unwrap().low_water);
     assert_eq!(map.reader().unwrap().pools()[0].peak, 4);

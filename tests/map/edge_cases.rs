@@ -28,9 +28,9 @@ fn no_address_is_allocated_twice_across_ranges() {
     let map =
         memory_map(&["10.0.0.1-10.0.0.2", "10.0.0.9-10.0.0.12", "10.0.1.0"], Settings::default());
     let mut allocated = Vec::new();
-    for n in 1..=7 {
+    for number in 1..=7 {
         allocated.push(only_address(
-            &map.open_session(session_id(n), &ANONYMOUS, Tick::ZERO).unwrap().leases,
+            &map.open_session(session_id(number), &ANONYMOUS, Tick::ZERO).unwrap().leases,
         ));
     }
     allocated.sort();
@@ -43,8 +43,8 @@ fn no_address_is_allocated_twice_across_ranges() {
 fn first_and_last_addresses_are_usable() {
     for (range, count) in [("10.0.0.0/31", 2), ("10.0.0.7/32", 1), ("255.255.255.255", 1)] {
         let map = memory_map(&[range], Settings::default());
-        for n in 1..=count {
-            map.open_session(session_id(n), &ANONYMOUS, Tick::ZERO).unwrap();
+        for number in 1..=count {
+            map.open_session(session_id(number), &ANONYMOUS, Tick::ZERO).unwrap();
         }
         assert!(map.open_session(session_id(9), &ANONYMOUS, Tick::ZERO).is_err(), "{range}");
     }
@@ -63,8 +63,8 @@ fn first_and_last_addresses_are_usable() {
 
 #[test]
 fn empty_and_fully_excluded_pools_are_exhausted() {
-    let all = "10.0.0.0/30".parse().unwrap();
-    let remaining = subtract(&[all], &[all]);
+    let range = "10.0.0.0/30".parse().unwrap();
+    let remaining = subtract(&[range], &[range]);
     for ranges in [&[][..], &remaining] {
         let pool = Pool::new("default", PoolKind::VirtualIp, ranges, u32::MAX).unwrap();
         let map = Map::in_memory(&Plan::new([pool])).unwrap();
@@ -87,13 +87,14 @@ fn empty_and_fully_excluded_pools_are_exhausted() {
 fn generations_increase_while_the_queue_wraps_around() {
     let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::default());
     let mut last_handle = None;
-    for n in 1..10_000u32 {
-        let opened =
-            map.open_session(session_id(n.into()), &ANONYMOUS, Tick::from_secs(n)).unwrap();
-        assert_eq!(only_address(&opened.leases), format!("10.0.0.{}", (n - 1) % 3 + 1));
-        map.close_by_handle(&opened.handle, Tick::from_secs(n)).unwrap();
+    for number in 1..10_000u32 {
+        let opened = map
+            .open_session(session_id(number.into()), &ANONYMOUS, Tick::from_secs(number))
+            .unwrap();
+        assert_eq!(only_address(&opened.leases), format!("10.0.0.{}", (number - 1) % 3 + 1));
+        map.close_by_handle(&opened.handle, Tick::from_secs(number)).unwrap();
         assert!(matches!(
-            map.close_by_handle(&opened.handle, Tick::from_secs(n)),
+            map.close_by_handle(&opened.handle, Tick::from_secs(number)),
             Err(CloseError::Stale(_))
         ));
         last_handle = Some(opened.handle);
@@ -102,11 +103,11 @@ fn generations_increase_while_the_queue_wraps_around() {
 }
 
 #[test]
-fn ipv6_64_serves_its_first_addresses() {
+fn ipv6_prefix_serves_its_first_addresses() {
     let settings = Settings::default();
     let range = "2001:db8::/64".parse().unwrap();
-    let sparse = Pool::new("default", PoolKind::VirtualIp, &[range], 1000).unwrap();
-    let map = Map::in_memory(&Plan::new([sparse]).with_settings(settings)).unwrap();
+    let pool = Pool::new("default", PoolKind::VirtualIp, &[range], 1000).unwrap();
+    let map = Map::in_memory(&Plan::new([pool]).with_settings(settings)).unwrap();
     map.open_session(session_id(1), &for_address("2001:db8::3e7"), Tick::ZERO).unwrap();
     assert!(matches!(
         map.open_session(session_id(2), &for_address("2001:db8::ffff:ffff"), Tick::ZERO),
@@ -142,21 +143,23 @@ fn draining_server_allocates_nothing_even_on_request() {
 fn undrain_of_undrained_addresses_keeps_their_order() {
     let settings = Settings::new().with_cool_down(10);
     let map = memory_map(&["10.0.0.1-10.0.0.3"], settings);
-    for n in 1..=3 {
-        map.open_session(session_id(n), &ANONYMOUS, Tick::ZERO).unwrap();
+    for number in 1..=3 {
+        map.open_session(session_id(number), &ANONYMOUS, Tick::ZERO).unwrap();
     }
-    for n in [2, 1, 3] {
-        map.close_session(session_id(n), Tick::ZERO).unwrap();
+    for number in [2, 1, 3] {
+        map.close_session(session_id(number), Tick::ZERO).unwrap();
     }
     map.undrain(&"10.0.0.0/24".parse().unwrap(), Tick::from_secs(9)).unwrap();
-    let next: Vec<_> = (4..=6)
-        .map(|n| {
+    let next_addresses: Vec<_> = (4..=6)
+        .map(|number| {
             only_address(
-                &map.open_session(session_id(n), &ANONYMOUS, Tick::from_secs(10)).unwrap().leases,
+                &map.open_session(session_id(number), &ANONYMOUS, Tick::from_secs(10))
+                    .unwrap()
+                    .leases,
             )
         })
         .collect();
-    assert_eq!(next, ["10.0.0.2", "10.0.0.1", "10.0.0.3"]);
+    assert_eq!(next_addresses, ["10.0.0.2", "10.0.0.1", "10.0.0.3"]);
 }
 
 #[test]

@@ -31,20 +31,22 @@ impl Drop for TestDirectory {
 #[test]
 fn writers_and_readers_share_a_file() {
     let directory = TestDirectory::new("share");
-    let one =
+    let first_map =
         Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.9"], Settings::default())).unwrap();
-    let two = Map::open(&directory.0).unwrap();
+    let second_map = Map::open(&directory.0).unwrap();
     let reader = Reader::attach(&directory.0).unwrap();
-    let first = one.open_session(session_id(1), &for_user("ann"), Tick::from_secs(5)).unwrap();
-    let second = two.open_session(session_id(2), &for_user("bob"), Tick::from_secs(6)).unwrap();
+    let first =
+        first_map.open_session(session_id(1), &for_user("ann"), Tick::from_secs(5)).unwrap();
+    let second =
+        second_map.open_session(session_id(2), &for_user("bob"), Tick::from_secs(6)).unwrap();
     assert_ne!(addresses_of(&first.leases), addresses_of(&second.leases));
     assert_eq!(reader.find(session_id(1)), Some((first.handle, first.leases)));
-    let rows = two.sessions().unwrap();
+    let rows = second_map.sessions().unwrap();
     assert_eq!(rows.len(), 2);
     assert_eq!(rows[0].user.as_deref(), Some("ann"));
     assert_eq!((rows[1].user.as_deref(), rows[1].since), (Some("bob"), Tick::from_secs(6)));
-    two.close_by_handle(&first.handle, Tick::from_secs(7)).unwrap();
-    assert!(one.close_by_handle(&first.handle, Tick::from_secs(7)).is_err());
+    second_map.close_by_handle(&first.handle, Tick::from_secs(7)).unwrap();
+    assert!(first_map.close_by_handle(&first.handle, Tick::from_secs(7)).is_err());
     assert!(!reader.is_live(&first.handle));
     assert!(reader.is_live(&second.handle));
 }
@@ -52,30 +54,30 @@ fn writers_and_readers_share_a_file() {
 #[test]
 fn equal_plan_leaves_the_map_in_place() {
     let directory = TestDirectory::new("same");
-    let same = || {
+    let current_plan = || {
         plan(&["10.0.0.1-10.0.0.3"], Settings::new().with_cool_down(60))
             .with_reservations([Reservation::new("10.0.0.3".parse().unwrap(), "eve")])
     };
-    let map = Map::create(&directory.0, &same()).unwrap();
+    let map = Map::create(&directory.0, &current_plan()).unwrap();
     let opened = map.open_session(session_id(1), &for_user("ann"), Tick::from_secs(5)).unwrap();
     map.open_session(session_id(2), &for_user("eve"), Tick::from_secs(5)).unwrap();
     map.close_session(session_id(2), Tick::from_secs(5)).unwrap();
     map.drain(&"10.0.0.2".parse().unwrap(), Tick::from_secs(5)).unwrap();
     let reader = Reader::attach(&directory.0).unwrap();
-    let again = Map::create(&directory.0, &same()).unwrap();
+    let reopened_map = Map::create(&directory.0, &current_plan()).unwrap();
     assert!(!reader.is_superseded() && reader.is_live(&opened.handle));
-    again.close_by_handle(&opened.handle, Tick::from_secs(6)).unwrap();
+    reopened_map.close_by_handle(&opened.handle, Tick::from_secs(6)).unwrap();
     assert!(!reader.is_live(&opened.handle));
     // Each of these plans differs from the current plan.
-    let mut plans = [same(), same(), same(), same()];
+    let mut plans = [current_plan(), current_plan(), current_plan(), current_plan()];
     plans[0].reservations[0].user = "bob".into();
     plans[1].settings.low_water = 1;
     plans[2].pools = vec![pool("default", &["10.0.0.1-10.0.0.4"])];
     plans[3].policy.rewrite.hide_addresses = true;
-    for changed in plans {
+    for different_plan in plans {
         let reader = Reader::attach(&directory.0).unwrap();
-        Map::create(&directory.0, &changed).unwrap();
-        assert!(reader.is_superseded(), "{changed:?}");
+        Map::create(&directory.0, &different_plan).unwrap();
+        assert!(reader.is_superseded(), "{different_plan:?}");
     }
 }
 
@@ -83,31 +85,31 @@ fn equal_plan_leaves_the_map_in_place() {
 fn next_configuration_clamps_a_time_in_the_future() {
     let directory = TestDirectory::new("future");
     let settings = Settings::new().with_cool_down(60);
-    let one = plan(&["10.0.0.1"], settings);
-    let map = Map::create(&directory.0, &one).unwrap();
+    let single_address_plan = plan(&["10.0.0.1"], settings);
+    let map = Map::create(&directory.0, &single_address_plan).unwrap();
     map.open_session(session_id(1), &for_user("ann"), Tick::from_secs(5)).unwrap();
     // Pass a time in the wrong unit: seconds since 1970.
     map.close_session(session_id(1), Tick::from_secs(1_800_000_000)).unwrap();
-    let soon = Tick::now().saturating_add(60 + 3600);
-    assert!(map.open_session(session_id(2), &for_user("bob"), soon).is_err());
-    Map::create(&directory.0, &one).unwrap();
+    let latest_end = Tick::now().saturating_add(60 + 3600);
+    assert!(map.open_session(session_id(2), &for_user("bob"), latest_end).is_err());
+    Map::create(&directory.0, &single_address_plan).unwrap();
     assert!(
-        map.open_session(session_id(2), &for_user("bob"), soon.saturating_add_signed(-3610))
+        map.open_session(session_id(2), &for_user("bob"), latest_end.saturating_add_signed(-3610))
             .is_err()
     );
-    map.open_session(session_id(2), &for_user("bob"), soon).unwrap();
+    map.open_session(session_id(2), &for_user("bob"), latest_end).unwrap();
 }
 
 #[test]
 fn kill_during_create_keeps_names() {
     let directory = TestDirectory::new("between");
     let path = |name: &str| directory.0.join(name);
-    let two = plan(&["10.0.0.1-10.0.0.2"], Settings::default());
-    let map = Map::create(&directory.0, &two).unwrap();
+    let two_address_plan = plan(&["10.0.0.1-10.0.0.2"], Settings::default());
+    let map = Map::create(&directory.0, &two_address_plan).unwrap();
     map.open_session(session_id(1), &for_user("ann"), Tick::from_secs(5)).unwrap();
     std::fs::copy(path("sessions"), path("older")).unwrap();
-    let three = plan(&["10.0.0.1-10.0.0.3"], Settings::default());
-    Map::create(&directory.0, &three).unwrap();
+    let three_address_plan = plan(&["10.0.0.1-10.0.0.3"], Settings::default());
+    Map::create(&directory.0, &three_address_plan).unwrap();
     std::fs::rename(path("sessions"), path("sessions.new")).unwrap();
     std::fs::rename(path("older"), path("sessions")).unwrap();
     let names = |map: &Map| -> Vec<_> {
@@ -119,7 +121,7 @@ fn kill_during_create_keeps_names() {
         .open_session(session_id(2), &for_user("bob"), Tick::from_secs(6))
         .unwrap();
     assert_eq!(names(&map), ["ann", "bob"]);
-    let map = Map::create(&directory.0, &two).unwrap();
+    let map = Map::create(&directory.0, &two_address_plan).unwrap();
     assert_eq!(names(&map), ["ann", "bob"]);
     assert!(!path("sessions.new").exists());
 }
@@ -127,32 +129,36 @@ fn kill_during_create_keeps_names() {
 #[test]
 fn new_plan_revokes_no_lease() {
     let directory = TestDirectory::new("reload");
-    let one =
+    let old_map =
         Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.2"], Settings::default())).unwrap();
     let reader = Reader::attach(&directory.0).unwrap();
-    let kept = one.open_session(session_id(1), &for_user("ann"), Tick::from_secs(5)).unwrap();
-    let other = one.open_session(session_id(2), &ANONYMOUS, Tick::from_secs(5)).unwrap();
-    let newer =
+    let first = old_map.open_session(session_id(1), &for_user("ann"), Tick::from_secs(5)).unwrap();
+    let second = old_map.open_session(session_id(2), &ANONYMOUS, Tick::from_secs(5)).unwrap();
+    let new_map =
         Map::create(&directory.0, &plan(&["10.0.0.2-10.0.0.3"], Settings::default())).unwrap();
     assert!(reader.is_superseded());
-    let again = Reader::attach(&directory.0).unwrap();
-    assert!(!again.is_superseded() && again.is_live(&kept.handle) && again.is_live(&other.handle));
-    assert_eq!(newer.sessions().unwrap()[0].user.as_deref(), Some("ann"));
+    let new_reader = Reader::attach(&directory.0).unwrap();
+    assert!(
+        !new_reader.is_superseded()
+            && new_reader.is_live(&first.handle)
+            && new_reader.is_live(&second.handle)
+    );
+    assert_eq!(new_map.sessions().unwrap()[0].user.as_deref(), Some("ann"));
     // The writer of the old file automatically switches to the new file.
-    one.close_by_handle(&kept.handle, Tick::from_secs(6)).unwrap();
-    assert_eq!(again.pools()[0].drained, 1);
+    old_map.close_by_handle(&first.handle, Tick::from_secs(6)).unwrap();
+    assert_eq!(new_reader.pools()[0].drained, 1);
     assert_eq!(
         only_address(
-            &one.open_session(session_id(3), &ANONYMOUS, Tick::from_secs(6)).unwrap().leases
+            &old_map.open_session(session_id(3), &ANONYMOUS, Tick::from_secs(6)).unwrap().leases
         ),
         "10.0.0.3"
     );
-    assert!(newer.open_session(session_id(4), &ANONYMOUS, Tick::from_secs(6)).is_err());
+    assert!(new_map.open_session(session_id(4), &ANONYMOUS, Tick::from_secs(6)).is_err());
     // The address is in the plan again, so it can be allocated again.
     Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.3"], Settings::default())).unwrap();
     assert_eq!(
         only_address(
-            &one.open_session(session_id(4), &ANONYMOUS, Tick::from_secs(6)).unwrap().leases
+            &old_map.open_session(session_id(4), &ANONYMOUS, Tick::from_secs(6)).unwrap().leases
         ),
         "10.0.0.1"
     );
@@ -185,49 +191,50 @@ fn busy_error_names_the_exclusive_writer() {
     let mut agent =
         Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.2"], Settings::default())).unwrap();
     agent.lock_exclusive().unwrap();
-    let other = Map::open(&directory.0).unwrap();
-    let busy = other.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap_err();
+    let other_map = Map::open(&directory.0).unwrap();
+    let busy =
+        other_map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap_err();
     let pid = std::process::id();
     assert_eq!(busy.to_string(), format!("busy: pid {pid} holds the writer lock exclusively"));
     agent.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
-    assert_eq!(other.sessions().unwrap().len(), 1);
+    assert_eq!(other_map.sessions().unwrap().len(), 1);
     drop(agent);
-    other.close_session(session_id(1), Tick::ZERO).unwrap();
+    other_map.close_session(session_id(1), Tick::ZERO).unwrap();
 }
 
 #[test]
 fn user_gets_the_last_address_after_a_restart() {
     let directory = TestDirectory::new("restart");
-    let file = directory.0.join("last-users");
+    let last_users_file = directory.0.join("last-users");
     let range = ["10.0.0.1-10.0.0.4"];
-    let before = memory_map(&range, Settings::default());
-    assert_eq!(before.restore_users(&file, Tick::ZERO).unwrap(), 0);
-    let ann = before.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
-    before.open_session(session_id(2), &for_user("bob"), Tick::ZERO).unwrap();
-    before.close_by_handle(&ann.handle, Tick::ZERO).unwrap();
-    before.save_users(&file).unwrap();
+    let old_map = memory_map(&range, Settings::default());
+    assert_eq!(old_map.restore_users(&last_users_file, Tick::ZERO).unwrap(), 0);
+    let ann = old_map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
+    old_map.open_session(session_id(2), &for_user("bob"), Tick::ZERO).unwrap();
+    old_map.close_by_handle(&ann.handle, Tick::ZERO).unwrap();
+    old_map.save_users(&last_users_file).unwrap();
 
     // Create a new map, as after a reboot. The file of last users also contains invalid lines.
-    let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("{text}10.0.0.3 no\n10.9.9.9 7\n10.0.0.4\n")).unwrap();
-    let after = memory_map(&["10.0.0.1-10.0.0.4"], Settings::default());
-    assert_eq!(after.restore_users(&file, Tick::ZERO).unwrap(), 2);
-    let bob = after.open_session(session_id(1), &for_user("bob"), Tick::ZERO).unwrap();
+    let text = std::fs::read_to_string(&last_users_file).unwrap();
+    std::fs::write(&last_users_file, format!("{text}10.0.0.3 no\n10.9.9.9 7\n10.0.0.4\n")).unwrap();
+    let new_map = memory_map(&["10.0.0.1-10.0.0.4"], Settings::default());
+    assert_eq!(new_map.restore_users(&last_users_file, Tick::ZERO).unwrap(), 2);
+    let bob = new_map.open_session(session_id(1), &for_user("bob"), Tick::ZERO).unwrap();
     assert_eq!(only_address(&bob.leases), "10.0.0.2");
     // New users first get the addresses that have no last user.
     assert_eq!(
         only_address(
-            &after.open_session(session_id(2), &for_user("eve"), Tick::ZERO).unwrap().leases
+            &new_map.open_session(session_id(2), &for_user("eve"), Tick::ZERO).unwrap().leases
         ),
         "10.0.0.3"
     );
     assert_eq!(
         only_address(
-            &after.open_session(session_id(3), &for_user("ann"), Tick::ZERO).unwrap().leases
+            &new_map.open_session(session_id(3), &for_user("ann"), Tick::ZERO).unwrap().leases
         ),
         "10.0.0.1"
     );
-    assert_eq!(after.restore_users(&file, Tick::ZERO).unwrap(), 0);
+    assert_eq!(new_map.restore_users(&last_users_file, Tick::ZERO).unwrap(), 0);
 }
 
 #[test]
@@ -235,8 +242,8 @@ fn threads_that_hand_over_the_lock_do_not_starve_another_map() {
     let directory = tempfile::tempdir().unwrap();
     let plan = plan(&["10.0.0.1-10.0.0.9"], Settings::default());
     let map = Map::create(directory.path(), &plan).unwrap();
-    let other = Map::open(directory.path()).unwrap();
-    let churn = |map: &Map, first: u64| {
+    let other_map = Map::open(directory.path()).unwrap();
+    let open_and_close = |map: &Map, first: u64| {
         for number in first..first + 500 {
             let opened =
                 map.open_session(session_id(number), &OpenOptions::default(), Tick::ZERO).unwrap();
@@ -246,12 +253,12 @@ fn threads_that_hand_over_the_lock_do_not_starve_another_map() {
     std::thread::scope(|scope| {
         for thread in 1..=3 {
             let map = &map;
-            scope.spawn(move || churn(map, thread * 1000));
+            scope.spawn(move || open_and_close(map, thread * 1000));
         }
-        scope.spawn(|| churn(&other, 9000));
+        scope.spawn(|| open_and_close(&other_map, 9000));
     });
     assert_eq!(map.reader().unwrap().pools()[0].leased, 0);
     // The lock is free again, so a third writer can take it.
-    let mut third = Map::open(directory.path()).unwrap();
-    third.lock_exclusive().unwrap();
+    let mut third_map = Map::open(directory.path()).unwrap();
+    third_map.lock_exclusive().unwrap();
 }

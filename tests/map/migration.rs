@@ -7,19 +7,21 @@ use vipool::Tick;
 use vipool::map::{Map, OpenError, OpenOptions, Plan, Settings, Shortage};
 use vipool::pool::Reservation;
 
-use crate::plan_support::{Sockets, create, directory, for_pool, for_user_at, open, status};
+use crate::plan_support::{
+    FixedProbe, create_map, for_pool, for_user_at, new_directory, open_for_user, pool_status,
+};
 use crate::support::{for_user, loopback_pool, only_address, pool, session_id};
 
 #[test]
 fn renamed_pool_does_not_allocate_leased_addresses() {
-    let directory = directory();
+    let directory = new_directory();
     let range = ["10.0.0.1-10.0.0.2"];
-    let map = create(&directory, &[pool("default", &range)], Settings::default());
-    let (ann, address) = open(&map, 1, "ann", 0);
+    let map = create_map(&directory, &[pool("default", &range)], Settings::default());
+    let (ann, address) = open_for_user(&map, 1, "ann", 0);
     assert_eq!(address, "10.0.0.1");
-    let map = create(&directory, &[pool("office", &range)], Settings::default());
+    let map = create_map(&directory, &[pool("office", &range)], Settings::default());
     assert!(map.reader().unwrap().is_live(&ann));
-    assert_eq!(open(&map, 2, "eve", 0).1, "10.0.0.2");
+    assert_eq!(open_for_user(&map, 2, "eve", 0).1, "10.0.0.2");
     let error = map.open_session(session_id(3), &for_user("joe"), Tick::ZERO).unwrap_err();
     assert!(matches!(error, OpenError::Shortage(Shortage::Exhausted)), "{error}");
     let error =
@@ -27,35 +29,35 @@ fn renamed_pool_does_not_allocate_leased_addresses() {
     assert!(matches!(error, OpenError::Taken(_)), "{error}");
     // After the release, the address is available without another plan.
     map.close_by_handle(&ann, Tick::ZERO).unwrap();
-    assert_eq!(open(&map, 3, "joe", 0).1, "10.0.0.1");
+    assert_eq!(open_for_user(&map, 3, "joe", 0).1, "10.0.0.1");
     assert!(map.close_by_handle(&ann, Tick::ZERO).is_err());
     assert_eq!(map.sessions().unwrap().len(), 2);
 }
 
 #[test]
 fn renamed_pool_with_all_addresses_leased_is_exhausted() {
-    let directory = directory();
-    let map = create(&directory, &[pool("default", &["10.0.0.1"])], Settings::default());
-    let (ann, _) = open(&map, 1, "ann", 0);
-    let map = create(&directory, &[pool("office", &["10.0.0.1"])], Settings::default());
+    let directory = new_directory();
+    let map = create_map(&directory, &[pool("default", &["10.0.0.1"])], Settings::default());
+    let (ann, _) = open_for_user(&map, 1, "ann", 0);
+    let map = create_map(&directory, &[pool("office", &["10.0.0.1"])], Settings::default());
     let error = map.open_session(session_id(2), &for_user("eve"), Tick::ZERO).unwrap_err();
     assert!(matches!(error, OpenError::Shortage(Shortage::Exhausted)), "{error}");
     map.close_by_handle(&ann, Tick::ZERO).unwrap();
-    assert_eq!(open(&map, 2, "eve", 0).1, "10.0.0.1");
+    assert_eq!(open_for_user(&map, 2, "eve", 0).1, "10.0.0.1");
 }
 
 #[test]
 fn leased_address_is_awaited_through_several_plans() {
-    let directory = directory();
+    let directory = new_directory();
     let plans = [
         [pool("default", &["10.0.0.1-10.0.0.2"]), pool("lab", &["10.0.1.1"])],
         [pool("default", &["10.0.0.2"]), pool("lab", &["10.0.0.1", "10.0.1.1"])],
     ];
-    let map = create(&directory, &plans[0], Settings::default());
-    let (ann, address) = open(&map, 1, "ann", 0);
+    let map = create_map(&directory, &plans[0], Settings::default());
+    let (ann, address) = open_for_user(&map, 1, "ann", 0);
     assert_eq!(address, "10.0.0.1");
-    for plan in [1, 1, 0, 1] {
-        let map = create(&directory, &plans[plan], Settings::default());
+    for plan_number in [1, 1, 0, 1] {
+        let map = create_map(&directory, &plans[plan_number], Settings::default());
         assert!(map.reader().unwrap().is_live(&ann));
         let requests = [(10, "default"), (11, "default"), (12, "lab"), (13, "lab")];
         let opened: Vec<_> = requests
@@ -79,13 +81,13 @@ fn leased_address_is_awaited_through_several_plans() {
 
 #[test]
 fn address_continues_to_cool_in_its_new_pool() {
-    let directory = directory();
+    let directory = new_directory();
     let settings = Settings::new().with_cool_down(60);
-    let map = create(&directory, &[pool("default", &["10.0.0.1-10.0.0.2"])], settings);
-    let (ann, _) = open(&map, 1, "ann", 100);
-    let (bob, _) = open(&map, 2, "bob", 100);
+    let map = create_map(&directory, &[pool("default", &["10.0.0.1-10.0.0.2"])], settings);
+    let (ann, _) = open_for_user(&map, 1, "ann", 100);
+    let (bob, _) = open_for_user(&map, 2, "bob", 100);
     map.close_by_handle(&ann, Tick::from_secs(100)).unwrap();
-    let map = create(&directory, &[pool("office", &["10.0.0.1-10.0.0.2"])], settings);
+    let map = create_map(&directory, &[pool("office", &["10.0.0.1-10.0.0.2"])], settings);
     map.close_by_handle(&bob, Tick::from_secs(110)).unwrap();
     for (now, until) in [(120, 160), (159, 160)] {
         let error =
@@ -95,39 +97,44 @@ fn address_continues_to_cool_in_its_new_pool() {
             "{error}"
         );
     }
-    assert_eq!(open(&map, 3, "eve", 160).1, "10.0.0.1");
+    assert_eq!(open_for_user(&map, 3, "eve", 160).1, "10.0.0.1");
     assert!(map.open_session(session_id(4), &for_user("joe"), Tick::from_secs(169)).is_err());
     // The last user need not wait for the end of the cool-down.
-    assert_eq!(open(&map, 5, "bob", 169).1, "10.0.0.2");
+    assert_eq!(open_for_user(&map, 5, "bob", 169).1, "10.0.0.2");
 }
 
 #[test]
 fn address_continues_to_linger_in_its_new_pool() {
-    let directory = directory();
+    let directory = new_directory();
     let settings = Settings::new().with_cool_down(5).with_check_in_use(true);
-    let map = create(&directory, &[pool("default", &["10.0.0.1"])], settings);
-    let (ann, _) = open(&map, 1, "ann", 100);
+    let map = create_map(&directory, &[pool("default", &["10.0.0.1"])], settings);
+    let (ann, _) = open_for_user(&map, 1, "ann", 100);
     map.close_by_handle(&ann, Tick::from_secs(100)).unwrap();
-    assert_eq!(map.reap(Tick::from_secs(105), u32::MAX, &mut Sockets(true)).unwrap().lingering, 1);
-    let map = create(&directory, &[pool("office", &["10.0.0.1"])], settings);
-    assert_eq!(status(directory.path())[0].lingering, 1);
+    assert_eq!(
+        map.reap(Tick::from_secs(105), u32::MAX, &mut FixedProbe(true)).unwrap().lingering,
+        1
+    );
+    let map = create_map(&directory, &[pool("office", &["10.0.0.1"])], settings);
+    assert_eq!(pool_status(directory.path())[0].lingering, 1);
     let error =
         map.open_session(session_id(2), &for_user("eve"), Tick::from_secs(900)).unwrap_err();
     assert!(matches!(error, OpenError::Shortage(Shortage::Lingering)), "{error}");
-    assert_eq!(map.reap(Tick::from_secs(900), u32::MAX, &mut Sockets(false)).unwrap().freed, 1);
-    assert_eq!(open(&map, 2, "eve", 900).1, "10.0.0.1");
+    assert_eq!(map.reap(Tick::from_secs(900), u32::MAX, &mut FixedProbe(false)).unwrap().freed, 1);
+    assert_eq!(open_for_user(&map, 2, "eve", 900).1, "10.0.0.1");
 }
 
 #[test]
 fn drain_and_reservation_move_with_the_address() {
-    let directory = directory();
-    let map = create(&directory, &[pool("default", &["10.0.0.1-10.0.0.5"])], Settings::default());
-    let (ann, _) = open(&map, 1, "ann", 0);
-    let (bob, _) = open(&map, 2, "bob", 0);
+    let directory = new_directory();
+    let map =
+        create_map(&directory, &[pool("default", &["10.0.0.1-10.0.0.5"])], Settings::default());
+    let (ann, _) = open_for_user(&map, 1, "ann", 0);
+    let (bob, _) = open_for_user(&map, 2, "bob", 0);
     map.close_by_handle(&ann, Tick::ZERO).unwrap();
     map.drain(&"10.0.0.3".parse().unwrap(), Tick::ZERO).unwrap();
     map.reserve("10.0.0.4".parse().unwrap(), "joe", Tick::ZERO).unwrap();
-    let map = create(&directory, &[pool("office", &["10.0.0.1-10.0.0.5"])], Settings::default());
+    let map =
+        create_map(&directory, &[pool("office", &["10.0.0.1-10.0.0.5"])], Settings::default());
     // The address is still leased from the previous pool.
     let changed = map.reserve("10.0.0.2".parse().unwrap(), "kim", Tick::ZERO).unwrap();
     assert_eq!((changed.addresses, changed.held), (1, 1));
@@ -135,19 +142,19 @@ fn drain_and_reservation_move_with_the_address() {
     assert_eq!((changed.addresses, changed.held), (5, 1));
     map.undrain(&"10.0.0.1-10.0.0.2".parse().unwrap(), Tick::ZERO).unwrap();
     map.undrain(&"10.0.0.4".parse().unwrap(), Tick::ZERO).unwrap();
-    assert_eq!(open(&map, 3, "ann", 0).1, "10.0.0.1");
-    assert_eq!(open(&map, 4, "joe", 0).1, "10.0.0.4");
+    assert_eq!(open_for_user(&map, 3, "ann", 0).1, "10.0.0.1");
+    assert_eq!(open_for_user(&map, 4, "joe", 0).1, "10.0.0.4");
     assert!(map.open_session(session_id(5), &for_user("eve"), Tick::ZERO).is_err());
     map.close_by_handle(&bob, Tick::ZERO).unwrap();
     assert!(map.open_session(session_id(5), &for_user("bob"), Tick::ZERO).is_err());
-    assert_eq!(open(&map, 5, "kim", 0).1, "10.0.0.2");
+    assert_eq!(open_for_user(&map, 5, "kim", 0).1, "10.0.0.2");
 }
 
 #[test]
 fn plan_reserves_an_address_that_is_leased_from_another_pool() {
-    let directory = directory();
-    let map = create(&directory, &[pool("default", &["10.0.0.1"])], Settings::default());
-    let (ann, _) = open(&map, 1, "ann", 0);
+    let directory = new_directory();
+    let map = create_map(&directory, &[pool("default", &["10.0.0.1"])], Settings::default());
+    let (ann, _) = open_for_user(&map, 1, "ann", 0);
     let address = "10.0.0.1".parse().unwrap();
     let reservations = vec![Reservation::new(address, "bob")];
     let pools = vec![pool("office", &["10.0.0.1"])];
@@ -155,21 +162,21 @@ fn plan_reserves_an_address_that_is_leased_from_another_pool() {
     let map = Map::create(directory.path(), &plan).unwrap();
     map.close_by_handle(&ann, Tick::ZERO).unwrap();
     assert!(map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).is_err());
-    let (bob, _) = open(&map, 2, "bob", 0);
+    let (bob, _) = open_for_user(&map, 2, "bob", 0);
     map.close_by_handle(&bob, Tick::ZERO).unwrap();
     // The next plan has no reservation.
-    let map = create(&directory, &pools, Settings::default());
-    assert_eq!(open(&map, 3, "ann", 0).1, "10.0.0.1");
+    let map = create_map(&directory, &pools, Settings::default());
+    assert_eq!(open_for_user(&map, 3, "ann", 0).1, "10.0.0.1");
 }
 
 #[test]
 fn both_addresses_of_a_loopback_lease_are_leased() {
-    let directory = directory();
+    let directory = new_directory();
     let settings = Settings::new().with_cool_down(60);
     let pairs = [loopback_pool("127.9.0.0/29")];
     let single = [pool("default", &["127.9.0.0/29"])];
-    let map = create(&directory, &pairs, settings);
-    let (ann, address) = open(&map, 1, "ann", 100);
+    let map = create_map(&directory, &pairs, settings);
+    let (ann, address) = open_for_user(&map, 1, "ann", 100);
     assert_eq!(address, "127.9.0.0");
     let open_and_close_all = |map: &Map| {
         let results = (10..).map_while(|number| {
@@ -182,24 +189,24 @@ fn both_addresses_of_a_loopback_lease_are_leased() {
         opened.iter().map(|opened| only_address(&opened.leases)).collect::<Vec<_>>()
     };
     let leased = ["127.9.0.0", "127.9.0.4"];
-    let map = create(&directory, &single, settings);
+    let map = create_map(&directory, &single, settings);
     let allocated = open_and_close_all(&map);
     assert_eq!(
         (allocated.len(), allocated.iter().any(|address| leased.contains(&address.as_str()))),
         (6, false)
     );
     map.close_by_handle(&ann, Tick::from_secs(100)).unwrap();
-    let map = create(&directory, &single, settings.with_low_water(1));
+    let map = create_map(&directory, &single, settings.with_low_water(1));
     // Both addresses of the released pair cool down now.
-    assert_eq!(status(directory.path()).last().unwrap().cooling, 8);
+    assert_eq!(pool_status(directory.path()).last().unwrap().cooling, 8);
     let opened = map
         .open_session(session_id(2), &for_user_at("ann", "127.9.0.4"), Tick::from_secs(100))
         .unwrap();
     // Change the pool back to a loopback pool. A pair is leased if one of its two addresses is
     // leased.
-    let map = create(&directory, &pairs, settings);
+    let map = create_map(&directory, &pairs, settings);
     for number in 3..6 {
-        assert_ne!(open(&map, number, "joe", 200).1, "127.9.0.0");
+        assert_ne!(open_for_user(&map, number, "joe", 200).1, "127.9.0.0");
     }
     assert!(map.open_session(session_id(6), &for_user("joe"), Tick::from_secs(200)).is_err());
     assert!(map.reader().unwrap().is_live(&opened.handle));
@@ -207,7 +214,7 @@ fn both_addresses_of_a_loopback_lease_are_leased() {
 
 #[test]
 fn no_address_is_leased_twice_while_plans_change() {
-    let directory = directory();
+    let directory = new_directory();
     let range = |first: u32| format!("10.0.0.{first}-10.0.0.{}", first + 3);
     let ranges = [range(0), range(4), range(8)];
     let plan = |number: usize| {
@@ -215,7 +222,7 @@ fn no_address_is_leased_twice_while_plans_change() {
         let renamed = |index: usize| pool(names[(index + number) % 4], &[&ranges[index]]);
         [renamed(0), renamed(1), renamed(2)]
     };
-    create(&directory, &plan(0), Settings::default());
+    create_map(&directory, &plan(0), Settings::default());
     let leased = Mutex::new(BTreeSet::new());
     let rounds: u64 = vipool_testing::effort(300, 20_000);
     std::thread::scope(|scope| {
@@ -223,7 +230,7 @@ fn no_address_is_leased_twice_while_plans_change() {
             let (path, leased) = (directory.path(), &leased);
             scope.spawn(move || {
                 let map = Map::open(path).unwrap();
-                let mut open = VecDeque::new();
+                let mut open_sessions = VecDeque::new();
                 for round in 0..rounds {
                     let session = session_id(1 + thread + 3 * (round % 7));
                     let Ok(opened) = map.open_session(session, &OpenOptions::default(), Tick::ZERO)
@@ -238,9 +245,9 @@ fn no_address_is_leased_twice_while_plans_change() {
                         leased.lock().unwrap().insert(address.clone()),
                         "{address} is leased twice"
                     );
-                    open.push_back((opened.handle, address));
-                    if open.len() > 2 {
-                        let (handle, address) = open.pop_front().unwrap();
+                    open_sessions.push_back((opened.handle, address));
+                    if open_sessions.len() > 2 {
+                        let (handle, address) = open_sessions.pop_front().unwrap();
                         leased.lock().unwrap().remove(&address);
                         map.close_by_handle(&handle, Tick::ZERO).unwrap();
                     }
@@ -248,11 +255,11 @@ fn no_address_is_leased_twice_while_plans_change() {
             });
         }
         for number in 0..rounds as usize / 10 {
-            create(&directory, &plan(number), Settings::default());
+            create_map(&directory, &plan(number), Settings::default());
         }
     });
     // All addresses can be allocated again.
-    let map = create(&directory, &[pool("last", &["10.0.0.0-10.0.0.11"])], Settings::default());
+    let map = create_map(&directory, &[pool("last", &["10.0.0.0-10.0.0.11"])], Settings::default());
     map.reconcile(Tick::ZERO, |_, _| false).unwrap();
     let opened = (100..).map_while(|number| {
         map.open_session(session_id(number), &for_user("ann"), Tick::ZERO).ok()

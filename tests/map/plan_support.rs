@@ -11,18 +11,18 @@ use vipool::session::Handle;
 use crate::support::{for_user, only_address, session_id};
 
 /// Returns a temporary directory.
-pub fn directory() -> tempfile::TempDir {
+pub fn new_directory() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
 /// Creates a map with these pools, or replaces the plan of the existing map.
-pub fn create(directory: &tempfile::TempDir, pools: &[Pool], settings: Settings) -> Map {
+pub fn create_map(directory: &tempfile::TempDir, pools: &[Pool], settings: Settings) -> Map {
     let plan = Plan::new(pools.to_vec()).with_settings(settings);
     Map::create(directory.path(), &plan).unwrap()
 }
 
 /// Opens a session of this user. Returns its handle and its only address.
-pub fn open(map: &Map, number: u64, name: &str, now: u32) -> (Handle, String) {
+pub fn open_for_user(map: &Map, number: u64, name: &str, now: u32) -> (Handle, String) {
     let opened =
         map.open_session(session_id(number), &for_user(name), Tick::from_secs(now)).unwrap();
     (opened.handle, only_address(&opened.leases))
@@ -39,19 +39,19 @@ pub fn for_pool<'a>(name: &'a str, pool: &'a str) -> OpenOptions<'a> {
 }
 
 /// Returns the state of all pools of the map in the directory.
-pub fn status(directory: &Path) -> Vec<PoolStatus> {
+pub fn pool_status(directory: &Path) -> Vec<PoolStatus> {
     Reader::attach(directory).unwrap().pools()
 }
 
 /// Returns the names of all pools.
 pub fn pool_names(directory: &tempfile::TempDir) -> Vec<String> {
-    status(directory.path()).into_iter().map(|pool| pool.name).collect()
+    pool_status(directory.path()).into_iter().map(|pool| pool.name).collect()
 }
 
 /// Reports sockets on every address, or on none.
-pub struct Sockets(pub bool);
+pub struct FixedProbe(pub bool);
 
-impl Probe for Sockets {
+impl Probe for FixedProbe {
     fn has_sockets(&mut self, _address: IpAddr) -> bool {
         self.0
     }

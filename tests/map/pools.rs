@@ -5,15 +5,17 @@ use vipool::map::{Map, MapError, OpenError, Plan, Settings};
 use vipool::pool::{Pool, PoolKind};
 
 use crate::plan_support::{
-    Sockets, create, directory, for_pool, for_user_at, open, pool_names, status,
+    FixedProbe, create_map, for_pool, for_user_at, new_directory, open_for_user, pool_names,
+    pool_status,
 };
 use crate::support::{for_user, loopback_pool, only_address, pool, session_id};
 
 #[test]
 fn unused_pool_is_removed_with_the_plan() {
-    let directory = directory();
-    create(&directory, &[pool("default", &["10.0.0.1-10.0.0.4"])], Settings::default());
-    let map = create(&directory, &[pool("office", &["10.0.0.1-10.0.0.4"])], Settings::default());
+    let directory = new_directory();
+    create_map(&directory, &[pool("default", &["10.0.0.1-10.0.0.4"])], Settings::default());
+    let map =
+        create_map(&directory, &[pool("office", &["10.0.0.1-10.0.0.4"])], Settings::default());
     assert_eq!(pool_names(&directory), ["office"]);
     assert_eq!(
         only_address(
@@ -23,24 +25,24 @@ fn unused_pool_is_removed_with_the_plan() {
         ),
         "10.0.0.3"
     );
-    assert_eq!(open(&map, 2, "eve", 0).1, "10.0.0.1");
+    assert_eq!(open_for_user(&map, 2, "eve", 0).1, "10.0.0.1");
     let error = map.open_session(session_id(3), &for_pool("joe", "lab"), Tick::ZERO).unwrap_err();
     assert!(matches!(error, OpenError::UnknownPool(_)), "{error}");
 }
 
 #[test]
-fn session_without_a_pool_gets_one_of_the_current_plan() {
-    let directory = directory();
+fn session_without_a_pool_gets_the_default_pool_of_the_current_plan() {
+    let directory = new_directory();
     let (lab, annex) = (pool("lab", &["10.0.0.1"]), pool("annex", &["10.0.1.1-10.0.1.9"]));
-    let map = create(&directory, std::slice::from_ref(&lab), Settings::default());
-    open(&map, 1, "ann", 0);
+    let map = create_map(&directory, std::slice::from_ref(&lab), Settings::default());
+    open_for_user(&map, 1, "ann", 0);
     // The default pool is the first pool of the plan, not the first pool of the map.
-    let map = create(&directory, &[annex.clone(), lab], Settings::default());
-    assert_eq!(open(&map, 2, "eve", 0).1, "10.0.1.1");
+    let map = create_map(&directory, &[annex.clone(), lab], Settings::default());
+    assert_eq!(open_for_user(&map, 2, "eve", 0).1, "10.0.1.1");
     // A pool with the name "default" is the default pool, even if it is not the first pool. The
     // session keeps its address of the removed pool.
-    let map = create(&directory, &[annex, pool("default", &["10.0.2.1"])], Settings::default());
-    assert_eq!(open(&map, 3, "joe", 0).1, "10.0.2.1");
+    let map = create_map(&directory, &[annex, pool("default", &["10.0.2.1"])], Settings::default());
+    assert_eq!(open_for_user(&map, 3, "joe", 0).1, "10.0.2.1");
     let again = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     assert!(again.already_open && again.shortage.is_none());
     assert_eq!(only_address(&again.leases), "10.0.0.1");
@@ -50,12 +52,15 @@ fn session_without_a_pool_gets_one_of_the_current_plan() {
 
 #[test]
 fn removed_loopback_pool_allocates_nothing() {
-    let directory = directory();
+    let directory = new_directory();
     let office = pool("default", &["10.0.0.1-10.0.0.4"]);
-    let map =
-        create(&directory, &[office.clone(), loopback_pool("127.9.0.0/29")], Settings::default());
+    let map = create_map(
+        &directory,
+        &[office.clone(), loopback_pool("127.9.0.0/29")],
+        Settings::default(),
+    );
     let ann = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
-    let map = create(&directory, &[office], Settings::default());
+    let map = create_map(&directory, &[office], Settings::default());
     let again = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     assert_eq!(again.leases, ann.leases);
     let eve = map.open_session(session_id(2), &for_user("eve"), Tick::ZERO).unwrap();
@@ -64,43 +69,46 @@ fn removed_loopback_pool_allocates_nothing() {
 
 #[test]
 fn removed_pool_remains_while_addresses_are_leased_cooling_or_lingering() {
-    let directory = directory();
+    let directory = new_directory();
     let settings = Settings::new().with_cool_down(60).with_check_in_use(true);
     let lab = pool("lab", &["10.0.1.1"]);
     let default = pool("default", &["10.0.0.1"]);
-    let map = create(&directory, &[default.clone(), lab], settings);
+    let map = create_map(&directory, &[default.clone(), lab], settings);
     let ann =
         map.open_session(session_id(1), &for_pool("ann", "lab"), Tick::from_secs(100)).unwrap();
     let default = [default];
-    create(&directory, &default, settings);
+    create_map(&directory, &default, settings);
     assert_eq!(pool_names(&directory), ["default", "lab"]);
     map.close_by_handle(&ann.handle, Tick::from_secs(100)).unwrap();
-    create(&directory, &default, settings);
+    create_map(&directory, &default, settings);
     assert_eq!(pool_names(&directory), ["default", "lab"]);
-    assert_eq!(map.reap(Tick::from_secs(160), u32::MAX, &mut Sockets(true)).unwrap().lingering, 1);
-    create(&directory, &default, settings);
+    assert_eq!(
+        map.reap(Tick::from_secs(160), u32::MAX, &mut FixedProbe(true)).unwrap().lingering,
+        1
+    );
+    create_map(&directory, &default, settings);
     assert_eq!(pool_names(&directory), ["default", "lab"]);
-    assert_eq!(map.reap(Tick::from_secs(161), u32::MAX, &mut Sockets(false)).unwrap().freed, 1);
-    let map = create(&directory, &default, settings);
+    assert_eq!(map.reap(Tick::from_secs(161), u32::MAX, &mut FixedProbe(false)).unwrap().freed, 1);
+    let map = create_map(&directory, &default, settings);
     assert_eq!(pool_names(&directory), ["default"]);
     assert!(!map.reader().unwrap().is_live(&ann.handle));
 }
 
 #[test]
 fn removing_a_pool_keeps_the_numbers_of_later_pools() {
-    let directory = directory();
+    let directory = new_directory();
     let (lab, annex) = (pool("lab", &["10.0.1.1"]), pool("annex", &["10.0.2.1"]));
     let map =
-        create(&directory, &[pool("default", &["10.0.0.1"]), lab.clone()], Settings::default());
+        create_map(&directory, &[pool("default", &["10.0.0.1"]), lab.clone()], Settings::default());
     let ann = map.open_session(session_id(1), &for_pool("ann", "lab"), Tick::ZERO).unwrap();
     assert_eq!(ann.handle.pool, 1);
-    let map = create(&directory, std::slice::from_ref(&lab), Settings::default());
+    let map = create_map(&directory, std::slice::from_ref(&lab), Settings::default());
     assert!(map.reader().unwrap().is_live(&ann.handle));
     assert_eq!(pool_names(&directory), ["", "lab"]);
-    assert_eq!(status(directory.path())[0].slots, 0);
+    assert_eq!(pool_status(directory.path())[0].slots, 0);
     assert_eq!(map.reader().unwrap().pool_kind("10.0.0.1".parse().unwrap()), None);
     // The next new pool takes the free number.
-    let map = create(&directory, &[lab, annex], Settings::default());
+    let map = create_map(&directory, &[lab, annex], Settings::default());
     assert_eq!(pool_names(&directory), ["annex", "lab"]);
     assert!(map.reader().unwrap().is_live(&ann.handle));
     map.close_by_handle(&ann.handle, Tick::ZERO).unwrap();
@@ -108,10 +116,14 @@ fn removing_a_pool_keeps_the_numbers_of_later_pools() {
 
 #[test]
 fn handle_of_a_removed_pool_is_stale_in_its_successors() {
-    let directory = directory();
+    let directory = new_directory();
     let default = pool("default", &["10.0.0.1"]);
-    let with = |other: Pool| [default.clone(), other];
-    let map = create(&directory, &with(pool("lab", &["10.0.1.1-10.0.1.2"])), Settings::default());
+    let default_and = |second: Pool| [default.clone(), second];
+    let map = create_map(
+        &directory,
+        &default_and(pool("lab", &["10.0.1.1-10.0.1.2"])),
+        Settings::default(),
+    );
     let mut old_handles = Vec::new();
     for _ in 0..3 {
         let opened = map.open_session(session_id(7), &for_pool("ann", "lab"), Tick::ZERO).unwrap();
@@ -124,10 +136,11 @@ fn handle_of_a_removed_pool_is_stale_in_its_successors() {
         [(false, "10.0.2.1"), (true, "10.0.3.1"), (false, "10.0.3.1-10.0.3.2")]
     {
         if is_removed_first {
-            create(&directory, std::slice::from_ref(&default), Settings::default());
+            create_map(&directory, std::slice::from_ref(&default), Settings::default());
             assert_eq!(pool_names(&directory), ["default"]);
         }
-        let map = create(&directory, &with(pool("annex", &[range])), Settings::default());
+        let map =
+            create_map(&directory, &default_and(pool("annex", &[range])), Settings::default());
         for _ in 0..2 {
             let opened =
                 map.open_session(session_id(7), &for_pool("ann", "annex"), Tick::ZERO).unwrap();
@@ -146,11 +159,11 @@ fn handle_of_a_removed_pool_is_stale_in_its_successors() {
 
 #[test]
 fn unused_pools_can_be_renamed_any_number_of_times() {
-    let directory = directory();
+    let directory = new_directory();
     for number in 0..40 {
         let named = pool(&format!("p{number}"), &[&format!("10.0.{number}.1")]);
-        let map = create(&directory, &[named], Settings::default());
-        let (handle, address) = open(&map, 1, "ann", 0);
+        let map = create_map(&directory, &[named], Settings::default());
+        let (handle, address) = open_for_user(&map, 1, "ann", 0);
         assert_eq!(address, format!("10.0.{number}.1"));
         map.close_by_handle(&handle, Tick::ZERO).unwrap();
     }
@@ -159,10 +172,10 @@ fn unused_pools_can_be_renamed_any_number_of_times() {
 
 #[test]
 fn error_names_the_pools_in_use_if_there_are_too_many() {
-    let directory = directory();
+    let directory = new_directory();
     for number in 0..16 {
         let named = pool(&format!("p{number}"), &[&format!("10.0.{number}.1")]);
-        open(&create(&directory, &[named], Settings::default()), number, "ann", 0);
+        open_for_user(&create_map(&directory, &[named], Settings::default()), number, "ann", 0);
     }
     let plan = Plan::new([pool("last", &["10.0.20.1"])]);
     let error = Map::create(directory.path(), &plan).unwrap_err().to_string();
@@ -177,7 +190,7 @@ fn error_names_the_pools_in_use_if_there_are_too_many() {
     );
     Map::open(directory.path()).unwrap().close_session(session_id(3), Tick::ZERO).unwrap();
     let map = Map::create(directory.path(), &plan).unwrap();
-    assert_eq!(open(&map, 99, "eve", 0).1, "10.0.20.1");
+    assert_eq!(open_for_user(&map, 99, "eve", 0).1, "10.0.20.1");
 }
 
 #[test]

@@ -75,15 +75,15 @@ fn released_addresses_count_as_free_or_cooling() {
     // Release all addresses in one second, then drain, recover and undrain the map.
     for round in 0..5 {
         let now = round * 100;
-        for n in 1..=4 {
-            map.open_session(session_id(n), &ANONYMOUS, Tick::from_secs(now)).unwrap();
+        for number in 1..=4 {
+            map.open_session(session_id(number), &ANONYMOUS, Tick::from_secs(now)).unwrap();
         }
         assert!(matches!(
             map.open_session(session_id(9), &ANONYMOUS, Tick::from_secs(now)),
             Err(OpenError::Shortage(Shortage::Exhausted))
         ));
-        for n in 1..=4 {
-            map.close_session(session_id(n), Tick::from_secs(now)).unwrap();
+        for number in 1..=4 {
+            map.close_session(session_id(number), Tick::from_secs(now)).unwrap();
         }
         map.drain(&"10.0.0.0/24".parse().unwrap(), Tick::from_secs(now)).unwrap();
         map.recover().unwrap();
@@ -101,8 +101,8 @@ fn clock_jump_neither_shortens_a_cool_down_nor_loses_an_address() {
         Err(OpenError::Shortage(Shortage::Cooling { until })) => until,
         other => panic!("{other:?}"),
     };
-    for n in 1..=2 {
-        map.open_session(session_id(n), &ANONYMOUS, Tick::from_secs(1000)).unwrap();
+    for number in 1..=2 {
+        map.open_session(session_id(number), &ANONYMOUS, Tick::from_secs(1000)).unwrap();
     }
     map.close_session(session_id(1), Tick::from_secs(1000)).unwrap();
     // The clock jumps back. The releases keep their order, and the cool-down ends 60 seconds after
@@ -144,15 +144,20 @@ fn user_with_several_last_addresses_keeps_the_latest() {
     map.close_by_handle(&first.handle, Tick::from_secs(1)).unwrap();
     map.close_by_handle(&second.handle, Tick::from_secs(2)).unwrap();
     // Two addresses have this last user. The map always prefers the address that was released last.
-    for n in 3..50u32 {
-        let opened =
-            map.open_session(session_id(n.into()), &for_user("ann"), Tick::from_secs(n)).unwrap();
-        assert_eq!(addresses_of(&opened.leases), addresses_of(&second.leases));
-        map.close_by_handle(&opened.handle, Tick::from_secs(n)).unwrap();
-        let other = map
-            .open_session(session_id(100 + u64::from(n)), &for_user("bob"), Tick::from_secs(n))
+    for number in 3..50u32 {
+        let opened = map
+            .open_session(session_id(number.into()), &for_user("ann"), Tick::from_secs(number))
             .unwrap();
-        map.close_by_handle(&other.handle, Tick::from_secs(n)).unwrap();
+        assert_eq!(addresses_of(&opened.leases), addresses_of(&second.leases));
+        map.close_by_handle(&opened.handle, Tick::from_secs(number)).unwrap();
+        let bob = map
+            .open_session(
+                session_id(100 + u64::from(number)),
+                &for_user("bob"),
+                Tick::from_secs(number),
+            )
+            .unwrap();
+        map.close_by_handle(&bob.handle, Tick::from_secs(number)).unwrap();
     }
 }
 
@@ -161,23 +166,25 @@ fn released_address_goes_to_the_end_of_the_queue() {
     let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::default());
     let first = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
     map.close_by_handle(&first.handle, Tick::ZERO).unwrap();
-    let next: Vec<_> = (2..=4)
-        .map(|n| {
-            only_address(&map.open_session(session_id(n), &ANONYMOUS, Tick::ZERO).unwrap().leases)
+    let next_addresses: Vec<_> = (2..=4)
+        .map(|number| {
+            only_address(
+                &map.open_session(session_id(number), &ANONYMOUS, Tick::ZERO).unwrap().leases,
+            )
         })
         .collect();
-    assert_eq!(next, ["10.0.0.2", "10.0.0.3", "10.0.0.1"]);
+    assert_eq!(next_addresses, ["10.0.0.2", "10.0.0.3", "10.0.0.1"]);
 }
 
 #[test]
 fn cooled_address_waits_for_a_socket_check() {
     let settings = Settings::new().with_cool_down(5).with_check_in_use(true);
     let map = memory_map(&["10.0.0.1-10.0.0.3"], settings);
-    for n in 1..=3 {
-        map.open_session(session_id(n), &ANONYMOUS, Tick::ZERO).unwrap();
+    for number in 1..=3 {
+        map.open_session(session_id(number), &ANONYMOUS, Tick::ZERO).unwrap();
     }
-    for n in 1..=3 {
-        map.close_session(session_id(n), Tick::ZERO).unwrap();
+    for number in 1..=3 {
+        map.close_session(session_id(number), Tick::ZERO).unwrap();
     }
     let shortage = |now| match map.open_session(session_id(9), &ANONYMOUS, now) {
         Err(OpenError::Shortage(shortage)) => shortage,

@@ -10,7 +10,7 @@ use vipool::pool::{Pool, PoolKind, Reservation};
 
 use crate::support::{addresses_of, for_user, only_address, session_id};
 
-fn directory() -> tempfile::TempDir {
+fn new_directory() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
@@ -38,12 +38,13 @@ fn counts(directory: &Path) -> (u32, u32, u32) {
 
 #[test]
 fn grown_sparse_prefix_serves_requests_for_new_addresses() {
-    let directory = directory();
-    let sparse = |slots| plan(PoolKind::VirtualIp, &["fd00::/64"], slots);
-    let map = Map::create(directory.path(), &sparse(4)).unwrap();
+    let directory = new_directory();
+    let sparse_plan = |slots| plan(PoolKind::VirtualIp, &["fd00::/64"], slots);
+    let map = Map::create(directory.path(), &sparse_plan(4)).unwrap();
     let first = map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
     let reservations = vec![Reservation::new("fd00::5".parse().unwrap(), "ann")];
-    let map = Map::create(directory.path(), &sparse(8).with_reservations(reservations)).unwrap();
+    let map =
+        Map::create(directory.path(), &sparse_plan(8).with_reservations(reservations)).unwrap();
     assert!(map.reader().unwrap().is_live(&first.handle));
     assert_eq!(
         only_address(
@@ -59,7 +60,7 @@ fn grown_sparse_prefix_serves_requests_for_new_addresses() {
     assert_eq!(open_all(&map, 4).len(), 5);
     // The new plan has a smaller prefix again. All addresses after the fourth address retire when
     // they are released.
-    let map = Map::create(directory.path(), &sparse(4)).unwrap();
+    let map = Map::create(directory.path(), &sparse_plan(4)).unwrap();
     for number in 1..=8 {
         map.close_session(session_id(number), Tick::ZERO).unwrap();
     }
@@ -68,7 +69,7 @@ fn grown_sparse_prefix_serves_requests_for_new_addresses() {
 
 #[test]
 fn loopback_range_grows_by_whole_pairs() {
-    let directory = directory();
+    let directory = new_directory();
     let loopback_plan = |range| plan(PoolKind::Loopback, &[range], u32::MAX);
     let map = Map::create(directory.path(), &loopback_plan("127.9.0.0/28")).unwrap();
     let first = map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
@@ -78,15 +79,16 @@ fn loopback_range_grows_by_whole_pairs() {
     let reader = map.reader().unwrap();
     assert_eq!(reader.addresses(&first.leases).loopback6, loopback6);
     // Every address belongs to one session, as its first or second loopback address.
-    let mut seen = BTreeSet::from([addresses_of(&first.leases)[0], loopback6.unwrap().into()]);
+    let mut seen_addresses =
+        BTreeSet::from([addresses_of(&first.leases)[0], loopback6.unwrap().into()]);
     for number in 2..=16 {
         let opened =
             map.open_session(session_id(number), &OpenOptions::default(), Tick::ZERO).unwrap();
-        let found = reader.addresses(&opened.leases);
-        assert!(seen.insert(found.loopback.unwrap().into()));
-        assert!(seen.insert(found.loopback6.unwrap().into()));
+        let session_addresses = reader.addresses(&opened.leases);
+        assert!(seen_addresses.insert(session_addresses.loopback.unwrap().into()));
+        assert!(seen_addresses.insert(session_addresses.loopback6.unwrap().into()));
     }
-    assert_eq!(seen.len(), 32);
+    assert_eq!(seen_addresses.len(), 32);
     // The new plan has a different range. The sessions keep their addresses, and these addresses
     // retire when they are released.
     let map = Map::create(directory.path(), &loopback_plan("127.10.0.0/29")).unwrap();
@@ -97,18 +99,19 @@ fn loopback_range_grows_by_whole_pairs() {
 
 #[test]
 fn removed_range_keeps_its_state_until_it_returns() {
-    let directory = directory();
-    let two = plan(PoolKind::VirtualIp, &["10.0.0.1-10.0.0.2", "10.0.1.1-10.0.1.2"], u32::MAX);
-    let one = plan(PoolKind::VirtualIp, &["10.0.0.1-10.0.0.2"], u32::MAX);
-    let map = Map::create(directory.path(), &two).unwrap();
+    let directory = new_directory();
+    let two_range_plan =
+        plan(PoolKind::VirtualIp, &["10.0.0.1-10.0.0.2", "10.0.1.1-10.0.1.2"], u32::MAX);
+    let one_range_plan = plan(PoolKind::VirtualIp, &["10.0.0.1-10.0.0.2"], u32::MAX);
+    let map = Map::create(directory.path(), &two_range_plan).unwrap();
     let options = for_user("ann").with_address("10.0.1.1".parse().ok());
-    let kept = map.open_session(session_id(1), &options, Tick::ZERO).unwrap();
+    let ann = map.open_session(session_id(1), &options, Tick::ZERO).unwrap();
     map.drain(&"10.0.1.2".parse().unwrap(), Tick::ZERO).unwrap();
-    let map = Map::create(directory.path(), &one).unwrap();
+    let map = Map::create(directory.path(), &one_range_plan).unwrap();
     assert_eq!(open_all(&map, 10), BTreeSet::from(["10.0.0.1".into(), "10.0.0.2".into()]));
-    map.close_by_handle(&kept.handle, Tick::ZERO).unwrap();
+    map.close_by_handle(&ann.handle, Tick::ZERO).unwrap();
     assert!(map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).is_err());
-    let map = Map::create(directory.path(), &two).unwrap();
+    let map = Map::create(directory.path(), &two_range_plan).unwrap();
     // The user gets her last address again, and the drained address is still drained.
     assert_eq!(
         only_address(

@@ -17,8 +17,8 @@ fn reserved_address_goes_to_its_user_only() {
         map.open_session(session_id(1), &for_address("10.0.0.2"), Tick::ZERO),
         Err(OpenError::ReservedForAnother(_))
     ));
-    for n in 1..=2 {
-        let opened = map.open_session(session_id(n), &for_user("bob"), Tick::ZERO).unwrap();
+    for number in 1..=2 {
+        let opened = map.open_session(session_id(number), &for_user("bob"), Tick::ZERO).unwrap();
         assert_ne!(only_address(&opened.leases), "10.0.0.2");
     }
     assert!(map.open_session(session_id(3), &for_user("bob"), Tick::ZERO).is_err());

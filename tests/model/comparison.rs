@@ -28,12 +28,12 @@ struct SimulatedSystem {
     in_use: u64,
     /// The addresses of the model. The map does not contain the second addresses of loopback
     /// leases, so these addresses never have sockets.
-    known: BTreeMap<IpAddr, (usize, usize)>,
+    addresses: BTreeMap<IpAddr, (usize, usize)>,
 }
 
 impl Probe for SimulatedSystem {
     fn has_sockets(&mut self, address: IpAddr) -> bool {
-        self.known.contains_key(&address) && is_in_use(self.in_use, address)
+        self.addresses.contains_key(&address) && is_in_use(self.in_use, address)
     }
 
     fn has_exited(&mut self, leader: &Leader) -> bool {
@@ -119,7 +119,7 @@ impl Comparison {
                     Err(CloseError::Stale(session)) => {
                         prop_assert!(!is_live && session == handle.session);
                     }
-                    Err(other) => return Err(TestCaseError::fail(other.to_string())),
+                    Err(error) => return Err(TestCaseError::fail(error.to_string())),
                 }
             }
             Operation::Close(_) | Operation::CloseForeign(_) => {}
@@ -130,12 +130,16 @@ impl Comparison {
             Operation::Drain(first, count, drained) => {
                 let addresses: Vec<IpAddr> = self.model.addresses().into_keys().collect();
                 let Some(first) = addresses.get(first) else { return Ok(()) };
-                let last = addresses.iter().rev().find(|a| a.is_ipv4() == first.is_ipv4()).unwrap();
+                let last = addresses
+                    .iter()
+                    .rev()
+                    .find(|address| address.is_ipv4() == first.is_ipv4())
+                    .unwrap();
                 let index = addresses.iter().position(|address| address == first).unwrap();
                 let last = addresses.get(index + count).unwrap_or(last).min(last);
                 let range = Range::new(*first, *last).unwrap();
                 let in_range: Vec<IpAddr> =
-                    addresses.iter().copied().filter(|a| range.contains(*a)).collect();
+                    addresses.iter().copied().filter(|address| range.contains(*address)).collect();
                 let changed = match drained {
                     true => self.map.drain(&range, now),
                     false => self.map.undrain(&range, now),
@@ -179,7 +183,8 @@ impl Comparison {
                 }
             }
             Operation::Reap { gone, in_use } => {
-                let mut system = SimulatedSystem { gone, in_use, known: self.model.addresses() };
+                let mut system =
+                    SimulatedSystem { gone, in_use, addresses: self.model.addresses() };
                 let reaped = self.map.reap(now, u32::MAX, &mut system).unwrap();
                 let (freed, lingering, closed) = self.model.reap(
                     now,
@@ -229,7 +234,7 @@ impl Comparison {
                 self.model.configure(&plan);
                 self.plan = plan;
             }
-            Operation::Advance(by) => self.now = now.saturating_add_signed(by),
+            Operation::Advance(seconds) => self.now = now.saturating_add_signed(seconds),
         }
         Ok(())
     }
@@ -279,11 +284,17 @@ impl Comparison {
     fn compare(&self) -> Result<(), TestCaseError> {
         prop_assert_eq!(self.reader.pools().len(), self.model.pools.len());
         for (pool, status) in self.model.pools.iter().zip(self.reader.pools()) {
-            let s = &status;
-            let counts = [s.free, s.leased, s.cooling, s.lingering, s.reserved, s.drained];
+            let counts = [
+                status.free,
+                status.leased,
+                status.cooling,
+                status.lingering,
+                status.reserved,
+                status.drained,
+            ];
             prop_assert_eq!(counts, pool.counts(), "{}", pool.name);
-            prop_assert_eq!((s.slots as usize, s.peak), (pool.slots.len(), pool.peak));
-            prop_assert_eq!((&s.name, s.ipv4), (&pool.name, pool.ipv4));
+            prop_assert_eq!((status.slots as usize, status.peak), (pool.slots.len(), pool.peak));
+            prop_assert_eq!((&status.name, status.ipv4), (&pool.name, pool.ipv4));
         }
         let rows = self.map.sessions().unwrap();
         let mut addresses: Vec<IpAddr> = rows
@@ -294,8 +305,8 @@ impl Comparison {
         addresses.sort_unstable();
         addresses.dedup();
         prop_assert_eq!(addresses.len(), lease_count, "an address is leased twice");
-        let open: Vec<u64> = rows.iter().map(|row| row.session.value()).collect();
-        prop_assert_eq!(open, self.model.sessions());
+        let open_sessions: Vec<u64> = rows.iter().map(|row| row.session.value()).collect();
+        prop_assert_eq!(open_sessions, self.model.sessions());
         for row in rows {
             let leases = self.model.leases(row.session.value());
             let found: Vec<_> = row

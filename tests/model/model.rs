@@ -10,7 +10,7 @@ use vipool::Tick;
 use vipool::map::{Leader, OpenOptions, Plan, Settings, Shortage};
 use vipool::pool::PoolKind;
 
-use crate::pool::{ModelLease, ModelPool, RestState, Slot};
+use crate::pool::{IdleState, ModelLease, ModelPool, Slot};
 
 #[derive(Clone, Debug, Default)]
 pub struct Model {
@@ -47,7 +47,7 @@ impl Model {
     }
 
     /// Returns the next time stamp. Time never decreases.
-    fn stamp(&mut self, now: Tick) -> (Tick, u64) {
+    fn next_stamp(&mut self, now: Tick) -> (Tick, u64) {
         self.last_stamp = (self.last_stamp.0.max(now), self.last_stamp.1 + 1);
         self.last_stamp
     }
@@ -60,10 +60,11 @@ impl Model {
 
     /// Returns the open sessions in the order of their first leases.
     pub fn sessions(&self) -> Vec<u64> {
-        let all = self.pools.iter().enumerate().flat_map(|(number, pool)| {
+        let leased_slots = self.pools.iter().enumerate().flat_map(|(number, pool)| {
             pool.slots.iter().filter_map(move |slot| Some((number, slot.lease.as_ref()?.session)))
         });
-        all.filter(|(number, session)| self.leases(*session)[0].0 == *number)
+        leased_slots
+            .filter(|(number, session)| self.leases(*session)[0].0 == *number)
             .map(|(_, session)| session)
             .collect()
     }
@@ -102,8 +103,8 @@ impl Model {
             () if slot.reserved => {
                 self.check_cooled(slot, user, now).is_ok().then_some((2, (Tick::ZERO, 0)))
             }
-            () if slot.rest == RestState::Cooling => Some((1, slot.since)),
-            () if slot.rest == RestState::Free => Some((0, slot.since)),
+            () if slot.idle_state == IdleState::Cooling => Some((1, slot.since)),
+            () if slot.idle_state == IdleState::Free => Some((0, slot.since)),
             () => None,
         };
         if let Some(best) = pool.slots.iter().filter_map(rank).max() {
@@ -111,23 +112,23 @@ impl Model {
             return Ok(slots.filter(|slot| rank(&pool.slots[*slot]) == Some(best)).collect());
         }
         if !self.settings.check_in_use {
-            for slot in self.pools[number].queue(RestState::Cooling).into_iter().take(2) {
-                if self.cooled_at(number, slot) <= now {
-                    self.pools[number].slots[slot].since = self.stamp(now);
-                    self.pools[number].slots[slot].rest = RestState::Free;
+            for slot in self.pools[number].queue(IdleState::Cooling).into_iter().take(2) {
+                if self.cool_down_end(number, slot) <= now {
+                    self.pools[number].slots[slot].since = self.next_stamp(now);
+                    self.pools[number].slots[slot].idle_state = IdleState::Free;
                 }
             }
         }
         let pool = &self.pools[number];
-        if let Some(slot) = pool.queue(RestState::Free).first() {
+        if let Some(slot) = pool.queue(IdleState::Free).first() {
             return Ok(vec![*slot]);
         }
-        Err(match pool.queue(RestState::Cooling).first() {
-            Some(slot) if self.cooled_at(number, *slot) > now => {
-                Shortage::Cooling { until: self.cooled_at(number, *slot) }
+        Err(match pool.queue(IdleState::Cooling).first() {
+            Some(slot) if self.cool_down_end(number, *slot) > now => {
+                Shortage::Cooling { until: self.cool_down_end(number, *slot) }
             }
             Some(_) => Shortage::Lingering,
-            None if !pool.queue(RestState::Lingering).is_empty() => Shortage::Lingering,
+            None if !pool.queue(IdleState::Lingering).is_empty() => Shortage::Lingering,
             None if pool.slots.iter().any(|slot| slot.awaits_release) => Shortage::Exhausted,
             None if !pool.slots.is_empty() && pool.counts()[5] as usize == pool.slots.len() => {
                 Shortage::Draining
@@ -137,7 +138,7 @@ impl Model {
     }
 
     /// Returns the time at which the cool-down of the slot ends.
-    fn cooled_at(&self, pool: usize, slot: usize) -> Tick {
+    fn cool_down_end(&self, pool: usize, slot: usize) -> Tick {
         self.pools[pool].slots[slot].since.0.saturating_add(self.settings.cool_down)
     }
 
@@ -149,12 +150,12 @@ impl Model {
         now: Tick,
     ) -> Result<(), OpenFailure> {
         let slot = &self.pools[pool].slots[slot];
-        let is_own = user.is_some() && slot.user.as_deref() == user;
-        match slot.rest {
+        let belongs_to_user = user.is_some() && slot.user.as_deref() == user;
+        match slot.idle_state {
             _ if slot.lease.is_some() => Err(OpenFailure::Taken),
             _ if slot.is_withdrawn() => Err(OpenFailure::Drained),
-            _ if slot.reserved && !is_own => Err(OpenFailure::Reserved),
-            RestState::Cooling if is_own && !slot.reserved => Ok(()),
+            _ if slot.reserved && !belongs_to_user => Err(OpenFailure::Reserved),
+            IdleState::Cooling if belongs_to_user && !slot.reserved => Ok(()),
             _ => self.check_cooled(slot, user, now),
         }
     }
@@ -162,14 +163,14 @@ impl Model {
     /// Checks whether the slot has cooled down. The last user need not wait if the slot is reserved
     /// for this user.
     fn check_cooled(&self, slot: &Slot, user: Option<&str>, now: Tick) -> Result<(), OpenFailure> {
-        let cooled = slot.since.0.saturating_add(self.settings.cool_down);
-        match slot.rest {
+        let cool_down_end = slot.since.0.saturating_add(self.settings.cool_down);
+        match slot.idle_state {
             _ if slot.reserved && user.is_some() && slot.last_user.as_deref() == user => Ok(()),
-            RestState::Free => Ok(()),
-            RestState::Lingering => Err(OpenFailure::Lingering),
-            RestState::Cooling if cooled > now => Err(OpenFailure::Cooling(cooled)),
-            RestState::Cooling if self.settings.check_in_use => Err(OpenFailure::Lingering),
-            RestState::Cooling => Ok(()),
+            IdleState::Free => Ok(()),
+            IdleState::Lingering => Err(OpenFailure::Lingering),
+            IdleState::Cooling if cool_down_end > now => Err(OpenFailure::Cooling(cool_down_end)),
+            IdleState::Cooling if self.settings.check_in_use => Err(OpenFailure::Lingering),
+            IdleState::Cooling => Ok(()),
         }
     }
 
@@ -187,20 +188,23 @@ impl Model {
         let is_loopback = |number: &usize| self.pools[*number].kind == PoolKind::Loopback;
         let default =
             (0..self.pools.len()).filter(|number| self.pools[*number].is_default).collect();
-        let wanted = match leases.iter().map(|lease| lease.0).find(|number| !is_loopback(number)) {
-            Some(number) => self.pools_named(&self.pools[number].name),
-            None => match (options.address, options.pool) {
-                (Some(address), _) => match self.locate(address).ok_or(OpenFailure::Excluded)?.0 {
-                    number if is_loopback(&number) => default,
-                    number => self.pools_named(&self.pools[number].name),
+        let selected_pools =
+            match leases.iter().map(|lease| lease.0).find(|number| !is_loopback(number)) {
+                Some(number) => self.pools_named(&self.pools[number].name),
+                None => match (options.address, options.pool) {
+                    (Some(address), _) => {
+                        match self.locate(address).ok_or(OpenFailure::Excluded)?.0 {
+                            number if is_loopback(&number) => default,
+                            number => self.pools_named(&self.pools[number].name),
+                        }
+                    }
+                    (None, Some(name)) if name != "default" => match self.pools_named(name) {
+                        pools if pools.is_empty() => return Err(OpenFailure::UnknownPool),
+                        pools => pools,
+                    },
+                    _ => default,
                 },
-                (None, Some(name)) if name != "default" => match self.pools_named(name) {
-                    pools if pools.is_empty() => return Err(OpenFailure::UnknownPool),
-                    pools => pools,
-                },
-                _ => default,
-            },
-        };
+            };
         if leases.is_empty() {
             self.check_admission(options.user)?;
         }
@@ -212,12 +216,13 @@ impl Model {
         if let Some(location) = requested {
             self.check_request(location, options.user, now)?;
         }
-        let (mut shortage, mut is_low, mut has_lease) = (None, false, !leases.is_empty());
+        let (mut shortage, mut fell_below_low_water, mut has_lease) =
+            (None, false, !leases.is_empty());
         for number in 0..self.pools.len() {
             let pool = &self.pools[number];
-            let is_wanted =
-                wanted.contains(&number) || pool.kind == PoolKind::Loopback && !pool.dropped;
-            if !is_wanted || leases.iter().any(|lease| lease.0 == number) {
+            let is_selected = selected_pools.contains(&number)
+                || pool.kind == PoolKind::Loopback && !pool.dropped;
+            if !is_selected || leases.iter().any(|lease| lease.0 == number) {
                 continue;
             }
             let candidates = match requested {
@@ -231,14 +236,14 @@ impl Model {
                     let slot = *slot
                         .unwrap_or_else(|| panic!("pool {number}: {slots:?}, not {allocated:?}"));
                     self.allocate(number, slot, session, options);
-                    is_low |= self.pools[number].update_low_water(&self.settings);
+                    fell_below_low_water |= self.pools[number].update_low_water(&self.settings);
                     has_lease = true;
                 }
                 Err(reason) => shortage = shortage.or(Some(reason)),
             }
         }
         if has_lease {
-            Ok((!leases.is_empty(), shortage, is_low))
+            Ok((!leases.is_empty(), shortage, fell_below_low_water))
         } else {
             Err(OpenFailure::Shortage(shortage.unwrap_or(Shortage::Exhausted)))
         }
@@ -285,10 +290,10 @@ impl Model {
         let leases = self.leases(session);
         for (number, slot_number) in leases.iter().rev() {
             let has_cool_down = self.settings.cool_down > 0 || self.settings.check_in_use;
-            let since = self.stamp(now);
+            let since = self.next_stamp(now);
             let slot = &mut self.pools[*number].slots[*slot_number];
             slot.last_user = slot.lease.take().and_then(|lease| lease.user);
-            slot.rest = if has_cool_down { RestState::Cooling } else { RestState::Free };
+            slot.idle_state = if has_cool_down { IdleState::Cooling } else { IdleState::Free };
             slot.since = since;
             self.hand_over(*number, *slot_number);
             self.pools[*number].update_low_water(&self.settings);
@@ -299,17 +304,18 @@ impl Model {
     /// Moves the state of a released address to the pool that awaits the address.
     fn hand_over(&mut self, number: usize, slot: usize) {
         let mut released = self.pools[number].slots[slot].clone();
-        let mut all = self.pools.iter_mut().flat_map(|pool| &mut pool.slots);
-        if let Some(heir) = all.find(|slot| slot.awaits_release && slot.address == released.address)
+        let mut slots = self.pools.iter_mut().flat_map(|pool| &mut pool.slots);
+        if let Some(awaiting_slot) =
+            slots.find(|slot| slot.awaits_release && slot.address == released.address)
         {
-            released.migrate_to(heir);
+            released.migrate_to(awaiting_slot);
             self.pools[number].slots[slot] = released;
         }
     }
 
     /// Changes a slot. A changed slot without a lease moves to the end of its queue.
     fn change_slot(&mut self, location: (usize, usize), now: Tick, change: impl FnOnce(&mut Slot)) {
-        let since = self.stamp(now);
+        let since = self.next_stamp(now);
         let slot = &mut self.pools[location.0].slots[location.1];
         let flags =
             |slot: &Slot| (slot.user.clone(), slot.reserved, slot.reserved_by_plan, slot.drained);
@@ -356,7 +362,7 @@ impl Model {
         has_exited: &dyn Fn(&Leader) -> bool,
         is_in_use: &dyn Fn(IpAddr) -> bool,
     ) -> (u32, u32, Vec<u64>) {
-        let started = self.stamp(now);
+        let started = self.next_stamp(now);
         let mut closed = Vec::new();
         for session in self.sessions() {
             let mut leaders = self.leases(session).into_iter().filter(|location| {
@@ -380,14 +386,14 @@ impl Model {
         }
         let (mut freed, mut lingering) = (0, 0);
         for number in 0..self.pools.len() {
-            for queue in [Some(RestState::Lingering), Some(RestState::Cooling), None] {
+            for queue in [Some(IdleState::Lingering), Some(IdleState::Cooling), None] {
                 let pool = &self.pools[number];
-                for slot in queue.map_or_else(|| pool.unqueued(), |rest| pool.queue(rest)) {
-                    let Slot { since, rest, address, .. } = self.pools[number].slots[slot];
-                    let is_due = match rest {
-                        RestState::Cooling => self.cooled_at(number, slot) <= now,
-                        RestState::Lingering => since <= started,
-                        RestState::Free => false,
+                for slot in queue.map_or_else(|| pool.unqueued(), |state| pool.queue(state)) {
+                    let Slot { since, idle_state, address, .. } = self.pools[number].slots[slot];
+                    let is_due = match idle_state {
+                        IdleState::Cooling => self.cool_down_end(number, slot) <= now,
+                        IdleState::Lingering => since <= started,
+                        IdleState::Free => false,
                     };
                     if !is_due {
                         continue;
@@ -395,9 +401,9 @@ impl Model {
                     let in_use = self.settings.check_in_use && is_in_use(address);
                     (freed, lingering) =
                         (freed + u32::from(!in_use), lingering + u32::from(in_use));
-                    self.pools[number].slots[slot].rest =
-                        if in_use { RestState::Lingering } else { RestState::Free };
-                    self.pools[number].slots[slot].since = self.stamp(now);
+                    self.pools[number].slots[slot].idle_state =
+                        if in_use { IdleState::Lingering } else { IdleState::Free };
+                    self.pools[number].slots[slot].since = self.next_stamp(now);
                 }
             }
         }

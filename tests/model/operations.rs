@@ -44,15 +44,15 @@ pub enum Operation {
 
 /// Returns the strategy that generates operations.
 pub fn operation() -> impl Strategy<Value = Operation> {
-    let often = |end: usize| prop::option::weighted(0.7, 0..end);
-    let rare = |end: usize| prop::option::weighted(0.15, 0..end);
+    let frequent_index = |end: usize| prop::option::weighted(0.7, 0..end);
+    let rare_index = |end: usize| prop::option::weighted(0.15, 0..end);
     prop_oneof![
-        12 => (0u64..14, often(4), rare(5), rare(40), prop::option::weighted(0.3, 1u32..5))
+        12 => (0u64..14, frequent_index(4), rare_index(5), rare_index(40), prop::option::weighted(0.3, 1u32..5))
             .prop_map(|(session, user, pool, address, leader)| Operation::Open { session, user, pool, address, leader }),
         5 => any::<prop::sample::Index>().prop_map(|index| Operation::Close(index.index(1 << 16))),
         1 => any::<prop::sample::Index>().prop_map(|index| Operation::CloseForeign(index.index(1 << 16))),
         4 => (0u64..14).prop_map(Operation::CloseSession),
-        1 => (0usize..40, 0usize..6, any::<bool>()).prop_map(|(a, b, on)| Operation::Drain(a, b, on)),
+        1 => (0usize..40, 0usize..6, any::<bool>()).prop_map(|(first, count, drained)| Operation::Drain(first, count, drained)),
         1 => prop::bool::weighted(0.3).prop_map(Operation::DrainServer),
         1 => (0usize..40, 0usize..4).prop_map(|(address, user)| Operation::Reserve(address, user)),
         1 => (0usize..40).prop_map(Operation::Unreserve),
@@ -157,9 +157,9 @@ pub fn has_exited(gone: u32, leader: &Leader) -> bool {
 
 /// Returns whether the bit that the address selects is set.
 pub fn is_in_use(in_use: u64, address: IpAddr) -> bool {
-    let bytes = match address {
+    let hash = match address {
         IpAddr::V4(address) => address.octets().iter().map(|byte| u32::from(*byte)).sum::<u32>(),
         IpAddr::V6(address) => u32::from(address.octets()[15]),
     };
-    in_use >> (bytes % 64) & 1 == 1
+    in_use >> (hash % 64) & 1 == 1
 }

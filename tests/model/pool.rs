@@ -8,7 +8,7 @@ use vipool::pool::PoolKind;
 
 /// The state of a slot without a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RestState {
+pub enum IdleState {
     Free,
     Cooling,
     Lingering,
@@ -27,8 +27,8 @@ pub struct ModelLease {
 pub struct Slot {
     pub address: IpAddr,
     pub lease: Option<ModelLease>,
-    pub rest: RestState,
-    /// The time of the last change of `rest`, with a serial number. Both are zero if the slot was
+    pub idle_state: IdleState,
+    /// The time of the last change of `idle_state`, with a serial number. Both are zero if the slot was
     /// never leased.
     pub since: (Tick, u64),
     /// The user of the reservation, or else the last user.
@@ -70,7 +70,7 @@ impl Slot {
         Self {
             address,
             lease: None,
-            rest: RestState::Free,
+            idle_state: IdleState::Free,
             since: (Tick::ZERO, 0),
             user: None,
             last_user: None,
@@ -90,8 +90,9 @@ impl Slot {
 
     /// Returns whether the slot has no state that a migration must keep.
     pub fn is_blank(&self) -> bool {
-        let never_leased =
-            self.lease.is_none() && self.rest == RestState::Free && self.since == (Tick::ZERO, 0);
+        let never_leased = self.lease.is_none()
+            && self.idle_state == IdleState::Free
+            && self.since == (Tick::ZERO, 0);
         never_leased && self.user.is_none() && !self.reserved && !self.drained
     }
 
@@ -104,8 +105,8 @@ impl Slot {
     }
 
     /// Returns whether the slot is in the queue of this state.
-    fn is_queued(&self, rest: RestState) -> bool {
-        self.lease.is_none() && !self.is_withdrawn() && !self.reserved && self.rest == rest
+    fn is_queued(&self, state: IdleState) -> bool {
+        self.lease.is_none() && !self.is_withdrawn() && !self.reserved && self.idle_state == state
     }
 
     pub fn reserve(&mut self, user: &str) {
@@ -128,9 +129,9 @@ impl Slot {
 
 impl ModelPool {
     /// Returns the slots in this state, the oldest first.
-    pub fn queue(&self, rest: RestState) -> Vec<usize> {
+    pub fn queue(&self, state: IdleState) -> Vec<usize> {
         let mut queue: Vec<usize> =
-            (0..self.slots.len()).filter(|slot| self.slots[*slot].is_queued(rest)).collect();
+            (0..self.slots.len()).filter(|slot| self.slots[*slot].is_queued(state)).collect();
         queue.sort_by_key(|slot| (self.slots[*slot].since, *slot));
         queue
     }
@@ -152,10 +153,10 @@ impl ModelPool {
             self.slots.iter().filter(|slot| predicate(slot)).count() as u32
         };
         [
-            count(&|slot| slot.is_queued(RestState::Free)),
+            count(&|slot| slot.is_queued(IdleState::Free)),
             count(&|slot| slot.lease.is_some()),
-            count(&|slot| slot.is_queued(RestState::Cooling)),
-            count(&|slot| slot.is_queued(RestState::Lingering)),
+            count(&|slot| slot.is_queued(IdleState::Cooling)),
+            count(&|slot| slot.is_queued(IdleState::Lingering)),
             count(&|slot| slot.lease.is_none() && slot.reserved && !slot.is_withdrawn()),
             count(&|slot| slot.lease.is_none() && slot.is_withdrawn()),
         ]
@@ -174,6 +175,6 @@ impl ModelPool {
     pub fn slot_of(&self, session: u64) -> Option<usize> {
         self.slots
             .iter()
-            .position(|s| s.lease.as_ref().is_some_and(|lease| lease.session == session))
+            .position(|slot| slot.lease.as_ref().is_some_and(|lease| lease.session == session))
     }
 }

@@ -6,27 +6,27 @@ use vipool::map::Plan;
 use vipool::pool::{Pool, PoolKind};
 
 use crate::model::Model;
-use crate::pool::{ModelPool, RestState, Slot};
+use crate::pool::{IdleState, ModelPool, Slot};
 
 impl Model {
     /// Applies a new plan.
     pub fn configure(&mut self, plan: &Plan) {
         self.settings = plan.settings;
-        let is_same = |pool: &ModelPool, new: &Pool| match new.kind() {
+        let is_same = |pool: &ModelPool, new_pool: &Pool| match new_pool.kind() {
             PoolKind::Loopback => pool.kind == PoolKind::Loopback,
             PoolKind::VirtualIp => {
-                pool.kind == new.kind()
-                    && pool.name == new.name()
-                    && Some(pool.ipv4) == new.is_ipv4()
+                pool.kind == new_pool.kind()
+                    && pool.name == new_pool.name()
+                    && Some(pool.ipv4) == new_pool.is_ipv4()
             }
         };
         let mut new_pools: Vec<ModelPool> = Vec::new();
-        for new in &plan.pools {
-            if !self.pools.iter().any(|pool| !pool.slots.is_empty() && is_same(pool, new)) {
+        for new_pool in &plan.pools {
+            if !self.pools.iter().any(|pool| !pool.slots.is_empty() && is_same(pool, new_pool)) {
                 new_pools.push(ModelPool {
-                    name: new.name().to_owned(),
-                    kind: new.kind(),
-                    ipv4: new.is_ipv4().unwrap(),
+                    name: new_pool.name().to_owned(),
+                    kind: new_pool.kind(),
+                    ipv4: new_pool.is_ipv4().unwrap(),
                     slots: Vec::new(),
                     peak: 0,
                     is_low: false,
@@ -41,7 +41,7 @@ impl Model {
         for number in 0..self.pools.len() {
             let pool = &self.pools[number];
             let is_planned =
-                plan.pools.iter().any(|new| !pool.slots.is_empty() && is_same(pool, new));
+                plan.pools.iter().any(|new_pool| !pool.slots.is_empty() && is_same(pool, new_pool));
             let must_remain = self.must_remain(pool, plan);
             let entry = &mut self.pools[number];
             entry.dropped = !is_planned;
@@ -66,11 +66,14 @@ impl Model {
         let first = plan.pools.iter().find(|pool| pool.kind() == PoolKind::VirtualIp);
         let default = pool_named("default").or(first).map(Pool::name);
         for pool in &mut self.pools {
-            let new = plan.pools.iter().find(|new| !pool.dropped && is_same(pool, new));
+            let new_pool =
+                plan.pools.iter().find(|new_pool| !pool.dropped && is_same(pool, new_pool));
             let virtual_ip = pool.kind == PoolKind::VirtualIp;
             pool.is_default = virtual_ip && !pool.dropped && Some(pool.name.as_str()) == default;
-            let planned: Vec<IpAddr> = new
-                .map(|new| (0..new.slots()).map(|slot| new.address(slot).unwrap()).collect())
+            let planned: Vec<IpAddr> = new_pool
+                .map(|new_pool| {
+                    (0..new_pool.slots()).map(|slot| new_pool.address(slot).unwrap()).collect()
+                })
                 .unwrap_or_default();
             for address in &planned {
                 if pool.slots.iter().all(|slot| slot.address != *address) {
@@ -104,17 +107,18 @@ impl Model {
     /// Returns whether a pool must remain although the plan does not contain it.
     fn must_remain(&self, pool: &ModelPool, plan: &Plan) -> bool {
         let is_planned = |address: IpAddr| {
-            let has_address =
-                |new: &Pool| new.kind() == pool.kind && new.slot_of(address).is_some();
+            let has_address = |new_pool: &Pool| {
+                new_pool.kind() == pool.kind && new_pool.slot_of(address).is_some()
+            };
             plan.pools.iter().any(has_address)
         };
         pool.slots.iter().any(|slot| {
             let has_cooled =
                 slot.since.0.saturating_add(plan.settings.cool_down) <= self.last_stamp.0;
-            match slot.rest {
+            match slot.idle_state {
                 _ if slot.lease.is_some() => true,
-                RestState::Free => false,
-                RestState::Cooling if has_cooled && !plan.settings.check_in_use => false,
+                IdleState::Free => false,
+                IdleState::Cooling if has_cooled && !plan.settings.check_in_use => false,
                 _ => !is_planned(slot.address),
             }
         })
@@ -126,17 +130,18 @@ impl Model {
         for number in 0..self.pools.len() {
             let mut slots = std::mem::take(&mut self.pools[number].slots);
             for slot in slots.iter_mut().filter(|slot| !slot.retired) {
-                let others = self.pools.iter_mut().flat_map(|pool| &mut pool.slots);
+                let other_slots = self.pools.iter_mut().flat_map(|pool| &mut pool.slots);
                 let address = slot.address;
-                for other in
-                    others.chain(&mut *removed_slots).filter(|other| other.address == address)
+                for other_slot in other_slots
+                    .chain(&mut *removed_slots)
+                    .filter(|other_slot| other_slot.address == address)
                 {
-                    if other.lease.is_some() {
+                    if other_slot.lease.is_some() {
                         assert!(slot.lease.is_none());
                         (slot.retired, slot.awaits_release) = (true, true);
-                    } else if !other.is_blank() {
+                    } else if !other_slot.is_blank() {
                         assert!(slot.is_blank());
-                        other.migrate_to(slot);
+                        other_slot.migrate_to(slot);
                     }
                 }
             }

@@ -31,15 +31,15 @@ pub fn plan(plan: &Plan, flags: u32) -> Result<*mut vipool_plan, Status> {
         fill_farm(farm, plan);
         check(vipool_farm_validate(farm)).unwrap();
         let has_errors = count_findings(farm, vipool_level::VIPOOL_LEVEL_ERROR) > 0;
-        let handle = with_host_interfaces(&plan.policy.host_addresses, |interfaces| {
+        let plan_handle = with_host_interfaces(&plan.policy.host_addresses, |interfaces| {
             new_plan(farm, "", interfaces, flags)
         });
         vipool_farm_free(farm);
         if has_errors {
-            vipool_plan_free(handle);
+            vipool_plan_free(plan_handle);
             return Err(vipool_status::VIPOOL_ERR_PLAN as Status);
         }
-        Ok(handle)
+        Ok(plan_handle)
     }
 }
 
@@ -63,7 +63,7 @@ pub unsafe fn new_plan(
     let mut plan = null_mut();
     with_interfaces(interfaces, |array, count| {
         let mut options = sized::<vipool_plan_options>();
-        (options.host, options.host_length) = (chars(host), host.len());
+        (options.host, options.host_length) = (c_chars(host), host.len());
         (options.interfaces, options.interface_count) = (array, count);
         options.flags = flags;
         // SAFETY: the caller passes a valid farm. The struct and its texts are valid.
@@ -105,24 +105,24 @@ fn with_host_interfaces<R>(
 /// # Safety
 /// `farm` is a valid farm handle.
 unsafe fn fill_farm(farm: *mut vipool_farm, plan: &Plan) {
-    let kind = |kind| plan.pools.iter().filter(move |pool| pool.kind() == kind);
+    let pools_of_kind = |kind| plan.pools.iter().filter(move |pool| pool.kind() == kind);
     let ranges =
         |pool: &Pool| -> Vec<_> { pool.blocks().iter().map(|(_, range)| c_range(range)).collect() };
     // SAFETY: all arguments are valid during the calls.
     unsafe {
-        for pool in kind(PoolKind::VirtualIp) {
+        for pool in pools_of_kind(PoolKind::VirtualIp) {
             let (name, addresses) = (pool.name(), ranges(pool));
-            check(vipool_farm_add_pool(farm, chars(name), name.len(), pool.slots())).unwrap();
+            check(vipool_farm_add_pool(farm, c_chars(name), name.len(), pool.slots())).unwrap();
             let range = vipool_server_range {
                 addresses: addresses.as_ptr(),
                 address_count: addresses.len(),
-                pool: chars(name),
+                pool: c_chars(name),
                 pool_length: name.len(),
                 ..sized()
             };
             check(vipool_farm_add_range(farm, &range)).unwrap();
         }
-        let loopback: Vec<_> = kind(PoolKind::Loopback).flat_map(ranges).collect();
+        let loopback: Vec<_> = pools_of_kind(PoolKind::Loopback).flat_map(ranges).collect();
         let (first, count) = (loopback.as_ptr(), loopback.len());
         check(vipool_farm_set_loopback(farm, first, count, null(), 0)).unwrap();
         add_pool_rules(farm, &plan.policy.pool_rules);
@@ -137,11 +137,11 @@ unsafe fn fill_farm(farm: *mut vipool_farm, plan: &Plan) {
 /// # Safety
 /// `farm` is a valid farm handle.
 unsafe fn add_pool_rules(farm: *mut vipool_farm, rules: &[PoolRule]) {
-    for (pool, kind, name) in names(rules) {
-        let (text, length) = (chars(pool), pool.len());
+    for (pool, kind, name) in pool_rule_names(rules) {
+        let (text, length) = (c_chars(pool), pool.len());
         // SAFETY: all arguments are valid during the call.
         check(unsafe {
-            vipool_farm_add_pool_rule(farm, text, length, kind, chars(name), name.len())
+            vipool_farm_add_pool_rule(farm, text, length, kind, c_chars(name), name.len())
         })
         .unwrap();
     }
@@ -153,7 +153,7 @@ unsafe fn add_reservations(farm: *mut vipool_farm, reservations: &[Reservation])
     for reservation in reservations {
         let (user, address) = (&reservation.user, c_ip(reservation.address));
         // SAFETY: all arguments are valid during the call.
-        check(unsafe { vipool_farm_add_reservation(farm, chars(user), user.len(), &address) })
+        check(unsafe { vipool_farm_add_reservation(farm, c_chars(user), user.len(), &address) })
             .unwrap();
     }
 }
@@ -191,11 +191,11 @@ unsafe fn set_rewrite(
 /// Converts a rule of the process list. `own` and `shared` are the ports of the rule.
 fn c_program(rule: &Program, own: &[vipool_ports], shared: &[vipool_ports]) -> vipool_program {
     let optional =
-        |text: &Option<String>| text.as_ref().map_or((null(), 0), |t| (chars(t), t.len()));
+        |text: &Option<String>| text.as_ref().map_or((null(), 0), |t| (c_chars(t), t.len()));
     let ((script, script_length), (target, target_length)) =
         (optional(&rule.script), optional(&rule.target));
     vipool_program {
-        pattern: chars(&rule.pattern),
+        pattern: c_chars(&rule.pattern),
         pattern_length: rule.pattern.len(),
         script,
         script_length,
@@ -212,7 +212,7 @@ fn c_program(rule: &Program, own: &[vipool_ports], shared: &[vipool_ports]) -> v
 }
 
 /// Returns all names in the pool rules, each with its pool and kind.
-fn names(rules: &[PoolRule]) -> impl Iterator<Item = (&str, u32, &str)> {
+fn pool_rule_names(rules: &[PoolRule]) -> impl Iterator<Item = (&str, u32, &str)> {
     rules.iter().flat_map(|rule| {
         (1..).zip([&rule.users, &rule.groups, &rule.programs]).flat_map(move |(kind, names)| {
             names.iter().map(move |name| (&*rule.pool, kind, &**name))
@@ -233,7 +233,7 @@ pub fn farm(farm: &Farm) -> *mut vipool_farm {
     let handle = new_farm();
     // SAFETY: all arguments are valid during the calls.
     unsafe {
-        servers_and_ranges(handle, farm);
+        add_servers_and_ranges(handle, farm);
         let (addresses, excluded) =
             (c_ranges(&farm.loopback.ranges), c_ranges(&farm.loopback.exclude));
         let (first, count) = (addresses.as_ptr(), addresses.len());
@@ -243,7 +243,7 @@ pub fn farm(farm: &Farm) -> *mut vipool_farm {
         let dhcp = c_ranges(&farm.network.dhcp_ranges);
         let (subnets, count) = (subnets.as_ptr(), subnets.len());
         check(vipool_farm_set_network(handle, subnets, count, dhcp.as_ptr(), dhcp.len())).unwrap();
-        set_sessions(handle, farm);
+        set_session_settings(handle, farm);
         add_reservations(handle, &farm.reservations);
         add_programs(handle, &farm.programs);
         let udp = ports(&farm.rewrite.wildcard_udp_ports);
@@ -256,10 +256,10 @@ pub fn farm(farm: &Farm) -> *mut vipool_farm {
 
 /// # Safety
 /// `handle` is a valid farm handle.
-unsafe fn servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
+unsafe fn add_servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
     for server in &farm.servers {
         let value = vipool_server {
-            name: chars(&server.name),
+            name: c_chars(&server.name),
             name_length: server.name.len(),
             max_sessions: server.max_sessions.unwrap_or(0),
             flags: u32::from(!server.enabled) * VIPOOL_SERVER_DISABLED
@@ -270,10 +270,10 @@ unsafe fn servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
         check(unsafe { vipool_farm_add_server(handle, &value) }).unwrap();
     }
     for pool in &farm.pools {
-        let (name, length) = (chars(&pool.rule.pool), pool.rule.pool.len());
-        let most = pool.max_addresses.unwrap_or(0);
+        let (name, length) = (c_chars(&pool.rule.pool), pool.rule.pool.len());
+        let max_addresses = pool.max_addresses.unwrap_or(0);
         // SAFETY: as above.
-        check(unsafe { vipool_farm_add_pool(handle, name, length, most) }).unwrap();
+        check(unsafe { vipool_farm_add_pool(handle, name, length, max_addresses) }).unwrap();
     }
     let rules: Vec<_> = farm.pools.iter().map(|pool| pool.rule.clone()).collect();
     // SAFETY: as above.
@@ -286,9 +286,9 @@ unsafe fn servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
             address_count: addresses.len(),
             excluded: excluded.as_ptr(),
             excluded_count: excluded.len(),
-            server: server.map_or(null(), chars),
+            server: server.map_or(null(), c_chars),
             server_length: server.map_or(0, str::len),
-            pool: chars(&entry.pool),
+            pool: c_chars(&entry.pool),
             pool_length: entry.pool.len(),
             ..sized()
         };
@@ -301,14 +301,14 @@ unsafe fn servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
 ///
 /// # Safety
 /// `handle` is a valid farm handle.
-unsafe fn set_sessions(handle: *mut vipool_farm, farm: &Farm) {
+unsafe fn set_session_settings(handle: *mut vipool_farm, farm: &Farm) {
     let mut defaults_in_c = sized();
     // SAFETY: the structs are valid.
     check(unsafe { vipool_farm_get_settings(handle, &mut defaults_in_c) }).unwrap();
     let defaults = Farm::default().sessions;
-    let read = settings(&defaults_in_c);
+    let default_settings = settings(&defaults_in_c);
     assert_eq!(
-        (read.cool_down, read.check_in_use, read.max_sessions),
+        (default_settings.cool_down, default_settings.check_in_use, default_settings.max_sessions),
         (defaults.cool_down, defaults.check_in_use, defaults.max_sessions)
     );
     // SAFETY: as above.
@@ -329,7 +329,7 @@ pub fn with_interfaces<R>(
         .iter()
         .zip(&subnets)
         .map(|(interface, subnets)| vipool_interface {
-            name: chars(&interface.name),
+            name: c_chars(&interface.name),
             name_length: interface.name.len(),
             addresses: subnets.as_ptr(),
             address_count: subnets.len(),

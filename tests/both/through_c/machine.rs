@@ -28,18 +28,19 @@ use vipool::range::Range;
 use vipool::session::Handle;
 
 use super::values::*;
-use super::{C, build};
+use super::{CApi, build};
 use crate::api::{JournalEntry, Machine, Status};
 
-impl Machine for C {
+impl Machine for CApi {
     fn fixed_ports(farm: &Farm) -> Vec<PortRange> {
         let farm = build::farm(farm);
         let mut list = [vipool_ports::default(); 8];
         let mut count = 0;
         // SAFETY: the farm is freed once, and the array is valid.
         unsafe {
-            let small = vipool_farm_list_fixed_ports(farm, null_mut(), 0, &mut count);
-            assert_eq!(small == vipool_status::VIPOOL_OK, count == 0);
+            let status_without_buffer =
+                vipool_farm_list_fixed_ports(farm, null_mut(), 0, &mut count);
+            assert_eq!(status_without_buffer == vipool_status::VIPOOL_OK, count == 0);
             check(vipool_farm_list_fixed_ports(farm, list.as_mut_ptr(), 8, &mut count)).unwrap();
             vipool_farm_free(farm);
         }
@@ -47,13 +48,16 @@ impl Machine for C {
         list[..count].iter().map(range).collect()
     }
 
-    fn journal(directory: &Path, first: u64) -> Result<(Vec<JournalEntry>, u64, u64), Status> {
+    fn journal(
+        directory: &Path,
+        first_number: u64,
+    ) -> Result<(Vec<JournalEntry>, u64, u64), Status> {
         let directory = directory.to_str().unwrap();
         let mut journal = null_mut();
-        let (mut entries, mut lost, mut next) = (Vec::new(), 0, first);
+        let (mut entries, mut lost, mut next) = (Vec::new(), 0, first_number);
         // SAFETY: the texts and structs are valid. The journal is closed once.
         unsafe {
-            check(vipool_journal_open(chars(directory), directory.len(), &mut journal))?;
+            check(vipool_journal_open(c_chars(directory), directory.len(), &mut journal))?;
             // Read two rows per page, to test paging.
             let mut page = [sized::<vipool_journal_row>(); 2];
             let mut result = sized::<vipool_journal_page>();
@@ -67,11 +71,11 @@ impl Machine for C {
                         number: row.number,
                         tick: row.tick,
                         kind: row.kind,
-                        session: session(row.session),
+                        session: session_id(row.session),
                         address: ip(row.address),
                         generation: row.generation,
                         user: (row.user_length > 0)
-                            .then(|| owned(row.user.as_ptr(), row.user_length as usize)),
+                            .then(|| copy_text(row.user.as_ptr(), row.user_length as usize)),
                         client: ip(row.client),
                     }
                 }));
@@ -83,7 +87,7 @@ impl Machine for C {
 
     fn set_client(directory: &Path, handle: &Handle, client: IpAddr) -> Result<(), Status> {
         let directory = directory.to_str().unwrap();
-        let (text, length) = (chars(directory), directory.len());
+        let (text, length) = (c_chars(directory), directory.len());
         // SAFETY: the texts and structs are valid.
         check(unsafe {
             vipool_client_set(text, length, &c_handle(handle), &c_ip(client), null(), 0)
@@ -92,7 +96,7 @@ impl Machine for C {
 
     fn get_client(directory: &Path, handle: &Handle) -> Option<IpAddr> {
         let directory = directory.to_str().unwrap();
-        let (text, length) = (chars(directory), directory.len());
+        let (text, length) = (c_chars(directory), directory.len());
         let mut client = vipool_ip::default();
         // SAFETY: the texts and structs are valid.
         check(unsafe { vipool_client_get(text, length, &c_handle(handle), &mut client) }).ok()?;
@@ -102,7 +106,9 @@ impl Machine for C {
     fn remove_client(directory: &Path, handle: &Handle) -> Result<(), Status> {
         let directory = directory.to_str().unwrap();
         // SAFETY: the texts and structs are valid.
-        check(unsafe { vipool_client_remove(chars(directory), directory.len(), &c_handle(handle)) })
+        check(unsafe {
+            vipool_client_remove(c_chars(directory), directory.len(), &c_handle(handle))
+        })
     }
 
     fn find_script(arguments: &[&str]) -> Option<String> {
@@ -114,7 +120,7 @@ impl Machine for C {
             vipool_executable_find_script(pointers.as_ptr(), pointers.len(), &mut script)
         })
         .ok()?;
-        Some(text(script))
+        Some(copy_c_string(script))
     }
 
     fn interfaces() -> Vec<Interface> {
@@ -123,17 +129,20 @@ impl Machine for C {
         unsafe {
             check(vipool_interface_list_new(&mut list)).unwrap();
             check(vipool_interface_list_get(list, &mut array, &mut count)).unwrap();
-            let interfaces = (0..count).map(|place| &*array.add(place));
-            let interfaces = interfaces.map(|given| Interface {
-                index: given.index,
-                name: owned(given.name, given.name_length),
-                addresses: std::slice::from_raw_parts(given.addresses, given.address_count)
-                    .iter()
-                    .map(|subnet| {
-                        let address = ip(subnet.address).unwrap();
-                        IpNet::new(address, subnet.prefix_length as u8).unwrap()
-                    })
-                    .collect(),
+            let interfaces = (0..count).map(|index| &*array.add(index));
+            let interfaces = interfaces.map(|c_interface| Interface {
+                index: c_interface.index,
+                name: copy_text(c_interface.name, c_interface.name_length),
+                addresses: std::slice::from_raw_parts(
+                    c_interface.addresses,
+                    c_interface.address_count,
+                )
+                .iter()
+                .map(|subnet| {
+                    let address = ip(subnet.address).unwrap();
+                    IpNet::new(address, subnet.prefix_length as u8).unwrap()
+                })
+                .collect(),
             });
             let interfaces = interfaces.collect();
             vipool_interface_list_free(list);
@@ -146,7 +155,7 @@ impl Machine for C {
         // SAFETY: the buffer has this size.
         unsafe {
             check(vipool_map_get_directory(buffer.as_mut_ptr(), 64, &mut length)).unwrap();
-            owned(buffer.as_ptr(), length)
+            copy_text(buffer.as_ptr(), length)
         }
     }
 
@@ -158,22 +167,22 @@ impl Machine for C {
         Ok(Leader { pid, start_time, pid_namespace })
     }
 
-    fn range_text(range: &Range) -> String {
+    fn format_range(range: &Range) -> String {
         let (mut buffer, mut length) = ([0; 92], 0);
         // SAFETY: the buffer has this size.
         unsafe {
             let out = buffer.as_mut_ptr();
             check(vipool_range_format(&c_range(range), out, 92, &mut length)).unwrap();
-            owned(buffer.as_ptr(), length)
+            copy_text(buffer.as_ptr(), length)
         }
     }
 
     fn intersection(range: &Range, other: &Range) -> Option<(IpAddr, IpAddr)> {
-        let mut both = vipool_range::default();
+        let mut common = vipool_range::default();
         let (range, other) = (c_range(range), c_range(other));
         // SAFETY: the structs are valid.
-        match check(unsafe { vipool_range_intersect(&range, &other, &mut both) }) {
-            Ok(()) => Some((ip(both.first).unwrap(), ip(both.last).unwrap())),
+        match check(unsafe { vipool_range_intersect(&range, &other, &mut common) }) {
+            Ok(()) => Some((ip(common.first).unwrap(), ip(common.last).unwrap())),
             Err(status) => {
                 assert_eq!(status, vipool_status::VIPOOL_ERR_NOT_FOUND as Status);
                 None
@@ -184,24 +193,24 @@ impl Machine for C {
     fn parse_session(text: &str) -> Result<u64, Status> {
         let mut session = 0;
         // SAFETY: the text and the place are valid.
-        check(unsafe { vipool_session_parse(chars(text), text.len(), &mut session) })?;
+        check(unsafe { vipool_session_parse(c_chars(text), text.len(), &mut session) })?;
         Ok(session)
     }
 
     fn parse_range(text: &str) -> Result<(IpAddr, IpAddr), Status> {
         let mut range = vipool_range::default();
         // SAFETY: the text and the place are valid.
-        check(unsafe { vipool_range_parse(chars(text), text.len(), &mut range) })?;
+        check(unsafe { vipool_range_parse(c_chars(text), text.len(), &mut range) })?;
         Ok((ip(range.first).unwrap(), ip(range.last).unwrap()))
     }
 
-    fn format_and_parse(given: &Handle) -> Option<Handle> {
+    fn format_and_parse(original: &Handle) -> Option<Handle> {
         let (mut buffer, mut length) = ([0; 72], 0);
         let mut parsed = vipool_handle::default();
         // SAFETY: the buffers and structs are valid.
         unsafe {
             let buffer = buffer.as_mut_ptr();
-            check(vipool_handle_format(&c_handle(given), buffer, 72, &mut length)).ok()?;
+            check(vipool_handle_format(&c_handle(original), buffer, 72, &mut length)).ok()?;
             check(vipool_handle_parse(buffer, length, &mut parsed)).ok()?;
         }
         Some(handle(&parsed))

@@ -31,21 +31,21 @@ use vipool::map::{OpenOptions, Plan};
 use vipool::range::Range;
 use vipool::session::{Handle, Lease, SessionId};
 
-use crate::api::{Api, Call, Opened, Status, Step};
-use rewrite::{decide, find_listener};
+use crate::api::{Api, Call, OpenedSession, Status, WriterOperation};
+use rewrite::{call_rewriter, find_listener};
 use values::*;
 
-pub struct C {
+pub struct CApi {
     map: *mut vipool_map,
     reader: *mut vipool_reader,
 }
 
 // SAFETY: the header allows threads to share both handles.
-unsafe impl Sync for C {}
+unsafe impl Sync for CApi {}
 // SAFETY: as above.
-unsafe impl Send for C {}
+unsafe impl Send for CApi {}
 
-impl Drop for C {
+impl Drop for CApi {
     fn drop(&mut self) {
         // SAFETY: the library returned both handles, and each handle is closed once.
         unsafe {
@@ -55,14 +55,16 @@ impl Drop for C {
     }
 }
 
-impl C {
+impl CApi {
     /// Calls `make` to create a map, and opens a reader of the map.
-    fn from_map(make: impl FnOnce(*mut *mut vipool_map) -> vipool_status) -> Result<Self, Status> {
-        let mut made = Self { map: null_mut(), reader: null_mut() };
-        check(make(&mut made.map))?;
+    fn from_map(
+        create: impl FnOnce(*mut *mut vipool_map) -> vipool_status,
+    ) -> Result<Self, Status> {
+        let mut api = Self { map: null_mut(), reader: null_mut() };
+        check(create(&mut api.map))?;
         // SAFETY: the map and the place for the reader are valid.
-        check(unsafe { vipool_reader_open_map(made.map, &mut made.reader) })?;
-        Ok(made)
+        check(unsafe { vipool_reader_open_map(api.map, &mut api.reader) })?;
+        Ok(api)
     }
 }
 
@@ -78,10 +80,10 @@ unsafe extern "C" fn is_alive(
     _: *const vipool_leader,
 ) -> u32 {
     // SAFETY: the test passed the context.
-    unsafe { &*context.cast::<Vec<SessionId>>() }.contains(&session(id)).into()
+    unsafe { &*context.cast::<Vec<SessionId>>() }.contains(&session_id(id)).into()
 }
 
-impl Api for C {
+impl Api for CApi {
     fn new(plan: &Plan) -> Result<Self, Status> {
         let plan = build::plan(plan, 0)?;
         // SAFETY: the plan is valid and is freed after the call.
@@ -107,7 +109,7 @@ impl Api for C {
         let directory = directory.to_str().unwrap();
         // SAFETY: the text is valid, and the plan is freed after the call.
         Self::from_map(|map| unsafe {
-            let (text, length) = (chars(directory), directory.len());
+            let (text, length) = (c_chars(directory), directory.len());
             let status = vipool_map_create(text, length, plan, null(), map);
             vipool_plan_free(plan);
             status
@@ -116,10 +118,10 @@ impl Api for C {
 
     fn open_bytes(map: &[u8], sessions: &[u8]) -> Result<Self, Status> {
         let (bytes, length) = (map.as_ptr().cast(), map.len());
-        let (private, count) = (sessions.as_ptr().cast(), sessions.len());
+        let (session_bytes, session_length) = (sessions.as_ptr().cast(), sessions.len());
         // SAFETY: the arrays are valid.
         Self::from_map(|map| unsafe {
-            vipool_map_open_bytes(bytes, length, private, count, null(), map)
+            vipool_map_open_bytes(bytes, length, session_bytes, session_length, null(), map)
         })
     }
 
@@ -143,8 +145,8 @@ impl Api for C {
                 ))
                 .unwrap();
                 if count > 0 {
-                    let key = owned(finding.key, finding.key_length);
-                    findings.push((key, owned(finding.code, finding.code_length)));
+                    let key = copy_text(finding.key, finding.key_length);
+                    findings.push((key, copy_text(finding.code, finding.code_length)));
                 }
             }
             assert_eq!(findings.len(), total);
@@ -154,7 +156,7 @@ impl Api for C {
             check(vipool_plan_list_assignments(plan, 0, rows, 4, &mut count, &mut total)).unwrap();
             assert_eq!(count, total);
             for assignment in &page[..count] {
-                let name = owned(assignment.name, assignment.name_length);
+                let name = copy_text(assignment.name, assignment.name_length);
                 findings.push((name, assignment.index.to_string()));
             }
             vipool_plan_free(plan);
@@ -170,7 +172,7 @@ impl Api for C {
         // SAFETY: the text and the struct are valid, and the plan is freed after the call.
         Self::from_map(|map| unsafe {
             let status = match directory.map(|directory| directory.to_str().unwrap()) {
-                Some(text) => vipool_map_create(chars(text), text.len(), plan, &options, map),
+                Some(text) => vipool_map_create(c_chars(text), text.len(), plan, &options, map),
                 None => vipool_map_create_in_memory(plan, &options, map),
             };
             vipool_plan_free(plan);
@@ -178,32 +180,39 @@ impl Api for C {
         })
     }
 
-    fn run_exclusive(&mut self, steps: &[Step]) -> Vec<Result<Vec<Lease>, Status>> {
-        let step = |step: &Step| match step {
-            Step::Open(id, user) => {
+    fn run_exclusive(&mut self, operations: &[WriterOperation]) -> Vec<Result<Vec<Lease>, Status>> {
+        let run = |operation: &WriterOperation| match operation {
+            WriterOperation::Open(id, user) => {
                 let options = OpenOptions::new().with_user(*user);
                 self.open(*id, &options, 100).map(|opened| opened.leases)
             }
-            Step::Close(id) => self.close_session(*id, 100),
-            Step::CloseByHandle(handle) => self.close(handle, 100),
+            WriterOperation::Close(id) => self.close_session(*id, 100),
+            WriterOperation::CloseByHandle(handle) => self.close(handle, 100),
         };
-        steps.iter().map(step).collect()
+        operations.iter().map(run).collect()
     }
 
-    fn open(&self, id: SessionId, options: &OpenOptions, now: u32) -> Result<Opened, Status> {
-        let mut given = sized::<vipool_open_options>();
+    fn open(
+        &self,
+        id: SessionId,
+        options: &OpenOptions,
+        now: u32,
+    ) -> Result<OpenedSession, Status> {
+        let mut c_options = sized::<vipool_open_options>();
         if let Some(user) = options.user {
-            (given.user, given.user_length) = (chars(user), user.len());
+            (c_options.user, c_options.user_length) = (c_chars(user), user.len());
         }
         if let Some(pool) = options.pool {
-            (given.pool, given.pool_length) = (chars(pool), pool.len());
+            (c_options.pool, c_options.pool_length) = (c_chars(pool), pool.len());
         }
-        given.address = options.address.map(c_ip).unwrap_or_default();
-        given.client = options.client.map(c_ip).unwrap_or_default();
+        c_options.address = options.address.map(c_ip).unwrap_or_default();
+        c_options.client = options.client.map(c_ip).unwrap_or_default();
         let mut opened = sized::<vipool_opened_session>();
         // SAFETY: the structs are valid.
-        check(unsafe { vipool_map_open_session(self.map, id.raw(), &given, now, &mut opened) })?;
-        Ok(Opened {
+        check(unsafe {
+            vipool_map_open_session(self.map, id.raw(), &c_options, now, &mut opened)
+        })?;
+        Ok(OpenedSession {
             handle: handle(&opened.handle),
             leases: leases(&opened.leases, opened.lease_count),
             already_open: opened.flags & VIPOOL_OPENED_ALREADY != 0,
@@ -234,37 +243,45 @@ impl Api for C {
         (executable.path, executable.path_length) = (path.as_ptr().cast(), path.len());
         let program = if program.is_some() { &raw const executable } else { null() };
         let (mut buffer, mut length) = ([0; 64], 0);
-        let (text, room) = (chars(user), buffer.as_mut_ptr());
-        let mut choose = |room, capacity| {
+        let (user_text, output) = (c_chars(user), buffer.as_mut_ptr());
+        let mut choose = |output, capacity| {
             // SAFETY: the texts, structs and buffers are valid.
             unsafe {
-                let (text, count) = (text, user.len());
-                vipool_map_choose_pool(self.map, text, count, program, room, capacity, &mut length)
+                let user_length = user.len();
+                vipool_map_choose_pool(
+                    self.map,
+                    user_text,
+                    user_length,
+                    program,
+                    output,
+                    capacity,
+                    &mut length,
+                )
             }
         };
-        let (first_status, status) = (choose(null_mut(), 0), choose(room, 64));
+        let (size_status, status) = (choose(null_mut(), 0), choose(output, 64));
         match status {
             vipool_status::VIPOOL_ERR_NOT_FOUND => None,
             status => {
-                assert_eq!(first_status, vipool_status::VIPOOL_ERR_BUFFER);
+                assert_eq!(size_status, vipool_status::VIPOOL_ERR_BUFFER);
                 check(status).unwrap();
-                Some(owned(room, length))
+                Some(copy_text(output, length))
             }
         }
     }
 
     fn drain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status> {
-        let mut changed = sized::<vipool_admin_change>();
+        let mut change = sized::<vipool_admin_change>();
         // SAFETY: the structs are valid.
-        check(unsafe { vipool_map_drain(self.map, &c_range(range), now, &mut changed) })?;
-        Ok((changed.addresses, changed.held))
+        check(unsafe { vipool_map_drain(self.map, &c_range(range), now, &mut change) })?;
+        Ok((change.addresses, change.held))
     }
 
     fn undrain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status> {
-        let mut changed = sized::<vipool_admin_change>();
+        let mut change = sized::<vipool_admin_change>();
         // SAFETY: the structs are valid.
-        check(unsafe { vipool_map_undrain(self.map, &c_range(range), now, &mut changed) })?;
-        Ok((changed.addresses, changed.held))
+        check(unsafe { vipool_map_undrain(self.map, &c_range(range), now, &mut change) })?;
+        Ok((change.addresses, change.held))
     }
 
     fn set_draining(&self, draining: bool) -> Result<(), Status> {
@@ -276,7 +293,7 @@ impl Api for C {
         let address = c_ip(address);
         // SAFETY: the texts and structs are valid.
         check(unsafe {
-            vipool_map_reserve(self.map, &address, chars(user), user.len(), now, null_mut())
+            vipool_map_reserve(self.map, &address, c_chars(user), user.len(), now, null_mut())
         })
     }
 
@@ -300,17 +317,17 @@ impl Api for C {
         let mut probe = sized::<vipool_probe>();
         probe.has_sockets = Some(has_sockets);
         probe.context = (&raw mut in_use).cast();
-        let mut reaped = sized::<vipool_reap_report>();
+        let mut report = sized::<vipool_reap_report>();
         // SAFETY: the structs are valid. The context outlives the call.
-        check(unsafe { vipool_map_reap(self.map, now, 1000, &probe, &mut reaped) })?;
-        Ok([reaped.freed as usize, reaped.lingering as usize, reaped.closed as usize])
+        check(unsafe { vipool_map_reap(self.map, now, 1000, &probe, &mut report) })?;
+        Ok([report.freed as usize, report.lingering as usize, report.closed as usize])
     }
 
     fn reap_by_system(&self, now: u32) -> Result<[usize; 3], Status> {
-        let mut reaped = sized::<vipool_reap_report>();
+        let mut report = sized::<vipool_reap_report>();
         // SAFETY: the structs are valid.
-        check(unsafe { vipool_map_reap(self.map, now, 1000, null(), &mut reaped) })?;
-        Ok([reaped.freed as usize, reaped.lingering as usize, reaped.closed as usize])
+        check(unsafe { vipool_map_reap(self.map, now, 1000, null(), &mut report) })?;
+        Ok([report.freed as usize, report.lingering as usize, report.closed as usize])
     }
 
     fn reconcile(&self, now: u32, alive: &[SessionId]) -> Result<usize, Status> {
@@ -334,7 +351,7 @@ impl Api for C {
         // SAFETY: the structs are valid. The context outlives the rewriter.
         unsafe {
             check(vipool_rewriter_new(self.reader, &options, &mut rewriter)).unwrap();
-            let description = decide(rewriter, call);
+            let description = call_rewriter(rewriter, call);
             vipool_rewriter_free(rewriter);
             description
         }

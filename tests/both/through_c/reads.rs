@@ -16,11 +16,11 @@ use vipool::map::{PoolStatus, Settings, SlotRow, SlotState};
 use vipool::pool::PoolKind;
 use vipool::session::{Addresses, Handle, Lease, SessionId};
 
-use super::C;
+use super::CApi;
 use super::values::*;
 use crate::api::{Reads, SessionRow, Status};
 
-impl C {
+impl CApi {
     fn info(&self) -> vipool_map_info {
         let mut info = sized();
         // SAFETY: the structs are valid.
@@ -29,7 +29,7 @@ impl C {
     }
 }
 
-impl Reads for C {
+impl Reads for CApi {
     fn find(&self, id: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
         let mut found = sized::<vipool_found_session>();
         // SAFETY: the structs are valid.
@@ -68,12 +68,13 @@ impl Reads for C {
 
     fn process_session(&self, pid: u32) -> Option<(SessionId, u32)> {
         let mut found = sized::<vipool_found_session>();
-        let mut by = 0;
+        let mut found_by = 0;
         // SAFETY: the structs are valid.
         unsafe {
-            check(vipool_reader_find_by_process(self.reader, pid, &mut found, &mut by)).ok()?;
+            check(vipool_reader_find_by_process(self.reader, pid, &mut found, &mut found_by))
+                .ok()?;
         }
-        Some((session(found.handle.session), by))
+        Some((session_id(found.handle.session), found_by))
     }
 
     fn parent_rule(&self) -> Option<(u64, u32)> {
@@ -96,7 +97,7 @@ impl Reads for C {
             // SAFETY: the structs and texts are valid.
             unsafe {
                 let out = page.as_mut_ptr();
-                let explained = vipool_reader_list_matches(
+                let status = vipool_reader_list_matches(
                     self.reader,
                     &executable,
                     first,
@@ -105,7 +106,7 @@ impl Reads for C {
                     &mut count,
                     null_mut(),
                 );
-                check(explained).unwrap();
+                check(status).unwrap();
             }
             if count == 0 {
                 return rows;
@@ -113,8 +114,8 @@ impl Reads for C {
             rows.extend(page[..count].iter().map(|row| {
                 let matches = row.result == vipool_match_result::VIPOOL_MATCH_MATCHED as u32;
                 assert_eq!(matches, row.matched_by != 0);
-                let text = owned(row.text, row.text_length);
-                (row.id, owned(row.pattern, row.pattern_length), text)
+                let text = copy_text(row.text, row.text_length);
+                (row.id, copy_text(row.pattern, row.pattern_length), text)
             }));
         }
     }
@@ -127,18 +128,18 @@ impl Reads for C {
         let mut found = sized::<vipool_addresses>();
         // SAFETY: the structs are valid.
         check(unsafe { vipool_reader_get_addresses(self.reader, id.raw(), &mut found) })?;
-        let v4 = |given| match ip(given) {
-            Some(IpAddr::V4(v4)) => Some(v4),
+        let ipv4 = |address| match ip(address) {
+            Some(IpAddr::V4(address)) => Some(address),
             _ => None,
         };
         Ok(Addresses {
-            v4: v4(found.v4),
+            v4: ipv4(found.v4),
             v6: match ip(found.v6) {
-                Some(IpAddr::V6(v6)) => Some(v6),
+                Some(IpAddr::V6(address)) => Some(address),
                 _ => None,
             },
-            loopback: v4(found.loopback),
-            loopback6: v4(found.loopback6),
+            loopback: ipv4(found.loopback),
+            loopback6: ipv4(found.loopback6),
         })
     }
 
@@ -161,10 +162,10 @@ impl Reads for C {
     }
 
     fn settings(&self) -> Settings {
-        let mut read = sized();
+        let mut c_settings = sized();
         // SAFETY: the structs are valid.
-        check(unsafe { vipool_reader_get_settings(self.reader, &mut read) }).unwrap();
-        settings(&read)
+        check(unsafe { vipool_reader_get_settings(self.reader, &mut c_settings) }).unwrap();
+        settings(&c_settings)
     }
 
     fn sessions(&self) -> Vec<SessionRow> {
@@ -187,10 +188,10 @@ impl Reads for C {
                     break;
                 }
                 rows.extend(page[..count].iter().map(|row| SessionRow {
-                    session: session(row.session),
+                    session: session_id(row.session),
                     handle: handle(&row.handle),
                     leases: leases(&row.leases, row.lease_count),
-                    user: (!row.user.is_null()).then(|| owned(row.user, row.user_length)),
+                    user: (!row.user.is_null()).then(|| copy_text(row.user, row.user_length)),
                     client: ip(row.client),
                 }));
             }
@@ -212,7 +213,7 @@ impl Reads for C {
             assert_eq!(total, count);
             let row = |row: &vipool_pool_row| {
                 let mut status = PoolStatus::default();
-                status.name = owned(row.name, row.name_length);
+                status.name = copy_text(row.name, row.name_length);
                 status.loopback = row.kind == 2;
                 status.ipv4 = row.family == 4;
                 status.slots = row.slots;
@@ -260,13 +261,13 @@ impl Reads for C {
 
     fn rule(&self, path: &str, windows: bool) -> Option<(u64, u32)> {
         // The C ABI takes Windows paths as UTF-16.
-        let wide: Vec<u16> = path.encode_utf16().collect();
+        let utf16: Vec<u16> = path.encode_utf16().collect();
         let mut executable = sized::<vipool_executable>();
         executable.style = windows.into();
         executable.encoding = windows.into();
         (executable.path, executable.path_length) = match windows {
             false => (path.as_ptr().cast(), path.len()),
-            true => (wide.as_ptr().cast(), wide.len()),
+            true => (utf16.as_ptr().cast(), utf16.len()),
         };
         let mut rule = sized::<vipool_rule>();
         // SAFETY: the structs are valid.

@@ -27,10 +27,11 @@ pub unsafe extern "C" fn find_listener(
     _from: *const vipool_sockaddr,
 ) -> i32 {
     // SAFETY: the test passed the context, and the library passes a valid array.
-    let (listening, wanted) = unsafe {
+    let (listening, candidates) = unsafe {
         (&*context.cast::<Vec<SocketAddr>>(), std::slice::from_raw_parts(addresses, count))
     };
-    let index = wanted.iter().position(|wanted| listening.contains(&socket_address(wanted)));
+    let index =
+        candidates.iter().position(|candidate| listening.contains(&socket_address(candidate)));
     index.map_or(VIPOOL_LISTENER_NONE, |index| index as i32)
 }
 
@@ -40,57 +41,57 @@ unsafe extern "C" fn get_other_end(
     capacity: u32,
 ) -> u32 {
     // SAFETY: the test passed the context.
-    let Some(other) = (unsafe { *context.cast::<Option<SocketAddr>>() }) else { return 0 };
-    let sockaddr = c_sockaddr(other);
+    let Some(other_end) = (unsafe { *context.cast::<Option<SocketAddr>>() }) else { return 0 };
+    let sockaddr = c_sockaddr(other_end);
     assert!(capacity >= sockaddr.length);
     // SAFETY: the buffer has this capacity.
     unsafe { buffer.cast::<[u8; VIPOOL_SOCKADDR_MAX]>().write(sockaddr.bytes) };
     sockaddr.length
 }
 
-fn facts(socket: &SocketProperties, local: &Option<vipool_sockaddr>) -> vipool_socket {
-    let mut facts = sized::<vipool_socket>();
+fn c_socket(socket: &SocketProperties, local: &Option<vipool_sockaddr>) -> vipool_socket {
+    let mut properties = sized::<vipool_socket>();
     if let Some(local) = local {
-        (facts.local, facts.local_length) = (local.bytes.as_ptr().cast(), local.length);
+        (properties.local, properties.local_length) = (local.bytes.as_ptr().cast(), local.length);
     }
-    facts.protocol = match socket.protocol {
+    properties.protocol = match socket.protocol {
         Protocol::Tcp => 1,
         Protocol::Udp => 2,
         Protocol::Other => 0,
     };
-    facts.flags = u32::from(socket.is_v6only) * VIPOOL_SOCKET_V6ONLY
+    properties.flags = u32::from(socket.is_v6only) * VIPOOL_SOCKET_V6ONLY
         + u32::from(socket.can_share_port) * VIPOOL_SOCKET_SHARES_PORT;
-    facts
+    properties
 }
 
 /// Makes a call and describes its outcome.
 ///
 /// # Safety
 /// `rewriter` is a valid rewriter handle.
-pub unsafe fn decide(rewriter: *const vipool_rewriter, call: Call) -> String {
+pub unsafe fn call_rewriter(rewriter: *const vipool_rewriter, call: Call) -> String {
     let mut outcome = sized::<vipool_outcome>();
-    let mut holds = 9;
+    let mut predicate = 9;
     let out = &raw mut outcome;
     // SAFETY: the structs are valid. All memory that they point to outlives the calls.
     let status = unsafe {
         match call {
             Call::Bind(socket, address) => {
                 let (local, address) = (socket.local_address.map(c_sockaddr), c_sockaddr(address));
-                let (socket, bytes) = (facts(&socket, &local), address.bytes.as_ptr().cast());
+                let (socket, bytes) = (c_socket(&socket, &local), address.bytes.as_ptr().cast());
                 vipool_rewrite_bind(rewriter, &socket, bytes, address.length, out)
             }
             Call::Listen(socket) => {
                 let local = socket.local_address.map(c_sockaddr);
-                vipool_rewrite_listen(rewriter, &facts(&socket, &local), out)
+                vipool_rewrite_listen(rewriter, &c_socket(&socket, &local), out)
             }
             Call::Connect(socket, to) => {
                 let (local, to) = (socket.local_address.map(c_sockaddr), c_sockaddr(to));
-                let (socket, bytes) = (facts(&socket, &local), to.bytes.as_ptr().cast());
+                let (socket, bytes) = (c_socket(&socket, &local), to.bytes.as_ptr().cast());
                 vipool_rewrite_connect(rewriter, &socket, bytes, to.length, out)
             }
             Call::Send(socket, to, fast) => {
                 let (local, to) = (socket.local_address.map(c_sockaddr), c_sockaddr(to));
-                let (socket, bytes) = (facts(&socket, &local), to.bytes.as_ptr().cast());
+                let (socket, bytes) = (c_socket(&socket, &local), to.bytes.as_ptr().cast());
                 vipool_rewrite_send(rewriter, &socket, bytes, to.length, fast.into(), out)
             }
             Call::SendSource(source, to) => {
@@ -99,13 +100,13 @@ pub unsafe fn decide(rewriter: *const vipool_rewriter, call: Call) -> String {
                 let length = to.map_or(0, |to| to.length);
                 vipool_rewrite_send_source(rewriter, &c_ip(source), bytes, length, out)
             }
-            Call::VisibleAddress(end, mut other) => {
-                let (end, context) = (c_sockaddr(end), (&raw mut other).cast());
-                let bytes = end.bytes.as_ptr().cast();
+            Call::VisibleAddress(address, mut other_end) => {
+                let (address, context) = (c_sockaddr(address), (&raw mut other_end).cast());
+                let bytes = address.bytes.as_ptr().cast();
                 vipool_rewrite_visible_address(
                     rewriter,
                     bytes,
-                    end.length,
+                    address.length,
                     Some(get_other_end),
                     context,
                     out,
@@ -121,21 +122,21 @@ pub unsafe fn decide(rewriter: *const vipool_rewriter, call: Call) -> String {
                 check(vipool_rewrite_host_addresses(rewriter, &client, &mut hosts)).unwrap();
                 return match hosts.kind {
                     1 => format!("{:?} {:?}", ip(hosts.v4), ip(hosts.v6)),
-                    _ => text(vipool_reason_get_name(hosts.reason)),
+                    _ => copy_c_string(vipool_reason_get_name(hosts.reason)),
                 };
             }
             Call::IsOwnAddress(ip) => {
-                vipool_rewrite_is_own_address(rewriter, &c_ip(ip), &mut holds)
+                vipool_rewrite_is_own_address(rewriter, &c_ip(ip), &mut predicate)
             }
-            Call::IsHidden(ip) => vipool_rewrite_is_hidden(rewriter, &c_ip(ip), &mut holds),
+            Call::IsHidden(ip) => vipool_rewrite_is_hidden(rewriter, &c_ip(ip), &mut predicate),
             Call::IsRetryAllowed(ip) => {
-                vipool_rewrite_is_retry_allowed(rewriter, &c_ip(ip), &mut holds)
+                vipool_rewrite_is_retry_allowed(rewriter, &c_ip(ip), &mut predicate)
             }
         }
     };
     check(status).unwrap();
     match outcome.kind {
-        0 => (holds == 1).to_string(),
+        0 => (predicate == 1).to_string(),
         1 => {
             let mut description = socket_address(&outcome.address).to_string();
             if outcome.flags & VIPOOL_DO_CLEAR_V6ONLY != 0 {
@@ -152,10 +153,10 @@ pub unsafe fn decide(rewriter: *const vipool_rewriter, call: Call) -> String {
             }
             description
         }
-        2 => text(vipool_reason_get_name(outcome.reason)),
+        2 => copy_c_string(vipool_reason_get_name(outcome.reason)),
         _ => {
             assert_ne!(outcome.error, 0);
-            text(vipool_reason_get_name(outcome.reason))
+            copy_c_string(vipool_reason_get_name(outcome.reason))
         }
     }
 }

@@ -34,15 +34,15 @@ pub fn check(status: vipool_status) -> Result<(), Status> {
     if status == vipool_status::VIPOOL_OK { Ok(()) } else { Err(status as Status) }
 }
 
-pub fn chars(text: &str) -> *const c_char {
+pub fn c_chars(text: &str) -> *const c_char {
     text.as_ptr().cast()
 }
 
-pub fn ip(given: vipool_ip) -> Option<IpAddr> {
-    let [a, b, c, d, ..] = given.bytes;
-    match given.family {
+pub fn ip(address: vipool_ip) -> Option<IpAddr> {
+    let [a, b, c, d, ..] = address.bytes;
+    match address.family {
         4 => Some(Ipv4Addr::new(a, b, c, d).into()),
-        6 => Some(given.bytes.into()),
+        6 => Some(address.bytes.into()),
         _ => None,
     }
 }
@@ -51,7 +51,7 @@ pub fn c_ip(address: IpAddr) -> vipool_ip {
     let mut parsed = vipool_ip::default();
     let text = address.to_string();
     // SAFETY: the text and struct are valid.
-    check(unsafe { vipool_ip_parse(chars(&text), text.len(), &mut parsed) }).unwrap();
+    check(unsafe { vipool_ip_parse(c_chars(&text), text.len(), &mut parsed) }).unwrap();
     parsed
 }
 
@@ -60,50 +60,50 @@ pub fn c_range(range: &Range) -> vipool_range {
 }
 
 pub fn c_sockaddr(address: SocketAddr) -> vipool_sockaddr {
-    let mut made = vipool_sockaddr::default();
+    let mut sockaddr = vipool_sockaddr::default();
     // SAFETY: the structs are valid.
-    check(unsafe { vipool_ip_to_sockaddr(&c_ip(address.ip()), address.port(), &mut made) })
+    check(unsafe { vipool_ip_to_sockaddr(&c_ip(address.ip()), address.port(), &mut sockaddr) })
         .unwrap();
-    made
+    sockaddr
 }
 
-pub fn socket_address(given: &vipool_sockaddr) -> SocketAddr {
+pub fn socket_address(sockaddr: &vipool_sockaddr) -> SocketAddr {
     let (mut address, mut port) = (vipool_ip::default(), 0);
-    let bytes = given.bytes.as_ptr().cast();
+    let bytes = sockaddr.bytes.as_ptr().cast();
     // SAFETY: the structs are valid.
-    check(unsafe { vipool_ip_from_sockaddr(bytes, given.length, &mut address, &mut port) })
+    check(unsafe { vipool_ip_from_sockaddr(bytes, sockaddr.length, &mut address, &mut port) })
         .unwrap();
     SocketAddr::new(ip(address).unwrap(), port)
 }
 
-pub fn session(raw: vipool_session) -> SessionId {
+pub fn session_id(raw: vipool_session) -> SessionId {
     SessionId::from_raw(raw).unwrap()
 }
 
-pub fn handle(given: &vipool_handle) -> Handle {
+pub fn handle(handle: &vipool_handle) -> Handle {
     Handle {
-        session: session(given.session),
-        pool: given.pool as u16,
-        slot: given.slot,
-        generation: given.generation,
-        boot: given.boot,
+        session: session_id(handle.session),
+        pool: handle.pool as u16,
+        slot: handle.slot,
+        generation: handle.generation,
+        boot: handle.boot,
     }
 }
 
-pub fn c_handle(given: &Handle) -> vipool_handle {
+pub fn c_handle(handle: &Handle) -> vipool_handle {
     vipool_handle {
-        session: given.session.raw(),
-        boot: given.boot,
-        slot: given.slot,
-        generation: given.generation,
-        pool: given.pool.into(),
+        session: handle.session.raw(),
+        boot: handle.boot,
+        slot: handle.slot,
+        generation: handle.generation,
+        pool: handle.pool.into(),
         reserved: 0,
     }
 }
 
 pub fn leases(array: &[vipool_lease], count: u32) -> Vec<Lease> {
     let lease = |lease: &vipool_lease| Lease {
-        session: session(lease.session),
+        session: session_id(lease.session),
         pool: lease.pool as u16,
         slot: lease.slot,
         generation: lease.generation,
@@ -116,12 +116,12 @@ pub fn ports(ranges: &[PortRange]) -> Vec<vipool_ports> {
     ranges.iter().map(|range| vipool_ports { first: range.first, last: range.last }).collect()
 }
 
-pub fn text(pointer: *const c_char) -> String {
+pub fn copy_c_string(pointer: *const c_char) -> String {
     // SAFETY: the library returned a static text that ends in NUL.
     unsafe { CStr::from_ptr(pointer) }.to_str().unwrap().to_owned()
 }
 
-pub fn owned(text: *const c_char, length: usize) -> String {
+pub fn copy_text(text: *const c_char, length: usize) -> String {
     // SAFETY: the caller keeps the owner of the text alive.
     let bytes = unsafe { std::slice::from_raw_parts(text.cast(), length) };
     String::from_utf8(bytes.to_vec()).unwrap()

@@ -21,9 +21,9 @@ use vipool::rewrite::{
 use vipool::session::{Handle, Lease, SessionId};
 use vipool::system::SystemProbe;
 
-use crate::api::{Api, Call, Opened, Status, Step};
+use crate::api::{Api, Call, OpenedSession, Status, WriterOperation};
 
-pub struct Rust {
+pub struct RustApi {
     map: Map,
     reader: Reader,
 }
@@ -43,7 +43,7 @@ fn io_status(error: std::io::Error) -> Status {
     (if missing { not_found } else { vipool_status::VIPOOL_ERR_IO }) as Status
 }
 
-fn list(leases: &Leases) -> Vec<Lease> {
+fn to_vec(leases: &Leases) -> Vec<Lease> {
     leases.iter().collect()
 }
 
@@ -58,7 +58,7 @@ impl Probe for InUse<'_> {
     }
 }
 
-impl Rust {
+impl RustApi {
     fn from_map(map: Result<Map, MapError>) -> Result<Self, Status> {
         let map = map.map_err(status)?;
         let reader = map.reader().map_err(status)?;
@@ -66,7 +66,7 @@ impl Rust {
     }
 }
 
-impl Api for Rust {
+impl Api for RustApi {
     fn new(plan: &Plan) -> Result<Self, Status> {
         Self::from_map(Map::in_memory(plan))
     }
@@ -107,31 +107,38 @@ impl Api for Rust {
             .map_or_else(|| Self::new(plan), |directory| Self::create_in_files(plan, directory))
     }
 
-    fn run_exclusive(&mut self, steps: &[Step]) -> Vec<Result<Vec<Lease>, Status>> {
+    fn run_exclusive(&mut self, operations: &[WriterOperation]) -> Vec<Result<Vec<Lease>, Status>> {
         let mut writer = self.map.exclusive_writer().unwrap();
-        let closed = |closed: Result<ClosedSession, CloseError>| {
-            closed.map(|closed| list(&closed.leases)).map_err(status)
+        let leases_of = |result: Result<ClosedSession, CloseError>| {
+            result.map(|closed| to_vec(&closed.leases)).map_err(status)
         };
-        let mut done = |step: &Step| match step {
-            Step::Open(id, user) => {
+        let mut run = |operation: &WriterOperation| match operation {
+            WriterOperation::Open(id, user) => {
                 let options = OpenOptions::new().with_user(*user);
                 let opened = writer.open_session(*id, &options, Tick::from_secs(100));
-                opened.map(|opened| list(&opened.leases)).map_err(status)
+                opened.map(|opened| to_vec(&opened.leases)).map_err(status)
             }
-            Step::Close(id) => closed(writer.close_session(*id, Tick::from_secs(100))),
-            Step::CloseByHandle(handle) => {
-                closed(writer.close_by_handle(handle, Tick::from_secs(100)))
+            WriterOperation::Close(id) => {
+                leases_of(writer.close_session(*id, Tick::from_secs(100)))
+            }
+            WriterOperation::CloseByHandle(handle) => {
+                leases_of(writer.close_by_handle(handle, Tick::from_secs(100)))
             }
         };
-        steps.iter().map(&mut done).collect()
+        operations.iter().map(&mut run).collect()
     }
 
-    fn open(&self, session: SessionId, options: &OpenOptions, now: u32) -> Result<Opened, Status> {
+    fn open(
+        &self,
+        session: SessionId,
+        options: &OpenOptions,
+        now: u32,
+    ) -> Result<OpenedSession, Status> {
         let opened =
             self.map.open_session(session, options, Tick::from_secs(now)).map_err(status)?;
-        Ok(Opened {
+        Ok(OpenedSession {
             handle: opened.handle,
-            leases: list(&opened.leases),
+            leases: to_vec(&opened.leases),
             already_open: opened.already_open,
             low_water: opened.low_water,
             shortage: opened.shortage.map_or(0, status),
@@ -141,14 +148,14 @@ impl Api for Rust {
     fn close(&self, handle: &Handle, now: u32) -> Result<Vec<Lease>, Status> {
         self.map
             .close_by_handle(handle, Tick::from_secs(now))
-            .map(|closed| list(&closed.leases))
+            .map(|closed| to_vec(&closed.leases))
             .map_err(status)
     }
 
     fn close_session(&self, session: SessionId, now: u32) -> Result<Vec<Lease>, Status> {
         self.map
             .close_session(session, Tick::from_secs(now))
-            .map(|closed| list(&closed.leases))
+            .map(|closed| to_vec(&closed.leases))
             .map_err(status)
     }
 
@@ -162,14 +169,14 @@ impl Api for Rust {
     fn drain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status> {
         self.map
             .drain(range, Tick::from_secs(now))
-            .map(|done| (done.addresses, done.held))
+            .map(|change| (change.addresses, change.held))
             .map_err(status)
     }
 
     fn undrain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status> {
         self.map
             .undrain(range, Tick::from_secs(now))
-            .map(|done| (done.addresses, done.held))
+            .map(|change| (change.addresses, change.held))
             .map_err(status)
     }
 
@@ -194,14 +201,15 @@ impl Api for Rust {
     }
 
     fn reap(&self, now: u32, in_use: &[IpAddr]) -> Result<[usize; 3], Status> {
-        let done = self.map.reap(Tick::from_secs(now), 1000, &mut InUse(in_use)).map_err(status)?;
-        Ok([done.freed as usize, done.lingering as usize, done.closed.len()])
+        let report =
+            self.map.reap(Tick::from_secs(now), 1000, &mut InUse(in_use)).map_err(status)?;
+        Ok([report.freed as usize, report.lingering as usize, report.closed.len()])
     }
 
     fn reap_by_system(&self, now: u32) -> Result<[usize; 3], Status> {
         let mut probe = SystemProbe::new().map_err(io_status)?;
-        let done = self.map.reap(Tick::from_secs(now), 1000, &mut probe).map_err(status)?;
-        Ok([done.freed as usize, done.lingering as usize, done.closed.len()])
+        let report = self.map.reap(Tick::from_secs(now), 1000, &mut probe).map_err(status)?;
+        Ok([report.freed as usize, report.lingering as usize, report.closed.len()])
     }
 
     fn reconcile(&self, now: u32, alive: &[SessionId]) -> Result<usize, Status> {
@@ -222,23 +230,27 @@ impl Api for Rust {
             system: &TestSystem { reader: &self.reader, program, listening },
         };
         match call {
-            Call::Bind(socket, address) => text(rewriter.bind(&socket, address), bind),
-            Call::Listen(socket) => text(rewriter.listen(&socket), bind),
-            Call::Connect(socket, to) => text(rewriter.connect(&socket, to), connect),
-            Call::Send(socket, to, fast) => text(rewriter.send(&socket, to, fast), connect),
-            Call::SendSource(source, to) => {
-                text(rewriter.datagram_source(source, to), |ip| SocketAddr::new(ip, 0).to_string())
+            Call::Bind(socket, address) => describe(rewriter.bind(&socket, address), describe_bind),
+            Call::Listen(socket) => describe(rewriter.listen(&socket), describe_bind),
+            Call::Connect(socket, to) => describe(rewriter.connect(&socket, to), describe_connect),
+            Call::Send(socket, to, fast) => {
+                describe(rewriter.send(&socket, to, fast), describe_connect)
             }
-            Call::VisibleAddress(end, other) => {
-                text(rewriter.visible_address(end, || other), |end| end.to_string())
+            Call::SendSource(source, to) => describe(rewriter.datagram_source(source, to), |ip| {
+                SocketAddr::new(ip, 0).to_string()
+            }),
+            Call::VisibleAddress(address, other_end) => {
+                describe(rewriter.visible_address(address, || other_end), |address| {
+                    address.to_string()
+                })
             }
             Call::VisibleIp(ip) => {
-                text(rewriter.visible_ip(ip), |ip| SocketAddr::new(ip, 0).to_string())
+                describe(rewriter.visible_ip(ip), |ip| SocketAddr::new(ip, 0).to_string())
             }
-            Call::MulticastInterface(to) => {
-                text(rewriter.multicast_interface(to), |v| SocketAddr::new(v.into(), 0).to_string())
-            }
-            Call::HostAddresses(client) => text(rewriter.resolve_host_name(client), |hosts| {
+            Call::MulticastInterface(to) => describe(rewriter.multicast_interface(to), |v| {
+                SocketAddr::new(v.into(), 0).to_string()
+            }),
+            Call::HostAddresses(client) => describe(rewriter.resolve_host_name(client), |hosts| {
                 format!("{:?} {:?}", hosts.v4.map(IpAddr::V4), hosts.v6.map(IpAddr::V6))
             }),
             Call::IsOwnAddress(ip) => rewriter.is_virtual_ip(ip).to_string(),
@@ -248,7 +260,7 @@ impl Api for Rust {
     }
 }
 
-fn text<T>(outcome: Outcome<T>, rewritten: impl FnOnce(T) -> String) -> String {
+fn describe<T>(outcome: Outcome<T>, rewritten: impl FnOnce(T) -> String) -> String {
     match outcome {
         Outcome::Rewritten(value) => rewritten(value),
         Outcome::Passed(reason) => reason.name().to_owned(),
@@ -256,17 +268,17 @@ fn text<T>(outcome: Outcome<T>, rewritten: impl FnOnce(T) -> String) -> String {
     }
 }
 
-fn bind(bind: Bind) -> String {
+fn describe_bind(bind: Bind) -> String {
     let v6only = if bind.clear_v6only { " v6only" } else { "" };
     let defer = if bind.defer { " defer" } else { "" };
     format!("{}{v6only}{defer}", bind.address)
 }
 
-fn connect(connect: Connect) -> String {
+fn describe_connect(connect: Connect) -> String {
     let v6only = if connect.clear_v6only { " v6only" } else { "" };
     let late = if connect.defer_port { " late" } else { "" };
-    let first = connect.source.map_or(String::new(), |ip| format!(" from {ip}{late}"));
-    format!("{}{v6only}{first}", connect.destination)
+    let source = connect.source.map_or(String::new(), |ip| format!(" from {ip}{late}"));
+    format!("{}{v6only}{source}", connect.destination)
 }
 
 struct TestSystem<'a> {
@@ -293,11 +305,11 @@ impl SystemView for TestSystem<'_> {
     }
     fn find_listener(
         &self,
-        wanted: &[SocketAddr],
+        addresses: &[SocketAddr],
         _: Protocol,
         _: Option<SocketAddr>,
     ) -> ListenerMatch {
-        let index = wanted.iter().position(|wanted| self.listening.contains(wanted));
+        let index = addresses.iter().position(|address| self.listening.contains(address));
         index.map_or(ListenerMatch::NotFound, ListenerMatch::Index)
     }
 }

@@ -14,23 +14,23 @@ use vipool::pool::PoolKind;
 use vipool::range::{Range, RangeError};
 use vipool::session::{Addresses, Handle, Lease, SessionId, SessionIdError};
 
-use super::{Rust, io_status, list, status};
+use super::{RustApi, io_status, status, to_vec};
 use crate::api::{JournalEntry, Machine, Reads, SessionRow, Status};
 
-impl Reads for Rust {
+impl Reads for RustApi {
     fn find(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
-        let found = self.reader.find(session).map(|(handle, leases)| (handle, list(&leases)));
+        let found = self.reader.find(session).map(|(handle, leases)| (handle, to_vec(&leases)));
         found.ok_or(vipool_status::VIPOOL_ERR_NOT_OPEN as Status)
     }
 
     fn find_in_map(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
         let found = self.map.find(session).map_err(status)?;
-        let found = found.map(|(handle, leases)| (handle, list(&leases)));
+        let found = found.map(|(handle, leases)| (handle, to_vec(&leases)));
         found.ok_or(vipool_status::VIPOOL_ERR_NOT_OPEN as Status)
     }
 
     fn find_by_handle(&self, handle: &Handle) -> Option<Vec<Lease>> {
-        self.reader.leases_of(handle).map(|leases| list(&leases))
+        self.reader.leases_of(handle).map(|leases| to_vec(&leases))
     }
 
     fn boot(&self) -> u64 {
@@ -39,8 +39,8 @@ impl Reads for Rust {
 
     fn process_session(&self, pid: u32) -> Option<(SessionId, u32)> {
         let process = if pid == 0 { Process::This } else { Process::Other(pid) };
-        let (session, by) = discovery::session_of_process(&self.reader, process)?;
-        Some((session, by as u32 + 1))
+        let (session, found_by) = discovery::session_of_process(&self.reader, process)?;
+        Some((session, found_by as u32 + 1))
     }
 
     fn parent_rule(&self) -> Option<(u64, u32)> {
@@ -71,7 +71,7 @@ impl Reads for Rust {
         rows.map(|row| SessionRow {
             session: row.session,
             handle: row.handle,
-            leases: list(&row.leases),
+            leases: to_vec(&row.leases),
             user: row.user,
             client: row.client,
         })
@@ -93,9 +93,9 @@ impl Reads for Rust {
     fn match_results(&self, path: &str) -> Vec<(u64, String, String)> {
         let style = PathStyle::Posix;
         let program = Executable::new(path.as_bytes(), style);
-        let row = |(rule, verdict): (ProgramView<'_>, MatchResult)| {
+        let row = |(rule, result): (ProgramView<'_>, MatchResult)| {
             let pattern = String::from_utf8(rule.pattern().to_vec()).unwrap();
-            (rule.id(), pattern, verdict.to_string())
+            (rule.id(), pattern, result.to_string())
         };
         self.reader.policy().explain(program).map(row).collect()
     }
@@ -110,18 +110,21 @@ impl Reads for Rust {
         let rule = self.reader.policy().find(&program)?.program;
         let features = rule.features();
         let bits = [features.virtual_ip, features.loopback, features.client_ip];
-        let bits = bits.iter().enumerate().map(|(place, on)| u32::from(*on) << place).sum();
+        let bits = bits.iter().enumerate().map(|(index, is_set)| u32::from(*is_set) << index).sum();
         Some((rule.id(), bits))
     }
 }
 
-impl Machine for Rust {
+impl Machine for RustApi {
     fn fixed_ports(farm: &Farm) -> Vec<PortRange> {
         farm.fixed_ports()
     }
 
-    fn journal(directory: &Path, first: u64) -> Result<(Vec<JournalEntry>, u64, u64), Status> {
-        let recent = Journal::open(directory).map_err(status)?.since(first);
+    fn journal(
+        directory: &Path,
+        first_number: u64,
+    ) -> Result<(Vec<JournalEntry>, u64, u64), Status> {
+        let recent = Journal::open(directory).map_err(status)?.since(first_number);
         let entries = recent.events.into_iter().map(|event| JournalEntry {
             number: event.number,
             tick: event.time.as_secs(),
@@ -157,7 +160,7 @@ impl Machine for Rust {
         range.map(|range| (range.first(), range.last())).map_err(status)
     }
 
-    fn range_text(range: &Range) -> String {
+    fn format_range(range: &Range) -> String {
         range.to_string()
     }
 
