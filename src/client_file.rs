@@ -53,13 +53,13 @@ impl fmt::Write for FileName {
 pub fn write(
     directory: &Path,
     handle: &Handle,
-    client: IpAddr,
+    client_address: IpAddr,
     owner: Option<UserId>,
 ) -> io::Result<()> {
     remove(directory, handle)?;
     let path = directory.join(FileName::new(handle).as_str());
     let mut file = trusted_file::create_for_user(&path, owner.as_ref())?;
-    file.write_all(client.to_string().as_bytes())
+    file.write_all(client_address.to_string().as_bytes())
 }
 
 /// Returns the client address of the session. Returns `None` if the caller cannot read the file or
@@ -92,8 +92,8 @@ pub fn remove_stale(directory: &Path, is_live: impl Fn(&Handle) -> bool) -> io::
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name();
-        let lease = name.as_encoded_bytes().strip_prefix(PREFIX.as_bytes());
-        if let Some(handle) = lease.and_then(Handle::parse)
+        let handle_text = name.as_encoded_bytes().strip_prefix(PREFIX.as_bytes());
+        if let Some(handle) = handle_text.and_then(Handle::parse)
             && !is_live(&handle)
         {
             fs::remove_file(entry.path())?;
@@ -124,22 +124,22 @@ mod tests {
         fs::create_dir(&directory).unwrap();
         let handle =
             Handle { session: "7".parse().unwrap(), pool: 0, slot: 3, generation: 1, boot: 5 };
-        let client = "2001:db8::7".parse().unwrap();
-        write(&directory, &handle, client, None).unwrap();
-        write(&directory, &handle, client, None).unwrap();
-        assert_eq!(read(&directory, &handle), Some(client));
+        let client_address = "2001:db8::7".parse().unwrap();
+        write(&directory, &handle, client_address, None).unwrap();
+        write(&directory, &handle, client_address, None).unwrap();
+        assert_eq!(read(&directory, &handle), Some(client_address));
         assert_eq!(read(&directory, &Handle { generation: 2, ..handle }), None);
         remove(&directory, &handle).unwrap();
         remove(&directory, &handle).unwrap();
         assert_eq!(read(&directory, &handle), None);
         // `remove_stale` removes only the files of closed sessions.
         let closed = Handle { generation: 2, ..handle };
-        for lease in [&handle, &closed] {
-            write(&directory, lease, client, None).unwrap();
+        for stored in [&handle, &closed] {
+            write(&directory, stored, client_address, None).unwrap();
         }
         fs::write(directory.join("client.list"), "").unwrap();
-        remove_stale(&directory, |lease| *lease == handle).unwrap();
-        assert_eq!(read(&directory, &handle), Some(client));
+        remove_stale(&directory, |live| *live == handle).unwrap();
+        assert_eq!(read(&directory, &handle), Some(client_address));
         assert_eq!(read(&directory, &closed), None);
         assert!(directory.join("client.list").exists());
         fs::remove_dir_all(&directory).unwrap();

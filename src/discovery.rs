@@ -52,27 +52,28 @@ pub fn session_of_process(map: &Reader, process: Process) -> Option<(SessionId, 
 fn audit_session(process: Process) -> Option<SessionId> {
     let mut path = [0; 64];
     let mut buffer = [0; 32];
-    let number =
+    let session_number =
         parse_number(read_file(proc_path(process, b"/sessionid", &mut path)?, &mut buffer)?)?;
-    SessionId::new(SessionKind::Audit, number).ok()
+    SessionId::new(SessionKind::Audit, session_number).ok()
 }
 
 fn logind_session(map: &Reader, process: Process) -> Option<(SessionId, FoundBy)> {
     let mut path = [0; 64];
     let mut buffer = [0; 1024];
-    let mut names = [0; 1024];
-    let cgroup = read_file(proc_path(process, b"/cgroup", &mut path)?, &mut buffer)?;
-    let is_scope = |part: &&[u8]| part.starts_with(b"session-") && part.ends_with(b".scope");
+    let mut user_buffer = [0; 1024];
+    let control_group = read_file(proc_path(process, b"/cgroup", &mut path)?, &mut buffer)?;
+    let is_session_scope =
+        |part: &&[u8]| part.starts_with(b"session-") && part.ends_with(b".scope");
     let is_user_manager = |part: &&[u8]| part.starts_with(b"user@") && part.ends_with(b".service");
-    let mut parts = cgroup.split(|byte| matches!(byte, b'/' | b'\n'));
-    if let Some(scope) = parts.clone().find(is_scope) {
+    let mut components = control_group.split(|byte| matches!(byte, b'/' | b'\n'));
+    if let Some(scope) = components.clone().find(is_session_scope) {
         let name = scope.strip_prefix(b"session-")?.strip_suffix(b".scope")?;
         return Some((open_session(map, name)?, FoundBy::SessionScope));
     }
     let user = parse_number(
-        parts.find(is_user_manager)?.strip_prefix(b"user@")?.strip_suffix(b".service")?,
+        components.find(is_user_manager)?.strip_prefix(b"user@")?.strip_suffix(b".service")?,
     )?;
-    let sessions = read_numbered_file(b"/run/systemd/users/", user, &mut names)?;
+    let sessions = read_numbered_file(b"/run/systemd/users/", user, &mut user_buffer)?;
     let mut sessions = find_value(sessions, b"SESSIONS=")?.split(|byte| *byte == b' ');
     let name = sessions.next()?;
     if sessions.next().is_some() {

@@ -47,7 +47,7 @@ pub enum MatchError {
     NoInterface(Range),
     /// Several interfaces have an address in the same subnet.
     #[error("{range} belongs to {subnet}, but several interfaces are in that subnet: {}", .interfaces.join(", "))]
-    Tie {
+    Ambiguous {
         /// The range.
         range: Range,
         /// The subnet.
@@ -57,7 +57,7 @@ pub enum MatchError {
     },
     /// A subnet contains only a part of the range.
     #[error("{range} is not inside one subnet: only a part of it is in {subnet} of {interface}")]
-    Spans {
+    SpansSubnets {
         /// The range.
         range: Range,
         /// The subnet that contains a part of the range.
@@ -112,9 +112,9 @@ pub fn interface_of<'i>(
         (Some((_, containing)), Some((interface, partial)))
             if partial.prefix_len() > containing.prefix_len() =>
         {
-            Err(spans_error(*range, *partial, interface))
+            Err(spans_subnets(*range, *partial, interface))
         }
-        (None, Some((interface, partial))) => Err(spans_error(*range, *partial, interface)),
+        (None, Some((interface, partial))) => Err(spans_subnets(*range, *partial, interface)),
         (Some((interface, subnet)), _) => {
             let mut names: Vec<_> = candidates
                 .iter()
@@ -123,15 +123,19 @@ pub fn interface_of<'i>(
                 .collect();
             names.dedup();
             if names.len() > 1 {
-                return Err(MatchError::Tie { range: *range, subnet: *subnet, interfaces: names });
+                return Err(MatchError::Ambiguous {
+                    range: *range,
+                    subnet: *subnet,
+                    interfaces: names,
+                });
             }
             Ok((interface, *subnet))
         }
     }
 }
 
-fn spans_error(range: Range, subnet: IpNet, interface: &Interface) -> MatchError {
-    MatchError::Spans { range, subnet, interface: interface.name.clone() }
+fn spans_subnets(range: Range, subnet: IpNet, interface: &Interface) -> MatchError {
+    MatchError::SpansSubnets { range, subnet, interface: interface.name.clone() }
 }
 
 /// Returns the addresses of a subnet that no session can use.
@@ -160,21 +164,24 @@ pub fn assign(
 ) -> (Vec<Assignment>, Vec<MatchError>) {
     let host_addresses =
         interfaces.iter().flat_map(|interface| &interface.addresses).map(IpNet::addr);
-    let mut holes: Vec<Range> = host_addresses.map(Range::from).collect();
-    holes.extend(exclude);
+    let mut unusable: Vec<Range> = host_addresses.map(Range::from).collect();
+    unusable.extend(exclude);
     let mut assignments: Vec<Assignment> = Vec::new();
     let mut errors = Vec::new();
     for range in ranges {
         let (interface, subnet) = match interface_of(range, interfaces) {
-            Ok(matched) => matched,
+            Ok(interface_and_subnet) => interface_and_subnet,
             Err(error) => {
                 errors.push(error);
                 continue;
             }
         };
         let reserved: Vec<Range> = reserved_addresses(subnet).map(Range::from).collect();
-        let usable = subtract(&subtract(&[*range], &holes), &reserved);
-        match assignments.iter_mut().find(|a| a.index == interface.index && a.subnet == subnet) {
+        let usable = subtract(&subtract(&[*range], &unusable), &reserved);
+        match assignments
+            .iter_mut()
+            .find(|assignment| assignment.index == interface.index && assignment.subnet == subnet)
+        {
             Some(assignment) => assignment.ranges.extend(usable),
             None => assignments.push(Assignment {
                 index: interface.index,
@@ -209,7 +216,7 @@ mod tests {
 
     #[test]
     fn longest_containing_prefix_wins() {
-        let office = interfaces(&[
+        let host_interfaces = interfaces(&[
             ("lo", &["127.0.0.1/8", "::1/128"]),
             ("eth0", &["10.0.5.1/16", "10.0.5.2/16", "2001:db8::1/64"]),
             ("eth1", &["10.0.9.1/24", "10.0.5.77/32"]),
@@ -233,7 +240,7 @@ mod tests {
             ("2001:db8:1::/64", Err("no interface")),
         ];
         for (range, expected) in table {
-            match (interface_of(&range.parse().unwrap(), &office), expected) {
+            match (interface_of(&range.parse().unwrap(), &host_interfaces), expected) {
                 (Ok((found, _)), Ok(name)) => assert_eq!(found.name, name, "{range}"),
                 (Err(error), Err(text)) => assert!(error.to_string().contains(text), "{error}"),
                 (found, _) => panic!("{range}: {found:?}"),
@@ -246,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_own_and_excluded_addresses_are_removed() {
+    fn reserved_host_and_excluded_addresses_are_removed() {
         type Row = (
             &'static str,
             &'static [&'static str],
@@ -274,20 +281,23 @@ mod tests {
             ),
             ("2001:db8::1/127", &["2001:db8::/127"], &[], &["2001:db8::"]),
         ];
-        for (own, requested, exclude, usable) in table {
-            let (assignments, errors) =
-                assign(&ranges(requested), &ranges(exclude), &interfaces(&[("eth0", &[own])]));
+        for (host_address, requested, exclude, usable) in table {
+            let (assignments, errors) = assign(
+                &ranges(requested),
+                &ranges(exclude),
+                &interfaces(&[("eth0", &[host_address])]),
+            );
             assert_eq!(errors, []);
-            assert_eq!(assignments[0].ranges, ranges(usable), "{own} {requested:?}");
+            assert_eq!(assignments[0].ranges, ranges(usable), "{host_address} {requested:?}");
         }
     }
 
     #[test]
     fn ranges_are_grouped_by_subnet() {
-        let office =
+        let host_interfaces =
             interfaces(&[("eth0", &["10.0.5.1/24", "10.0.6.1/24"]), ("eth1", &["10.0.7.1/24"])]);
         let requested = ranges(&["10.0.7.9", "10.0.6.9", "10.0.5.9", "10.0.5.7", "10.0.9.9"]);
-        let (assignments, errors) = assign(&requested, &[], &office);
+        let (assignments, errors) = assign(&requested, &[], &host_interfaces);
         let found: Vec<_> = assignments
             .iter()
             .map(|a| (&*a.interface, a.subnet.to_string(), a.ranges.clone()))

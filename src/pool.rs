@@ -135,17 +135,18 @@ impl Pool {
         let mut extended = self.clone();
         let mut new_ranges: Vec<Range> = newer.blocks.iter().map(|(_, range)| *range).collect();
         for (index, (first_slot, range)) in self.blocks.iter().enumerate() {
-            let end = self.blocks.get(index + 1).map_or(self.slots, |(slot, _)| *slot);
+            let end_slot = self.blocks.get(index + 1).map_or(self.slots, |(slot, _)| *slot);
             // The part of a sparse range behind its slots can still be added. The rest of a
             // loopback range consists of second addresses.
-            let used = match self.kind {
+            let kept_range = match self.kind {
                 PoolKind::Loopback => Some(*range),
                 PoolKind::VirtualIp => range
-                    .nth(u128::from(end.saturating_sub(*first_slot)).saturating_sub(1))
+                    .nth(u128::from(end_slot.saturating_sub(*first_slot)).saturating_sub(1))
                     .and_then(|last| Range::new(range.first(), last)),
             };
-            if let Some(used) = used {
-                new_ranges = new_ranges.iter().flat_map(|range| range.difference(&used)).collect();
+            if let Some(kept_range) = kept_range {
+                new_ranges =
+                    new_ranges.iter().flat_map(|range| range.difference(&kept_range)).collect();
             }
         }
         let is_kept = |slot: &u32| {
@@ -281,8 +282,8 @@ pub(crate) trait SlotBlocks {
             let offset = u32::try_from(range.offset_of(address)?).ok()?;
             let slot = first_slot.checked_add(offset)?;
             // An address behind the slots of a sparse range can be in a later block.
-            let end = self.block(index + 1).map_or(self.slot_count(), |(slot, _)| slot);
-            (slot < end.min(self.slot_count())).then_some(slot)
+            let end_slot = self.block(index + 1).map_or(self.slot_count(), |(slot, _)| slot);
+            (slot < end_slot.min(self.slot_count())).then_some(slot)
         })
     }
 

@@ -89,9 +89,9 @@ impl Range {
     pub fn difference(&self, other: &Range) -> impl Iterator<Item = Range> + use<> {
         let pieces = match self.intersection(other) {
             None => [Some(*self), None],
-            Some(common) => [
-                predecessor(common.first).and_then(|last| Range::new(self.first, last)),
-                successor(common.last).and_then(|first| Range::new(first, self.last)),
+            Some(shared) => [
+                predecessor(shared.first).and_then(|last| Range::new(self.first, last)),
+                successor(shared.last).and_then(|first| Range::new(first, self.last)),
             ],
         };
         pieces.into_iter().flatten()
@@ -177,16 +177,16 @@ impl FromStr for Range {
 /// # Ok::<(), vipool::range::RangeError>(())
 /// ```
 #[must_use]
-pub fn subtract(ranges: &[Range], holes: &[Range]) -> Vec<Range> {
-    let holes = union(holes);
+pub fn subtract(ranges: &[Range], excluded: &[Range]) -> Vec<Range> {
+    let excluded = union(excluded);
     let mut pieces = Vec::with_capacity(ranges.len());
     for range in ranges {
-        let first = holes.partition_point(|hole| hole.last < range.first);
+        let first = excluded.partition_point(|removed| removed.last < range.first);
         let mut rest = Some(*range);
-        for hole in holes[first..].iter().take_while(|hole| hole.first <= range.last) {
-            let Some(uncut) = rest.take() else { break };
-            for piece in uncut.difference(hole) {
-                if piece.first < hole.first { pieces.push(piece) } else { rest = Some(piece) }
+        for removed in excluded[first..].iter().take_while(|removed| removed.first <= range.last) {
+            let Some(remaining) = rest.take() else { break };
+            for piece in remaining.difference(removed) {
+                if piece.first < removed.first { pieces.push(piece) } else { rest = Some(piece) }
             }
         }
         pieces.extend(rest);
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_parsed_and_shown() {
+    fn texts_are_parsed_and_formatted() {
         let table = [
             ("10.0.5.0/24", Ok("10.0.5.0-10.0.5.255")),
             ("10.0.5.10-10.0.5.99", Ok("10.0.5.10-10.0.5.99")),
@@ -270,9 +270,9 @@ mod tests {
         ];
         for (text, expected) in table {
             match (text.parse::<Range>(), expected) {
-                (Ok(range), Ok(shown)) => {
-                    assert_eq!(range.to_string(), shown);
-                    assert_eq!(shown.parse(), Ok(range));
+                (Ok(range), Ok(formatted)) => {
+                    assert_eq!(range.to_string(), formatted);
+                    assert_eq!(formatted.parse(), Ok(range));
                 }
                 (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
                 (found, _) => panic!("{text}: {found:?}"),
@@ -298,10 +298,10 @@ mod tests {
     }
 
     #[test]
-    fn subtract_handles_many_holes() {
+    fn subtract_handles_many_exclusions() {
         let range: Range = "10.0.0.0/8".parse().unwrap();
-        let holes: Vec<Range> = (0..100_000).map(|n| range.nth(n * 2).unwrap().into()).collect();
-        assert_eq!(subtract(&[range], &holes).len(), 100_000);
+        let excluded: Vec<Range> = (0..100_000).map(|n| range.nth(n * 2).unwrap().into()).collect();
+        assert_eq!(subtract(&[range], &excluded).len(), 100_000);
     }
 
     fn small_range() -> impl Strategy<Value = Range> {
@@ -318,16 +318,16 @@ mod tests {
     proptest! {
         #[test]
         fn operations_equal_set_operations(
-            a in small_range(), b in small_range(), holes in prop::collection::vec(small_range(), 0..5),
+            a in small_range(), b in small_range(), excluded in prop::collection::vec(small_range(), 0..5),
         ) {
             let (set_a, set_b) = (members(&[a]), members(&[b]));
             let both: Vec<Range> = a.intersection(&b).into_iter().collect();
             prop_assert_eq!(members(&both), &set_a & &set_b);
             prop_assert_eq!(members(&a.difference(&b).collect::<Vec<_>>()), &set_a - &set_b);
-            let rest = subtract(&[a], &holes);
-            prop_assert_eq!(members(&rest), &set_a - &members(&holes));
-            let rest_of_union = members(&subtract(&[b, a], &holes));
-            prop_assert_eq!(rest_of_union, &(&set_a | &set_b) - &members(&holes));
+            let rest = subtract(&[a], &excluded);
+            prop_assert_eq!(members(&rest), &set_a - &members(&excluded));
+            let rest_of_union = members(&subtract(&[b, a], &excluded));
+            prop_assert_eq!(rest_of_union, &(&set_a | &set_b) - &members(&excluded));
             prop_assert!(rest.is_sorted());
             prop_assert_eq!(rest.iter().map(Range::count).sum::<u128>(), members(&rest).len() as u128);
             prop_assert_eq!(a.count(), set_a.len() as u128);
@@ -339,7 +339,7 @@ mod tests {
         }
 
         #[test]
-        fn shown_ranges_are_parsed_again(a: IpAddr, b: IpAddr) {
+        fn formatted_ranges_parse_to_the_same_range(a: IpAddr, b: IpAddr) {
             if let Some(range) = Range::new(a.min(b), a.max(b)) {
                 prop_assert_eq!(range.to_string().parse(), Ok(range));
             }

@@ -86,8 +86,8 @@ pub fn identify_process(pid: u32) -> io::Result<Leader> {
 /// Fails if no such process exists, or if the caller has no access to the process.
 #[cfg(windows)]
 pub fn process_session(pid: u32) -> io::Result<SessionId> {
-    let number = os::process::terminal_session(pid)?;
-    SessionId::new(SessionKind::Windows, number.into()).map_err(io::Error::other)
+    let session_number = os::process::terminal_session(pid)?;
+    SessionId::new(SessionKind::Windows, session_number.into()).map_err(io::Error::other)
 }
 
 /// Creates a directory for a map, or secures an existing directory.
@@ -103,7 +103,7 @@ pub fn secure_map_directory(path: &Path) -> Result<(), crate::map::MapError> {
     use crate::map::MapError;
     use crate::os::trusted_file::TrustError;
 
-    os::trusted_file::secure_directory(path).map_err(|refused| match refused {
+    os::trusted_file::secure_directory(path).map_err(|error| match error {
         TrustError::Io(source) => {
             MapError::Io { failure: "cannot secure directory", path: path.to_owned(), source }
         }

@@ -80,7 +80,7 @@ impl From<Reason> for vipool_reason {
             Reason::NoSuchAddress => vipool_reason::VIPOOL_REASON_NO_SUCH_ADDRESS,
             Reason::EphemeralPort => vipool_reason::VIPOOL_REASON_EPHEMERAL_PORT,
             Reason::SharedPort => vipool_reason::VIPOOL_REASON_SHARED_PORT,
-            Reason::WildcardKept => vipool_reason::VIPOOL_REASON_WILDCARD_KEPT,
+            Reason::WildcardUnchanged => vipool_reason::VIPOOL_REASON_WILDCARD_KEPT,
             Reason::SharedReceiver => vipool_reason::VIPOOL_REASON_SHARED_RECEIVER,
             Reason::OwnAddress => vipool_reason::VIPOOL_REASON_OWN_ADDRESS,
             Reason::OtherAddress => vipool_reason::VIPOOL_REASON_OTHER_ADDRESS,
@@ -90,7 +90,7 @@ impl From<Reason> for vipool_reason {
             Reason::V6Only => vipool_reason::VIPOOL_REASON_V6ONLY,
             Reason::LinkLocal => vipool_reason::VIPOOL_REASON_LINK_LOCAL,
             Reason::Stream => vipool_reason::VIPOOL_REASON_STREAM,
-            Reason::ShownAsIs => vipool_reason::VIPOOL_REASON_SHOWN_AS_IS,
+            Reason::VisibleUnchanged => vipool_reason::VIPOOL_REASON_SHOWN_AS_IS,
             Reason::OtherName => vipool_reason::VIPOOL_REASON_OTHER_NAME,
         }
     }

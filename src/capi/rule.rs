@@ -96,7 +96,7 @@ pub unsafe extern "C" fn vipool_reader_find_rule(
             with_executable(&caller_executable, |program| reader.reader.policy().find(program))
         }?;
         let best_match = best_match.ok_or(VIPOOL_ERR_NOT_FOUND)?;
-        let MatchResult::Matched { by: kind, .. } = best_match.result else {
+        let MatchResult::Matched { program: kind, .. } = best_match.result else {
             return Err(VIPOOL_ERR_NOT_FOUND);
         };
         // SAFETY: checked above.
@@ -200,7 +200,7 @@ layout!(vipool_match_row {
 impl From<&(ProgramView<'_>, MatchResult)> for vipool_match_row {
     fn from((rule, result): &(ProgramView<'_>, MatchResult)) -> Self {
         let (result_number, matched_by, script_matched_by) = match *result {
-            MatchResult::Matched { by: kind, script } => {
+            MatchResult::Matched { program: kind, script } => {
                 let script = script.map_or(0, |kind| vipool_matched_by::from(kind) as u32);
                 let matched = vipool_match_result::VIPOOL_MATCH_MATCHED;
                 (matched, vipool_matched_by::from(kind) as u32, script)

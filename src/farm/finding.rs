@@ -136,7 +136,7 @@ impl Report {
         for mut finding in findings {
             if finding.position.is_none() {
                 let span = self.positions.find(&finding.key);
-                finding.position = span.map(|(start, end)| position(&self.source, start, end));
+                finding.position = span.map(|(start, end)| locate(&self.source, start, end));
             }
             if !self.findings.contains(&finding) {
                 self.findings.push(finding);
@@ -146,7 +146,7 @@ impl Report {
     }
 
     /// On each line that has a finding with this code, removes all other findings.
-    pub(super) fn drop_beside(&mut self, code: &str) {
+    pub(super) fn suppress_others_on_lines_of(&mut self, code: &str) {
         let line = |finding: &Finding| finding.position.map(|position| position.line);
         let lines: HashSet<_> = self.findings.iter().filter(|f| f.code == code).map(line).collect();
         self.findings.retain(|finding| finding.code == code || !lines.contains(&line(finding)));
@@ -154,7 +154,7 @@ impl Report {
 
     /// Returns the position of a byte range of the file.
     pub(super) fn position(&self, start: usize, end: usize) -> Position {
-        position(&self.source, start, end)
+        locate(&self.source, start, end)
     }
 
     /// Returns the path of the file.
@@ -211,8 +211,8 @@ impl Report {
             .take(position.column - 1)
             .map(|character| if character == '\t' { '\t' } else { ' ' })
             .collect();
-        let marked = self.source.get(position.start..position.end).unwrap_or_default();
-        let width = marked.lines().next().map_or(0, |line| line.chars().count()).max(1);
+        let marked_text = self.source.get(position.start..position.end).unwrap_or_default();
+        let width = marked_text.lines().next().map_or(0, |line| line.chars().count()).max(1);
         writeln!(f, "{gutter} |\n{number} | {line}")?;
         writeln!(f, "{gutter} | {indent}{}", "^".repeat(width))?;
         writeln!(f, "{gutter} = {}", finding.remedy)
@@ -229,13 +229,13 @@ impl fmt::Display for Report {
 
 impl std::error::Error for Report {}
 
-pub(super) fn position(source: &str, start: usize, end: usize) -> Position {
+pub(super) fn locate(source: &str, start: usize, end: usize) -> Position {
     let start = floor_char_boundary(source, start);
-    let before = &source[..start];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let preceding_text = &source[..start];
+    let line_start = preceding_text.rfind('\n').map_or(0, |newline| newline + 1);
     Position {
-        line: before.matches('\n').count() + 1,
-        column: before[line_start..].chars().count() + 1,
+        line: preceding_text.matches('\n').count() + 1,
+        column: preceding_text[line_start..].chars().count() + 1,
         start,
         end: floor_char_boundary(source, end).max(start),
     }
@@ -247,7 +247,10 @@ fn floor_char_boundary(source: &str, byte: usize) -> usize {
 }
 
 /// Returns the known name that is most similar to `name`, if it is similar enough.
-pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+pub(super) fn find_nearest<'n>(
+    name: &str,
+    known: impl Iterator<Item = &'n str>,
+) -> Option<&'n str> {
     known
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count() / 3)
@@ -257,7 +260,7 @@ pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> O
 
 /// Returns a remedy for an unknown name: "did you mean …?", or the known names.
 pub(super) fn suggest<'n>(name: &str, known: impl Iterator<Item = &'n str> + Clone) -> String {
-    if let Some(nearest) = nearest(name, known.clone()) {
+    if let Some(nearest) = find_nearest(name, known.clone()) {
         return format!("did you mean {nearest:?}?");
     }
     let names: Vec<&str> = known.take(20).collect();
@@ -269,7 +272,7 @@ pub(super) fn suggest<'n>(name: &str, known: impl Iterator<Item = &'n str> + Clo
 }
 
 /// Returns a name as part of a key, in quotes if TOML requires them.
-pub(super) fn key_part(name: &str) -> String {
+pub(super) fn quote_key_part(name: &str) -> String {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if !name.is_empty() && name.chars().all(is_bare) {
         name.to_owned()

@@ -76,16 +76,18 @@ impl Farm {
             for ipv4 in [true, false] {
                 let mut usable = Vec::new();
                 let mut has_addresses = false;
-                for (index, entry) in self.ranges_for(server).filter(|(_, e)| e.pool == name) {
-                    let addresses: Vec<Range> = of_family(&entry.addresses, ipv4).collect();
+                for (index, entry) in
+                    self.ranges_for(server).filter(|(_, entry)| entry.pool == name)
+                {
+                    let addresses: Vec<Range> = ranges_of_family(&entry.addresses, ipv4).collect();
                     has_addresses |= !addresses.is_empty();
                     match interfaces {
-                        None => usable.extend(self.usable(&addresses, &entry.exclude)),
+                        None => usable.extend(self.usable_ranges(&addresses, &entry.exclude)),
                         Some(interfaces) => {
                             let (found, errors) = assign(&addresses, &entry.exclude, interfaces);
                             usable.extend(found.iter().flat_map(|found| &found.ranges));
-                            merge(&mut planned.assignments, found);
-                            let finding = |error| no_interface(index, entry, &error);
+                            merge_assignments(&mut planned.assignments, found);
+                            let finding = |error| no_interface_finding(index, entry, &error);
                             planned.findings.extend(errors.into_iter().map(finding));
                         }
                     }
@@ -116,7 +118,7 @@ impl Farm {
 
     /// Returns the addresses except the excluded addresses and the addresses that no session can
     /// use in the known subnets.
-    pub(super) fn usable(&self, addresses: &[Range], exclude: &[Range]) -> Vec<Range> {
+    pub(super) fn usable_ranges(&self, addresses: &[Range], exclude: &[Range]) -> Vec<Range> {
         let reserved =
             self.network.subnets.iter().copied().flat_map(reserved_addresses).map(Range::from);
         subtract(&subtract(addresses, exclude), &reserved.collect::<Vec<_>>())
@@ -127,17 +129,18 @@ impl Farm {
         // All programs share 127.0.0.1. The first and last address of 127.0.0.0/8 are its network
         // and broadcast addresses.
         let usable: Range = "127.0.0.2-127.255.255.254".parse().expect("a range");
-        let inside = self.loopback.ranges.iter().filter_map(|range| usable.intersection(range));
-        let ranges = subtract(&inside.collect::<Vec<_>>(), &self.loopback.exclude);
+        let loopback_ranges =
+            self.loopback.ranges.iter().filter_map(|range| usable.intersection(range));
+        let ranges = subtract(&loopback_ranges.collect::<Vec<_>>(), &self.loopback.exclude);
         let pool = Pool::new(LOOPBACK_POOL, PoolKind::Loopback, &ranges, MAX_SLOTS).ok()?;
         (!self.loopback.ranges.is_empty()).then_some(pool)
     }
 
     fn policy(&self, assignments: &[Assignment], interfaces: Option<&[Interface]>) -> Policy {
-        let carries = |interface: &&Interface| {
+        let has_assignment = |interface: &&Interface| {
             assignments.iter().any(|assignment| assignment.index == interface.index)
         };
-        let matched = interfaces.unwrap_or_default().iter().filter(carries);
+        let matched = interfaces.unwrap_or_default().iter().filter(has_assignment);
         Policy {
             programs: self.programs.clone(),
             host_addresses: matched.flat_map(|i| &i.addresses).map(IpNet::addr).collect(),
@@ -158,12 +161,12 @@ impl Farm {
 }
 
 /// Returns the ranges of one family.
-pub(super) fn of_family(ranges: &[Range], ipv4: bool) -> impl Iterator<Item = Range> {
+pub(super) fn ranges_of_family(ranges: &[Range], ipv4: bool) -> impl Iterator<Item = Range> {
     ranges.iter().copied().filter(move |range| range.first().is_ipv4() == ipv4)
 }
 
-fn merge(all: &mut Vec<Assignment>, more: Vec<Assignment>) {
-    for new in more {
+fn merge_assignments(all: &mut Vec<Assignment>, added: Vec<Assignment>) {
+    for new in added {
         match all.iter_mut().find(|old| old.index == new.index && old.subnet == new.subnet) {
             Some(old) => old.ranges.extend(new.ranges),
             None => all.push(new),
@@ -171,14 +174,16 @@ fn merge(all: &mut Vec<Assignment>, more: Vec<Assignment>) {
     }
 }
 
-fn no_interface(index: usize, entry: &ServerRange, error: &MatchError) -> Finding {
+fn no_interface_finding(index: usize, entry: &ServerRange, error: &MatchError) -> Finding {
     let (range, remedy) = match error {
         MatchError::NoInterface(range) => (
             range,
             "give an interface an address in that subnet, or correct the range or its server",
         ),
-        MatchError::Tie { range, .. } => (range, "remove the subnet from all interfaces but one"),
-        MatchError::Spans { range, .. } => (range, "write one range for each subnet"),
+        MatchError::Ambiguous { range, .. } => {
+            (range, "remove the subnet from all interfaces but one")
+        }
+        MatchError::SpansSubnets { range, .. } => (range, "write one range for each subnet"),
     };
     let item = entry.addresses.iter().position(|address| address == range).unwrap_or(0);
     let key = format!("range[{index}].addresses[{item}]");

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::finding::{Finding, Level, Positions, key_part, position, suggest};
+use super::finding::{Finding, Level, Positions, locate, quote_key_part, suggest};
 use crate::policy::PortRange;
 
 const TYPE_ERROR: (Level, &str) = (Level::Error, "type");
@@ -42,17 +42,17 @@ impl<'s> TomlReader<'s> {
         Self { source, positions: Positions::default(), findings: Vec::new() }
     }
 
-    fn value<'t>(&mut self, key: String, value: &'t Spanned<DeValue<'t>>) -> Value<'t> {
+    fn record_value<'t>(&mut self, key: String, value: &'t Spanned<DeValue<'t>>) -> Value<'t> {
         self.positions.insert(key.clone(), value.span());
         Value { key, value }
     }
 
-    fn push(&mut self, mut finding: Finding, span: std::ops::Range<usize>) {
-        finding.position = Some(position(self.source, span.start, span.end));
+    fn add_finding(&mut self, mut finding: Finding, span: std::ops::Range<usize>) {
+        finding.position = Some(locate(self.source, span.start, span.end));
         self.findings.push(finding);
     }
 
-    fn type_error<T>(
+    fn report_type_error<T>(
         &mut self,
         value: &Value<'_>,
         expected: &str,
@@ -61,96 +61,101 @@ impl<'s> TomlReader<'s> {
         let found = value.get().type_str();
         let message = format!("expected {expected}, got {} {found}", article(found));
         let finding = Finding::new(TYPE_ERROR, &value.key, value.display_text(), message, remedy);
-        self.push(finding, value.value.span());
+        self.add_finding(finding, value.value.span());
         None
     }
 
     /// Reports a value that has the right type but is not valid.
-    pub fn value_error(&mut self, value: &Value<'_>, message: String, remedy: impl Into<String>) {
+    pub fn report_value_error(
+        &mut self,
+        value: &Value<'_>,
+        message: String,
+        remedy: impl Into<String>,
+    ) {
         let finding = Finding::new(VALUE_ERROR, &value.key, value.display_text(), message, remedy);
-        self.push(finding, value.value.span());
+        self.add_finding(finding, value.value.span());
     }
 
-    pub fn text(&mut self, value: Value<'_>) -> Option<String> {
+    pub fn read_text(&mut self, value: Value<'_>) -> Option<String> {
         match value.get() {
             DeValue::String(text) => Some(text.clone().into_owned()),
-            _ => self.type_error(&value, "a string", "put the value in quotation marks"),
+            _ => self.report_type_error(&value, "a string", "put the value in quotation marks"),
         }
     }
 
-    pub fn boolean(&mut self, value: Value<'_>) -> Option<bool> {
+    pub fn read_boolean(&mut self, value: Value<'_>) -> Option<bool> {
         let boolean = value.get().as_bool();
-        boolean.or_else(|| self.type_error(&value, "a boolean", "write true or false"))
+        boolean.or_else(|| self.report_type_error(&value, "a boolean", "write true or false"))
     }
 
-    pub fn number(&mut self, value: Value<'_>, within: RangeInclusive<u32>) -> Option<u32> {
+    pub fn read_integer(&mut self, value: Value<'_>, within: RangeInclusive<u32>) -> Option<u32> {
         let remedy = format!("write an integer from {} to {}", within.start(), within.end());
         let DeValue::Integer(integer) = value.get() else {
-            return self.type_error(&value, "an integer", remedy);
+            return self.report_type_error(&value, "an integer", remedy);
         };
         let number = i64::from_str_radix(integer.as_str(), integer.radix());
         match number.ok().and_then(|number| u32::try_from(number).ok()) {
             Some(number) if within.contains(&number) => Some(number),
             _ => {
-                self.value_error(&value, format!("{integer} is out of range"), remedy);
+                self.report_value_error(&value, format!("{integer} is out of range"), remedy);
                 None
             }
         }
     }
 
     /// Reads a string and parses it.
-    pub fn parsed<T: FromStr<Err: Display>>(
+    pub fn read_parsed<T: FromStr<Err: Display>>(
         &mut self,
         value: Value<'_>,
         remedy: &str,
     ) -> Option<T> {
-        let text = self.text(value.clone())?;
+        let text = self.read_text(value.clone())?;
         match text.parse() {
             Ok(parsed) => Some(parsed),
             Err(error) => {
-                self.value_error(&value, error.to_string(), remedy);
+                self.report_value_error(&value, error.to_string(), remedy);
                 None
             }
         }
     }
 
     /// Reads a string that is one of `words`.
-    pub fn word<T: Copy>(&mut self, value: Value<'_>, words: &[(&str, T)]) -> Option<T> {
-        let text = self.text(value.clone())?;
-        let found = words.iter().find(|(word, _)| *word == text);
-        if found.is_none() {
-            let remedy = suggest(&text, words.iter().map(|(word, _)| *word));
-            self.value_error(&value, format!("unknown value {text:?}"), remedy);
+    pub fn read_keyword<T: Copy>(&mut self, value: Value<'_>, keywords: &[(&str, T)]) -> Option<T> {
+        let text = self.read_text(value.clone())?;
+        let matching = keywords.iter().find(|(keyword, _)| *keyword == text);
+        if matching.is_none() {
+            let remedy = suggest(&text, keywords.iter().map(|(keyword, _)| *keyword));
+            self.report_value_error(&value, format!("unknown value {text:?}"), remedy);
         }
-        found.map(|(_, meaning)| *meaning)
+        matching.map(|(_, meaning)| *meaning)
     }
 
     /// Reads seconds: an integer, or a string with a unit ("90s", "2m", "1h", "1d").
-    pub fn seconds(&mut self, value: Value<'_>) -> Option<u32> {
+    pub fn read_duration(&mut self, value: Value<'_>) -> Option<u32> {
         if let DeValue::Integer(_) = value.get() {
-            return self.number(value, 0..=MAX_SECONDS);
+            return self.read_integer(value, 0..=MAX_SECONDS);
         }
         let remedy = "write a number with a unit: \"90s\", \"2m\", \"1h\" or \"1d\"";
-        let text = self.text(value.clone())?;
+        let text = self.read_text(value.clone())?;
         let seconds = parse_seconds(&text);
         if seconds.is_none() {
-            self.value_error(&value, format!("{text:?} is not a duration"), remedy);
+            self.report_value_error(&value, format!("{text:?} is not a duration"), remedy);
         }
         seconds
     }
 
     /// Reads a port or a range of ports: 80, "80", "7000-7010".
-    pub fn ports(&mut self, value: Value<'_>) -> Option<PortRange> {
+    pub fn read_port_range(&mut self, value: Value<'_>) -> Option<PortRange> {
         if let DeValue::Integer(_) = value.get() {
-            let port = self.number(value, 1..=65535)?;
+            let port = self.read_integer(value, 1..=65535)?;
             return Some(PortRange::from(port as u16));
         }
-        self.parsed(value, "write a port (7000) or a range (\"7000-7010\"), from 1 to 65535")
+        self.read_parsed(value, "write a port (7000) or a range (\"7000-7010\"), from 1 to 65535")
     }
 
     /// Reads the items of an array, without the items that have errors. A value that is not an
     /// array counts as an array with this value as its only item.
-    pub fn list<T>(
+    pub fn read_list<T>(
         &mut self,
         value: Option<Value<'_>>,
         read: impl Fn(&mut Self, Value<'_>) -> Option<T>,
@@ -163,38 +168,38 @@ impl<'s> TomlReader<'s> {
         let mut list = Vec::new();
         for item in array.iter() {
             // The key contains the index in the result, so that keys match the values of the farm.
-            let item = self.value(format!("{}[{}]", value.key, list.len()), item);
+            let item = self.record_value(format!("{}[{}]", value.key, list.len()), item);
             list.extend(read(self, item));
         }
         Some(list)
     }
 
     /// Reads a table.
-    pub fn section<'t>(&mut self, value: Value<'t>) -> Option<Section<'t>> {
+    pub fn read_section<'t>(&mut self, value: Value<'t>) -> Option<Section<'t>> {
         match value.get() {
             DeValue::Table(table) => {
                 Some(Section { key: value.key, table: Some(table), known: Vec::new() })
             }
             _ => {
                 let remedy = format!("begin the table with [{}]", value.key);
-                self.type_error(&value, "a table", remedy)
+                self.report_type_error(&value, "a table", remedy)
             }
         }
     }
 
     /// Reads the named entries of a table, in the order of the file.
-    pub fn named<'t>(&mut self, value: Option<Value<'t>>) -> Vec<(String, Value<'t>)> {
-        let Some(section) = value.and_then(|value| self.section(value)) else {
+    pub fn read_named<'t>(&mut self, value: Option<Value<'t>>) -> Vec<(String, Value<'t>)> {
+        let Some(section) = value.and_then(|value| self.read_section(value)) else {
             return Vec::new();
         };
         let mut entries: Vec<_> = section.table.into_iter().flatten().collect();
         entries.sort_by_key(|(name, _)| name.span().start);
-        let named = |(name, value): (&Spanned<_>, &'t Spanned<DeValue<'t>>)| {
+        let named_value = |(name, value): (&Spanned<_>, &'t Spanned<DeValue<'t>>)| {
             let name: &String = &String::from(AsRef::<str>::as_ref(name.get_ref()));
-            let key = format!("{}.{}", section.key, key_part(name));
-            (name.clone(), self.value(key, value))
+            let key = format!("{}.{}", section.key, quote_key_part(name));
+            (name.clone(), self.record_value(key, value))
         };
-        entries.into_iter().map(named).collect()
+        entries.into_iter().map(named_value).collect()
     }
 }
 
@@ -231,7 +236,7 @@ impl<'t> Section<'t> {
     pub fn take(&mut self, reader: &mut TomlReader, key: &'static str) -> Option<Value<'t>> {
         self.known.push(key);
         let value = self.table?.get(key)?;
-        Some(reader.value(self.full_key(key), value))
+        Some(reader.record_value(self.full_key(key), value))
     }
 
     /// Reports every unknown key.
@@ -245,13 +250,13 @@ impl<'t> Section<'t> {
                 let remedy = suggest(name.get_ref(), known);
                 let code = (Level::Error, "unknown-key");
                 let finding = Finding::new(code, key, name.get_ref(), message, remedy);
-                reader.push(finding, name.span());
+                reader.add_finding(finding, name.span());
             }
         }
     }
 
     fn full_key(&self, name: &str) -> String {
-        let part = key_part(name);
+        let part = quote_key_part(name);
         if self.key.is_empty() { part } else { format!("{}.{part}", self.key) }
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use ipnet::IpNet;
 use toml::de::DeTable;
 
-use super::finding::{Finding, Level, Report, position};
+use super::finding::{Finding, Level, Report, locate};
 use super::section::{Section, TomlReader, Value, parse_seconds};
 use super::{
     DEFAULT_SETTINGS, Farm, LoopbackOptions, NetworkOptions, PoolOptions, RewriteOptions, Server,
@@ -22,14 +22,14 @@ use crate::range::Range;
 
 /// The maximum size of a file in bytes. The file of a farm with a thousand servers has a tenth of
 /// this size.
-const MAX_FILE: u64 = 4 << 20;
+const MAX_FILE_SIZE: u64 = 4 << 20;
 
 impl Farm {
     /// Reads and validates a file. Reports values with errors and treats them as absent. A file
     /// that cannot be opened results in an empty farm and an error in the report.
     #[must_use]
     pub fn load(file: &Path) -> (Farm, Report) {
-        let (farm, report) = match read(file) {
+        let (farm, report) = match read_bytes(file) {
             Ok(bytes) => parse_bytes(&bytes),
             Err(finding) => {
                 let mut report = Report::default();
@@ -46,7 +46,7 @@ impl Farm {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let (table, errors) = DeTable::parse_recoverable(text);
         let mut reader = TomlReader::new(text);
-        let farm = farm(&mut reader, Section::root(table.get_ref()));
+        let farm = read_farm(&mut reader, Section::root(table.get_ref()));
         let mut report = Report::new(text, reader.positions);
         report.extend(errors.iter().map(|error| {
             let span = error.span().unwrap_or(0..0);
@@ -54,7 +54,7 @@ impl Farm {
             let message = format!("invalid TOML: {}", error.message());
             let remedy = "fix this line, or an unfinished line before it";
             let mut finding = Finding::new((Level::Error, "syntax"), "", value, message, remedy);
-            finding.position = Some(position(text, span.start, span.end));
+            finding.position = Some(locate(text, span.start, span.end));
             finding
         }));
         // Do not report a value with an error as missing too. Report no other findings on a line
@@ -67,22 +67,22 @@ impl Farm {
         });
         report.extend(read_findings);
         report.extend(validation_findings);
-        report.drop_beside("syntax");
+        report.suppress_others_on_lines_of("syntax");
         (farm, report)
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Box<Finding>> {
+fn read_bytes(file: &Path) -> Result<Vec<u8>, Box<Finding>> {
     let finding = |message: String, remedy: &str| {
         Box::new(Finding::new((Level::Error, "file"), "", file.display(), message, remedy))
     };
-    let unreadable = |e: std::io::Error| {
-        finding(format!("cannot read the file: {e}"), "check its path and its permissions")
+    let unreadable = |error: std::io::Error| {
+        finding(format!("cannot read the file: {error}"), "check its path and its permissions")
     };
     let mut bytes = Vec::new();
     let opened = std::fs::File::open(file).map_err(unreadable)?;
-    opened.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE {
+    opened.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE_SIZE {
         return Err(finding(
             "the file is larger than 4 MiB".to_owned(),
             "check that this is a farm.toml",
@@ -109,56 +109,62 @@ fn parse_bytes(bytes: &[u8]) -> (Farm, Report) {
     (farm, report)
 }
 
-fn farm(r: &mut TomlReader<'_>, mut root: Section<'_>) -> Farm {
+fn read_farm(reader: &mut TomlReader<'_>, mut root: Section<'_>) -> Farm {
     let farm = Farm {
-        network: section(r, &mut root, "network", network),
+        network: read_table(reader, &mut root, "network", read_network),
         servers: {
-            let servers = root.take(r, "server");
-            r.named(servers)
+            let servers = root.take(reader, "server");
+            reader
+                .read_named(servers)
                 .into_iter()
-                .filter_map(|(name, value)| server(r, name, value))
+                .filter_map(|(name, value)| read_server(reader, name, value))
                 .collect()
         },
-        ranges: tables(r, &mut root, "range", range),
+        ranges: read_tables(reader, &mut root, "range", read_range),
         pools: {
-            let pools = root.take(r, "pool");
-            r.named(pools).into_iter().filter_map(|(name, value)| pool(r, name, value)).collect()
-        },
-        loopback: section(r, &mut root, "loopback", loopback),
-        sessions: section(r, &mut root, "sessions", sessions),
-        reservations: {
-            let users = root.take(r, "reservations");
-            r.named(users)
+            let pools = root.take(reader, "pool");
+            reader
+                .read_named(pools)
                 .into_iter()
-                .flat_map(|(user, value)| reservations(r, &user, value))
+                .filter_map(|(name, value)| read_pool(reader, name, value))
                 .collect()
         },
-        rewrite: section(r, &mut root, "rewrite", rewrite),
-        programs: tables(r, &mut root, "program", program),
+        loopback: read_table(reader, &mut root, "loopback", read_loopback),
+        sessions: read_table(reader, &mut root, "sessions", read_sessions),
+        reservations: {
+            let users = root.take(reader, "reservations");
+            reader
+                .read_named(users)
+                .into_iter()
+                .flat_map(|(user, value)| read_reservations(reader, &user, value))
+                .collect()
+        },
+        rewrite: read_table(reader, &mut root, "rewrite", read_rewrite),
+        programs: read_tables(reader, &mut root, "program", read_program),
     };
-    root.finish(r);
+    root.finish(reader);
     farm
 }
 
-fn network(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> NetworkOptions {
-    let subnets = s.take(r, "subnets");
-    let dhcp = s.take(r, "dhcp-ranges");
+fn read_network(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> NetworkOptions {
+    let subnets = section.take(reader, "subnets");
+    let dhcp = section.take(reader, "dhcp-ranges");
     NetworkOptions {
-        subnets: r.list(subnets, subnet).unwrap_or_default(),
-        dhcp_ranges: ranges(r, dhcp).unwrap_or_default(),
+        subnets: reader.read_list(subnets, read_subnet).unwrap_or_default(),
+        dhcp_ranges: read_ranges(reader, dhcp).unwrap_or_default(),
     }
 }
 
-fn subnet(r: &mut TomlReader<'_>, value: Value<'_>) -> Option<IpNet> {
-    let text = r.text(value.clone())?;
+fn read_subnet(reader: &mut TomlReader<'_>, value: Value<'_>) -> Option<IpNet> {
+    let text = reader.read_text(value.clone())?;
     let net: Option<IpNet> = text.parse().ok();
     match net {
         Some(net) if net == net.trunc() => return Some(net),
         Some(net) => {
             let remedy = format!("write {}", net.trunc());
-            r.value_error(&value, format!("{net} has host bits set"), remedy);
+            reader.report_value_error(&value, format!("{net} has host bits set"), remedy);
         }
-        None => r.value_error(
+        None => reader.report_value_error(
             &value,
             format!("{text:?} is not a subnet"),
             "write a subnet such as 10.0.5.0/24",
@@ -167,11 +173,11 @@ fn subnet(r: &mut TomlReader<'_>, value: Value<'_>) -> Option<IpNet> {
     None
 }
 
-fn address(r: &mut TomlReader<'_>, value: Value<'_>) -> Option<IpAddr> {
-    let text = r.text(value.clone())?;
+fn read_address(reader: &mut TomlReader<'_>, value: Value<'_>) -> Option<IpAddr> {
+    let text = reader.read_text(value.clone())?;
     let address = text.parse().ok();
     if address.is_none() {
-        r.value_error(
+        reader.report_value_error(
             &value,
             format!("{text:?} is not an address"),
             "write an address such as 10.0.5.17",
@@ -180,94 +186,112 @@ fn address(r: &mut TomlReader<'_>, value: Value<'_>) -> Option<IpAddr> {
     address
 }
 
-fn server(r: &mut TomlReader<'_>, name: String, value: Value<'_>) -> Option<Server> {
-    let mut s = r.section(value)?;
+fn read_server(reader: &mut TomlReader<'_>, name: String, value: Value<'_>) -> Option<Server> {
+    let mut section = reader.read_section(value)?;
     let default = Server::new(&name);
     let server = Server {
-        enabled: boolean(r, &mut s, "enabled", default.enabled),
-        max_sessions: s.take(r, "max-sessions").and_then(|v| r.number(v, 0..=u32::MAX)),
+        enabled: read_boolean(reader, &mut section, "enabled", default.enabled),
+        max_sessions: section
+            .take(reader, "max-sessions")
+            .and_then(|value| reader.read_integer(value, 0..=u32::MAX)),
         ..default
     };
-    s.finish(r);
+    section.finish(reader);
     Some(server)
 }
 
-fn range(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> ServerRange {
+fn read_range(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> ServerRange {
     let default = ServerRange::default();
-    let addresses = s.take(r, "addresses");
-    let exclude = s.take(r, "exclude");
+    let addresses = section.take(reader, "addresses");
+    let exclude = section.take(reader, "exclude");
     ServerRange {
-        addresses: ranges(r, addresses).unwrap_or_default(),
-        exclude: ranges(r, exclude).unwrap_or_default(),
-        server: s.take(r, "server").and_then(|v| r.text(v)),
-        pool: s.take(r, "pool").and_then(|v| r.text(v)).unwrap_or(default.pool),
+        addresses: read_ranges(reader, addresses).unwrap_or_default(),
+        exclude: read_ranges(reader, exclude).unwrap_or_default(),
+        server: section.take(reader, "server").and_then(|value| reader.read_text(value)),
+        pool: section
+            .take(reader, "pool")
+            .and_then(|value| reader.read_text(value))
+            .unwrap_or(default.pool),
     }
 }
 
-fn pool(r: &mut TomlReader<'_>, name: String, value: Value<'_>) -> Option<PoolOptions> {
-    let mut s = r.section(value)?;
+fn read_pool(reader: &mut TomlReader<'_>, name: String, value: Value<'_>) -> Option<PoolOptions> {
+    let mut section = reader.read_section(value)?;
     let pool = PoolOptions {
         rule: PoolRule {
             pool: name,
-            users: texts(r, &mut s, "users"),
-            groups: texts(r, &mut s, "groups"),
-            programs: texts(r, &mut s, "programs"),
+            users: read_texts(reader, &mut section, "users"),
+            groups: read_texts(reader, &mut section, "groups"),
+            programs: read_texts(reader, &mut section, "programs"),
         },
-        max_addresses: s
-            .take(r, "max-addresses")
-            .and_then(|v| r.number(v, 1..=crate::pool::MAX_SLOTS)),
+        max_addresses: section
+            .take(reader, "max-addresses")
+            .and_then(|value| reader.read_integer(value, 1..=crate::pool::MAX_SLOTS)),
     };
-    s.finish(r);
+    section.finish(reader);
     Some(pool)
 }
 
-fn loopback(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> LoopbackOptions {
-    let (included, exclude) = (s.take(r, "ranges"), s.take(r, "exclude"));
+fn read_loopback(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> LoopbackOptions {
+    let (included, exclude) = (section.take(reader, "ranges"), section.take(reader, "exclude"));
     LoopbackOptions {
-        ranges: ranges(r, included).unwrap_or(LoopbackOptions::default().ranges),
-        exclude: ranges(r, exclude).unwrap_or_default(),
+        ranges: read_ranges(reader, included).unwrap_or(LoopbackOptions::default().ranges),
+        exclude: read_ranges(reader, exclude).unwrap_or_default(),
     }
 }
 
-fn sessions(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> Settings {
+fn read_sessions(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> Settings {
     let default = DEFAULT_SETTINGS;
-    let mut number = |r: &mut TomlReader<'_>, key, default| {
-        s.take(r, key).and_then(|v| r.number(v, 0..=u32::MAX)).unwrap_or(default)
+    let mut read_number = |reader: &mut TomlReader<'_>, key, default| {
+        section
+            .take(reader, key)
+            .and_then(|value| reader.read_integer(value, 0..=u32::MAX))
+            .unwrap_or(default)
     };
-    let low_water = number(r, "low-water", default.low_water);
-    let sessions_per_user = number(r, "sessions-per-user", default.sessions_per_user);
-    let max_sessions = number(r, "max-sessions", default.max_sessions);
+    let low_water = read_number(reader, "low-water", default.low_water);
+    let sessions_per_user = read_number(reader, "sessions-per-user", default.sessions_per_user);
+    let max_sessions = read_number(reader, "max-sessions", default.max_sessions);
     let allocation_times =
         [("logon", AllocationTime::Logon), ("first-use", AllocationTime::FirstUse)];
     Settings {
         low_water,
         sessions_per_user,
         max_sessions,
-        cool_down: s.take(r, "cool-down").and_then(|v| r.seconds(v)).unwrap_or(default.cool_down),
-        check_in_use: boolean(r, s, "check-in-use", default.check_in_use),
-        on_exhausted: s
-            .take(r, "when-exhausted")
-            .and_then(|v| when_exhausted(r, v))
+        cool_down: section
+            .take(reader, "cool-down")
+            .and_then(|value| reader.read_duration(value))
+            .unwrap_or(default.cool_down),
+        check_in_use: read_boolean(reader, section, "check-in-use", default.check_in_use),
+        on_exhausted: section
+            .take(reader, "when-exhausted")
+            .and_then(|value| read_exhaustion_policy(reader, value))
             .unwrap_or(default.on_exhausted),
-        allocate: s
-            .take(r, "allocate")
-            .and_then(|v| r.word(v, &allocation_times))
+        allocate: section
+            .take(reader, "allocate")
+            .and_then(|value| reader.read_keyword(value, &allocation_times))
             .unwrap_or(default.allocate),
-        await_restore: boolean(r, s, "await-restore", default.await_restore),
+        await_restore: read_boolean(reader, section, "await-restore", default.await_restore),
     }
 }
 
 /// Reads "pass", "refuse" or "wait 30s".
-fn when_exhausted(r: &mut TomlReader<'_>, value: Value<'_>) -> Option<ExhaustionPolicy> {
-    let text = r.text(value.clone())?;
+fn read_exhaustion_policy(
+    reader: &mut TomlReader<'_>,
+    value: Value<'_>,
+) -> Option<ExhaustionPolicy> {
+    let text = reader.read_text(value.clone())?;
     if let Some(time) = text.strip_prefix("wait") {
         let seconds = parse_seconds(time);
         if seconds.is_none() {
-            r.value_error(&value, format!("{text:?} has no duration"), "write \"wait 30s\"");
+            reader.report_value_error(
+                &value,
+                format!("{text:?} has no duration"),
+                "write \"wait 30s\"",
+            );
         }
         return seconds.map(ExhaustionPolicy::Wait);
     }
-    r.word(
+    reader.read_keyword(
         value,
         &[
             ("pass", ExhaustionPolicy::Pass),
@@ -277,40 +301,50 @@ fn when_exhausted(r: &mut TomlReader<'_>, value: Value<'_>) -> Option<Exhaustion
     )
 }
 
-fn reservations(r: &mut TomlReader<'_>, user: &str, value: Value<'_>) -> Vec<Reservation> {
-    let addresses = r.list(Some(value), address);
+fn read_reservations(
+    reader: &mut TomlReader<'_>,
+    user: &str,
+    value: Value<'_>,
+) -> Vec<Reservation> {
+    let addresses = reader.read_list(Some(value), read_address);
     let reservation = |address| Reservation { user: user.to_owned(), address };
     addresses.unwrap_or_default().into_iter().map(reservation).collect()
 }
 
-fn rewrite(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> RewriteOptions {
+fn read_rewrite(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> RewriteOptions {
     let default = RewriteOptions::default();
-    let (udp, fixed) = (s.take(r, "wildcard-udp-ports"), s.take(r, "fixed-ports"));
+    let (udp, fixed) =
+        (section.take(reader, "wildcard-udp-ports"), section.take(reader, "fixed-ports"));
     let mut flags = default.flags;
-    flags.visit(&mut FlagReader { reader: r, section: s });
+    flags.visit(&mut FlagReader { reader, section });
     RewriteOptions {
         flags,
-        wildcard_udp_ports: r.list(udp, TomlReader::ports).unwrap_or(default.wildcard_udp_ports),
-        fixed_ports: r.list(fixed, TomlReader::ports).unwrap_or_default(),
+        wildcard_udp_ports: reader
+            .read_list(udp, TomlReader::read_port_range)
+            .unwrap_or(default.wildcard_udp_ports),
+        fixed_ports: reader.read_list(fixed, TomlReader::read_port_range).unwrap_or_default(),
     }
 }
 
-fn program(r: &mut TomlReader<'_>, s: &mut Section<'_>) -> Program {
-    let features = s.take(r, "features");
-    let (own, shared) = (s.take(r, "own-ports"), s.take(r, "shared-ports"));
+fn read_program(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> Program {
+    let features = section.take(reader, "features");
+    let (own, shared) = (section.take(reader, "own-ports"), section.take(reader, "shared-ports"));
     let mut flags = ProgramFlags::default();
-    flags.visit(&mut FlagReader { reader: r, section: s });
+    flags.visit(&mut FlagReader { reader, section });
     Program {
-        pattern: s.take(r, "path").and_then(|v| r.text(v)).unwrap_or_default(),
+        pattern: section
+            .take(reader, "path")
+            .and_then(|value| reader.read_text(value))
+            .unwrap_or_default(),
         target: None,
-        script: s.take(r, "script").and_then(|v| r.text(v)),
+        script: section.take(reader, "script").and_then(|value| reader.read_text(value)),
         features: match features {
-            Some(value) => self::features(r, value),
+            Some(value) => read_features(reader, value),
             None => Features { virtual_ip: true, loopback: true, client_ip: false },
         },
         flags,
-        own_ports: r.list(own, TomlReader::ports).unwrap_or_default(),
-        shared_ports: r.list(shared, TomlReader::ports).unwrap_or_default(),
+        own_ports: reader.read_list(own, TomlReader::read_port_range).unwrap_or_default(),
+        shared_ports: reader.read_list(shared, TomlReader::read_port_range).unwrap_or_default(),
     }
 }
 
@@ -323,10 +357,10 @@ struct FlagReader<'r, 's, 'f, 't> {
 impl VisitFlags for FlagReader<'_, '_, '_, '_> {
     fn visit<T: BitValue>(&mut self, key: &'static str, field: &mut T) {
         let Some(value) = self.section.take(self.reader, key) else { return };
-        let read = match T::WORDS {
-            None => self.reader.boolean(value).map(|is_set| T::VALUES[usize::from(is_set)]),
+        let read = match T::KEYWORDS {
+            None => self.reader.read_boolean(value).map(|is_set| T::VALUES[usize::from(is_set)]),
             Some([clear, set]) => {
-                self.reader.word(value, &[(clear, T::VALUES[0]), (set, T::VALUES[1])])
+                self.reader.read_keyword(value, &[(clear, T::VALUES[0]), (set, T::VALUES[1])])
             }
         };
         if let Some(read) = read {
@@ -335,51 +369,62 @@ impl VisitFlags for FlagReader<'_, '_, '_, '_> {
     }
 }
 
-fn features(r: &mut TomlReader<'_>, value: Value<'_>) -> Features {
-    let bits = r.list(Some(value), |r, v| r.word(v, Features::TABLE)).unwrap_or_default();
+fn read_features(reader: &mut TomlReader<'_>, value: Value<'_>) -> Features {
+    let bits = reader
+        .read_list(Some(value), |reader, value| reader.read_keyword(value, Features::TABLE))
+        .unwrap_or_default();
     Features::from_bits(bits.iter().fold(0, |all, bit| all | bit))
 }
 
 /// Reads a table. If the table is absent, every value has its default.
-fn section<T>(
-    r: &mut TomlReader<'_>,
+fn read_table<T>(
+    reader: &mut TomlReader<'_>,
     parent: &mut Section<'_>,
     key: &'static str,
     read: impl Fn(&mut TomlReader<'_>, &mut Section<'_>) -> T,
 ) -> T {
-    let value = parent.take(r, key).and_then(|value| r.section(value));
+    let value = parent.take(reader, key).and_then(|value| reader.read_section(value));
     let mut section = value.unwrap_or_else(Section::empty);
-    let read = read(r, &mut section);
-    section.finish(r);
-    read
+    let result = read(reader, &mut section);
+    section.finish(reader);
+    result
 }
 
 /// Reads an array of tables.
-fn tables<T>(
-    r: &mut TomlReader<'_>,
+fn read_tables<T>(
+    reader: &mut TomlReader<'_>,
     parent: &mut Section<'_>,
     key: &'static str,
     read: impl Fn(&mut TomlReader<'_>, &mut Section<'_>) -> T,
 ) -> Vec<T> {
-    let value = parent.take(r, key);
-    let one = |r: &mut TomlReader<'_>, value: Value<'_>| {
-        let mut section = r.section(value)?;
-        let read = read(r, &mut section);
-        section.finish(r);
-        Some(read)
+    let value = parent.take(reader, key);
+    let read_item = |reader: &mut TomlReader<'_>, value: Value<'_>| {
+        let mut section = reader.read_section(value)?;
+        let result = read(reader, &mut section);
+        section.finish(reader);
+        Some(result)
     };
-    r.list(value, one).unwrap_or_default()
+    reader.read_list(value, read_item).unwrap_or_default()
 }
 
-fn boolean(r: &mut TomlReader<'_>, s: &mut Section<'_>, key: &'static str, default: bool) -> bool {
-    s.take(r, key).and_then(|value| r.boolean(value)).unwrap_or(default)
+fn read_boolean(
+    reader: &mut TomlReader<'_>,
+    section: &mut Section<'_>,
+    key: &'static str,
+    default: bool,
+) -> bool {
+    section.take(reader, key).and_then(|value| reader.read_boolean(value)).unwrap_or(default)
 }
 
-fn texts(r: &mut TomlReader<'_>, s: &mut Section<'_>, key: &'static str) -> Vec<String> {
-    let value = s.take(r, key);
-    r.list(value, TomlReader::text).unwrap_or_default()
+fn read_texts(
+    reader: &mut TomlReader<'_>,
+    section: &mut Section<'_>,
+    key: &'static str,
+) -> Vec<String> {
+    let value = section.take(reader, key);
+    reader.read_list(value, TomlReader::read_text).unwrap_or_default()
 }
 
-fn ranges(r: &mut TomlReader<'_>, value: Option<Value<'_>>) -> Option<Vec<Range>> {
-    r.list(value, |r, v| r.parsed(v, "fix or remove it"))
+fn read_ranges(reader: &mut TomlReader<'_>, value: Option<Value<'_>>) -> Option<Vec<Range>> {
+    reader.read_list(value, |reader, value| reader.read_parsed(value, "fix or remove it"))
 }

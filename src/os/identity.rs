@@ -9,25 +9,25 @@ use std::io;
 /// `/proc/self/ns/net` (namespaces(7)). Never 0.
 #[cfg(target_os = "linux")]
 pub fn current_boot_id() -> io::Result<u64> {
-    of_namespace("/proc/self/ns/net")
+    boot_id_with_namespace("/proc/self/ns/net")
 }
 
 /// Returns the identity of this boot and of the network namespace of another process. For a process
 /// of another user, the caller must be root.
 #[cfg(target_os = "linux")]
 pub fn process_boot_id(pid: u32) -> io::Result<u64> {
-    of_namespace(&format!("/proc/{pid}/ns/net"))
+    boot_id_with_namespace(&format!("/proc/{pid}/ns/net"))
 }
 
 #[cfg(target_os = "linux")]
-fn of_namespace(file: &str) -> io::Result<u64> {
+fn boot_id_with_namespace(file: &str) -> io::Result<u64> {
     use std::io::Read;
     use std::os::unix::fs::MetadataExt;
 
-    let mut id = [0; 36];
-    std::fs::File::open("/proc/sys/kernel/random/boot_id")?.read_exact(&mut id)?;
+    let mut boot_id = [0; 36];
+    std::fs::File::open("/proc/sys/kernel/random/boot_id")?.read_exact(&mut boot_id)?;
     let namespace = std::fs::metadata(file)?.ino();
-    Ok(crate::hash::hash64(&id, namespace) | 1)
+    Ok(crate::hash::hash64(&boot_id, namespace) | 1)
 }
 
 /// Returns the identity of this boot. A map with another identity is not used. Never 0.
@@ -36,20 +36,20 @@ fn of_namespace(file: &str) -> io::Result<u64> {
 #[cfg(all(unix, not(target_os = "linux")))]
 #[allow(unsafe_code)]
 pub fn current_boot_id() -> io::Result<u64> {
-    let mut id = [0u8; 64];
-    let mut length = id.len();
+    let mut boot_id = [0u8; 64];
+    let mut length = boot_id.len();
     // SAFETY: the name ends with NUL, and the system writes at most `length` bytes.
-    let answer = unsafe {
+    let status = unsafe {
         libc::sysctlbyname(
             c"kern.bootsessionuuid".as_ptr(),
-            id.as_mut_ptr().cast(),
+            boot_id.as_mut_ptr().cast(),
             &mut length,
             std::ptr::null_mut(),
             0,
         )
     };
-    if answer != 0 {
+    if status != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(crate::hash::hash64(&id, 0) | 1)
+    Ok(crate::hash::hash64(&boot_id, 0) | 1)
 }

@@ -52,14 +52,14 @@ pub fn current_boot_id() -> io::Result<u64> {
         let error = unsafe { RtlNtStatusToDosError(status) };
         return Err(io::Error::from_raw_os_error(error as i32));
     }
-    let started = time.boot_time.wrapping_sub(time.boot_time_bias);
-    Ok(hash64(&started.to_le_bytes(), 0) | 1)
+    let unadjusted_boot_time = time.boot_time.wrapping_sub(time.boot_time_bias);
+    Ok(hash64(&unadjusted_boot_time.to_le_bytes(), 0) | 1)
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn it_does_not_change_while_the_machine_runs() {
+    fn boot_id_is_stable() {
         let first = super::current_boot_id().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
         assert_eq!(super::current_boot_id().unwrap(), first);

@@ -15,40 +15,40 @@ use crate::interface::Interface;
 /// Returns the error of getifaddrs(3).
 #[allow(unsafe_code)]
 pub fn list() -> io::Result<Vec<Interface>> {
-    let mut first = std::ptr::null_mut();
-    // SAFETY: getifaddrs writes one pointer to `first`, which is valid for writing.
-    if unsafe { libc::getifaddrs(&mut first) } != 0 {
+    let mut list_head = std::ptr::null_mut();
+    // SAFETY: getifaddrs writes one pointer to `list_head`, which is valid for writing.
+    if unsafe { libc::getifaddrs(&mut list_head) } != 0 {
         return Err(io::Error::last_os_error());
     }
     let mut interfaces: Vec<Interface> = Vec::new();
-    let mut entry = first;
-    while !entry.is_null() {
+    let mut current = list_head;
+    while !current.is_null() {
         // SAFETY: every entry of the list is valid until freeifaddrs. Its name ends with NUL. An
         // address or netmask is NULL or a sockaddr of the size that its family requires.
-        let (name, address, mask, next) = unsafe {
-            let ifaddrs = &*entry;
+        let (name, address, netmask, next) = unsafe {
+            let ifaddrs = &*current;
             let name = std::ffi::CStr::from_ptr(ifaddrs.ifa_name);
             (name, socket_ip(ifaddrs.ifa_addr), socket_ip(ifaddrs.ifa_netmask), ifaddrs.ifa_next)
         };
-        if let (Some(address), Some(mask)) = (address, mask)
-            && let Ok(net) = ipnet::IpNet::with_netmask(address, mask)
+        if let (Some(address), Some(netmask)) = (address, netmask)
+            && let Ok(prefix) = ipnet::IpNet::with_netmask(address, netmask)
         {
             // SAFETY: the name ends in NUL.
             let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
             let name = name.to_string_lossy();
             match interfaces.iter_mut().find(|interface| interface.name == name) {
-                Some(interface) => interface.addresses.push(net),
+                Some(interface) => interface.addresses.push(prefix),
                 None => interfaces.push(Interface {
                     index,
                     name: name.into_owned(),
-                    addresses: vec![net],
+                    addresses: vec![prefix],
                 }),
             }
         }
-        entry = next;
+        current = next;
     }
     // SAFETY: getifaddrs returned the list, and no pointer into it is used after this call.
-    unsafe { libc::freeifaddrs(first) };
+    unsafe { libc::freeifaddrs(list_head) };
     // An interface that was removed after the call of getifaddrs has no index.
     interfaces.retain(|interface| interface.index != 0);
     interfaces.sort_by_key(|interface| interface.index);
@@ -93,7 +93,7 @@ mod tests {
                 interface
                     .addresses
                     .iter()
-                    .any(|net| net.addr().is_loopback() && net.addr().is_ipv4())
+                    .any(|prefix| prefix.addr().is_loopback() && prefix.addr().is_ipv4())
             })
             .expect("every machine has 127.0.0.1");
         assert_ne!(loopback.index, 0);

@@ -44,20 +44,20 @@ pub fn list() -> io::Result<Vec<Interface>> {
         }
     };
     let mut interfaces = Vec::new();
-    let mut entry = list.cast_const();
+    let mut adapter_pointer = list.cast_const();
     // SAFETY: the list and everything it points to are inside the buffer, which outlives the loop.
     // Names end with a 0. A socket address has the size that its family requires.
     unsafe {
-        while let Some(adapter) = entry.as_ref() {
+        while let Some(adapter) = adapter_pointer.as_ref() {
             let mut addresses = Vec::new();
-            let mut unicast = adapter.FirstUnicastAddress.cast_const();
-            while let Some(address) = unicast.as_ref() {
+            let mut address_pointer = adapter.FirstUnicastAddress.cast_const();
+            while let Some(address) = address_pointer.as_ref() {
                 if let Some(ip) = socket_ip(address.Address.lpSockaddr)
                     && let Ok(net) = ipnet::IpNet::new(ip, address.OnLinkPrefixLength)
                 {
                     addresses.push(net);
                 }
-                unicast = address.Next;
+                address_pointer = address.Next;
             }
             let index = match adapter.Anonymous1.Anonymous.IfIndex {
                 0 => adapter.Ipv6IfIndex,
@@ -67,7 +67,7 @@ pub fn list() -> io::Result<Vec<Interface>> {
                 let name = read_wide_string(adapter.FriendlyName);
                 interfaces.push(Interface { index, name, addresses });
             }
-            entry = adapter.Next;
+            adapter_pointer = adapter.Next;
         }
     }
     interfaces.sort_by_key(|interface| interface.index);
@@ -107,8 +107,8 @@ unsafe fn read_wide_string(text: *const u16) -> String {
     }
     // SAFETY: the caller guarantees a final 0. All units before it can be read.
     unsafe {
-        let units = (0..).take_while(|index| *text.add(*index) != 0).count();
-        String::from_utf16_lossy(std::slice::from_raw_parts(text, units))
+        let length = (0..).take_while(|index| *text.add(*index) != 0).count();
+        String::from_utf16_lossy(std::slice::from_raw_parts(text, length))
     }
 }
 

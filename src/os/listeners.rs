@@ -17,12 +17,16 @@ use super::socket::{ListenerMatch, Protocol};
 /// socket does not count. See
 /// [`SystemView::find_listener`](crate::rewrite::SystemView::find_listener).
 #[cfg(target_os = "linux")]
-pub fn find(wanted: &[SocketAddr], protocol: Protocol, peer: Option<SocketAddr>) -> ListenerMatch {
+pub fn find(
+    candidates: &[SocketAddr],
+    protocol: Protocol,
+    source: Option<SocketAddr>,
+) -> ListenerMatch {
     // Declared first, because signals must stay blocked until the descriptor is closed.
-    let _blocked = sock_diag::BlockedSignals::new();
+    let _blocked_signals = sock_diag::BlockedSignals::new();
     let Some(socket) = sock_diag::DiagSocket::open() else { return ListenerMatch::Unknown };
-    for (index, address) in wanted.iter().enumerate() {
-        match socket.has_socket(*address, protocol, peer) {
+    for (index, address) in candidates.iter().enumerate() {
+        match socket.has_socket(*address, protocol, source) {
             Some(false) => {}
             Some(true) => return ListenerMatch::Index(index),
             None => return ListenerMatch::Unknown,
@@ -34,9 +38,9 @@ pub fn find(wanted: &[SocketAddr], protocol: Protocol, peer: Option<SocketAddr>)
 /// These systems have no query that is suitable for a hook layer.
 #[cfg(not(target_os = "linux"))]
 pub fn find(
-    _wanted: &[SocketAddr],
+    _candidates: &[SocketAddr],
     _protocol: Protocol,
-    _peer: Option<SocketAddr>,
+    _source: Option<SocketAddr>,
 ) -> ListenerMatch {
     ListenerMatch::Unknown
 }
@@ -51,17 +55,17 @@ mod sock_diag {
     use crate::os::socket::Protocol;
 
     /// `TCP_LISTEN` of the kernel's `tcp_states.h`.
-    const LISTEN: u8 = 10;
+    const TCP_LISTEN: u8 = 10;
     /// `SOCK_DIAG_BY_FAMILY` of linux/sock_diag.h.
-    const BY_FAMILY: u16 = 20;
+    const SOCK_DIAG_BY_FAMILY: u16 = 20;
     /// The size of `struct nlmsghdr`.
-    const HEADER: usize = 16;
+    const HEADER_LENGTH: usize = 16;
     /// The size of `struct inet_diag_req_v2`.
-    const REQUEST: usize = 56;
+    const REQUEST_LENGTH: usize = 56;
     /// The offset of `struct inet_diag_sockid` in the request. In the answer the offset is smaller,
     /// because only the request contains four bytes of states.
-    const REQUEST_ID: usize = HEADER + 8;
-    const ANSWER_ID: usize = HEADER + 4;
+    const REQUEST_SOCKET_ID: usize = HEADER_LENGTH + 8;
+    const REPLY_SOCKET_ID: usize = HEADER_LENGTH + 4;
 
     /// Blocks signals while it exists, except those that an instruction of the thread itself
     /// raises. (A sandbox can answer a system call with SIGSYS. If the thread blocks SIGSYS, the
@@ -124,11 +128,11 @@ mod sock_diag {
         /// answer.
         pub(super) fn has_socket(
             &self,
-            wanted: SocketAddr,
+            candidate: SocketAddr,
             protocol: Protocol,
-            peer: Option<SocketAddr>,
+            source: Option<SocketAddr>,
         ) -> Option<bool> {
-            let request = encode_request(wanted, protocol, peer)?;
+            let request = encode_request(candidate, protocol, source)?;
             // SAFETY: the length is that of the buffer, and no address is passed.
             let sent = unsafe {
                 libc::syscall(
@@ -144,22 +148,22 @@ mod sock_diag {
             if sent != request.len() as c_long {
                 return None;
             }
-            // The buffer has room for all fields that `is_match` reads. The kernel truncates a longer
+            // The buffer has room for all fields that `parse_reply` reads. The kernel truncates a longer
             // answer.
-            let mut answer = [0u8; 256];
+            let mut reply = [0u8; 256];
             // SAFETY: the length is that of the buffer, and no address is requested.
             let length = unsafe {
                 libc::syscall(
                     libc::SYS_recvfrom,
                     self.0,
-                    answer.as_mut_ptr(),
-                    answer.len(),
+                    reply.as_mut_ptr(),
+                    reply.len(),
                     libc::MSG_DONTWAIT,
                     std::ptr::null_mut::<u8>(),
                     std::ptr::null_mut::<u8>(),
                 )
             };
-            is_match(answer.get(..usize::try_from(length).ok()?)?, wanted, protocol)
+            parse_reply(reply.get(..usize::try_from(length).ok()?)?, candidate, protocol)
         }
     }
 
@@ -171,54 +175,62 @@ mod sock_diag {
     }
 
     fn encode_request(
-        wanted: SocketAddr,
+        candidate: SocketAddr,
         protocol: Protocol,
-        peer: Option<SocketAddr>,
-    ) -> Option<[u8; HEADER + REQUEST]> {
+        source: Option<SocketAddr>,
+    ) -> Option<[u8; HEADER_LENGTH + REQUEST_LENGTH]> {
         let ip_protocol = match protocol {
             Protocol::Tcp => libc::IPPROTO_TCP,
             Protocol::Udp => libc::IPPROTO_UDP,
             Protocol::Other => return None,
         };
-        let mut bytes = [0; HEADER + REQUEST];
-        put(&mut bytes, 0, &((HEADER + REQUEST) as u32).to_ne_bytes());
-        put(&mut bytes, 4, &BY_FAMILY.to_ne_bytes());
-        put(&mut bytes, 6, &(libc::NLM_F_REQUEST as u16).to_ne_bytes());
-        put(&mut bytes, HEADER, &[family(wanted) as u8, ip_protocol as u8]);
-        put(&mut bytes, HEADER + 4, &u32::MAX.to_ne_bytes());
+        let mut bytes = [0; HEADER_LENGTH + REQUEST_LENGTH];
+        write_at(&mut bytes, 0, &((HEADER_LENGTH + REQUEST_LENGTH) as u32).to_ne_bytes());
+        write_at(&mut bytes, 4, &SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+        write_at(&mut bytes, 6, &(libc::NLM_F_REQUEST as u16).to_ne_bytes());
+        write_at(&mut bytes, HEADER_LENGTH, &[family(candidate) as u8, ip_protocol as u8]);
+        write_at(&mut bytes, HEADER_LENGTH + 4, &u32::MAX.to_ne_bytes());
         // TCP searches for the socket that is bound to "src". UDP searches for the socket that
         // receives datagrams from "src" at "dst".
-        let peer = peer.filter(|peer| family(*peer) == family(wanted));
+        let source = source.filter(|source| family(*source) == family(candidate));
         let (src, dst) = match protocol {
-            Protocol::Udp => (peer, Some(wanted)),
-            _ => (Some(wanted), None),
+            Protocol::Udp => (source, Some(candidate)),
+            _ => (Some(candidate), None),
         };
         for (address, port_offset, ip_offset) in [(src, 0, 4), (dst, 2, 20)] {
             if let Some(address) = address {
-                put(&mut bytes, REQUEST_ID + port_offset, &address.port().to_be_bytes());
+                write_at(
+                    &mut bytes,
+                    REQUEST_SOCKET_ID + port_offset,
+                    &address.port().to_be_bytes(),
+                );
                 match canonical_ip(address) {
-                    IpAddr::V4(v4) => put(&mut bytes, REQUEST_ID + ip_offset, &v4.octets()),
-                    IpAddr::V6(v6) => put(&mut bytes, REQUEST_ID + ip_offset, &v6.octets()),
+                    IpAddr::V4(v4) => {
+                        write_at(&mut bytes, REQUEST_SOCKET_ID + ip_offset, &v4.octets())
+                    }
+                    IpAddr::V6(v6) => {
+                        write_at(&mut bytes, REQUEST_SOCKET_ID + ip_offset, &v6.octets())
+                    }
                 }
             }
         }
         // INET_DIAG_NOCOOKIE.
-        put(&mut bytes, REQUEST_ID + 40, &u64::MAX.to_ne_bytes());
+        write_at(&mut bytes, REQUEST_SOCKET_ID + 40, &u64::MAX.to_ne_bytes());
         Some(bytes)
     }
 
-    fn is_match(answer: &[u8], wanted: SocketAddr, protocol: Protocol) -> Option<bool> {
-        let kind = u16::from_ne_bytes(*answer.get(4..)?.first_chunk()?);
-        if c_int::from(kind) == libc::NLMSG_ERROR {
-            let error = i32::from_ne_bytes(*answer.get(HEADER..)?.first_chunk()?);
+    fn parse_reply(reply: &[u8], candidate: SocketAddr, protocol: Protocol) -> Option<bool> {
+        let message_type = u16::from_ne_bytes(*reply.get(4..)?.first_chunk()?);
+        if c_int::from(message_type) == libc::NLMSG_ERROR {
+            let error = i32::from_ne_bytes(*reply.get(HEADER_LENGTH..)?.first_chunk()?);
             return (error == -libc::ENOENT).then_some(false);
         }
-        if kind != BY_FAMILY {
+        if message_type != SOCK_DIAG_BY_FAMILY {
             return None;
         }
-        let [family, state] = *answer.get(HEADER..)?.first_chunk()?;
-        let src: &[u8; 16] = answer.get(ANSWER_ID + 4..)?.first_chunk()?;
-        let (v6, source) = match c_int::from(family) {
+        let [family, state] = *reply.get(HEADER_LENGTH..)?.first_chunk()?;
+        let src: &[u8; 16] = reply.get(REPLY_SOCKET_ID + 4..)?.first_chunk()?;
+        let (is_ipv6, bound_ip) = match c_int::from(family) {
             libc::AF_INET => {
                 let [a, b, c, d, ..] = *src;
                 (false, IpAddr::from([a, b, c, d]))
@@ -227,9 +239,9 @@ mod sock_diag {
             _ => return None,
         };
         // The kernel also finds a wildcard socket. Such a socket does not have the address itself.
-        let has_address = source.to_canonical() == canonical_ip(wanted);
-        let is_open = protocol != Protocol::Tcp || state == LISTEN;
-        Some(has_address && is_open && (v6 || wanted.is_ipv4()))
+        let has_address = bound_ip.to_canonical() == canonical_ip(candidate);
+        let is_receiving = protocol != Protocol::Tcp || state == TCP_LISTEN;
+        Some(has_address && is_receiving && (is_ipv6 || candidate.is_ipv4()))
     }
 
     /// Returns the IP address. Converts a mapped address to IPv4, because the kernel then finds
@@ -243,9 +255,9 @@ mod sock_diag {
     }
 
     /// Copies `part` to the `offset`. Leaves out bytes that do not fit.
-    fn put(bytes: &mut [u8], offset: usize, part: &[u8]) {
-        for (target, source) in bytes.iter_mut().skip(offset).zip(part) {
-            *target = *source;
+    fn write_at(bytes: &mut [u8], offset: usize, value: &[u8]) {
+        for (target, byte) in bytes.iter_mut().skip(offset).zip(value) {
+            *target = *byte;
         }
     }
 }

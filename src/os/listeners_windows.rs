@@ -23,23 +23,27 @@ const TABLE_WORDS: usize = 8 * 1024;
 /// Returns the index of the first address in `wanted` that has a socket of its own. See
 /// [`SystemView::find_listener`](crate::rewrite::SystemView::find_listener). The UDP tables contain
 /// no peers, so a connected socket counts like an unconnected one.
-pub fn find(wanted: &[SocketAddr], protocol: Protocol, _peer: Option<SocketAddr>) -> ListenerMatch {
-    let mut first = None;
-    let mut match_row = |local: SocketAddr| {
-        let matches = |wanted: &SocketAddr| {
-            let exact = *wanted == local;
+pub fn find(
+    candidates: &[SocketAddr],
+    protocol: Protocol,
+    _source: Option<SocketAddr>,
+) -> ListenerMatch {
+    let mut first_index = None;
+    let mut match_row = |local_address: SocketAddr| {
+        let matches = |candidate: &SocketAddr| {
+            let exact = *candidate == local_address;
             // An IPv6 socket that is bound to the mapped address also receives IPv4.
-            let mapped = to_mapped(*wanted) == Some(local);
+            let mapped = to_mapped(*candidate) == Some(local_address);
             exact || mapped
         };
-        if let Some(index) = wanted.iter().position(matches) {
-            first = Some(first.map_or(index, |best: usize| best.min(index)));
+        if let Some(index) = candidates.iter().position(matches) {
+            first_index = Some(first_index.map_or(index, |lowest: usize| lowest.min(index)));
         }
     };
-    let has_v4 = wanted.iter().any(SocketAddr::is_ipv4);
-    let is_complete =
-        (!has_v4 || scan_v4(protocol, &mut match_row)) && scan_v6(protocol, &mut match_row);
-    match first {
+    let has_v4 = candidates.iter().any(SocketAddr::is_ipv4);
+    let is_complete = (!has_v4 || visit_v4_table(protocol, &mut match_row))
+        && visit_v6_table(protocol, &mut match_row);
+    match first_index {
         // An unread row can match an earlier address, so only a match at index 0 is certain without
         // the whole table.
         Some(index) if is_complete || index == 0 => ListenerMatch::Index(index),
@@ -56,37 +60,37 @@ fn to_mapped(address: SocketAddr) -> Option<SocketAddr> {
 }
 
 /// Converts a port of a table: the low half of the word contains the port in network order.
-fn table_port(word: u32) -> u16 {
+fn decode_port(word: u32) -> u16 {
     u16::from_be(word as u16)
 }
 
 fn v4_address(address: u32, port_word: u32) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::from(address.to_ne_bytes())), table_port(port_word))
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::from(address.to_ne_bytes())), decode_port(port_word))
 }
 
 fn v6_address(address: [u8; 16], port_word: u32) -> SocketAddr {
-    SocketAddr::new(IpAddr::V6(Ipv6Addr::from(address)), table_port(port_word))
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::from(address)), decode_port(port_word))
 }
 
-fn scan_v4(protocol: Protocol, visit: &mut impl FnMut(SocketAddr)) -> bool {
+fn visit_v4_table(protocol: Protocol, visit: &mut impl FnMut(SocketAddr)) -> bool {
     match protocol {
-        Protocol::Tcp => scan(protocol, AF_INET, |row: &MIB_TCPROW_LH| {
+        Protocol::Tcp => visit_table(protocol, AF_INET, |row: &MIB_TCPROW_LH| {
             visit(v4_address(row.dwLocalAddr, row.dwLocalPort));
         }),
-        Protocol::Udp => scan(protocol, AF_INET, |row: &MIB_UDPROW| {
+        Protocol::Udp => visit_table(protocol, AF_INET, |row: &MIB_UDPROW| {
             visit(v4_address(row.dwLocalAddr, row.dwLocalPort));
         }),
         Protocol::Other => false,
     }
 }
 
-fn scan_v6(protocol: Protocol, visit: &mut impl FnMut(SocketAddr)) -> bool {
+fn visit_v6_table(protocol: Protocol, visit: &mut impl FnMut(SocketAddr)) -> bool {
     match protocol {
-        Protocol::Tcp => scan(protocol, AF_INET6, |row: &MIB_TCP6ROW| {
+        Protocol::Tcp => visit_table(protocol, AF_INET6, |row: &MIB_TCP6ROW| {
             // SAFETY: every member of the union is valid for any bytes.
             visit(v6_address(unsafe { row.LocalAddr.u.Byte }, row.dwLocalPort));
         }),
-        Protocol::Udp => scan(protocol, AF_INET6, |row: &MIB_UDP6ROW| {
+        Protocol::Udp => visit_table(protocol, AF_INET6, |row: &MIB_UDP6ROW| {
             // SAFETY: see above.
             visit(v6_address(unsafe { row.dwLocalAddr.u.Byte }, row.dwLocalPort));
         }),
@@ -96,7 +100,7 @@ fn scan_v6(protocol: Protocol, visit: &mut impl FnMut(SocketAddr)) -> bool {
 
 /// Calls `visit` for every row of a table. Returns false if the system did not return the whole
 /// table.
-fn scan<Row>(protocol: Protocol, family: u16, mut visit: impl FnMut(&Row)) -> bool {
+fn visit_table<Row>(protocol: Protocol, family: u16, mut visit: impl FnMut(&Row)) -> bool {
     let mut table = [0u32; TABLE_WORDS];
     let mut size = size_of_val(&table) as u32;
     let buffer = table.as_mut_ptr().cast();
@@ -135,21 +139,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_wanted_listener_is_found_and_wildcards_are_not() {
+    fn first_candidate_with_a_listener_is_found() {
         let listener = TcpListener::bind("127.77.1.2:0").unwrap();
-        let listening = listener.local_addr().unwrap();
-        let unbound = SocketAddr::new([127, 77, 1, 3].into(), listening.port());
-        assert_eq!(find(&[unbound, listening], Protocol::Tcp, None), ListenerMatch::Index(1));
+        let bound_tcp = listener.local_addr().unwrap();
+        let unbound = SocketAddr::new([127, 77, 1, 3].into(), bound_tcp.port());
+        assert_eq!(find(&[unbound, bound_tcp], Protocol::Tcp, None), ListenerMatch::Index(1));
         assert_eq!(find(&[unbound], Protocol::Tcp, None), ListenerMatch::NotFound);
-        assert_eq!(find(&[listening], Protocol::Udp, None), ListenerMatch::NotFound);
+        assert_eq!(find(&[bound_tcp], Protocol::Udp, None), ListenerMatch::NotFound);
         let wildcard = TcpListener::bind("0.0.0.0:0").unwrap();
         let wildcard_address =
             SocketAddr::new([127, 77, 1, 3].into(), wildcard.local_addr().unwrap().port());
         assert_eq!(find(&[wildcard_address], Protocol::Tcp, None), ListenerMatch::NotFound);
         // Wine binds every UDP socket to the wildcard address, so only check that the search works.
         let datagrams = UdpSocket::bind("127.77.1.2:0").unwrap();
-        let bound = datagrams.local_addr().unwrap();
-        assert_ne!(find(&[bound], Protocol::Udp, None), ListenerMatch::Unknown);
-        assert_eq!(find(&[listening], Protocol::Other, None), ListenerMatch::Unknown);
+        let bound_udp = datagrams.local_addr().unwrap();
+        assert_ne!(find(&[bound_udp], Protocol::Udp, None), ListenerMatch::Unknown);
+        assert_eq!(find(&[bound_tcp], Protocol::Other, None), ListenerMatch::Unknown);
     }
 }

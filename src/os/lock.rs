@@ -56,7 +56,7 @@ impl FileLock {
 
     /// Releases the lock.
     pub fn release(&self) {
-        _ = self.set(false);
+        _ = self.set_locked(false);
     }
 
     /// Returns whether the parent of this process opened the lock. This process does not hold such
@@ -67,7 +67,7 @@ impl FileLock {
     }
 
     fn try_acquire(&self) -> io::Result<bool> {
-        match self.set(true) {
+        match self.set_locked(true) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
@@ -76,7 +76,7 @@ impl FileLock {
     }
 
     #[cfg(target_os = "linux")]
-    fn set(&self, locked: bool) -> io::Result<()> {
+    fn set_locked(&self, locked: bool) -> io::Result<()> {
         use std::os::fd::AsRawFd;
 
         let kind = if locked { libc::F_WRLCK } else { libc::F_UNLCK };
@@ -92,7 +92,7 @@ impl FileLock {
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn set(&self, locked: bool) -> io::Result<()> {
+    fn set_locked(&self, locked: bool) -> io::Result<()> {
         if !locked {
             return self.file.unlock();
         }
@@ -133,20 +133,20 @@ mod fork_children {
 
     /// The descriptors of all locks of the process; -1 for a free entry.
     static DESCRIPTORS: [AtomicI32; 64] = [const { AtomicI32::new(-1) }; 64];
-    static HANDLER: Once = Once::new();
+    static REGISTER_HANDLER: Once = Once::new();
 
     pub(super) fn register(file: &File) -> io::Result<()> {
-        HANDLER.call_once(|| {
+        REGISTER_HANDLER.call_once(|| {
             // SAFETY: the handler accesses only statics and calls close(2), which is allowed in a
             // child of a fork.
             unsafe { libc::pthread_atfork(None, None, Some(close_in_child)) };
         });
-        let claim = |entry: &&AtomicI32| {
+        let claim_entry = |entry: &&AtomicI32| {
             entry
                 .compare_exchange(-1, file.as_raw_fd(), Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
         };
-        match DESCRIPTORS.iter().find(claim) {
+        match DESCRIPTORS.iter().find(claim_entry) {
             Some(_) => Ok(()),
             None => Err(io::Error::other("too many maps are open in this process")),
         }

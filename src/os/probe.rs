@@ -9,9 +9,10 @@ use super::process;
 use crate::leader::Leader;
 
 /// The files that list the sockets of this network namespace, one per line (proc_pid_net(5)).
-const FILES: [&str; 8] = ["tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6"];
+const SOCKET_TABLES: [&str; 8] =
+    ["tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6"];
 /// `TCP_TIME_WAIT` of the kernel's `tcp_states.h`. No process holds a socket in this state.
-const TIME_WAIT: &str = "06";
+const TCP_TIME_WAIT: &str = "06";
 
 /// A snapshot of the bound addresses. The snapshot contains no processes: each check reads the
 /// current state of a process.
@@ -29,7 +30,7 @@ impl SystemProbe {
     /// Fails if the tables of sockets cannot be read.
     pub fn new() -> io::Result<Self> {
         let mut bound_addresses = HashSet::new();
-        for file in FILES {
+        for file in SOCKET_TABLES {
             match std::fs::read_to_string(format!("/proc/self/net/{file}")) {
                 Ok(sockets) => {
                     bound_addresses.extend(sockets.lines().skip(1).filter_map(local_address))
@@ -69,7 +70,7 @@ impl SystemProbe {
 fn local_address(line: &str) -> Option<IpAddr> {
     let mut columns = line.split_ascii_whitespace().skip(1);
     let (address, _) = columns.next()?.split_once(':')?;
-    if columns.nth(1)? == TIME_WAIT {
+    if columns.nth(1)? == TCP_TIME_WAIT {
         return None;
     }
     let word = |index: usize| u32::from_str_radix(address.get(index * 8..index * 8 + 8)?, 16).ok();
@@ -115,10 +116,16 @@ mod tests {
     #[test]
     fn process_with_reused_pid_has_exited() {
         let probe = SystemProbe::new().unwrap();
-        let own = process::identify(std::process::id()).unwrap();
-        assert!(!probe.has_exited(&own));
-        assert!(probe.has_exited(&Leader { start_time: own.start_time + 1, ..own }));
-        let elsewhere = Leader { start_time: 1, pid_namespace: own.pid_namespace + 1, ..own };
-        assert!(!probe.has_exited(&elsewhere), "a process of another namespace is unknown");
+        let this_process = process::identify(std::process::id()).unwrap();
+        assert!(!probe.has_exited(&this_process));
+        assert!(
+            probe.has_exited(&Leader { start_time: this_process.start_time + 1, ..this_process })
+        );
+        let in_other_namespace =
+            Leader { start_time: 1, pid_namespace: this_process.pid_namespace + 1, ..this_process };
+        assert!(
+            !probe.has_exited(&in_other_namespace),
+            "a process of another namespace is unknown"
+        );
     }
 }

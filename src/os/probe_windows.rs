@@ -32,29 +32,29 @@ impl SystemProbe {
     /// Fails if the tables of sockets cannot be read.
     pub fn new() -> io::Result<Self> {
         let mut bound_addresses = HashSet::new();
-        let v4 = |word: u32| IpAddr::V4(Ipv4Addr::from(word.to_ne_bytes()));
-        let v6 = |bytes: [u8; 16]| {
+        let ipv4_address = |word: u32| IpAddr::V4(Ipv4Addr::from(word.to_ne_bytes()));
+        let ipv6_address = |bytes: [u8; 16]| {
             let ip = Ipv6Addr::from(bytes);
             ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4)
         };
         visit_rows(true, AF_INET, |row: &MIB_TCPROW_LH| {
             // SAFETY: every member of the union is a number, so any bytes are valid.
             if unsafe { row.Anonymous.dwState } != MIB_TCP_STATE_TIME_WAIT as u32 {
-                bound_addresses.insert(v4(row.dwLocalAddr));
+                bound_addresses.insert(ipv4_address(row.dwLocalAddr));
             }
         })?;
         visit_rows(true, AF_INET6, |row: &MIB_TCP6ROW| {
             if row.State != MIB_TCP_STATE_TIME_WAIT {
                 // SAFETY: every member of the union is valid for any bytes.
-                bound_addresses.insert(v6(unsafe { row.LocalAddr.u.Byte }));
+                bound_addresses.insert(ipv6_address(unsafe { row.LocalAddr.u.Byte }));
             }
         })?;
         visit_rows(false, AF_INET, |row: &MIB_UDPROW| {
-            bound_addresses.insert(v4(row.dwLocalAddr));
+            bound_addresses.insert(ipv4_address(row.dwLocalAddr));
         })?;
         visit_rows(false, AF_INET6, |row: &MIB_UDP6ROW| {
             // SAFETY: see above.
-            bound_addresses.insert(v6(unsafe { row.dwLocalAddr.u.Byte }));
+            bound_addresses.insert(ipv6_address(unsafe { row.dwLocalAddr.u.Byte }));
         })?;
         Ok(Self { bound_addresses })
     }
@@ -76,14 +76,14 @@ impl SystemProbe {
 }
 
 /// Calls `each` for every row of a socket table.
-fn visit_rows<Row>(tcp: bool, family: u16, mut visit: impl FnMut(&Row)) -> io::Result<()> {
+fn visit_rows<Row>(is_tcp: bool, family: u16, mut visit: impl FnMut(&Row)) -> io::Result<()> {
     let mut table = vec![0u32; 16 * 1024];
     loop {
         let mut size = (table.len() * 4) as u32;
         let buffer = table.as_mut_ptr().cast();
         // SAFETY: the system writes no more than `size` bytes.
         let status = unsafe {
-            if tcp {
+            if is_tcp {
                 GetExtendedTcpTable(buffer, &mut size, 0, family.into(), TCP_TABLE_BASIC_ALL, 0)
             } else {
                 GetExtendedUdpTable(buffer, &mut size, 0, family.into(), UDP_TABLE_BASIC, 0)

@@ -19,7 +19,8 @@ pub fn identify(pid: u32) -> io::Result<Leader> {
         .rsplit_once(") ")
         .and_then(|(_, fields)| fields.split(' ').nth(19)?.parse().ok())
         .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not understood")))?;
-    let pid_namespace = std::fs::metadata(format!("/proc/{pid}/ns/pid")).map_or(0, |m| m.ino());
+    let pid_namespace =
+        std::fs::metadata(format!("/proc/{pid}/ns/pid")).map_or(0, |metadata| metadata.ino());
     Ok(Leader { pid, start_time, pid_namespace })
 }
 
@@ -29,12 +30,12 @@ mod tests {
 
     #[test]
     fn process_is_identified_until_it_exits() {
-        let own = identify(std::process::id()).unwrap();
-        assert_eq!(identify(own.pid).unwrap(), own);
-        assert_ne!(own.pid_namespace, 0);
+        let this_process = identify(std::process::id()).unwrap();
+        assert_eq!(identify(this_process.pid).unwrap(), this_process);
+        assert_ne!(this_process.pid_namespace, 0);
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let other = identify(child.id()).unwrap();
-        assert!(other.start_time >= own.start_time);
+        let child_identity = identify(child.id()).unwrap();
+        assert!(child_identity.start_time >= this_process.start_time);
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(identify(child.id()).unwrap_err().kind(), io::ErrorKind::NotFound);

@@ -28,18 +28,18 @@ pub fn identify(pid: u32) -> io::Result<Leader> {
         let process = OpenProcess(access, 0, pid);
         if process.is_null() {
             let error = io::Error::last_os_error();
-            let missing = error.raw_os_error() == Some(ERROR_INVALID_PARAMETER as i32);
-            return Err(if missing { io::ErrorKind::NotFound.into() } else { error });
+            let is_missing = error.raw_os_error() == Some(ERROR_INVALID_PARAMETER as i32);
+            return Err(if is_missing { io::ErrorKind::NotFound.into() } else { error });
         }
-        let [created, ended, kernel, user] = &mut times;
-        let known = GetProcessTimes(process, created, ended, kernel, user) != 0;
+        let [created, exited, kernel, user] = &mut times;
+        let has_times = GetProcessTimes(process, created, exited, kernel, user) != 0;
         let error = io::Error::last_os_error();
-        let runs = WaitForSingleObject(process, 0) == WAIT_TIMEOUT;
+        let is_running = WaitForSingleObject(process, 0) == WAIT_TIMEOUT;
         CloseHandle(process);
-        if !known {
+        if !has_times {
             return Err(error);
         }
-        if !runs {
+        if !is_running {
             return Err(io::ErrorKind::NotFound.into());
         }
     }
@@ -50,12 +50,12 @@ pub fn identify(pid: u32) -> io::Result<Leader> {
 
 /// Returns the terminal services session of a process (ProcessIdToSessionId).
 pub fn terminal_session(pid: u32) -> io::Result<u32> {
-    let mut number = 0;
-    // SAFETY: the function writes one word to `number`.
-    if unsafe { ProcessIdToSessionId(pid, &mut number) } == 0 {
+    let mut session_id = 0;
+    // SAFETY: the function writes one word to `session_id`.
+    if unsafe { ProcessIdToSessionId(pid, &mut session_id) } == 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(number)
+    Ok(session_id)
 }
 
 #[cfg(test)]
@@ -64,16 +64,19 @@ mod tests {
 
     #[test]
     fn process_is_identified_until_it_exits() {
-        let own = identify(std::process::id()).unwrap();
-        assert_eq!(identify(own.pid).unwrap(), own);
+        let this_process = identify(std::process::id()).unwrap();
+        assert_eq!(identify(this_process.pid).unwrap(), this_process);
         let mut child = std::process::Command::new("cmd")
             .args(["/c", "pause"])
             .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        let other = identify(child.id()).unwrap();
-        assert!(other.start_time >= own.start_time);
-        assert_eq!(terminal_session(child.id()).unwrap(), terminal_session(own.pid).unwrap());
+        let child_identity = identify(child.id()).unwrap();
+        assert!(child_identity.start_time >= this_process.start_time);
+        assert_eq!(
+            terminal_session(child.id()).unwrap(),
+            terminal_session(this_process.pid).unwrap()
+        );
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(identify(child.id()).unwrap_err().kind(), io::ErrorKind::NotFound);

@@ -36,17 +36,17 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustErro
 
     let mut path = [0u8; 1024];
     let directory = directory.as_os_str().as_bytes();
-    let end = directory.len() + 1 + name.len();
-    if end >= path.len() || directory.contains(&0) {
+    let path_length = directory.len() + 1 + name.len();
+    if path_length >= path.len() || directory.contains(&0) {
         return Err(io::Error::from(io::ErrorKind::InvalidFilename).into());
     }
     path[..directory.len()].copy_from_slice(directory);
     path[directory.len()] = b'/';
-    path[directory.len() + 1..end].copy_from_slice(name.as_bytes());
+    path[directory.len() + 1..path_length].copy_from_slice(name.as_bytes());
     let access = if write { libc::O_RDWR } else { libc::O_RDONLY };
     // O_NONBLOCK: opening a planted FIFO must not block. The flag has no effect on regular files.
     let flags = access | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
-    // SAFETY: the path is NUL-terminated: the byte at `end` is 0.
+    // SAFETY: the path is NUL-terminated: the byte at `path_length` is 0.
     let descriptor = unsafe { libc::open(path.as_ptr().cast(), flags) };
     if descriptor < 0 {
         let error = io::Error::last_os_error();
@@ -57,20 +57,20 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustErro
     }
     // SAFETY: the descriptor was opened above and has no other owner.
     let file = unsafe { File::from_raw_fd(descriptor) };
-    let data = file.metadata()?;
+    let metadata = file.metadata()?;
     // SAFETY: geteuid always succeeds.
     let user = unsafe { libc::geteuid() };
-    if !data.file_type().is_file() {
+    if !metadata.file_type().is_file() {
         return Err(TrustError::Untrusted("it is not a regular file"));
     }
     // The link count is 0 if another process has just replaced the file.
-    if data.nlink() > 1 {
+    if metadata.nlink() > 1 {
         return Err(TrustError::Untrusted("it has another name too"));
     }
-    if data.uid() != 0 && data.uid() != user {
+    if metadata.uid() != 0 && metadata.uid() != user {
         return Err(TrustError::Untrusted("it belongs to another user"));
     }
-    if data.mode() & 0o022 != 0 {
+    if metadata.mode() & 0o022 != 0 {
         return Err(TrustError::Untrusted("others than its owner may write to it"));
     }
     Ok(file)

@@ -16,11 +16,6 @@ use std::os::windows::io::{AsRawHandle, FromRawHandle};
 use std::path::Path;
 use std::ptr::{null, null_mut};
 
-use windows_sys::Win32::Foundation::{
-    CloseHandle, ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_SUCCESS,
-    ERROR_USER_MAPPED_FILE, GENERIC_ALL, GENERIC_READ, GENERIC_WRITE, HANDLE, INVALID_HANDLE_VALUE,
-    LocalFree,
-};
 use windows_sys::Win32::Security::Authorization::{
     ConvertStringSecurityDescriptorToSecurityDescriptorW, GetSecurityInfo, SDDL_REVISION_1,
     SE_FILE_OBJECT,
@@ -31,6 +26,11 @@ use windows_sys::Win32::Security::{
     PROTECTED_DACL_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID, SECURITY_ATTRIBUTES,
     SetKernelObjectSecurity, TOKEN_QUERY, TOKEN_USER, TokenUser, WinBuiltinAdministratorsSid,
     WinCreatorOwnerRightsSid, WinCreatorOwnerSid, WinLocalSystemSid,
+};
+use windows_sys::Win32::Foundation::{
+    CloseHandle, ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_SUCCESS,
+    ERROR_USER_MAPPED_FILE, GENERIC_ALL, GENERIC_READ, GENERIC_WRITE, HANDLE, INVALID_HANDLE_VALUE,
+    LocalFree,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     CREATE_NEW, CreateDirectoryW, CreateFileW, DELETE, FILE_APPEND_DATA, FILE_ATTRIBUTE_DIRECTORY,
@@ -62,7 +62,7 @@ impl From<io::Error> for TrustError {
 /// Other processes may read, write, rename and delete the file while it is open, because writers
 /// and readers share the file. Windows cannot remove a mapped file, but it can rename a mapped
 /// file.
-const SHARE: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
+const SHARE_MODE: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
 
 /// The rights that let a user change a file.
 const WRITE_RIGHTS: u32 = FILE_WRITE_DATA
@@ -78,7 +78,7 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustErro
     let file = std::fs::OpenOptions::new()
         .read(true)
         .write(write)
-        .share_mode(SHARE)
+        .share_mode(SHARE_MODE)
         .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
         .open(directory.join(name))?;
     let attributes = file.metadata()?.file_attributes();
@@ -88,8 +88,8 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustErro
     if attributes & FILE_ATTRIBUTE_DIRECTORY != 0 {
         return Err(TrustError::Untrusted("it is not a regular file"));
     }
-    let user = User::of_process()?;
-    let security = Security::read(&file)?;
+    let user = ProcessUser::of_process()?;
+    let security = FileSecurity::read(&file)?;
     if !is_trusted(security.owner, user.sid()) {
         return Err(TrustError::Untrusted("it belongs to another user"));
     }
@@ -107,8 +107,8 @@ pub fn create(path: &Path, length: u64, mode: u32) -> io::Result<File> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let entries = if mode & 0o004 != 0 { "(A;;FR;;;BU)" } else { "" };
-    let file = create_with_access(path, entries)?;
+    let extra_entries = if mode & 0o004 != 0 { "(A;;FR;;;BU)" } else { "" };
+    let file = create_with_access(path, extra_entries)?;
     // Write the zeros, because setting the length allocates no blocks. If the disk were full later,
     // an access to a mapped hole would fault.
     io::copy(&mut io::Read::take(io::repeat(0), length), &mut &file)
@@ -136,9 +136,9 @@ pub fn secure_directory(path: &Path) -> Result<(), TrustError> {
     // read them.
     let inherited = ["SY", "BA", "OW"].map(|trustee| format!("(A;OICI;FA;;;{trustee})")).concat();
     with_security_attributes(&format!("D:P{inherited}(A;;FRFX;;;BU)"), |security| {
-        let wide: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
+        let wide_path: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
         // SAFETY: the path ends with a 0, and all fields of the structure are set.
-        if unsafe { CreateDirectoryW(wide.as_ptr(), security) } != 0 {
+        if unsafe { CreateDirectoryW(wide_path.as_ptr(), security) } != 0 {
             return Ok(());
         }
         let error = io::Error::last_os_error();
@@ -147,19 +147,23 @@ pub fn secure_directory(path: &Path) -> Result<(), TrustError> {
         }
         let directory = std::fs::OpenOptions::new()
             .access_mode(READ_CONTROL | WRITE_DAC)
-            .share_mode(SHARE)
+            .share_mode(SHARE_MODE)
             .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT | FILE_FLAG_BACKUP_SEMANTICS)
             .open(path)?;
         if directory.metadata()?.file_attributes() & FILE_ATTRIBUTE_REPARSE_POINT != 0 {
             return Err(TrustError::Untrusted("it is a link"));
         }
-        if !is_trusted(Security::read(&directory)?.owner, User::of_process()?.sid()) {
+        if !is_trusted(FileSecurity::read(&directory)?.owner, ProcessUser::of_process()?.sid()) {
             return Err(TrustError::Untrusted("it belongs to another user"));
         }
-        let parts = DACL_SECURITY_INFORMATION | PROTECTED_DACL_SECURITY_INFORMATION;
+        let security_information = DACL_SECURITY_INFORMATION | PROTECTED_DACL_SECURITY_INFORMATION;
         // SAFETY: the handle is open, and the structure points to a valid descriptor.
         let succeeded = unsafe {
-            SetKernelObjectSecurity(directory.as_raw_handle(), parts, security.lpSecurityDescriptor)
+            SetKernelObjectSecurity(
+                directory.as_raw_handle(),
+                security_information,
+                security.lpSecurityDescriptor,
+            )
         };
         if succeeded == 0 { Err(io::Error::last_os_error().into()) } else { Ok(()) }
     })
@@ -174,7 +178,7 @@ fn with_security_attributes<T, E: From<io::Error>>(
     let text: Vec<u16> = text.encode_utf16().chain([0]).collect();
     let mut descriptor: PSECURITY_DESCRIPTOR = null_mut();
     // SAFETY: `text` ends with a 0, and the system allocates the descriptor.
-    let parsed = unsafe {
+    let succeeded = unsafe {
         ConvertStringSecurityDescriptorToSecurityDescriptorW(
             text.as_ptr(),
             SDDL_REVISION_1,
@@ -182,7 +186,7 @@ fn with_security_attributes<T, E: From<io::Error>>(
             null_mut(),
         )
     };
-    if parsed == 0 {
+    if succeeded == 0 {
         return Err(io::Error::last_os_error().into());
     }
     let result = call(&SECURITY_ATTRIBUTES {
@@ -195,20 +199,20 @@ fn with_security_attributes<T, E: From<io::Error>>(
     result
 }
 
-/// Creates an empty file. The system, the administrators and the owner have full access. `entries`
+/// Creates an empty file. The system, the administrators and the owner have full access. `extra_entries`
 /// adds entries in SDDL.
-fn create_with_access(path: &Path, entries: &str) -> io::Result<File> {
+fn create_with_access(path: &Path, extra_entries: &str) -> io::Result<File> {
     with_security_attributes(
-        &format!("D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;OW){entries}"),
+        &format!("D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;OW){extra_entries}"),
         |security| {
-            let wide: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
+            let wide_path: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
             // SAFETY: the path ends with a 0, and all fields of the structure are set. A valid handle
             // has no other owner, so the file can own it.
             unsafe {
                 let handle = CreateFileW(
-                    wide.as_ptr(),
+                    wide_path.as_ptr(),
                     GENERIC_READ | GENERIC_WRITE,
-                    SHARE,
+                    SHARE_MODE,
                     security,
                     CREATE_NEW,
                     FILE_ATTRIBUTE_NORMAL,
@@ -236,11 +240,11 @@ pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
         return Err(error);
     }
     for number in 0..1000 {
-        let mut renamed = to.as_os_str().to_owned();
-        renamed.push(format!(".old{number}"));
-        let renamed = Path::new(&renamed);
-        if !renamed.exists() {
-            std::fs::rename(to, renamed)?;
+        let mut renamed_path = to.as_os_str().to_owned();
+        renamed_path.push(format!(".old{number}"));
+        let renamed_path = Path::new(&renamed_path);
+        if !renamed_path.exists() {
+            std::fs::rename(to, renamed_path)?;
             return std::fs::rename(from, to);
         }
     }
@@ -276,13 +280,13 @@ fn is_trusted(sid: PSID, user: PSID) -> bool {
 }
 
 /// The user of this process.
-struct User {
+struct ProcessUser {
     /// A TOKEN_USER, followed by the SID that it points to. The box keeps both at the same address.
     /// The `u64` elements give both their alignment.
     buffer: Box<[u64; 16]>,
 }
 
-impl User {
+impl ProcessUser {
     fn of_process() -> io::Result<Self> {
         let mut user = Self { buffer: Box::new([0; 16]) };
         // SAFETY: the token is closed once; the system writes no more than the buffer holds.
@@ -312,16 +316,16 @@ impl User {
 }
 
 /// The owner and the access list of a file.
-struct Security {
+struct FileSecurity {
     descriptor: PSECURITY_DESCRIPTOR,
     owner: PSID,
-    access: *const ACL,
+    access_list: *const ACL,
 }
 
-impl Security {
+impl FileSecurity {
     fn read(file: &File) -> Result<Self, TrustError> {
-        let mut security = Self { descriptor: null_mut(), owner: null_mut(), access: null() };
-        let mut access: *mut ACL = null_mut();
+        let mut security = Self { descriptor: null_mut(), owner: null_mut(), access_list: null() };
+        let mut access_list: *mut ACL = null_mut();
         // SAFETY: the handle is open. The system allocates the descriptor, which contains the owner
         // and the list. `drop` frees the descriptor.
         let error = unsafe {
@@ -331,7 +335,7 @@ impl Security {
                 OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION,
                 &mut security.owner,
                 null_mut(),
-                &mut access,
+                &mut access_list,
                 null_mut(),
                 &mut security.descriptor,
             )
@@ -339,8 +343,8 @@ impl Security {
         if error != ERROR_SUCCESS {
             return Err(io::Error::from_raw_os_error(error as i32).into());
         }
-        security.access = access;
-        if security.owner.is_null() || access.is_null() {
+        security.access_list = access_list;
+        if security.owner.is_null() || access_list.is_null() {
             // Without an access list, every user has full access.
             return Err(TrustError::Untrusted("everybody may write to it"));
         }
@@ -350,13 +354,13 @@ impl Security {
     /// Returns the identifiers that the list allows to change the file.
     fn writers(&self) -> impl Iterator<Item = PSID> + '_ {
         // SAFETY: the list is valid as long as the descriptor, which `self` owns.
-        let count = unsafe { (*self.access).AceCount };
+        let count = unsafe { (*self.access_list).AceCount };
         (0..u32::from(count)).filter_map(|index| {
             // SAFETY: the index is below the count. Every entry begins with a header. In an
             // allowing entry, a mask and the SID itself follow.
             unsafe {
                 let mut entry: *mut c_void = null_mut();
-                if GetAce(self.access, index, &mut entry) == 0 {
+                if GetAce(self.access_list, index, &mut entry) == 0 {
                     return None;
                 }
                 let entry: *const ACCESS_ALLOWED_ACE = entry.cast();
@@ -370,7 +374,7 @@ impl Security {
     }
 }
 
-impl Drop for Security {
+impl Drop for FileSecurity {
     fn drop(&mut self) {
         // SAFETY: GetSecurityInfo allocated the descriptor, and it is freed once.
         unsafe { LocalFree(self.descriptor) };
@@ -382,7 +386,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directory_is_created_or_restricted() {
+    fn directory_is_created_or_secured() {
         let path = std::env::temp_dir().join(format!("vipool-trust-{}", std::process::id()));
         // A directory that an administrator created by hand, with inherited rights.
         std::fs::create_dir(&path).unwrap();

@@ -36,7 +36,7 @@ pub fn user_id(user: &CStr) -> Option<UserId> {
 /// Returns the ID of a user and the ID of the user's primary group.
 #[allow(unsafe_code)]
 fn user_and_primary_group(user: &CStr) -> Option<(libc::uid_t, libc::gid_t)> {
-    with_buffer(|buffer| {
+    with_growing_buffer(|buffer| {
         let mut entry_pointer = std::ptr::null_mut();
         // SAFETY: a passwd consists of numbers and pointers, so all-zero bytes are valid.
         let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
@@ -74,7 +74,7 @@ fn group_ids(user: &CStr, primary: libc::gid_t) -> Vec<Group> {
 
 #[allow(unsafe_code)]
 fn group_name(group: Group) -> Option<String> {
-    with_buffer(|buffer| {
+    with_growing_buffer(|buffer| {
         let mut entry_pointer = std::ptr::null_mut();
         // SAFETY: a group consists of numbers and pointers, so all-zero bytes are valid.
         let mut entry: libc::group = unsafe { std::mem::zeroed() };
@@ -96,10 +96,12 @@ fn group_name(group: Group) -> Option<String> {
 }
 
 /// Repeats the call with a larger buffer while the result does not fit.
-fn with_buffer<T>(mut call: impl FnMut(&mut [u8]) -> (libc::c_int, Option<T>)) -> Option<T> {
+fn with_growing_buffer<T>(
+    mut query: impl FnMut(&mut [u8]) -> (libc::c_int, Option<T>),
+) -> Option<T> {
     let mut buffer = vec![0; 4096];
     loop {
-        match call(&mut buffer) {
+        match query(&mut buffer) {
             (libc::ERANGE, _) if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 4, 0),
             (_, result) => return result,
         }

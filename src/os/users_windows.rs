@@ -23,22 +23,22 @@ pub fn user_id(user: &CStr) -> Option<UserId> {
     // The `u32` elements give the SID its alignment.
     let (mut sid, mut sid_size) = ([0u32; BUFFER_LENGTH as usize / 4], BUFFER_LENGTH);
     let (mut domain, mut domain_size) = ([0u16; BUFFER_LENGTH as usize], BUFFER_LENGTH);
-    let mut kind = 0;
+    let mut account_type = 0;
     // SAFETY: the name ends with a 0. The system writes no more than the sizes that are passed. It
     // allocates the text, which is read up to its final 0 and freed once.
     unsafe {
-        let known = LookupAccountNameW(
+        let found = LookupAccountNameW(
             null(),
             name.as_ptr(),
             sid.as_mut_ptr().cast(),
             &mut sid_size,
             domain.as_mut_ptr(),
             &mut domain_size,
-            &mut kind,
+            &mut account_type,
         );
         let mut text = null_mut();
-        if known == 0
-            || kind != SidTypeUser
+        if found == 0
+            || account_type != SidTypeUser
             || ConvertSidToStringSidW(sid.as_mut_ptr().cast(), &mut text) == 0
         {
             return None;
@@ -56,8 +56,8 @@ mod tests {
 
     #[test]
     fn own_user_has_an_identifier() {
-        let own = std::ffi::CString::new(std::env::var("USERNAME").unwrap()).unwrap();
-        let id = user_id(&own).unwrap();
+        let user_name = std::ffi::CString::new(std::env::var("USERNAME").unwrap()).unwrap();
+        let id = user_id(&user_name).unwrap();
         assert!(id.starts_with("S-1-"), "{id}");
         assert_eq!(user_id(c"no such user of ours"), None);
     }

@@ -14,22 +14,22 @@ pub trait BitValue: Copy + PartialEq + 'static {
     /// The values for a cleared and a set bit.
     const VALUES: [Self; 2];
     /// The words for both values in farm.toml; `None` for a boolean.
-    const WORDS: Option<[&'static str; 2]>;
+    const KEYWORDS: Option<[&'static str; 2]>;
 }
 
 impl BitValue for bool {
     const VALUES: [Self; 2] = [false, true];
-    const WORDS: Option<[&'static str; 2]> = None;
+    const KEYWORDS: Option<[&'static str; 2]> = None;
 }
 
 impl BitValue for WildcardBind {
     const VALUES: [Self; 2] = [WildcardBind::Keep, WildcardBind::Loopback];
-    const WORDS: Option<[&'static str; 2]> = Some(["keep", "loopback"]);
+    const KEYWORDS: Option<[&'static str; 2]> = Some(["keep", "loopback"]);
 }
 
 impl BitValue for LoopbackConnect {
     const VALUES: [Self; 2] = [LoopbackConnect::OwnFirst, LoopbackConnect::Own];
-    const WORDS: Option<[&'static str; 2]> = Some(["own-first", "own"]);
+    const KEYWORDS: Option<[&'static str; 2]> = Some(["own-first", "own"]);
 }
 
 /// Visits the fields of a set of flags, each with its farm.toml key.
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_shows_every_key() {
+    fn example_contains_every_key() {
         let example = include_str!("../../examples/farm.toml");
         for (key, _) in Features::TABLE {
             assert!(example.contains(&format!("\"{key}\"")), "{key}");

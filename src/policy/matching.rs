@@ -82,7 +82,7 @@ pub enum MatchResult {
     /// The rule matches.
     Matched {
         /// How the program matched.
-        by: MatchKind,
+        program: MatchKind,
         /// How the script matched, if the rule names a script.
         script: Option<MatchKind>,
     },
@@ -97,18 +97,18 @@ pub enum MatchResult {
 impl MatchResult {
     /// Returns how specific the match is; 0 for no match.
     pub(super) fn specificity(self) -> u8 {
-        let MatchResult::Matched { by, script } = self else { return 0 };
-        let program = match by {
+        let MatchResult::Matched { program, script } = self else { return 0 };
+        let program_score = match program {
             MatchKind::FullPath => 3,
             MatchKind::Link => 2,
             MatchKind::BareName => 1,
         };
-        let script = match script {
+        let script_score = match script {
             Some(MatchKind::FullPath | MatchKind::Link) => 2,
             Some(MatchKind::BareName) => 1,
             None => 0,
         };
-        script << 2 | program
+        script_score << 2 | program_score
     }
 
     /// The highest [`specificity`](Self::specificity). No later rule can be more specific.
@@ -120,7 +120,7 @@ impl MatchResult {
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
-            MatchResult::Matched { by, script } => match (by, script.is_some()) {
+            MatchResult::Matched { program, script } => match (program, script.is_some()) {
                 (MatchKind::FullPath, false) => "matches by full path",
                 (MatchKind::FullPath, true) => "matches by full path and by script",
                 (MatchKind::Link, false) => "matches by a listed symbolic link to this file",
@@ -184,39 +184,42 @@ impl<'a> ExecutablePaths<'a> {
 
     /// Matches the program with a rule.
     pub fn match_rule(&self, rule: RulePattern<'_>) -> MatchResult {
-        let by = match self.match_program(rule) {
-            Ok(by) => by,
+        let program = match self.match_program(rule) {
+            Ok(kind) => kind,
             Err(result) => return result,
         };
-        let Some(pattern) = rule.script else { return MatchResult::Matched { by, script: None } };
+        let Some(pattern) = rule.script else {
+            return MatchResult::Matched { program, script: None };
+        };
         let script = self.program.script;
         match script.and_then(|script| match_pattern(pattern, script, self.program.style)) {
             None => MatchResult::OtherScript,
-            script => MatchResult::Matched { by, script },
+            script => MatchResult::Matched { program, script },
         }
     }
 
     fn match_program(&self, rule: RulePattern<'_>) -> Result<MatchKind, MatchResult> {
         let style = self.program.style;
         // Equal paths have equal names, and names are faster to compare.
-        let same = |name: Option<&[u8]>, other: Option<&[u8]>| match (name, other) {
+        let is_same = |name: Option<&[u8]>, other: Option<&[u8]>| match (name, other) {
             (Some(a), Some(b)) => same_name(a, b, style),
             _ => false,
         };
-        let listed = file_name(rule.pattern, style);
-        let is_same_name = self.names.iter().any(|name| same(*name, listed));
+        let listed_name = file_name(rule.pattern, style);
+        let is_same_name = self.names.iter().any(|name| is_same(*name, listed_name));
         let mut paths = self.paths.into_iter().flatten();
         if is_same_name
-            && let Some(by) = paths.find_map(|path| match_pattern(rule.pattern, path, style))
+            && let Some(kind) = paths.find_map(|path| match_pattern(rule.pattern, path, style))
         {
-            return Ok(by);
+            return Ok(kind);
         }
         if let Some(target) = rule.target {
             // One file with many names (busybox) is a different program under each name.
             let invoked_name =
                 if self.program.invoked_as.is_some() { self.names[1] } else { self.names[0] };
             let files = [self.paths[0], self.paths[2]];
-            if (same(invoked_name, listed) || same(invoked_name, file_name(target, style)))
+            if (is_same(invoked_name, listed_name)
+                || is_same(invoked_name, file_name(target, style)))
                 && files.into_iter().flatten().any(|file| same_path(target, file, style))
             {
                 return Ok(MatchKind::Link);
@@ -262,9 +265,9 @@ mod tests {
 
     #[test]
     fn match_results_for_each_kind_of_pattern() {
-        let full = MatchResult::Matched { by: MatchKind::FullPath, script: None };
-        let link = MatchResult::Matched { by: MatchKind::Link, script: None };
-        let bare = MatchResult::Matched { by: MatchKind::BareName, script: None };
+        let full = MatchResult::Matched { program: MatchKind::FullPath, script: None };
+        let link = MatchResult::Matched { program: MatchKind::Link, script: None };
+        let bare = MatchResult::Matched { program: MatchKind::BareName, script: None };
         let redis = ("/bin/redis-server", Some("/usr/bin/redis-check-rdb"), None);
         let busybox = ("/bin/nc", Some("/bin/busybox"), None);
         let python = ("/usr/bin/python3", Some("/usr/bin/python3.13"), Some("/opt/app.py"));
@@ -294,7 +297,10 @@ mod tests {
             (
                 python,
                 ("/usr/bin/python3.13", "/usr/bin/python3", "/opt/app.py"),
-                MatchResult::Matched { by: MatchKind::FullPath, script: Some(MatchKind::FullPath) },
+                MatchResult::Matched {
+                    program: MatchKind::FullPath,
+                    script: Some(MatchKind::FullPath),
+                },
             ),
             (("bin/nc", None, None), ("/usr/bin/nc", "", ""), MatchResult::OtherDirectory),
             (("", None, None), ("/usr/bin/nc", "", ""), MatchResult::OtherProgram),

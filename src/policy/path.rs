@@ -84,7 +84,9 @@ pub fn same_name(a: &[u8], b: &[u8], style: PathStyle) -> bool {
                 return a.eq_ignore_ascii_case(b);
             }
             match (str::from_utf8(a), str::from_utf8(b)) {
-                (Ok(a), Ok(b)) => a.chars().map(fold).eq(b.chars().map(fold)),
+                (Ok(a), Ok(b)) => {
+                    a.chars().map(simple_uppercase).eq(b.chars().map(simple_uppercase))
+                }
                 // Names with lone surrogates are not valid UTF-8. In such names, only ASCII letters
                 // are folded.
                 _ => a.eq_ignore_ascii_case(b),
@@ -109,17 +111,17 @@ pub fn file_name(path: &[u8], style: PathStyle) -> Option<&[u8]> {
 /// Converts a UTF-16 path, as `GetModuleFileNameW` returns it, to WTF-8 in `buffer`. Returns the
 /// written part of `buffer`. Returns `None` if the path does not fit. A lone surrogate becomes
 /// three bytes, so different names stay different.
-pub fn utf16_to_wtf8<'b>(wide: &[u16], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+pub fn utf16_to_wtf8<'b>(utf16: &[u16], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     let mut length = 0;
-    for unit in char::decode_utf16(wide.iter().copied()) {
+    for unit in char::decode_utf16(utf16.iter().copied()) {
         let rest = buffer.get_mut(length..)?;
         length += match unit {
             Ok(character) if character.len_utf8() <= rest.len() => {
                 character.encode_utf8(rest).len()
             }
             Ok(_) => return None,
-            Err(lone) => {
-                let unit = lone.unpaired_surrogate();
+            Err(surrogate) => {
+                let unit = surrogate.unpaired_surrogate();
                 let bytes = [0xe0 | (unit >> 12), 0x80 | (unit >> 6 & 0x3f), 0x80 | (unit & 0x3f)];
                 rest.get_mut(..3)?.copy_from_slice(&bytes.map(|byte| byte as u8));
                 3
@@ -220,7 +222,7 @@ fn trim_end(name: &[u8]) -> &[u8] {
 /// Returns a character in upper case, with the limits of the NTFS tables: the result must be one
 /// character (`ß` stays `ß`) in the basic multilingual plane, and its lower case must be the
 /// original character (`ı`, `ſ` and `µ` stay unchanged).
-fn fold(character: char) -> char {
+fn simple_uppercase(character: char) -> char {
     if character.is_ascii() {
         return character.to_ascii_uppercase();
     }
@@ -377,9 +379,9 @@ mod tests {
     #[test]
     fn utf16_paths_become_wtf8() {
         let mut buffer = [0; 64];
-        let wide: Vec<u16> = r"C:\Ä😀.exe".encode_utf16().collect();
-        assert_eq!(utf16_to_wtf8(&wide, &mut buffer), Some(r"C:\Ä😀.exe".as_bytes()));
-        assert_eq!(utf16_to_wtf8(&wide, &mut buffer[..wide.len()]), None);
+        let utf16: Vec<u16> = r"C:\Ä😀.exe".encode_utf16().collect();
+        assert_eq!(utf16_to_wtf8(&utf16, &mut buffer), Some(r"C:\Ä😀.exe".as_bytes()));
+        assert_eq!(utf16_to_wtf8(&utf16, &mut buffer[..utf16.len()]), None);
         assert_eq!(utf16_to_wtf8(&[0xd800, 0x41], &mut buffer), Some(&b"\xed\xa0\x80A"[..]));
         assert_eq!(utf16_to_wtf8(&[], &mut []), Some(&b""[..]));
     }

@@ -23,7 +23,7 @@ pub struct Bind {
 }
 
 impl Bind {
-    fn to(address: SocketAddr) -> Outcome<Self> {
+    fn immediate(address: SocketAddr) -> Outcome<Self> {
         Outcome::Rewritten(Self { address, clear_v6only: false, defer: false })
     }
 }
@@ -72,8 +72,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     }
 
     /// Decides a bind to 127.0.0.1, ::ffff:127.0.0.1 or ::1. `own` is the replacement.
-    fn bind_loopback(&self, address: SocketAddr, own: Option<Ipv4Addr>) -> Outcome<Bind> {
-        let Some(own) = own else {
+    fn bind_loopback(&self, address: SocketAddr, replacement: Option<Ipv4Addr>) -> Outcome<Bind> {
+        let Some(replacement) = replacement else {
             return Outcome::Passed(self.missing_address_reason(self.rules.features.loopback));
         };
         if address.port() == 0 && !self.rules.program.map_ephemeral {
@@ -82,7 +82,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         if self.system.is_shared_port(address.port()) {
             return Outcome::Passed(Reason::SharedPort);
         }
-        Bind::to(with_ip(address, AddressForm::of(address.ip()).convert(own)))
+        Bind::immediate(with_ip(address, AddressForm::of(address.ip()).convert(replacement)))
     }
 
     /// Decides a bind to 0.0.0.0 or ::.
@@ -101,8 +101,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         let v4 = self.virtual_ipv4().filter(|_| !is_v6only).map(|v4| form.convert(v4));
         let v6 = self.virtual_ipv6().filter(|_| form == AddressForm::Ipv6).map(IpAddr::V6);
         let defer = self.rules.defer_wildcard && protocol == Protocol::Tcp && address.port() == 0;
-        if let Some(own) = v4.or(v6) {
-            let address = with_ip(address, own);
+        if let Some(virtual_ip) = v4.or(v6) {
+            let address = with_ip(address, virtual_ip);
             return Outcome::Rewritten(Bind { address, clear_v6only: false, defer });
         }
         match self.loopback() {
@@ -113,13 +113,13 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
                     && address.port() != 0
                     && !is_v6only =>
             {
-                Bind::to(with_ip(address, form.convert(loopback)))
+                Bind::immediate(with_ip(address, form.convert(loopback)))
             }
             // A socket that is already bound to an IPv6 address cannot connect to L6 (row 32).
             _ if defer && form == AddressForm::Ipv6 && self.loopback6().is_some() => {
                 Outcome::Rewritten(Bind { address, clear_v6only: false, defer })
             }
-            _ => Outcome::Passed(Reason::WildcardKept),
+            _ => Outcome::Passed(Reason::WildcardUnchanged),
         }
     }
 
@@ -150,14 +150,14 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         if !self.system.is_host_address(ip) {
             return Outcome::Passed(Reason::OtherAddress);
         }
-        let own = match ip {
+        let replacement = match ip {
             IpAddr::V4(_) => {
                 self.virtual_ipv4().map(|v4| AddressForm::of(address.ip()).convert(v4))
             }
             IpAddr::V6(_) => self.virtual_ipv6().map(IpAddr::V6),
         };
-        match own {
-            Some(own) => Bind::to(with_ip(address, own)),
+        match replacement {
+            Some(replacement) => Bind::immediate(with_ip(address, replacement)),
             None => Outcome::Passed(self.missing_address_reason(self.rules.features.virtual_ip)),
         }
     }

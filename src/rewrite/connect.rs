@@ -80,42 +80,48 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         let form = AddressForm::of(source);
         let v4 = sockaddr::as_ipv4(source);
         let destination_ip = destination.map(|destination| destination.ip());
-        let is_to_loopback = destination_ip.is_some_and(|ip| match sockaddr::as_ipv4(ip) {
-            Some(v4) => v4.is_loopback(),
-            None => ip.is_loopback(),
-        });
+        let has_loopback_destination =
+            destination_ip.is_some_and(|ip| match sockaddr::as_ipv4(ip) {
+                Some(v4) => v4.is_loopback(),
+                None => ip.is_loopback(),
+            });
         if v4.unwrap_or(Ipv4Addr::UNSPECIFIED).is_loopback() || source.is_loopback() {
-            let own = if form == AddressForm::Ipv6 { self.loopback6() } else { self.loopback() };
-            let is_to_host_loopback = destination_ip.is_some_and(is_local_destination);
-            return match own {
+            let replacement =
+                if form == AddressForm::Ipv6 { self.loopback6() } else { self.loopback() };
+            let has_host_loopback_destination = destination_ip.is_some_and(is_local_destination);
+            return match replacement {
                 // A datagram to the host's loopback address keeps the host's loopback source.
-                Some(own) if !is_to_host_loopback && is_local_destination(source) => {
-                    Outcome::Rewritten(form.convert(own))
+                Some(replacement)
+                    if !has_host_loopback_destination && is_local_destination(source) =>
+                {
+                    Outcome::Rewritten(form.convert(replacement))
                 }
                 _ => Outcome::Passed(Reason::OtherAddress),
             };
         }
-        let is_to_link = destination_ip.is_some_and(is_link_scoped);
-        if is_link_scoped(source) || source.is_unspecified() && is_to_link {
+        let has_link_destination = destination_ip.is_some_and(is_link_scoped);
+        if is_link_scoped(source) || source.is_unspecified() && has_link_destination {
             return Outcome::Passed(Reason::LinkLocal);
         }
         let is_host_source = source.is_unspecified()
             || v4.is_some_and(|v4| v4.is_unspecified())
             || self.system.is_host_address(v4.map_or(source, IpAddr::V4));
-        if !is_host_source || is_to_loopback {
+        if !is_host_source || has_loopback_destination {
             return Outcome::Passed(Reason::OtherAddress);
         }
-        let is_to_mapped =
+        let has_mapped_destination =
             destination_ip.is_some_and(|ip| AddressForm::of(ip) == AddressForm::Mapped);
-        let own = match form {
+        let replacement = match form {
             AddressForm::Ipv4 | AddressForm::Mapped => {
                 self.virtual_ipv4().map(|v4| form.convert(v4))
             }
-            AddressForm::Ipv6 if is_to_mapped => self.virtual_ipv4().map(|v4| form.convert(v4)),
+            AddressForm::Ipv6 if has_mapped_destination => {
+                self.virtual_ipv4().map(|v4| form.convert(v4))
+            }
             AddressForm::Ipv6 => self.virtual_ipv6().map(IpAddr::V6),
         };
-        match own {
-            Some(own) => Outcome::Rewritten(own),
+        match replacement {
+            Some(replacement) => Outcome::Rewritten(replacement),
             None => Outcome::Passed(self.missing_address_reason(self.rules.features.virtual_ip)),
         }
     }
@@ -178,7 +184,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
                 self.loopback6().filter(|_| sockaddr::as_ipv4(listener.ip()).is_some())
             }
         };
-        self.connect_to_own(socket, destination, listener, source.map(IpAddr::V4))
+        self.connect_to_listener(socket, destination, listener, source.map(IpAddr::V4))
     }
 
     /// Decides a connect to an address of the host (row 5). The rewriter changes a bind to such an
@@ -190,12 +196,12 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         destination: SocketAddr,
     ) -> Option<Outcome<Connect>> {
         let ip = sockaddr::as_ipv4(destination.ip()).map_or(destination.ip(), IpAddr::V4);
-        if !self.system.is_host_address(ip) || unbound_reason(ip).is_some() {
+        if !self.system.is_host_address(ip) || no_bind_reason(ip).is_some() {
             return None;
         }
         let [v4, v6] = self.own_addresses(destination).virtual_ip;
         let listener = self.find_own_listener(socket, [v4, v6, None]).ok()?;
-        Some(self.connect_to_own(socket, destination, listener, Some(listener.ip())))
+        Some(self.connect_to_listener(socket, destination, listener, Some(listener.ip())))
     }
 
     /// Returns the first candidate that has a listener.
@@ -211,29 +217,29 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         let Some(first) = candidates.iter().flatten().next() else {
             return Err(Reason::NoSuchAddress);
         };
-        let mut present = [*first; 3];
+        let mut available = [*first; 3];
         let mut count = 0;
-        for (entry, candidate) in present.iter_mut().zip(candidates.iter().flatten()) {
+        for (entry, candidate) in available.iter_mut().zip(candidates.iter().flatten()) {
             *entry = *candidate;
             count += 1;
         }
-        let present = present.get(..count).unwrap_or_default();
+        let available = available.get(..count).unwrap_or_default();
         let source = match protocol {
             Protocol::Udp => socket.local_address().filter(|local| !is_unbound(*local)),
             Protocol::Tcp | Protocol::Other => None,
         };
-        match self.system.find_listener(present, protocol, source) {
+        match self.system.find_listener(available, protocol, source) {
             ListenerMatch::NotFound => Err(Reason::NoOwnListener),
             ListenerMatch::Unknown => Err(Reason::ListenersUnknown),
             ListenerMatch::Index(index) => {
-                present.get(index).copied().ok_or(Reason::ListenersUnknown)
+                available.get(index).copied().ok_or(Reason::ListenersUnknown)
             }
         }
     }
 
     /// Returns a connect to `listener` in place of `requested`. If the socket is unbound, the hook
     /// layer first binds it to `source`.
-    fn connect_to_own(
+    fn connect_to_listener(
         &self,
         socket: &(impl Socket + ?Sized),
         requested: SocketAddr,
@@ -241,8 +247,9 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         source: Option<IpAddr>,
     ) -> Outcome<Connect> {
         let form = AddressForm::of(requested.ip());
-        let in_form = |ip: IpAddr| sockaddr::as_ipv4(ip).map_or(ip, |v4| form.convert(v4));
-        let destination = with_ip(requested, in_form(listener.ip()));
+        let to_requested_form =
+            |ip: IpAddr| sockaddr::as_ipv4(ip).map_or(ip, |v4| form.convert(v4));
+        let destination = with_ip(requested, to_requested_form(listener.ip()));
         let is_ipv6_to_mapped =
             form == AddressForm::Ipv6 && AddressForm::of(destination.ip()) == AddressForm::Mapped;
         let mut connect =
@@ -262,7 +269,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             }
             connect.clear_v6only = is_ipv6_to_mapped && socket.is_v6only();
             let source = source.filter(|_| is_unbound(local));
-            connect.source = source.map(|source| in_socket_family(local, in_form(source)));
+            connect.source =
+                source.map(|source| to_socket_family(local, to_requested_form(source)));
             connect.defer_port = connect.source.is_some() && socket.protocol() == Protocol::Tcp;
         }
         Outcome::Rewritten(connect)
@@ -301,7 +309,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         destination: SocketAddr,
     ) -> Outcome<Connect> {
         let form = AddressForm::of(destination.ip());
-        if let Some(reason) = unbound_reason(destination.ip()) {
+        if let Some(reason) = no_bind_reason(destination.ip()) {
             return Outcome::Passed(reason);
         }
         let source = match form {
@@ -329,7 +337,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         if protocol == Protocol::Other {
             return Outcome::Passed(Reason::NotTcpOrUdp);
         }
-        let source = in_socket_family(local, source);
+        let source = to_socket_family(local, source);
         if AddressForm::of(source) == AddressForm::Mapped && socket.is_v6only() {
             return Outcome::Passed(Reason::V6Only);
         }
@@ -349,12 +357,12 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
 #[inline]
 pub(super) fn is_external(ip: IpAddr) -> bool {
     let is_multicast = sockaddr::as_ipv4(ip).is_some_and(|v4| v4.is_multicast());
-    !is_multicast && !is_local_destination(ip) && unbound_reason(ip).is_none()
+    !is_multicast && !is_local_destination(ip) && no_bind_reason(ip).is_none()
 }
 
 /// Returns the reason why the hook layer does not bind a socket with this destination first.
 #[inline]
-fn unbound_reason(ip: IpAddr) -> Option<Reason> {
+fn no_bind_reason(ip: IpAddr) -> Option<Reason> {
     match (ip, sockaddr::as_ipv4(ip)) {
         (_, Some(v4)) if v4.is_loopback() => Some(Reason::OtherAddress),
         (_, None) if is_link_scoped(ip) => Some(Reason::LinkLocal),
@@ -370,7 +378,7 @@ fn can_reach(socket: &(impl Socket + ?Sized), local: SocketAddr, destination: So
 }
 
 /// Returns the address in the family of a socket with this local address.
-fn in_socket_family(local: SocketAddr, ip: IpAddr) -> IpAddr {
+fn to_socket_family(local: SocketAddr, ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(v4) if local.is_ipv6() => v4.to_ipv6_mapped().into(),
         _ => ip,

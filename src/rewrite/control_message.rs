@@ -42,11 +42,11 @@ const IN_PKTINFO_ADDRESSES: &[usize] = if cfg!(windows) { &[0] } else { &[4, 8] 
 #[inline]
 pub fn for_each_control_message(control: &mut [u8], mut visit: impl FnMut(i32, i32, &mut [u8])) {
     let mut rest = control;
-    while let Some((length, level, kind)) = read_header(rest) {
+    while let Some((length, level, message_type)) = read_header(rest) {
         if length < HEADER_LENGTH || length > rest.len() {
             return;
         }
-        visit(level, kind, rest.get_mut(HEADER_LENGTH..length).unwrap_or_default());
+        visit(level, message_type, rest.get_mut(HEADER_LENGTH..length).unwrap_or_default());
         let Some(next) = rest.get_mut(length.next_multiple_of(ALIGNMENT)..) else { return };
         rest = next;
     }
@@ -63,13 +63,13 @@ pub fn replace_packet_info(
     mut replace: impl FnMut(IpAddr) -> Option<IpAddr>,
 ) -> bool {
     let mut replaced = false;
-    for_each_control_message(control, |level, kind, data| match (level, kind) {
+    for_each_control_message(control, |level, message_type, data| match (level, message_type) {
         (IPPROTO_IP, IP_PKTINFO) => {
             for offset in IN_PKTINFO_ADDRESSES {
                 if let Some(octets) = data.get_mut(*offset..).and_then(<[u8]>::first_chunk_mut::<4>)
-                    && let Some(IpAddr::V4(new)) = replace(IpAddr::from(*octets))
+                    && let Some(IpAddr::V4(replacement)) = replace(IpAddr::from(*octets))
                 {
-                    *octets = new.octets();
+                    *octets = replacement.octets();
                     replaced = true;
                 }
             }
@@ -77,9 +77,9 @@ pub fn replace_packet_info(
         // A struct in6_pktinfo begins with the address on every platform.
         (IPPROTO_IPV6, IPV6_PKTINFO) => {
             if let Some(octets) = data.first_chunk_mut::<16>()
-                && let Some(IpAddr::V6(new)) = replace(IpAddr::from(*octets))
+                && let Some(IpAddr::V6(replacement)) = replace(IpAddr::from(*octets))
             {
-                *octets = new.octets();
+                *octets = replacement.octets();
                 replaced = true;
             }
         }
@@ -93,11 +93,11 @@ pub fn replace_packet_info(
 fn read_header(control: &[u8]) -> Option<(usize, i32, i32)> {
     let header = control.first_chunk::<HEADER_LENGTH>()?;
     let (length, rest) = header.split_first_chunk()?;
-    let (level, kind) = rest.split_first_chunk()?;
+    let (level, message_type) = rest.split_first_chunk()?;
     Some((
         usize::from_ne_bytes(*length),
         i32::from_ne_bytes(*level),
-        i32::from_ne_bytes(*kind.first_chunk()?),
+        i32::from_ne_bytes(*message_type.first_chunk()?),
     ))
 }
 
@@ -106,22 +106,22 @@ mod tests {
     use super::*;
 
     /// Returns a buffer with these messages, each padded to [`ALIGNMENT`].
-    fn control(messages: &[(i32, i32, &[u8])]) -> Vec<u8> {
+    fn encode_messages(messages: &[(i32, i32, &[u8])]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for (level, kind, data) in messages {
+        for (level, message_type, data) in messages {
             bytes.extend((HEADER_LENGTH + data.len()).to_ne_bytes());
             bytes.extend(level.to_ne_bytes());
-            bytes.extend(kind.to_ne_bytes());
+            bytes.extend(message_type.to_ne_bytes());
             bytes.extend(*data);
             bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
         }
         bytes
     }
 
-    fn visited(bytes: &mut [u8]) -> Vec<(i32, i32, Vec<u8>)> {
+    fn collect_messages(bytes: &mut [u8]) -> Vec<(i32, i32, Vec<u8>)> {
         let mut messages = Vec::new();
-        for_each_control_message(bytes, |level, kind, data| {
-            messages.push((level, kind, data.to_vec()));
+        for_each_control_message(bytes, |level, message_type, data| {
+            messages.push((level, message_type, data.to_vec()));
         });
         messages
     }
@@ -146,53 +146,56 @@ mod tests {
 
     #[test]
     fn every_message_is_visited() {
-        let mut bytes = control(&[(1, 2, &[3]), (4, 5, &[]), (6, 7, &[8; 20])]);
-        assert_eq!(visited(&mut bytes), [(1, 2, vec![3]), (4, 5, vec![]), (6, 7, vec![8; 20])]);
+        let mut bytes = encode_messages(&[(1, 2, &[3]), (4, 5, &[]), (6, 7, &[8; 20])]);
+        assert_eq!(
+            collect_messages(&mut bytes),
+            [(1, 2, vec![3]), (4, 5, vec![]), (6, 7, vec![8; 20])]
+        );
     }
 
     #[test]
-    fn malformed_length_ends_the_walk() {
+    fn malformed_length_ends_the_iteration() {
         for length in [0, 1, HEADER_LENGTH - 1, 2 * HEADER_LENGTH + 9, usize::MAX - 7, usize::MAX] {
-            let mut bytes = control(&[(1, 2, &[3]), (4, 5, &[6])]);
+            let mut bytes = encode_messages(&[(1, 2, &[3]), (4, 5, &[6])]);
             let second = bytes.len() / 2;
             bytes[second..second + ALIGNMENT].copy_from_slice(&length.to_ne_bytes());
-            assert_eq!(visited(&mut bytes), [(1, 2, vec![3])], "{length}");
+            assert_eq!(collect_messages(&mut bytes), [(1, 2, vec![3])], "{length}");
         }
     }
 
     #[test]
-    fn cut_buffers_are_never_read_past_their_end() {
-        let whole = control(&[(1, 2, &[3; 5]), (4, 5, &[6; 9])]);
-        for length in 0..whole.len() {
-            let mut cut = whole[..length].to_vec();
-            assert!(visited(&mut cut).len() <= 2);
+    fn truncated_buffers_are_not_read_past_the_end() {
+        let complete = encode_messages(&[(1, 2, &[3; 5]), (4, 5, &[6; 9])]);
+        for length in 0..complete.len() {
+            let mut truncated = complete[..length].to_vec();
+            assert!(collect_messages(&mut truncated).len() <= 2);
         }
     }
 
     #[test]
     fn only_packet_info_of_the_same_family_is_replaced() {
-        let mut info = [9; 12];
+        let mut ipv4_info = [9; 12];
         for offset in IN_PKTINFO_ADDRESSES {
-            info[*offset..offset + 4].copy_from_slice(&[127, 0, 0, 1]);
+            ipv4_info[*offset..offset + 4].copy_from_slice(&[127, 0, 0, 1]);
         }
-        let mut info6 = [0; 20];
-        info6[15] = 1;
+        let mut ipv6_info = [0; 20];
+        ipv6_info[15] = 1;
         let messages = [
             (IPPROTO_IP, 21, &[127, 0, 0, 1, 127, 0, 0, 1, 127, 0, 0, 1][..]),
-            (IPPROTO_IP, IP_PKTINFO, &info[..]),
-            (IPPROTO_IPV6, IPV6_PKTINFO, &info6[..]),
+            (IPPROTO_IP, IP_PKTINFO, &ipv4_info[..]),
+            (IPPROTO_IPV6, IPV6_PKTINFO, &ipv6_info[..]),
         ];
-        let mut bytes = control(&messages);
-        let new = IpAddr::from([127, 3, 4, 5]);
-        assert!(replace_packet_info(&mut bytes, |_| Some(new)));
-        let mut expected = info;
+        let mut bytes = encode_messages(&messages);
+        let replacement = IpAddr::from([127, 3, 4, 5]);
+        assert!(replace_packet_info(&mut bytes, |_| Some(replacement)));
+        let mut expected = ipv4_info;
         for offset in IN_PKTINFO_ADDRESSES {
             expected[*offset..offset + 4].copy_from_slice(&[127, 3, 4, 5]);
         }
-        let after = visited(&mut bytes);
-        assert_eq!(after[0].2, messages[0].2);
-        assert_eq!(after[1].2, expected);
-        assert_eq!(after[2].2, info6);
+        let result = collect_messages(&mut bytes);
+        assert_eq!(result[0].2, messages[0].2);
+        assert_eq!(result[1].2, expected);
+        assert_eq!(result[2].2, ipv6_info);
         assert!(!replace_packet_info(&mut bytes, |_| None));
     }
 }

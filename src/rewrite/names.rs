@@ -21,38 +21,38 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     /// getpeername and accept, and as the source of a received datagram (rows 1, 17 to 20, 25, 32,
     /// 33).
     ///
-    /// `read_peer` returns the other end. This method calls `read_peer` only if the result depends
+    /// `read_other_end` returns the other end. This method calls `read_other_end` only if the result depends
     /// on the other end. The program normally sees V as V. If the other end is the session's own L,
     /// the program connected to 127.0.0.1, so it sees 127.0.0.1 instead of V. For a received
     /// datagram, the other end is the socket's own address.
     #[inline]
     pub fn visible_address(
         &self,
-        end: SocketAddr,
-        read_peer: impl FnOnce() -> Option<SocketAddr>,
+        address: SocketAddr,
+        read_other_end: impl FnOnce() -> Option<SocketAddr>,
     ) -> Outcome<SocketAddr> {
-        let Some(ip) = sockaddr::as_ipv4(end.ip()) else {
-            return Outcome::Passed(Reason::ShownAsIs);
+        let Some(ip) = sockaddr::as_ipv4(address.ip()) else {
+            return Outcome::Passed(Reason::VisibleUnchanged);
         };
         let replaced = self.replaced_loopback(ip).or_else(|| {
             self.loopback()?;
             // If a socket without a source address connects to ::1, the kernel selects the source
             // 127.0.0.1.
-            let may_be_ipv6 =
-                ip == Ipv4Addr::LOCALHOST && end.is_ipv6() && self.loopback6().is_some();
-            if self.virtual_ipv4() != Some(ip) && !may_be_ipv6 {
+            let may_represent_ipv6 =
+                ip == Ipv4Addr::LOCALHOST && address.is_ipv6() && self.loopback6().is_some();
+            if self.virtual_ipv4() != Some(ip) && !may_represent_ipv6 {
                 return None;
             }
-            self.replaced_loopback(sockaddr::as_ipv4(read_peer()?.ip())?)
+            self.replaced_loopback(sockaddr::as_ipv4(read_other_end()?.ip())?)
         });
-        match (replaced, end) {
-            (None, _) => Outcome::Passed(Reason::ShownAsIs),
+        match (replaced, address) {
+            (None, _) => Outcome::Passed(Reason::VisibleUnchanged),
             (Some(HostLoopback::Ipv6), SocketAddr::V6(_)) => {
-                Outcome::Rewritten(with_ip(end, Ipv6Addr::LOCALHOST.into()))
+                Outcome::Rewritten(with_ip(address, Ipv6Addr::LOCALHOST.into()))
             }
             (Some(_), _) => {
-                let form = AddressForm::of(end.ip());
-                Outcome::Rewritten(with_ip(end, form.convert(Ipv4Addr::LOCALHOST)))
+                let form = AddressForm::of(address.ip());
+                Outcome::Rewritten(with_ip(address, form.convert(Ipv4Addr::LOCALHOST)))
             }
         }
     }
@@ -150,11 +150,15 @@ mod tests {
     fn only_connections_within_the_session_form_pairs() {
         let system = TestSystem::default();
         let mut rewriter = rewriter(&system);
-        let own = ["10.0.5.7:80", "127.3.4.5:80", "127.131.4.5:80", "[::ffff:10.0.5.7]:80"];
-        let others = ["127.0.0.1:80", "10.0.5.8:80", "192.0.2.9:80", "[::1]:80", "[fd00::7]:80"];
+        let session_addresses =
+            ["10.0.5.7:80", "127.3.4.5:80", "127.131.4.5:80", "[::ffff:10.0.5.7]:80"];
+        let other_addresses =
+            ["127.0.0.1:80", "10.0.5.8:80", "192.0.2.9:80", "[::1]:80", "[fd00::7]:80"];
         for virtual_ip in [true, false] {
             rewriter.rules.features.virtual_ip = virtual_ip;
-            for (addresses, may_form_pair) in [(&own[..], true), (&others[..], false)] {
+            for (addresses, may_form_pair) in
+                [(&session_addresses[..], true), (&other_addresses[..], false)]
+            {
                 for address in addresses {
                     let destination = address.parse().unwrap();
                     assert_eq!(

@@ -126,7 +126,7 @@ reasons! {
     /// The loopback port belongs to the host.
     SharedPort = 69, "shared-port", "the port is listed as shared with the host";
     /// A bind to the wildcard address is not rewritten if there is no virtual IP (row 3).
-    WildcardKept = 70, "wildcard-kept", "a wildcard bind is not rewritten without a virtual IP";
+    WildcardUnchanged = 70, "wildcard-kept", "a wildcard bind is not rewritten without a virtual IP";
     /// A bind of a multicast or broadcast receiver to the wildcard address is not rewritten (row
     /// 26).
     SharedReceiver = 71, "shared-receiver",
@@ -149,7 +149,7 @@ reasons! {
     /// The call sends data on a stream, and the kernel ignores the destination.
     Stream = 79, "stream", "data on a stream has no destination of its own";
     /// The program sees the address that the kernel reports.
-    ShownAsIs = 80, "shown-as-is", "the address is shown unchanged";
+    VisibleUnchanged = 80, "shown-as-is", "the address is shown unchanged";
     /// The name is not the host's own name.
     OtherName = 81, "other-name", "the name is not the host's own";
 }

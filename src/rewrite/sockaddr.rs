@@ -44,14 +44,14 @@ pub enum Parsed {
 #[inline]
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Parsed {
-    let Some(family) = family(bytes).filter(|_| bytes.len() <= MAX_LENGTH) else {
+    let Some(family) = read_family(bytes).filter(|_| bytes.len() <= MAX_LENGTH) else {
         return Parsed::Other;
     };
     match family {
-        AF_INET => ipv4(bytes).map_or(Parsed::Other, |v4| Parsed::Inet(v4.into())),
-        AF_INET6 => ipv6(bytes).map_or(Parsed::Other, |v6| Parsed::Inet(v6.into())),
+        AF_INET => parse_ipv4(bytes).map_or(Parsed::Other, |v4| Parsed::Inet(v4.into())),
+        AF_INET6 => parse_ipv6(bytes).map_or(Parsed::Other, |v6| Parsed::Inet(v6.into())),
         AF_UNSPEC => Parsed::Unspecified(
-            ipv4(bytes).filter(|v4| v4.ip().is_unspecified()).map(|v4| v4.port()),
+            parse_ipv4(bytes).filter(|v4| v4.ip().is_unspecified()).map(|v4| v4.port()),
         ),
         _ => Parsed::Other,
     }
@@ -62,11 +62,11 @@ pub fn parse(bytes: &[u8]) -> Parsed {
 #[inline]
 pub fn ipv4_octets_mut(bytes: &mut [u8]) -> Option<&mut [u8; 4]> {
     const MAPPED_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
-    match family(bytes)? {
+    match read_family(bytes)? {
         AF_INET => bytes.first_chunk_mut::<IPV4_LENGTH>()?.get_mut(4..)?.first_chunk_mut(),
         AF_INET6 => {
-            let (_, ip) = bytes.first_chunk_mut::<IPV6_SHORT_LENGTH>()?.split_at_mut(8);
-            let (prefix, ip) = ip.split_first_chunk_mut()?;
+            let (_, address) = bytes.first_chunk_mut::<IPV6_SHORT_LENGTH>()?.split_at_mut(8);
+            let (prefix, ip) = address.split_first_chunk_mut()?;
             if *prefix == MAPPED_PREFIX { ip.first_chunk_mut() } else { None }
         }
         _ => None,
@@ -79,7 +79,7 @@ pub fn ipv4_octets_mut(bytes: &mut [u8]) -> Option<&mut [u8; 4]> {
 pub fn write(address: &SocketAddr, out: &mut [u8]) -> usize {
     match address {
         SocketAddr::V4(v4) => {
-            let [f0, f1] = family_bytes(AF_INET, IPV4_LENGTH);
+            let [f0, f1] = encode_family(AF_INET, IPV4_LENGTH);
             let [p0, p1] = v4.port().to_be_bytes();
             let [a, b, c, d] = v4.ip().octets();
             copy_truncated(out, &[f0, f1, p0, p1, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0])
@@ -87,7 +87,7 @@ pub fn write(address: &SocketAddr, out: &mut [u8]) -> usize {
         SocketAddr::V6(v6) => {
             let mut bytes = [0; IPV6_LENGTH];
             let (head, rest) = bytes.split_at_mut(8);
-            head[..2].copy_from_slice(&family_bytes(AF_INET6, IPV6_LENGTH));
+            head[..2].copy_from_slice(&encode_family(AF_INET6, IPV6_LENGTH));
             head[2..4].copy_from_slice(&v6.port().to_be_bytes());
             head[4..].copy_from_slice(&v6.flowinfo().to_ne_bytes());
             rest[..16].copy_from_slice(&v6.ip().octets());
@@ -113,33 +113,33 @@ pub fn as_ipv4(address: IpAddr) -> Option<Ipv4Addr> {
 }
 
 #[cfg(not(target_vendor = "apple"))]
-fn family(bytes: &[u8]) -> Option<u16> {
+fn read_family(bytes: &[u8]) -> Option<u16> {
     bytes.first_chunk().copied().map(u16::from_ne_bytes)
 }
 
 /// On BSD the first byte is a length, which the kernel ignores.
 #[cfg(target_vendor = "apple")]
-fn family(bytes: &[u8]) -> Option<u16> {
+fn read_family(bytes: &[u8]) -> Option<u16> {
     bytes.get(1).copied().map(u16::from)
 }
 
 #[cfg(not(target_vendor = "apple"))]
-fn family_bytes(family: u16, _length: usize) -> [u8; 2] {
+fn encode_family(family: u16, _length: usize) -> [u8; 2] {
     family.to_ne_bytes()
 }
 
 #[cfg(target_vendor = "apple")]
-fn family_bytes(family: u16, length: usize) -> [u8; 2] {
+fn encode_family(family: u16, length: usize) -> [u8; 2] {
     [length as u8, family as u8]
 }
 
-fn ipv4(bytes: &[u8]) -> Option<SocketAddrV4> {
+fn parse_ipv4(bytes: &[u8]) -> Option<SocketAddrV4> {
     let bytes: &[u8; IPV4_LENGTH] = bytes.first_chunk()?;
     let [_, _, p0, p1, a, b, c, d, ..] = *bytes;
     Some(SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([p0, p1])))
 }
 
-fn ipv6(bytes: &[u8]) -> Option<SocketAddrV6> {
+fn parse_ipv6(bytes: &[u8]) -> Option<SocketAddrV6> {
     let short: &[u8; IPV6_SHORT_LENGTH] = bytes.first_chunk()?;
     let [_, _, p0, p1, f0, f1, f2, f3, address @ ..] = *short;
     let scope = bytes.get(IPV6_SHORT_LENGTH..IPV6_LENGTH).and_then(|tail| tail.first_chunk());
@@ -204,8 +204,8 @@ mod tests {
             let address: SocketAddr = text.parse().unwrap();
             let mut bytes = [0; MAX_LENGTH];
             let length = write(&address, &mut bytes);
-            for cut in 0..IPV4_LENGTH {
-                assert_eq!(ipv4_octets_mut(&mut bytes[..cut]), None, "{text}");
+            for length in 0..IPV4_LENGTH {
+                assert_eq!(ipv4_octets_mut(&mut bytes[..length]), None, "{text}");
             }
             let found = ipv4_octets_mut(&mut bytes[..length]).map(|ip| Ipv4Addr::from(*ip));
             assert_eq!(found, as_ipv4(address.ip()), "{text}");

@@ -99,7 +99,7 @@ fn bind(rewriter: &Rewriter<'_, TestSystem>, socket: SocketProperties, address: 
         Outcome::Rewritten(Bind { address, clear_v6only: false, defer: false }) => {
             address.to_string()
         }
-        Outcome::Rewritten(bind) if bind.defer => format!("later {}", bind.address),
+        Outcome::Rewritten(bind) if bind.defer => format!("deferred {}", bind.address),
         Outcome::Rewritten(bind) => format!("dual {}", bind.address),
         Outcome::Passed(reason) => reason.name().to_owned(),
         Outcome::Refused(refusal) => refusal.name().to_owned(),
@@ -107,8 +107,12 @@ fn bind(rewriter: &Rewriter<'_, TestSystem>, socket: SocketProperties, address: 
 }
 
 /// Returns the outcome of a connect as text: `source > destination`, or the name of the reason.
-fn connect(rewriter: &Rewriter<'_, TestSystem>, socket: SocketProperties, to: &str) -> String {
-    match rewriter.connect(&socket, socket_address(to)) {
+fn connect(
+    rewriter: &Rewriter<'_, TestSystem>,
+    socket: SocketProperties,
+    destination: &str,
+) -> String {
+    match rewriter.connect(&socket, socket_address(destination)) {
         Outcome::Rewritten(Connect { source: Some(source), destination, .. }) => {
             format!("{source} > {destination}")
         }
@@ -188,7 +192,7 @@ fn row_6_only_virtual_ip_is_retried_unchanged() {
 }
 
 #[test]
-fn row_7_to_10_external_connect() {
+fn row_7_to_10_connects_to_external_destinations() {
     let system = TestSystem::default();
     let mut rewriter = rewriter(&system);
     let external = "192.0.2.9:80";
@@ -220,15 +224,15 @@ fn row_7_to_10_external_connect() {
 #[test]
 fn row_11_and_12_own_services_first() {
     let no_listener = TestSystem::default();
-    let (own, listener_on_v) = (listening(&["127.3.4.5:80"]), listening(&["10.0.5.7:80"]));
+    let (own_listener, listener_on_v) = (listening(&["127.3.4.5:80"]), listening(&["10.0.5.7:80"]));
     let both = listening(&["127.3.4.5:80", "10.0.5.7:80"]);
-    for dialled in ["127.0.0.1:80", "0.0.0.0:80"] {
-        assert_eq!(connect(&rewriter(&no_listener), tcp(), dialled), "no-own-listener");
-        assert_eq!(connect(&rewriter(&own), tcp(), dialled), "127.3.4.5:80");
-        assert_eq!(connect(&rewriter(&listener_on_v), tcp(), dialled), "127.3.4.5 > 10.0.5.7:80");
-        assert_eq!(connect(&rewriter(&both), tcp(), dialled), "127.3.4.5:80");
+    for requested in ["127.0.0.1:80", "0.0.0.0:80"] {
+        assert_eq!(connect(&rewriter(&no_listener), tcp(), requested), "no-own-listener");
+        assert_eq!(connect(&rewriter(&own_listener), tcp(), requested), "127.3.4.5:80");
+        assert_eq!(connect(&rewriter(&listener_on_v), tcp(), requested), "127.3.4.5 > 10.0.5.7:80");
+        assert_eq!(connect(&rewriter(&both), tcp(), requested), "127.3.4.5:80");
         let bound = socket(Protocol::Tcp, "10.0.5.7:9");
-        assert_eq!(connect(&rewriter(&listener_on_v), bound, dialled), "10.0.5.7:80");
+        assert_eq!(connect(&rewriter(&listener_on_v), bound, requested), "10.0.5.7:80");
     }
     assert_eq!(connect(&rewriter(&no_listener), tcp(), "127.0.0.1:7000"), "127.3.4.5:7000");
     assert_eq!(
@@ -236,12 +240,12 @@ fn row_11_and_12_own_services_first() {
         "shared-port"
     );
     let raw = socket(Protocol::Other, "0.0.0.0:0");
-    assert_eq!(connect(&rewriter(&own), raw, "127.0.0.1:7000"), "not-tcp-or-udp");
+    assert_eq!(connect(&rewriter(&own_listener), raw, "127.0.0.1:7000"), "not-tcp-or-udp");
     let failing = TestSystem { kernel_fails: true, ..TestSystem::default() };
     assert_eq!(connect(&rewriter(&failing), tcp(), "127.0.0.1:80"), "listeners-unknown");
-    let mut always = rewriter(&failing);
-    always.rules.program.loopback_connect = LoopbackConnect::Own;
-    assert_eq!(connect(&always, tcp(), "127.0.0.1:80"), "127.3.4.5:80");
+    let mut own_only = rewriter(&failing);
+    own_only.rules.program.loopback_connect = LoopbackConnect::Own;
+    assert_eq!(connect(&own_only, tcp(), "127.0.0.1:80"), "127.3.4.5:80");
 }
 
 #[test]
@@ -271,41 +275,42 @@ fn row_5_and_11_own_listener_is_reached_at_the_host_address() {
         "::ffff:10.0.5.7 > [::ffff:10.0.5.7]:80"
     );
     assert_eq!(connect(&rewriter(&no_listener), tcp6(), "[fe80::1%2]:80"), "link-local");
-    let mut without = rewriter(&listener_on_v);
-    without.rules.features.virtual_ip = false;
-    assert_eq!(connect(&without, tcp(), host), "feature-off");
+    let mut without_virtual_ip = rewriter(&listener_on_v);
+    without_virtual_ip.rules.features.virtual_ip = false;
+    assert_eq!(connect(&without_virtual_ip, tcp(), host), "feature-off");
 }
 
 #[test]
 fn row_19_and_20_names() {
     let system = TestSystem::default();
     let rewriter = rewriter(&system);
-    let shown = |end: &str, other: &str| {
-        let shown = rewriter.visible_address(socket_address(end), || Some(socket_address(other)));
-        shown.rewritten().map(|address| address.to_string())
+    let visible = |end: &str, other_end: &str| {
+        let visible =
+            rewriter.visible_address(socket_address(end), || Some(socket_address(other_end)));
+        visible.rewritten().map(|address| address.to_string())
     };
     let loopback = Some("127.0.0.1:80".to_owned());
-    assert_eq!(shown("127.3.4.5:80", "192.0.2.1:9"), loopback);
-    assert_eq!(shown("10.0.5.7:80", "127.3.4.5:9"), loopback);
-    assert_eq!(shown("127.3.4.5:80", "10.0.5.7:9"), loopback);
-    assert_eq!(shown("10.0.5.7:80", "10.0.5.7:9"), None);
-    assert_eq!(shown("10.0.5.7:80", "127.0.0.1:9"), None);
-    assert_eq!(shown("10.0.5.8:80", "127.3.4.5:9"), None);
-    assert_eq!(shown("[::ffff:127.3.4.5]:80", "[::1]:9"), Some("[::ffff:127.0.0.1]:80".into()));
-    assert_eq!(shown("[::ffff:127.131.4.5]:80", "[::1]:9"), Some("[::1]:80".into()));
-    assert_eq!(shown("[::ffff:10.0.5.7]:80", "[::ffff:127.131.4.5]:9"), Some("[::1]:80".into()));
+    assert_eq!(visible("127.3.4.5:80", "192.0.2.1:9"), loopback);
+    assert_eq!(visible("10.0.5.7:80", "127.3.4.5:9"), loopback);
+    assert_eq!(visible("127.3.4.5:80", "10.0.5.7:9"), loopback);
+    assert_eq!(visible("10.0.5.7:80", "10.0.5.7:9"), None);
+    assert_eq!(visible("10.0.5.7:80", "127.0.0.1:9"), None);
+    assert_eq!(visible("10.0.5.8:80", "127.3.4.5:9"), None);
+    assert_eq!(visible("[::ffff:127.3.4.5]:80", "[::1]:9"), Some("[::ffff:127.0.0.1]:80".into()));
+    assert_eq!(visible("[::ffff:127.131.4.5]:80", "[::1]:9"), Some("[::1]:80".into()));
+    assert_eq!(visible("[::ffff:10.0.5.7]:80", "[::ffff:127.131.4.5]:9"), Some("[::1]:80".into()));
     assert_eq!(
-        shown("[::ffff:10.0.5.7]:80", "[::ffff:127.3.4.5]:9"),
+        visible("[::ffff:10.0.5.7]:80", "[::ffff:127.3.4.5]:9"),
         Some("[::ffff:127.0.0.1]:80".into())
     );
     // If a socket without a source address connects to L6, the kernel selects the source 127.0.0.1.
-    assert_eq!(shown("[::ffff:127.0.0.1]:9", "[::ffff:127.131.4.5]:80"), Some("[::1]:9".into()));
-    assert_eq!(shown("[::ffff:127.0.0.1]:9", "[::ffff:127.0.0.1]:80"), None);
-    assert_eq!(shown("127.0.0.1:9", "127.131.4.5:80"), None);
-    assert_eq!(shown("[fd00::7]:80", "[::1]:9"), None);
+    assert_eq!(visible("[::ffff:127.0.0.1]:9", "[::ffff:127.131.4.5]:80"), Some("[::1]:9".into()));
+    assert_eq!(visible("[::ffff:127.0.0.1]:9", "[::ffff:127.0.0.1]:80"), None);
+    assert_eq!(visible("127.0.0.1:9", "127.131.4.5:80"), None);
+    assert_eq!(visible("[fd00::7]:80", "[::1]:9"), None);
     assert_eq!(
         rewriter.visible_address(socket_address("10.0.5.7:80"), || None),
-        Outcome::Passed(Reason::ShownAsIs)
+        Outcome::Passed(Reason::VisibleUnchanged)
     );
 }
 
@@ -318,7 +323,7 @@ fn row_21_listen_binds_an_unbound_socket() {
     assert_eq!(listen(tcp()), Some(socket_address("10.0.5.7:0")));
     assert_eq!(listen(tcp6()), Some(socket_address("[::ffff:10.0.5.7]:0")));
     assert_eq!(listen(socket(Protocol::Tcp, "0.0.0.0:80")), None);
-    assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:0"), "later 10.0.5.7:0");
+    assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:0"), "deferred 10.0.5.7:0");
     assert_eq!(bind(&rewriter, udp(), "0.0.0.0:0"), "10.0.5.7:0");
 }
 
@@ -326,11 +331,11 @@ fn row_21_listen_binds_an_unbound_socket() {
 fn row_22_datagrams() {
     let listener_on_v = listening(&["10.0.5.7:53"]);
     let rewriter = rewriter(&listener_on_v);
-    let send = |socket: SocketProperties, to: &str| {
+    let send = |socket: SocketProperties, destination: &str| {
         rewriter
-            .send(&socket, socket_address(to), false)
+            .send(&socket, socket_address(destination), false)
             .rewritten()
-            .map(|c| (c.source, c.destination.to_string()))
+            .map(|connect| (connect.source, connect.destination.to_string()))
     };
     assert_eq!(send(udp(), "192.0.2.9:53"), Some((Some(ip(V)), "192.0.2.9:53".into())));
     assert_eq!(send(socket(Protocol::Udp, "10.0.5.7:9"), "192.0.2.9:53"), None);
@@ -339,11 +344,11 @@ fn row_22_datagrams() {
     assert_eq!(send(tcp(), "192.0.2.9:53"), None);
     assert!(rewriter.send(&tcp(), socket_address("192.0.2.9:53"), true).rewritten().is_some());
     // An IPv6 socket may send to an IPv4 sockaddr.
-    let six = socket(Protocol::Udp, "[::]:0");
+    let ipv6_udp = socket(Protocol::Udp, "[::]:0");
     let mapped = |text: &str| Some(ip(&format!("::ffff:{text}")));
-    assert_eq!(send(six, "192.0.2.9:53"), Some((mapped(V), "192.0.2.9:53".into())));
-    assert_eq!(send(six, "127.0.0.1:53"), Some((mapped(L), "10.0.5.7:53".into())));
-    assert_eq!(send(SocketProperties { is_v6only: true, ..six }, "192.0.2.9:53"), None);
+    assert_eq!(send(ipv6_udp, "192.0.2.9:53"), Some((mapped(V), "192.0.2.9:53".into())));
+    assert_eq!(send(ipv6_udp, "127.0.0.1:53"), Some((mapped(L), "10.0.5.7:53".into())));
+    assert_eq!(send(SocketProperties { is_v6only: true, ..ipv6_udp }, "192.0.2.9:53"), None);
     assert_eq!(send(udp(), "[2001:db8::9]:53"), None);
     assert_eq!(connect(&rewriter, tcp6(), "192.0.2.9:53"), "not-inet");
     assert_eq!(connect(&rewriter, tcp6(), "127.0.0.1:53"), "not-inet");
@@ -353,9 +358,9 @@ fn row_22_datagrams() {
 fn row_24_and_25_packet_information() {
     let system = TestSystem::default();
     let rewriter = rewriter(&system);
-    let source = |source: &str, to: &str| {
+    let source = |source: &str, destination: &str| {
         rewriter
-            .datagram_source(ip(source), Some(socket_address(to)))
+            .datagram_source(ip(source), Some(socket_address(destination)))
             .rewritten()
             .map(|ip| ip.to_string())
     };
@@ -371,7 +376,7 @@ fn row_24_and_25_packet_information() {
     assert_eq!(source("::", "[ff02::fb%2]:53"), None);
     assert_eq!(source("fd00::1", "[ff02::fb%2]:53"), Some("fd00::7".into()));
     assert_eq!(rewriter.visible_ip(ip(L)), Outcome::Rewritten(ip("127.0.0.1")));
-    assert_eq!(rewriter.visible_ip(ip(V)), Outcome::Passed(Reason::ShownAsIs));
+    assert_eq!(rewriter.visible_ip(ip(V)), Outcome::Passed(Reason::VisibleUnchanged));
 }
 
 #[test]
@@ -380,10 +385,10 @@ fn row_26_shared_receivers() {
     let rewriter = rewriter(&system);
     assert_eq!(bind(&rewriter, udp(), "0.0.0.0:53"), "10.0.5.7:53");
     assert_eq!(bind(&rewriter, udp(), "0.0.0.0:5353"), "shared-receiver");
-    let sharing = SocketProperties { can_share_port: true, ..udp() };
-    assert_eq!(bind(&rewriter, sharing, "0.0.0.0:53"), "shared-receiver");
-    let sharing = SocketProperties { can_share_port: true, ..tcp() };
-    assert_eq!(bind(&rewriter, sharing, "0.0.0.0:53"), "10.0.5.7:53");
+    let shared_socket = SocketProperties { can_share_port: true, ..udp() };
+    assert_eq!(bind(&rewriter, shared_socket, "0.0.0.0:53"), "shared-receiver");
+    let shared_socket = SocketProperties { can_share_port: true, ..tcp() };
+    assert_eq!(bind(&rewriter, shared_socket, "0.0.0.0:53"), "10.0.5.7:53");
 }
 
 #[test]
@@ -401,16 +406,17 @@ fn row_30_and_31_dual_stack() {
 }
 
 #[test]
-fn row_32_the_ipv6_loopback() {
+fn row_32_ipv6_loopback() {
     let v6only = SocketProperties { is_v6only: true, ..tcp6() };
     let no_listener = TestSystem::default();
     assert_eq!(bind(&rewriter(&no_listener), tcp6(), "[::1]:80"), "[::ffff:127.131.4.5]:80");
     assert_eq!(bind(&rewriter(&no_listener), v6only, "[::1]:80"), "dual [::ffff:127.131.4.5]:80");
     assert_eq!(connect(&rewriter(&no_listener), tcp6(), "[::1]:80"), "no-own-listener");
-    let own = listening(&["[::ffff:127.131.4.5]:80"]);
-    let from_own = "::ffff:127.131.4.5 > [::ffff:127.131.4.5]:80";
-    assert_eq!(connect(&rewriter(&own), tcp6(), "[::1]:80"), from_own);
-    let dual = rewriter(&own).connect(&v6only, socket_address("[::1]:80")).rewritten().unwrap();
+    let own_listener = listening(&["[::ffff:127.131.4.5]:80"]);
+    let expected = "::ffff:127.131.4.5 > [::ffff:127.131.4.5]:80";
+    assert_eq!(connect(&rewriter(&own_listener), tcp6(), "[::1]:80"), expected);
+    let dual =
+        rewriter(&own_listener).connect(&v6only, socket_address("[::1]:80")).rewritten().unwrap();
     assert!(dual.clear_v6only);
     let listener_on_v = listening(&["[::ffff:10.0.5.7]:80"]);
     assert_eq!(
@@ -420,22 +426,22 @@ fn row_32_the_ipv6_loopback() {
     let listener_on_v6 = listening(&["[fd00::7]:80"]);
     assert_eq!(connect(&rewriter(&listener_on_v6), tcp6(), "[::1]:80"), "[fd00::7]:80");
     let bound = socket(Protocol::Tcp, "[fd00::7]:9");
-    assert_eq!(connect(&rewriter(&own), bound, "[::1]:80"), "already-bound");
+    assert_eq!(connect(&rewriter(&own_listener), bound, "[::1]:80"), "already-bound");
     // On Windows, ConnectEx needs a bound socket. A connect to ::1 must still reach L6.
-    let mut later = rewriter(&own);
-    later.rules.defer_wildcard = true;
-    later.addresses.v6 = None;
-    assert_eq!(bind(&later, v6only, "[::]:0"), "later [::]:0");
-    assert_eq!(bind(&later, v6only, "[::]:80"), "wildcard-kept");
-    later.rules.features.virtual_ip = false;
-    assert_eq!(bind(&later, tcp6(), "[::]:0"), "later [::]:0");
-    assert_eq!(bind(&later, tcp(), "0.0.0.0:0"), "wildcard-kept");
+    let mut deferring = rewriter(&own_listener);
+    deferring.rules.defer_wildcard = true;
+    deferring.addresses.v6 = None;
+    assert_eq!(bind(&deferring, v6only, "[::]:0"), "deferred [::]:0");
+    assert_eq!(bind(&deferring, v6only, "[::]:80"), "wildcard-kept");
+    deferring.rules.features.virtual_ip = false;
+    assert_eq!(bind(&deferring, tcp6(), "[::]:0"), "deferred [::]:0");
+    assert_eq!(bind(&deferring, tcp(), "0.0.0.0:0"), "wildcard-kept");
 }
 
 #[test]
 fn row_33_mapped_loopback() {
-    let own = listening(&["127.3.4.5:80"]);
-    let rewriter = rewriter(&own);
+    let own_listener = listening(&["127.3.4.5:80"]);
+    let rewriter = rewriter(&own_listener);
     assert_eq!(bind(&rewriter, tcp6(), "[::ffff:127.0.0.1]:80"), "[::ffff:127.3.4.5]:80");
     assert_eq!(connect(&rewriter, tcp6(), "[::ffff:127.0.0.1]:80"), "[::ffff:127.3.4.5]:80");
     assert_eq!(
@@ -451,12 +457,12 @@ fn row_33_mapped_loopback() {
 fn row_40_to_43_names_and_interfaces() {
     let system = TestSystem::default();
     let mut rewriter = rewriter(&system);
-    let own = HostNameAddresses { v4: V.parse().ok(), v6: "fd00::7".parse().ok() };
+    let host_names = HostNameAddresses { v4: V.parse().ok(), v6: "fd00::7".parse().ok() };
     let client = Some(ip("198.51.100.4"));
-    assert_eq!(rewriter.resolve_host_name(client), Outcome::Rewritten(own));
+    assert_eq!(rewriter.resolve_host_name(client), Outcome::Rewritten(host_names));
     rewriter.rules.features.client_ip = true;
-    let own = HostNameAddresses { v4: "198.51.100.4".parse().ok(), v6: None };
-    assert_eq!(rewriter.resolve_host_name(client), Outcome::Rewritten(own));
+    let host_names = HostNameAddresses { v4: "198.51.100.4".parse().ok(), v6: None };
+    assert_eq!(rewriter.resolve_host_name(client), Outcome::Rewritten(host_names));
     assert!(!rewriter.is_hidden(ip("10.0.5.8")));
     rewriter.rules.policy.hide_addresses = true;
     assert!(rewriter.is_hidden(ip("10.0.5.8")));

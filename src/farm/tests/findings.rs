@@ -8,19 +8,19 @@ const SERVER: &str = "[server.ts1]\n[[range]]\naddresses = \"10.0.5.10-10.0.5.99
 const PROGRAM: &str = "[[program]]\npath = \"/usr/bin/app\"\n";
 
 /// Returns the findings as "error CODE KEY" or "warning CODE KEY".
-fn found(text: &str) -> Vec<String> {
+fn summarize_findings(text: &str) -> Vec<String> {
     let (_, report) = Farm::parse(text);
     report.findings().iter().map(|f| format!("{} {} {}", f.level, f.code, f.key)).collect()
 }
 
-fn check(table: &[(&str, &[&str])]) {
+fn assert_findings(table: &[(&str, &[&str])]) {
     for (text, expected) in table {
-        assert_eq!(found(text), *expected, "{text}");
+        assert_eq!(summarize_findings(text), *expected, "{text}");
     }
 }
 
 #[test]
-fn the_example_has_no_findings() {
+fn example_has_no_findings() {
     let (farm, report) = Farm::parse(include_str!("../../../examples/farm.toml"));
     assert!(report.is_empty(), "{report}");
     assert_eq!(farm.ranges.len(), 4);
@@ -38,16 +38,16 @@ fn defaults_in_the_example_are_the_defaults() {
         .flat_map(|line| [line, "\n"])
         .collect();
     assert!(uncommented.matches("\ncool-down = ").count() == 1, "{uncommented}");
-    let (with, report) = Farm::parse(&uncommented);
+    let (with_all_keys, report) = Farm::parse(&uncommented);
     assert!(report.is_empty(), "{report}");
-    let (mut without, _) = Farm::parse(example);
-    without.pools[0].max_addresses = with.pools[0].max_addresses;
-    assert_eq!(with, without);
+    let (mut with_defaults, _) = Farm::parse(example);
+    with_defaults.pools[0].max_addresses = with_all_keys.pools[0].max_addresses;
+    assert_eq!(with_all_keys, with_defaults);
 }
 
 #[test]
 fn empty_farm_is_valid() {
-    check(&[("", &[]), (SERVER, &[]), ("# nothing\n", &[])]);
+    assert_findings(&[("", &[]), (SERVER, &[]), ("# nothing\n", &[])]);
     let plan = Farm::default().plan("any", None).plan;
     assert_eq!(plan.pools.len(), 1);
     assert_eq!(plan.pools[0].kind(), PoolKind::Loopback);
@@ -55,7 +55,7 @@ fn empty_farm_is_valid() {
 
 #[test]
 fn syntax_and_types() {
-    check(&[
+    assert_findings(&[
         ("[sessions", &["error syntax "]),
         ("[sessions]\ncool-down = \n", &["error syntax "]),
         ("[sessions]\ncool-down = \"2m\ncheck-in-use = false\n", &["error syntax "]),
@@ -89,7 +89,7 @@ fn all_findings_of_a_file_are_reported() {
     let text = "[sesions]\n[sessions]\nlow-watr = 1\ncool-down = \"x\"\n[[program]]\npath = \"a/b\"\n\
                 [[range]]\naddresses = [\"10.0.0.300\",\n\"127.0.0.1\",\n\"10.0.0.7\",\n";
     assert_eq!(
-        found(text),
+        summarize_findings(text),
         [
             "error unknown-key sesions",
             "error unknown-key sessions.low-watr",
@@ -123,7 +123,7 @@ fn unknown_key_suggests_the_most_similar_key() {
 fn ranges() {
     let range = |addresses: &str| format!("[[range]]\naddresses = {addresses}\n");
     let two = |a: &str, b: &str| range(a) + &range(b);
-    check(&[
+    assert_findings(&[
         ("[[range]]", &["error no-addresses range[0].addresses"]),
         (&range("[]"), &["error no-addresses range[0].addresses"]),
         (&range("\"10.0.5.9-10.0.5.1\""), &["error value range[0].addresses[0]"]),
@@ -170,7 +170,7 @@ fn servers() {
              [[range]]\naddresses = \"{b}\"\nserver = \"TS2\"\n"
         )
     };
-    check(&[
+    assert_findings(&[
         (&two("10.0.5.7", "10.0.5.8"), &[]),
         (&two("10.0.5.7", "10.0.5.1-10.0.5.9"), &["error two-servers range[1].addresses[0]"]),
         ("[server.ts1]", &["warning no-range server.ts1"]),
@@ -201,7 +201,7 @@ fn pools_too_small_and_too_large() {
     let server = |keys: &str, rest: &str| {
         SERVER.replace("[server.ts1]\n", &format!("[server.ts1]\n{keys}\n")) + rest
     };
-    check(&[
+    assert_findings(&[
         (&server("max-sessions = 90", ""), &[]),
         (&server("max-sessions = 91", ""), &["warning too-few server.ts1.max-sessions"]),
         (&server("", "[sessions]\nmax-sessions = 91"), &["warning too-few sessions.max-sessions"]),
@@ -228,18 +228,18 @@ fn pools_too_small_and_too_large() {
         ("[pool.loopback]", &["error name pool.loopback", "warning no-range pool.loopback"]),
     ]);
     let many: String = (0..9).map(|n| format!("[pool.p{n}]\n")).collect();
-    assert!(found(&many).contains(&"error too-many pool".to_owned()));
+    assert!(summarize_findings(&many).contains(&"error too-many pool".to_owned()));
 }
 
 #[test]
-fn the_network() {
+fn network_options() {
     let network = |addresses: &str| {
         format!(
             "[network]\nsubnets = [\"10.0.4.0/23\", \"10.0.6.0/24\"]\ndhcp-ranges = \"10.0.5.100-10.0.5.199\"\n\
              [[range]]\naddresses = \"{addresses}\""
         )
     };
-    check(&[
+    assert_findings(&[
         (&network("10.0.4.200-10.0.5.99"), &[]),
         (&network("10.0.5.90-10.0.5.110"), &["warning dhcp range[0].addresses[0]"]),
         (&network("10.0.5.240-10.0.6.9"), &["error spans-subnets range[0].addresses[0]"]),
@@ -252,7 +252,7 @@ fn the_network() {
 #[test]
 fn loopback_ranges() {
     let loopback = |ranges: &str| format!("[loopback]\nranges = {ranges}");
-    check(&[
+    assert_findings(&[
         (&loopback("\"127.9.0.0/24\""), &[]),
         (&loopback("\"128.9.0.0/24\""), &["error not-loopback loopback.ranges[0]"]),
         (&loopback("\"126.0.0.0-127.9.0.0\""), &["error not-loopback loopback.ranges[0]"]),
@@ -274,7 +274,7 @@ fn reservations() {
             "[[range]]\naddresses = \"10.0.5.10-10.0.5.20\"\nexclude = \"10.0.5.15\"\n[reservations]\n{rest}"
         )
     };
-    check(&[
+    assert_findings(&[
         (&farm("ada = \"10.0.5.10\"\nbob = [\"10.0.5.11\", \"10.0.5.12\"]"), &[]),
         (&farm("ada = \"10.0.5.21\""), &["error reservation reservations.ada[0]"]),
         (&farm("ada = \"10.0.5.15\""), &["error reservation reservations.ada[0]"]),
@@ -290,7 +290,7 @@ fn reservations() {
 #[test]
 fn programs() {
     let program = |keys: &str| format!("{PROGRAM}{keys}\n");
-    check(&[
+    assert_findings(&[
         (PROGRAM, &[]),
         ("[[program]]", &["error path program[0].path"]),
         ("[[program]]\npath = \"app\"", &["warning bare-name program[0].path"]),
@@ -338,10 +338,10 @@ fn finding_has_the_position_of_its_value() {
         .map(|f| f.position.map(|p| (p.line, p.column, &text[p.start..p.end])))
         .collect();
     assert_eq!(positions, [Some((2, 15, "\"ü\"")), Some((3, 4, "\"127.0.0.9\""))]);
-    let shown = report.with_file("farm.toml".as_ref()).to_string();
+    let report_text = report.with_file("farm.toml".as_ref()).to_string();
     let expected = "farm.toml:3:4: error: 127.0.0.9 cannot be used by hosts (loopback)\n  \
                     |\n3 | \t  \"127.0.0.9\"] # ä\n  | \t  ^^^^^^^^^^^\n  = remove them";
-    assert!(shown.contains(expected), "{shown}");
+    assert!(report_text.contains(expected), "{report_text}");
 }
 
 #[test]
@@ -356,20 +356,23 @@ fn files_that_cannot_be_read() {
     let mut utf16: Vec<u8> = vec![0xff, 0xfe];
     utf16.extend(SERVER.encode_utf16().flat_map(u16::to_le_bytes));
     let large = vec![b'#'; 5 << 20];
-    let cut = &SERVER.as_bytes()[..SERVER.len() - 5];
+    let truncated = &SERVER.as_bytes()[..SERVER.len() - 5];
     let table = [
         (directory.join("missing.toml"), "cannot read the file: "),
         (directory.clone(), "cannot read the file: "),
         (write("latin.toml", b"[server.ts1]\n# caf\xe9\n"), "byte 18 is not UTF-8"),
         (write("utf16.toml", &utf16), "byte 0 is not UTF-8"),
         (write("large.toml", &large), "larger than 4 MiB"),
-        (write("cut.toml", cut), "invalid TOML: "),
+        (write("cut.toml", truncated), "invalid TOML: "),
     ];
     for (file, message) in table {
         let (_, report) = Farm::load(&file);
         assert!(report.has_errors());
-        let shown = report.to_string();
-        assert!(shown.contains(message) && shown.starts_with(file.to_str().unwrap()), "{shown}");
+        let report_text = report.to_string();
+        assert!(
+            report_text.contains(message) && report_text.starts_with(file.to_str().unwrap()),
+            "{report_text}"
+        );
     }
     let bom = write("bom.toml", format!("\u{feff}{SERVER}").as_bytes());
     let (farm, report) = Farm::load(&bom);

@@ -1,8 +1,8 @@
 //! Validation of capacity: every server needs enough addresses for its sessions.
 
-use super::{key_part, server_key, warning};
+use super::{quote_key_part, server_key, warning};
 use crate::farm::finding::Finding;
-use crate::farm::plan::of_family;
+use crate::farm::plan::ranges_of_family;
 use crate::farm::{DEFAULT_MAX_IPV6_ADDRESSES, Farm, Server};
 use crate::pool::MAX_SLOTS;
 use crate::range::Range;
@@ -10,7 +10,7 @@ use crate::range::Range;
 impl Farm {
     /// Reports a server that has too few addresses for its sessions. `None` means the machine of a
     /// farm without servers.
-    pub(super) fn validate_capacity(&self, server: Option<&Server>, found: &mut Vec<Finding>) {
+    pub(super) fn validate_capacity(&self, server: Option<&Server>, findings: &mut Vec<Finding>) {
         if server.is_some_and(|server| !server.enabled) {
             return;
         }
@@ -26,12 +26,13 @@ impl Farm {
         for ipv4 in [true, false] {
             let mut total = 0u128;
             for pool in self.pool_names() {
-                let entries = self.ranges_for(server).filter(|(_, entry)| entry.pool == pool);
-                let usable: Vec<Range> = entries
+                let range_entries = self.ranges_for(server).filter(|(_, entry)| entry.pool == pool);
+                let usable: Vec<Range> = range_entries
                     .flat_map(|(_, entry)| {
-                        let addresses: Vec<Range> = of_family(&entry.addresses, ipv4).collect();
+                        let addresses: Vec<Range> =
+                            ranges_of_family(&entry.addresses, ipv4).collect();
                         has_virtual_ips |= !addresses.is_empty();
-                        self.usable(&addresses, &entry.exclude)
+                        self.usable_ranges(&addresses, &entry.exclude)
                     })
                     .collect();
                 let count =
@@ -42,7 +43,13 @@ impl Farm {
                         "pool {pool:?} of {name} has {count} addresses; only the first {max} are used"
                     );
                     let remedy = "reduce its ranges, or set max-addresses";
-                    found.push(Finding::new(warning("too-many"), "range", count, message, remedy));
+                    findings.push(Finding::new(
+                        warning("too-many"),
+                        "range",
+                        count,
+                        message,
+                        remedy,
+                    ));
                 }
                 if !ipv4 && count.min(max.into()) > u128::from(DEFAULT_MAX_IPV6_ADDRESSES) {
                     let message = format!(
@@ -50,10 +57,10 @@ impl Farm {
                          more than {DEFAULT_MAX_IPV6_ADDRESSES} to an interface, and hours for 65536",
                         count.min(max.into())
                     );
-                    let key = format!("pool.{}.max-addresses", key_part(pool));
+                    let key = format!("pool.{}.max-addresses", quote_key_part(pool));
                     let remedy =
                         "lower it to the maximum number of sessions, plus some that cool down";
-                    found.push(Finding::new(warning("many-ipv6"), key, max, message, remedy));
+                    findings.push(Finding::new(warning("many-ipv6"), key, max, message, remedy));
                 }
                 if 0 < count && count <= u128::from(self.sessions.low_water) {
                     let message = format!(
@@ -62,42 +69,42 @@ impl Farm {
                     let value = self.sessions.low_water;
                     let key = "sessions.low-water";
                     let remedy = "lower low-water";
-                    found.push(Finding::new(warning("low-water"), key, value, message, remedy));
+                    findings.push(Finding::new(warning("low-water"), key, value, message, remedy));
                 }
                 total = total.saturating_add(count.min(max.into()));
             }
             let has_family = self
                 .ranges_for(server)
-                .any(|(_, entry)| of_family(&entry.addresses, ipv4).next().is_some());
+                .any(|(_, entry)| ranges_of_family(&entry.addresses, ipv4).next().is_some());
             if has_family && total < u128::from(limit) {
                 let family = if ipv4 { "IPv4" } else { "IPv6" };
                 let message = format!(
                     "{name} has {total} {family} addresses for {limit} sessions; each session needs one"
                 );
                 let remedy = "add addresses, or lower max-sessions";
-                found.push(Finding::new(warning("too-few"), &limit_key, limit, message, remedy));
+                findings.push(Finding::new(warning("too-few"), &limit_key, limit, message, remedy));
             }
         }
-        let uses = |feature: fn(&crate::policy::Features) -> bool| {
+        let is_feature_used = |feature: fn(&crate::policy::Features) -> bool| {
             self.programs.is_empty()
                 || self.programs.iter().any(|program| feature(&program.features))
         };
         if let Some(server) = server
             && !has_virtual_ips
-            && uses(|features| features.virtual_ip)
+            && is_feature_used(|features| features.virtual_ip)
         {
             let message = format!("server {name} has no ranges, so its sessions get no virtual IP");
             let remedy = format!("add a [[range]] with server = {name}, or set enabled = false");
             let key = server_key(server);
-            found.push(Finding::new(warning("no-range"), key, &server.name, message, remedy));
+            findings.push(Finding::new(warning("no-range"), key, &server.name, message, remedy));
         }
         let loopback_sessions = self.loopback_pool().map_or(0, |pool| pool.slots());
-        if loopback_sessions < limit && uses(|features| features.loopback) {
+        if loopback_sessions < limit && is_feature_used(|features| features.loopback) {
             let message = format!(
                 "the loopback ranges have addresses for {loopback_sessions} sessions, but {name} allows {limit}; each session needs two"
             );
             let remedy = "extend the ranges of [loopback], or lower max-sessions";
-            found.push(Finding::new(warning("too-few"), &limit_key, limit, message, remedy));
+            findings.push(Finding::new(warning("too-few"), &limit_key, limit, message, remedy));
         }
     }
 }

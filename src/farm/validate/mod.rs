@@ -8,7 +8,7 @@ mod ranges;
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use crate::farm::finding::{Finding, Level, key_part};
+use crate::farm::finding::{Finding, Level, quote_key_part};
 use crate::farm::{Farm, LOOPBACK_POOL, Server, ServerRange};
 use crate::map::{MAX_POOL_NAME, MAX_POOLS};
 use crate::policy::path::{PatternKind, pattern_kind};
@@ -30,59 +30,71 @@ impl Farm {
     /// Returns the findings about the farm. Does not access any server.
     #[must_use]
     pub fn validate(&self) -> Vec<Finding> {
-        let mut found = Vec::new();
-        self.validate_servers(&mut found);
-        self.validate_pools(&mut found);
+        let mut findings = Vec::new();
+        self.validate_servers(&mut findings);
+        self.validate_pools(&mut findings);
         for (index, range) in self.ranges.iter().enumerate() {
-            self.validate_range(index, range, &mut found);
+            self.validate_range(index, range, &mut findings);
         }
-        self.validate_overlaps(&mut found);
-        self.validate_loopback(&mut found);
-        self.validate_reservations(&mut found);
-        self.validate_programs(&mut found);
+        self.validate_overlaps(&mut findings);
+        self.validate_loopback(&mut findings);
+        self.validate_reservations(&mut findings);
+        self.validate_programs(&mut findings);
         for server in &self.servers {
-            self.validate_capacity(Some(server), &mut found);
+            self.validate_capacity(Some(server), &mut findings);
         }
         if self.servers.is_empty() {
-            self.validate_capacity(None, &mut found);
+            self.validate_capacity(None, &mut findings);
         }
-        found
+        findings
     }
 
-    fn validate_servers(&self, found: &mut Vec<Finding>) {
+    fn validate_servers(&self, findings: &mut Vec<Finding>) {
         let mut names = HashSet::new();
         for server in &self.servers {
             let key = server_key(server);
             if server.name.trim().is_empty() {
                 let remedy = "write the host name of the server";
-                found.push(Finding::new(error("name"), &key, "", "a server has no name", remedy));
+                findings.push(Finding::new(
+                    error("name"),
+                    &key,
+                    "",
+                    "a server has no name",
+                    remedy,
+                ));
             } else if !names.insert(server.name.to_ascii_lowercase()) {
                 let message = format!("server {:?} is listed twice", server.name);
                 let remedy = "remove one of them; case does not matter in host names";
-                found.push(Finding::new(error("duplicate"), &key, &server.name, message, remedy));
+                findings.push(Finding::new(
+                    error("duplicate"),
+                    &key,
+                    &server.name,
+                    message,
+                    remedy,
+                ));
             }
         }
     }
 
-    fn validate_pools(&self, found: &mut Vec<Finding>) {
+    fn validate_pools(&self, findings: &mut Vec<Finding>) {
         let mut names = HashSet::new();
         for pool in &self.pools {
             let name = &pool.rule.pool;
-            let key = format!("pool.{}", key_part(name));
+            let key = format!("pool.{}", quote_key_part(name));
             if !names.insert(name) {
                 let message = format!("pool {name:?} is listed twice");
-                found.push(Finding::new(error("duplicate"), &key, name, message, "merge them"));
+                findings.push(Finding::new(error("duplicate"), &key, name, message, "merge them"));
             }
             if name == LOOPBACK_POOL || name.is_empty() || name.len() > MAX_POOL_NAME {
                 let message = format!("invalid pool name {name:?}");
                 let remedy = format!("choose another name with 1 to {MAX_POOL_NAME} bytes");
-                found.push(Finding::new(error("name"), &key, name, message, remedy));
+                findings.push(Finding::new(error("name"), &key, name, message, remedy));
             }
             if pool.max_addresses.is_some_and(|max| max == 0 || max > MAX_SLOTS) {
                 let message = format!("max-addresses is not from 1 to {MAX_SLOTS}");
                 let value = pool.max_addresses.unwrap_or(0);
                 let key = format!("{key}.max-addresses");
-                found.push(Finding::new(
+                findings.push(Finding::new(
                     error("too-many"),
                     key,
                     value,
@@ -94,14 +106,14 @@ impl Farm {
                 let message =
                     format!("pool {name:?} has no range, so its sessions get no virtual IP");
                 let remedy = format!("add a [[range]] with pool = {name:?}");
-                found.push(Finding::new(warning("no-range"), &key, name, message, remedy));
+                findings.push(Finding::new(warning("no-range"), &key, name, message, remedy));
             }
             for (index, program) in pool.rule.programs.iter().enumerate() {
                 if pattern_kind(program.as_bytes()) == PatternKind::Relative {
                     let message = format!("{program:?} is neither a full path nor a bare name");
                     let key = format!("{key}.programs[{index}]");
                     let remedy = "write the full path";
-                    found.push(Finding::new(error("path"), key, program, message, remedy));
+                    findings.push(Finding::new(error("path"), key, program, message, remedy));
                 }
             }
         }
@@ -110,19 +122,19 @@ impl Farm {
             let max = (MAX_POOLS - 1) / 2;
             let message = format!("a farm has at most {max} pools");
             let count = self.pools.len();
-            found.push(Finding::new(error("too-many"), "pool", count, message, "remove pools"));
+            findings.push(Finding::new(error("too-many"), "pool", count, message, "remove pools"));
         }
     }
 
-    fn validate_reservations(&self, found: &mut Vec<Finding>) {
+    fn validate_reservations(&self, findings: &mut Vec<Finding>) {
         for (index, reservation) in self.reservations.iter().enumerate() {
             let (user, address) = (&reservation.user, reservation.address);
             let same_user = self.reservations[..index].iter().filter(|other| other.user == *user);
-            let key = format!("reservations.{}[{}]", key_part(user), same_user.count());
+            let key = format!("reservations.{}[{}]", quote_key_part(user), same_user.count());
             if user.is_empty() || user.len() > MAX_USER_LENGTH {
                 let message = format!("a user name must have 1 to {MAX_USER_LENGTH} bytes");
                 let remedy = "write the name that the system uses";
-                found.push(Finding::new(error("name"), &key, user, message, remedy));
+                findings.push(Finding::new(error("name"), &key, user, message, remedy));
             }
             let has_same_address = |other: &&crate::pool::Reservation| other.address == address;
             if let Some(other) = self.reservations[..index].iter().find(has_same_address) {
@@ -132,7 +144,7 @@ impl Farm {
                     format!("{address} is reserved for two users, {} and {user}", other.user)
                 };
                 let remedy = "reserve an address for one user only";
-                found.push(Finding::new(error("duplicate"), &key, address, message, remedy));
+                findings.push(Finding::new(error("duplicate"), &key, address, message, remedy));
             }
             let contains_address =
                 |entry: &&ServerRange| entry.addresses.iter().any(|r| r.contains(address));
@@ -142,7 +154,10 @@ impl Farm {
                     "add the address to a range, or choose an address of a range",
                 ),
                 Some(entry)
-                    if !contains(&self.usable(&entry.addresses, &entry.exclude), address) =>
+                    if !contains(
+                        &self.usable_ranges(&entry.addresses, &entry.exclude),
+                        address,
+                    ) =>
                 {
                     (
                         format!("{address} is never allocated, so it cannot be reserved"),
@@ -151,13 +166,13 @@ impl Farm {
                 }
                 Some(_) => continue,
             };
-            found.push(Finding::new(error("reservation"), &key, address, message, remedy));
+            findings.push(Finding::new(error("reservation"), &key, address, message, remedy));
         }
     }
 }
 
 fn server_key(server: &Server) -> String {
-    format!("server.{}", key_part(&server.name))
+    format!("server.{}", quote_key_part(&server.name))
 }
 
 fn contains(ranges: &[Range], address: IpAddr) -> bool {

@@ -8,15 +8,15 @@ use crate::policy::{Features, LoopbackConnect, PathStyle, PortRange, Program, Wi
 
 /// The default range of ports for outgoing connections on Linux (`ip_local_port_range` in ip(7)).
 /// This range contains most of the default range of Windows, 49152-65535.
-const EPHEMERAL: PortRange = PortRange { first: 32768, last: 60999 };
+const EPHEMERAL_PORTS: PortRange = PortRange { first: 32768, last: 60999 };
 
 impl Farm {
-    pub(super) fn validate_programs(&self, found: &mut Vec<Finding>) {
+    pub(super) fn validate_programs(&self, findings: &mut Vec<Finding>) {
         for (index, program) in self.programs.iter().enumerate() {
             let key = format!("program[{index}]");
-            validate_pattern(&format!("{key}.path"), &program.pattern, found);
+            validate_pattern(&format!("{key}.path"), &program.pattern, findings);
             if let Some(script) = &program.script {
-                validate_pattern(&format!("{key}.script"), script, found);
+                validate_pattern(&format!("{key}.script"), script, findings);
             }
             if let Some(first) =
                 self.programs[..index].iter().position(|other| same_rule(other, program))
@@ -27,7 +27,7 @@ impl Farm {
                 );
                 let remedy = "merge the rules";
                 let key = format!("{key}.path");
-                found.push(Finding::new(
+                findings.push(Finding::new(
                     warning("duplicate"),
                     key,
                     &program.pattern,
@@ -35,14 +35,14 @@ impl Farm {
                     remedy,
                 ));
             }
-            validate_features(&key, program, found);
-            validate_ports(&format!("{key}.own-ports"), &program.own_ports, found);
+            validate_features(&key, program, findings);
+            validate_ports(&format!("{key}.own-ports"), &program.own_ports, findings);
         }
-        validate_ports("rewrite.fixed-ports", &self.rewrite.fixed_ports, found);
+        validate_ports("rewrite.fixed-ports", &self.rewrite.fixed_ports, findings);
     }
 }
 
-fn validate_pattern(key: &str, pattern: &str, found: &mut Vec<Finding>) {
+fn validate_pattern(key: &str, pattern: &str, findings: &mut Vec<Finding>) {
     let kind = pattern_kind(pattern.as_bytes());
     let has_parent_component = pattern.split(['/', '\\']).any(|part| part == "..");
     let (code, message, remedy) = if pattern.is_empty() {
@@ -61,7 +61,7 @@ fn validate_pattern(key: &str, pattern: &str, found: &mut Vec<Finding>) {
     } else {
         return;
     };
-    found.push(Finding::new(code, key, pattern, message, remedy));
+    findings.push(Finding::new(code, key, pattern, message, remedy));
 }
 
 /// Returns whether two rules match the same programs on Linux or on Windows.
@@ -85,13 +85,13 @@ fn same_rule(a: &Program, b: &Program) -> bool {
     same_scripts && same_pattern(&a.pattern, &b.pattern)
 }
 
-fn validate_features(key: &str, program: &Program, found: &mut Vec<Finding>) {
+fn validate_features(key: &str, program: &Program, findings: &mut Vec<Finding>) {
     let name = &program.pattern;
     if program.features == Features::default() {
         let message = format!("{name:?} has no features, so it is never rewritten");
         let remedy = "write features = [\"virtual-ip\", \"loopback\"], or remove the rule";
         let key = format!("{key}.features");
-        found.push(Finding::new(warning("no-features"), key, "", message, remedy));
+        findings.push(Finding::new(warning("no-features"), key, "", message, remedy));
         return;
     }
     if program.flags.wildcard == WildcardBind::Loopback {
@@ -104,7 +104,7 @@ fn validate_features(key: &str, program: &Program, found: &mut Vec<Finding>) {
             )
         };
         let key = format!("{key}.wildcard");
-        found.push(Finding::new(warning("wildcard"), key, "loopback", message, remedy));
+        findings.push(Finding::new(warning("wildcard"), key, "loopback", message, remedy));
     }
     let needs_loopback = [
         ("own-ports", !program.own_ports.is_empty()),
@@ -118,35 +118,35 @@ fn validate_features(key: &str, program: &Program, found: &mut Vec<Finding>) {
             let message = format!("{option} has no effect without the feature \"loopback\"");
             let remedy = "add the feature, or remove the key";
             let key = format!("{key}.{option}");
-            found.push(Finding::new(warning("no-effect"), key, "", message, remedy));
+            findings.push(Finding::new(warning("no-effect"), key, "", message, remedy));
         }
     }
-    for (item, own) in program.own_ports.iter().enumerate() {
-        let shared = program.shared_ports.iter().find_map(|shared| shared.intersection(own));
-        if let Some(both) = shared {
-            let message = format!("port {both} is in own-ports and in shared-ports");
+    for (item, own_range) in program.own_ports.iter().enumerate() {
+        let overlap = program.shared_ports.iter().find_map(|shared| shared.intersection(own_range));
+        if let Some(overlap) = overlap {
+            let message = format!("port {overlap} is in own-ports and in shared-ports");
             let remedy = "remove it from one of them";
             let key = format!("{key}.own-ports[{item}]");
-            found.push(Finding::new(error("ports"), key, own, message, remedy));
+            findings.push(Finding::new(error("ports"), key, own_range, message, remedy));
         }
     }
 }
 
-fn validate_ports(key: &str, ports: &[PortRange], found: &mut Vec<Finding>) {
+fn validate_ports(key: &str, ports: &[PortRange], findings: &mut Vec<Finding>) {
     for (item, ports) in ports.iter().enumerate() {
-        if let Some(both) = ports.intersection(&EPHEMERAL) {
+        if let Some(overlap) = ports.intersection(&EPHEMERAL_PORTS) {
             let message = format!(
-                "port {both} is in the range of ports for outgoing connections ({EPHEMERAL})"
+                "port {overlap} is in the range of ports for outgoing connections ({EPHEMERAL_PORTS})"
             );
             let remedy = "choose a lower port, or keep it: 'vipool up' reserves it";
             let key = format!("{key}[{item}]");
-            found.push(Finding::new(warning("ephemeral"), key, ports, message, remedy));
+            findings.push(Finding::new(warning("ephemeral"), key, ports, message, remedy));
         }
         if ports.first == 0 || ports.first > ports.last {
             let message = format!("{ports} is not a range of ports");
             let remedy = "write ports from 1 to 65535, the lower one first";
             let key = format!("{key}[{item}]");
-            found.push(Finding::new(error("ports"), key, ports, message, remedy));
+            findings.push(Finding::new(error("ports"), key, ports, message, remedy));
         }
     }
 }

@@ -3,13 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{error, warning};
-use crate::farm::finding::{Finding, key_part, suggest};
+use crate::farm::finding::{Finding, quote_key_part, suggest};
 use crate::farm::{Farm, ServerRange};
 use crate::interface::reserved_addresses;
 use crate::range::{Range, subtract};
 
 /// Loopback addresses that other software uses.
-const TAKEN_LOOPBACK: [(Ipv4Addr, &str); 4] = [
+const USED_LOOPBACK: [(Ipv4Addr, &str); 4] = [
     (Ipv4Addr::LOCALHOST, "the loopback address of all programs"),
     (Ipv4Addr::new(127, 0, 0, 53), "systemd-resolved"),
     (Ipv4Addr::new(127, 0, 0, 54), "systemd-resolved"),
@@ -17,7 +17,7 @@ const TAKEN_LOOPBACK: [(Ipv4Addr, &str); 4] = [
 ];
 
 /// Addresses that no host of a network can have, with the reason.
-const NOT_HOSTS: [(&str, &str); 6] = [
+const NON_HOST_RANGES: [(&str, &str); 6] = [
     ("0.0.0.0/8", "this network"),
     ("127.0.0.0/8", "loopback"),
     ("224.0.0.0/4", "multicast"),
@@ -31,32 +31,32 @@ impl Farm {
         &self,
         index: usize,
         entry: &ServerRange,
-        found: &mut Vec<Finding>,
+        findings: &mut Vec<Finding>,
     ) {
         let key = format!("range[{index}]");
         if entry.addresses.is_empty() {
             let remedy = "add addresses = \"10.0.5.10-10.0.5.99\"";
             let message = "a range has no addresses";
             let key = format!("{key}.addresses");
-            found.push(Finding::new(error("no-addresses"), key, "", message, remedy));
+            findings.push(Finding::new(error("no-addresses"), key, "", message, remedy));
         }
         let servers = self.servers.iter().map(|server| &*server.name);
         match &entry.server {
             Some(name) if !servers.clone().any(|server| server.eq_ignore_ascii_case(name)) => {
                 let message = format!("no server is named {name:?}");
                 let remedy = if self.servers.is_empty() {
-                    format!("add [server.{}]", key_part(name))
+                    format!("add [server.{}]", quote_key_part(name))
                 } else {
                     suggest(name, servers)
                 };
                 let key = format!("{key}.server");
-                found.push(Finding::new(error("unknown-server"), key, name, message, remedy));
+                findings.push(Finding::new(error("unknown-server"), key, name, message, remedy));
             }
             None if self.servers.len() > 1 => {
                 let message = "a range has no server, but the farm has several";
                 let remedy = "add server = \"NAME\"";
                 let key = format!("{key}.server");
-                found.push(Finding::new(error("no-server"), key, "", message, remedy));
+                findings.push(Finding::new(error("no-server"), key, "", message, remedy));
             }
             _ => {}
         }
@@ -66,28 +66,28 @@ impl Farm {
             let remedy = format!(
                 "{}; or add [pool.{}]",
                 suggest(&entry.pool, known.into_iter()),
-                key_part(&entry.pool)
+                quote_key_part(&entry.pool)
             );
             let key = format!("{key}.pool");
-            found.push(Finding::new(error("unknown-pool"), key, &entry.pool, message, remedy));
+            findings.push(Finding::new(error("unknown-pool"), key, &entry.pool, message, remedy));
         }
         for (item, range) in entry.exclude.iter().enumerate() {
             if !entry.addresses.iter().any(|addresses| addresses.intersection(range).is_some()) {
                 let key = format!("{key}.exclude[{item}]");
                 let message = format!("{range} is not in this range, so it excludes nothing");
                 let remedy = "fix or remove it";
-                found.push(Finding::new(warning("exclude"), key, range, message, remedy));
+                findings.push(Finding::new(warning("exclude"), key, range, message, remedy));
             }
         }
         if !entry.addresses.is_empty() && subtract(&entry.addresses, &entry.exclude).is_empty() {
             let message = "every address of the range is excluded";
             let remedy = "exclude fewer addresses";
             let key = format!("{key}.exclude");
-            found.push(Finding::new(warning("empty"), key, "", message, remedy));
+            findings.push(Finding::new(warning("empty"), key, "", message, remedy));
         }
         for (item, addresses) in entry.addresses.iter().enumerate() {
             let key = format!("{key}.addresses[{item}]");
-            self.validate_addresses(&key, addresses, &entry.exclude, found);
+            self.validate_addresses(&key, addresses, &entry.exclude, findings);
         }
     }
 
@@ -96,36 +96,38 @@ impl Farm {
         key: &str,
         addresses: &Range,
         exclude: &[Range],
-        found: &mut Vec<Finding>,
+        findings: &mut Vec<Finding>,
     ) {
-        for (text, purpose) in NOT_HOSTS {
+        for (text, purpose) in NON_HOST_RANGES {
             let range: Range = text.parse().expect("a range");
-            if let Some(both) = range.intersection(addresses) {
-                let message = format!("{both} cannot be used by hosts ({purpose})");
+            if let Some(overlap) = range.intersection(addresses) {
+                let message = format!("{overlap} cannot be used by hosts ({purpose})");
                 let remedy = "remove them (loopback addresses belong in [loopback])";
-                found.push(Finding::new(error("not-hosts"), key, addresses, message, remedy));
+                findings.push(Finding::new(error("not-hosts"), key, addresses, message, remedy));
             }
         }
         for dhcp in &self.network.dhcp_ranges {
-            if let Some(both) = addresses.intersection(dhcp) {
-                let message = format!("{both} is also in the DHCP range {dhcp}");
+            if let Some(overlap) = addresses.intersection(dhcp) {
+                let message = format!("{overlap} is also in the DHCP range {dhcp}");
                 let remedy = "exclude it here or in the DHCP server";
-                found.push(Finding::new(warning("dhcp"), key, addresses, message, remedy));
+                findings.push(Finding::new(warning("dhcp"), key, addresses, message, remedy));
             }
         }
         let allocatable = subtract(&[*addresses], exclude);
-        let touched: Vec<_> = self
+        let subnet_overlaps: Vec<_> = self
             .network
             .subnets
             .iter()
             .filter_map(|net| Some((*net, Range::from(*net).intersection(addresses)?)))
             .collect();
-        if let Some((net, both)) = touched.iter().find(|(_, both)| both != addresses) {
-            let message = format!("only {both} of {addresses} is in subnet {net}");
+        if let Some((net, overlap)) =
+            subnet_overlaps.iter().find(|(_, overlap)| overlap != addresses)
+        {
+            let message = format!("only {overlap} of {addresses} is in subnet {net}");
             let remedy = "write one range for each subnet";
-            found.push(Finding::new(error("spans-subnets"), key, addresses, message, remedy));
-        } else if !touched.is_empty() {
-            let never_allocated: Vec<IpAddr> = touched
+            findings.push(Finding::new(error("spans-subnets"), key, addresses, message, remedy));
+        } else if !subnet_overlaps.is_empty() {
+            let never_allocated: Vec<IpAddr> = subnet_overlaps
                 .iter()
                 .flat_map(|(net, _)| reserved_addresses(*net))
                 .filter(|address| allocatable.iter().any(|range| range.contains(*address)))
@@ -136,7 +138,7 @@ impl Farm {
                     join(&never_allocated)
                 );
                 let remedy = "exclude them to silence this warning; they are never allocated";
-                found.push(Finding::new(warning("broadcast"), key, addresses, message, remedy));
+                findings.push(Finding::new(warning("broadcast"), key, addresses, message, remedy));
             }
         } else if self.network.subnets.is_empty() {
             let ends: Vec<IpAddr> = allocatable.iter().flat_map(ends_of_24).take(4).collect();
@@ -144,18 +146,18 @@ impl Farm {
                 let message =
                     format!("{} would be the network or broadcast address of a /24", join(&ends));
                 let remedy = "exclude them, or list the subnets under [network] subnets";
-                found.push(Finding::new(warning("broadcast"), key, addresses, message, remedy));
+                findings.push(Finding::new(warning("broadcast"), key, addresses, message, remedy));
             }
         } else {
             let message = format!("{addresses} is in no subnet of [network]");
             let remedy = "correct the range, or add its subnet";
-            found.push(Finding::new(warning("no-subnet"), key, addresses, message, remedy));
+            findings.push(Finding::new(warning("no-subnet"), key, addresses, message, remedy));
         }
     }
 
     /// Reports overlaps of ranges. The function compares the sorted ranges in one pass.
-    pub(super) fn validate_overlaps(&self, found: &mut Vec<Finding>) {
-        let mut all: Vec<(Range, usize, usize)> = self
+    pub(super) fn validate_overlaps(&self, findings: &mut Vec<Finding>) {
+        let mut sorted_ranges: Vec<(Range, usize, usize)> = self
             .ranges
             .iter()
             .enumerate()
@@ -164,12 +166,12 @@ impl Farm {
                 entry.addresses.iter().enumerate().map(item)
             })
             .collect();
-        all.sort_unstable();
-        let Some(mut widest) = all.first().copied() else { return };
-        for next in all.into_iter().skip(1) {
-            if let Some(both) = widest.0.intersection(&next.0) {
+        sorted_ranges.sort_unstable();
+        let Some(mut widest) = sorted_ranges.first().copied() else { return };
+        for next in sorted_ranges.into_iter().skip(1) {
+            if let Some(overlap) = widest.0.intersection(&next.0) {
                 let (a, b) = if widest.1 <= next.1 { (widest, next) } else { (next, widest) };
-                found.push(self.overlap(both, a, b));
+                findings.push(self.overlap_finding(overlap, a, b));
             }
             let same_family = widest.0.first().is_ipv4() == next.0.first().is_ipv4();
             if !same_family || next.0.last() > widest.0.last() {
@@ -178,9 +180,9 @@ impl Farm {
         }
     }
 
-    fn overlap(
+    fn overlap_finding(
         &self,
-        both: Range,
+        overlap: Range,
         (range_a, index_a, item_a): (Range, usize, usize),
         (range_b, index_b, item_b): (Range, usize, usize),
     ) -> Finding {
@@ -189,45 +191,45 @@ impl Farm {
         let key = format!("range[{index_b}].addresses[{item_b}]");
         let other = format!("range[{index_a}].addresses[{item_a}]");
         if server_a.eq_ignore_ascii_case(server_b) {
-            let message = format!("{range_b} and {range_a} ({other}) overlap in {both}");
+            let message = format!("{range_b} and {range_a} ({other}) overlap in {overlap}");
             let remedy = "remove the shared addresses from one of them";
             return Finding::new(error("overlap"), key, range_b, message, remedy);
         }
         let message =
-            format!("{both} belongs to two servers, {server_a:?} ({other}) and {server_b:?}");
+            format!("{overlap} belongs to two servers, {server_a:?} ({other}) and {server_b:?}");
         let remedy = "remove the addresses from one of the servers";
         Finding::new(error("two-servers"), key, range_b, message, remedy)
     }
 
-    pub(super) fn validate_loopback(&self, found: &mut Vec<Finding>) {
-        let whole: Range = "127.0.0.0/8".parse().expect("a range");
+    pub(super) fn validate_loopback(&self, findings: &mut Vec<Finding>) {
+        let loopback_network: Range = "127.0.0.0/8".parse().expect("a range");
         let ranges = &self.loopback.ranges;
         for (item, range) in ranges.iter().enumerate() {
             let key = format!("loopback.ranges[{item}]");
-            if whole.intersection(range) != Some(*range) {
+            if loopback_network.intersection(range) != Some(*range) {
                 let message = format!("{range} is not inside 127.0.0.0/8");
                 let remedy = "choose a part of it, such as 127.100.0.0/20";
-                found.push(Finding::new(error("not-loopback"), key, range, message, remedy));
+                findings.push(Finding::new(error("not-loopback"), key, range, message, remedy));
                 continue;
             }
             if let Some(other) = ranges[..item].iter().find(|o| o.intersection(range).is_some()) {
                 let message = format!("{range} and {other} overlap");
                 let remedy = "remove the shared addresses from one of them";
-                found.push(Finding::new(error("overlap"), &key, range, message, remedy));
+                findings.push(Finding::new(error("overlap"), &key, range, message, remedy));
             }
             let allocatable = subtract(&[*range], &self.loopback.exclude);
-            for (address, user) in TAKEN_LOOPBACK {
+            for (address, purpose) in USED_LOOPBACK {
                 if allocatable.iter().any(|range| range.contains(address.into())) {
                     let (message, remedy) = if address == Ipv4Addr::LOCALHOST {
                         (
-                            format!("{address} is {user} and is never allocated"),
+                            format!("{address} is {purpose} and is never allocated"),
                             "begin the range above it",
                         )
                     } else {
-                        (format!("{address} is used by other software: {user}"), "exclude it")
+                        (format!("{address} is used by other software: {purpose}"), "exclude it")
                     };
                     let code = warning("taken-loopback");
-                    found.push(Finding::new(code, &key, range, message, remedy));
+                    findings.push(Finding::new(code, &key, range, message, remedy));
                 }
             }
         }

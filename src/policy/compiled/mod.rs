@@ -35,43 +35,43 @@ pub use view::{MatchedRule, PolicyView, ProgramView};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"vpol");
 const VERSION: u32 = 2;
-const HEADER: usize = 48;
-const PROGRAM_RECORD: usize = 56;
-const HOST_RECORD: usize = 20;
-const PORT_RECORD: usize = 4;
-const POOL_RULE: usize = 32;
+const HEADER_LENGTH: usize = 48;
+const PROGRAM_LENGTH: usize = 56;
+const HOST_LENGTH: usize = 20;
+const PORT_RANGE_LENGTH: usize = 4;
+const POOL_RULE_LENGTH: usize = 32;
 
-const BY_USER: u32 = 1;
-const BY_GROUP: u32 = 2;
-const BY_PROGRAM: u32 = 3;
+const CRITERION_USER: u32 = 1;
+const CRITERION_GROUP: u32 = 2;
+const CRITERION_PROGRAM: u32 = 3;
 
 impl Policy {
     /// Compiles the policy for the map file. Equal policies have equal bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![0; HEADER + self.programs.len() * PROGRAM_RECORD];
+        let mut out = vec![0; HEADER_LENGTH + self.programs.len() * PROGRAM_LENGTH];
         for (index, program) in self.programs.iter().enumerate() {
             let record = encode_program(program, &mut out);
-            let offset = HEADER + index * PROGRAM_RECORD;
-            out[offset..offset + PROGRAM_RECORD].copy_from_slice(&record);
+            let offset = HEADER_LENGTH + index * PROGRAM_LENGTH;
+            out[offset..offset + PROGRAM_LENGTH].copy_from_slice(&record);
         }
         let host_offset = out.len();
         for address in &self.host_addresses {
-            out.extend(host_record(*address));
+            out.extend(encode_host_address(*address));
         }
-        let udp = append_ports(&self.wildcard_udp_ports, &mut out);
+        let wildcard_udp_ports = append_ports(&self.wildcard_udp_ports, &mut out);
         let pool_rules = append_pool_rules(&self.pool_rules, &mut out);
         let header = [
             MAGIC,
             VERSION,
             out.len() as u32,
             self.rewrite.bits(),
-            HEADER as u32,
+            HEADER_LENGTH as u32,
             self.programs.len() as u32,
             host_offset as u32,
             self.host_addresses.len() as u32,
-            udp.0,
-            udp.1,
+            wildcard_udp_ports.0,
+            wildcard_udp_ports.1,
             pool_rules.0,
             pool_rules.1,
         ];
@@ -84,12 +84,12 @@ impl Policy {
 
 /// Encodes an address of the host.
 #[inline]
-fn host_record(address: IpAddr) -> [u8; HOST_RECORD] {
+fn encode_host_address(address: IpAddr) -> [u8; HOST_LENGTH] {
     let (family, bits) = match address {
         IpAddr::V4(v4) => (4u32, u128::from(v4.to_bits()) << 96),
         IpAddr::V6(v6) => (6, v6.to_bits()),
     };
-    let mut record = [0; HOST_RECORD];
+    let mut record = [0; HOST_LENGTH];
     if let Some(start) = record.first_chunk_mut() {
         *start = family.to_le_bytes();
     }
@@ -105,14 +105,14 @@ fn append_text(text: &str, out: &mut Vec<u8>) -> (u32, u32) {
     (offset, text.len() as u32)
 }
 
-fn encode_program(program: &Program, out: &mut Vec<u8>) -> [u8; PROGRAM_RECORD] {
+fn encode_program(program: &Program, out: &mut Vec<u8>) -> [u8; PROGRAM_LENGTH] {
     let text =
         |text: Option<&str>, out: &mut Vec<u8>| text.map_or((0, 0), |text| append_text(text, out));
     let (pattern, pattern_length) = text(Some(&program.pattern), out);
     let (target, target_length) = text(program.target.as_deref(), out);
     let (script, script_length) = text(program.script.as_deref(), out);
-    let own = append_ports(&program.own_ports, out);
-    let shared = append_ports(&program.shared_ports, out);
+    let own_ports = append_ports(&program.own_ports, out);
+    let shared_ports = append_ports(&program.shared_ports, out);
     let words = [
         pattern,
         pattern_length,
@@ -120,14 +120,14 @@ fn encode_program(program: &Program, out: &mut Vec<u8>) -> [u8; PROGRAM_RECORD] 
         target_length,
         script,
         script_length,
-        own.0,
-        own.1,
-        shared.0,
-        shared.1,
+        own_ports.0,
+        own_ports.1,
+        shared_ports.0,
+        shared_ports.1,
         program.features.bits(),
         program.flags.bits(),
     ];
-    let mut record = [0; PROGRAM_RECORD];
+    let mut record = [0; PROGRAM_LENGTH];
     record[..8].copy_from_slice(&program.id().to_le_bytes());
     for (index, word) in words.into_iter().enumerate() {
         record[8 + index * 4..12 + index * 4].copy_from_slice(&word.to_le_bytes());
@@ -149,9 +149,11 @@ fn append_pool_rules(rules: &[PoolRule], out: &mut Vec<u8>) -> (u32, u32) {
     let mut count = 0;
     for (criterion, pool) in by_precedence(rules) {
         let (kind, hash, pattern) = match criterion {
-            PoolCriterion::User(name) => (BY_USER, hash_name(name, BY_USER), (0, 0)),
-            PoolCriterion::Group(name) => (BY_GROUP, hash_name(name, BY_GROUP), (0, 0)),
-            PoolCriterion::Program(pattern) => (BY_PROGRAM, 0, append_text(pattern, out)),
+            PoolCriterion::User(name) => (CRITERION_USER, hash_name(name, CRITERION_USER), (0, 0)),
+            PoolCriterion::Group(name) => {
+                (CRITERION_GROUP, hash_name(name, CRITERION_GROUP), (0, 0))
+            }
+            PoolCriterion::Program(pattern) => (CRITERION_PROGRAM, 0, append_text(pattern, out)),
         };
         let pool = append_text(pool, out);
         records.extend([kind.to_le_bytes(), [0; 4]].concat());

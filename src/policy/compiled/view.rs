@@ -38,8 +38,8 @@ impl<'a> PolicyView<'a> {
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
         let valid_bytes = || {
-            let is_known = word(bytes, 0)? == MAGIC && word(bytes, 4)? == VERSION;
-            bytes.get(..word(bytes, 8)? as usize).filter(|_| is_known)
+            let is_known = read_u32(bytes, 0)? == MAGIC && read_u32(bytes, 4)? == VERSION;
+            bytes.get(..read_u32(bytes, 8)? as usize).filter(|_| is_known)
         };
         Self { bytes: valid_bytes().unwrap_or_default() }
     }
@@ -80,16 +80,16 @@ impl<'a> PolicyView<'a> {
     /// Returns the rules in the order of the list.
     pub fn programs(&self) -> impl Iterator<Item = ProgramView<'a>> + use<'a> {
         let bytes = self.bytes;
-        records(bytes, 16, PROGRAM_RECORD).map(move |record| ProgramView { bytes, record })
+        record_offsets(bytes, 16, PROGRAM_LENGTH).map(move |record| ProgramView { bytes, record })
     }
 
     /// Returns the host's addresses on the interfaces that the policy matches (row 5 of
     /// docs/socket-matrix.md).
     pub fn host_addresses(&self) -> impl Iterator<Item = IpAddr> + use<'a> {
         let bytes = self.bytes;
-        records(bytes, 24, HOST_RECORD).filter_map(move |record| {
-            let octets: [u8; 16] = array(bytes, record + 4)?;
-            match word(bytes, record)? {
+        record_offsets(bytes, 24, HOST_LENGTH).filter_map(move |record| {
+            let octets: [u8; 16] = read_array(bytes, record + 4)?;
+            match read_u32(bytes, record)? {
                 4 => Some(IpAddr::V4(Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]))),
                 6 => Some(IpAddr::V6(Ipv6Addr::from(octets))),
                 _ => None,
@@ -101,15 +101,15 @@ impl<'a> PolicyView<'a> {
     #[inline]
     #[must_use]
     pub fn is_host_address(&self, address: IpAddr) -> bool {
-        let encoded = host_record(address);
-        records(self.bytes, 24, HOST_RECORD)
-            .any(|record| array(self.bytes, record) == Some(encoded))
+        let encoded = encode_host_address(address);
+        record_offsets(self.bytes, 24, HOST_LENGTH)
+            .any(|record| read_array(self.bytes, record) == Some(encoded))
     }
 
     /// Returns whether a UDP bind to the wildcard address and this port stays unchanged (row 26).
     #[must_use]
     pub fn is_wildcard_udp_port(&self, port: u16) -> bool {
-        has_port(self.bytes, 32, port)
+        contains_port(self.bytes, 32, port)
     }
 
     /// Returns the same pool as [`crate::policy::choose_pool`]. Calls `groups` only if a rule names
@@ -122,93 +122,97 @@ impl<'a> PolicyView<'a> {
     ) -> Option<&'a str> {
         let mut read_groups = Some(groups);
         let mut groups = Vec::new();
-        let user = hash_name(user, BY_USER);
-        let found = records(self.bytes, 40, POOL_RULE).find(|record| {
-            let hash = array(self.bytes, record + 8).map(u64::from_le_bytes);
-            match word(self.bytes, *record) {
-                Some(BY_USER) => hash == Some(user),
-                Some(BY_GROUP) => {
+        let user_hash = hash_name(user, CRITERION_USER);
+        let found = record_offsets(self.bytes, 40, POOL_RULE_LENGTH).find(|record| {
+            let hash = read_array(self.bytes, record + 8).map(u64::from_le_bytes);
+            match read_u32(self.bytes, *record) {
+                Some(CRITERION_USER) => hash == Some(user_hash),
+                Some(CRITERION_GROUP) => {
                     if let Some(read_groups) = read_groups.take() {
                         groups = read_groups();
                     }
-                    groups.iter().any(|name| hash == Some(hash_name(name, BY_GROUP)))
+                    groups.iter().any(|name| hash == Some(hash_name(name, CRITERION_GROUP)))
                 }
-                Some(BY_PROGRAM) => match (program, text(self.bytes, record + 16)) {
+                Some(CRITERION_PROGRAM) => match (program, read_text(self.bytes, record + 16)) {
                     (Some(program), Some(pattern)) => program.is(pattern),
                     _ => false,
                 },
                 _ => false,
             }
         })?;
-        str::from_utf8(text(self.bytes, found + 24)?).ok()
+        str::from_utf8(read_text(self.bytes, found + 24)?).ok()
     }
 
     /// Returns the flags for all programs.
     #[inline]
     #[must_use]
     pub fn rewrite_flags(&self) -> RewriteFlags {
-        RewriteFlags::from_bits(word(self.bytes, 12).unwrap_or(0))
+        RewriteFlags::from_bits(read_u32(self.bytes, 12).unwrap_or(0))
     }
 }
 
 impl<'a> ProgramView<'a> {
     /// Returns the id of the rule. The id stays the same across reloads, and children inherit it.
     pub fn id(&self) -> u64 {
-        array(self.bytes, self.record).map_or(0, u64::from_le_bytes)
+        read_array(self.bytes, self.record).map_or(0, u64::from_le_bytes)
     }
 
     /// Returns the pattern of the rule: a full path or a bare file name.
     #[must_use]
     pub fn pattern(&self) -> &'a [u8] {
-        self.text(8).unwrap_or_default()
+        self.read_text(8).unwrap_or_default()
     }
 
     /// Returns the script to which the rule is restricted.
     #[must_use]
     pub fn script(&self) -> Option<&'a [u8]> {
-        self.text(24)
+        self.read_text(24)
     }
 
     /// Returns the parts of vipool that the program uses.
     #[inline]
     #[must_use]
     pub fn features(&self) -> Features {
-        Features::from_bits(word(self.bytes, self.record + 48).unwrap_or(0))
+        Features::from_bits(read_u32(self.bytes, self.record + 48).unwrap_or(0))
     }
 
     /// Returns the flags of the rule.
     #[inline]
     #[must_use]
     pub fn flags(&self) -> ProgramFlags {
-        ProgramFlags::from_bits(word(self.bytes, self.record + 52).unwrap_or(0))
+        ProgramFlags::from_bits(read_u32(self.bytes, self.record + 52).unwrap_or(0))
     }
 
     /// Returns whether this loopback port always leads to the session's own address.
     #[must_use]
     pub fn is_own_port(&self, port: u16) -> bool {
-        has_port(self.bytes, self.record + 32, port)
+        contains_port(self.bytes, self.record + 32, port)
     }
 
     /// Returns whether this loopback port belongs to the host.
     #[must_use]
     pub fn is_shared_port(&self, port: u16) -> bool {
-        has_port(self.bytes, self.record + 40, port)
+        contains_port(self.bytes, self.record + 40, port)
     }
 
     fn rule_pattern(&self) -> RulePattern<'a> {
-        RulePattern { pattern: self.pattern(), target: self.text(16), script: self.text(24) }
+        RulePattern {
+            pattern: self.pattern(),
+            target: self.read_text(16),
+            script: self.read_text(24),
+        }
     }
 
     /// Returns the text whose offset and length are at this offset of the record.
-    fn text(&self, offset: usize) -> Option<&'a [u8]> {
-        text(self.bytes, self.record + offset)
+    fn read_text(&self, offset: usize) -> Option<&'a [u8]> {
+        read_text(self.bytes, self.record + offset)
     }
 }
 
 /// Returns the text whose offset and length are at `offset`. Offset 0 means that there is none.
-fn text(bytes: &[u8], offset: usize) -> Option<&[u8]> {
-    let start = word(bytes, offset)? as usize;
-    let length = word(bytes, offset + 4)? as usize;
+fn read_text(bytes: &[u8], offset: usize) -> Option<&[u8]> {
+    let start = read_u32(bytes, offset)? as usize;
+    let length = read_u32(bytes, offset + 4)? as usize;
     if start == 0 {
         return None;
     }
@@ -217,16 +221,16 @@ fn text(bytes: &[u8], offset: usize) -> Option<&[u8]> {
 
 /// Returns the offsets of the records of one table. The offset and the count of the table are at
 /// `offset`. Skips records that lie outside the bytes.
-fn records(bytes: &[u8], offset: usize, size: usize) -> impl Iterator<Item = usize> + use<> {
-    let start = word(bytes, offset).unwrap_or(0) as usize;
-    let count = word(bytes, offset + 4).unwrap_or(0) as usize;
+fn record_offsets(bytes: &[u8], offset: usize, size: usize) -> impl Iterator<Item = usize> + use<> {
+    let start = read_u32(bytes, offset).unwrap_or(0) as usize;
+    let count = read_u32(bytes, offset + 4).unwrap_or(0) as usize;
     let max_count = bytes.len().saturating_sub(start) / size;
     (0..count.min(max_count)).map(move |index| start + index * size)
 }
 
-fn has_port(bytes: &[u8], offset: usize, port: u16) -> bool {
-    records(bytes, offset, PORT_RECORD).any(|record| {
-        match (array(bytes, record), array(bytes, record + 2)) {
+fn contains_port(bytes: &[u8], offset: usize, port: u16) -> bool {
+    record_offsets(bytes, offset, PORT_RANGE_LENGTH).any(|record| {
+        match (read_array(bytes, record), read_array(bytes, record + 2)) {
             (Some(first), Some(last)) => {
                 (u16::from_le_bytes(first)..=u16::from_le_bytes(last)).contains(&port)
             }
@@ -235,10 +239,10 @@ fn has_port(bytes: &[u8], offset: usize, port: u16) -> bool {
     })
 }
 
-fn word(bytes: &[u8], offset: usize) -> Option<u32> {
-    array(bytes, offset).map(u32::from_le_bytes)
+fn read_u32(bytes: &[u8], offset: usize) -> Option<u32> {
+    read_array(bytes, offset).map(u32::from_le_bytes)
 }
 
-fn array<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
+fn read_array<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
     bytes.get(offset..offset.checked_add(N)?)?.first_chunk().copied()
 }
