@@ -1,4 +1,4 @@
-//! Stores the client address of a session in a file, for programs that use it (`client-ip`).
+//! Stores the client address of a session in a file, for programs with the feature `client-ip`.
 //!
 //! All users can read the map, so the map does not contain the address. The file is in the
 //! directory of the map, and only the session's user can read the file. The name of the file
@@ -83,8 +83,9 @@ pub fn remove(directory: &Path, handle: &Handle) -> io::Result<()> {
     }
 }
 
-/// Removes the files of all closed sessions. A process that closes another user's session, or a
-/// session whose leader has exited, does not call [`remove`].
+/// Removes the files of all closed sessions. `is_live` returns whether a session still holds the
+/// lease of a handle. A file of a closed session can remain, because not every process that closes
+/// a session calls [`remove`].
 ///
 /// # Errors
 /// Fails if the directory cannot be read, or a file cannot be removed.

@@ -1,5 +1,5 @@
-//! Finds the session of a process whose environment does not name one, and the rule of the process
-//! list that a process inherits.
+//! Finds the session of a process whose environment names no session. Also finds the rule of the
+//! process list that a process inherits.
 //!
 //! Hook layers call these functions while their host process starts, and `vipool explain` calls
 //! them for its report. They do not allocate, and they read only files in `/proc` and `/run`.
@@ -11,7 +11,7 @@ use crate::map::Reader;
 use crate::policy::{Executable, PathStyle, PolicyView, ProgramView, script_argument};
 use crate::session::{SessionId, SessionKind};
 
-/// The maximum number of ancestors that are searched for an inherited rule.
+/// The maximum number of ancestors that [`inherited_rule`] examines.
 const MAX_ANCESTORS: usize = 32;
 
 /// The process whose files in `/proc` are read.
@@ -36,8 +36,8 @@ pub enum FoundBy {
 
 /// Returns the open session of a process.
 ///
-/// The audit session (pam_loginuid(8)) has precedence. Otherwise the control group of the process
-/// decides: it can be the scope of a logind session. A process of the user manager
+/// The audit session (pam_loginuid(8)) has precedence. Otherwise this function reads the control
+/// group of the process, which can be the scope of a logind session. A process of the user manager
 /// (`user@1000.service`) belongs to the user's only session. If the user has several sessions, the
 /// process belongs to none.
 #[must_use]
@@ -45,7 +45,7 @@ pub fn session_of_process(map: &Reader, process: Process) -> Option<(SessionId, 
     let is_open = |session: &SessionId| map.find(*session).is_some();
     match audit_session(process).filter(is_open) {
         Some(session) => Some((session, FoundBy::AuditSession)),
-        None => logind_session(map, process),
+        None => session_of_control_group(map, process),
     }
 }
 
@@ -57,7 +57,7 @@ fn audit_session(process: Process) -> Option<SessionId> {
     SessionId::new(SessionKind::Audit, session_number).ok()
 }
 
-fn logind_session(map: &Reader, process: Process) -> Option<(SessionId, FoundBy)> {
+fn session_of_control_group(map: &Reader, process: Process) -> Option<(SessionId, FoundBy)> {
     let mut path = [0; 64];
     let mut buffer = [0; 1024];
     let mut user_buffer = [0; 1024];
@@ -68,7 +68,7 @@ fn logind_session(map: &Reader, process: Process) -> Option<(SessionId, FoundBy)
     let mut components = control_group.split(|byte| matches!(byte, b'/' | b'\n'));
     if let Some(scope) = components.clone().find(is_session_scope) {
         let name = scope.strip_prefix(b"session-")?.strip_suffix(b".scope")?;
-        return Some((open_session(map, name)?, FoundBy::SessionScope));
+        return Some((find_logind_session(map, name)?, FoundBy::SessionScope));
     }
     let user = parse_number(
         components.find(is_user_manager)?.strip_prefix(b"user@")?.strip_suffix(b".service")?,
@@ -79,12 +79,12 @@ fn logind_session(map: &Reader, process: Process) -> Option<(SessionId, FoundBy)
     if sessions.next().is_some() {
         return None;
     }
-    Some((open_session(map, name)?, FoundBy::UserManager))
+    Some((find_logind_session(map, name)?, FoundBy::UserManager))
 }
 
-/// Returns the open session with this logind name. The session was opened under that name, or under
-/// its audit session.
-fn open_session(map: &Reader, name: &[u8]) -> Option<SessionId> {
+/// Returns the open session with this logind name. The caller of `open_session` used either that
+/// name or the audit session of the logind session.
+fn find_logind_session(map: &Reader, name: &[u8]) -> Option<SessionId> {
     let is_open = |session: &SessionId| map.find(*session).is_some();
     let name = str::from_utf8(name).ok()?;
     if let Some(session) = SessionId::logind(name).ok().filter(is_open) {
@@ -97,9 +97,10 @@ fn open_session(map: &Reader, name: &[u8]) -> Option<SessionId> {
     SessionId::new(SessionKind::Audit, audit).ok().filter(is_open)
 }
 
-/// Returns the rule that the process inherits, and the process id of the ancestor that passes it
-/// on. Only the nearest listed ancestor counts. If its rule is not inherited, returns `None`. The
-/// search ends at an ancestor of another user, because its files cannot be read.
+/// Returns the rule that the process inherits, and the process id of the ancestor that runs under
+/// this rule. Only the nearest listed ancestor counts. Returns `None` if children do not inherit
+/// the rule of this ancestor. The search ends at an ancestor of another user, because the caller
+/// cannot read the files of that process.
 #[must_use]
 pub fn inherited_rule<'a>(
     policy: &PolicyView<'a>,
@@ -160,7 +161,7 @@ fn read_numbered_file<'b>(directory: &[u8], number: u64, buffer: &'b mut [u8]) -
     read_file(join(directory, format_decimal(number, &mut digits), &mut path)?, buffer)
 }
 
-/// Reads the start of a file, as much as fits into `buffer`.
+/// Reads the beginning of a file, at most as many bytes as `buffer` holds.
 fn read_file<'b>(path: &str, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     let length = File::open(path).ok()?.read(buffer).ok()?;
     buffer.get(..length)

@@ -1,11 +1,11 @@
 //! Network interfaces as plain values, and the interface that a range belongs to.
 //!
-//! A range belongs to the interface whose subnet contains the whole range. If subnets are nested, the
-//! longest prefix wins. The network and broadcast address of the subnet and the host's own addresses
-//! are not usable and are removed from the range.
+//! A range belongs to the interface whose subnet contains the whole range. If subnets are nested,
+//! the longest prefix wins. [`assign`] removes unusable addresses from the range: the network and
+//! broadcast address of the subnet, and the host's own addresses.
 //!
-//! Addresses that vipool added to an interface are not the host's own. The caller removes them from
-//! the list of interfaces.
+//! Addresses that vipool added to an interface are not the host's own. The caller removes such
+//! addresses from the list of interfaces.
 
 use std::net::IpAddr;
 
@@ -24,7 +24,8 @@ pub struct Interface {
     pub addresses: Vec<IpNet>,
 }
 
-/// The usable addresses of some ranges on one subnet of one interface. [`assign`] returns it.
+/// The usable addresses of some ranges on one subnet of one interface. [`assign`] returns these
+/// values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Assignment {
@@ -140,9 +141,9 @@ fn spans_subnets(range: Range, subnet: IpNet, interface: &Interface) -> MatchErr
 
 /// Returns the addresses of a subnet that no session can use.
 ///
-/// These are the network and the broadcast address of IPv4, and the subnet-router anycast address of
-/// IPv6 (RFC 4291, 2.6.1). Point-to-point subnets (/31 of RFC 3021, /127 of RFC 6164) and single
-/// addresses have none.
+/// These are the network and the broadcast address of IPv4, and the subnet-router anycast address
+/// of IPv6 (RFC 4291, 2.6.1). Point-to-point subnets (/31 of RFC 3021, /127 of RFC 6164) and single
+/// addresses have no reserved addresses.
 pub fn reserved_addresses(subnet: IpNet) -> impl Iterator<Item = IpAddr> {
     let has_hosts = subnet.prefix_len() + 2 <= subnet.max_prefix_len();
     let (network, broadcast) = match subnet {

@@ -8,10 +8,12 @@
 pub struct Leader {
     /// Process id, in the process id namespace of the process.
     pub pid: u32,
-    /// Start time. On Linux the kernel's clock ticks since boot (field 22 of `/proc/PID/stat`, see
-    /// proc_pid_stat(5)), on Windows units of 100 ns since 1601.
+    /// Start time. On Linux, the value is the number of clock ticks since boot (field 22 of
+    /// `/proc/PID/stat`, see proc_pid_stat(5)). On Windows, the value is the number of 100 ns
+    /// intervals since 1601.
     pub start_time: u64,
-    /// Inode of the process id namespace, or 0 on systems without such namespaces.
+    /// Inode of the process id namespace. The value is 0 if the system has no such namespaces or
+    /// the namespace is unknown.
     pub pid_namespace: u64,
 }
 

@@ -1,11 +1,12 @@
-//! Leases an IP address of its own to every session on a multi-user server.
+//! Leases a separate IP address to every session on a multi-user server.
 //!
 //! Two users of one server can then run the same program on the same port. `vipool` is a library
 //! and a file. A program that opens sessions links the library and writes the file. Hook layers
 //! inside applications, and monitors, map the file read-only. No daemon runs.
 //!
-//! This program opens a session and closes it. The map is in memory;
-//! [`Map::create`](map::Map::create) creates one in a directory, which other processes open.
+//! This program opens a session and closes it. The map is in memory.
+//! [`Map::create`](map::Map::create) creates a map in a directory, and other processes can open
+//! that map.
 //!
 //! ```
 //! use vipool::Tick;
@@ -28,18 +29,21 @@
 //! # Modules, in the order of the data flow
 //!
 //! 1. `farm` parses and validates farm.toml, the configuration of all servers.
-//! 2. [`range`] and [`pool`] hold reserved addresses and the usable addresses of one server.
+//! 2. [`range`] represents reserved addresses, and [`pool`] represents the usable addresses of one
+//!    server.
 //! 3. [`interface`] finds the network interface whose subnet contains a range.
 //! 4. [`map`] allocates the addresses of the pools to sessions and stores the leases in a file.
-//!    [`session`] holds session ids, handles and leases.
+//!    [`session`] defines session ids, handles and leases.
 //! 5. [`policy`] decides which programs use the addresses of their session.
 //! 6. [`rewrite`] decides what a socket call of such a program does.
 //!
-//! [`system`], `discovery` and [`client_file`] read the machine on behalf of agents and hooks.
+//! [`system`], `discovery` and [`client_file`] provide information about the machine to agents and
+//! hooks.
 //!
 //! # Features
 //!
-//! - `farm` (default): the module `farm`. Hook layers leave it out, so that they contain no parser.
+//! - `farm` (default): the module `farm`. Hook layers disable this feature, so they contain no
+//!   parser.
 //! - `capi`: the module `capi`, the C ABI of `include/vipool.h`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

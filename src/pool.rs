@@ -1,8 +1,9 @@
-//! A pool: the usable addresses of one server, numbered.
+//! A pool: the numbered usable addresses of one server.
 //!
 //! The ranges of a pool contain usable addresses only, so slots are numbered from 0 without gaps:
-//! slot `i` is the `i`-th usable address. All addresses of a pool belong to one family. No code
-//! iterates over addresses: a large IPv6 prefix is cut at the requested number of slots.
+//! slot `i` is the `i`-th usable address. All addresses of a pool belong to one family. A pool
+//! stores ranges instead of single addresses. [`Pool::new`] limits a large IPv6 prefix to the
+//! requested number of slots.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -34,7 +35,7 @@ pub struct Pool {
     slots: u32,
 }
 
-/// An address that only sessions of one user get.
+/// An address that only sessions of one user can receive.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Reservation {
@@ -57,7 +58,7 @@ impl Reservation {
 #[non_exhaustive]
 pub enum PoolError {
     /// The ranges mix IPv4 and IPv6.
-    #[error("pool {0:?} mixes IPv4 and IPv6: make it two pools of the same name")]
+    #[error("pool {0:?} mixes IPv4 and IPv6: create two pools with the same name")]
     MixedFamilies(String),
     /// Two ranges overlap.
     #[error("pool {0:?}: {1} and {2} overlap")]
@@ -71,7 +72,7 @@ impl Pool {
     /// Returns a pool of these ranges with at most `max_slots` slots, and never more than
     /// [`MAX_SLOTS`]. A pool without ranges is valid and always exhausted.
     ///
-    /// In a loopback pool one half of the addresses become slots; the other half are the second
+    /// In a loopback pool, one half of the addresses become slots. The other half are the second
     /// addresses of these slots.
     ///
     /// # Errors
@@ -136,8 +137,8 @@ impl Pool {
         let mut new_ranges: Vec<Range> = newer.blocks.iter().map(|(_, range)| *range).collect();
         for (index, (first_slot, range)) in self.blocks.iter().enumerate() {
             let end_slot = self.blocks.get(index + 1).map_or(self.slots, |(slot, _)| *slot);
-            // The part of a sparse range behind its slots can still be added. The rest of a
-            // loopback range consists of second addresses.
+            // If a range has more addresses than slots, the remaining addresses can still be added.
+            // The remaining addresses of a loopback range are second addresses.
             let kept_range = match self.kind {
                 PoolKind::Loopback => Some(*range),
                 PoolKind::VirtualIp => range
@@ -168,9 +169,9 @@ impl Pool {
         extended
     }
 
-    /// Returns whether the pool has a slot for these addresses of an older version. If the slot has
-    /// a second address, both must be in the ranges of the pool: which addresses are second ones
-    /// depends on the end of a range.
+    /// Returns whether this pool still contains the addresses of a slot of an older version. A slot
+    /// with a second address only requires that the ranges contain both addresses, because the end
+    /// of a range determines which addresses are second addresses.
     pub(crate) fn has_slot(&self, address: IpAddr, loopback6: Option<IpAddr>) -> bool {
         match loopback6 {
             None => self.slot_of(address).is_some(),
@@ -178,7 +179,7 @@ impl Pool {
         }
     }
 
-    /// Returns the name, by which rules select the pool.
+    /// Returns the name. Rules select the pool by this name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -217,7 +218,8 @@ impl Pool {
     /// Returns the second address of a slot of a loopback pool (L6 in
     /// [`crate::session::Addresses`]); `None` in other pools.
     ///
-    /// It is as far behind the middle of its range as the first address is behind the start.
+    /// The offset of the second address from the middle of its range equals the offset of the first
+    /// address from the start of the range.
     #[must_use]
     pub fn loopback6(&self, slot: u32) -> Option<IpAddr> {
         match self.kind {
@@ -281,7 +283,7 @@ pub(crate) trait SlotBlocks {
             let (first_slot, range) = self.block(index)?;
             let offset = u32::try_from(range.offset_of(address)?).ok()?;
             let slot = first_slot.checked_add(offset)?;
-            // An address behind the slots of a sparse range can be in a later block.
+            // If a range has more addresses than slots, a later block can contain the address.
             let end_slot = self.block(index + 1).map_or(self.slot_count(), |(slot, _)| slot);
             (slot < end_slot.min(self.slot_count())).then_some(slot)
         })

@@ -85,7 +85,8 @@ impl Range {
         Range::new(self.first.max(other.first), self.last.min(other.last))
     }
 
-    /// Returns this range without the addresses of the other: no, one or two ranges, in order.
+    /// Returns this range without the addresses of `other`: zero, one or two ranges in ascending
+    /// order.
     pub fn difference(&self, other: &Range) -> impl Iterator<Item = Range> + use<> {
         let pieces = match self.intersection(other) {
             None => [Some(*self), None],
@@ -97,14 +98,15 @@ impl Range {
         pieces.into_iter().flatten()
     }
 
-    /// Returns the number of addresses. The result is 2^128-1 for all of IPv6, which has one more.
+    /// Returns the number of addresses. For the range of all 2^128 IPv6 addresses, the result is
+    /// 2^128-1.
     #[must_use]
     pub fn count(&self) -> u128 {
         self.span().saturating_add(1)
     }
 
     /// Returns the distance between the last and the first address: the number of addresses minus
-    /// one. It has no overflow, because an IPv6 range has at most 2^128 addresses.
+    /// one. The result cannot overflow, because an IPv6 range has at most 2^128 addresses.
     #[must_use]
     pub fn span(&self) -> u128 {
         bits(self.last) - bits(self.first)
@@ -166,7 +168,7 @@ impl FromStr for Range {
     }
 }
 
-/// Returns the ranges without the addresses of the holes, sorted.
+/// Returns the ranges without the addresses of `excluded`, sorted.
 ///
 /// ```
 /// use vipool::range::{Range, subtract};

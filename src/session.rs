@@ -4,8 +4,9 @@
 //! session id.
 //!
 //! Programs receive a [`Handle`] instead of the session id. A handle names one lease of one boot.
-//! An environment can outlive its session (tmux, nohup). With a session id in it, its programs would
-//! reach the next session with the same id. With a handle they do not.
+//! An environment can outlive its session (tmux, nohup). If the environment contained a session id,
+//! its programs would reach the next session with the same id. A handle does not match a later
+//! session.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -28,9 +29,9 @@ pub enum SessionKind {
     Audit = 2,
     /// A session of logind (`XDG_SESSION_ID`, see `org.freedesktop.login1(5)`).
     Logind = 3,
-    /// A number that the program chooses that embeds this library.
+    /// A number from a program that embeds this library.
     Embedder = 4,
-    /// A number that an administrator chooses on the command line.
+    /// A number from an administrator on the command line.
     CommandLine = 5,
 }
 
@@ -92,7 +93,7 @@ pub enum SessionIdError {
 }
 
 impl SessionId {
-    /// Creates the session id with this kind and this value, from 0 to 2^56-1.
+    /// Creates a session id from a kind and a value. The value is from 0 to 2^56-1.
     ///
     /// # Errors
     /// Fails if the value is too large, or if it is the audit session id for "no session".
@@ -170,7 +171,8 @@ impl fmt::Debug for SessionId {
 impl FromStr for SessionId {
     type Err = SessionIdError;
 
-    /// Parses the output of [`fmt::Display`], and also `logind:c1`.
+    /// Parses the output of [`fmt::Display`]. Also accepts the name of a logind session
+    /// (`logind:c1`).
     fn from_str(text: &str) -> Result<Self, SessionIdError> {
         let Some((kind, value)) = text.split_once(':') else {
             let value = text.parse().map_err(|_| SessionIdError::NotANumber(text.to_owned()))?;
@@ -190,8 +192,8 @@ impl FromStr for SessionId {
 
 /// The reference to a lease that a session's programs receive.
 ///
-/// A reader finds the lease in the map by the handle. It also detects that the lease was released,
-/// even if the slot was leased again.
+/// A reader finds the lease in the map by the handle. The reader also detects that the lease was
+/// released, even if the slot was leased again.
 ///
 /// The pool, slot and generation are those of the *anchor*: the first lease of the session, in the
 /// order of the pools, at the time when the handle was created. A reader finds the other leases by
@@ -204,7 +206,7 @@ pub struct Handle {
     pub pool: u16,
     /// The slot within the pool.
     pub slot: u32,
-    /// The number of times that the slot was leased, including this lease. It wraps around.
+    /// The number of times that the slot was leased, including this lease. The number wraps around.
     pub generation: u32,
     /// The identity of the boot and network namespace of the map.
     pub boot: u64,
@@ -263,13 +265,13 @@ pub struct Lease {
     pub pool: u16,
     /// The slot within the pool.
     pub slot: u32,
-    /// The number of times that the slot was leased, including this lease. It wraps around.
+    /// The number of times that the slot was leased, including this lease. The number wraps around.
     pub generation: u32,
     /// The address.
     pub address: IpAddr,
 }
 
-/// The addresses of one session, in the form that a hook layer uses. Each may be missing.
+/// The addresses of one session, in the form that a hook layer uses. Each address may be missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Addresses {
     /// V: the virtual IP of IPv4.
@@ -284,7 +286,7 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Returns these addresses, with missing ones taken from `fallback`.
+    /// Returns these addresses. Takes missing addresses from `fallback`.
     #[must_use]
     pub fn or(self, fallback: Self) -> Self {
         Self {

@@ -14,7 +14,7 @@ pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct Backoff {
     timeout: Duration,
     /// Time of the first wait. [`Backoff::new`] does not read the clock, so a loop that succeeds at
-    /// once never reads it.
+    /// the first attempt never reads the clock.
     start: Option<Instant>,
     pause: Duration,
 }
@@ -28,8 +28,8 @@ impl Backoff {
         Self { timeout, start: None, pause: Self::FIRST_PAUSE }
     }
 
-    /// Sleeps. Each pause is twice as long as the previous pause, up to a limit. Returns false
-    /// without sleeping after the timeout.
+    /// Sleeps. Each pause is twice as long as the previous pause, up to a limit. After the timeout,
+    /// returns false and does not sleep.
     pub(crate) fn wait(&mut self) -> bool {
         let start = *self.start.get_or_insert_with(Instant::now);
         if start.elapsed() >= self.timeout {

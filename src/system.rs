@@ -1,4 +1,4 @@
-//! Facts about the running machine that agents, hook layers and monitors need.
+//! Information about the running machine for agents, hook layers and monitors.
 //!
 //! The functions of this module query the operating system for the caller. Most other modules work
 //! only on plain values and on the files of a map.
@@ -32,8 +32,9 @@ pub fn map_directory() -> PathBuf {
 
 /// Returns the network interfaces that have at least one IP address, ordered by index.
 ///
-/// The list contains addresses of every scope: loopback, link-local, and those that vipool added.
-/// The function allocates and may block for a moment, so hooked calls must not use it.
+/// The list contains addresses of every scope, such as loopback and link-local addresses, and the
+/// addresses that vipool added. The function allocates and may block for a moment, so hooked calls
+/// must not use it.
 ///
 /// # Errors
 /// Returns the error of getifaddrs(3) or GetAdaptersAddresses.
@@ -95,9 +96,9 @@ pub fn process_session(pid: u32) -> io::Result<SessionId> {
 /// The system, the administrators and the owner get full access. Users may read.
 ///
 /// # Errors
-/// [`MapError::Untrusted`](crate::map::MapError::Untrusted) if the existing directory belongs to
-/// another user, [`MapError::Io`](crate::map::MapError::Io) if the directory cannot be created or
-/// changed.
+/// Returns [`MapError::Untrusted`](crate::map::MapError::Untrusted) if the existing directory
+/// belongs to another user. Returns [`MapError::Io`](crate::map::MapError::Io) if the directory
+/// cannot be created or changed.
 #[cfg(windows)]
 pub fn secure_map_directory(path: &Path) -> Result<(), crate::map::MapError> {
     use crate::map::MapError;

@@ -7,7 +7,7 @@ use crate::os::clock;
 /// A point in time, in whole seconds since the machine started.
 ///
 /// The clock includes the time that the machine was asleep. Changes of the wall clock do not affect
-/// it. A tick is meaningful only within one boot.
+/// a tick. A tick is meaningful only within one boot.
 ///
 /// ```
 /// use vipool::Tick;
@@ -47,7 +47,7 @@ impl Tick {
         self.0
     }
 
-    /// Returns the tick that is `seconds` later, or [`Tick::MAX`] if there is no such tick.
+    /// Returns the tick that is `seconds` later, or [`Tick::MAX`] if the sum is larger.
     #[must_use]
     #[inline]
     pub const fn saturating_add(self, seconds: u32) -> Self {

@@ -1,7 +1,7 @@
-//! Findings about a farm, and how they are displayed.
+//! Findings about a farm, and their display.
 //!
-//! A finding names its key (`range[1].addresses[0]`). The reader of the file records the position
-//! of each key, and a finding takes its position from this record.
+//! A finding names its key (`range[1].addresses[0]`). The TOML reader records the position of each
+//! key. [`Report::extend`] looks up the position of each finding.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -30,7 +30,7 @@ impl fmt::Display for Level {
 pub struct Finding {
     /// The severity.
     pub level: Level,
-    /// The kind of finding as a fixed word, such as `overlap`.
+    /// The kind of the finding, as a fixed word such as `overlap`.
     pub code: &'static str,
     /// The key, such as `range[1].addresses[0]` (indices begin at 0). Empty for the whole file.
     pub key: String,
@@ -40,7 +40,7 @@ pub struct Finding {
     pub message: String,
     /// The remedy.
     pub remedy: String,
-    /// The position of the value, if it came from a file.
+    /// The position of the value, if the value comes from a file.
     pub position: Option<Position>,
 }
 
@@ -107,7 +107,7 @@ impl Positions {
         self.0.insert(key, (span.start, span.end));
     }
 
-    /// Returns the range of the key, or of the innermost key that contains it.
+    /// Returns the range of the key, or of the innermost recorded key that contains this key.
     fn find(&self, key: &str) -> Option<(usize, usize)> {
         let mut key = key;
         loop {
@@ -145,7 +145,7 @@ impl Report {
         self.findings.sort_by_key(|finding| finding.position.map(|position| position.start));
     }
 
-    /// On each line that has a finding with this code, removes all other findings.
+    /// Removes the findings with other codes on each line that has a finding with this code.
     pub(super) fn suppress_others_on_lines_of(&mut self, code: &str) {
         let line = |finding: &Finding| finding.position.map(|position| position.line);
         let lines: HashSet<_> = self.findings.iter().filter(|f| f.code == code).map(line).collect();

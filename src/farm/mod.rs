@@ -1,9 +1,9 @@
 //! farm.toml: one file for a whole farm, the same on every server.
 //!
 //! A [`Farm`] contains plain values. The values come from the file ([`Farm::load`],
-//! [`Farm::parse`]) or from the caller. [`Farm::validate`] checks the values. If they come from a
-//! file, each finding also has a position in the file. [`Farm::plan`] compiles the plan for the map
-//! of one server.
+//! [`Farm::parse`]) or from the caller. [`Farm::validate`] checks the values. If the values come
+//! from a file, each finding also has a position in the file. [`Farm::plan`] compiles the plan for
+//! the map of one server.
 //!
 //! ```
 //! use vipool::farm::Farm;
@@ -53,7 +53,7 @@ pub use plan::ServerPlan;
 /// Name of the pool of loopback addresses in a map.
 pub const LOOPBACK_POOL: &str = "loopback";
 
-/// The number of addresses of an IPv6 pool without [`PoolOptions::max_addresses`].
+/// The maximum number of addresses of an IPv6 pool without [`PoolOptions::max_addresses`].
 ///
 /// `vipool up` adds each address to an interface. The time that Linux needs to add one address
 /// grows with the number of addresses: 4,096 addresses take eleven seconds, 16,384 addresses take
@@ -126,9 +126,9 @@ pub struct ServerRange {
     pub addresses: Vec<Range>,
     /// The addresses that are not allocated. Default: none.
     pub exclude: Vec<Range>,
-    /// The server. Default: the only server of the farm.
+    /// The name of the server. Default: the only server of the farm.
     pub server: Option<String>,
-    /// The pool. Default: [`DEFAULT_POOL`].
+    /// The name of the pool. Default: [`DEFAULT_POOL`].
     pub pool: String,
 }
 
@@ -180,7 +180,7 @@ pub struct RewriteOptions {
 }
 
 /// The defaults of `[sessions]`. The cool-down of 120 seconds is twice the time for which Linux
-/// keeps a closed TCP connection.
+/// keeps a closed TCP connection in the state TIME_WAIT.
 pub const DEFAULT_SETTINGS: Settings = Settings {
     cool_down: 120,
     check_in_use: true,

@@ -1,5 +1,5 @@
-//! Reads typed values from TOML tables. A wrong value is reported as a finding and then counts as
-//! absent, so that one pass reports every error.
+//! Reads typed values from TOML tables. The reader reports an invalid value as a finding and treats
+//! the value as absent, so that one pass reports every error.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -167,7 +167,8 @@ impl<'s> TomlReader<'s> {
         };
         let mut list = Vec::new();
         for item in array.iter() {
-            // The key contains the index in the result, so that keys match the values of the farm.
+            // The key contains the index in the result, so that the key matches the value in the
+            // farm.
             let item = self.record_value(format!("{}[{}]", value.key, list.len()), item);
             list.extend(read(self, item));
         }

@@ -57,7 +57,7 @@ impl Farm {
             finding.position = Some(locate(text, span.start, span.end));
             finding
         }));
-        // Do not report a value with an error as missing too. Report no other findings on a line
+        // Do not also report a value with an error as missing. Report no other findings on a line
         // with a syntax error.
         let read_findings = reader.findings;
         let mut validation_findings = farm.validate();

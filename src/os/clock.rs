@@ -20,7 +20,7 @@ pub fn since_boot() -> Duration {
 
 /// Returns the time since boot, including the time asleep, in steps of 10 to 16 ms
 /// (`GetTickCount64`). After a fast start-up, which resumes a hibernated kernel, the count
-/// continues from before the shutdown, because the kernel and its sockets survive.
+/// continues at its value before the shutdown, because the kernel and its sockets survive.
 #[cfg(windows)]
 #[allow(unsafe_code)]
 pub fn since_boot() -> Duration {

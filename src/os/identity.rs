@@ -2,11 +2,11 @@
 
 use std::io;
 
-/// Returns the identity of this boot and of the network namespace of this process. A map with
-/// another identity is not used.
+/// Returns the identity of this boot and of the network namespace of this process. Processes do not
+/// use a map with another identity.
 ///
 /// On Linux, it is a hash of `/proc/sys/kernel/random/boot_id` (random(4)) and of the inode of
-/// `/proc/self/ns/net` (namespaces(7)). Never 0.
+/// `/proc/self/ns/net` (namespaces(7)). The result is never 0.
 #[cfg(target_os = "linux")]
 pub fn current_boot_id() -> io::Result<u64> {
     boot_id_with_namespace("/proc/self/ns/net")
@@ -30,7 +30,8 @@ fn boot_id_with_namespace(file: &str) -> io::Result<u64> {
     Ok(crate::hash::hash64(&boot_id, namespace) | 1)
 }
 
-/// Returns the identity of this boot. A map with another identity is not used. Never 0.
+/// Returns the identity of this boot. Processes do not use a map with another identity. The result
+/// is never 0.
 ///
 /// On macOS, it is a hash of `kern.bootsessionuuid` (sysctl(3)).
 #[cfg(all(unix, not(target_os = "linux")))]

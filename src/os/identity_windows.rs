@@ -24,11 +24,12 @@ struct TimeOfDay {
     sleep_time_bias: i64,
 }
 
-/// Returns the identity of this boot. A map with another identity is not used. Never 0.
+/// Returns the identity of this boot. Processes do not use a map with another identity. The result
+/// is never 0.
 ///
 /// Windows has no boot id that a user can read. The identity is a hash of the time at which the
-/// kernel started, without later changes of the clock. It is the same for every process and changes
-/// at a restart.
+/// kernel started, without later changes of the clock. Every process gets the same identity. The
+/// identity changes at a restart.
 ///
 /// A fast start-up, which resumes a hibernated kernel, is not a restart: the kernel, its tick count
 /// and its sockets survive the shutdown. Only the sessions of users end. `reap` closes them,

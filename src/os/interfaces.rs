@@ -5,8 +5,8 @@ use std::io;
 use crate::interface::Interface;
 
 /// Returns the interfaces that have at least one IP address, ordered by index. The addresses are in
-/// the order of the kernel and have every scope: loopback, link-local, and those that `vipool up`
-/// added.
+/// the order of the kernel. They have every scope, such as loopback and link-local. They include
+/// the addresses that `vipool up` added.
 ///
 /// Calls getifaddrs(3). The function allocates and may block for a moment, so hooked calls must not
 /// use it.
@@ -33,7 +33,7 @@ pub fn list() -> io::Result<Vec<Interface>> {
         if let (Some(address), Some(netmask)) = (address, netmask)
             && let Ok(prefix) = ipnet::IpNet::with_netmask(address, netmask)
         {
-            // SAFETY: the name ends in NUL.
+            // SAFETY: the name ends with NUL.
             let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
             let name = name.to_string_lossy();
             match interfaces.iter_mut().find(|interface| interface.name == name) {
@@ -64,7 +64,8 @@ unsafe fn socket_ip(address: *const libc::sockaddr) -> Option<std::net::IpAddr> 
     if address.is_null() {
         return None;
     }
-    // SAFETY: the caller guarantees the size for the family, which is checked first.
+    // SAFETY: the caller guarantees the size that the family requires. The code reads the family
+    // first.
     unsafe {
         match i32::from((*address).sa_family) {
             libc::AF_INET => {

@@ -16,7 +16,7 @@ use windows_sys::Win32::Networking::WinSock::{
 use crate::interface::Interface;
 
 /// Returns the interfaces that have at least one IP address, ordered by index. The addresses are in
-/// the order of the system and have every scope. The name is the one in the user interface
+/// the order of the system and have every scope. The name is the friendly name of the adapter
 /// ("Ethernet").
 ///
 /// Calls GetAdaptersAddresses (iphlpapi). The function allocates and may block for a moment, so
@@ -80,7 +80,8 @@ pub fn list() -> io::Result<Vec<Interface>> {
 /// `address` is NULL or points to a socket address of the size that its family requires.
 #[allow(unsafe_code)]
 unsafe fn socket_ip(address: *const SOCKADDR) -> Option<IpAddr> {
-    // SAFETY: the caller guarantees the size for the family, which is checked first.
+    // SAFETY: the caller guarantees the size that the family requires. The code reads the family
+    // first.
     unsafe {
         match address.as_ref()?.sa_family {
             AF_INET => {

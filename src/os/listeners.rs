@@ -13,16 +13,16 @@ use std::net::SocketAddr;
 
 use super::socket::{ListenerMatch, Protocol};
 
-/// Returns the index of the first address in `wanted` that has a socket of its own. A wildcard
-/// socket does not count. See
-/// [`SystemView::find_listener`](crate::rewrite::SystemView::find_listener).
+/// Returns the index of the first candidate to which a socket is bound. A wildcard socket does not
+/// count. See [`SystemView::find_listener`](crate::rewrite::SystemView::find_listener).
 #[cfg(target_os = "linux")]
 pub fn find(
     candidates: &[SocketAddr],
     protocol: Protocol,
     source: Option<SocketAddr>,
 ) -> ListenerMatch {
-    // Declared first, because signals must stay blocked until the descriptor is closed.
+    // This guard is declared first, because signals must stay blocked until the descriptor is
+    // closed.
     let _blocked_signals = sock_diag::BlockedSignals::new();
     let Some(socket) = sock_diag::DiagSocket::open() else { return ListenerMatch::Unknown };
     for (index, address) in candidates.iter().enumerate() {
@@ -35,7 +35,8 @@ pub fn find(
     ListenerMatch::NotFound
 }
 
-/// These systems have no query that is suitable for a hook layer.
+/// Returns [`ListenerMatch::Unknown`], because these systems have no query that is suitable for a
+/// hook layer.
 #[cfg(not(target_os = "linux"))]
 pub fn find(
     _candidates: &[SocketAddr],
@@ -62,14 +63,14 @@ mod sock_diag {
     const HEADER_LENGTH: usize = 16;
     /// The size of `struct inet_diag_req_v2`.
     const REQUEST_LENGTH: usize = 56;
-    /// The offset of `struct inet_diag_sockid` in the request. In the answer the offset is smaller,
+    /// The offset of `struct inet_diag_sockid` in the request. The offset in the reply is smaller,
     /// because only the request contains four bytes of states.
     const REQUEST_SOCKET_ID: usize = HEADER_LENGTH + 8;
     const REPLY_SOCKET_ID: usize = HEADER_LENGTH + 4;
 
-    /// Blocks signals while it exists, except those that an instruction of the thread itself
-    /// raises. (A sandbox can answer a system call with SIGSYS. If the thread blocks SIGSYS, the
-    /// kernel kills the process.)
+    /// Blocks signals while this value exists, except the signals that an instruction of the thread
+    /// itself raises. For example, a sandbox can raise SIGSYS for a system call. If the thread
+    /// blocks SIGSYS, the kernel kills the process.
     pub(super) struct BlockedSignals(Option<u64>);
 
     impl BlockedSignals {
@@ -97,8 +98,8 @@ mod sock_diag {
         }
     }
 
-    /// Calls the kernel directly, because the C library never blocks the signals that cancel
-    /// threads.
+    /// Calls the kernel directly, because the function of the C library never blocks the signals
+    /// that cancel threads.
     fn set_signal_mask(how: c_int, set: &u64, previous: *mut u64) -> bool {
         // SAFETY: the size is that of the kernel's signal set. The kernel reads `set`, and writes
         // to `previous` unless it is NULL.
@@ -124,8 +125,8 @@ mod sock_diag {
             (descriptor >= 0).then_some(Self(descriptor))
         }
 
-        /// Returns whether a socket has exactly this address, or `None` if the kernel does not
-        /// answer.
+        /// Returns whether a socket has exactly this address, or `None` if the kernel sends no
+        /// valid reply.
         pub(super) fn has_socket(
             &self,
             candidate: SocketAddr,
@@ -148,8 +149,8 @@ mod sock_diag {
             if sent != request.len() as c_long {
                 return None;
             }
-            // The buffer has room for all fields that `parse_reply` reads. The kernel truncates a longer
-            // answer.
+            // The buffer has room for all fields that `parse_reply` reads. The kernel truncates a
+            // longer reply.
             let mut reply = [0u8; 256];
             // SAFETY: the length is that of the buffer, and no address is requested.
             let length = unsafe {
@@ -190,8 +191,8 @@ mod sock_diag {
         write_at(&mut bytes, 6, &(libc::NLM_F_REQUEST as u16).to_ne_bytes());
         write_at(&mut bytes, HEADER_LENGTH, &[family(candidate) as u8, ip_protocol as u8]);
         write_at(&mut bytes, HEADER_LENGTH + 4, &u32::MAX.to_ne_bytes());
-        // TCP searches for the socket that is bound to "src". UDP searches for the socket that
-        // receives datagrams from "src" at "dst".
+        // For TCP, the kernel searches for the socket that is bound to "src". For UDP, the kernel
+        // searches for the socket that receives datagrams from "src" at "dst".
         let source = source.filter(|source| family(*source) == family(candidate));
         let (src, dst) = match protocol {
             Protocol::Udp => (source, Some(candidate)),
@@ -238,7 +239,7 @@ mod sock_diag {
             libc::AF_INET6 => (true, IpAddr::V6(Ipv6Addr::from(*src))),
             _ => return None,
         };
-        // The kernel also finds a wildcard socket. Such a socket does not have the address itself.
+        // The kernel also finds wildcard sockets. A wildcard socket is not bound to the candidate.
         let has_address = bound_ip.to_canonical() == canonical_ip(candidate);
         let is_receiving = protocol != Protocol::Tcp || state == TCP_LISTEN;
         Some(has_address && is_receiving && (is_ipv6 || candidate.is_ipv4()))
@@ -254,7 +255,7 @@ mod sock_diag {
         if canonical_ip(address).is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }
     }
 
-    /// Copies `part` to the `offset`. Leaves out bytes that do not fit.
+    /// Copies `value` to `bytes` at `offset`. Ignores bytes that do not fit.
     fn write_at(bytes: &mut [u8], offset: usize, value: &[u8]) {
         for (target, byte) in bytes.iter_mut().skip(offset).zip(value) {
             *target = *byte;

@@ -20,7 +20,7 @@ use super::socket::{ListenerMatch, Protocol};
 /// their alignment.
 const TABLE_WORDS: usize = 8 * 1024;
 
-/// Returns the index of the first address in `wanted` that has a socket of its own. See
+/// Returns the index of the first candidate to which a socket is bound. See
 /// [`SystemView::find_listener`](crate::rewrite::SystemView::find_listener). The UDP tables contain
 /// no peers, so a connected socket counts like an unconnected one.
 pub fn find(
@@ -44,8 +44,8 @@ pub fn find(
     let is_complete = (!has_v4 || visit_v4_table(protocol, &mut match_row))
         && visit_v6_table(protocol, &mut match_row);
     match first_index {
-        // An unread row can match an earlier address, so only a match at index 0 is certain without
-        // the whole table.
+        // A row that the system did not return can match an earlier candidate. Without the whole
+        // table, only a match at index 0 is certain.
         Some(index) if is_complete || index == 0 => ListenerMatch::Index(index),
         None if is_complete => ListenerMatch::NotFound,
         _ => ListenerMatch::Unknown,
@@ -91,7 +91,7 @@ fn visit_v6_table(protocol: Protocol, visit: &mut impl FnMut(SocketAddr)) -> boo
             visit(v6_address(unsafe { row.LocalAddr.u.Byte }, row.dwLocalPort));
         }),
         Protocol::Udp => visit_table(protocol, AF_INET6, |row: &MIB_UDP6ROW| {
-            // SAFETY: see above.
+            // SAFETY: every member of the union is valid for any bytes.
             visit(v6_address(unsafe { row.dwLocalAddr.u.Byte }, row.dwLocalPort));
         }),
         Protocol::Other => false,

@@ -1,8 +1,9 @@
 //! A file lock between processes, which the kernel releases when its holder exits.
 //!
 //! On Linux the lock is an open file description lock (`F_OFD_SETLK`, fcntl_locking(2)). The child
-//! of a fork inherits the open file description and would keep the lock held. So every descriptor
-//! of a lock is registered here, and a fork handler closes the descriptor in the child.
+//! of a fork inherits the open file description and would keep the lock held. This module therefore
+//! registers every descriptor of a lock. A fork handler closes the registered descriptors in the
+//! child.
 
 #![allow(unsafe_code)]
 
@@ -14,8 +15,8 @@ use std::time::Duration;
 
 use crate::sync::Backoff;
 
-/// A lock on a file. The threads of a process share the lock, so the lock does not exclude them
-/// from each other.
+/// A lock on a file. The threads of a process share the lock, so the lock does not exclude these
+/// threads from each other.
 #[derive(Debug)]
 pub struct FileLock {
     /// A child of a fork does not drop the file, because the fork handler has already closed its
@@ -115,8 +116,8 @@ impl Drop for FileLock {
 
 static FORK_COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// Returns the number of forks between the first process and this one. Forks before the first lock
-/// do not count.
+/// Returns the number of forks between the first process and this one. The number excludes forks
+/// before the first lock.
 #[inline]
 fn fork_count() -> u32 {
     FORK_COUNT.load(Ordering::Relaxed)
@@ -163,8 +164,8 @@ mod fork_children {
         for entry in &DESCRIPTORS {
             let descriptor = entry.swap(-1, Ordering::Relaxed);
             if descriptor >= 0 {
-                // SAFETY: the owner of the descriptor compares `FORK_COUNT`, so it does not use or
-                // close it again.
+                // SAFETY: the owner of the descriptor compares `FORK_COUNT`, so the owner does not
+                // use or close the descriptor again.
                 unsafe { libc::close(descriptor) };
             }
         }

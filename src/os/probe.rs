@@ -66,7 +66,7 @@ impl SystemProbe {
 }
 
 /// Returns the local address of a socket, or `None` in the state TIME_WAIT. The second column
-/// contains the address in hexadecimal words of the machine's byte order.
+/// contains the address as hexadecimal words in the byte order of the machine.
 fn local_address(line: &str) -> Option<IpAddr> {
     let mut columns = line.split_ascii_whitespace().skip(1);
     let (address, _) = columns.next()?.split_once(':')?;
@@ -104,7 +104,7 @@ mod tests {
         }
         assert!(!probe.has_sockets(address(4).into()));
         drop((tcp, mapped));
-        // A child that another test forks also holds the sockets until it calls exec.
+        // A child that another test forks also holds the sockets until the child calls exec.
         let is_released = |last| {
             let is_unbound = || !SystemProbe::new().unwrap().has_sockets(address(last).into());
             let pause = || std::thread::sleep(std::time::Duration::from_millis(20));

@@ -53,7 +53,7 @@ impl SystemProbe {
             bound_addresses.insert(ipv4_address(row.dwLocalAddr));
         })?;
         visit_rows(false, AF_INET6, |row: &MIB_UDP6ROW| {
-            // SAFETY: see above.
+            // SAFETY: every member of the union is valid for any bytes.
             bound_addresses.insert(ipv6_address(unsafe { row.dwLocalAddr.u.Byte }));
         })?;
         Ok(Self { bound_addresses })
@@ -75,7 +75,7 @@ impl SystemProbe {
     }
 }
 
-/// Calls `each` for every row of a socket table.
+/// Calls `visit` for every row of a socket table.
 fn visit_rows<Row>(is_tcp: bool, family: u16, mut visit: impl FnMut(&Row)) -> io::Result<()> {
     let mut table = vec![0u32; 16 * 1024];
     loop {

@@ -1,4 +1,4 @@
-//! Identifies a process by more than its process id.
+//! Identifies a process by its process id, start time and namespace.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -18,7 +18,7 @@ pub fn identify(pid: u32) -> io::Result<Leader> {
     let start_time = stat
         .rsplit_once(") ")
         .and_then(|(_, fields)| fields.split(' ').nth(19)?.parse().ok())
-        .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not understood")))?;
+        .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has an unexpected format")))?;
     let pid_namespace =
         std::fs::metadata(format!("/proc/{pid}/ns/pid")).map_or(0, |metadata| metadata.ino());
     Ok(Leader { pid, start_time, pid_namespace })

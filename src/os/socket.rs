@@ -18,6 +18,6 @@ pub enum ListenerMatch {
     NotFound,
     /// A socket listens on the address at this index.
     Index(usize),
-    /// The kernel did not answer.
+    /// The kernel did not report the sockets.
     Unknown,
 }

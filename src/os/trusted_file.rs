@@ -17,7 +17,7 @@ use super::users::UserId;
 pub enum TrustError {
     /// The operating system returned an error.
     Io(io::Error),
-    /// The file does not meet the conditions of the module. Contains the reason.
+    /// The file does not meet the conditions of this module. The value is the reason.
     Untrusted(&'static str),
 }
 
@@ -65,19 +65,19 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustErro
     }
     // The link count is 0 if another process has just replaced the file.
     if metadata.nlink() > 1 {
-        return Err(TrustError::Untrusted("it has another name too"));
+        return Err(TrustError::Untrusted("it has more than one hard link"));
     }
     if metadata.uid() != 0 && metadata.uid() != user {
         return Err(TrustError::Untrusted("it belongs to another user"));
     }
     if metadata.mode() & 0o022 != 0 {
-        return Err(TrustError::Untrusted("others than its owner may write to it"));
+        return Err(TrustError::Untrusted("users other than its owner can write to it"));
     }
     Ok(file)
 }
 
-/// Creates a file of `length` zero bytes with the permissions `mode`. All its bytes are allocated.
-/// Removes an existing file at `path` first.
+/// Creates a file of `length` zero bytes with the permissions `mode`. The file system allocates
+/// every byte. Removes an existing file at `path` first.
 pub fn create(path: &Path, length: u64, mode: u32) -> io::Result<File> {
     use std::os::unix::fs::PermissionsExt;
 
@@ -116,8 +116,8 @@ pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)
 }
 
-/// Allocates every byte (posix_fallocate(3)). A hole in a full tmpfs would raise SIGBUS at a later
-/// access.
+/// Allocates every byte (posix_fallocate(3)). If a tmpfs is full, a later access to a hole in the
+/// file would raise SIGBUS.
 #[cfg(target_os = "linux")]
 fn allocate(file: &File, length: u64) -> io::Result<()> {
     use std::os::fd::AsRawFd;

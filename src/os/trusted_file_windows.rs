@@ -16,6 +16,11 @@ use std::os::windows::io::{AsRawHandle, FromRawHandle};
 use std::path::Path;
 use std::ptr::{null, null_mut};
 
+use windows_sys::Win32::Foundation::{
+    CloseHandle, ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_SUCCESS,
+    ERROR_USER_MAPPED_FILE, GENERIC_ALL, GENERIC_READ, GENERIC_WRITE, HANDLE, INVALID_HANDLE_VALUE,
+    LocalFree,
+};
 use windows_sys::Win32::Security::Authorization::{
     ConvertStringSecurityDescriptorToSecurityDescriptorW, GetSecurityInfo, SDDL_REVISION_1,
     SE_FILE_OBJECT,
@@ -26,11 +31,6 @@ use windows_sys::Win32::Security::{
     PROTECTED_DACL_SECURITY_INFORMATION, PSECURITY_DESCRIPTOR, PSID, SECURITY_ATTRIBUTES,
     SetKernelObjectSecurity, TOKEN_QUERY, TOKEN_USER, TokenUser, WinBuiltinAdministratorsSid,
     WinCreatorOwnerRightsSid, WinCreatorOwnerSid, WinLocalSystemSid,
-};
-use windows_sys::Win32::Foundation::{
-    CloseHandle, ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_SUCCESS,
-    ERROR_USER_MAPPED_FILE, GENERIC_ALL, GENERIC_READ, GENERIC_WRITE, HANDLE, INVALID_HANDLE_VALUE,
-    LocalFree,
 };
 use windows_sys::Win32::Storage::FileSystem::{
     CREATE_NEW, CreateDirectoryW, CreateFileW, DELETE, FILE_APPEND_DATA, FILE_ATTRIBUTE_DIRECTORY,
@@ -49,7 +49,7 @@ use super::users::UserId;
 pub enum TrustError {
     /// The operating system returned an error.
     Io(io::Error),
-    /// The file does not meet the conditions of the module. Contains the reason.
+    /// The file does not meet the conditions of this module. The value is the reason.
     Untrusted(&'static str),
 }
 
@@ -94,7 +94,7 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustErro
         return Err(TrustError::Untrusted("it belongs to another user"));
     }
     if security.writers().any(|sid| !is_trusted(sid, user.sid())) {
-        return Err(TrustError::Untrusted("others than its owner may write to it"));
+        return Err(TrustError::Untrusted("users other than its owner can write to it"));
     }
     Ok(file)
 }
@@ -169,7 +169,7 @@ pub fn secure_directory(path: &Path) -> Result<(), TrustError> {
     })
 }
 
-/// Calls `call` with the security descriptor that `text` describes in the security descriptor
+/// Calls `call` with the security descriptor that `text` defines in the security descriptor
 /// definition language (SDDL).
 fn with_security_attributes<T, E: From<io::Error>>(
     text: &str,
@@ -229,9 +229,9 @@ fn create_with_access(path: &Path, extra_entries: &str) -> io::Result<File> {
 
 /// Renames `from` to `to` and replaces an existing file.
 ///
-/// Windows cannot replace a file that a process has mapped, but it can rename that file. So the old
-/// file is first renamed to `to` with the suffix `.oldN`, and for a moment no file has the name
-/// `to`. A later call removes the renamed file if no process has the file mapped.
+/// Windows cannot replace a file that a process has mapped, but it can rename that file. This
+/// function therefore first renames the old file to `to` with the suffix `.oldN`. For a moment, no
+/// file has the name `to`. A later call removes the renamed file if no process has the file mapped.
 pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
     remove_renamed(to);
     let Err(error) = std::fs::rename(from, to) else { return Ok(()) };
@@ -263,7 +263,7 @@ fn remove_renamed(file: &Path) {
     }
 }
 
-/// Returns whether the identifier may own or change a map. It must be the system, the
+/// Returns whether the identifier may own or change a map. The identifier must be the system, the
 /// administrators, `user`, or one of the well-known identifiers for the owner of a file. The caller
 /// checks the owner separately.
 fn is_trusted(sid: PSID, user: PSID) -> bool {
@@ -346,7 +346,7 @@ impl FileSecurity {
         security.access_list = access_list;
         if security.owner.is_null() || access_list.is_null() {
             // Without an access list, every user has full access.
-            return Err(TrustError::Untrusted("everybody may write to it"));
+            return Err(TrustError::Untrusted("every user can write to it"));
         }
         Ok(security)
     }
@@ -356,8 +356,8 @@ impl FileSecurity {
         // SAFETY: the list is valid as long as the descriptor, which `self` owns.
         let count = unsafe { (*self.access_list).AceCount };
         (0..u32::from(count)).filter_map(|index| {
-            // SAFETY: the index is below the count. Every entry begins with a header. In an
-            // allowing entry, a mask and the SID itself follow.
+            // SAFETY: the index is below the count. Every entry begins with a header. In an entry
+            // that allows access, a mask and the SID itself follow.
             unsafe {
                 let mut entry: *mut c_void = null_mut();
                 if GetAce(self.access_list, index, &mut entry) == 0 {
@@ -388,7 +388,7 @@ mod tests {
     #[test]
     fn directory_is_created_or_secured() {
         let path = std::env::temp_dir().join(format!("vipool-trust-{}", std::process::id()));
-        // A directory that an administrator created by hand, with inherited rights.
+        // The directory has inherited rights, as if an administrator had created it by hand.
         std::fs::create_dir(&path).unwrap();
         std::fs::write(path.join("farm.toml"), "").unwrap();
         secure_directory(&path).unwrap();

@@ -18,7 +18,7 @@ const MAX_GROUPS: usize = 65_536;
 /// name. Returns an empty list if the system does not know the user.
 ///
 /// The function may block: it queries the sources in nsswitch.conf(5), which can include a server
-/// on the network. It is thread-safe. Hooked calls must not use it.
+/// on the network. The function is thread-safe. Hooked calls must not use it.
 pub fn group_names(user: &str) -> Vec<String> {
     let Ok(user) = CString::new(user) else { return Vec::new() };
     let Some((_, primary)) = user_and_primary_group(&user) else { return Vec::new() };

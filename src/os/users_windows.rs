@@ -15,7 +15,7 @@ pub type UserId = String;
 /// The size of the buffers. Any SID (68 bytes) and any domain name (255 characters) fit.
 const BUFFER_LENGTH: u32 = 256;
 
-/// Returns the identifier of a user. The name can contain a domain (`DOMAIN\\user`). Returns `None`
+/// Returns the identifier of a user. The name can contain a domain (`DOMAIN\user`). Returns `None`
 /// if Windows does not know the user. May block, because Windows queries the domain controller if
 /// there is one.
 pub fn user_id(user: &CStr) -> Option<UserId> {

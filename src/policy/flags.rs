@@ -3,9 +3,9 @@
 //! A row generates the field, its bit in the map file, its bit in the C ABI and its key in
 //! farm.toml. The documentation comment of a row is the documentation of the field. To add a
 //! setting, add a row and use the field. A test compares `examples/farm.toml` with the table. The
-//! feature `capi` does not compile without the C constant.
+//! feature `capi` compiles only if the C constant exists.
 //!
-//! Bits never change their meaning once a release has written them.
+//! A bit keeps its meaning after a release has written the bit.
 
 use super::{LoopbackConnect, WildcardBind};
 
@@ -13,7 +13,7 @@ use super::{LoopbackConnect, WildcardBind};
 pub trait BitValue: Copy + PartialEq + 'static {
     /// The values for a cleared and a set bit.
     const VALUES: [Self; 2];
-    /// The words for both values in farm.toml; `None` for a boolean.
+    /// The keywords for both values in farm.toml, or `None` for a boolean.
     const KEYWORDS: Option<[&'static str; 2]>;
 }
 
@@ -34,7 +34,7 @@ impl BitValue for LoopbackConnect {
 
 /// Visits the fields of a set of flags, each with its farm.toml key.
 pub trait VisitFlags {
-    /// Receives one field and may change it.
+    /// Receives one field and can change its value.
     fn visit<T: BitValue>(&mut self, key: &'static str, field: &mut T);
 }
 
@@ -80,7 +80,7 @@ macro_rules! flags {
                 }
             )*
 
-            /// Calls `visitor` for each flag, in the order of the table.
+            /// Calls `visitor.visit` for each flag, in the order of the table.
             pub fn visit(&mut self, visitor: &mut impl VisitFlags) {
                 $(visitor.visit($key, &mut self.$field);)*
             }

@@ -1,4 +1,4 @@
-//! Matching of programs with the rules of the process list.
+//! Matches programs with the rules of the process list.
 //!
 //! The most specific matching rule wins. A rule for a script is more specific than a rule for its
 //! interpreter, and a full path is more specific than a bare name. Among equally specific rules,

@@ -1,8 +1,8 @@
 //! The policy of hook layers: the process list and the settings for listed programs.
 //!
-//! [`Policy`] is the policy as values. [`Policy::encode`] compiles it for the map file, so that a
-//! hook layer parses nothing. [`PolicyView`] reads the compiled form in place. A view never
-//! allocates or panics. In damaged bytes it finds no program.
+//! A [`Policy`] contains plain values. [`Policy::encode`] compiles the policy for the map file, so
+//! that a hook layer parses nothing. [`PolicyView`] reads the compiled form in place. A view never
+//! allocates. A view never panics, even if the bytes are damaged.
 //!
 //! The module `path` compares paths, `matching` selects the rule for a program, `flags` declares
 //! the flags, and `compiled` encodes the policy for the map file.
@@ -63,7 +63,8 @@ pub enum WildcardBind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum LoopbackConnect {
-    /// The session's own listener if the session has one on this port, else the host.
+    /// The session's own listener if the session listens on this port. Otherwise the host's
+    /// listener.
     #[default]
     OwnFirst = 0,
     /// Always the session's own address.
@@ -157,9 +158,10 @@ pub struct Program {
     pub pattern: String,
     /// The target of `pattern`, if `pattern` is a symbolic link. The system reports the target as
     /// the path of the running program. [`Policy::resolve_links`] sets this field. farm.toml has no
-    /// key for it.
+    /// key for this field.
     pub target: Option<String>,
-    /// For an interpreter: the rule applies only to this script (full path or bare name).
+    /// The script to which the rule is restricted, if `pattern` is an interpreter. The value is a
+    /// full path or a bare name.
     pub script: Option<String>,
     /// The parts of vipool that the program uses.
     pub features: Features,

@@ -1,5 +1,5 @@
-//! Comparison of program paths by the rules of POSIX and of Windows. Both sets of rules are pure
-//! functions and work on every system.
+//! Compares program paths by the rules of POSIX and of Windows. All functions are pure and work on
+//! every system.
 //!
 //! No function allocates, locks or accesses the file system, so a hook layer may call these
 //! functions from a signal handler. Paths are bytes. Windows paths are WTF-8, see
@@ -9,9 +9,9 @@
 //! `\app`) depends on the current directory and matches nothing. `..` is not resolved.
 //!
 //! Because this module does not access the file system, it does not resolve short names
-//! (`PROGRA~1`), junctions and drive letters of `subst`. Case is folded one character at a time, as
-//! NTFS does. NTFS uses the Unicode tables of the Windows version that formatted the volume. This
-//! module uses the Unicode tables of Rust.
+//! (`PROGRA~1`), junctions and drive letters of `subst`. This module folds case one character at a
+//! time, as NTFS does. NTFS uses the Unicode tables of the Windows version that formatted the
+//! volume. This module uses the Unicode tables of Rust.
 
 use super::PathStyle;
 
@@ -87,8 +87,8 @@ pub fn same_name(a: &[u8], b: &[u8], style: PathStyle) -> bool {
                 (Ok(a), Ok(b)) => {
                     a.chars().map(simple_uppercase).eq(b.chars().map(simple_uppercase))
                 }
-                // Names with lone surrogates are not valid UTF-8. In such names, only ASCII letters
-                // are folded.
+                // Names with lone surrogates are not valid UTF-8. In such names, fold only ASCII
+                // letters.
                 _ => a.eq_ignore_ascii_case(b),
             }
         }
@@ -96,7 +96,7 @@ pub fn same_name(a: &[u8], b: &[u8], style: PathStyle) -> bool {
 }
 
 /// Returns the last component of a path. Returns `None` if the path has no component or the last
-/// one is `..`.
+/// component is `..`.
 #[must_use]
 pub fn file_name(path: &[u8], style: PathStyle) -> Option<&[u8]> {
     let rest = match style {
@@ -219,9 +219,9 @@ fn trim_end(name: &[u8]) -> &[u8] {
     }
 }
 
-/// Returns a character in upper case, with the limits of the NTFS tables: the result must be one
-/// character (`ß` stays `ß`) in the basic multilingual plane, and its lower case must be the
-/// original character (`ı`, `ſ` and `µ` stay unchanged).
+/// Returns a character in upper case, with the limits of the NTFS tables. The result must be one
+/// character (`ß` stays `ß`) in the basic multilingual plane. Its lower case must be the original
+/// character (`ı`, `ſ` and `µ` stay unchanged).
 fn simple_uppercase(character: char) -> char {
     if character.is_ascii() {
         return character.to_ascii_uppercase();

@@ -1,5 +1,5 @@
-//! Selection of the pool for a session's virtual IPs. Programs that open sessions use this module;
-//! hook layers do not.
+//! Selects the pool for a session's virtual IPs. Programs that open sessions use this module. Hook
+//! layers do not use this module.
 
 use super::Executable;
 

@@ -1,4 +1,4 @@
-//! The script that an interpreter runs, from its command line.
+//! Finds the script that an interpreter runs, in the arguments of the interpreter.
 
 /// Options of common interpreters (python, node, perl, ruby, java) whose value is the next
 /// argument.

@@ -1,4 +1,4 @@
-//! Decisions about bind and listen.
+//! The outcomes of bind and listen.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -14,10 +14,11 @@ use crate::session::Addresses;
 pub struct Bind {
     /// The address to bind. It has the family of the program's address.
     pub address: SocketAddr,
-    /// Whether the hook layer clears `IPV6_V6ONLY` first, and sets it again if the bind fails.
+    /// Whether the hook layer clears `IPV6_V6ONLY` before the bind. If the bind fails, the hook
+    /// layer sets the option again.
     pub clear_v6only: bool,
-    /// Whether the hook layer defers the bind: it reports success, and a later connect, listen or
-    /// getsockname binds (row 46, see
+    /// Whether the hook layer defers the bind. The hook layer then reports success and binds the
+    /// socket at a later connect, listen or getsockname (row 46, see
     /// [`RewriteRules::defer_wildcard`](super::RewriteRules::defer_wildcard)).
     pub defer: bool,
 }
@@ -29,7 +30,7 @@ impl Bind {
 }
 
 impl<S: SystemView + ?Sized> Rewriter<'_, S> {
-    /// Decides a bind (rows 1 to 6, 23, 26, 30 to 33).
+    /// Returns the outcome of a bind (rows 1 to 6, 23, 26, 30 to 33).
     pub fn bind(&self, socket: &(impl Socket + ?Sized), address: SocketAddr) -> Outcome<Bind> {
         if !self.lease_held {
             return Outcome::Passed(Reason::LeaseClosed);
@@ -57,21 +58,23 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Decides a listen. The kernel would bind an unbound socket to the wildcard address, so the
-    /// hook layer binds it first (row 21).
+    /// Returns the outcome of a listen. The kernel would bind an unbound socket to the wildcard
+    /// address, so the hook layer binds the socket first (row 21).
     pub fn listen(&self, socket: &(impl Socket + ?Sized)) -> Outcome<Bind> {
         match socket.local_address() {
             None => Outcome::Passed(Reason::NotInet),
             Some(local) if !is_unbound(local) => Outcome::Passed(Reason::AlreadyBound),
             Some(local) => match self.bind(socket, local) {
-                // A listening socket never has a destination, so its bind is not deferred.
+                // A listening socket never has a destination, so the hook layer does not defer the
+                // bind.
                 Outcome::Rewritten(bind) => Outcome::Rewritten(Bind { defer: false, ..bind }),
                 outcome => outcome,
             },
         }
     }
 
-    /// Decides a bind to 127.0.0.1, ::ffff:127.0.0.1 or ::1. `own` is the replacement.
+    /// Returns the outcome of a bind to 127.0.0.1, ::ffff:127.0.0.1 or ::1. `replacement` is the
+    /// session's loopback address.
     fn bind_loopback(&self, address: SocketAddr, replacement: Option<Ipv4Addr>) -> Outcome<Bind> {
         let Some(replacement) = replacement else {
             return Outcome::Passed(self.missing_address_reason(self.rules.features.loopback));
@@ -85,7 +88,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         Bind::immediate(with_ip(address, AddressForm::of(address.ip()).convert(replacement)))
     }
 
-    /// Decides a bind to 0.0.0.0 or ::.
+    /// Returns the outcome of a bind to 0.0.0.0 or ::.
     fn bind_wildcard(&self, socket: &(impl Socket + ?Sized), address: SocketAddr) -> Outcome<Bind> {
         let protocol = socket.protocol();
         if protocol == Protocol::Other {
@@ -123,8 +126,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Decides a bind to any other address (row 5). `ip` is the IP address; an IPv4-mapped address
-    /// is given as IPv4.
+    /// Returns the outcome of a bind to any other address (row 5). `ip` is the IP address of
+    /// `address`. If that IP address is IPv4-mapped, `ip` is the IPv4 address.
     fn bind_specific(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -142,8 +145,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
                 Protocol::Tcp | Protocol::Udp => Outcome::Refused(Refusal::OtherSessionAddress),
             };
         }
-        // The replacement would lose the scope of the address. `connect` passes these addresses
-        // too.
+        // The replacement would lose the scope of the address. `connect` also passes such
+        // addresses.
         if is_link_scoped(ip) {
             return Outcome::Passed(Reason::LinkLocal);
         }

@@ -1,4 +1,4 @@
-//! Decisions about connect, and about the destinations of sendto and sendmsg.
+//! The outcomes of connect, and of datagrams with a destination (sendto and sendmsg).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -31,7 +31,8 @@ struct OwnAddresses {
 }
 
 impl<S: SystemView + ?Sized> Rewriter<'_, S> {
-    /// Decides a connect of a TCP or UDP socket (rows 4, 7 to 12, 14, 22, 28, 32, 33).
+    /// Returns the outcome of a connect of a TCP or UDP socket (rows 4, 7 to 12, 14, 22, 28, 32,
+    /// 33).
     pub fn connect(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -48,8 +49,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Decides a datagram with a destination, or a stream that `MSG_FASTOPEN` begins (rows 11b,
-    /// 22, 28).
+    /// Returns the outcome of a datagram with a destination, or of a stream that `MSG_FASTOPEN`
+    /// begins (rows 11b, 22, 28).
     pub fn send(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -66,9 +67,9 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Decides the source that the program names for one datagram (`IP_PKTINFO`, `IPV6_PKTINFO`).
-    /// This source takes precedence over the bound address (row 24). `destination` is the rewritten
-    /// destination of the datagram, if known.
+    /// Returns the outcome for the source that the program specifies for one datagram
+    /// (`IP_PKTINFO`, `IPV6_PKTINFO`). This source takes precedence over the bound address (row
+    /// 24). `destination` is the rewritten destination of the datagram, if known.
     pub fn datagram_source(
         &self,
         source: IpAddr,
@@ -126,8 +127,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Decides the interface of a multicast datagram for a program that has set no interface (row
-    /// 27). The result is the address of the interface, as for `IP_MULTICAST_IF`.
+    /// Returns the interface for a multicast datagram of a program that has set no interface (row
+    /// 27). The value is the address of the interface, as for `IP_MULTICAST_IF`.
     #[must_use]
     pub fn multicast_interface(&self, destination: IpAddr) -> Outcome<Ipv4Addr> {
         if !self.lease_held {
@@ -143,8 +144,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Decides a connect to 127.0.0.1, ::1 or an unspecified address. The session's own listener
-    /// takes precedence over the host's listener.
+    /// Returns the outcome of a connect to 127.0.0.1, ::1 or an unspecified address. The session's
+    /// own listener takes precedence over the host's listener.
     fn connect_to_loopback(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -175,7 +176,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             Err(reason) => return Outcome::Passed(reason),
         };
         let source = match AddressForm::of(destination.ip()) {
-            // L as the source shows both ends that the program connected to 127.0.0.1 (row 11).
+            // If the source is L, both ends see the address 127.0.0.1 (row 11).
             AddressForm::Ipv4 | AddressForm::Mapped => {
                 self.loopback().filter(|_| Some(listener) != own.loopback)
             }
@@ -187,9 +188,9 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         self.connect_to_listener(socket, destination, listener, source.map(IpAddr::V4))
     }
 
-    /// Decides a connect to an address of the host (row 5). The rewriter changes a bind to such an
-    /// address into a bind to V, so the session's own listener is on V. Returns `None` if the
-    /// session has no listener on this port.
+    /// Returns the outcome of a connect to an address of the host (row 5). The rewriter changes a
+    /// bind to such an address into a bind to V, so the session's own listener is on V. Returns
+    /// `None` if the session has no listener on this port.
     fn connect_to_host(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -286,8 +287,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
                     virtual_ip: [self.virtual_ipv4().map(v4), None],
                 }
             }
-            // Use mapped candidates, which match only IPv6 listeners: without the hook, a connect
-            // to ::1 reaches only IPv6 listeners too.
+            // Mapped candidates match only IPv6 listeners. Without the hook, a connect to ::1 also
+            // reaches only IPv6 listeners.
             AddressForm::Ipv6 => {
                 let mapped = |ip: Ipv4Addr| with_port(ip.to_ipv6_mapped().into());
                 OwnAddresses {
@@ -301,8 +302,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Decides a connect to any other address. The hook layer binds an unbound socket to the
-    /// session's virtual IP first (rows 4, 7, 22).
+    /// Returns the outcome of a connect to any other address. The hook layer binds an unbound
+    /// socket to the session's virtual IP first (rows 4, 7, 22).
     fn connect_externally(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -326,7 +327,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         else {
             return Outcome::Passed(Reason::NotInet);
         };
-        // A failed connect that was rewritten leaves the socket bound to L, without a port (row 9).
+        // If a rewritten connect fails, the socket stays bound to L without a port (row 9).
         let is_left_on_loopback = local.port() == 0
             && sockaddr::as_ipv4(local.ip())
                 .is_some_and(|ip| self.loopback() == Some(ip) || self.loopback6() == Some(ip));
@@ -352,15 +353,16 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
 }
 
 /// Returns whether the hook layer binds an unbound socket to the session's virtual IP before the
-/// socket connects to this address. Returns false for IPv4 multicast, which needs an interface too
-/// (row 27).
+/// socket connects to this address. Returns false for IPv4 multicast, because IPv4 multicast also
+/// needs an interface (row 27).
 #[inline]
 pub(super) fn is_external(ip: IpAddr) -> bool {
     let is_multicast = sockaddr::as_ipv4(ip).is_some_and(|v4| v4.is_multicast());
     !is_multicast && !is_local_destination(ip) && no_bind_reason(ip).is_none()
 }
 
-/// Returns the reason why the hook layer does not bind a socket with this destination first.
+/// Returns the reason why the hook layer does not bind a socket before the socket connects to this
+/// destination.
 #[inline]
 fn no_bind_reason(ip: IpAddr) -> Option<Reason> {
     match (ip, sockaddr::as_ipv4(ip)) {
@@ -371,13 +373,13 @@ fn no_bind_reason(ip: IpAddr) -> Option<Reason> {
 }
 
 /// Returns whether the kernel lets a socket with this local address use the destination. An IPv6
-/// socket sends datagrams to an IPv4 sockaddr, but opens no stream to it.
+/// socket can send datagrams to an IPv4 sockaddr, but cannot open a stream to an IPv4 sockaddr.
 fn can_reach(socket: &(impl Socket + ?Sized), local: SocketAddr, destination: SocketAddr) -> bool {
     local.is_ipv4() == destination.is_ipv4()
         || local.is_ipv6() && socket.protocol() == Protocol::Udp
 }
 
-/// Returns the address in the family of a socket with this local address.
+/// Returns the address in the family of the socket. `local` is the local address of the socket.
 fn to_socket_family(local: SocketAddr, ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(v4) if local.is_ipv6() => v4.to_ipv6_mapped().into(),

@@ -1,6 +1,6 @@
 //! Control messages of sendmsg and recvmsg (cmsg(3), `WSACMSGHDR`), as plain bytes.
 //!
-//! Each message is a header (length as `usize`, level and type as `i32`) and its data; the length
+//! Each message is a header (length as `usize`, level and type as `i32`) and its data. The length
 //! includes the header. The next header begins at a multiple of [`ALIGNMENT`].
 //!
 //! Invariants: no function allocates, panics, or reads or writes outside the slice. The iteration

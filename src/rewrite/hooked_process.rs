@@ -40,7 +40,7 @@ struct SessionState {
     /// The lease, if the session has one. A later lease with the same session id belongs to another
     /// session.
     handle: Option<Handle>,
-    /// The addresses of the lease, and the addresses that it had under older maps.
+    /// The addresses of the lease, and the addresses that the lease had under older maps.
     addresses: Addresses,
     client: Option<IpAddr>,
 }
@@ -118,7 +118,7 @@ impl HookedProcess {
     /// Returns the address that the program sees for an IPv4 address, in the cases that need no
     /// other information.
     ///
-    /// Returns `None` in all other cases; the caller then uses [`Rewriter::visible_address`].
+    /// Returns `None` in all other cases. The caller then uses [`Rewriter::visible_address`].
     /// `ignores_peer` states that the other end of the socket does not change the result.
     #[inline]
     pub fn fast_visible_ipv4(&self, ip: Ipv4Addr, ignores_peer: bool) -> Option<Ipv4Addr> {
@@ -130,9 +130,9 @@ impl HookedProcess {
         (*loopback6 != Some(ip) && (ignores_peer || !may_be_in_pair)).then_some(ip)
     }
 
-    /// Returns whether this destination is certainly external. For an external destination, an
-    /// unbound socket is first bound to V, and a call on a bound socket passes unchanged. If the
-    /// result is false, the caller must ask the rewriter.
+    /// Returns whether this destination is certainly external. For an external destination, the
+    /// hook layer first binds an unbound socket to V, and passes a call on a bound socket
+    /// unchanged. If the result is false, the caller must call the rewriter.
     #[inline]
     pub fn is_known_external(&self, destination: IpAddr) -> bool {
         let Some((_, Addresses { v4, v6, .. })) = self.complete_lease.get() else { return false };
@@ -191,8 +191,8 @@ impl VersionChain<HookedProcess> {
     ///
     /// `find_rule` finds the rule in the newest map. If that map has no rule, the process keeps its
     /// older rule but counts as unlisted: its calls pass, and the program sees its addresses as
-    /// before. The same happens if the chain has no room for another map, because the leases in a
-    /// superseded map become outdated.
+    /// before. The process also counts as unlisted if the chain has no room for another map,
+    /// because the leases in a superseded map become outdated.
     #[inline]
     pub fn hooked_process(
         &'static self,

@@ -19,7 +19,7 @@ pub trait ListenerLookup {
     ) -> ListenerMatch;
 }
 
-/// Finds listeners by a query to the kernel of this machine.
+/// Finds listeners through a query to the kernel of this machine.
 #[derive(Clone, Copy, Debug)]
 pub struct KernelListeners;
 
@@ -34,7 +34,7 @@ impl ListenerLookup for KernelListeners {
     }
 }
 
-/// The system as seen by a program under one rule of the process list.
+/// The state of the system for a program under one rule of the process list.
 #[derive(Clone, Copy, Debug)]
 pub struct LiveSystem<'a, L = KernelListeners> {
     /// The map.

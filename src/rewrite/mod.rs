@@ -1,9 +1,9 @@
 //! Rewrites the addresses in the socket calls of listed programs.
 //!
-//! This module makes all decisions of all hook layers, with functions over plain values: one
-//! function for each kind of call. A hook layer reads the arguments of a call, passes them to a
-//! [`Rewriter`] and makes the original call according to the [`Outcome`]. `docs/socket-matrix.md`
-//! specifies all decisions in a table. A comment such as "row 5" refers to a row of that table.
+//! This module makes all decisions of all hook layers. It has one function over plain values for
+//! each kind of call. A hook layer reads the arguments of a call, passes them to a [`Rewriter`] and
+//! makes the original call according to the [`Outcome`]. `docs/socket-matrix.md` specifies all
+//! decisions in a table. A comment such as "row 5" refers to a row of that table.
 //!
 //! V is the session's virtual IP. L and L6 are the session's loopback addresses: L replaces
 //! 127.0.0.1, and L6 replaces ::1. The wildcard address is 0.0.0.0 or ::.
@@ -83,7 +83,7 @@ pub trait SystemView {
     ) -> ListenerMatch;
 }
 
-/// Decides the calls of one program in one session.
+/// Returns the outcome of each call of one program in one session.
 #[derive(Clone, Copy, Debug)]
 pub struct Rewriter<'s, S: ?Sized> {
     /// The addresses of the session. Each address may be missing.

@@ -21,10 +21,10 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     /// getpeername and accept, and as the source of a received datagram (rows 1, 17 to 20, 25, 32,
     /// 33).
     ///
-    /// `read_other_end` returns the other end. This method calls `read_other_end` only if the result depends
-    /// on the other end. The program normally sees V as V. If the other end is the session's own L,
-    /// the program connected to 127.0.0.1, so it sees 127.0.0.1 instead of V. For a received
-    /// datagram, the other end is the socket's own address.
+    /// `read_other_end` returns the address of the other end. This method calls `read_other_end`
+    /// only if the result depends on the other end. The program normally sees V as V. If the other
+    /// end is the session's own L, the program connected to 127.0.0.1, so it sees 127.0.0.1 instead
+    /// of V. For a received datagram, the other end is the socket's own address.
     #[inline]
     pub fn visible_address(
         &self,
@@ -57,8 +57,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Returns whether a connection to `destination` can connect two addresses of the session. Only
-    /// in such a connection does one end change the address that the program sees for the other
+    /// Returns whether a connection to `destination` can connect two addresses of the session. In
+    /// other connections, one end does not change the address that the program sees for the other
     /// end. `destination` is the address that the hook layer passes to the kernel.
     ///
     /// The result does not depend on the features of the program, because a later map can change

@@ -134,10 +134,10 @@ reasons! {
     /// The address already belongs to the session.
     OwnAddress = 72, "own-address", "the address already belongs to the session";
     /// The hook layer does not rewrite this address.
-    OtherAddress = 73, "other-address", "the address is not one that is rewritten";
+    OtherAddress = 73, "other-address", "the hook layer does not rewrite this address";
     /// The program has already bound the socket.
     AlreadyBound = 74, "already-bound", "the socket is already bound";
-    /// The session does not listen on the port, so the host's loopback address is used.
+    /// The session does not listen on the port, so the call uses the host's loopback address.
     NoOwnListener = 75, "no-own-listener", "the session does not listen on this port";
     /// The kernel did not report the listening sockets.
     ListenersUnknown = 76, "listeners-unknown",

@@ -11,8 +11,8 @@ pub const MAX_LENGTH: usize = 128;
 pub const IPV4_LENGTH: usize = 16;
 /// Length of a `struct sockaddr_in6`.
 pub const IPV6_LENGTH: usize = 28;
-/// Length of the shortest `struct sockaddr_in6` that Linux accepts. It has no scope id, as in RFC
-/// 2133.
+/// Length of the shortest `struct sockaddr_in6` that Linux accepts. This form has no scope id (RFC
+/// 2133).
 const IPV6_SHORT_LENGTH: usize = 24;
 
 /// `AF_UNSPEC`, the same on every platform.
@@ -33,8 +33,8 @@ const AF_INET6: u16 = if cfg!(windows) {
 pub enum Parsed {
     /// An IPv4 or IPv6 address.
     Inet(SocketAddr),
-    /// Family `AF_UNSPEC`. A connect with this family disconnects the socket. A bind treats it as
-    /// 0.0.0.0 if the address is zero (row 15). Only in that case the port is present.
+    /// Family `AF_UNSPEC`. A connect with this family disconnects the socket. A bind with this
+    /// family uses 0.0.0.0 if the address is zero (row 15). The port is present only in that case.
     Unspecified(Option<u16>),
     /// Another family, or a length that the kernel rejects.
     Other,

@@ -20,7 +20,8 @@ macro_rules! socket_properties {
             $($(#[$doc])* fn $property(&self) -> $type;)*
 
             /// Returns whether the socket is TCP or UDP. An implementation may return true for a
-            /// socket that is neither IPv4 nor IPv6: the kernel refuses such addresses for it.
+            /// socket that is neither IPv4 nor IPv6, because the kernel rejects IPv4 and IPv6
+            /// addresses for such a socket.
             fn is_tcp_or_udp(&self) -> bool {
                 self.protocol() != Protocol::Other
             }
@@ -40,8 +41,8 @@ socket_properties! {
     /// The protocol.
     protocol: Protocol;
     /// The local address in the kernel, not the address that the program sees. For an unbound
-    /// socket, it is the wildcard address with port 0. For a socket that is neither IPv4 nor IPv6,
-    /// it is `None`.
+    /// socket, the value is the wildcard address with port 0. For a socket that is neither IPv4 nor
+    /// IPv6, the value is `None`.
     local_address: Option<SocketAddr>;
     /// Whether the socket is restricted to IPv6 (`IPV6_V6ONLY`).
     is_v6only: bool;

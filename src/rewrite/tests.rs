@@ -6,7 +6,7 @@ use crate::policy::{Features, LoopbackConnect, WildcardBind};
 const V: &str = "10.0.5.7";
 const L: &str = "127.3.4.5";
 
-/// A system with fixed answers in place of the map and the kernel.
+/// A system with fixed results in place of the map and the kernel.
 #[derive(Default)]
 pub(super) struct TestSystem {
     listening: Vec<SocketAddr>,

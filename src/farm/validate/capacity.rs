@@ -58,8 +58,7 @@ impl Farm {
                         count.min(max.into())
                     );
                     let key = format!("pool.{}.max-addresses", quote_key_part(pool));
-                    let remedy =
-                        "lower it to the maximum number of sessions, plus some that cool down";
+                    let remedy = "lower it to the maximum number of sessions plus the number of addresses that cool down";
                     findings.push(Finding::new(warning("many-ipv6"), key, max, message, remedy));
                 }
                 if 0 < count && count <= u128::from(self.sessions.low_water) {

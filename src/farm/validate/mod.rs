@@ -23,7 +23,7 @@ const fn warning(code: &'static str) -> (Level, &'static str) {
     (Level::Warning, code)
 }
 
-/// The maximum length of a user name in bytes. A session record has room for no more.
+/// The maximum length of a user name in bytes. A session record has no room for a longer name.
 const MAX_USER_LENGTH: usize = 63;
 
 impl Farm {

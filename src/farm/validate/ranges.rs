@@ -240,7 +240,7 @@ fn join(addresses: &[IpAddr]) -> String {
     addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns the first address that ends in 0 and the first that ends in 255.
+/// Returns the first address that ends in 0 and the first address that ends in 255.
 fn ends_of_24(range: &Range) -> impl Iterator<Item = IpAddr> {
     let (IpAddr::V4(first), IpAddr::V4(last)) = (range.first(), range.last()) else {
         return [None, None].into_iter().flatten();

@@ -1,10 +1,10 @@
 //! The compiled form of a policy in the map file: little-endian records of fixed size, with offsets
 //! from the start of the policy.
 //!
-//! Invariants of reading: every access is bounds-checked, a value outside the bytes counts as
-//! absent, the number of bytes limits every loop, and no function allocates.
+//! A reader checks the bounds of every access. A value outside the bytes counts as absent. The
+//! number of bytes limits every loop. No function allocates.
 //!
-//! | at | header | at | program record |
+//! | offset | header | offset | program record |
 //! |---|---|---|---|
 //! | 0 | magic | 0 | id (8 bytes) |
 //! | 4 | version | 8 | pattern (offset, length) |

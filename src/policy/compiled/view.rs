@@ -1,4 +1,4 @@
-//! Reading of a compiled policy in place.
+//! Reads a compiled policy in place.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -152,7 +152,8 @@ impl<'a> PolicyView<'a> {
 }
 
 impl<'a> ProgramView<'a> {
-    /// Returns the id of the rule. The id stays the same across reloads, and children inherit it.
+    /// Returns the id of the rule. The id stays the same across reloads. Child processes inherit
+    /// the id.
     pub fn id(&self) -> u64 {
         read_array(self.bytes, self.record).map_or(0, u64::from_le_bytes)
     }
@@ -209,7 +210,8 @@ impl<'a> ProgramView<'a> {
     }
 }
 
-/// Returns the text whose offset and length are at `offset`. Offset 0 means that there is none.
+/// Returns the text whose offset and length are at `offset`. Returns `None` if the offset of the
+/// text is 0.
 fn read_text(bytes: &[u8], offset: usize) -> Option<&[u8]> {
     let start = read_u32(bytes, offset)? as usize;
     let length = read_u32(bytes, offset + 4)? as usize;
