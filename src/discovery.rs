@@ -67,19 +67,19 @@ fn session_of_control_group(map: &Reader, process: Process) -> Option<(SessionId
     let is_user_manager = |part: &&[u8]| part.starts_with(b"user@") && part.ends_with(b".service");
     let mut components = control_group.split(|byte| matches!(byte, b'/' | b'\n'));
     if let Some(scope) = components.clone().find(is_session_scope) {
-        let name = scope.strip_prefix(b"session-")?.strip_suffix(b".scope")?;
-        return Some((find_logind_session(map, name)?, FoundBy::SessionScope));
+        let session_name = scope.strip_prefix(b"session-")?.strip_suffix(b".scope")?;
+        return Some((find_logind_session(map, session_name)?, FoundBy::SessionScope));
     }
-    let user = parse_number(
+    let user_id = parse_number(
         components.find(is_user_manager)?.strip_prefix(b"user@")?.strip_suffix(b".service")?,
     )?;
-    let sessions = read_numbered_file(b"/run/systemd/users/", user, &mut user_buffer)?;
+    let sessions = read_numbered_file(b"/run/systemd/users/", user_id, &mut user_buffer)?;
     let mut sessions = find_value(sessions, b"SESSIONS=")?.split(|byte| *byte == b' ');
-    let name = sessions.next()?;
+    let session_name = sessions.next()?;
     if sessions.next().is_some() {
         return None;
     }
-    Some((find_logind_session(map, name)?, FoundBy::UserManager))
+    Some((find_logind_session(map, session_name)?, FoundBy::UserManager))
 }
 
 /// Returns the open session with this logind name. The caller of `open_session` used either that

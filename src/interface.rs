@@ -301,7 +301,10 @@ mod tests {
         let (assignments, errors) = assign(&requested, &[], &host_interfaces);
         let found: Vec<_> = assignments
             .iter()
-            .map(|a| (&*a.interface, a.subnet.to_string(), a.ranges.clone()))
+            .map(|assignment| {
+                let Assignment { interface, subnet, ranges, .. } = assignment;
+                (&**interface, subnet.to_string(), ranges.clone())
+            })
             .collect();
         assert_eq!(
             found,

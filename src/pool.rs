@@ -99,7 +99,9 @@ impl Pool {
                 IpAddr::V4(Ipv4Addr::new(127, 255, 255, 254)),
             )
             .expect("the first address is below the last");
-            if let Some(range) = sorted.iter().find(|r| usable.intersection(r) != Some(**r)) {
+            if let Some(range) =
+                sorted.iter().find(|range| usable.intersection(range) != Some(**range))
+            {
                 return Err(PoolError::NotLoopback(name.to_owned(), *range));
             }
         }

@@ -314,7 +314,10 @@ mod tests {
     }
 
     fn members(ranges: &[Range]) -> BTreeSet<IpAddr> {
-        ranges.iter().flat_map(|r| (0..=r.span()).map(|offset| r.nth(offset).unwrap())).collect()
+        ranges
+            .iter()
+            .flat_map(|range| (0..=range.span()).map(|offset| range.nth(offset).unwrap()))
+            .collect()
     }
 
     proptest! {

@@ -148,7 +148,8 @@ impl Report {
     /// Removes the findings with other codes on each line that has a finding with this code.
     pub(super) fn suppress_others_on_lines_of(&mut self, code: &str) {
         let line = |finding: &Finding| finding.position.map(|position| position.line);
-        let lines: HashSet<_> = self.findings.iter().filter(|f| f.code == code).map(line).collect();
+        let lines: HashSet<_> =
+            self.findings.iter().filter(|finding| finding.code == code).map(line).collect();
         self.findings.retain(|finding| finding.code == code || !lines.contains(&line(finding)));
     }
 
@@ -273,7 +274,8 @@ pub(super) fn suggest<'n>(name: &str, known: impl Iterator<Item = &'n str> + Clo
 
 /// Returns a name as part of a key, in quotes if TOML requires them.
 pub(super) fn quote_key_part(name: &str) -> String {
-    let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let is_bare =
+        |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_');
     if !name.is_empty() && name.chars().all(is_bare) {
         name.to_owned()
     } else {

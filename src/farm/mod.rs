@@ -303,13 +303,14 @@ impl Farm {
     /// name is equal without the domain.
     #[must_use]
     pub fn find_server(&self, host: &str) -> Option<&Server> {
-        let short = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+        let short_name =
+            |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
         let exact = self.servers.iter().find(|server| server.name.eq_ignore_ascii_case(host));
         exact.or_else(|| {
             self.servers.iter().find(|server| {
                 // Two full names with different domains belong to different hosts.
                 let has_short_name = !server.name.contains('.') || !host.contains('.');
-                has_short_name && short(&server.name) == short(host)
+                has_short_name && short_name(&server.name) == short_name(host)
             })
         })
     }
@@ -320,10 +321,10 @@ impl Farm {
         &'f self,
         server: Option<&'f Server>,
     ) -> impl Iterator<Item = (usize, &'f ServerRange)> {
-        let only = matches!(self.servers.as_slice(), [_]);
+        let is_only_server = matches!(self.servers.as_slice(), [_]);
         self.ranges.iter().enumerate().filter(move |(_, range)| match (&range.server, server) {
             (Some(name), Some(server)) => server.name.eq_ignore_ascii_case(name),
-            (None, Some(_)) => only,
+            (None, Some(_)) => is_only_server,
             (None, None) => true,
             (Some(_), None) => false,
         })

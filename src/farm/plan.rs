@@ -143,7 +143,10 @@ impl Farm {
         let matched = interfaces.unwrap_or_default().iter().filter(has_assignment);
         Policy {
             programs: self.programs.clone(),
-            host_addresses: matched.flat_map(|i| &i.addresses).map(IpNet::addr).collect(),
+            host_addresses: matched
+                .flat_map(|interface| &interface.addresses)
+                .map(IpNet::addr)
+                .collect(),
             wildcard_udp_ports: self.rewrite.wildcard_udp_ports.clone(),
             rewrite: self.rewrite.flags,
             pool_rules: self.pools.iter().map(|pool| pool.rule.clone()).collect(),
@@ -185,7 +188,7 @@ fn no_interface_finding(index: usize, entry: &ServerRange, error: &MatchError) -
         }
         MatchError::SpansSubnets { range, .. } => (range, "write one range for each subnet"),
     };
-    let item = entry.addresses.iter().position(|address| address == range).unwrap_or(0);
-    let key = format!("range[{index}].addresses[{item}]");
+    let item_index = entry.addresses.iter().position(|address| address == range).unwrap_or(0);
+    let key = format!("range[{index}].addresses[{item_index}]");
     Finding::new((Level::Error, "no-interface"), key, range, error.to_string(), remedy)
 }

@@ -88,14 +88,14 @@ impl<'s> TomlReader<'s> {
         boolean.or_else(|| self.report_type_error(&value, "a boolean", "write true or false"))
     }
 
-    pub fn read_integer(&mut self, value: Value<'_>, within: RangeInclusive<u32>) -> Option<u32> {
-        let remedy = format!("write an integer from {} to {}", within.start(), within.end());
+    pub fn read_integer(&mut self, value: Value<'_>, allowed: RangeInclusive<u32>) -> Option<u32> {
+        let remedy = format!("write an integer from {} to {}", allowed.start(), allowed.end());
         let DeValue::Integer(integer) = value.get() else {
             return self.report_type_error(&value, "an integer", remedy);
         };
         let number = i64::from_str_radix(integer.as_str(), integer.radix());
         match number.ok().and_then(|number| u32::try_from(number).ok()) {
-            Some(number) if within.contains(&number) => Some(number),
+            Some(number) if allowed.contains(&number) => Some(number),
             _ => {
                 self.report_value_error(&value, format!("{integer} is out of range"), remedy);
                 None

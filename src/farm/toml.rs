@@ -148,10 +148,10 @@ fn read_farm(reader: &mut TomlReader<'_>, mut root: Section<'_>) -> Farm {
 
 fn read_network(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> NetworkOptions {
     let subnets = section.take(reader, "subnets");
-    let dhcp = section.take(reader, "dhcp-ranges");
+    let dhcp_ranges = section.take(reader, "dhcp-ranges");
     NetworkOptions {
         subnets: reader.read_list(subnets, read_subnet).unwrap_or_default(),
-        dhcp_ranges: read_ranges(reader, dhcp).unwrap_or_default(),
+        dhcp_ranges: read_ranges(reader, dhcp_ranges).unwrap_or_default(),
     }
 }
 
@@ -233,9 +233,9 @@ fn read_pool(reader: &mut TomlReader<'_>, name: String, value: Value<'_>) -> Opt
 }
 
 fn read_loopback(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> LoopbackOptions {
-    let (included, exclude) = (section.take(reader, "ranges"), section.take(reader, "exclude"));
+    let (range_list, exclude) = (section.take(reader, "ranges"), section.take(reader, "exclude"));
     LoopbackOptions {
-        ranges: read_ranges(reader, included).unwrap_or(LoopbackOptions::default().ranges),
+        ranges: read_ranges(reader, range_list).unwrap_or(LoopbackOptions::default().ranges),
         exclude: read_ranges(reader, exclude).unwrap_or_default(),
     }
 }
@@ -313,22 +313,23 @@ fn read_reservations(
 
 fn read_rewrite(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> RewriteOptions {
     let default = RewriteOptions::default();
-    let (udp, fixed) =
+    let (wildcard_udp_ports, fixed_ports) =
         (section.take(reader, "wildcard-udp-ports"), section.take(reader, "fixed-ports"));
     let mut flags = default.flags;
     flags.visit(&mut FlagReader { reader, section });
     RewriteOptions {
         flags,
         wildcard_udp_ports: reader
-            .read_list(udp, TomlReader::read_port_range)
+            .read_list(wildcard_udp_ports, TomlReader::read_port_range)
             .unwrap_or(default.wildcard_udp_ports),
-        fixed_ports: reader.read_list(fixed, TomlReader::read_port_range).unwrap_or_default(),
+        fixed_ports: reader.read_list(fixed_ports, TomlReader::read_port_range).unwrap_or_default(),
     }
 }
 
 fn read_program(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> Program {
     let features = section.take(reader, "features");
-    let (own, shared) = (section.take(reader, "own-ports"), section.take(reader, "shared-ports"));
+    let (own_ports, shared_ports) =
+        (section.take(reader, "own-ports"), section.take(reader, "shared-ports"));
     let mut flags = ProgramFlags::default();
     flags.visit(&mut FlagReader { reader, section });
     Program {
@@ -343,8 +344,10 @@ fn read_program(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> Progr
             None => Features { virtual_ip: true, loopback: true, client_ip: false },
         },
         flags,
-        own_ports: reader.read_list(own, TomlReader::read_port_range).unwrap_or_default(),
-        shared_ports: reader.read_list(shared, TomlReader::read_port_range).unwrap_or_default(),
+        own_ports: reader.read_list(own_ports, TomlReader::read_port_range).unwrap_or_default(),
+        shared_ports: reader
+            .read_list(shared_ports, TomlReader::read_port_range)
+            .unwrap_or_default(),
     }
 }
 
@@ -357,14 +360,14 @@ struct FlagReader<'r, 's, 'f, 't> {
 impl VisitFlags for FlagReader<'_, '_, '_, '_> {
     fn visit<T: BitValue>(&mut self, key: &'static str, field: &mut T) {
         let Some(value) = self.section.take(self.reader, key) else { return };
-        let read = match T::KEYWORDS {
+        let parsed = match T::KEYWORDS {
             None => self.reader.read_boolean(value).map(|is_set| T::VALUES[usize::from(is_set)]),
             Some([clear, set]) => {
                 self.reader.read_keyword(value, &[(clear, T::VALUES[0]), (set, T::VALUES[1])])
             }
         };
-        if let Some(read) = read {
-            *field = read;
+        if let Some(parsed) = parsed {
+            *field = parsed;
         }
     }
 }

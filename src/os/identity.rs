@@ -20,14 +20,14 @@ pub fn process_boot_id(pid: u32) -> io::Result<u64> {
 }
 
 #[cfg(target_os = "linux")]
-fn boot_id_with_namespace(file: &str) -> io::Result<u64> {
+fn boot_id_with_namespace(namespace_path: &str) -> io::Result<u64> {
     use std::io::Read;
     use std::os::unix::fs::MetadataExt;
 
     let mut boot_id = [0; 36];
     std::fs::File::open("/proc/sys/kernel/random/boot_id")?.read_exact(&mut boot_id)?;
-    let namespace = std::fs::metadata(file)?.ino();
-    Ok(crate::hash::hash64(&boot_id, namespace) | 1)
+    let inode = std::fs::metadata(namespace_path)?.ino();
+    Ok(crate::hash::hash64(&boot_id, inode) | 1)
 }
 
 /// Returns the identity of this boot. Processes do not use a map with another identity. The result

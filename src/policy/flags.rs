@@ -14,25 +14,30 @@ pub trait BitValue: Copy + PartialEq + 'static {
     /// The values for a cleared and a set bit.
     const VALUES: [Self; 2];
     /// The keywords for both values in farm.toml, or `None` for a boolean.
+    #[cfg(feature = "farm")]
     const KEYWORDS: Option<[&'static str; 2]>;
 }
 
 impl BitValue for bool {
     const VALUES: [Self; 2] = [false, true];
+    #[cfg(feature = "farm")]
     const KEYWORDS: Option<[&'static str; 2]> = None;
 }
 
 impl BitValue for WildcardBind {
     const VALUES: [Self; 2] = [WildcardBind::Keep, WildcardBind::Loopback];
+    #[cfg(feature = "farm")]
     const KEYWORDS: Option<[&'static str; 2]> = Some(["keep", "loopback"]);
 }
 
 impl BitValue for LoopbackConnect {
     const VALUES: [Self; 2] = [LoopbackConnect::OwnFirst, LoopbackConnect::Own];
+    #[cfg(feature = "farm")]
     const KEYWORDS: Option<[&'static str; 2]> = Some(["own-first", "own"]);
 }
 
 /// Visits the fields of a set of flags, each with its farm.toml key.
+#[cfg(feature = "farm")]
 pub trait VisitFlags {
     /// Receives one field and can change its value.
     fn visit<T: BitValue>(&mut self, key: &'static str, field: &mut T);
@@ -81,7 +86,10 @@ macro_rules! flags {
             )*
 
             /// Calls `visitor.visit` for each flag, in the order of the table.
-            pub fn visit(&mut self, visitor: &mut impl VisitFlags) {
+            // farm.toml lists the features by name, so nothing visits `Features`.
+            #[cfg(feature = "farm")]
+            #[allow(dead_code)]
+            pub(crate) fn visit(&mut self, visitor: &mut impl VisitFlags) {
                 $(visitor.visit($key, &mut self.$field);)*
             }
         }

@@ -28,7 +28,7 @@
 //! ```
 
 mod compiled;
-pub mod flags;
+pub(crate) mod flags;
 mod matching;
 pub mod path;
 mod pools;

@@ -42,7 +42,7 @@ struct SessionState {
     handle: Option<Handle>,
     /// The addresses of the lease, and the addresses that the lease had under older maps.
     addresses: Addresses,
-    client: Option<IpAddr>,
+    client_address: Option<IpAddr>,
 }
 
 impl HookedProcess {
@@ -51,7 +51,7 @@ impl HookedProcess {
     pub fn new(system: LiveSystem<'static>, session: SessionId, directory: &Path) -> Self {
         let handle = system.reader.find(session).map(|(handle, _)| handle);
         let previous =
-            SessionState { session, handle, addresses: Addresses::default(), client: None };
+            SessionState { session, handle, addresses: Addresses::default(), client_address: None };
         Self::build(system, true, previous, directory)
     }
 
@@ -64,12 +64,13 @@ impl HookedProcess {
         let rules = RewriteRules::new(&system.program, &system.policy);
         let leases = previous.handle.and_then(|handle| system.reader.leases_of(&handle));
         let leased = leases.map_or(Addresses::default(), |leases| system.reader.addresses(&leases));
-        let client = previous
+        let client_address = previous
             .handle
             .filter(|_| rules.features.client_ip)
             .and_then(|handle| client_file::read(directory, &handle))
-            .or(previous.client);
-        let initial = SessionState { addresses: leased.or(previous.addresses), client, ..previous };
+            .or(previous.client_address);
+        let initial =
+            SessionState { addresses: leased.or(previous.addresses), client_address, ..previous };
         let is_listed = AtomicBool::new(is_listed);
         let process = Self { system, rules, is_listed, initial, complete_lease: SetOnce::new() };
         if let Some(handle) = initial.handle {
@@ -155,8 +156,8 @@ impl HookedProcess {
     }
 
     /// Returns the address of the session's client, if this user may read it.
-    pub fn client(&self) -> Option<IpAddr> {
-        self.initial.client
+    pub fn client_address(&self) -> Option<IpAddr> {
+        self.initial.client_address
     }
 
     /// Returns the rule that matches the program.

@@ -50,7 +50,8 @@ pub unsafe extern "C" fn getaddrinfo(
 /// `list` is a list that getaddrinfo returned.
 unsafe fn keep_session_addresses(process: &HookedProcess, name: &CStr, list: &mut *mut addrinfo) {
     let rewriter = process.rewriter();
-    let Some(session_addresses) = rewriter.resolve_host_name(process.client()).rewritten() else {
+    let Some(session_addresses) = rewriter.resolve_host_name(process.client_address()).rewritten()
+    else {
         return;
     };
     let mut entry = *list;

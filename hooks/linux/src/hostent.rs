@@ -22,7 +22,7 @@ unsafe fn replace_host_addresses(name: *const c_char, entry: *mut hostent) {
     let (Some(entry), false) = (unsafe { entry.as_mut() }, name.is_null()) else { return };
     let saved_errno = errno::get();
     let rewriter = process.rewriter();
-    if let Some(session_addresses) = rewriter.resolve_host_name(process.client()).rewritten()
+    if let Some(session_addresses) = rewriter.resolve_host_name(process.client_address()).rewritten()
         // SAFETY: the library created the entry.
         && let Some(first) = unsafe { first_address(entry) }
         && let Some(replacement) = session_address_for(session_addresses, first)

@@ -10,7 +10,11 @@ const PROGRAM: &str = "[[program]]\npath = \"/usr/bin/app\"\n";
 /// Returns the findings as "error CODE KEY" or "warning CODE KEY".
 fn summarize_findings(text: &str) -> Vec<String> {
     let (_, report) = Farm::parse(text);
-    report.findings().iter().map(|f| format!("{} {} {}", f.level, f.code, f.key)).collect()
+    report
+        .findings()
+        .iter()
+        .map(|finding| format!("{} {} {}", finding.level, finding.code, finding.key))
+        .collect()
 }
 
 fn assert_findings(table: &[(&str, &[&str])]) {
@@ -113,7 +117,8 @@ fn unknown_key_suggests_the_most_similar_key() {
     ];
     for (text, remedy) in table {
         let (_, report) = Farm::parse(text);
-        let finding = report.findings().iter().find(|f| f.code == "unknown-key").expect(text);
+        let finding =
+            report.findings().iter().find(|finding| finding.code == "unknown-key").expect(text);
         assert_eq!(finding.remedy, remedy);
         assert_eq!(finding.level, Level::Error);
     }
@@ -335,7 +340,11 @@ fn finding_has_the_position_of_its_value() {
     let positions: Vec<_> = report
         .findings()
         .iter()
-        .map(|f| f.position.map(|p| (p.line, p.column, &text[p.start..p.end])))
+        .map(|finding| {
+            finding.position.map(|position| {
+                (position.line, position.column, &text[position.start..position.end])
+            })
+        })
         .collect();
     assert_eq!(positions, [Some((2, 15, "\"ü\"")), Some((3, 4, "\"127.0.0.9\""))]);
     let report_text = report.with_file("farm.toml".as_ref()).to_string();

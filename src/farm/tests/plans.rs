@@ -58,7 +58,8 @@ fixed-ports = [80, 7003]
 fn each_server_has_its_own_plan() {
     let ts1 = plan(FARM, "TS1.corp.example", None);
     assert_eq!(ts1.findings, []);
-    let names: Vec<_> = ts1.plan.pools.iter().map(|p| (p.name(), p.is_ipv4(), p.slots())).collect();
+    let names: Vec<_> =
+        ts1.plan.pools.iter().map(|pool| (pool.name(), pool.is_ipv4(), pool.slots())).collect();
     assert_eq!(
         names,
         [
@@ -117,10 +118,20 @@ fn addresses_without_an_interface_are_left_out() {
     assert_eq!(addresses(&pools[0]), expected.collect::<Vec<_>>());
     assert_eq!(addresses(&pools[1]), [ip("2001:db8::2"), ip("2001:db8::3")]);
     assert_eq!(planned.plan.policy.host_addresses, [ip("10.0.5.12"), ip("2001:db8::1")]);
-    let carried: Vec<_> =
-        planned.assignments.iter().map(|a| (&*a.interface, a.subnet.to_string())).collect();
-    assert_eq!(carried, [("eth0", "10.0.5.0/28".to_owned()), ("eth0", "2001:db8::/64".to_owned())]);
-    let findings: Vec<_> = planned.findings.iter().map(|f| (f.code, &*f.key, &*f.value)).collect();
+    let assigned: Vec<_> = planned
+        .assignments
+        .iter()
+        .map(|assignment| (&*assignment.interface, assignment.subnet.to_string()))
+        .collect();
+    assert_eq!(
+        assigned,
+        [("eth0", "10.0.5.0/28".to_owned()), ("eth0", "2001:db8::/64".to_owned())]
+    );
+    let findings: Vec<_> = planned
+        .findings
+        .iter()
+        .map(|finding| (finding.code, &*finding.key, &*finding.value))
+        .collect();
     assert_eq!(findings, [("no-interface", "range[0].addresses[1]", "10.0.7.1")]);
     let none = plan(text, "any", Some(&[]));
     assert_eq!(none.findings.len(), 3);

@@ -14,7 +14,8 @@ impl Farm {
         if server.is_some_and(|server| !server.enabled) {
             return;
         }
-        let name = server.map_or_else(|| "this machine".to_owned(), |s| format!("{:?}", s.name));
+        let name =
+            server.map_or_else(|| "this machine".to_owned(), |server| format!("{:?}", server.name));
         let limit_key = match server {
             Some(server) if server.max_sessions.is_some() => {
                 format!("{}.max-sessions", server_key(server))

@@ -147,7 +147,7 @@ impl Farm {
                 findings.push(Finding::new(error("duplicate"), &key, address, message, remedy));
             }
             let contains_address =
-                |entry: &&ServerRange| entry.addresses.iter().any(|r| r.contains(address));
+                |entry: &&ServerRange| entry.addresses.iter().any(|range| range.contains(address));
             let (message, remedy) = match self.ranges.iter().find(contains_address) {
                 None => (
                     format!("{address} is in no range, so it cannot be reserved"),

@@ -121,31 +121,31 @@ fn validate_features(key: &str, program: &Program, findings: &mut Vec<Finding>) 
             findings.push(Finding::new(warning("no-effect"), key, "", message, remedy));
         }
     }
-    for (item, own_range) in program.own_ports.iter().enumerate() {
+    for (item_index, own_range) in program.own_ports.iter().enumerate() {
         let overlap = program.shared_ports.iter().find_map(|shared| shared.intersection(own_range));
         if let Some(overlap) = overlap {
             let message = format!("port {overlap} is in own-ports and in shared-ports");
             let remedy = "remove it from one of them";
-            let key = format!("{key}.own-ports[{item}]");
+            let key = format!("{key}.own-ports[{item_index}]");
             findings.push(Finding::new(error("ports"), key, own_range, message, remedy));
         }
     }
 }
 
 fn validate_ports(key: &str, ports: &[PortRange], findings: &mut Vec<Finding>) {
-    for (item, ports) in ports.iter().enumerate() {
+    for (item_index, ports) in ports.iter().enumerate() {
         if let Some(overlap) = ports.intersection(&EPHEMERAL_PORTS) {
             let message = format!(
                 "port {overlap} is in the range of ports for outgoing connections ({EPHEMERAL_PORTS})"
             );
             let remedy = "choose a lower port, or keep it: 'vipool up' reserves it";
-            let key = format!("{key}[{item}]");
+            let key = format!("{key}[{item_index}]");
             findings.push(Finding::new(warning("ephemeral"), key, ports, message, remedy));
         }
         if ports.first == 0 || ports.first > ports.last {
             let message = format!("{ports} is not a range of ports");
             let remedy = "write ports from 1 to 65535, the lower one first";
-            let key = format!("{key}[{item}]");
+            let key = format!("{key}[{item_index}]");
             findings.push(Finding::new(error("ports"), key, ports, message, remedy));
         }
     }

@@ -71,9 +71,9 @@ impl Farm {
             let key = format!("{key}.pool");
             findings.push(Finding::new(error("unknown-pool"), key, &entry.pool, message, remedy));
         }
-        for (item, range) in entry.exclude.iter().enumerate() {
+        for (item_index, range) in entry.exclude.iter().enumerate() {
             if !entry.addresses.iter().any(|addresses| addresses.intersection(range).is_some()) {
-                let key = format!("{key}.exclude[{item}]");
+                let key = format!("{key}.exclude[{item_index}]");
                 let message = format!("{range} is not in this range, so it excludes nothing");
                 let remedy = "fix or remove it";
                 findings.push(Finding::new(warning("exclude"), key, range, message, remedy));
@@ -85,8 +85,8 @@ impl Farm {
             let key = format!("{key}.exclude");
             findings.push(Finding::new(warning("empty"), key, "", message, remedy));
         }
-        for (item, addresses) in entry.addresses.iter().enumerate() {
-            let key = format!("{key}.addresses[{item}]");
+        for (item_index, addresses) in entry.addresses.iter().enumerate() {
+            let key = format!("{key}.addresses[{item_index}]");
             self.validate_addresses(&key, addresses, &entry.exclude, findings);
         }
     }
@@ -162,8 +162,9 @@ impl Farm {
             .iter()
             .enumerate()
             .flat_map(|(index, entry)| {
-                let item = move |(item, range): (usize, &Range)| (*range, index, item);
-                entry.addresses.iter().enumerate().map(item)
+                let item_index =
+                    move |(item_index, range): (usize, &Range)| (*range, index, item_index);
+                entry.addresses.iter().enumerate().map(item_index)
             })
             .collect();
         sorted_ranges.sort_unstable();
@@ -183,13 +184,13 @@ impl Farm {
     fn overlap_finding(
         &self,
         overlap: Range,
-        (range_a, index_a, item_a): (Range, usize, usize),
-        (range_b, index_b, item_b): (Range, usize, usize),
+        (range_a, index_a, item_index_a): (Range, usize, usize),
+        (range_b, index_b, item_index_b): (Range, usize, usize),
     ) -> Finding {
         let server = |index: usize| self.ranges[index].server.as_deref().unwrap_or_default();
         let (server_a, server_b) = (server(index_a), server(index_b));
-        let key = format!("range[{index_b}].addresses[{item_b}]");
-        let other = format!("range[{index_a}].addresses[{item_a}]");
+        let key = format!("range[{index_b}].addresses[{item_index_b}]");
+        let other = format!("range[{index_a}].addresses[{item_index_a}]");
         if server_a.eq_ignore_ascii_case(server_b) {
             let message = format!("{range_b} and {range_a} ({other}) overlap in {overlap}");
             let remedy = "remove the shared addresses from one of them";
@@ -204,15 +205,17 @@ impl Farm {
     pub(super) fn validate_loopback(&self, findings: &mut Vec<Finding>) {
         let loopback_network: Range = "127.0.0.0/8".parse().expect("a range");
         let ranges = &self.loopback.ranges;
-        for (item, range) in ranges.iter().enumerate() {
-            let key = format!("loopback.ranges[{item}]");
+        for (item_index, range) in ranges.iter().enumerate() {
+            let key = format!("loopback.ranges[{item_index}]");
             if loopback_network.intersection(range) != Some(*range) {
                 let message = format!("{range} is not inside 127.0.0.0/8");
                 let remedy = "choose a part of it, such as 127.100.0.0/20";
                 findings.push(Finding::new(error("not-loopback"), key, range, message, remedy));
                 continue;
             }
-            if let Some(other) = ranges[..item].iter().find(|o| o.intersection(range).is_some()) {
+            if let Some(other) =
+                ranges[..item_index].iter().find(|other| other.intersection(range).is_some())
+            {
                 let message = format!("{range} and {other} overlap");
                 let remedy = "remove the shared addresses from one of them";
                 findings.push(Finding::new(error("overlap"), &key, range, message, remedy));

@@ -87,7 +87,7 @@ impl HostName {
 fn own_host_addresses(name: Option<HostName>) -> Option<HostNameAddresses> {
     let hooked_process = context::hooked_process()?;
     let addresses =
-        hooked_process.rewriter().resolve_host_name(hooked_process.client()).rewritten()?;
+        hooked_process.rewriter().resolve_host_name(hooked_process.client_address()).rewritten()?;
     name?.is_own_host().then_some(addresses)
 }
 
