@@ -141,8 +141,8 @@ fn session_id(run: &ProgramRun<'_>) -> String {
 }
 
 #[test]
-fn python_http_server() {
-    let test_name = "python_http_server";
+fn python_http_server_serves_each_session() {
+    let test_name = "python_http_server_serves_each_session";
     run_in_two_sessions(
         test_name,
         &[],
@@ -159,7 +159,7 @@ fn python_http_server() {
 }
 
 #[test]
-fn python_asyncio() {
+fn python_asyncio_serves_each_session() {
     let code = "
 import asyncio, os
 async def serve(reader, writer):
@@ -181,7 +181,7 @@ async def main():
     print((await reader.read()).decode())
 asyncio.run(main())";
     run_in_two_sessions(
-        "python_asyncio",
+        "python_asyncio_serves_each_session",
         &[],
         Endpoint::V(8000),
         |run| {
@@ -198,7 +198,7 @@ asyncio.run(main())";
 }
 
 #[test]
-fn python_socketserver() {
+fn python_socketserver_serves_each_session() {
     let code = "
 import os, socketserver
 class Handler(socketserver.BaseRequestHandler):
@@ -223,7 +223,7 @@ for _ in range(40):
     print(data.decode())
     break";
     run_in_two_sessions(
-        "python_socketserver",
+        "python_socketserver_serves_each_session",
         &[],
         Endpoint::Udp,
         |run| {
@@ -242,7 +242,7 @@ for _ in range(40):
 
 /// Workers started by posix_spawn and vfork inherit the listening socket.
 #[test]
-fn python_spawned_workers() {
+fn python_workers_inherit_the_listener() {
     let code = "
 import os, socket, subprocess, sys
 server = socket.create_server(('127.0.0.1', 8000))
@@ -264,7 +264,7 @@ for _ in range(4):
     s = socket.create_connection(('127.0.0.1', 8000))
     print(s.recv(99).decode())";
     run_in_two_sessions(
-        "python_spawned_workers",
+        "python_workers_inherit_the_listener",
         &[],
         Endpoint::L(8000),
         |run| {
@@ -281,11 +281,11 @@ for _ in range(4):
 }
 
 #[test]
-fn node_http() {
+fn node_http_serves_each_session() {
     let code = "require('http').createServer((q, a) => a.end(process.env.SESSION_ID + ' '
         + q.socket.localAddress + ' ' + q.socket.remoteAddress)).listen(8000)";
     run_in_two_sessions(
-        "node_http",
+        "node_http_serves_each_session",
         &["node"],
         Endpoint::V(8000),
         |run| {
@@ -303,7 +303,7 @@ fn node_http() {
 }
 
 #[test]
-fn java_http() {
+fn java_http_serves_each_session() {
     let code = "
 import com.sun.net.httpserver.HttpServer;
 import java.net.*;
@@ -321,7 +321,7 @@ public class Server {
     }
 }";
     run_in_two_sessions(
-        "java_http",
+        "java_http_serves_each_session",
         &["java", "javac"],
         Endpoint::L(8000),
         |run| {
@@ -334,9 +334,9 @@ public class Server {
 }
 
 #[test]
-fn redis_with_distribution_configuration() {
+fn redis_runs_with_distribution_configuration() {
     run_in_two_sessions(
-        "redis_with_distribution_configuration",
+        "redis_runs_with_distribution_configuration",
         &["root", "redis-server"],
         Endpoint::L(6379),
         |run| {
@@ -389,8 +389,8 @@ fn nginx(test_name: &str, listen: &'static str, query: impl Fn(&ProgramRun<'_>))
 }
 
 #[test]
-fn nginx_ipv4() {
-    nginx("nginx_ipv4", "listen 8080;", |run| {
+fn nginx_serves_ipv4_in_each_session() {
+    nginx("nginx_serves_ipv4_in_each_session", "listen 8080;", |run| {
         let reply = run.curl("http://127.0.0.1:8080/");
         assert_eq!(reply, format!("{} 127.0.0.1 127.0.0.1", run.number));
         let reply = run.curl(&format!("http://{}:8080/", run.session.v()));
@@ -399,17 +399,17 @@ fn nginx_ipv4() {
 }
 
 #[test]
-fn nginx_ipv6() {
-    nginx("nginx_ipv6", "listen 8080; listen [::]:8080;", |run| {
+fn nginx_serves_ipv6_in_each_session() {
+    nginx("nginx_serves_ipv6_in_each_session", "listen 8080; listen [::]:8080;", |run| {
         assert!(run.curl("http://127.0.0.1:8080/").starts_with(&session_id(run)));
         assert!(run.curl("http://[::1]:8080/").starts_with(&session_id(run)));
     });
 }
 
 #[test]
-fn nginx_with_distribution_configuration() {
+fn nginx_runs_with_distribution_configuration() {
     run_in_two_sessions(
-        "nginx_with_distribution_configuration",
+        "nginx_runs_with_distribution_configuration",
         &["root", "nginx"],
         Endpoint::V(80),
         |run| {
@@ -428,9 +428,9 @@ fn nginx_with_distribution_configuration() {
 }
 
 #[test]
-fn netcat() {
+fn netcat_serves_each_session() {
     run_in_two_sessions(
-        "netcat",
+        "netcat_serves_each_session",
         &["nc"],
         Endpoint::L(7000),
         |run| {
@@ -444,9 +444,9 @@ fn netcat() {
 }
 
 #[test]
-fn memcached() {
+fn memcached_serves_each_session() {
     run_in_two_sessions(
-        "memcached",
+        "memcached_serves_each_session",
         &["memcached", "nc"],
         Endpoint::L(11211),
         |run| {
@@ -466,7 +466,7 @@ fn memcached() {
 }
 
 #[test]
-fn dnsmasq() {
+fn dnsmasq_serves_each_session() {
     let client = "
 import socket, struct
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -481,7 +481,7 @@ for _ in range(40):
     print(data[-1])
     break";
     run_in_two_sessions(
-        "dnsmasq",
+        "dnsmasq_serves_each_session",
         &["dnsmasq"],
         Endpoint::Udp,
         |run| {
@@ -508,9 +508,9 @@ for _ in range(40):
 }
 
 #[test]
-fn sshd() {
+fn sshd_serves_each_session() {
     run_in_two_sessions(
-        "sshd",
+        "sshd_serves_each_session",
         &["root", "sshd"],
         Endpoint::V(2222),
         |run| {
@@ -532,9 +532,9 @@ fn sshd() {
 }
 
 #[test]
-fn postgres() {
+fn postgres_serves_each_session() {
     run_in_two_sessions(
-        "postgres",
+        "postgres_serves_each_session",
         &["root", "postgres"],
         Endpoint::L(5432),
         |run| {

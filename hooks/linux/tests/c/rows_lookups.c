@@ -76,7 +76,7 @@ static const char *resolved_name(const char *host, int flags) {
 
 /* The reverse lookup of V returns the host's name, and the reverse lookup of L returns
  * localhost. */
-static void reverse_lookup_hides_v_and_l(void) {
+static void reverse_lookup_returns_host_name_and_localhost(void) {
     expect("127.0.0.1", resolved_name(LOOPBACK, 0), "localhost");
     expect("host address", resolved_name(HOST_ADDRESS, 0), HOST_NAME);
     expect("getnameinfo without an address",
@@ -128,6 +128,6 @@ static void getifaddrs_hides_other_sessions(void) {
 
 const struct row lookup_rows[] = {
     {"39", lookup_without_name_is_wildcard}, {"40", host_name_resolves_to_v},
-    {"41", localhost_lookup_passes},         {"42", reverse_lookup_hides_v_and_l},
+    {"41", localhost_lookup_passes},         {"42", reverse_lookup_returns_host_name_and_localhost},
     {"43", getifaddrs_hides_other_sessions}, {NULL, NULL},
 };
