@@ -1,4 +1,4 @@
-//! The state file. It lists the addresses and ports that `vipool up` added to this machine. `down`
+//! The state file lists the addresses and ports that `vipool up` added to this machine. `down`
 //! and the next `up` remove only addresses and ports on this list.
 //!
 //! Invariant: an assigner writes the file before it adds an address and after it deletes an

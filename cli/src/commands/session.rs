@@ -1,5 +1,5 @@
-//! `vipool session open|close|list`: opens, closes and lists sessions. Such a session does not
-//! depend on a program.
+//! `vipool session open|close|list`: opens, closes and lists sessions. A session that `open` opens
+//! does not depend on a running program.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -12,8 +12,8 @@ use vipool::map::{Map, MapError, PoolStatus, Reader, SessionRow};
 use vipool::session::SessionId;
 use vipool::system;
 
-/// Version of the JSON format. It changes when a field is removed or changes its meaning, but not
-/// when a field is added.
+/// Version of the JSON format. The version changes when a field is removed or the meaning of a field
+/// changes. A new field does not change the version.
 const SCHEMA: u32 = 1;
 
 /// The data that `vipool status` prints.

@@ -8,7 +8,8 @@ use std::time::Duration;
 /// An ARP packet for IPv4 over Ethernet (RFC 826).
 pub type ArpPacket = [u8; 28];
 
-/// A socket that sends and receives ARP packets on one interface. It is closed on exec.
+/// A socket that sends and receives ARP packets on one interface. The kernel closes the socket
+/// on exec.
 #[derive(Debug)]
 pub struct ArpSocket {
     fd: OwnedFd,

@@ -27,8 +27,8 @@ const PT_INTERP: u32 = 3;
 const ELFCLASS64: u8 = 2;
 /// `e_machine` of this build.
 const MACHINE: u16 = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
-/// Maximum number of headers to read. It is larger than the number in real files, and limits the
-/// time for a damaged file.
+/// Maximum number of headers to read. Real files have fewer headers. The limit bounds the time for a
+/// damaged file.
 const MAX_HEADERS: u16 = 4096;
 
 /// Reads the file. Returns `None` if it is not an ELF file.

@@ -56,8 +56,8 @@ fn wait_policy_waits_for_an_address() {
     let mut first = start_holder(&private_map, &farm);
     let mut second = private_map.vipool(&["run", "--private", "--farm", &farm, "-s", "2", "--"]);
     let mut second = ChildGuard::start(second.args(PROGRAM).stdout(Stdio::piped()));
-    // It does not matter whether the second session already waits. It gets the address of the first
-    // session in both cases.
+    // The second session may not wait yet. In both cases, the second session gets the address of the
+    // first session.
     drop(first.0.stdin.take());
     first.0.wait().unwrap();
     wait_for_line(second.0.stdout.take().unwrap(), "lease=05");

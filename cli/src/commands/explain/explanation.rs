@@ -19,8 +19,8 @@ use super::socket_report::{SocketReport, report_sockets};
 use super::sockets;
 use crate::system::proc_net::{SocketRow, socket_tables};
 
-/// Version of the JSON format. It changes when a field is removed or changes its meaning, but not
-/// when a field is added.
+/// Version of the JSON format. The version changes when a field is removed or the meaning of a field
+/// changes. A new field does not change the version.
 const SCHEMA: u32 = 2;
 
 /// The explanation, as `--json` prints it.

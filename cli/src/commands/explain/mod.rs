@@ -34,7 +34,7 @@ use crate::maps::selection::{MapArgs, MapSelection};
 /// determine before 'vipool run' starts the program. It does not start the program.
 ///
 /// Root can examine all processes. Other users can examine only their own processes. The output
-/// lists what could not be examined.
+/// reports the number of sockets that the command could not examine.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool explain $(pidof redis-server)

@@ -128,8 +128,8 @@ pub fn observe_process(pid: u32) -> anyhow::Result<Subject> {
             fs::read_link(proc_path("cwd")).unwrap_or_default().join(OsStr::from_bytes(script))
         });
     subject.started_as = started_as(pid);
-    // This link leads to the running program's file, even if the file was replaced or is in another
-    // mount namespace.
+    // The kernel resolves this link to the running program's file, even if the file was replaced or
+    // is in another mount namespace.
     subject.elf = read_elf(&proc_path("exe")).ok().flatten();
     subject.variables =
         fs::read(proc_path("environ")).ok().and_then(|bytes| parse_environment(&bytes));

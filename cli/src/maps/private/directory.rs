@@ -21,7 +21,8 @@ use anyhow::{Context, bail};
 use nix::fcntl::OFlag;
 use nix::unistd::Uid;
 
-/// Returns the directory of this user's private map in this network namespace. It may not exist.
+/// Returns the directory of this user's private map in this network namespace. The directory may
+/// not exist.
 ///
 /// # Errors
 /// /proc is not mounted.

@@ -1,4 +1,4 @@
-//! A user's private map. It needs no root, and contains only loopback addresses.
+//! A user's private map. A private map needs no root, and contains only loopback addresses.
 //!
 //! There is one map per user and network namespace ([`directory`]). Its addresses come from a /24
 //! of 127.0.0.0/8 ([`block`]). The block belongs to the user as long as a program runs in one of

@@ -174,6 +174,7 @@ pub fn syscall_info(thread: pid_t) -> Option<libc::ptrace_syscall_info> {
     if written < offset_of!(libc::ptrace_syscall_info, u) as c_long {
         return None;
     }
-    // SAFETY: the struct holds only integers. It was zeroed, and the kernel has written part of it.
+    // SAFETY: the struct contains only integers. The struct was zeroed, and the kernel has written a
+    // part of the struct.
     Some(unsafe { info.assume_init() })
 }
