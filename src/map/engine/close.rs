@@ -67,7 +67,7 @@ impl<'t> Transaction<'t> {
         now: Tick,
     ) -> Result<ClosedSession, CloseError> {
         let Handle { session, pool, slot, generation, boot } = *handle;
-        let table = self.table_writer(pool).filter(|table| table.is_lease_of(handle));
+        let table = self.table_writer(pool).filter(|table| table.is_live(handle));
         let (Some(table), true) = (table, boot == self.layout().boot) else {
             let is_foreign = boot != self.layout().boot;
             self.commit();

@@ -100,8 +100,7 @@ impl<'t> Transaction<'t> {
         if !single_pool.table.meta(slot).is_anonymous() {
             return None;
         }
-        let is_held =
-            boot == self.layout().boot && pool == 0 && single_pool.table.is_lease_of(handle);
+        let is_held = boot == self.layout().boot && pool == 0 && single_pool.table.is_live(handle);
         if !is_held {
             return None;
         }

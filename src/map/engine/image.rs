@@ -154,7 +154,7 @@ impl MapImage {
     /// Returns whether the session still holds the lease of this handle. Does not compare the boot.
     #[inline]
     pub(crate) fn is_live(&self, handle: &Handle) -> bool {
-        self.table(handle.pool).is_some_and(|table| table.is_lease_of(handle))
+        self.table(handle.pool).is_some_and(|table| table.is_live(handle))
     }
 
     /// Returns the handle of a session with these leases.

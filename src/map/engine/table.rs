@@ -63,7 +63,7 @@ impl<'a> Table<'a> {
     /// This method reads the owner word first. So the generation that it reads next belongs to this
     /// lease or to a later lease, never to an earlier one.
     #[inline]
-    pub(crate) fn is_lease_of(&self, handle: &Handle) -> bool {
+    pub(crate) fn is_live(&self, handle: &Handle) -> bool {
         self.is_held_by(handle.slot, handle.session.raw())
             && self.meta(handle.slot).generation == handle.generation
     }
