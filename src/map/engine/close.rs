@@ -111,7 +111,7 @@ impl<'t> Transaction<'t> {
         })
     }
 
-    /// Releases all leases of a session, the anchor last.
+    /// Releases all leases of a session. Releases the anchor last.
     #[inline(always)]
     fn release_session(&self, session: SessionId, anchor: HeldLease<'_>, now: Tick) -> Leases {
         let leases = if self.layout().pools().len() == 1 {
@@ -126,8 +126,8 @@ impl<'t> Transaction<'t> {
         leases
     }
 
-    /// Releases all leases of a session in a map with several pools: the last pool first, the
-    /// anchor last.
+    /// Releases all leases of a session in a map with several pools. Begins with the last pool and
+    /// releases the anchor last.
     #[inline(never)]
     fn release_in_all_pools(&self, session: SessionId, anchor: HeldLease<'_>, now: Tick) -> Leases {
         let mut leases = Leases::default();

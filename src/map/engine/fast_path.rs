@@ -48,7 +48,7 @@ impl<'t> Transaction<'t> {
     }
 
     /// Opens an anonymous session. Returns `None` and changes nothing if the slow path must open
-    /// it.
+    /// the session.
     #[inline(always)]
     pub(crate) fn open_fast_path(
         &self,
@@ -88,7 +88,7 @@ impl<'t> Transaction<'t> {
     }
 
     /// Closes the anonymous session of a handle. Returns `None` and changes nothing if the slow
-    /// path must close it.
+    /// path must close the session.
     #[inline(always)]
     pub(crate) fn close_by_handle_fast_path(
         &self,
@@ -109,7 +109,7 @@ impl<'t> Transaction<'t> {
     }
 
     /// Closes an anonymous session. Returns `None` and changes nothing if the slow path must close
-    /// it.
+    /// the session.
     #[inline(always)]
     pub(crate) fn close_session_fast_path(
         &self,

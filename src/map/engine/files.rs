@@ -1,4 +1,4 @@
-//! The files of a map in their directory: opening, creating and replacing them.
+//! Opens, creates and replaces the files of a map in their directory.
 //!
 //! New files are created under temporary names and then renamed. A process that dies before the
 //! rename leaves temporary files. The next process that replaces the map finishes the rename or
@@ -29,7 +29,7 @@ pub const JOURNAL_FILE: &str = "journal";
 /// Name of the file that writers lock. No process replaces this file.
 pub const LOCK_FILE: &str = "lock";
 
-/// Opens the file `map` for reading. Allocates only if it returns an error.
+/// Opens the file `map` for reading. Allocates only if the result is an error.
 pub(crate) fn open_image(directory: &Path) -> Result<MapImage, MapError> {
     let (map, layout) = open_map(directory, false)?;
     Ok(MapImage::new(map, Region::default(), layout))

@@ -20,13 +20,13 @@ use crate::session::{Handle, SessionId};
 #[derive(Debug)]
 pub(crate) struct MapImage {
     map: Region,
-    /// The sessions file. Empty if it could not be opened; users, clients and leaders are then
-    /// unknown.
+    /// The words of the sessions file. Empty if the file could not be opened. Users, clients and
+    /// leaders are then unknown.
     sessions: Region,
     layout: Layout,
 }
 
-/// The lease of a session in one pool, as a lookup found it.
+/// The lease of a session in one pool, as the result of a lookup.
 pub(crate) struct FoundLease<'a> {
     pub(crate) pool: u16,
     pub(crate) table: Table<'a>,

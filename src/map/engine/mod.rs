@@ -1,6 +1,6 @@
 //! The operations on the words of a map. This folder and `replan` contain all code that writes.
 //!
-//! [`image::MapImage`] is the read-only view that readers get: it has no method that stores.
+//! [`image::MapImage`] is the read-only view that readers get. No method of this view stores.
 //! [`writer::MapWriter`] can store. It needs an exclusive borrow of a [`writer::WritableMap`],
 //! which the lock of a map protects. A [`transaction::Transaction`] also guarantees that the map is
 //! consistent, and that the next writer detects a crash within the transaction. The engine opens

@@ -17,7 +17,7 @@ pub(crate) enum Unavailable {
     Exhausted,
     /// Slots cool down. The field is the tick at which the first of them has cooled down.
     Cooling(Tick),
-    /// Slots have cooled down, but no reap has found them without sockets yet.
+    /// Slots have cooled down, but no reap has checked yet that they have no sockets.
     Lingering,
     /// Every slot is drained, or the server drains.
     Drained,

@@ -135,8 +135,8 @@ impl<'a> Table<'a> {
             None => self.scan_for(session)?,
         };
         let generation = self.meta(slot).generation;
-        // Read the owner again after the generation. If it is unchanged, the generation belongs to
-        // this lease or to a later lease of the same session.
+        // Read the owner again after the generation. If the owner is unchanged, the generation
+        // belongs to this lease or to a later lease of the same session.
         self.is_held_by(slot, session).then_some((slot, generation))
     }
 
@@ -151,7 +151,7 @@ impl<'a> Table<'a> {
         self.meta(slot).next_lease(0).generation
     }
 
-    /// Returns whether the words of a slot place it in the free queue.
+    /// Returns whether a slot is in the free queue, according to its own words.
     #[inline(always)]
     pub(crate) fn is_free(&self, slot: u32) -> bool {
         is_in_free_queue(self.load(slot, OWNER), self.meta(slot))

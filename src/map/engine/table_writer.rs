@@ -92,7 +92,7 @@ impl<'a> TableWriter<'a> {
     /// Allocates a slot that is not leased. Returns the generation of the lease.
     ///
     /// `home` is the home bucket of the session. `last_user_entry` is the index entry of the last
-    /// user of the slot, if the caller has it.
+    /// user of the slot, if the caller has found this entry.
     #[inline(always)]
     pub(crate) fn allocate(
         &self,
@@ -135,7 +135,7 @@ impl<'a> TableWriter<'a> {
     }
 
     /// Releases a slot that the session of this home bucket holds. The slot cools down if
-    /// `cools_down` is true; otherwise it is free at once.
+    /// `cools_down` is true. Otherwise the slot is free at once.
     #[inline(always)]
     pub(crate) fn release(&self, home: &HomeBucket<'_>, slot: u32, cools_down: bool, stamp: u64) {
         let Some(words) = self.slots.get(slot as usize) else { return };

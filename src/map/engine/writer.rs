@@ -93,7 +93,7 @@ impl Deref for MapWriter<'_> {
 }
 
 impl<'a> MapWriter<'a> {
-    /// Returns the map without the right to change it. The result has the lifetime of the right.
+    /// Returns the map without the right to change it. The result can outlive this `MapWriter`.
     #[inline(always)]
     pub(crate) fn map(&self) -> &'a WritableMap {
         self.map

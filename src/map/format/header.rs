@@ -15,7 +15,7 @@ const SESSIONS_MAGIC: u64 = u64::from_le_bytes(*b"vipoolS\x02");
 pub(crate) const MAGIC: usize = 0;
 pub(crate) const LENGTH: usize = 1;
 pub(crate) const BOOT: usize = 2;
-/// A number that is unique to this file. Its sessions file has the same number.
+/// A number that is unique to this map file. The sessions file of the map has the same number.
 pub(crate) const FILE_ID: usize = 3;
 pub(crate) const SETTINGS: usize = 4;
 pub(crate) const POLICY_OFFSET: usize = 7;
@@ -28,7 +28,7 @@ pub(crate) const FIXED_WORDS: usize = 64;
 pub(crate) const SUPERSEDED: usize = 64;
 /// Not 0: a writer is in a transaction, or died in one.
 pub(crate) const BUSY: usize = 65;
-/// The process that holds the writer lock: its pid in the lower half. The upper half is 1 if that
+/// The process that holds the writer lock. The lower half is its pid. The upper half is 1 if that
 /// process has locked the map exclusively.
 pub(crate) const LOCK_HOLDER: usize = 66;
 /// The last stamp (see [`super::slot`]).

@@ -1,5 +1,5 @@
-//! The hash index of a pool. It maps a session to its slot, and a user to the last slots of that
-//! user.
+//! The hash index of a pool. The index maps a session to its slot, and a user to the last slots of
+//! that user.
 //!
 //! The index contains a slot at most once: under its session while the slot is leased, else under
 //! its last user. So the index never has more entries than slots. It has room for almost two

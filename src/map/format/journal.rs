@@ -1,7 +1,7 @@
 //! The words of the journal: a ring buffer of the latest events of a map.
 //!
 //! The journal has its own file, `journal`, which stays in place when the map file is replaced.
-//! While a writer holds the lock, it first commits or releases a lease, and then appends the event.
+//! A writer holds the lock, commits or releases a lease, and then appends the event.
 //! If the writer is killed between these steps, the event is missing, but the map is complete. So
 //! the journal never contains an event of an uncommitted change. Readers take no lock. An entry
 //! that a writer overwrites during a read counts as lost.

@@ -54,8 +54,8 @@ impl Placement {
     }
 }
 
-/// Returns whether a slot with these words is in the free queue. Almost every slot that a session
-/// gets is in this queue, and this check is faster than [`Placement::of`].
+/// Returns whether a slot with these words is in the free queue. This check is faster than
+/// [`Placement::of`]. Almost every slot that a session gets is in the free queue.
 #[inline(always)]
 pub(crate) fn is_in_free_queue(owner: u64, meta: Meta) -> bool {
     Owner::is_free_word(owner) && !meta.has_any(DRAINED | RETIRED | RESERVED)

@@ -71,7 +71,8 @@ impl Owner {
         }
     }
 
-    /// Returns whether this version would write `word` as the owner word of a free slot.
+    /// Returns whether `word` is the encoding of [`Owner::Free`]. Returns false for unknown states,
+    /// which [`Owner::from_word`] decodes as free.
     #[inline(always)]
     pub(crate) fn is_free_word(word: u64) -> bool {
         word <= STAMP_MASK
