@@ -1,17 +1,18 @@
 //! Tests that the modules of the crate depend on each other in one direction only.
 //!
 //! The tests read the source and collect every path that begins with `crate`, `super` or `self`.
-//! They fail if the folders of `src/` depend on each other in a cycle, or if the files of a layered
-//! folder do. The tests ignore test modules.
+//! They fail if a cycle of dependencies exists between the folders of `src/` or between the files
+//! of a layered folder. The tests ignore test modules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The layered folders: their files must not depend on each other in a cycle either.
+/// The layered folders. The files of such a folder must not depend on each other in a cycle.
 const FOLDERS_WITH_LAYERED_FILES: [&str; 6] =
     ["raw", "map", "map/types", "map/format", "map/engine", "map/replan"];
 
-/// The dependencies between nodes, each with the file and the path that causes it.
+/// The dependencies between nodes. Each dependency has a text that names the file and the path in
+/// the source that cause it.
 type Graph = BTreeMap<String, BTreeMap<String, String>>;
 
 /// A source file of the crate.
@@ -24,7 +25,7 @@ struct SourceFile {
 }
 
 impl SourceFile {
-    /// Returns the folder, or the name of a file directly in `src/`.
+    /// Returns the folder of the file. For a file directly in `src/`, returns the name of the file.
     fn folder(&self) -> &str {
         self.path.rsplit_once('/').map_or(&self.path, |(folder, _)| folder)
     }
@@ -75,8 +76,8 @@ fn strip_tests_and_comments(text: &str) -> String {
     lines[..tests_start].iter().map(without_comment).collect()
 }
 
-/// Parses the path at the start of `text`. A path that ends in a list in braces becomes several
-/// paths.
+/// Parses the path at the start of `text` and appends it to `paths`. A list in braces at the end of
+/// the path results in one path for each item. Returns the number of parsed bytes.
 fn parse_paths(text: &str, prefix: &[String], paths: &mut Vec<Vec<String>>) -> usize {
     let is_identifier = |character: char| character.is_alphanumeric() || character == '_';
     let mut path = prefix.to_vec();
@@ -151,7 +152,7 @@ fn collect_paths(file: &SourceFile) -> Vec<Vec<String>> {
     result
 }
 
-/// Returns the file of the innermost module in a path.
+/// Returns the file of the innermost module that the path names.
 fn resolve_file<'f>(
     modules: &BTreeMap<&[String], &'f SourceFile>,
     path: &[String],
@@ -177,7 +178,8 @@ fn build_graph(source: &[SourceFile], node_of: impl Fn(&SourceFile) -> Option<St
     graph
 }
 
-/// Returns the causes of the dependencies in a cycle.
+/// Returns the causes of all dependencies in the first cycle found, or `None` if the graph has no
+/// cycle.
 fn find_cycle(graph: &Graph) -> Option<Vec<String>> {
     fn visit<'g>(
         graph: &'g Graph,

@@ -16,14 +16,14 @@ use vipool::session::{Addresses, Handle, Lease, SessionId};
 /// A `vipool_status` below zero.
 pub type Status = i32;
 
-/// The result of opening a session.
+/// The result of an operation that opens a session.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpenedSession {
     pub handle: Handle,
     pub leases: Vec<Lease>,
     pub already_open: bool,
     pub low_water: bool,
-    /// The status of the shortage; 0 if no address is missing.
+    /// The status of the shortage, or 0 if the session has all addresses.
     pub shortage: Status,
 }
 
@@ -58,7 +58,7 @@ pub struct JournalEntry {
     pub client: Option<IpAddr>,
 }
 
-/// A call of the rewriter.
+/// A call of the rewriter. The flag of `Send` means that the program uses TCP Fast Open.
 #[derive(Clone, Copy, Debug)]
 pub enum Call {
     Bind(SocketProperties, SocketAddr),
@@ -78,22 +78,22 @@ pub enum Call {
 /// The API under test. An implementation holds a map and a reader of this map.
 pub trait Api: Reads + Machine + Sized + Sync {
     fn new(plan: &Plan) -> Result<Self, Status>;
-    /// Creates a map. First resolves the symbolic links in the process list on this machine.
+    /// Resolves the symbolic links in the process list on this machine, then creates a map.
     fn with_followed_links(plan: &Plan) -> Result<Self, Status>;
     /// Creates a map in files.
     fn create_in_files(plan: &Plan, directory: &Path) -> Result<Self, Status>;
     /// Opens a copy of the bytes of map files.
     fn open_bytes(map: &[u8], sessions: &[u8]) -> Result<Self, Status>;
-    /// Creates the map of a server of a farm. Returns the findings (key and code), followed by the
-    /// interfaces that get addresses (name and index).
+    /// Creates the map of a server of a farm. Returns the findings (key and code), then the
+    /// interfaces that receive addresses (name and index).
     fn from_farm(
         farm: &Farm,
         host: &str,
         interfaces: Option<&[Interface]>,
     ) -> (Vec<(String, String)>, Result<Self, Status>);
-    /// Creates a map for one thread, in files or, without a directory, in memory.
+    /// Creates a map for one thread. The map is in memory if `directory` is `None`.
     fn new_exclusive(plan: &Plan, directory: Option<&Path>) -> Result<Self, Status>;
-    /// Runs operations on a map of `new_exclusive`, without a lock.
+    /// Runs operations without a lock on a map that `new_exclusive` created.
     fn run_exclusive(&mut self, operations: &[WriterOperation]) -> Vec<Result<Vec<Lease>, Status>>;
     fn open(
         &self,
@@ -113,11 +113,11 @@ pub trait Api: Reads + Machine + Sized + Sync {
     fn recover(&self) -> Result<(), Status>;
     /// Returns the numbers of freed and lingering addresses and of closed sessions.
     fn reap(&self, now: u32, in_use: &[IpAddr]) -> Result<[usize; 3], Status>;
-    /// Reaps, and looks up the sockets and processes of this machine.
+    /// Same as `reap`, but checks the sockets and processes of this machine.
     fn reap_by_system(&self, now: u32) -> Result<[usize; 3], Status>;
     fn reconcile(&self, now: u32, alive: &[SessionId]) -> Result<usize, Status>;
-    /// Makes a call of the rewriter under a rule and describes its outcome. The text is an address
-    /// with flags, a reason, or true or false. `listening` contains the addresses that have a
+    /// Calls the rewriter for a program with this rule. Returns the outcome as text: an address
+    /// with flags, a reason, `true` or `false`. `listening` contains the addresses that have a
     /// listener.
     fn rewrite(&self, handle: &Handle, rule: u64, listening: &[SocketAddr], call: Call) -> String;
 }
@@ -128,10 +128,10 @@ pub trait Reads {
     fn find_in_map(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status>;
     fn find_by_handle(&self, handle: &Handle) -> Option<Vec<Lease>>;
     fn boot(&self) -> u64;
-    /// Returns the session of a process, and how the session was found. The pid 0 means this
-    /// process.
+    /// Returns the session of a process, and the number of the method that found the session. The
+    /// pid 0 means this process.
     fn process_session(&self, pid: u32) -> Option<(SessionId, u32)>;
-    /// Returns the rule that this process inherits, and the pid of the parent.
+    /// Returns the rule that this process inherits from a parent, and the pid of the parent.
     fn parent_rule(&self) -> Option<(u64, u32)>;
     fn addresses(&self, session: SessionId) -> Result<Addresses, Status>;
     fn is_live(&self, handle: &Handle) -> bool;
@@ -153,8 +153,8 @@ pub trait Reads {
 /// Functions that need no map, and functions that read the state of the machine.
 pub trait Machine {
     fn fixed_ports(farm: &Farm) -> Vec<PortRange>;
-    /// Returns the events from the number `first` on, how many events were lost, and the number of
-    /// the next event.
+    /// Returns the events whose number is at least `first_number`, the number of lost events, and
+    /// the number of the next event.
     fn journal(
         directory: &Path,
         first_number: u64,

@@ -1,7 +1,7 @@
-//! Tests of properties that only the C ABI has: text conversion, buffers, reserved members and
+//! Tests of features that exist only in the C ABI: text conversion, buffers, reserved members and
 //! unknown flags.
 
-#![allow(unsafe_code, reason = "this is what a C program does")]
+#![allow(unsafe_code, reason = "the C ABI takes raw pointers")]
 
 use std::ffi::{c_char, c_void};
 use std::net::IpAddr;
@@ -95,7 +95,7 @@ fn utf16_is_converted_to_utf8() {
 fn formatted_session_id_parses_back() {
     for name in ["embedder:7", "logind:12", "windows:3"] {
         let (mut buffer, mut length, mut id, mut parsed) = ([0 as c_char; 32], 0, 0, 0);
-        // SAFETY: the texts, buffers and places are valid.
+        // SAFETY: the texts, buffers and output pointers are valid.
         unsafe {
             check(vipool_session_parse(c_chars(name), name.len(), &mut id)).unwrap();
             let out = buffer.as_mut_ptr();
@@ -110,7 +110,7 @@ fn formatted_session_id_parses_back() {
 fn report_names_the_finding_and_its_line() {
     let toml = "[[range]]\naddresses = \"10.0.5.1/24\"\n";
     let (mut farm, mut length) = (null_mut(), 0);
-    // SAFETY: the texts, buffers and places are valid. The farm is freed once.
+    // SAFETY: the texts, buffers and output pointers are valid. The farm is freed once.
     unsafe {
         check(vipool_farm_parse(c_chars(toml), toml.len(), &mut farm)).unwrap();
         let status = vipool_farm_format_report(farm, null_mut(), 0, &mut length);

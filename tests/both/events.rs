@@ -1,7 +1,7 @@
-//! Tests of event callbacks. Only the C ABI has event callbacks, because in Rust the results of the
-//! calls contain the same information.
+//! Tests of event callbacks. Only the C ABI has event callbacks. In Rust, the results of the calls
+//! contain the same information.
 
-#![allow(unsafe_code, reason = "this is what a C program does")]
+#![allow(unsafe_code, reason = "the C ABI takes raw pointers")]
 
 use std::ffi::c_void;
 use std::ptr::{null, null_mut};
@@ -20,7 +20,7 @@ use crate::suite::{plan, session_id};
 use crate::through_c::build;
 use crate::through_c::values::{check, ip, sized};
 
-/// The events: kind, session, and address or status.
+/// The reported events. Each event has a kind, a session, and an address or a status.
 type Events = Mutex<Vec<(u32, u64, String)>>;
 
 unsafe extern "C" fn on_event(context: *mut c_void, event: *const vipool_event) {
@@ -69,7 +69,7 @@ fn check_events(flags: u32) {
         (sized::<vipool_opened_session>(), sized::<vipool_closed_session>());
     let (out, out_closed) = (&raw mut opened, &raw mut closed);
     // SAFETY: the handles and structs are valid. Each handle is freed once, and the events outlive
-    // them.
+    // the handles.
     unsafe {
         let plan = build::plan(&small_plan, 0).unwrap();
         check(vipool_map_create_in_memory(plan, &options, &mut map)).unwrap();

@@ -102,7 +102,7 @@ pub fn farm_built_by_calls_makes_a_plan<A: Api>() {
     assert_eq!(api.rewrite_flags(), 0b11);
     let (rule, features) = api.rule("/usr/bin/server", false).unwrap();
     assert_eq!((rule, features), (farm.programs[0].id(), 6));
-    // The rule requires a script, which is unknown here.
+    // The rule requires a script, but the call passes no script.
     assert_eq!(api.rule("/usr/bin/python3", false), None);
     let port = |first, last| PortRange { first, last };
     assert_eq!(A::fixed_ports(&farm), [port(80, 82)]);
@@ -120,7 +120,7 @@ pub fn farm_built_by_calls_makes_a_plan<A: Api>() {
     let interfaces = [interface(1, "lo", "127.0.0.1/8"), interface(4, "eth1", "10.0.5.11/24")];
     let (findings, matched_api) = A::from_farm(&farm, "ts1", Some(&interfaces));
     assert_eq!(findings, [("eth1".to_owned(), "4".to_owned())]);
-    // The plan does not contain the address of the host either.
+    // The plan also excludes the address of the host, 10.0.5.11.
     assert_eq!(matched_api.unwrap().pools()[0].slots, 3);
     let (findings, _) = A::from_farm(&farm, "ts1", Some(&interfaces[..1]));
     let missing = |key: &str| (key.to_owned(), "no-interface".to_owned());

@@ -1,4 +1,4 @@
-//! One test suite for the Rust API and the C ABI. Both must return the same results. The suite
+//! One test suite for the Rust API and the C ABI. Both APIs must return the same results. The suite
 //! needs the feature `capi`.
 
 #![cfg(all(feature = "capi", target_os = "linux"))]

@@ -1,4 +1,4 @@
-//! Tests of files, the journal, the process list and functions that read the state of the machine.
+//! Tests of files, the journal, the process list, and functions that read the state of the machine.
 
 use std::fs;
 use std::net::IpAddr;
@@ -38,7 +38,7 @@ pub fn exclusive_writer_opens_and_closes_sessions<A: Api>() {
         assert_eq!(status_of(results[3].clone()), VIPOOL_ERR_STALE);
         assert_eq!(status_of(results[4].clone()), VIPOOL_ERR_NOT_OPEN);
         assert_eq!(results[5], results[6]);
-        // The map can still be used after the exclusive writer was dropped.
+        // The map accepts operations after the exclusive writer is dropped.
         assert_eq!(api.sessions().len(), 1);
         let found = api.find(session_id(2)).unwrap();
         assert_eq!(api.find_in_map(session_id(2)), Ok(found.clone()));
@@ -158,7 +158,7 @@ pub fn system_state_is_reported<A: Api>() {
     assert!(leader.start_time > 0 && leader.pid_namespace > 0);
     assert_eq!(A::leader_from_pid(u32::MAX >> 1).unwrap_err(), VIPOOL_ERR_NOT_FOUND as i32);
 
-    // The session of this process is its audit session, if it has one.
+    // If this process has an audit session, both APIs must return this session.
     let api = A::new(&plan()).unwrap();
     assert_eq!(api.process_session(0), None);
     let audit_text = fs::read_to_string("/proc/self/sessionid").unwrap_or_default();
@@ -180,7 +180,7 @@ pub fn system_state_is_reported<A: Api>() {
     let api = A::new(&plan_with_parent).unwrap();
     assert_eq!(api.parent_rule(), Some((plan_with_parent.policy.programs[0].id(), parent)));
 
-    // One cooled address has a socket, so it must linger.
+    // Two addresses have cooled down. The first address has a socket, so it must linger.
     let mut plan_with_check = plan();
     plan_with_check.settings = Settings::new().with_cool_down(1).with_check_in_use(true);
     plan_with_check.pools.remove(0);

@@ -9,8 +9,8 @@
 
 #include <vipool.h>
 
-/* The arguments of the calls, and the memory that they write to. Each thread has one fixture. Handles
- * that threads may share are the same in all fixtures. */
+/* The arguments of the calls, and the memory that the calls write to. Each thread has one fixture.
+ * All fixtures contain the same handles of the objects that threads may share. */
 struct fixture {
     vipool_map *map;
     vipool_reader *reader;
@@ -76,7 +76,7 @@ static void expect(vipool_status status, vipool_status expected, const char *lab
     }
 }
 
-/* The call may fail for another argument, but it must accept the size. */
+/* The call may reject another argument, but it must accept the size of the struct. */
 static void expect_size_accepted(vipool_status status, const char *label)
 {
     current_fixture->checked++;
@@ -196,7 +196,7 @@ static void exit_on_error(vipool_status status, const char *label)
     }
 }
 
-/* Makes the plan of a farm with one range. If `has_program` is 1, the farm also has one program. */
+/* Creates the plan of a farm with one range. The farm also has one program if `has_program` is 1. */
 static void make_plan(struct fixture *fx, int has_program)
 {
     vipool_farm *farm = NULL;
@@ -222,7 +222,7 @@ static void make_plan(struct fixture *fx, int has_program)
     vipool_farm_free(farm);
 }
 
-/* Makes the calls that must succeed before the calls with invalid arguments. */
+/* Creates the valid objects that the calls with invalid arguments need. */
 static void prepare(struct fixture *fx)
 {
     static const char pool[] = "10.0.5.10-10.0.5.99";
@@ -334,7 +334,7 @@ int main(int argc, char **argv)
     vipool_reader_close(shared.reader);
     vipool_map_close(shared.map);
     vipool_plan_free(shared.plan);
-    /* The program has called every function. If the library started threads, such a thread would
+    /* The program has called every function. If the library had started a thread, the thread would
      * exist now. */
     if (running_threads() != threads_before) {
         fprintf(stderr, "%u threads instead of %u\n", running_threads(), threads_before);

@@ -2,7 +2,7 @@
 //! each pointer in turn, and with invalid sizes of each struct. Eight threads make these calls at
 //! the same time, under AddressSanitizer and valgrind.
 //!
-//! The test generates the calls from the header, so it includes every function. A new function with
+//! The test generates the calls from the header, so it calls every function. A new function with
 //! unknown types fails the test until `valid_argument` has arguments for it.
 
 use std::collections::BTreeSet;
@@ -116,7 +116,7 @@ fn valid_argument(function: &Function, parameter: &Declaration) -> String {
         (c_type, _) => {
             let pointed = c_type.trim_start_matches("const ").trim_end_matches('*').trim();
             match pointed {
-                // The call makes a new object, which the program frees after the call.
+                // The call creates an object. The program frees the object after the call.
                 _ if c_type.ends_with("**") => {
                     format!("&fx->created_{}", &pointed["vipool_".len()..])
                 }
@@ -132,8 +132,8 @@ fn valid_argument(function: &Function, parameter: &Declaration) -> String {
     }
 }
 
-/// Returns extreme numbers for a parameter. Returns none for lengths, because a length must match
-/// the memory.
+/// Returns extreme numbers for a parameter. Returns no numbers for a length, because a length must
+/// match the memory.
 fn extreme_values(parameter: &Declaration) -> &'static [&'static str] {
     match (&*parameter.c_type, &*parameter.name) {
         ("uint32_t", "length") => &[],

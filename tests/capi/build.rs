@@ -25,7 +25,7 @@ pub fn static_library() -> &'static Path {
     })
 }
 
-/// Returns `libvipool.so`, built as for a release.
+/// Returns `libvipool.so` in the release profile.
 pub fn shared_library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {

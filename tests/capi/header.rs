@@ -1,6 +1,6 @@
 //! Parses the functions, structs and numbers of `include/vipool.h`. Other tests are generated from
-//! the result, so they cover new functions and structs automatically. The parser supports only the
-//! form that cbindgen writes.
+//! the result, so these tests cover new functions and structs automatically. The parser supports
+//! only the form that cbindgen writes.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +9,8 @@ use vipool_testing::{have, target_dir, workspace_root};
 
 use crate::build::run_command;
 
-/// A function, parameter or field. It has a name and a type, which is written without `struct`.
+/// The name and the C type of a function result, a parameter or a field. The type has no `struct`
+/// keyword.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declaration {
     pub c_type: String,
@@ -60,7 +61,7 @@ impl Header {
             let depth =
                 statement.matches('{').count() as i32 - statement.matches('}').count() as i32;
             if depth < 0 {
-                // This brace ends extern "C".
+                // The closing brace of extern "C" is not part of a declaration.
                 statement.clear();
             } else if depth == 0 && statement.trim_end().ends_with(';') {
                 header.add_declaration(&statement.split_whitespace().collect::<Vec<_>>().join(" "));
@@ -133,8 +134,8 @@ fn documented_functions(text: &str) -> Vec<(&str, &str, &str)> {
         .collect()
 }
 
-/// Every function has one summary sentence, and its parameters, result, errors and threads in a
-/// fixed form.
+/// The comment of every function describes the parameters, the result, the errors and the use by
+/// threads in a fixed form.
 #[test]
 fn every_function_is_documented_in_the_fixed_form() {
     let text = fs::read_to_string(workspace_root().join("include/vipool.h")).unwrap();
@@ -143,19 +144,22 @@ fn every_function_is_documented_in_the_fixed_form() {
     for (name, comment, parameters) in functions {
         let lines: Vec<&str> = comment.lines().map(|line| line.trim_start_matches(" *")).collect();
         let has_label = |label: &str| lines.iter().any(|line| line.trim_start().starts_with(label));
-        assert!(has_label("Threads:"), "{name}: which threads?");
+        assert!(has_label("Threads:"), "{name}: the comment has no `Threads:`");
         let returns_status =
             text.contains(&format!("\nvipool_status {name}(")) && !has_label("Returns: the");
-        assert!(!returns_status || has_label("Errors:"), "{name}: which errors?");
+        assert!(!returns_status || has_label("Errors:"), "{name}: the comment has no `Errors:`");
         let returns_nothing = text.contains(&format!("\nvoid {name}("));
         assert!(
             returns_status || returns_nothing || has_label("Returns:"),
-            "{name}: which result?"
+            "{name}: the comment has no `Returns:`"
         );
         for parameter in parameters.trim_end_matches(')').split(',') {
             let parameter = parameter.split([' ', '*']).next_back().unwrap();
             if parameter != "void" {
-                assert!(comment.contains(&format!("`{parameter}`")), "{name}: {parameter}?");
+                assert!(
+                    comment.contains(&format!("`{parameter}`")),
+                    "{name}: the comment does not mention `{parameter}`"
+                );
             }
         }
     }

@@ -1,5 +1,5 @@
-/* Tests examples/c/hook.c with NULL arguments and with calls that fail, and checks errno. The
- * virtual IP of the session is on no interface.
+/* Calls the functions of examples/c/hook.c with NULL arguments and with arguments that fail, and
+ * checks errno. No interface has the virtual IP of the session.
  *
  *     hook_calls MAP-DIRECTORY LEASE PORT PASS_WHEN_MISSING
  *
@@ -55,7 +55,7 @@ int main(int argc, char **argv)
     CHECK(create_rewriter(argv[1], "no lease") != NULL && *create_rewriter(argv[1], "no lease") != 0);
     CHECK(create_rewriter(argv[1], argv[2]) == NULL);
 
-    /* A server of the session that does not request the address of its clients. */
+    /* A server accepts connections without and with a buffer for the address of the client. */
     server = socket(AF_INET, SOCK_STREAM, 0);
     errno = INITIAL_ERRNO;
     CHECK(hooked_bind(server, as_sockaddr(&loopback), sizeof loopback) == 0 && errno == INITIAL_ERRNO);
@@ -74,7 +74,7 @@ int main(int argc, char **argv)
     CHECK(hooked_getsockname(server, as_sockaddr(&buffer), &length) == 0 && errno == INITIAL_ERRNO);
     CHECK(memcmp(&buffer, &loopback, 8) == 0);
 
-    /* The virtual IP is on no interface. */
+    /* No interface has the virtual IP. */
     client = socket(AF_INET, SOCK_STREAM, 0);
     result = hooked_listen(client, 1);
     CHECK(pass_when_missing ? result == 0 && errno == INITIAL_ERRNO : result == -1 && errno == EADDRNOTAVAIL);
@@ -82,7 +82,7 @@ int main(int argc, char **argv)
     result = hooked_bind(client, as_sockaddr(&wildcard), sizeof wildcard);
     /* The session already listens on this port, so the wildcard bind fails too. */
     CHECK(result == -1 && errno == (pass_when_missing ? EADDRINUSE : EADDRNOTAVAIL));
-    /* Connecting a datagram socket sends nothing. */
+    /* A connect call on a datagram socket sends no packet. */
     client = socket(AF_INET, SOCK_DGRAM, 0);
     result = hooked_connect(client, as_sockaddr(&external), sizeof external);
     CHECK(pass_when_missing ? result == 0 || errno != EADDRNOTAVAIL : result == -1 && errno == EADDRNOTAVAIL);
@@ -93,7 +93,8 @@ int main(int argc, char **argv)
     CHECK(setsockopt(client, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0);
     CHECK(hooked_bind(client, as_sockaddr(&wildcard), sizeof wildcard) == 0 && errno == INITIAL_ERRNO);
 
-    /* A connect to ::1 without a listener fails. The hook must restore the options that it set. */
+    /* A connect call to ::1 fails if no program listens. The hook must restore the options that it
+     * set. */
     client = socket(AF_INET6, SOCK_STREAM, 0);
     if (client < 0) {
         printf("no IPv6\n");

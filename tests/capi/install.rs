@@ -1,7 +1,7 @@
 //! Tests that `cargo cinstall` installs files that pkg-config finds. A C project outside the tree
 //! builds with these files, against the shared and the static library.
 //!
-//! cargo-c takes long to build, so the test is a separate step: `cargo xtask test cinstall`.
+//! The build of cargo-c takes long, so the test is a separate step: `cargo xtask test cinstall`.
 
 use std::fs;
 use std::path::Path;

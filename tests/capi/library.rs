@@ -1,4 +1,4 @@
-//! Tests of the shared library, built as for a release: its dependencies, exports and size.
+//! Tests of the dependencies, imports and exports of the shared library in the release profile.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -29,8 +29,8 @@ fn library_needs_only_libc_and_libgcc_s() {
     println!("stripped: {} bytes", fs::metadata(&stripped).unwrap().len());
 }
 
-/// The library does not import functions that could change the host process, so it cannot call
-/// them. (`abuse.c` counts the threads after it has called every function.)
+/// The library does not import functions that could change the host process, so the library cannot
+/// call such functions. (`abuse.c` counts the threads after it has called every function.)
 #[test]
 fn library_imports_no_function_that_affects_the_host() {
     if !have(&["nm"]) {
@@ -72,7 +72,7 @@ fn library_imports_no_function_that_affects_the_host() {
     }
 }
 
-/// The library exports the functions of the header and nothing else.
+/// The library exports exactly the functions of the header.
 #[test]
 fn library_exports_the_functions_of_the_header() {
     if !have(&["nm"]) {

@@ -1,5 +1,5 @@
-//! Tests of the C ABI: the header, the static and the shared library, and programs that are compiled
-//! against them. Needs the feature `capi`.
+//! Tests of the C ABI: the header, the static and the shared library, and programs that link the
+//! libraries. The tests need the feature `capi`.
 
 #![cfg(all(feature = "capi", unix))]
 

@@ -42,7 +42,7 @@ fn panic_becomes_a_status_in_c() {
     if !have(&["cc"]) {
         return;
     }
-    // Build a library with two more functions, in its own target directory.
+    // Build a library with two additional functions in a separate target directory.
     let target = target_dir().join("capi-panic");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["rustc", "--quiet", "--package", "vipool", "--lib", "--features", "capi"]);
@@ -63,7 +63,7 @@ fn panic_becomes_a_status_in_c() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
-/// Functions that cannot panic: they return a static text or a number.
+/// Functions that cannot panic, because they only return a static text or a number.
 const CANNOT_PANIC: &[&str] = &[
     "vipool_last_error",
     "vipool_now",
@@ -77,7 +77,7 @@ const CANNOT_PANIC: &[&str] = &[
 
 #[test]
 fn every_function_catches_panics() {
-    // The functions that catch a panic, and the helpers that call these functions.
+    // The functions that catch panics, and the helpers that call these functions.
     let guards = ["catch_panic(", "silent(", "silent_or(", "silent_status("];
     let helpers = [
         "decide(",

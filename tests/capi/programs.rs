@@ -1,5 +1,5 @@
-//! Compiles and runs programs in C99 and C++17: without a checker, under AddressSanitizer with leak
-//! detection, and under valgrind. Warnings are errors.
+//! Compiles and runs programs in C99 and C++17. The programs run without a checker, under
+//! AddressSanitizer with leak detection, and under valgrind. Compiler warnings are errors.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,10 +9,11 @@ use vipool_testing::{cargo, have, target_dir};
 
 use crate::build::{Language, compile, run_command, stdout_of};
 
-/// Compiler arguments for a program that ends at the first memory error or leak.
+/// Compiler arguments that make a program fail after a memory error or a leak.
 pub const SANITIZED: &[&str] = &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
 
-/// Returns a command that runs a program under valgrind and fails for an error or a leak.
+/// Returns a command that runs a program under valgrind. The command fails after a memory error or
+/// a leak.
 pub fn under_valgrind(program: &Path) -> Command {
     let mut command = Command::new("valgrind");
     command.args(["--quiet", "--error-exitcode=9", "--leak-check=full"]);
@@ -138,9 +139,9 @@ fn two_sessions_use_the_same_port_with_the_c_hook() {
     }
 }
 
-/// The example hook gets NULL arguments and makes calls whose address is missing: no interface has
-/// the virtual IP of the session. With pass-when-missing, such calls pass. Otherwise, such calls
-/// fail.
+/// The program passes NULL to the example hook and makes calls that need the virtual IP of the
+/// session. No interface has this virtual IP. With pass-when-missing, these calls pass. Otherwise,
+/// these calls fail.
 #[cfg(target_os = "linux")]
 #[test]
 fn c_hook_handles_null_and_a_missing_virtual_ip() {
@@ -199,7 +200,6 @@ fn wrapper_for_cpp_frees_every_handle() {
     assert_eq!(stdout_of(Command::new(wrapper).arg(directory.path())), "done\n");
 }
 
-/// The agents in C++ and Rust print the same output for the same input.
 #[test]
 fn agents_in_cpp_and_rust_print_the_same_output() {
     use std::io::Write;

@@ -1,8 +1,9 @@
 //! Compares the sizes, offsets and numbers of the C ABI with the checked-in record
 //! (`include/abi.txt`, for 64-bit systems) and with Rust. A C program prints the actual values.
 //!
-//! The record may grow but not change. After an addition, run the test with `VIPOOL_BLESS=1` to
-//! write the record. If an entry has changed, the test fails even with this variable.
+//! The record may get new entries, but existing entries must not change. After an addition, run the
+//! test with `VIPOOL_BLESS=1` to write the record. If an existing entry has changed, the test fails
+//! even with this variable.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -68,7 +69,8 @@ fn parse_entries(record: &str) -> BTreeMap<&str, (&str, Vec<&str>)> {
     let mut name = "";
     for line in record.lines() {
         if let Some(field) = line.strip_prefix("  ") {
-            let (_, fields): &mut (&str, Vec<&str>) = entries.get_mut(name).expect("its struct");
+            let (_, fields): &mut (&str, Vec<&str>) =
+                entries.get_mut(name).expect("a struct before its fields");
             fields.push(field);
         } else {
             let value;
@@ -80,7 +82,7 @@ fn parse_entries(record: &str) -> BTreeMap<&str, (&str, Vec<&str>)> {
 }
 
 /// Returns the entries of the record that are different in the header or missing from it. A struct
-/// that begins with its size may grow; nothing else may change.
+/// that begins with its size may get new fields at the end. All other entries must be equal.
 fn changed_entries<'a>(recorded: &'a str, current: &str) -> Vec<&'a str> {
     let current_entries = parse_entries(current);
     let is_preserved = |name: &str, value: &str, fields: &[&str]| {
@@ -109,7 +111,7 @@ fn changes_are_detected_for_each_struct() {
         changed("a 16\n  size 0 8\n  x 8 8\n", "a 24\n  size 0 8\n  x 8 8\n  v 16 8\n"),
         [""; 0]
     );
-    // The entry counts as changed although another struct still has a field of this name.
+    // The struct `b` counts as changed, although the struct `a` has an equal field.
     assert_eq!(changed("  y 8 8", "  x 8 8"), ["b"]);
     assert_eq!(changed("a 16\n  size 0 8\n  x 8 8", "a 24\n  size 0 8\n  v 8 8\n  x 16 8"), ["a"]);
     assert_eq!(changed("c 4\n  z 0 4", "c 8\n  z 0 4\n  w 4 4"), ["c"]);

@@ -1,4 +1,5 @@
-//! Tests of the names and the uses of the exported functions.
+//! Tests of the names and the number of the exported functions, and of their use in examples and
+//! tests.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +7,7 @@ use std::path::Path;
 
 use vipool_testing::workspace_root;
 
-/// Functions of the whole library. Their names contain no object.
+/// Functions whose names contain no object, because they belong to the whole library.
 const WITHOUT_OBJECT: &[&str] = &[
     "vipool_last_error",
     "vipool_now",
@@ -15,7 +16,7 @@ const WITHOUT_OBJECT: &[&str] = &[
     "vipool_version_number",
 ];
 
-/// The objects, longest names first.
+/// The objects. The name of an object is the first part of the names of its functions.
 const OBJECTS: &[&str] = &[
     "interface_list",
     "client",
@@ -38,7 +39,8 @@ const OBJECTS: &[&str] = &[
     "status",
 ];
 
-/// The verbs, one for each meaning. After `rewrite`, the name of a socket call replaces the verb.
+/// The verbs. Each verb has one meaning. After `rewrite`, the name of a socket call replaces the
+/// verb.
 const VERBS: &[&str] = &[
     "add",
     "check",
@@ -100,8 +102,7 @@ fn every_function_is_named_by_object_and_verb() {
 fn add_words(directory: &Path, words: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        // Exclude the abuse test, because it calls every function. Exclude this file, because it
-        // contains names of functions.
+        // The abuse test calls every function, and this file contains names of functions.
         let is_excluded = ["abuse.c", "abuse.rs", "symbols.rs"].iter().any(|n| path.ends_with(n));
         if path.is_dir() {
             add_words(&path, words);

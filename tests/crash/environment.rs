@@ -1,5 +1,4 @@
-//! Tests of maps in unsuitable environments: a full file system, another network namespace, another
-//! boot.
+//! Tests of maps in a full file system, in another network namespace and after another boot.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +12,8 @@ use crate::recovery::{TestDirectory, session_id};
 
 const ANONYMOUS: OpenOptions<'_> = OpenOptions::new();
 
-/// Runs the closure in a child in new namespaces. Skips the test if the system forbids them.
+/// Runs the closure in a child that is in new namespaces. Skips the test if the system forbids new
+/// namespaces.
 fn run_in_namespaces(flags: i32, run: impl FnOnce()) {
     const EXIT_NO_NAMESPACES: i32 = 77;
     let mut child = Child::start(|| {
@@ -52,15 +52,15 @@ fn full_tmpfs_fails_at_creation_and_never_raises_a_signal_later() {
             Err(MapError::Io { source, .. }) => source.raw_os_error() == Some(libc::ENOSPC),
             _ => false,
         };
-        // First the map file does not fit. Then the map file fits, but the sessions file does not
-        // fit.
+        // The first map file is larger than the file system. The second map file fits, but the file
+        // system then has no space for the sessions file.
         assert!(is_full(Map::create(&directory.0, &plan(100_000))));
         assert!(is_full(Map::create(&directory.0, &plan(2_000))));
         assert_eq!(file_names(&directory.0), ["lock"]);
         let map = Map::create(&directory.0, &plan(100)).unwrap();
         let opened = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
         let reader = Reader::attach(&directory.0).unwrap();
-        // A new configuration that does not fit leaves the old map unchanged.
+        // If the map of a new plan does not fit, the old map stays unchanged.
         assert!(is_full(Map::create(&directory.0, &plan(100_000))));
         assert!(!reader.is_superseded() && reader.is_live(&opened.handle));
         // Fill the file system with another file. The map still works, because all its blocks are

@@ -1,8 +1,9 @@
 //! Sends SIGKILL at random times to the writers and readers of one map.
 //!
-//! Each writer has its own sessions. It records its next operation and the result of its last
-//! operation in memory that it shares with the test. After a kill, the next writer must find every
-//! acknowledged lease and no released lease. An interrupted operation may have happened or not.
+//! Each writer has its own sessions. The writer records its next operation and the result of its
+//! last operation in memory that the writer shares with the test. After a kill, the next writer
+//! must find every acknowledged lease and no released lease. The interrupted operation may be
+//! complete or not.
 
 use std::ops::Range;
 use std::path::Path;
@@ -22,16 +23,17 @@ const WRITERS: usize = 3;
 const READERS: usize = 2;
 /// The number of sessions of each writer.
 const SESSIONS: usize = 5;
-/// The numbers of the sessions that stay open. The readers look up these sessions.
+/// The numbers of the sessions that stay open during the test. The readers look up these sessions.
 const STABLE: Range<u64> = 900..903;
 
-// The possible values of a next operation.
+// The values of [`ProcessRecord::intent`].
 const NO_OPERATION: u64 = 0;
 const OPEN: u64 = 1;
 const CLOSE: u64 = 2;
 
-/// The record of a process. It contains the number of finished operations and, for each session of
-/// the process, the next operation and the acknowledged lease (0 for no lease).
+/// The record of a process. The first word is the number of finished operations. The other words
+/// are the next operation and the acknowledged lease (0 for no lease) of each session of the
+/// process.
 #[derive(Clone, Copy)]
 struct ProcessRecord {
     words: &'static [AtomicU64],
@@ -50,7 +52,7 @@ impl ProcessRecord {
         &self.words[1 + session]
     }
 
-    /// The packed lease that the session has, or 0.
+    /// The packed acknowledged lease of a session, or 0.
     fn acknowledged(&self, session: usize) -> &AtomicU64 {
         &self.words[1 + SESSIONS + session]
     }
@@ -82,7 +84,7 @@ fn plan(number: u64) -> Plan {
     .with_settings(Settings::default())
 }
 
-/// Opens and closes the sessions of a writer until it is killed.
+/// Opens and closes the sessions of a writer until the test kills the writer.
 fn run_writer(directory: &Path, writer: usize, record: ProcessRecord, seed: u64) {
     let mut random = Random::new(seed);
     let mut map = Map::open(directory).unwrap();
@@ -145,7 +147,7 @@ fn is_busy(error: &MapError) -> bool {
     matches!(error, MapError::Busy { .. })
 }
 
-/// Looks up the stable sessions until the process is killed.
+/// Looks up the stable sessions until the test kills the reader.
 fn run_reader(directory: &Path, record: ProcessRecord) {
     let mut reader = Reader::attach(directory).unwrap();
     let stable: Vec<_> = STABLE.map(|number| reader.find(session_id(number)).unwrap()).collect();
@@ -172,7 +174,7 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// Starts a writer or a reader, which replaces a killed process.
+    /// Starts a writer or a reader. Replaces the killed process with the same number.
     fn start(&mut self, number: usize) {
         let (directory, record) = (&self.directory.0, self.records[number]);
         let seed = self.random.below(u32::MAX.into());
@@ -187,7 +189,7 @@ impl Scenario {
         }
     }
 
-    /// Waits until a process has finished this many more operations.
+    /// Waits until a process has finished this number of further operations.
     fn wait_for_progress(&mut self, number: usize, operations: u64) {
         let count = self.records[number].operation_count();
         let (started, target) = (Instant::now(), count.load(SeqCst) + operations);
@@ -209,8 +211,8 @@ impl Scenario {
             let found = current.map_or(0, |(handle, _)| pack_lease(&handle));
             let acknowledged = record.acknowledged(session).load(SeqCst);
             match record.intent(session).load(SeqCst) {
-                // The interrupted operation may have added a lease of another pool. Such a lease
-                // comes first.
+                // The interrupted operation may have added a lease of another pool before the
+                // acknowledged lease.
                 OPEN => assert!(
                     acknowledged == 0
                         || current.is_some_and(|(handle, leases)| leases.iter().any(|lease| {

@@ -19,8 +19,8 @@ impl Random {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// Creates a generator with the seed in `VIPOOL_SEED`, or else with a seed from the clock.
-    /// Prints the seed.
+    /// Creates a generator with the seed in `VIPOOL_SEED`. If this variable is not set, the clock
+    /// provides the seed. Prints the seed.
     pub fn from_environment() -> Self {
         let requested = std::env::var("VIPOOL_SEED").ok().and_then(|text| text.parse().ok());
         let seed = requested.unwrap_or_else(|| {
@@ -49,7 +49,7 @@ pub struct Scenario {
     pub initially_open: usize,
     /// The users of the sessions. Some sessions have no user.
     pub users: &'static [&'static str],
-    /// The number of instructions to step through, in quarters of the requested number.
+    /// The share of the requested instructions that this scenario steps through, in quarters.
     pub quarters: u64,
 }
 
@@ -127,7 +127,7 @@ impl Probe for RandomProbe<'_> {
     }
 }
 
-/// Runs a random operation at time `now`, which never decreases between calls.
+/// Runs a random operation at the time `now`. The time must not decrease between calls.
 ///
 /// The function makes all random choices and one lookup before it calls `begin`. Between this call
 /// and the return, only the operation itself runs.

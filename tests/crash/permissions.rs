@@ -1,4 +1,5 @@
-//! Tests of the access of other users to a map, and of files that other users plant.
+//! Tests of the access of other users to a map, and of files that other users place in the
+//! directory of a map.
 
 use std::ffi::CString;
 use std::fs::{self, OpenOptions};

@@ -85,12 +85,12 @@ impl Child {
         }
     }
 
-    /// Executes one instruction and discards the signal that stopped the child.
+    /// Lets the child execute one instruction. Discards the signal that stopped the child.
     pub fn step(&self) {
         self.ptrace(libc::PTRACE_SINGLESTEP);
     }
 
-    /// Continues until the child stops itself.
+    /// Resumes the child until it stops itself.
     pub fn resume(&self) {
         self.ptrace(libc::PTRACE_CONT);
     }
@@ -109,7 +109,7 @@ impl Drop for Child {
     }
 }
 
-/// Pins this thread and its future children to the current processor. Switching between parent and
+/// Pins this thread and its future children to the current processor. A switch between parent and
 /// child is several times faster on one processor.
 pub fn pin_to_current_cpu() {
     // SAFETY: all-zero bytes are a valid empty set, and the set is valid for reads.
@@ -120,7 +120,7 @@ pub fn pin_to_current_cpu() {
     }
 }
 
-/// Lets the parent trace this process. Returns `false` if the system forbids it.
+/// Lets the parent trace this process. Returns `false` if the system forbids tracing.
 pub fn enable_tracing() -> bool {
     // SAFETY: PTRACE_TRACEME ignores its pointers.
     unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) == 0 }
@@ -134,8 +134,8 @@ pub fn stop_self() {
 
 /// Returns zeroed words that this process shares with its children.
 pub fn shared_words(count: usize) -> &'static [AtomicU64] {
-    // SAFETY: the kernel chooses the address of the new mapping, which is never unmapped. It is
-    // aligned to a page and zeroed, and zero is a valid AtomicU64.
+    // SAFETY: the kernel chooses the address of the new mapping. The mapping is never unmapped. The
+    // memory is aligned to a page and zeroed, and zero is a valid AtomicU64.
     unsafe {
         let start = libc::mmap(
             std::ptr::null_mut(),
@@ -150,8 +150,8 @@ pub fn shared_words(count: usize) -> &'static [AtomicU64] {
     }
 }
 
-/// Moves this process into new namespaces (unshare(2)). Without root it also creates a user
-/// namespace. Returns `false` if the system forbids it.
+/// Moves this process into new namespaces (unshare(2)). If the process is not root, the function
+/// also creates a user namespace. Returns `false` if the system forbids new namespaces.
 pub fn unshare(flags: i32) -> bool {
     // SAFETY: unshare takes no pointers.
     if unsafe { libc::unshare(flags) } == 0 {
@@ -187,7 +187,7 @@ pub fn mount_tmpfs(target: &Path, options: &str) {
     assert_eq!(result, 0, "mount: {}", io::Error::last_os_error());
 }
 
-/// Drops root for good.
+/// Changes the user permanently from root to `user`.
 pub fn switch_user(user: u32) {
     // SAFETY: setgroups reads no element of an empty list, and the other functions take numbers.
     let result =

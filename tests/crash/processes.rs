@@ -1,5 +1,5 @@
-//! Tests of several processes that share a map: waiting for the lock, and the rights of a forked
-//! child.
+//! Tests of several processes that share a map. Processes wait for the lock, and a forked child
+//! must not use the map of its parent.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
@@ -114,7 +114,7 @@ fn busy_error_names_the_exclusive_holder_whose_death_unlocks_the_map() {
     let busy = map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).unwrap_err().to_string();
     let pid = phase.load(SeqCst);
     assert_eq!(busy, format!("busy: pid {pid} holds the writer lock exclusively"));
-    // Reading needs no lock, but replacing the plan needs the lock.
+    // A read needs no lock, but a new plan needs the lock.
     assert_eq!(map.sessions().unwrap().len(), 1);
     assert!(matches!(Map::create(&directory.0, &plan(5)), Err(MapError::Busy { .. })));
     agent.kill();

@@ -9,8 +9,8 @@ use vipool::Tick;
 use vipool::map::{Leader, Map, OpenOptions, Probe};
 use vipool::session::{Lease, SessionId, SessionKind};
 
-/// A directory that is removed when the value is dropped. It is on a tmpfs if the system has a
-/// tmpfs.
+/// A directory that is removed when the value is dropped. The directory is in `/dev/shm` if this
+/// directory exists.
 pub struct TestDirectory(pub PathBuf);
 
 impl TestDirectory {
@@ -85,14 +85,14 @@ pub fn all_leases(map: &Map) -> LeaseTable {
     table
 }
 
-/// Creates a map from these bytes, recovers it as the next writer would, and returns its leases.
+/// Creates a map from these bytes, recovers the map as the next writer would, and returns the
+/// leases.
 ///
 /// The function also checks that the counters match the sessions. It checks that every address can
 /// be allocated exactly once, unless the address is leased, reserved or drained.
 pub fn recover_copy(map: &[u8], sessions: &[u8]) -> LeaseTable {
     let map = Map::from_bytes(map, sessions).unwrap();
-    // A failed operation is enough, because every operation must detect that the map needs
-    // recovery.
+    // Every operation must detect that the map needs recovery. An operation that fails is enough.
     assert!(map.close_session(session_id(99_999_999), Tick::ZERO).is_err());
     let leases = all_leases(&map);
     let reader = map.reader().unwrap();

@@ -1,9 +1,10 @@
 //! Stops a writer after each of its instructions and checks the map there.
 //!
 //! A child runs random operations under PTRACE_SINGLESTEP (ptrace(2)). After each instruction that
-//! changed the map, the test recovers a copy, as if the child had been killed there, and reads the
-//! map itself. Sometimes the test resets the map to such a state. The child then recovers the map,
-//! so the test steps through the recovery too.
+//! changed the map, the test recovers a copy of the map, as if the child had been killed at this
+//! instruction. The test also reads the original map. Sometimes the test resets the map to an
+//! intermediate state. The child then recovers the map, so the test also steps through the
+//! recovery.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -21,7 +22,7 @@ use crate::process::{
 };
 use crate::recovery::{LeaseTable, TestDirectory, all_leases, recover_copy, session_id};
 
-// The values of the child's progress. The value is 0 before the operation begins.
+// The values of the progress word that the child writes. The word is 0 before the operation begins.
 const IN_OPERATION: u64 = 1;
 const FINISHED: u64 = 2;
 
@@ -56,8 +57,8 @@ fn kill_after_any_instruction_loses_no_lease_and_doubles_none() {
     assert!(totals.0 >= instructions && totals.1 > 100);
 }
 
-/// Steps through operations. Returns the numbers of instructions, states and operations, or `None`
-/// if the system forbids tracing.
+/// Steps through operations. Returns the numbers of instructions, states and operations. Returns
+/// `None` if the system forbids tracing.
 fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u64, u64, u64)> {
     let directory = TestDirectory::new("step");
     let map = Map::create(&directory.0, &scenario.plan).unwrap();
@@ -93,7 +94,8 @@ fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u6
         }
     });
     let mut random = Random::new(seed + 1);
-    // The sessions of the interrupted operation. A reader need not see their leases yet.
+    // The sessions that the interrupted operation changes. A reader need not see the leases of
+    // these sessions yet.
     let mut interrupted = BTreeSet::new();
     let (mut step_count, mut state_count, mut operation_count) = (0, 0, 0);
     while step_count < instructions {
@@ -138,7 +140,7 @@ fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u6
         }
         progress.store(0, Ordering::SeqCst);
         let leases_after = recover_copy(&last_bytes[0], &last_bytes[1]);
-        // Without recovery, readers see the same leases.
+        // After a complete operation, the map contains the same leases without a recovery.
         assert_eq!(
             all_leases(&Map::from_bytes(&last_bytes[0], &last_bytes[1]).unwrap()),
             leases_after
@@ -187,8 +189,8 @@ fn changed_sessions(before: &LeaseTable, after: &LeaseTable) -> BTreeSet<Session
 
 /// Checks the states of the map during an operation.
 ///
-/// A lease that exists both before and after the operation must exist in every state. A lease of a
-/// state must exist before or after the operation. Readers must find every session that the
+/// A lease that exists both before and after the operation must exist in every state. Every lease
+/// in a state must exist before or after the operation. Readers must find every session that the
 /// operation did not change.
 fn check_states(
     scenario: &Scenario,

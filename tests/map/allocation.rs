@@ -1,4 +1,4 @@
-//! Tests of the choice and the release of addresses.
+//! Tests of the selection and the release of addresses.
 
 use vipool::Tick;
 use vipool::map::{CloseError, OpenError, OpenOptions, Plan, Settings, Shortage};
@@ -82,7 +82,8 @@ fn user_with_two_last_addresses_gets_the_one_released_last() {
     let released_first = map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
     map.close_by_handle(&released_first.handle, Tick::from_secs(10)).unwrap();
     map.close_by_handle(&released_last.handle, Tick::from_secs(50)).unwrap();
-    map.open_session(session_id(4), &for_user("bob"), Tick::from_secs(80)).unwrap(); // frees the cooled addresses
+    // This call also frees the cooled addresses.
+    map.open_session(session_id(4), &for_user("bob"), Tick::from_secs(80)).unwrap();
     let again = map.open_session(session_id(3), &for_user("ann"), Tick::from_secs(80)).unwrap();
     assert_eq!(addresses_of(&again.leases), addresses_of(&released_last.leases));
 }

@@ -1,4 +1,5 @@
-//! Tests of edge cases of pools, including errors that users of other pool allocators reported.
+//! Tests of edge cases of pools. Some cases are errors that users of other pool allocators
+//! reported.
 
 use vipool::Tick;
 use vipool::map::{CloseError, Map, OpenError, Plan, Settings, Shortage};

@@ -1,4 +1,5 @@
-//! Tests of maps in files: sharing a map, and replacing a map while sessions are open.
+//! Tests of maps in files. Several writers and readers share a map, and a new plan replaces a map
+//! while sessions are open.
 
 use std::path::PathBuf;
 
@@ -110,6 +111,7 @@ fn kill_during_create_keeps_names() {
     std::fs::copy(path("sessions"), path("older")).unwrap();
     let three_address_plan = plan(&["10.0.0.1-10.0.0.3"], Settings::default());
     Map::create(&directory.0, &three_address_plan).unwrap();
+    // Simulate a kill between the rename of the map file and the rename of the sessions file.
     std::fs::rename(path("sessions"), path("sessions.new")).unwrap();
     std::fs::rename(path("older"), path("sessions")).unwrap();
     let names = |map: &Map| -> Vec<_> {
@@ -154,7 +156,7 @@ fn new_plan_revokes_no_lease() {
         "10.0.0.3"
     );
     assert!(new_map.open_session(session_id(4), &ANONYMOUS, Tick::from_secs(6)).is_err());
-    // The address is in the plan again, so it can be allocated again.
+    // The new plan contains the address again, so the map can allocate it.
     Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.3"], Settings::default())).unwrap();
     assert_eq!(
         only_address(
@@ -174,10 +176,10 @@ fn invalid_map_files_are_refused_with_a_reason() {
     std::fs::write(&map, vec![0; 8192]).unwrap();
     assert!(matches!(Map::open(&directory.0), Err(MapError::Damaged { .. })));
     let plan = plan(&["10.0.0.1"], Settings::default());
-    // `Map::create` does not replace a damaged file, because it may contain open sessions.
+    // `Map::create` does not replace a damaged file, because the file may contain open sessions.
     assert!(matches!(Map::create(&directory.0, &plan), Err(MapError::Damaged { .. })));
     std::fs::remove_file(&map).unwrap();
-    // On Windows only administrators can create symbolic links.
+    // On Windows, only administrators can create symbolic links.
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink("/etc/passwd", &map).unwrap();
@@ -258,7 +260,7 @@ fn threads_that_hand_over_the_lock_do_not_starve_another_map() {
         scope.spawn(|| open_and_close(&other_map, 9000));
     });
     assert_eq!(map.reader().unwrap().pools()[0].leased, 0);
-    // The lock is free again, so a third writer can take it.
+    // The lock is free again, so a third writer can acquire it.
     let mut third_map = Map::open(directory.path()).unwrap();
     third_map.lock_exclusive().unwrap();
 }

@@ -27,7 +27,7 @@ fn renamed_pool_does_not_allocate_leased_addresses() {
     let error =
         map.open_session(session_id(3), &for_user_at("joe", "10.0.0.1"), Tick::ZERO).unwrap_err();
     assert!(matches!(error, OpenError::Taken(_)), "{error}");
-    // After the release, the address is available without another plan.
+    // After the release, the address is available. No new plan is necessary.
     map.close_by_handle(&ann, Tick::ZERO).unwrap();
     assert_eq!(open_for_user(&map, 3, "joe", 0).1, "10.0.0.1");
     assert!(map.close_by_handle(&ann, Tick::ZERO).is_err());
@@ -202,7 +202,7 @@ fn both_addresses_of_a_loopback_lease_are_leased() {
     let opened = map
         .open_session(session_id(2), &for_user_at("ann", "127.9.0.4"), Tick::from_secs(100))
         .unwrap();
-    // Change the pool back to a loopback pool. A pair is leased if one of its two addresses is
+    // The next plan has the loopback pool again. A pair is leased if one of its two addresses is
     // leased.
     let map = create_map(&directory, &pairs, settings);
     for number in 3..6 {

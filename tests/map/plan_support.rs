@@ -1,4 +1,5 @@
-//! Helpers of the tests that replace plans: creating maps, options, and the state of pools.
+//! Helpers of the tests that replace plans. The helpers create maps and options, and read the state
+//! of pools.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -48,7 +49,7 @@ pub fn pool_names(directory: &tempfile::TempDir) -> Vec<String> {
     pool_status(directory.path()).into_iter().map(|pool| pool.name).collect()
 }
 
-/// Reports sockets on every address, or on none.
+/// Reports sockets on all addresses (`true`) or on no address (`false`).
 pub struct FixedProbe(pub bool);
 
 impl Probe for FixedProbe {

@@ -130,8 +130,8 @@ fn handle_of_a_removed_pool_is_stale_in_its_successors() {
         map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
         old_handles.push(opened.handle);
     }
-    // The old and the new session have the same number, slot and pool number. The new pool comes in
-    // the next plan, after a plan without that pool, or with more slots.
+    // All sessions have the same session number, slot and pool number. The new pool replaces the
+    // old pool directly, after a plan without such a pool, or with more slots.
     for (is_removed_first, range) in
         [(false, "10.0.2.1"), (true, "10.0.3.1"), (false, "10.0.3.1-10.0.3.2")]
     {
@@ -206,7 +206,7 @@ fn pools_that_share_addresses_are_refused() {
         }
         other => panic!("{other:?}"),
     }
-    // A sparse range has only its first addresses, so these pools have no address in common.
+    // A pool uses only the first addresses of a sparse range, so these pools share no address.
     let sparse = |name, range: &str| {
         Pool::new(name, PoolKind::VirtualIp, &[range.parse().unwrap()], 4).unwrap()
     };

@@ -1,4 +1,4 @@
-//! Tests of releasing addresses: dead leaders, cool-down, socket checks and clock jumps.
+//! Tests of the release of addresses: dead leaders, cool-down, socket checks and clock jumps.
 
 use vipool::Tick;
 use vipool::map::{LEADER_GRACE, Leader, Map, OpenError, Plan, Settings, Shortage};
@@ -14,29 +14,31 @@ fn reap_does_not_close_a_later_lease_of_the_address() {
     let map = memory_map(&["10.0.0.1"], Settings::default());
     let leader = Leader { pid: 7, start_time: 1, pid_namespace: 2 };
     let with_leader = ANONYMOUS.with_leader(leader);
-    let mut leader_gone = FakeSystem { leaders_gone: true, ..FakeSystem::default() };
+    let mut system_after_exit = FakeSystem { leaders_exited: true, ..FakeSystem::default() };
     // `reap` finds once that the first leader is dead. Then the session of this leader closes, and
     // another session whose leader is dead gets the address.
     map.open_session(session_id(1), &with_leader, Tick::ZERO).unwrap();
-    assert!(map.reap(Tick::ZERO, u32::MAX, &mut leader_gone).unwrap().closed.is_empty());
+    assert!(map.reap(Tick::ZERO, u32::MAX, &mut system_after_exit).unwrap().closed.is_empty());
     map.close_session(session_id(1), Tick::from_secs(1)).unwrap();
     let next = map.open_session(session_id(2), &with_leader, Tick::from_secs(1)).unwrap();
-    let reaped = map.reap(Tick::from_secs(LEADER_GRACE), u32::MAX, &mut leader_gone).unwrap();
-    assert!(reaped.closed.is_empty(), "the first sighting belongs to another lease");
+    let reaped = map.reap(Tick::from_secs(LEADER_GRACE), u32::MAX, &mut system_after_exit).unwrap();
+    assert!(reaped.closed.is_empty(), "the grace period of an earlier lease applied");
     assert!(map.reader().unwrap().is_live(&next.handle));
-    // `reap` finds the leader alive, so the next time that the leader is dead counts as the first
-    // time.
+    // `reap` finds the leader alive, so a new grace period begins when `reap` finds the leader dead
+    // again.
     map.reap(Tick::from_secs(LEADER_GRACE + 1), u32::MAX, &mut FakeSystem::default()).unwrap();
     let reaped =
-        map.reap(Tick::from_secs(2 * LEADER_GRACE + 1), u32::MAX, &mut leader_gone).unwrap();
+        map.reap(Tick::from_secs(2 * LEADER_GRACE + 1), u32::MAX, &mut system_after_exit).unwrap();
     assert!(reaped.closed.is_empty());
     let reaped =
-        map.reap(Tick::from_secs(3 * LEADER_GRACE + 1), u32::MAX, &mut leader_gone).unwrap();
+        map.reap(Tick::from_secs(3 * LEADER_GRACE + 1), u32::MAX, &mut system_after_exit).unwrap();
     assert_eq!(reaped.closed, [session_id(2)]);
     // A session without a leader is never closed.
     map.open_session(session_id(3), &ANONYMOUS, Tick::from_secs(99)).unwrap();
-    map.reap(Tick::from_secs(99), u32::MAX, &mut leader_gone).unwrap();
-    assert!(map.reap(Tick::from_secs(999), u32::MAX, &mut leader_gone).unwrap().closed.is_empty());
+    map.reap(Tick::from_secs(99), u32::MAX, &mut system_after_exit).unwrap();
+    assert!(
+        map.reap(Tick::from_secs(999), u32::MAX, &mut system_after_exit).unwrap().closed.is_empty()
+    );
 }
 
 #[test]
@@ -60,10 +62,10 @@ fn leader_is_found_on_any_lease_of_its_session() {
         map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).unwrap().leases.iter().count(),
         2
     );
-    let mut leader_gone = FakeSystem { leaders_gone: true, ..FakeSystem::default() };
-    map.reap(Tick::ZERO, u32::MAX, &mut leader_gone).unwrap();
+    let mut system_after_exit = FakeSystem { leaders_exited: true, ..FakeSystem::default() };
+    map.reap(Tick::ZERO, u32::MAX, &mut system_after_exit).unwrap();
     assert_eq!(
-        map.reap(Tick::from_secs(LEADER_GRACE), u32::MAX, &mut leader_gone).unwrap().closed,
+        map.reap(Tick::from_secs(LEADER_GRACE), u32::MAX, &mut system_after_exit).unwrap().closed,
         [session_id(2)]
     );
 }
@@ -143,7 +145,8 @@ fn user_with_several_last_addresses_keeps_the_latest() {
     let second = map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
     map.close_by_handle(&first.handle, Tick::from_secs(1)).unwrap();
     map.close_by_handle(&second.handle, Tick::from_secs(2)).unwrap();
-    // Two addresses have this last user. The map always prefers the address that was released last.
+    // Ann is the last user of two addresses. The map always prefers the address that she released
+    // last.
     for number in 3..50u32 {
         let opened = map
             .open_session(session_id(number.into()), &for_user("ann"), Tick::from_secs(number))

@@ -1,5 +1,5 @@
-//! Tests of new plans for an existing map. Added addresses can be allocated, removed addresses are
-//! retired, and no lease is revoked.
+//! Tests of new plans for an existing map. The map allocates added addresses, retires removed
+//! addresses and revokes no lease.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -58,8 +58,8 @@ fn grown_sparse_prefix_serves_requests_for_new_addresses() {
         "fd00::6"
     );
     assert_eq!(open_all(&map, 4).len(), 5);
-    // The new plan has a smaller prefix again. All addresses after the fourth address retire when
-    // they are released.
+    // The next plan uses only four addresses of the prefix again. All later addresses retire when
+    // their sessions close.
     let map = Map::create(directory.path(), &sparse_plan(4)).unwrap();
     for number in 1..=8 {
         map.close_session(session_id(number), Tick::ZERO).unwrap();
@@ -89,8 +89,8 @@ fn loopback_range_grows_by_whole_pairs() {
         assert!(seen_addresses.insert(session_addresses.loopback6.unwrap().into()));
     }
     assert_eq!(seen_addresses.len(), 32);
-    // The new plan has a different range. The sessions keep their addresses, and these addresses
-    // retire when they are released.
+    // The next plan has a different range. The sessions keep their addresses. Each of these
+    // addresses retires when its session closes.
     let map = Map::create(directory.path(), &loopback_plan("127.10.0.0/29")).unwrap();
     assert_eq!(counts(directory.path()), (4, 16, 0));
     map.close_by_handle(&first.handle, Tick::ZERO).unwrap();

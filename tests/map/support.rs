@@ -67,7 +67,7 @@ pub fn for_address(text: &str) -> OpenOptions<'_> {
 pub struct FakeSystem {
     /// The addresses with sockets.
     pub in_use: Vec<IpAddr>,
-    pub leaders_gone: bool,
+    pub leaders_exited: bool,
 }
 
 impl Probe for FakeSystem {
@@ -76,6 +76,6 @@ impl Probe for FakeSystem {
     }
 
     fn has_exited(&mut self, _: &Leader) -> bool {
-        self.leaders_gone
+        self.leaders_exited
     }
 }

@@ -37,7 +37,7 @@ fn threads_share_a_map_but_no_address() {
             scope.spawn(move || {
                 for round in 0..rounds {
                     assert_eq!(reader.find(session_id(1)), Some((stable.handle, stable.leases)));
-                    // A lookup of a short-lived session returns its own leases only.
+                    // A lookup of a short-lived session returns only leases of this session.
                     let session = session_id(1_000_000 + round);
                     let found = reader.lookup(session);
                     assert!(found.iter().all(|lease| lease.session == session));

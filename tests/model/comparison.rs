@@ -1,4 +1,4 @@
-//! Runs random operations on a map in files and on its model. Compares the map and the model after
+//! Runs random operations on a map in files and on its model. Compares the map with the model after
 //! each operation.
 
 use std::cell::Cell;
@@ -23,7 +23,7 @@ use crate::operations::{
 /// A simulated operating system.
 struct SimulatedSystem {
     /// The processes that have exited, as a bit set.
-    gone: u32,
+    exited: u32,
     /// The addresses with sockets, as a bit set.
     in_use: u64,
     /// The addresses of the model. The map does not contain the second addresses of loopback
@@ -37,7 +37,7 @@ impl Probe for SimulatedSystem {
     }
 
     fn has_exited(&mut self, leader: &Leader) -> bool {
-        has_exited(self.gone, leader)
+        has_exited(self.exited, leader)
     }
 }
 
@@ -74,7 +74,7 @@ impl Comparison {
         }
     }
 
-    /// Returns an address of the model, or one outside all pools.
+    /// Returns an address of the model, or an address outside all pools if `number` is too large.
     fn address(&self, number: usize) -> IpAddr {
         let addresses = self.model.addresses();
         addresses.keys().nth(number).copied().unwrap_or_else(|| "10.9.9.9".parse().unwrap())
@@ -145,7 +145,7 @@ impl Comparison {
                     false => self.map.undrain(&range, now),
                 };
                 prop_assert_eq!(changed.unwrap().addresses as usize, in_range.len());
-                // The map iterates over its pools, so sort by pool and slot.
+                // The map drains addresses in the order of pool and slot.
                 let mut located: Vec<_> = in_range
                     .iter()
                     .map(|address| (self.model.locate(*address), *address))
@@ -182,14 +182,14 @@ impl Comparison {
                     (result, _) => return Err(TestCaseError::fail(format!("{result:?}"))),
                 }
             }
-            Operation::Reap { gone, in_use } => {
+            Operation::Reap { exited, in_use } => {
                 let mut system =
-                    SimulatedSystem { gone, in_use, addresses: self.model.addresses() };
+                    SimulatedSystem { exited, in_use, addresses: self.model.addresses() };
                 let reaped = self.map.reap(now, u32::MAX, &mut system).unwrap();
                 let (freed, lingering, closed) = self.model.reap(
                     now,
                     LEADER_GRACE,
-                    &|leader| has_exited(gone, leader),
+                    &|leader| has_exited(exited, leader),
                     &|address| is_in_use(in_use, address),
                 );
                 let closed: Vec<SessionId> = closed.into_iter().map(session_id).collect();
@@ -226,8 +226,8 @@ impl Comparison {
                 // If the plan is equal, `Map::create` may keep the map.
                 prop_assert!(self.reader.is_superseded() || plan == self.plan);
                 self.reader = newer.reader().unwrap();
-                // With odd plans, the test keeps the older writer, which must automatically switch
-                // to the new file.
+                // After a plan with an odd number, the test keeps the older writer. This writer
+                // must switch to the new file.
                 if number % 2 == 0 {
                     self.map = newer;
                 }

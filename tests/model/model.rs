@@ -46,7 +46,7 @@ impl Model {
         model
     }
 
-    /// Returns the next time stamp. Time never decreases.
+    /// Returns the time and serial number of the next change. Neither value ever decreases.
     fn next_stamp(&mut self, now: Tick) -> (Tick, u64) {
         self.last_stamp = (self.last_stamp.0.max(now), self.last_stamp.1 + 1);
         self.last_stamp
@@ -69,8 +69,8 @@ impl Model {
             .collect()
     }
 
-    /// Returns the pool and slot of an address. If several slots have the address, prefers a leased
-    /// slot, then the slot of the plan, then a slot with state.
+    /// Returns the pool and slot of an address. If several slots have the address, the function
+    /// prefers a leased slot, then the slot of the plan, then a slot with state.
     pub fn locate(&self, address: IpAddr) -> Option<(usize, usize)> {
         let slots = self.pools.iter().enumerate().filter_map(|(number, pool)| {
             Some((number, pool.slots.iter().position(|slot| slot.address == address)?))
@@ -89,7 +89,8 @@ impl Model {
         (0..self.pools.len()).filter(|number| is_match(&self.pools[*number])).collect()
     }
 
-    /// Frees cooled addresses, then returns the slots that the map may allocate to a new lease.
+    /// Frees cooled addresses if necessary. Returns the slots that the map may choose for a new
+    /// lease, or the reason why the pool has no such slot.
     fn candidates(
         &mut self,
         number: usize,
@@ -174,9 +175,9 @@ impl Model {
         }
     }
 
-    /// Opens a session. `allocated` contains the pools and slots that the map chose. Among equally
-    /// good slots, the model uses the choice of the map. Returns whether the session was already
-    /// open, its shortage, and whether a pool fell below low water.
+    /// Opens a session. `allocated` contains the pools and slots that the map chose. If several
+    /// slots are equally good, the model uses the slot that the map chose. Returns whether the
+    /// session was already open, the shortage, and whether a pool fell below low water.
     pub fn open(
         &mut self,
         session: u64,
@@ -285,7 +286,7 @@ impl Model {
         pool.peak = pool.peak.max(pool.counts()[1]);
     }
 
-    /// Closes a session. Returns `false` if it is not open.
+    /// Closes a session. Returns `false` if the session is not open.
     pub fn close(&mut self, session: u64, now: Tick) -> bool {
         let leases = self.leases(session);
         for (number, slot_number) in leases.iter().rev() {
@@ -334,7 +335,7 @@ impl Model {
         }
     }
 
-    /// Reserves a slot. Returns `false` if it is reserved for another user.
+    /// Reserves a slot. Returns `false` if the slot is reserved for another user.
     pub fn reserve(&mut self, location: (usize, usize), user: &str, now: Tick) -> bool {
         let slot = &self.pools[location.0].slots[location.1];
         if slot.reserved && slot.user.as_deref() != Some(user) {
@@ -344,7 +345,7 @@ impl Model {
         true
     }
 
-    /// Removes a reservation. Returns `false` if there is none.
+    /// Removes a reservation. Returns `false` if the slot has no reservation.
     pub fn unreserve(&mut self, location: (usize, usize), now: Tick) -> bool {
         if !self.pools[location.0].slots[location.1].reserved {
             return false;
@@ -373,10 +374,10 @@ impl Model {
             });
             let Some((pool, slot)) = leaders.next() else { continue };
             let lease = self.pools[pool].slots[slot].lease.as_mut().unwrap();
-            let (leader, first_seen_gone) = lease.leader.as_mut().unwrap();
-            match (has_exited(leader), *first_seen_gone) {
-                (false, _) => *first_seen_gone = None,
-                (true, None) => *first_seen_gone = Some(now),
+            let (leader, exited_since) = lease.leader.as_mut().unwrap();
+            match (has_exited(leader), *exited_since) {
+                (false, _) => *exited_since = None,
+                (true, None) => *exited_since = Some(now),
                 (true, Some(since)) if now.seconds_since(since) >= grace => closed.push(session),
                 (true, Some(_)) => {}
             }

@@ -12,7 +12,7 @@ pub const USERS: [&str; 4] = ["ann", "bob", "eve", "joe"];
 pub const POOLS: [&str; 5] = ["default", "lab", "annex", "office", "nowhere"];
 pub const PLAN_COUNT: usize = 9;
 
-/// An operation. Its numbers are indices, which are resolved when it runs.
+/// An operation. Its indices are resolved when the operation runs.
 #[derive(Clone, Debug)]
 pub enum Operation {
     Open {
@@ -27,12 +27,14 @@ pub enum Operation {
     /// Closes by a handle of another boot.
     CloseForeign(usize),
     CloseSession(u64),
+    /// Drains (`true`) or undrains addresses. The first number is the index of the first address.
+    /// The second number is the number of further addresses.
     Drain(usize, usize, bool),
     DrainServer(bool),
     Reserve(usize, usize),
     Unreserve(usize),
     Reap {
-        gone: u32,
+        exited: u32,
         in_use: u64,
     },
     Reconcile(u32),
@@ -56,7 +58,7 @@ pub fn operation() -> impl Strategy<Value = Operation> {
         1 => prop::bool::weighted(0.3).prop_map(Operation::DrainServer),
         1 => (0usize..40, 0usize..4).prop_map(|(address, user)| Operation::Reserve(address, user)),
         1 => (0usize..40).prop_map(Operation::Unreserve),
-        2 => (any::<u32>(), any::<u64>()).prop_map(|(gone, in_use)| Operation::Reap { gone, in_use }),
+        2 => (any::<u32>(), any::<u64>()).prop_map(|(exited, in_use)| Operation::Reap { exited, in_use }),
         1 => any::<u32>().prop_map(Operation::Reconcile),
         1 => Just(Operation::Recover),
         1 => Just(Operation::Restart),
@@ -70,7 +72,7 @@ pub fn pool(name: &str, kind: PoolKind, ranges: &[&str]) -> Pool {
     Pool::new(name, kind, &ranges, u32::MAX).unwrap()
 }
 
-/// Returns one of [`PLAN_COUNT`] plans. They add, remove, move and rename pools, ranges and
+/// Returns one of [`PLAN_COUNT`] plans. The plans add, remove, move and rename pools, ranges and
 /// reservations.
 pub fn plan(number: usize) -> Plan {
     use PoolKind::{Loopback, VirtualIp};
@@ -151,11 +153,11 @@ pub fn leader(pid: u32) -> Leader {
 }
 
 /// Returns whether the bit of the leader's process is set.
-pub fn has_exited(gone: u32, leader: &Leader) -> bool {
-    gone >> leader.pid & 1 == 1
+pub fn has_exited(exited: u32, leader: &Leader) -> bool {
+    exited >> leader.pid & 1 == 1
 }
 
-/// Returns whether the bit that the address selects is set.
+/// Returns whether the bit for the hash of the address is set.
 pub fn is_in_use(in_use: u64, address: IpAddr) -> bool {
     let hash = match address {
         IpAddr::V4(address) => address.octets().iter().map(|byte| u32::from(*byte)).sum::<u32>(),

@@ -28,10 +28,10 @@ pub struct Slot {
     pub address: IpAddr,
     pub lease: Option<ModelLease>,
     pub idle_state: IdleState,
-    /// The time of the last change of `idle_state`, with a serial number. Both are zero if the slot was
-    /// never leased.
+    /// The time and the serial number of the last change of `idle_state`. Both numbers are zero if
+    /// the slot was never leased.
     pub since: (Tick, u64),
-    /// The user of the reservation, or else the last user.
+    /// The user of the reservation. Without a reservation, the last user.
     pub user: Option<String>,
     /// The last user, while the slot is reserved and free.
     pub last_user: Option<String>,
@@ -104,7 +104,7 @@ impl Slot {
             Slot { generation: target.generation, retired: false, awaits_release: false, ..state };
     }
 
-    /// Returns whether the slot is in the queue of this state.
+    /// Returns whether the slot belongs to the queue of this state.
     fn is_queued(&self, state: IdleState) -> bool {
         self.lease.is_none() && !self.is_withdrawn() && !self.reserved && self.idle_state == state
     }
@@ -162,7 +162,8 @@ impl ModelPool {
         ]
     }
 
-    /// Updates the low-water state. Returns whether the pool has just fallen below it.
+    /// Updates the low-water warning. Returns whether the pool has fallen below low water since the
+    /// last update.
     pub fn update_low_water(&mut self, settings: &Settings) -> bool {
         let [free, _, cooling, ..] = self.counts();
         let low = free + cooling < settings.low_water;

@@ -1,6 +1,6 @@
 //! Builds plans and farms with functions of the C ABI.
 
-#![allow(unsafe_code, reason = "this is what a C program does")]
+#![allow(unsafe_code, reason = "the C ABI takes raw pointers")]
 
 use std::net::IpAddr;
 use std::ptr::{null, null_mut};
@@ -22,8 +22,8 @@ use vipool::pool::{Pool, PoolKind, Reservation};
 use super::values::*;
 use crate::api::Status;
 
-/// Builds a plan with functions of the C ABI: first a farm without servers, then the plan of this
-/// host.
+/// Builds a farm without servers with functions of the C ABI. Returns the plan of this host. The
+/// caller frees the plan.
 pub fn plan(plan: &Plan, flags: u32) -> Result<*mut vipool_plan, Status> {
     let farm = new_farm();
     // SAFETY: all structs and texts outlive the calls. The farm is freed once.
@@ -45,12 +45,12 @@ pub fn plan(plan: &Plan, flags: u32) -> Result<*mut vipool_plan, Status> {
 
 fn new_farm() -> *mut vipool_farm {
     let mut farm = null_mut();
-    // SAFETY: the place for the handle is valid.
+    // SAFETY: the output pointer is valid.
     check(unsafe { vipool_farm_new(&mut farm) }).unwrap();
     farm
 }
 
-/// Makes the plan of a host. The caller frees the plan.
+/// Creates the plan of a host. The caller frees the plan.
 ///
 /// # Safety
 /// `farm` is a valid farm handle.
@@ -78,7 +78,7 @@ pub unsafe fn new_plan(
 /// `farm` is a valid farm handle.
 unsafe fn count_findings(farm: *const vipool_farm, level: vipool_level) -> usize {
     let (mut count, mut total) = (0, 0);
-    // SAFETY: the caller passes a valid farm. The places for the counts are valid.
+    // SAFETY: the caller passes a valid farm. The output pointers are valid.
     check(unsafe {
         let level = level as u32;
         vipool_farm_list_findings(farm, level, 0, null_mut(), 0, &mut count, &mut total)
@@ -88,8 +88,8 @@ unsafe fn count_findings(farm: *const vipool_farm, level: vipool_level) -> usize
     total
 }
 
-/// Calls `body` with an interface that has these addresses. vipool takes the addresses of the host
-/// from the interfaces.
+/// Calls `body` with an interface that has these addresses. A plan reads the addresses of the host
+/// from its interfaces.
 fn with_host_interfaces<R>(
     addresses: &[IpAddr],
     body: impl FnOnce(Option<&[Interface]>) -> R,
@@ -272,11 +272,11 @@ unsafe fn add_servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
     for pool in &farm.pools {
         let (name, length) = (c_chars(&pool.rule.pool), pool.rule.pool.len());
         let max_addresses = pool.max_addresses.unwrap_or(0);
-        // SAFETY: as above.
+        // SAFETY: all arguments are valid during the call.
         check(unsafe { vipool_farm_add_pool(handle, name, length, max_addresses) }).unwrap();
     }
     let rules: Vec<_> = farm.pools.iter().map(|pool| pool.rule.clone()).collect();
-    // SAFETY: as above.
+    // SAFETY: all arguments are valid during the call.
     unsafe { add_pool_rules(handle, &rules) };
     for entry in &farm.ranges {
         let (addresses, excluded) = (c_ranges(&entry.addresses), c_ranges(&entry.exclude));
@@ -292,12 +292,12 @@ unsafe fn add_servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
             pool_length: entry.pool.len(),
             ..sized()
         };
-        // SAFETY: as above.
+        // SAFETY: all arguments are valid during the call.
         check(unsafe { vipool_farm_add_range(handle, &value) }).unwrap();
     }
 }
 
-/// Checks the default settings, then sets the settings of the farm.
+/// Checks the default settings of the C ABI, then sets the settings of the farm.
 ///
 /// # Safety
 /// `handle` is a valid farm handle.
@@ -311,7 +311,7 @@ unsafe fn set_session_settings(handle: *mut vipool_farm, farm: &Farm) {
         (default_settings.cool_down, default_settings.check_in_use, default_settings.max_sessions),
         (defaults.cool_down, defaults.check_in_use, defaults.max_sessions)
     );
-    // SAFETY: as above.
+    // SAFETY: the struct is valid.
     check(unsafe { vipool_farm_set_settings(handle, &c_settings(&farm.sessions)) }).unwrap();
 }
 

@@ -1,6 +1,6 @@
-//! Functions that need no map, and functions that read the state of the machine.
+//! Implements the functions that need no map, and the functions that read the state of the machine.
 
-#![allow(unsafe_code, reason = "this is what a C program does")]
+#![allow(unsafe_code, reason = "the C ABI takes raw pointers")]
 
 use std::ffi::CString;
 use std::net::IpAddr;
@@ -58,7 +58,7 @@ impl Machine for CApi {
         // SAFETY: the texts and structs are valid. The journal is closed once.
         unsafe {
             check(vipool_journal_open(c_chars(directory), directory.len(), &mut journal))?;
-            // Read two rows per page, to test paging.
+            // Read two rows per page to test paging.
             let mut page = [sized::<vipool_journal_row>(); 2];
             let mut result = sized::<vipool_journal_page>();
             result.count = 1;
@@ -115,7 +115,7 @@ impl Machine for CApi {
         let texts: Vec<_> = arguments.iter().map(|text| CString::new(*text).unwrap()).collect();
         let pointers: Vec<_> = texts.iter().map(|text| text.as_ptr()).collect();
         let mut script = null();
-        // SAFETY: the texts end in NUL, and the place is valid.
+        // SAFETY: the texts end in NUL, and the output pointer is valid.
         check(unsafe {
             vipool_executable_find_script(pointers.as_ptr(), pointers.len(), &mut script)
         })
@@ -125,7 +125,7 @@ impl Machine for CApi {
 
     fn interfaces() -> Vec<Interface> {
         let (mut list, mut array, mut count) = (null_mut(), null(), 0);
-        // SAFETY: the places are valid. All values are copied before the list is freed.
+        // SAFETY: the output pointers are valid. All values are copied before the list is freed.
         unsafe {
             check(vipool_interface_list_new(&mut list)).unwrap();
             check(vipool_interface_list_get(list, &mut array, &mut count)).unwrap();
@@ -161,7 +161,7 @@ impl Machine for CApi {
 
     fn leader_from_pid(pid: u32) -> Result<Leader, Status> {
         let mut leader = vipool_leader::default();
-        // SAFETY: the place is valid.
+        // SAFETY: the output pointer is valid.
         check(unsafe { vipool_leader_from_pid(pid, &mut leader) })?;
         let vipool_leader { pid, start_time, pid_namespace, .. } = leader;
         Ok(Leader { pid, start_time, pid_namespace })
@@ -192,14 +192,14 @@ impl Machine for CApi {
 
     fn parse_session(text: &str) -> Result<u64, Status> {
         let mut session = 0;
-        // SAFETY: the text and the place are valid.
+        // SAFETY: the text and the output pointer are valid.
         check(unsafe { vipool_session_parse(c_chars(text), text.len(), &mut session) })?;
         Ok(session)
     }
 
     fn parse_range(text: &str) -> Result<(IpAddr, IpAddr), Status> {
         let mut range = vipool_range::default();
-        // SAFETY: the text and the place are valid.
+        // SAFETY: the text and the output pointer are valid.
         check(unsafe { vipool_range_parse(c_chars(text), text.len(), &mut range) })?;
         Ok((ip(range.first).unwrap(), ip(range.last).unwrap()))
     }

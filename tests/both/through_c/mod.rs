@@ -1,6 +1,6 @@
 //! Implements the API of the suite with the functions of `include/vipool.h`.
 
-#![allow(unsafe_code, reason = "this is what a C program does")]
+#![allow(unsafe_code, reason = "the C ABI takes raw pointers")]
 
 pub mod build;
 mod machine;
@@ -42,7 +42,7 @@ pub struct CApi {
 
 // SAFETY: the header allows threads to share both handles.
 unsafe impl Sync for CApi {}
-// SAFETY: as above.
+// SAFETY: the header allows threads to share both handles.
 unsafe impl Send for CApi {}
 
 impl Drop for CApi {
@@ -62,7 +62,7 @@ impl CApi {
     ) -> Result<Self, Status> {
         let mut api = Self { map: null_mut(), reader: null_mut() };
         check(create(&mut api.map))?;
-        // SAFETY: the map and the place for the reader are valid.
+        // SAFETY: the map and the output pointer are valid.
         check(unsafe { vipool_reader_open_map(api.map, &mut api.reader) })?;
         Ok(api)
     }
@@ -136,7 +136,7 @@ impl Api for CApi {
         // SAFETY: the handles, texts and structs are valid. Each handle is freed once.
         unsafe {
             let plan = build::new_plan(farm, host, interfaces, 0);
-            // Read one row per page, to test paging.
+            // Read one row per page to test paging.
             while count > 0 {
                 let (mut finding, level) = (sized::<vipool_finding>(), 1);
                 let (first, row) = (findings.len(), &raw mut finding);

@@ -1,6 +1,6 @@
-//! Reads a map.
+//! Implements the operations that read a map.
 
-#![allow(unsafe_code, reason = "this is what a C program does")]
+#![allow(unsafe_code, reason = "the C ABI takes raw pointers")]
 
 use std::net::IpAddr;
 use std::ptr::null_mut;
@@ -174,7 +174,7 @@ impl Reads for CApi {
         // SAFETY: the structs are valid. The texts are copied before the snapshot is freed.
         unsafe {
             check(vipool_snapshot_new(self.map, &mut snapshot)).unwrap();
-            // Read two rows per page, to test paging.
+            // Read two rows per page to test paging.
             let mut page = [sized::<vipool_session_row>(); 2];
             loop {
                 let (mut count, mut total) = (0, 0);

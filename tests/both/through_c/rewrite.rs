@@ -1,6 +1,6 @@
-//! Makes the calls of the rewriter.
+//! Calls the functions of the rewriter.
 
-#![allow(unsafe_code, reason = "this is what a C program does")]
+#![allow(unsafe_code, reason = "the C ABI takes raw pointers")]
 
 use std::ffi::c_void;
 use std::net::SocketAddr;
@@ -64,7 +64,7 @@ fn c_socket(socket: &SocketProperties, local: &Option<vipool_sockaddr>) -> vipoo
     properties
 }
 
-/// Makes a call and describes its outcome.
+/// Calls the rewriter and returns the outcome as text.
 ///
 /// # Safety
 /// `rewriter` is a valid rewriter handle.

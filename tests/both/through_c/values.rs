@@ -1,6 +1,6 @@
 //! Conversions between Rust values and the values of a C program.
 
-#![allow(unsafe_code, reason = "this is what a C program does")]
+#![allow(unsafe_code, reason = "the C ABI takes raw pointers")]
 
 use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
@@ -22,8 +22,8 @@ use crate::api::Status;
 /// Returns a zeroed struct with its size set.
 pub fn sized<T: Versioned>() -> T {
     let mut value = MaybeUninit::<T>::zeroed();
-    // SAFETY: zeroes are a valid value of every struct of the header, and the size is the first
-    // field.
+    // SAFETY: all-zero bytes are a valid value of every struct of the header, and the size is the
+    // first field.
     unsafe {
         value.as_mut_ptr().cast::<usize>().write(size_of::<T>());
         value.assume_init()
