@@ -41,7 +41,7 @@
  *     vipool_rule rule = { .size = sizeof rule };
  *     vipool_outcome outcome = { .size = sizeof outcome, .kind = VIPOOL_PASSED };
  *
- *     // While the process starts. If one of them fails, do not rewrite:
+ *     // When the process starts. If one of these calls fails, do not rewrite:
  *     vipool_handle_parse(lease, strlen(lease), &options.handle);
  *     vipool_reader_open("/run/vipool", 11, &reader);
  *     vipool_reader_find_rule(reader, &program, &rule);
@@ -79,7 +79,7 @@
  *
  * Parameters. Out-parameters come last. The library writes them on success only; with
  * VIPOOL_ERR_BUFFER, it also writes the length or the count. A parameter may be NULL only if its
- * description says so; otherwise NULL is VIPOOL_ERR_NULL. The library does not change `const`
+ * description says so; otherwise NULL causes VIPOOL_ERR_NULL. The library does not change `const`
  * objects.
  *
  * Structs that begin with `size`. Zero the struct, then set size to sizeof(the struct). Zero is the
@@ -1287,8 +1287,8 @@ typedef struct vipool_executable {
      */
     size_t path_length;
     /**
-     * Path by which the program was started: getauxval(AT_EXECFN) on Linux. It differs from `path`
-     * if it is a symbolic link. May be NULL.
+     * Path by which the program was started: getauxval(AT_EXECFN) on Linux. This path differs from
+     * `path` if it is a symbolic link. May be NULL.
      */
     const void *invoked_as;
     /**
@@ -1847,9 +1847,9 @@ vipool_status vipool_farm_set_network(struct vipool_farm *farm,
                                       size_t dhcp_range_count);
 
 /**
- * Sets the settings for the allocation of addresses.
+ * Replaces all settings for the allocation of addresses.
  *
- * Replaces all settings. To change some of them, start with vipool_farm_get_settings().
+ * To change some settings, start with the result of vipool_farm_get_settings().
  *
  * Parameters:
  * - `farm`: the farm.
@@ -4027,8 +4027,8 @@ typedef uint32_t vipool_outcome_kind;
  *  - ConnectEx: the same; bind a socket that is still unbound to the wildcard address and port 0
  *    before the call. Ignore VIPOOL_DO_BIND_FIRST for a socket that is not remembered: ConnectEx
  *    fails with WSAEINVAL if it was never bound.
- * - listen, getsockname: forget the socket and bind it to the address of vipool_rewrite_listen(),
- *    or to the wildcard address and port 0 if the rewrite call passes; then make the call. Make no
+ *  - listen, getsockname: forget the socket and bind it to the address of vipool_rewrite_listen(), or
+ *    to the wildcard address and port 0 if the rewrite call passes; then make the call. Make no
  *    rewrite call for a socket that is not remembered: the call fails with WSAEINVAL if it was
  *    never bound.
  *  - closesocket: forget the socket.
@@ -4456,8 +4456,8 @@ vipool_status vipool_rewrite_send_source(const struct vipool_rewriter *rewriter,
  * - `rewriter`: the rewriter.
  * - `address`, `length`: the address of one end of a socket, as the kernel reports it.
  * - `get_other_end`, `context`: the callback that returns the address of the other end. For a
- *   received datagram, the other end is the socket itself. The library calls it only when the
- *   address matters. May be NULL.
+ *   received datagram, the other end is the socket itself. The library calls the callback only
+ *   when the address matters. May be NULL.
  * - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address`.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD. After an

@@ -123,9 +123,9 @@ pub unsafe extern "C" fn vipool_farm_set_network(
     }
 }
 
-/// Sets the settings for the allocation of addresses.
+/// Replaces all settings for the allocation of addresses.
 ///
-/// Replaces all settings. To change some of them, start with vipool_farm_get_settings().
+/// To change some settings, start with the result of vipool_farm_get_settings().
 ///
 /// Parameters:
 /// - `farm`: the farm.

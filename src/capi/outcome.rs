@@ -36,8 +36,8 @@ pub const VIPOOL_DO_CLEAR_V6ONLY: u32 = 1;
 ///  - ConnectEx: the same; bind a socket that is still unbound to the wildcard address and port 0
 ///    before the call. Ignore VIPOOL_DO_BIND_FIRST for a socket that is not remembered: ConnectEx
 ///    fails with WSAEINVAL if it was never bound.
-/// - listen, getsockname: forget the socket and bind it to the address of vipool_rewrite_listen(),
-///    or to the wildcard address and port 0 if the rewrite call passes; then make the call. Make no
+///  - listen, getsockname: forget the socket and bind it to the address of vipool_rewrite_listen(), or
+///    to the wildcard address and port 0 if the rewrite call passes; then make the call. Make no
 ///    rewrite call for a socket that is not remembered: the call fails with WSAEINVAL if it was
 ///    never bound.
 ///  - closesocket: forget the socket.

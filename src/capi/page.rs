@@ -44,7 +44,7 @@ pub(crate) unsafe fn write_page<'a, T: 'a, R: Versioned + From<&'a T>>(
             }
         }
     }
-    // SAFETY: `out_count` is not NULL, and `out_total` is checked.
+    // SAFETY: `out_count` is not NULL. `out_total` is written only if it is not NULL.
     unsafe {
         out_count.write(count);
         if !out_total.is_null() {

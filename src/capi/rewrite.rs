@@ -255,8 +255,8 @@ pub unsafe extern "C" fn vipool_rewrite_send_source(
 /// - `rewriter`: the rewriter.
 /// - `address`, `length`: the address of one end of a socket, as the kernel reports it.
 /// - `get_other_end`, `context`: the callback that returns the address of the other end. For a
-///   received datagram, the other end is the socket itself. The library calls it only when the
-///   address matters. May be NULL.
+///   received datagram, the other end is the socket itself. The library calls the callback only
+///   when the address matters. May be NULL.
 /// - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address`.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD. After an
