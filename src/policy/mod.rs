@@ -19,7 +19,7 @@
 //! let policy = PolicyView::new(&bytes);
 //! let executable = |path: &'static str| Executable::new(path.as_bytes(), PathStyle::Posix);
 //! let found = policy.find(&executable("/usr/bin/redis-server")).expect("listed");
-//! assert_eq!(found.result, MatchResult::Matched { by: MatchKind::FullPath, script: None });
+//! assert_eq!(found.result, MatchResult::Matched { program: MatchKind::FullPath, script: None });
 //! assert!(found.program.is_own_port(6379));
 //!
 //! assert!(policy.find(&executable("/home/eve/redis-server")).is_none());
