@@ -21,7 +21,7 @@ pub fn loom(log: &mut Log) -> Result<(), Error> {
 /// support them. Also skips tests with very many rounds.
 pub fn miri(log: &mut Log) -> Result<(), Error> {
     let unit_tests = "--lib -- --skip os:: --skip raw:: --skip client_file:: --skip discovery:: \
-        --skip map::journal --skip many_holes";
+        --skip map::journal --skip many_exclusions";
     for tests in [unit_tests, "--test map allocation", "--test map threads"] {
         let mut miri = nightly("miri test --package vipool --no-default-features --jobs 2", tests);
         // Use only two cases, because tests run ten thousand times slower under Miri. Allow access
