@@ -82,7 +82,7 @@ fn every_function_catches_panics() {
     let helpers = [
         "decide(",
         "decide_for_socket(",
-        "decide_ip(",
+        "decide_for_ip(",
         "write_predicate(",
         "make_farm(",
         "change_farm(",
