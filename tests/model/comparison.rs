@@ -26,8 +26,8 @@ struct SimulatedSystem {
     exited: u32,
     /// The addresses with sockets, as a bit set.
     in_use: u64,
-    /// The addresses of the model. The map does not contain the second addresses of loopback
-    /// leases, so these addresses never have sockets.
+    /// The addresses of the model. The model does not contain L6, the second address of a loopback
+    /// lease, so these addresses never have sockets.
     addresses: BTreeMap<IpAddr, (usize, usize)>,
 }
 

@@ -12,15 +12,18 @@ use vipool::pool::PoolKind;
 
 use crate::pool::{IdleState, ModelLease, ModelPool, Slot};
 
+/// The state of a map.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     pub pools: Vec<ModelPool>,
     pub settings: Settings,
+    /// The time and the serial number of the last change.
     pub last_stamp: (Tick, u64),
     /// The highest generation of all removed pools.
     pub removed_generation: u32,
     pub draining: bool,
     pub ready: bool,
+    /// Whether `reconcile` has run, so that sessions may be opened despite `await_restore`.
 }
 
 /// The reason why a session was not opened.
@@ -70,7 +73,7 @@ impl Model {
     }
 
     /// Returns the pool and slot of an address. If several slots have the address, the function
-    /// prefers a leased slot, then the slot of the plan, then a slot with state.
+    /// prefers a leased slot, then a slot that is not retired, then a slot that is not blank.
     pub fn locate(&self, address: IpAddr) -> Option<(usize, usize)> {
         let slots = self.pools.iter().enumerate().filter_map(|(number, pool)| {
             Some((number, pool.slots.iter().position(|slot| slot.address == address)?))
@@ -302,7 +305,7 @@ impl Model {
         !leases.is_empty()
     }
 
-    /// Moves the state of a released address to the pool that awaits the address.
+    /// Moves the state of a released address to the slot that awaits the address, if there is one.
     fn hand_over(&mut self, number: usize, slot: usize) {
         let mut released = self.pools[number].slots[slot].clone();
         let mut slots = self.pools.iter_mut().flat_map(|pool| &mut pool.slots);

@@ -31,16 +31,21 @@ pub enum Operation {
     /// The second number is the number of further addresses.
     Drain(usize, usize, bool),
     DrainServer(bool),
+    /// Reserves an address for a user. The numbers are the indices of the address and of the user.
     Reserve(usize, usize),
     Unreserve(usize),
+    /// The bit sets are the exited processes and the addresses with sockets.
     Reap {
         exited: u32,
         in_use: u64,
     },
+    /// The bit set is the sessions that are alive.
     Reconcile(u32),
     Recover,
     Restart,
+    /// Replaces the map with a map of the plan with this number.
     Configure(usize),
+    /// Adds seconds to the current time. The number can be negative.
     Advance(i32),
 }
 
@@ -152,12 +157,12 @@ pub fn leader(pid: u32) -> Leader {
     Leader { pid, start_time: 3, pid_namespace: 4 }
 }
 
-/// Returns whether the bit of the leader's process is set.
+/// Returns whether bit `leader.pid` of `exited` is set.
 pub fn has_exited(exited: u32, leader: &Leader) -> bool {
     exited >> leader.pid & 1 == 1
 }
 
-/// Returns whether the bit for the hash of the address is set.
+/// Returns whether the bit of `in_use` that the address hashes to is set.
 pub fn is_in_use(in_use: u64, address: IpAddr) -> bool {
     let hash = match address {
         IpAddr::V4(address) => address.octets().iter().map(|byte| u32::from(*byte)).sum::<u32>(),

@@ -28,12 +28,12 @@ pub struct Slot {
     pub address: IpAddr,
     pub lease: Option<ModelLease>,
     pub idle_state: IdleState,
-    /// The time and the serial number of the last change of `idle_state`. Both numbers are zero if
-    /// the slot was never leased.
+    /// The time and the serial number of the last change that moved the slot to the end of a queue.
+    /// Both numbers are zero if there was no such change.
     pub since: (Tick, u64),
     /// The user of the reservation. Without a reservation, the last user.
     pub user: Option<String>,
-    /// The last user, while the slot is reserved and free.
+    /// The last user, if the slot is reserved and not leased.
     pub last_user: Option<String>,
     pub reserved: bool,
     /// Whether the plan made the reservation.
@@ -128,7 +128,7 @@ impl Slot {
 }
 
 impl ModelPool {
-    /// Returns the slots in this state, the oldest first.
+    /// Returns the slots of the queue of this state, the oldest first.
     pub fn queue(&self, state: IdleState) -> Vec<usize> {
         let mut queue: Vec<usize> =
             (0..self.slots.len()).filter(|slot| self.slots[*slot].is_queued(state)).collect();

@@ -35,7 +35,8 @@ impl Model {
                 });
             }
         }
-        // New pools take the numbers of removed ones. Removed pools at the end disappear.
+        // A new pool takes the number of a removed pool. A removed pool without a successor stays as
+        // an empty pool, except at the end of the list.
         let mut new_pools = new_pools.into_iter();
         let mut removed_slots = Vec::new();
         for number in 0..self.pools.len() {

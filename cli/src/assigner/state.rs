@@ -2,9 +2,9 @@
 //! and the next `up` remove only addresses and ports on this list.
 //!
 //! Invariant: an assigner writes the file before it adds an address and after it deletes an
-//! address. A rename replaces the file atomically. So if a run is killed, the file lists every
-//! address that the run added. The file may also list addresses that are not on an interface.
-//! Removing such an address is harmless. The file is valid for one boot and one network namespace.
+//! address. A rename replaces the file atomically. So if an assigner is killed, the file lists every
+//! address that it added. The file may also list addresses that are not on an interface. Removing
+//! such an address is harmless. The file is valid for one boot and one network namespace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};

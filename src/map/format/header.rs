@@ -59,7 +59,7 @@ pub(crate) fn write_sessions_header(
     store(access, words, MAGIC, SESSIONS_MAGIC);
 }
 
-/// Returns whether these words are a sessions file with this file number and at least this length.
+/// Returns whether these words are a sessions file with this `file_id` and at least this length.
 pub(crate) fn is_sessions_file(words: &[Word], file_id: u64, length: usize) -> bool {
     load(words, MAGIC) == SESSIONS_MAGIC && load(words, FILE_ID) == file_id && words.len() >= length
 }

@@ -201,7 +201,7 @@ impl Layout {
         is_sessions_file(words, self.file_id, length)
     }
 
-    /// Returns the words that never change once the map is published. Skips the file number.
+    /// Returns the words that never change once the map is published. Skips `file_id`.
     pub(crate) fn fixed_words<'a>(&self, words: &'a [Word]) -> impl Iterator<Item = u64> + 'a {
         let end = self.policy_offset + self.policy_bytes.div_ceil(8);
         let header = (0..FIXED_WORDS).filter(|offset| *offset != FILE_ID);

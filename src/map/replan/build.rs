@@ -59,8 +59,8 @@ pub(crate) fn replace_files(
         .inspect_err(|_| files::remove_temporary_files(directory))?;
     new.set_journal(files::open_or_create_journal(directory, boot));
     // Set the mark before the rename. If this process dies between the two steps, the next writer
-    // removes the mark. A writer in another network namespace also detects by this mark that its
-    // map was replaced.
+    // removes the mark. A writer of the old map, in another network namespace, also reads this mark
+    // and so detects the replacement.
     if let Some(old) = old {
         old.writer().store_header(SUPERSEDED, 1);
     }
@@ -102,7 +102,7 @@ pub(crate) fn keep_if_unchanged(
     Ok(true)
 }
 
-/// Returns the words of a map that are not derived from other words. Skips the file number.
+/// Returns the words of a map that are not derived from other words. Skips `file_id`.
 fn authoritative_words(map: &MapImage) -> impl Iterator<Item = u64> {
     let slots = map.tables().flat_map(|(_, table)| {
         (0..table.pool.slots).flat_map(move |slot| table.authoritative_words(slot))
@@ -174,8 +174,8 @@ fn copy_persistent_state(new: &MapWriter<'_>, old: &MapImage, pools: &[PlannedPo
 }
 
 /// Replaces stamps that are far in the future. Such a stamp results from a caller that passed a
-/// wrong time. Without this correction, every address that was released after such a stamp would
-/// cool down until the machine restarts.
+/// wrong time. Stamps never decrease. Without this correction, every address that is released later
+/// would get a stamp in the future too, and would cool down until the machine restarts.
 fn correct_future_stamps(new: &MapWriter<'_>, now: Tick) {
     let latest_plausible = now.saturating_add(MAX_FUTURE_SECONDS);
     if stamp_time(new.header(LAST_STAMP)) <= latest_plausible {

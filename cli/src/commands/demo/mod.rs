@@ -1,7 +1,8 @@
 //! `vipool demo`: runs real programs of two sessions on one port, without root.
 //!
 //! The demo prints each command after `$`, runs exactly this command with sh(1), and prints its
-//! output unchanged. The demo checks every claim. It fails if a claim does not hold.
+//! output unchanged. After some commands, the demo prints a claim about their output, for example
+//! `the two addresses are different`. The demo checks each claim, and fails if one does not hold.
 
 mod programs;
 mod transcript;
@@ -19,8 +20,10 @@ use transcript::Transcript;
 ///
 /// Two sessions and the host each run an unmodified web server on the same port of 127.0.0.1. A
 /// client gets the page of its own session. A client outside the sessions gets the host's page. A
-/// third session gets no address, and its program runs unchanged. The demo uses only a temporary
-/// directory and the loopback interface.
+/// third session gets no address, so the calls of its program are not rewritten. The demo uses only
+/// a temporary directory and the loopback interface.
+///
+/// The demo checks the results, and prints a line with 'ok' or 'FAILED' for each of them.
 #[derive(clap::Args)]
 #[command(after_help = "Exit status: 0 if all claims hold, 1 otherwise
 

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
-/// A minimal HTTP client in Python.
+/// A Python program that prints the page of the server on port `argv[1]` of 127.0.0.1.
 const FETCH_SCRIPT: &str = "\
 import sys, urllib.request
 print(urllib.request.urlopen(f'http://127.0.0.1:{sys.argv[1]}/').read().decode(), end='')

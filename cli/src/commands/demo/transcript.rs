@@ -11,10 +11,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// The commands of the demo, their directory, and the results of the claims.
+/// The environment and the background processes of the commands, and the number of claims that the
+/// demo has printed.
 pub struct Transcript {
+    /// The working directory of the commands.
     pub directory: PathBuf,
     _temporary: tempfile::TempDir,
+    /// The variable `PATH` of the commands.
     path: std::ffi::OsString,
     background: Vec<Child>,
     claims: u32,
@@ -69,7 +72,8 @@ impl Transcript {
         output
     }
 
-    /// Starts a command in the background and waits until it prints a line with `ready_text`.
+    /// Starts a command in the background and waits until it prints a line that contains
+    /// `ready_text`.
     pub fn start(&mut self, line: &str, ready_text: &str) -> anyhow::Result<()> {
         println!("$ {line} &");
         let name = format!("log-{}", self.background.len());
@@ -129,7 +133,7 @@ impl Transcript {
         self.failed_claims == 0
     }
 
-    /// Returns the numbers of used and free addresses, and the addresses of the sessions.
+    /// Returns the numbers of used and free addresses, and the loopback addresses of the sessions.
     pub fn address_counts(&self) -> anyhow::Result<(u64, u64, Vec<String>)> {
         let output = self.sh("vipool status --private --json").output()?;
         let status: Value = serde_json::from_slice(&output.stdout)

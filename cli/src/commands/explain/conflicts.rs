@@ -31,8 +31,8 @@ pub struct Conflict {
     pub inode: u64,
 }
 
-/// Returns the rows of all sockets, except the sockets that the process `pid` has open with a
-/// descriptor of `examined_descriptors`.
+/// Returns `rows` without the sockets that the process `pid` has open under a descriptor of
+/// `examined_descriptors`.
 pub fn rows_of_other_processes(
     pid: Option<u32>,
     rows: &[SocketRow],
@@ -53,10 +53,10 @@ pub fn rows_of_other_processes(
     rows.iter().filter(|row| !examined_inodes.contains(&row.inode)).copied().collect()
 }
 
-/// Finds conflicts with wildcard and loopback binds.
+/// Finds the listeners of other processes that make a bind of the program fail.
 ///
-/// `other_rows` are the sockets of other processes. `is_pool_address` returns whether an address
-/// belongs to a pool. `is_own_port` returns whether the program's rule lists a port.
+/// `other_rows` contains the sockets of other processes. `is_pool_address` returns whether an
+/// address belongs to a pool. `is_own_port` returns whether the program's rule lists a port.
 ///
 /// For a rewritten program, a listener of the host on 0.0.0.0 blocks the port in every session (row
 /// 2). A listener on [::] that also accepts IPv4 blocks the port in the same way (row 29). For
@@ -135,6 +135,7 @@ pub fn add_holders(mut conflicts: Vec<Conflict>) -> Vec<Conflict> {
     if conflicts.is_empty() {
         return conflicts;
     }
+    // For each inode: a process that has the socket open, and its descriptor.
     let mut holders: BTreeMap<u64, (u32, i32)> = BTreeMap::new();
     for pid in all_pids() {
         for (inode, descriptors) in open_sockets(pid).unwrap_or_default() {

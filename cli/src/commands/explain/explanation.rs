@@ -27,24 +27,25 @@ const SCHEMA: u32 = 2;
 #[derive(Debug, Serialize)]
 pub struct Explanation {
     pub schema: u32,
-    /// The pid; none for a program that is not started.
+    /// The pid; `None` for a program that is not started.
     pub pid: Option<u32>,
     pub name: String,
     pub file: Option<PathBuf>,
     pub started_as: Option<PathBuf>,
     pub script: Option<PathBuf>,
-    /// Whether the program's socket calls are rewritten; none if that cannot be determined.
+    /// Whether the program's socket calls are rewritten; `None` if that cannot be determined.
     pub rewritten: Option<bool>,
     pub obstacles: Vec<Obstacle>,
     pub map: PathBuf,
     pub rule: Option<RuleReport>,
-    /// Rules for other programs with the same file name.
+    /// Rules that match only in part: the same file name in another directory, or the same
+    /// interpreter with another script.
     pub near_misses: Vec<RuleReport>,
     /// Number of rules on the process list.
     pub rules: usize,
     pub session: Option<SessionReport>,
     pub sockets: Vec<SocketReport>,
-    /// Number of sockets that could not be examined.
+    /// Number of sockets that the caller may not examine.
     pub unseen_sockets: usize,
     pub conflicts: Vec<Conflict>,
     pub notes: Vec<String>,

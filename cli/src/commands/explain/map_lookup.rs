@@ -88,7 +88,8 @@ pub fn find_rule<'a>(
     Some((program, report))
 }
 
-/// Returns the rules for other programs with the same file name.
+/// Returns the rules that match only in part: the same file name in another directory, or the same
+/// interpreter with another script.
 pub fn near_misses(subject: &Subject, policy: &PolicyView<'_>) -> Vec<RuleReport> {
     let Some(executable) = subject.executable() else { return Vec::new() };
     policy
@@ -128,6 +129,7 @@ pub struct FoundSession {
     pub id: Option<SessionId>,
     /// The handle, if the session is open.
     pub handle: Option<Handle>,
+    /// The method that found the session.
     found_by: &'static str,
 }
 
@@ -137,7 +139,7 @@ impl FoundSession {
         Some(Self { state: SessionState::Open, id: Some(id), handle: Some(handle), found_by })
     }
 
-    /// Returns the report; `None` if there is no session.
+    /// Returns the report, or `None` if there is no session.
     pub fn report(&self, addresses: &Addresses, directory: &Path) -> Option<SessionReport> {
         let v4 = addresses.v4.map(IpAddr::from);
         let loopback = [addresses.loopback, addresses.loopback6];
@@ -175,8 +177,8 @@ pub fn session_of_process(
         };
     }
     if subject.variables.is_none() {
-        // The overwritten environment may have contained a lease. The addresses of the open sockets
-        // identify the session of this lease.
+        // The process overwrote its environment, which may have contained a lease. The addresses of
+        // the open sockets identify the session of this lease.
         let mut sessions = map.sessions().into_iter();
         let found = sessions.find(|row| {
             row.leases.iter().any(|lease| {
@@ -217,7 +219,8 @@ pub fn has_usable_address(features: Features, addresses: &Addresses) -> bool {
         || features.client_ip
 }
 
-/// Returns a note for each kind of address that the rule uses and the session lacks.
+/// Returns a note for each kind of address that the rule uses and the session does not have.
+/// Returns no notes if the rule has no effect at all, because an obstacle then reports that.
 pub fn missing_address_notes(
     features: Features,
     addresses: &Addresses,

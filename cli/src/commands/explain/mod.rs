@@ -41,7 +41,7 @@ use crate::maps::selection::{MapArgs, MapSelection};
   vipool explain --json 4711 | jq '.obstacles[].name'
   vipool explain -- /opt/app/bin/app --port 80")]
 pub struct Explain {
-    /// The process
+    /// The process ID
     #[arg(required_unless_present = "program", conflicts_with = "program")]
     pid: Option<u32>,
     /// The session for the program [default: the session of your logon]

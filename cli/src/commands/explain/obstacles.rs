@@ -61,13 +61,14 @@ impl Serialize for ObstacleKind {
 pub struct MapFacts {
     /// The error message if the map cannot be read.
     pub map_error: Option<String>,
-    /// Whether the process is in the map's network namespace; none if that cannot be determined.
+    /// Whether the process is in the map's network namespace; `None` if that cannot be determined.
     pub same_namespace: Option<bool>,
     /// Whether the process is on the process list, by its own rule or by an inherited rule.
     pub is_listed: bool,
     /// The session of the process.
     pub session: SessionState,
-    /// Whether the session has an address that the program's rule can use.
+    /// Whether the program's rule has an effect in the session: the session has an address that the
+    /// rule uses, or the rule has the feature `client-ip`.
     pub has_address: bool,
 }
 

@@ -26,7 +26,7 @@ const SHEBANG: &[u8] = b"#!";
 /// The observed process or program. A field is `None` if the caller may not read it.
 #[derive(Clone, Debug, Default)]
 pub struct Subject {
-    /// The pid; none for a program that is not started.
+    /// The pid; `None` for a program that is not started.
     pub pid: Option<u32>,
     /// The real user of the process; the caller for a program that is not started.
     pub uid: u32,
@@ -38,7 +38,7 @@ pub struct Subject {
     pub started_as: Option<PathBuf>,
     /// The script that the program runs.
     pub script: Option<PathBuf>,
-    /// Properties of the program's file.
+    /// Properties of the program's file, if it is an ELF file.
     pub elf: Option<ElfInfo>,
     /// Whether the program has more rights than its user. Such a program ignores `LD_PRELOAD` and
     /// the variables of the hook.
@@ -89,7 +89,7 @@ pub fn observe_process(pid: u32) -> anyhow::Result<Subject> {
         let found = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         found.map(str::trim).unwrap_or_default()
     };
-    // The fields are: real, effective, saved, file system.
+    // Each line contains the real, effective, saved and file system ID.
     let ids = |name: &str| -> Vec<u32> {
         field(name).split_whitespace().filter_map(|id| id.parse().ok()).collect()
     };

@@ -26,9 +26,10 @@ pub struct Socket {
     pub can_share_port: bool,
 }
 
-/// Returns the TCP and UDP sockets of a process, and the number of sockets whose kind is unknown.
+/// Returns the TCP and UDP sockets of a process, and the number of sockets whose kind is unknown
+/// because the caller may not examine them.
 ///
-/// `rows` are the socket tables of the process's network namespace.
+/// `rows` contains the socket tables of the process's network namespace.
 ///
 /// # Errors
 /// The caller may not list the descriptors of the process.
@@ -88,6 +89,7 @@ fn from_descriptor(socket: &OwnedFd, descriptors: Vec<i32>) -> Option<Socket> {
     })
 }
 
+/// Uses the row of the socket tables. Used if the caller may not duplicate the descriptor.
 fn from_row(row: &SocketRow, descriptors: Vec<i32>) -> Socket {
     Socket {
         descriptors,

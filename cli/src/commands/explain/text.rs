@@ -56,8 +56,8 @@ pub fn render(explanation: &Explanation) -> String {
     text
 }
 
-/// Escapes control characters. Other programs choose these texts, and a terminal would interpret
-/// the control characters.
+/// Escapes control characters, which a terminal would interpret. Other programs choose the paths
+/// and names that the explanation contains.
 fn escape(text: &str) -> String {
     text.escape_debug().to_string()
 }

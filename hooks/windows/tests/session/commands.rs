@@ -181,8 +181,8 @@ fn client_ip_feature_reports_the_client_of_the_session() {
     assert_ne!(run_lookup_row(&["--session", "9"]), client_output);
 }
 
-/// On a server, an environment variable cannot change the session of a program. The program runs in
-/// its Windows session.
+/// Without `VIPOOL_TEST_SESSION`, as on a server, the hook ignores `VIPOOL_LEASE`. The program runs
+/// in its Windows session, even with `--session`.
 #[test]
 fn session_of_the_logon_is_the_default() {
     let farm = Farm::new("logon", PROGRAM_RULE);

@@ -23,8 +23,8 @@ fn rows_with_equal_output() {
     }
 }
 
-/// In these rows, the program sees V. The module `sessions` tests the rows in which only the real
-/// listening address differs.
+/// In these rows, the program sees V. The module `sessions` tests the rows whose output is the same
+/// with and without the hook layer, but whose real listening address differs.
 #[test]
 fn rows_that_report_the_virtual_ip() {
     let host = TestHost::new(|_| ());
