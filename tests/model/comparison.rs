@@ -146,13 +146,14 @@ impl Comparison {
                 };
                 prop_assert_eq!(changed.unwrap().addresses as usize, in_range.len());
                 // The map drains addresses in the order of pool and slot.
-                let mut located: Vec<_> = in_range
+                let mut located_addresses: Vec<_> = in_range
                     .iter()
                     .map(|address| (self.model.locate(*address), *address))
                     .collect();
-                located.sort_unstable();
-                let sorted: Vec<IpAddr> = located.into_iter().map(|(_, address)| address).collect();
-                self.model.drain(&sorted, drained, now);
+                located_addresses.sort_unstable();
+                let addresses_in_slot_order: Vec<IpAddr> =
+                    located_addresses.into_iter().map(|(_, address)| address).collect();
+                self.model.drain(&addresses_in_slot_order, drained, now);
             }
             Operation::DrainServer(draining) => {
                 self.map.drain_server(draining).unwrap();
@@ -265,14 +266,14 @@ impl Comparison {
         let failure = match error {
             OpenError::Shortage(shortage) => OpenFailure::Shortage(shortage),
             OpenError::UnknownPool(_) => OpenFailure::UnknownPool,
-            OpenError::Excluded(_) => OpenFailure::Excluded,
+            OpenError::Excluded(_) => OpenFailure::NotInPool,
             OpenError::Taken(_) => OpenFailure::Taken,
             OpenError::AddressCooling(_, until) => OpenFailure::Cooling(until),
             OpenError::AddressLingering(_) => OpenFailure::Lingering,
             OpenError::ReservedForAnother(_) => OpenFailure::Reserved,
             OpenError::AddressDrained(_) => OpenFailure::Drained,
             OpenError::Quota { .. } => OpenFailure::Quota,
-            OpenError::TooManySessions(_) => OpenFailure::TooMany,
+            OpenError::TooManySessions(_) => OpenFailure::TooManySessions,
             OpenError::NotReady => OpenFailure::NotReady,
             error => return Err(TestCaseError::fail(error.to_string())),
         };

@@ -19,11 +19,12 @@ pub struct Model {
     pub settings: Settings,
     /// The time and the serial number of the last change.
     pub last_stamp: (Tick, u64),
-    /// The highest generation of all removed pools.
-    pub removed_generation: u32,
+    /// The highest generation of the slots of all removed pools.
+    pub max_dropped_generation: u32,
+    /// Whether the server is drained, so that no address may be allocated.
     pub draining: bool,
-    pub ready: bool,
     /// Whether `reconcile` has run, so that sessions may be opened despite `await_restore`.
+    pub ready: bool,
 }
 
 /// The reason why a session was not opened.
@@ -31,14 +32,14 @@ pub struct Model {
 pub enum OpenFailure {
     Shortage(Shortage),
     UnknownPool,
-    Excluded,
+    NotInPool,
     Taken,
     Cooling(Tick),
     Lingering,
     Reserved,
     Drained,
     Quota,
-    TooMany,
+    TooManySessions,
     NotReady,
 }
 
@@ -190,15 +191,15 @@ impl Model {
     ) -> Result<(bool, Option<Shortage>, bool), OpenFailure> {
         let leases = self.leases(session);
         let is_loopback = |number: &usize| self.pools[*number].kind == PoolKind::Loopback;
-        let default =
+        let default_pools =
             (0..self.pools.len()).filter(|number| self.pools[*number].is_default).collect();
         let selected_pools =
             match leases.iter().map(|lease| lease.0).find(|number| !is_loopback(number)) {
                 Some(number) => self.pools_named(&self.pools[number].name),
                 None => match (options.address, options.pool) {
                     (Some(address), _) => {
-                        match self.locate(address).ok_or(OpenFailure::Excluded)?.0 {
-                            number if is_loopback(&number) => default,
+                        match self.locate(address).ok_or(OpenFailure::NotInPool)?.0 {
+                            number if is_loopback(&number) => default_pools,
                             number => self.pools_named(&self.pools[number].name),
                         }
                     }
@@ -206,14 +207,14 @@ impl Model {
                         pools if pools.is_empty() => return Err(OpenFailure::UnknownPool),
                         pools => pools,
                     },
-                    _ => default,
+                    _ => default_pools,
                 },
             };
         if leases.is_empty() {
             self.check_admission(options.user)?;
         }
         let requested = match options.address {
-            Some(address) => Some(self.locate(address).ok_or(OpenFailure::Excluded)?)
+            Some(address) => Some(self.locate(address).ok_or(OpenFailure::NotInPool)?)
                 .filter(|location| leases.iter().all(|lease| lease.0 != location.0)),
             None => None,
         };
@@ -261,7 +262,7 @@ impl Model {
             return Err(OpenFailure::NotReady);
         }
         if max_sessions > 0 && sessions.len() >= max_sessions as usize {
-            return Err(OpenFailure::TooMany);
+            return Err(OpenFailure::TooManySessions);
         }
         let has_same_user = |session: &&u64| {
             let (pool, slot) = self.leases(**session)[0];
@@ -369,13 +370,13 @@ impl Model {
         let started = self.next_stamp(now);
         let mut closed = Vec::new();
         for session in self.sessions() {
-            let mut leaders = self.leases(session).into_iter().filter(|location| {
+            let mut leases_with_leader = self.leases(session).into_iter().filter(|location| {
                 self.pools[location.0].slots[location.1]
                     .lease
                     .as_ref()
                     .is_some_and(|lease| lease.leader.is_some())
             });
-            let Some((pool, slot)) = leaders.next() else { continue };
+            let Some((pool, slot)) = leases_with_leader.next() else { continue };
             let lease = self.pools[pool].slots[slot].lease.as_mut().unwrap();
             let (leader, exited_since) = lease.leader.as_mut().unwrap();
             match (has_exited(leader), *exited_since) {

@@ -81,11 +81,11 @@ pub fn pool(name: &str, kind: PoolKind, ranges: &[&str]) -> Pool {
 /// reservations.
 pub fn plan(number: usize) -> Plan {
     use PoolKind::{Loopback, VirtualIp};
-    let v6 = || pool("default", VirtualIp, &["fd00::8/126"]);
+    let ipv6_pool = || pool("default", VirtualIp, &["fd00::8/126"]);
     let settings = Settings::default();
-    let checked = settings.with_cool_down(9).with_check_in_use(true).with_low_water(2);
-    let cooling = settings.with_cool_down(5).with_low_water(3).with_max_sessions(6);
-    let narrow = settings
+    let checked_settings = settings.with_cool_down(9).with_check_in_use(true).with_low_water(2);
+    let cooling_settings = settings.with_cool_down(5).with_low_water(3).with_max_sessions(6);
+    let limited_settings = settings
         .with_sessions_per_user(2)
         .with_await_restore(true)
         .with_on_exhausted(ExhaustionPolicy::Wait(3));
@@ -97,10 +97,10 @@ pub fn plan(number: usize) -> Plan {
             vec![
                 pool("default", VirtualIp, &["10.0.0.1-10.0.0.4"]),
                 pool("lab", VirtualIp, &["10.0.1.0/31"]),
-                v6(),
+                ipv6_pool(),
                 pool("loop", Loopback, &["127.77.0.0/29"]),
             ],
-            checked,
+            checked_settings,
             vec![reserve("ann", "10.0.0.2"), reserve("bob", "fd00::9")],
         ),
         2 => (
@@ -108,20 +108,20 @@ pub fn plan(number: usize) -> Plan {
                 pool("default", VirtualIp, &["10.0.0.3-10.0.0.8"]),
                 pool("default", Loopback, &["127.77.0.0/29", "127.77.1.0/30"]),
             ],
-            cooling,
+            cooling_settings,
             vec![reserve("bob", "10.0.0.3")],
         ),
         3 => (
             vec![pool("lab", VirtualIp, &["10.0.1.0/30"]), pool("annex", VirtualIp, &["10.0.2.7"])],
-            narrow,
+            limited_settings,
             vec![],
         ),
         4 => (
-            vec![pool("default", VirtualIp, &["10.0.0.1", "10.0.0.7-10.0.0.9"]), v6()],
-            cooling,
+            vec![pool("default", VirtualIp, &["10.0.0.1", "10.0.0.7-10.0.0.9"]), ipv6_pool()],
+            cooling_settings,
             vec![reserve("ann", "10.0.0.7"), reserve("ann", "10.0.0.8")],
         ),
-        5 => (vec![pool("office", VirtualIp, &["10.0.0.1-10.0.0.5"])], cooling, vec![]),
+        5 => (vec![pool("office", VirtualIp, &["10.0.0.1-10.0.0.5"])], cooling_settings, vec![]),
         6 => (
             vec![
                 pool("annex", VirtualIp, &["10.0.1.0/31"]),
@@ -129,7 +129,7 @@ pub fn plan(number: usize) -> Plan {
                 pool("lab", VirtualIp, &["10.0.0.1-10.0.0.3", "10.0.2.7"]),
                 pool("loop", Loopback, &["127.77.0.0/29"]),
             ],
-            checked,
+            checked_settings,
             vec![reserve("ann", "10.0.0.2"), reserve("eve", "10.0.1.1")],
         ),
         7 => (
@@ -138,12 +138,12 @@ pub fn plan(number: usize) -> Plan {
                 pool("default", VirtualIp, &["10.0.0.2-10.0.0.3", "10.0.1.0"]),
                 pool("lab", VirtualIp, &["fd00::8/126"]),
             ],
-            narrow,
+            limited_settings,
             vec![reserve("bob", "10.0.0.8")],
         ),
         _ => {
-            let checked = settings.with_check_in_use(true);
-            (vec![pool("loop", Loopback, &["127.77.1.0/30"])], checked, vec![])
+            let settings = settings.with_check_in_use(true);
+            (vec![pool("loop", Loopback, &["127.77.1.0/30"])], settings, vec![])
         }
     };
     Plan::new(pools).with_settings(settings).with_reservations(reservations)

@@ -90,10 +90,10 @@ impl Slot {
 
     /// Returns whether the slot has no state that a migration must keep.
     pub fn is_blank(&self) -> bool {
-        let never_leased = self.lease.is_none()
+        let is_unchanged = self.lease.is_none()
             && self.idle_state == IdleState::Free
             && self.since == (Tick::ZERO, 0);
-        never_leased && self.user.is_none() && !self.reserved && !self.drained
+        is_unchanged && self.user.is_none() && !self.reserved && !self.drained
     }
 
     /// Moves the state of the address to its slot in another pool.
@@ -166,9 +166,9 @@ impl ModelPool {
     /// last update.
     pub fn update_low_water(&mut self, settings: &Settings) -> bool {
         let [free, _, cooling, ..] = self.counts();
-        let low = free + cooling < settings.low_water;
-        let has_fallen = low && !self.is_low;
-        self.is_low = low;
+        let is_low = free + cooling < settings.low_water;
+        let has_fallen = is_low && !self.is_low;
+        self.is_low = is_low;
         has_fallen
     }
 

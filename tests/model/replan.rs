@@ -12,7 +12,7 @@ impl Model {
     /// Applies a new plan.
     pub fn configure(&mut self, plan: &Plan) {
         self.settings = plan.settings;
-        let is_same = |pool: &ModelPool, new_pool: &Pool| match new_pool.kind() {
+        let is_same_pool = |pool: &ModelPool, new_pool: &Pool| match new_pool.kind() {
             PoolKind::Loopback => pool.kind == PoolKind::Loopback,
             PoolKind::VirtualIp => {
                 pool.kind == new_pool.kind()
@@ -22,7 +22,8 @@ impl Model {
         };
         let mut new_pools: Vec<ModelPool> = Vec::new();
         for new_pool in &plan.pools {
-            if !self.pools.iter().any(|pool| !pool.slots.is_empty() && is_same(pool, new_pool)) {
+            if !self.pools.iter().any(|pool| !pool.slots.is_empty() && is_same_pool(pool, new_pool))
+            {
                 new_pools.push(ModelPool {
                     name: new_pool.name().to_owned(),
                     kind: new_pool.kind(),
@@ -41,48 +42,52 @@ impl Model {
         let mut removed_slots = Vec::new();
         for number in 0..self.pools.len() {
             let pool = &self.pools[number];
-            let is_planned =
-                plan.pools.iter().any(|new_pool| !pool.slots.is_empty() && is_same(pool, new_pool));
+            let is_planned = plan
+                .pools
+                .iter()
+                .any(|new_pool| !pool.slots.is_empty() && is_same_pool(pool, new_pool));
             let must_remain = self.must_remain(pool, plan);
             let entry = &mut self.pools[number];
             entry.dropped = !is_planned;
             if is_planned || must_remain {
                 continue;
             }
-            let mut empty = entry.clone();
-            (empty.name, empty.slots, empty.peak, empty.ipv4) =
+            let mut empty_pool = entry.clone();
+            (empty_pool.name, empty_pool.slots, empty_pool.peak, empty_pool.ipv4) =
                 (String::new(), Vec::new(), 0, true);
-            removed_slots.extend(std::mem::replace(entry, new_pools.next().unwrap_or(empty)).slots);
+            let replacement = new_pools.next().unwrap_or(empty_pool);
+            removed_slots.extend(std::mem::replace(entry, replacement).slots);
         }
         self.pools.extend(new_pools);
         while self.pools.pop_if(|pool| pool.dropped && pool.slots.is_empty()).is_some() {}
-        self.removed_generation = removed_slots
+        self.max_dropped_generation = removed_slots
             .iter()
             .map(|slot| slot.generation)
-            .fold(self.removed_generation, u32::max);
+            .fold(self.max_dropped_generation, u32::max);
         let pool_named = |name: &str| {
             let is_match = |pool: &&Pool| pool.kind() == PoolKind::VirtualIp && pool.name() == name;
             plan.pools.iter().find(is_match)
         };
-        let first = plan.pools.iter().find(|pool| pool.kind() == PoolKind::VirtualIp);
-        let default = pool_named("default").or(first).map(Pool::name);
+        let first_pool = plan.pools.iter().find(|pool| pool.kind() == PoolKind::VirtualIp);
+        let default_name = pool_named("default").or(first_pool).map(Pool::name);
         for pool in &mut self.pools {
             let new_pool =
-                plan.pools.iter().find(|new_pool| !pool.dropped && is_same(pool, new_pool));
+                plan.pools.iter().find(|new_pool| !pool.dropped && is_same_pool(pool, new_pool));
             let virtual_ip = pool.kind == PoolKind::VirtualIp;
-            pool.is_default = virtual_ip && !pool.dropped && Some(pool.name.as_str()) == default;
-            let planned: Vec<IpAddr> = new_pool
+            pool.is_default =
+                virtual_ip && !pool.dropped && Some(pool.name.as_str()) == default_name;
+            let planned_addresses: Vec<IpAddr> = new_pool
                 .map(|new_pool| {
                     (0..new_pool.slots()).map(|slot| new_pool.address(slot).unwrap()).collect()
                 })
                 .unwrap_or_default();
-            for address in &planned {
+            for address in &planned_addresses {
                 if pool.slots.iter().all(|slot| slot.address != *address) {
-                    pool.slots.push(Slot::new(*address, self.removed_generation));
+                    pool.slots.push(Slot::new(*address, self.max_dropped_generation));
                 }
             }
             for slot in &mut pool.slots {
-                slot.retired = !planned.contains(&slot.address);
+                slot.retired = !planned_addresses.contains(&slot.address);
                 slot.awaits_release = false;
                 if slot.reserved_by_plan {
                     slot.unreserve();

@@ -97,8 +97,8 @@ impl AssignerState {
         let assigned = match fs::read(&path) {
             Ok(bytes) => parse(&bytes).with_context(|| {
                 format!(
-                    "{} is damaged (remove the file, after removing by hand the pool addresses \
-                     that 'ip -4 address show scope host' lists)",
+                    "{} is damaged (first remove the pool addresses that 'ip -4 address show scope \
+                     host' lists, then remove this file)",
                     path.display()
                 )
             })?,
@@ -170,7 +170,8 @@ fn network_namespace() -> io::Result<u64> {
 mod tests {
     use super::*;
 
-    fn directory(name: &str) -> PathBuf {
+    /// Returns the path of a directory that does not exist.
+    fn new_directory(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("vipool-state-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         path
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn state_survives_reopening_and_empty_state_removes_the_file() {
-        let directory = directory("reopen");
+        let directory = new_directory("reopen");
         let assigned = AssignedResources {
             addresses: ["10.0.5.7", "fd00::7"]
                 .map(|text| InterfaceAddress { interface: 3, address: text.parse().unwrap() })
@@ -199,7 +200,7 @@ mod tests {
 
     #[test]
     fn second_assigner_and_damaged_file_are_rejected() {
-        let directory = directory("lock");
+        let directory = new_directory("lock");
         let state = AssignerState::open(&directory).unwrap();
         let error = AssignerState::open(&directory).err().unwrap();
         assert!(error.to_string().contains("is running"), "{error}");

@@ -145,12 +145,12 @@ fn copy_persistent_state(new: &MapWriter<'_>, old: &MapImage, pools: &[PlannedPo
     for offset in [LAST_STAMP, RESTORED, DRAINING] {
         new.store_header(offset, old.header(offset));
     }
-    let mut dropped_generation = old.header(DROPPED_GENERATION) as u32;
+    let mut max_dropped_generation = old.header(DROPPED_GENERATION) as u32;
     for (_, table) in old.tables().filter(|(number, _)| !is_kept(pools, *number)) {
         let generations = (0..table.pool.slots).map(|slot| table.meta(slot).generation);
-        dropped_generation = dropped_generation.max(generations.max().unwrap_or(0));
+        max_dropped_generation = max_dropped_generation.max(generations.max().unwrap_or(0));
     }
-    new.store_header(DROPPED_GENERATION, dropped_generation.into());
+    new.store_header(DROPPED_GENERATION, max_dropped_generation.into());
     for (number, target) in new.table_writers() {
         let source = old.table(number).filter(|_| is_kept(pools, number));
         let copied_slots = source.map_or(0, |source| source.pool.slots.min(target.pool.slots));
@@ -167,8 +167,8 @@ fn copy_persistent_state(new: &MapWriter<'_>, old: &MapImage, pools: &[PlannedPo
             }
             target.set_count(Counter::PeakLeased, source.count(Counter::PeakLeased));
         }
-        for slot in (copied_slots..target.pool.slots).filter(|_| dropped_generation > 0) {
-            target.store_meta(slot, target.meta(slot).with_generation(dropped_generation));
+        for slot in (copied_slots..target.pool.slots).filter(|_| max_dropped_generation > 0) {
+            target.store_meta(slot, target.meta(slot).with_generation(max_dropped_generation));
         }
     }
 }

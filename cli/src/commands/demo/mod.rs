@@ -25,7 +25,7 @@ use transcript::Transcript;
 ///
 /// The demo checks the results, and prints a line with 'ok' or 'FAILED' for each of them.
 #[derive(clap::Args)]
-#[command(after_help = "Exit status: 0 if all claims hold, 1 otherwise
+#[command(after_help = "Exit status: 0 if all results are as expected, 1 otherwise
 
 Example:
   vipool demo --port 8080")]
@@ -77,7 +77,8 @@ fn run_demo(transcript: &mut Transcript, programs: &Programs, port: u16) -> anyh
     transcript.start(&format!("{} {}", in_session(2), serve("session-2")), &ready_line)?;
 
     transcript.print_heading(
-        "A client in a session gets the page of that session; outside, the host's page:",
+        "A client in a session gets the page of that session. A client outside gets the host's \
+         page:",
     );
     let output = transcript.run(&format!("{} {fetch}", in_session(1)));
     transcript
@@ -96,7 +97,9 @@ fn run_demo(transcript: &mut Transcript, programs: &Programs, port: u16) -> anyh
     let are_different = addresses.len() == 2 && addresses[0] != addresses[1];
     transcript.check("the two addresses are different", are_different);
 
-    transcript.print_heading("A third session gets no address, and its program runs unchanged:");
+    transcript.print_heading(
+        "A third session gets no address, so the calls of its program are not rewritten:",
+    );
     let output = transcript.run(&format!("{} {fetch}", in_session(3)));
     let has_message = output.stderr.lines().any(|line| line == EXHAUSTED_MESSAGE);
     transcript.check("the message about the missing address was printed", has_message);

@@ -79,8 +79,9 @@ impl Transcript {
         let name = format!("log-{}", self.background.len());
         let log = self.directory.join(&name);
         let output = File::create(&log)?;
-        let errors = output.try_clone()?;
-        let mut child = self.sh(&format!("exec {line}")).stdout(output).stderr(errors).spawn()?;
+        let error_output = output.try_clone()?;
+        let mut child =
+            self.sh(&format!("exec {line}")).stdout(output).stderr(error_output).spawn()?;
         // The limit is 30 seconds. A command that works is ready much earlier.
         for _ in 0..600 {
             let lines: Vec<_> =
@@ -105,7 +106,7 @@ impl Transcript {
         let count = self.background.len();
         println!(
             "$ kill {}",
-            (1..=count).rev().map(|n| format!("%{n}")).collect::<Vec<_>>().join(" ")
+            (1..=count).rev().map(|job| format!("%{job}")).collect::<Vec<_>>().join(" ")
         );
         self.terminate_background();
     }

@@ -156,7 +156,7 @@ pub fn explain(
         .handle
         .map_or(Addresses::default(), |handle| map.addresses(&map.lookup(handle.session)));
     if let Some(rule) = &rule {
-        facts.has_address = map_lookup::has_usable_address(rule.features(), &addresses);
+        facts.has_address = map_lookup::has_effect(rule.features(), &addresses);
         let notes = map_lookup::missing_address_notes(rule.features(), &addresses, &session);
         explanation.notes.extend(notes);
     } else {

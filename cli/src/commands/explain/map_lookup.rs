@@ -52,17 +52,17 @@ pub struct SessionReport {
 /// The map cannot be attached. The process itself would get the same error.
 pub fn attach(subject: &Subject, directory: &Path) -> Result<Reader, MapError> {
     let mount_namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
-    let other_namespace =
+    let pid_in_other_namespace =
         subject.pid.filter(|pid| mount_namespace(&pid.to_string()) != mount_namespace("self"));
-    let path = match (other_namespace, directory.strip_prefix("/")) {
+    let path = match (pid_in_other_namespace, directory.strip_prefix("/")) {
         (Some(pid), Ok(path)) => PathBuf::from(format!("/proc/{pid}/root")).join(path),
         _ => directory.to_owned(),
     };
     let caller_uid = Uid::effective();
-    let changes_user = caller_uid.is_root() && subject.uid != 0;
-    if changes_user && seteuid(Uid::from_raw(subject.uid)).is_ok() {
+    let must_change_user = caller_uid.is_root() && subject.uid != 0;
+    if must_change_user && seteuid(Uid::from_raw(subject.uid)).is_ok() {
         let map = Reader::attach(&path);
-        seteuid(caller_uid).expect("root may restore its own rights");
+        seteuid(caller_uid).expect("root can restore its effective user ID");
         return map;
     }
     Reader::attach(&path)
@@ -123,8 +123,8 @@ impl RuleReport {
     }
 }
 
-/// The session of a process, and how it was found.
-pub struct FoundSession {
+/// The result of the search for the session of a process.
+pub struct SessionLookup {
     pub state: SessionState,
     pub id: Option<SessionId>,
     /// The handle, if the session is open.
@@ -133,7 +133,7 @@ pub struct FoundSession {
     found_by: &'static str,
 }
 
-impl FoundSession {
+impl SessionLookup {
     fn open(map: &Reader, id: SessionId, found_by: &'static str) -> Option<Self> {
         let (handle, _) = map.find(id)?;
         Some(Self { state: SessionState::Open, id: Some(id), handle: Some(handle), found_by })
@@ -160,20 +160,20 @@ pub fn session_of_process(
     subject: &Subject,
     map: &Reader,
     open_sockets: &[Socket],
-) -> FoundSession {
-    let none = |state| FoundSession { state, id: None, handle: None, found_by: "lease" };
+) -> SessionLookup {
+    let without_handle = |state| SessionLookup { state, id: None, handle: None, found_by: "lease" };
     if let Some(text) = subject.variable("VIPOOL_LEASE") {
         return match Handle::parse(text.as_encoded_bytes()) {
-            Some(handle) if map.is_live(&handle) => FoundSession {
+            Some(handle) if map.is_live(&handle) => SessionLookup {
                 state: SessionState::Open,
                 id: Some(handle.session),
                 handle: map.find(handle.session).map(|(handle, _)| handle),
                 found_by: "lease",
             },
             Some(handle) if handle.boot == map.boot() => {
-                FoundSession { id: Some(handle.session), ..none(SessionState::Closed) }
+                SessionLookup { id: Some(handle.session), ..without_handle(SessionState::Closed) }
             }
-            _ => none(SessionState::Stale),
+            _ => without_handle(SessionState::Stale),
         };
     }
     if subject.variables.is_none() {
@@ -185,8 +185,8 @@ pub fn session_of_process(
                 open_sockets.iter().any(|socket| socket.local.ip().to_canonical() == lease.address)
             })
         });
-        let found = found.and_then(|row| FoundSession::open(map, row.session, "sockets"));
-        return found.unwrap_or(none(SessionState::Unknown));
+        let found = found.and_then(|row| SessionLookup::open(map, row.session, "sockets"));
+        return found.unwrap_or(without_handle(SessionState::Unknown));
     }
     match discovery::session_of_process(map, discovery::Process::Other(pid)) {
         Some((session, source)) => {
@@ -195,16 +195,18 @@ pub fn session_of_process(
                 FoundBy::SessionScope => "session-scope",
                 FoundBy::UserManager => "user-manager",
             };
-            FoundSession::open(map, session, found_by).unwrap_or(none(SessionState::Absent))
+            SessionLookup::open(map, session, found_by)
+                .unwrap_or(without_handle(SessionState::Absent))
         }
-        None => none(SessionState::Absent),
+        None => without_handle(SessionState::Absent),
     }
 }
 
-/// Returns the session that a program would run in.
-pub fn requested_session(map: &Reader, requested: Option<SessionId>) -> FoundSession {
+/// Returns the session that 'vipool run' would start a program in: `requested`, or the session of
+/// the caller.
+pub fn requested_session(map: &Reader, requested: Option<SessionId>) -> SessionLookup {
     let id = requested.or_else(|| caller::own_session().ok());
-    id.and_then(|id| FoundSession::open(map, id, "chosen")).unwrap_or(FoundSession {
+    id.and_then(|id| SessionLookup::open(map, id, "chosen")).unwrap_or(SessionLookup {
         state: SessionState::WillOpen,
         id,
         handle: None,
@@ -212,8 +214,9 @@ pub fn requested_session(map: &Reader, requested: Option<SessionId>) -> FoundSes
     })
 }
 
-/// Returns whether `addresses` contains an address that a rule with `features` uses.
-pub fn has_usable_address(features: Features, addresses: &Addresses) -> bool {
+/// Returns whether a rule with `features` has an effect in a session with `addresses`. The feature
+/// `client-ip` needs no address.
+pub fn has_effect(features: Features, addresses: &Addresses) -> bool {
     features.virtual_ip && (addresses.v4.is_some() || addresses.v6.is_some())
         || features.loopback && addresses.loopback.is_some()
         || features.client_ip
@@ -224,10 +227,10 @@ pub fn has_usable_address(features: Features, addresses: &Addresses) -> bool {
 pub fn missing_address_notes(
     features: Features,
     addresses: &Addresses,
-    session: &FoundSession,
+    session: &SessionLookup,
 ) -> Vec<String> {
     let mut notes = Vec::new();
-    if session.handle.is_none() || !has_usable_address(features, addresses) {
+    if session.handle.is_none() || !has_effect(features, addresses) {
         return notes;
     }
     if features.virtual_ip && addresses.v4.is_none() && addresses.v6.is_none() {

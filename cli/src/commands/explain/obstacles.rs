@@ -168,8 +168,9 @@ fn loading_obstacles(subject: &Subject) -> Vec<Obstacle> {
              the dynamic linker ignores LD_PRELOAD (ld.so(8))",
         );
     }
-    let is_explained = elf.is_static || elf.is_foreign || is_secure;
-    if subject.is_hooked == Some(false) && !is_explained {
+    // The obstacles above already explain why such a program does not load the hook.
+    let cannot_load_hook = elf.is_static || elf.is_foreign || is_secure;
+    if subject.is_hooked == Some(false) && !cannot_load_hook {
         let names_hook = subject
             .variable("LD_PRELOAD")
             .is_some_and(|list| list.to_string_lossy().contains(HOOK_FILE));
@@ -230,8 +231,8 @@ mod tests {
 
     #[test]
     fn each_condition_has_its_obstacle() {
-        let none: [&str; 0] = [];
-        assert_eq!(names_after(|_, _| {}), none);
+        let no_obstacles: [&str; 0] = [];
+        assert_eq!(names_after(|_, _| {}), no_obstacles);
         let elf = |is_static, is_foreign, is_go| Some(ElfInfo { is_static, is_foreign, is_go });
         assert_eq!(
             names_after(|subject, _| {
@@ -273,7 +274,7 @@ mod tests {
         ] {
             assert_eq!(names_after(|_, facts| facts_change(facts)), [expected]);
         }
-        assert_eq!(names_after(|_, facts| facts.session = SessionState::WillOpen), none);
+        assert_eq!(names_after(|_, facts| facts.session = SessionState::WillOpen), no_obstacles);
         assert_eq!(
             names_after(|_, facts| {
                 facts.is_listed = false;

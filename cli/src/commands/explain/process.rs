@@ -94,7 +94,7 @@ pub fn observe_process(pid: u32) -> anyhow::Result<Subject> {
         field(name).split_whitespace().filter_map(|id| id.parse().ok()).collect()
     };
     let (uids, gids) = (ids("Uid"), ids("Gid"));
-    let has_changed = |ids: &[u32]| ids.first() != ids.get(1);
+    let has_other_effective_id = |ids: &[u32]| ids.first() != ids.get(1);
     let auxv = read_auxv(pid).unwrap_or_default();
     let mut subject = Subject {
         pid: Some(pid),
@@ -108,7 +108,7 @@ pub fn observe_process(pid: u32) -> anyhow::Result<Subject> {
         // The kernel hides the program file of a process that changed its user or group. The
         // changed IDs are still visible in `status`.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            if has_changed(&uids) || has_changed(&gids) {
+            if has_other_effective_id(&uids) || has_other_effective_id(&gids) {
                 subject.is_secure = Some(true);
                 return Ok(subject);
             }
@@ -184,7 +184,7 @@ pub fn observe_command(command: &[OsString]) -> anyhow::Result<Subject> {
     }
     let script = script_argument(arguments.iter().map(|argument| argument.as_bytes()));
     let metadata = fs::metadata(&file)?;
-    let has_mode = |mode: u32| metadata.permissions().mode() & mode != 0;
+    let has_mode_bit = |mode: u32| metadata.permissions().mode() & mode != 0;
     let user = nix::unistd::Uid::current().as_raw();
     let group = nix::unistd::Gid::current().as_raw();
     Ok(Subject {
@@ -195,8 +195,8 @@ pub fn observe_command(command: &[OsString]) -> anyhow::Result<Subject> {
         }),
         elf: read_elf(&file).ok().flatten(),
         is_secure: Some(
-            has_mode(0o4000) && metadata.uid() != user
-                || has_mode(0o2000) && metadata.gid() != group
+            has_mode_bit(0o4000) && metadata.uid() != user
+                || has_mode_bit(0o2000) && metadata.gid() != group
                 || has_capabilities(&file),
         ),
         variables: Some(

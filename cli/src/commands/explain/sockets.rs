@@ -43,11 +43,11 @@ pub fn sockets_of_process(pid: u32, rows: &[SocketRow]) -> std::io::Result<(Vec<
     let mut unknown_sockets = 0;
     for (inode, descriptors) in open_sockets(pid)? {
         let first = *descriptors.first().unwrap_or(&-1);
-        let copy = pidfd
+        let duplicate = pidfd
             .as_ref()
             .and_then(|pidfd| pidfd_getfd(pidfd, first, PidfdGetfdFlags::empty()).ok());
-        match (copy, rows.get(&inode)) {
-            (Some(copy), _) => sockets.extend(from_descriptor(&copy, descriptors)),
+        match (duplicate, rows.get(&inode)) {
+            (Some(duplicate), _) => sockets.extend(from_descriptor(&duplicate, descriptors)),
             (None, Some(row)) => sockets.push(from_row(row, descriptors)),
             (None, None) => unknown_sockets += 1,
         }
@@ -60,8 +60,8 @@ pub fn sockets_of_process(pid: u32, rows: &[SocketRow]) -> std::io::Result<(Vec<
 /// examine the socket.
 pub fn is_v6only(pid: u32, descriptor: i32) -> Option<bool> {
     let pidfd = pidfd_open(Pid::from_raw(pid.try_into().ok()?)?, PidfdFlags::empty()).ok()?;
-    let copy = pidfd_getfd(pidfd, descriptor, PidfdGetfdFlags::empty()).ok()?;
-    sockopt::ipv6_v6only(copy).ok()
+    let duplicate = pidfd_getfd(pidfd, descriptor, PidfdGetfdFlags::empty()).ok()?;
+    sockopt::ipv6_v6only(duplicate).ok()
 }
 
 /// Examines a duplicate of the process's descriptor. Returns `None` if the socket is neither TCP

@@ -11,16 +11,16 @@ use crate::table::{render as render_table, table};
 /// Returns the explanation as text.
 pub fn render(explanation: &Explanation) -> String {
     let mut text = String::new();
-    let mut line = |name: &str, value: String| {
+    let mut write_line = |name: &str, value: String| {
         let _ = writeln!(text, "{name:<10} {value}");
     };
-    line("Program", render_program(explanation));
+    write_line("Program", render_program(explanation));
     let verdict = match explanation.rewritten {
         Some(true) => "yes",
         Some(false) => "no",
         None => "unknown",
     };
-    line(
+    write_line(
         "Rewritten",
         match explanation.pid {
             Some(_) => verdict.to_owned(),
@@ -28,21 +28,28 @@ pub fn render(explanation: &Explanation) -> String {
         },
     );
     for obstacle in &explanation.obstacles {
-        line("", format!("{}: {}", obstacle.name.name(), obstacle.text));
+        write_line("", format!("{}: {}", obstacle.name.name(), obstacle.text));
     }
-    line("Rule", explanation.rule.as_ref().map_or_else(|| no_rule(explanation), render_rule));
+    write_line(
+        "Rule",
+        explanation.rule.as_ref().map_or_else(|| render_no_rule(explanation), render_rule),
+    );
     for near_miss in &explanation.near_misses {
-        line("", render_rule(near_miss));
+        write_line("", render_rule(near_miss));
     }
-    line("Session", explanation.session.as_ref().map_or_else(|| "none".to_owned(), render_session));
-    line("Map", explanation.map.display().to_string());
+    write_line(
+        "Session",
+        explanation.session.as_ref().map_or_else(|| "none".to_owned(), render_session),
+    );
+    write_line("Map", explanation.map.display().to_string());
     if !explanation.sockets.is_empty() {
         let _ = write!(text, "\n{}", render_sockets(&explanation.sockets));
     }
     if explanation.unseen_sockets > 0 {
         let _ = writeln!(
             text,
-            "\n{} more sockets are of another kind or not bound, or only root can examine them.",
+            "\n{} sockets are not shown: they are not bound, or are neither TCP nor UDP (root can \
+             examine them).",
             explanation.unseen_sockets
         );
     }
@@ -79,7 +86,7 @@ fn render_program(explanation: &Explanation) -> String {
     text
 }
 
-fn no_rule(explanation: &Explanation) -> String {
+fn render_no_rule(explanation: &Explanation) -> String {
     format!("none of {} rules", explanation.rules)
 }
 

@@ -100,10 +100,10 @@ fn session_lifecycle_through_the_command_line() {
             assert!(json.contains(part), "{part}: {json}");
         }
     }
-    let code = retry_start(|| {
+    let exit_status = retry_start(|| {
         vipool(&["run", "--session", "7", "--"]).arg(test_program("rows.exe")).status()
     });
-    assert_eq!(code.code(), Some(2), "the program's own exit code");
+    assert_eq!(exit_status.code(), Some(2), "the program's own exit code");
     let closed = stdout_of(&mut vipool(&["session", "close", "7"]));
     assert_eq!(closed, format!("Session 7 is closed, released {loopback}\n"));
     assert_eq!(stdout_of(&mut vipool(&["session", "close", "7", "--if-open"])), "");
@@ -195,6 +195,6 @@ fn session_of_the_logon_is_the_default() {
         let _program = RunningProgram::start(&mut run);
         std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
     };
-    assert!(!reaches_host_loopback(&[]), "the program listens on its own address");
-    assert!(reaches_host_loopback(&["--session", "9"]), "the program ignores another session");
+    assert!(!reaches_host_loopback(&[]), "the program must listen on the session's address");
+    assert!(reaches_host_loopback(&["--session", "9"]), "`--session 9` must have no effect");
 }
