@@ -55,7 +55,7 @@ impl From<IpAddr> for vipool_ip {
 impl vipool_ip {
     /// Returns the address, `None` for no address, or an error for an unknown family.
     #[inline]
-    pub(crate) fn to_ip(&self) -> Result<Option<IpAddr>, vipool_status> {
+    pub(crate) fn decode_ip(&self) -> Result<Option<IpAddr>, vipool_status> {
         match self.family {
             0 => Ok(None),
             4 => Ok(Some(self.v4().into())),
@@ -79,8 +79,8 @@ impl vipool_ip {
 
     /// Returns the address, or an error if there is none.
     #[inline]
-    pub(crate) fn to_required_ip(&self) -> Result<IpAddr, vipool_status> {
-        self.to_ip()?.ok_or(VIPOOL_ERR_ADDRESS)
+    pub(crate) fn decode_required_ip(&self) -> Result<IpAddr, vipool_status> {
+        self.decode_ip()?.ok_or(VIPOOL_ERR_ADDRESS)
     }
 }
 
@@ -91,8 +91,8 @@ impl From<&Range> for vipool_range {
 }
 
 impl vipool_range {
-    pub(crate) fn to_range(&self) -> Result<Range, vipool_status> {
-        Range::new(self.first.to_required_ip()?, self.last.to_required_ip()?)
+    pub(crate) fn decode_range(&self) -> Result<Range, vipool_status> {
+        Range::new(self.first.decode_required_ip()?, self.last.decode_required_ip()?)
             .ok_or(VIPOOL_ERR_RANGE_ORDER)
     }
 }
@@ -107,7 +107,7 @@ pub(crate) unsafe fn read_ranges(
 ) -> Result<Vec<Range>, CallError> {
     // SAFETY: the caller guarantees `count` readable ranges.
     let ranges = unsafe { read_slice(ranges, count) }?;
-    Ok(ranges.iter().map(vipool_range::to_range).collect::<Result<_, _>>()?)
+    Ok(ranges.iter().map(vipool_range::decode_range).collect::<Result<_, _>>()?)
 }
 
 /// Capacity of vipool_sockaddr.bytes: sizeof(struct sockaddr_in6).
@@ -128,7 +128,7 @@ pub struct vipool_sockaddr {
 impl vipool_sockaddr {
     pub(crate) const NONE: Self = Self { length: 0, bytes: [0; VIPOOL_SOCKADDR_MAX] };
 
-    pub(crate) fn to_socket_addr(&self) -> Option<SocketAddr> {
+    pub(crate) fn decode_socket_addr(&self) -> Option<SocketAddr> {
         match sockaddr::parse(self.bytes.get(..self.length as usize)?) {
             Parsed::Inet(address) => Some(address),
             Parsed::Unspecified(_) | Parsed::Other => None,
@@ -214,7 +214,7 @@ pub unsafe extern "C" fn vipool_ip_format(
     catch_panic(|| {
         // SAFETY: the caller guarantees the address.
         let ip = unsafe { ip.as_ref() }.ok_or(VIPOOL_ERR_NULL)?;
-        let text = ip.to_ip()?.map_or(String::new(), |address| address.to_string());
+        let text = ip.decode_ip()?.map_or(String::new(), |address| address.to_string());
         // SAFETY: the caller guarantees buffer and length.
         unsafe { copy_text(&text, buffer, capacity, out_length) }
     })
@@ -274,7 +274,7 @@ pub unsafe extern "C" fn vipool_ip_to_sockaddr(
     catch_panic(|| {
         check_not_null(out)?;
         // SAFETY: the caller guarantees the address.
-        let ip = unsafe { ip.as_ref() }.ok_or(VIPOOL_ERR_NULL)?.to_required_ip()?;
+        let ip = unsafe { ip.as_ref() }.ok_or(VIPOOL_ERR_NULL)?.decode_required_ip()?;
         // SAFETY: not NULL.
         unsafe { out.write((&SocketAddr::new(ip, port)).into()) };
         Ok(())
@@ -327,7 +327,7 @@ pub unsafe extern "C" fn vipool_range_format(
     catch_panic(|| {
         // SAFETY: the caller guarantees range, buffer and length.
         unsafe {
-            let range = range.as_ref().ok_or(VIPOOL_ERR_NULL)?.to_range()?;
+            let range = range.as_ref().ok_or(VIPOOL_ERR_NULL)?.decode_range()?;
             copy_text(&range.to_string(), buffer, capacity, out_length)
         }
     })
@@ -353,8 +353,8 @@ pub unsafe extern "C" fn vipool_range_intersect(
         check_not_null(out)?;
         // SAFETY: the caller guarantees both ranges; `out` is not NULL.
         unsafe {
-            let range = range.as_ref().ok_or(VIPOOL_ERR_NULL)?.to_range()?;
-            let other_range = other_range.as_ref().ok_or(VIPOOL_ERR_NULL)?.to_range()?;
+            let range = range.as_ref().ok_or(VIPOOL_ERR_NULL)?.decode_range()?;
+            let other_range = other_range.as_ref().ok_or(VIPOOL_ERR_NULL)?.decode_range()?;
             let common = range.intersection(&other_range).ok_or(VIPOOL_ERR_NOT_FOUND)?;
             out.write((&common).into());
         }

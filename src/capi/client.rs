@@ -42,7 +42,7 @@ pub unsafe extern "C" fn vipool_client_set(
         // SAFETY: the caller guarantees texts, handle and address.
         let (directory, handle, client, user) = unsafe {
             let (directory, handle) = read_lease(directory, directory_length, handle)?;
-            let client = client.as_ref().ok_or(VIPOOL_ERR_NULL)?.to_required_ip()?;
+            let client = client.as_ref().ok_or(VIPOOL_ERR_NULL)?.decode_required_ip()?;
             (directory, handle, client, read_optional_utf8(user, user_length)?)
         };
         let owner = match user {
@@ -124,7 +124,7 @@ unsafe fn read_lease<'a>(
 ) -> Result<(&'a Path, Handle), CallError> {
     // SAFETY: the caller guarantees text and handle.
     unsafe {
-        let handle = handle.as_ref().ok_or(VIPOOL_ERR_NULL)?.to_handle()?;
+        let handle = handle.as_ref().ok_or(VIPOOL_ERR_NULL)?.decode_handle()?;
         Ok((Path::new(read_utf8(directory, directory_length)?), handle))
     }
 }

@@ -268,7 +268,7 @@ pub unsafe extern "C" fn vipool_farm_add_reservation(
     unsafe {
         change_farm(farm, |farm| {
             let user = read_utf8(user, user_length)?.to_owned();
-            let address = address.as_ref().ok_or(VIPOOL_ERR_NULL)?.to_required_ip()?;
+            let address = address.as_ref().ok_or(VIPOOL_ERR_NULL)?.decode_required_ip()?;
             farm.reservations.push(Reservation { user, address });
             Ok(())
         })

@@ -114,7 +114,7 @@ pub unsafe extern "C" fn vipool_farm_set_network(
     unsafe {
         change_farm(farm, |farm| {
             let subnets = read_slice(subnets, subnet_count)?;
-            let subnets = subnets.iter().map(|subnet| Ok(subnet.to_ip_net()?.trunc()));
+            let subnets = subnets.iter().map(|subnet| Ok(subnet.decode_ip_net()?.trunc()));
             let subnets = subnets.collect::<Result<_, CallError>>()?;
             farm.network.dhcp_ranges = read_ranges(dhcp_ranges, dhcp_range_count)?;
             farm.network.subnets = subnets;
@@ -142,7 +142,7 @@ pub unsafe extern "C" fn vipool_farm_set_settings(
     // SAFETY: the caller guarantees handle and struct.
     unsafe {
         change_farm(farm, |farm| {
-            farm.sessions = read(settings)?.to_settings()?;
+            farm.sessions = read(settings)?.decode_settings()?;
             Ok(())
         })
     }

@@ -51,8 +51,8 @@ impl From<IpNet> for vipool_subnet {
 }
 
 impl vipool_subnet {
-    pub(crate) fn to_ip_net(&self) -> Result<IpNet, CallError> {
-        let address = self.address.to_required_ip()?;
+    pub(crate) fn decode_ip_net(&self) -> Result<IpNet, CallError> {
+        let address = self.address.decode_required_ip()?;
         u8::try_from(self.prefix_length)
             .ok()
             .and_then(|length| IpNet::new(address, length).ok())
@@ -89,7 +89,7 @@ pub(crate) unsafe fn read_interfaces(
                 name: name.to_owned(),
                 addresses: addresses
                     .iter()
-                    .map(vipool_subnet::to_ip_net)
+                    .map(vipool_subnet::decode_ip_net)
                     .collect::<Result<_, _>>()?,
             })
         })

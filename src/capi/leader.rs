@@ -30,7 +30,7 @@ impl From<&Leader> for vipool_leader {
 
 impl vipool_leader {
     #[inline]
-    pub(crate) fn to_leader(self) -> Result<Option<Leader>, vipool_status> {
+    pub(crate) fn decode_leader(self) -> Result<Option<Leader>, vipool_status> {
         let Self { pid, reserved, start_time, pid_namespace } = self;
         check_reserved(reserved)?;
         Ok((pid != 0).then_some(Leader { pid, start_time, pid_namespace }))

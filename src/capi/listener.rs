@@ -78,13 +78,15 @@ pub unsafe extern "C" fn vipool_listener_find(
         let Some(candidates) = candidates.get_mut(..count) else { return VIPOOL_LISTENER_UNKNOWN };
         let Ok(caller_addresses) = caller_addresses else { return VIPOOL_LISTENER_UNKNOWN };
         for (candidate, address) in candidates.iter_mut().zip(caller_addresses) {
-            let Some(address) = address.to_socket_addr() else { return VIPOOL_LISTENER_UNKNOWN };
+            let Some(address) = address.decode_socket_addr() else {
+                return VIPOOL_LISTENER_UNKNOWN;
+            };
             *candidate = address;
         }
         match listeners::find(
             candidates,
             protocol,
-            source.and_then(vipool_sockaddr::to_socket_addr),
+            source.and_then(vipool_sockaddr::decode_socket_addr),
         ) {
             ListenerMatch::NotFound => VIPOOL_LISTENER_NONE,
             ListenerMatch::Index(index) => index as i32,

@@ -67,7 +67,7 @@ unsafe fn change_range(
     // SAFETY: the caller guarantees handle, range and struct.
     unsafe {
         change_map(map, out, |map| {
-            Ok(operation(map, &range.as_ref().ok_or(VIPOOL_ERR_NULL)?.to_range()?))
+            Ok(operation(map, &range.as_ref().ok_or(VIPOOL_ERR_NULL)?.decode_range()?))
         })
     }
 }
@@ -85,7 +85,7 @@ unsafe fn change_address(
     // SAFETY: the caller guarantees handle, address and struct.
     unsafe {
         change_map(map, out, |map| {
-            operation(map, address.as_ref().ok_or(VIPOOL_ERR_NULL)?.to_required_ip()?)
+            operation(map, address.as_ref().ok_or(VIPOOL_ERR_NULL)?.decode_required_ip()?)
         })
     }
 }

@@ -152,13 +152,13 @@ unsafe fn read_open_options<'r, 'a: 'r>(
             options.pool = Some(read_utf8((*caller_options).pool, (*caller_options).pool_length)?);
         }
         if (*caller_options).address.family != 0 {
-            options.address = (*caller_options).address.to_ip()?;
+            options.address = (*caller_options).address.decode_ip()?;
         }
         if (*caller_options).client.family != 0 {
-            options.client = (*caller_options).client.to_ip()?;
+            options.client = (*caller_options).client.decode_ip()?;
         }
         if (*caller_options).leader.pid != 0 || (*caller_options).leader.reserved != 0 {
-            options.leader = (*caller_options).leader.to_leader()?;
+            options.leader = (*caller_options).leader.decode_leader()?;
         }
         Ok(options)
     }
@@ -308,7 +308,7 @@ pub unsafe extern "C" fn vipool_map_close_by_handle(
         let (map, handle) =
             unsafe { (borrow_shared(map)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
         let close = || {
-            let handle = handle.to_handle()?;
+            let handle = handle.decode_handle()?;
             Ok(map.with_session_writer(
                 |map| map.close_by_handle(&handle, Tick::from_secs(now)),
                 |writer| writer.close_by_handle(&handle, Tick::from_secs(now)),

@@ -194,7 +194,7 @@ pub unsafe extern "C" fn vipool_reader_find_by_handle(
             unsafe { (borrow_shared(reader)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
         // SAFETY: the caller guarantees the struct.
         unsafe { check_out_silent(out) }?;
-        let handle = handle.to_handle()?;
+        let handle = handle.decode_handle()?;
         let leases = reader.reader.leases_of(&handle).ok_or(VIPOOL_ERR_STALE)?;
         // SAFETY: checked above.
         unsafe { fill(out, |out| out.set(&handle, &leases)) };
@@ -223,7 +223,7 @@ pub unsafe extern "C" fn vipool_reader_check_handle(
         // SAFETY: the caller guarantees both handles.
         let (reader, handle) =
             unsafe { (borrow_shared(reader)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
-        if reader.reader.is_live(&handle.to_handle()?) { Ok(()) } else { Err(VIPOOL_ERR_STALE) }
+        if reader.reader.is_live(&handle.decode_handle()?) { Ok(()) } else { Err(VIPOOL_ERR_STALE) }
     })
 }
 
@@ -279,7 +279,7 @@ pub unsafe extern "C" fn vipool_reader_get_address_kind(
         // SAFETY: the caller guarantees handle and address.
         let (reader, ip) =
             unsafe { (borrow_shared(reader)?, address.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
-        let kind = reader.reader.pool_kind(ip.to_required_ip()?).map_or(0, |kind| kind as u32);
+        let kind = reader.reader.pool_kind(ip.decode_required_ip()?).map_or(0, |kind| kind as u32);
         // SAFETY: not NULL.
         unsafe { out_kind.write(kind) };
         Ok(())

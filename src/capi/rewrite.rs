@@ -232,7 +232,7 @@ pub unsafe extern "C" fn vipool_rewrite_send_source(
 ) -> vipool_status {
     let decision = |rewriter: &vipool_rewriter| {
         // SAFETY: the caller guarantees the address.
-        let source = unsafe { source.as_ref() }.ok_or(VIPOOL_ERR_NULL)?.to_required_ip()?;
+        let source = unsafe { source.as_ref() }.ok_or(VIPOOL_ERR_NULL)?.decode_required_ip()?;
         let mut destination = None;
         if !address.is_null() {
             // SAFETY: the caller guarantees the bytes.

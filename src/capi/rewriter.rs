@@ -106,7 +106,7 @@ pub unsafe extern "C" fn vipool_rewriter_new(
         let reader = &reader.reader;
         check_reserved(options.reserved)?;
         let flags = check_flags(options.flags, VIPOOL_REWRITER_DEFER_WILDCARD)?;
-        let handle = options.handle.to_handle()?;
+        let handle = options.handle.decode_handle()?;
         let leases = reader.lookup(handle.session);
         if !reader.is_live(&handle) {
             return Err(VIPOOL_ERR_STALE.into());

@@ -103,7 +103,7 @@ impl From<Handle> for vipool_handle {
 
 impl vipool_handle {
     #[inline]
-    pub(crate) fn to_handle(&self) -> Result<Handle, vipool_status> {
+    pub(crate) fn decode_handle(&self) -> Result<Handle, vipool_status> {
         check_reserved(self.reserved)?;
         Ok(Handle {
             session: session_id(self.session)?,
@@ -268,7 +268,7 @@ pub unsafe extern "C" fn vipool_handle_format(
 ) -> vipool_status {
     catch_panic(|| {
         // SAFETY: the caller guarantees the handle.
-        let handle = unsafe { handle.as_ref() }.ok_or(VIPOOL_ERR_NULL)?.to_handle()?;
+        let handle = unsafe { handle.as_ref() }.ok_or(VIPOOL_ERR_NULL)?.decode_handle()?;
         // SAFETY: the caller guarantees buffer and length.
         unsafe { copy_text(&handle.to_string(), buffer, capacity, out_length) }
     })

@@ -108,7 +108,7 @@ impl From<Settings> for vipool_settings {
 }
 
 impl vipool_settings {
-    pub(crate) fn to_settings(&self) -> Result<Settings, CallError> {
+    pub(crate) fn decode_settings(&self) -> Result<Settings, CallError> {
         let known_flags = VIPOOL_SETTING_CHECK_IN_USE | VIPOOL_SETTING_AWAIT_RESTORE;
         let flags = check_flags(self.flags, known_flags)?;
         let unknown_value = |member, value| {

@@ -131,7 +131,7 @@ pub unsafe extern "C" fn vipool_rewrite_host_addresses(
         let (rewriter, client) = unsafe { (borrow_shared(rewriter)?, client.as_ref()) };
         // SAFETY: the caller guarantees the struct.
         unsafe { check_out_silent(out) }?;
-        let client = client.map_or(Ok(None), vipool_ip::to_ip)?;
+        let client = client.map_or(Ok(None), vipool_ip::decode_ip)?;
         let outcome = rewriter.for_call().resolve_host_name(client);
         let (kind, reason, _) = outcome_numbers(&outcome);
         let addresses = outcome.rewritten().unwrap_or_default();
@@ -159,7 +159,7 @@ unsafe fn write_predicate(
         // SAFETY: the caller guarantees handle and address.
         let (rewriter, address) =
             unsafe { (borrow_shared(rewriter)?, address.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
-        let is_true = predicate(rewriter, address.to_required_ip()?);
+        let is_true = predicate(rewriter, address.decode_required_ip()?);
         // SAFETY: not NULL.
         unsafe { out.write(is_true.into()) };
         Ok(())

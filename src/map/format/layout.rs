@@ -17,7 +17,9 @@ use super::header::{
     BOOT, FILE_ID, FIXED_WORDS, HEADER_WORDS, LENGTH, MAGIC, MAP_MAGIC, POLICY_BYTES,
     POLICY_OFFSET, POOL_COUNT, SETTINGS, fits, is_sessions_file,
 };
-use super::pool::{BLOCK_WORDS, ENTRY_WORDS, PlannedPool, PoolLayout, table_words, write_entry};
+use super::pool::{
+    BLOCK_WORDS, ENTRY_WORDS, PlannedPool, PoolLayout, PoolSet, table_words, write_entry,
+};
 use super::record::RECORD_WORDS;
 use super::settings;
 use super::words::{load, store, store_bytes};
@@ -26,9 +28,6 @@ use crate::raw::word::{Word, WriteAccess};
 
 /// The lower bytes of the magic number, without the version.
 const MAGIC_WITHOUT_VERSION: u64 = 0x0000_ffff_ffff_ffff;
-
-/// A set of pools, one bit for each pool.
-pub(crate) type PoolSet = u32;
 
 /// The layout of a map.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::counters::CONTROL_WORDS;
 use super::header::{FIXED_WORDS, fits};
 use super::index::{BUCKET_WORDS, SLOTS_PER_BUCKET};
-use super::layout::PoolSet;
 use super::slot::SLOT_WORDS;
 use super::words::{load, load_bytes, store, store_bytes};
 use crate::map::types::plan::MAX_POOL_NAME;
@@ -13,6 +12,9 @@ use crate::pool::{MAX_SLOTS, Pool, PoolKind, SlotBlocks};
 use crate::range::{Range, bits};
 use crate::raw::sections::Sections;
 use crate::raw::word::{Word, WriteAccess};
+
+/// A set of pools, one bit for each pool.
+pub(crate) type PoolSet = u32;
 
 /// The number of words of a directory entry.
 pub(crate) const ENTRY_WORDS: usize = 16;
