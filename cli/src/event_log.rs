@@ -132,7 +132,7 @@ fn journald_message(kind: EventKind, message: &str, fields: &[(&str, &str)]) -> 
     common.iter().chain(fields).map(line).collect()
 }
 
-/// Formats a message of RFC 3164. Local syslog daemons add time and host.
+/// Formats a message of RFC 3164 without time and host, which local syslog daemons add.
 fn syslog_message(kind: EventKind, message: &str) -> String {
     let (name, _, priority) = kind.properties();
     let pid = std::process::id();
@@ -143,8 +143,8 @@ fn syslog_message(kind: EventKind, message: &str) -> String {
     )
 }
 
-/// Replaces control characters: a control character could start another field or control a
-/// terminal.
+/// Replaces control characters. A line break would start another field, and a terminal would
+/// interpret the other control characters.
 fn replace_control_chars(text: &str) -> String {
     text.replace(|character: char| character.is_control(), "?")
 }

@@ -1,5 +1,5 @@
-//! Exit statuses that several subcommands share. The `--help` of `vipool run` lists its other exit
-//! statuses.
+//! Exit statuses that several subcommands share. `vipool run` has more exit statuses, which its
+//! `--help` lists.
 
 /// vipool itself failed.
 pub const FAILURE: u8 = 1;

@@ -255,7 +255,8 @@ fn announce(addresses: &[InterfaceAddress], links: &BTreeMap<u32, Link>) {
     }
 }
 
-/// Waits until every address can be bound. Returns the IPv6 addresses that another host uses.
+/// Waits until duplicate address detection has finished, and checks that every address can be
+/// bound. Returns the IPv6 addresses that another host uses.
 fn wait_until_usable(
     netlink: &mut Netlink,
     addresses: &[InterfaceAddress],
@@ -310,10 +311,13 @@ fn source_addresses(destinations: &[IpAddr]) -> Vec<(IpAddr, Option<IpAddr>)> {
 }
 
 /// # Errors
+/// Returns each destination with its source address.
 /// The host's own source address for a destination has changed.
 fn check_sources_unchanged(before: &[(IpAddr, Option<IpAddr>)]) -> anyhow::Result<()> {
     let format_source =
         |source: Option<IpAddr>| source.map_or("none".to_owned(), |ip| ip.to_string());
+/// Checks that the kernel still selects the same source address for each destination.
+///
     for (destination, old) in before {
         let new = source_address(*destination);
         if new != *old {

@@ -31,10 +31,9 @@ const OP_REQUEST: u16 = 1;
 /// Probes the addresses on one interface. Returns the addresses that another host uses, with that
 /// host's Ethernet address.
 ///
-/// `host_macs` are the Ethernet addresses of this host. The function ignores packets from these
+/// `host_macs` contains the Ethernet addresses of this host. The function ignores packets from these
 /// Ethernet addresses, because Linux answers ARP requests for all its IP addresses on every
-/// interface.
-/// `report_progress` receives the completed fraction, 0 to 1.
+/// interface. `report_progress` receives the completed fraction, 0 to 1.
 ///
 /// # Errors
 /// The ARP socket cannot be opened, or sending or receiving fails.

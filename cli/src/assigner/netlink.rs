@@ -189,6 +189,8 @@ impl Netlink {
         self.change(addresses, 0, RouteNetlinkMessage::DelAddress, report_progress)
     }
 
+    /// Sends a request for each address, in batches. Returns the kernel's answers in the order of the
+    /// addresses.
     fn change(
         &mut self,
         addresses: &[InterfaceAddress],
@@ -285,6 +287,7 @@ impl Netlink {
     }
 }
 
+/// Returns the message that adds or deletes an address in the form of a pool address.
 fn address_message(entry: &InterfaceAddress) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.index = entry.interface;

@@ -79,7 +79,7 @@ pub fn without_conflicts(mut plan: Plan, result: &AssignResult) -> Plan {
             .zip(next_slots)
             .map(|((slot, range), next_slot)| clip_to_slots(*slot, range, next_slot))
             .collect();
-        *pool = Pool::new(pool.name(), pool.kind(), &subtract(&ranges, &excluded), u32::MAX)
+        *pool = Pool::new(pool.name(), pool.kind(), &subtract(&ranges, &excluded_ranges), u32::MAX)
             .expect("parts of a pool's ranges make a pool");
     }
     plan.reservations

@@ -21,7 +21,7 @@ const SYSCTL: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 pub fn set_reserved_ports(state: &mut AssignerState, ports: &PortSet) -> anyhow::Result<()> {
     let administrator_ports = read_sysctl()?.difference(&state.assigned.ports);
     let added = ports.difference(&administrator_ports);
-    // Write the state file first. If this run is killed before it reserves the ports, the
+    // Write the state file first. If this process is killed before it reserves the ports, the
     // additional ports in the file are harmless.
     let intended = added.union(&state.assigned.ports);
     state.write(AssignedResources { ports: intended, ..state.assigned.clone() })?;

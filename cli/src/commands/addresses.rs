@@ -132,6 +132,7 @@ mod tests {
     use super::*;
 
     fn slots(states: &[(SlotState, bool, bool)]) -> Vec<SlotRow> {
+    /// Returns a slot for each state. The two flags are `reserved` and `drained`.
         let address =
             |index: usize| std::net::Ipv4Addr::from_bits(0x0a00_0500 + index as u32).into();
         let row = |(index, &(state, reserved, drained)): (usize, &_)| {

@@ -1,4 +1,5 @@
-//! `vipool drain`, `undrain`, `reserve` and `unreserve`: which addresses new sessions may get.
+//! `vipool drain`, `undrain`, `reserve` and `unreserve`: control which addresses new sessions may
+//! get.
 
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -39,7 +40,7 @@ struct DrainTarget {
     /// Addresses, CIDR prefixes or first-last ranges
     #[arg(value_name = "ADDRESSES", required_unless_present = "all")]
     ranges: Vec<Range>,
-    /// Select the whole server, without the addresses that were drained individually
+    /// Drain or undrain the whole server. Addresses that were drained individually stay drained
     #[arg(long, conflicts_with = "ranges")]
     all: bool,
     #[command(flatten)]

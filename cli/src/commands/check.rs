@@ -87,7 +87,7 @@ struct FindingRow<'a> {
 
 #[derive(Serialize)]
 struct ServerRow {
-    /// None if the file names no servers. The file then applies to any machine.
+    /// `None` if the file names no servers. The file then applies to any machine.
     name: Option<String>,
     enabled: bool,
     /// 0 means no limit.

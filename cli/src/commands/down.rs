@@ -102,8 +102,8 @@ pub fn leased_addresses(map: &Map) -> anyhow::Result<Option<BTreeSet<IpAddr>>> {
     Ok((!rows.is_empty()).then(|| addresses.collect()))
 }
 
-/// Removes a map without sessions. First creates a map with an empty plan, which marks this map as
-/// superseded. So readers stop using it.
+/// Removes a map without sessions. First creates a map with an empty plan, which marks the old map
+/// as superseded. So readers stop using the old map.
 fn retire_map(directory: &Path) -> anyhow::Result<()> {
     Map::create(directory, &Plan::default())?;
     for file in [MAP_FILE, SESSIONS_FILE] {

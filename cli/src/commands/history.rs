@@ -81,7 +81,7 @@ struct Holder<'a> {
     user: Option<&'a str>,
     client: Option<IpAddr>,
     from: Timestamp,
-    /// None while the session still has the lease.
+    /// `None` while the session still has the lease.
     until: Option<Timestamp>,
     /// Whether one of the two times was reconstructed by a comparison of the history with the map,
     /// and may be inexact.

@@ -16,8 +16,8 @@ use super::log::{HistoryLog, Retention};
 use super::record::{HistoryState, Record, RecordKind};
 use crate::maps::report::wall_clock;
 
-/// A session that waits for an address retries several times per second. The history records one
-/// failure per interval.
+/// A session that waits for an address retries several times per second. The history records at
+/// most one failure of a session per interval.
 const EXHAUSTED_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
 /// Maximum number of attempts to read the map and the journal without a change between the two
 /// reads.
@@ -118,6 +118,7 @@ impl Collector {
         self.last_number = event.number;
         let time = wall_clock(event.time);
         let session = event.session.to_string();
+    /// Adds the records of a journal event. Adds nothing if the history needs no record of the event.
         let kind = match event.kind {
             EventKind::Released => return self.release_all(&session, time, false),
             EventKind::Assigned => RecordKind::Assigned,
@@ -236,6 +237,7 @@ mod tests {
         let options = OpenOptions::new().with_user(user);
         let _ = map.open_session(session.to_string().parse().unwrap(), &options, Tick::now());
     }
+    /// Opens a session, or fails to open it if no address is free.
 
     fn close(map: &Map, session: u64) {
         map.close_session(session.to_string().parse().unwrap(), Tick::now()).unwrap();
@@ -245,6 +247,7 @@ mod tests {
         records
             .iter()
             .map(|record| (record.event, record.session.as_deref(), record.reconciled))
+    /// Returns the kind, the session and the field `reconciled` of each record.
             .collect()
     }
 

@@ -23,8 +23,8 @@ use super::record::{HistoryState, Record};
 pub const MAX_FILE_BYTES: u64 = 8 << 20;
 /// Maximum number of rotated files.
 const MAX_ROTATED_FILES: u32 = 99;
-/// Number of rotations within the maximum age. vipool removes only whole
-/// files, so a record can exist for up to an eighth longer than the maximum age.
+/// Number of rotations within the maximum age. vipool removes only whole files, so a record can
+/// exist for up to an eighth longer than the maximum age.
 const ROTATIONS_PER_AGE: u32 = 8;
 
 /// Limits on the age and size of the history.
@@ -187,7 +187,8 @@ pub fn read(path: &Path) -> anyhow::Result<(Vec<Record>, usize)> {
         };
         for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match parse_line(line) {
-                // A file begins with copies of the records of open leases.
+                // A file begins with copies of records of an older file: the records of the leases
+                // that were open.
                 Some(record) if !records.contains(&record) => records.push(record),
                 Some(_) => {}
                 None => damaged += 1,
@@ -307,6 +308,7 @@ mod tests {
         let file_count = || fs::read_dir(directory.path()).unwrap().count();
         let set_end = |number: u32, time| {
             let file = File::options().append(true).open(rotated_path(&path, &number.to_string()));
+        // The modification time of a rotated file is the end of its period.
             file.unwrap().set_modified(time).unwrap();
         };
         let mut log = HistoryLog::open(&path).unwrap();

@@ -32,7 +32,7 @@ pub struct Record {
     /// The session id, as the command line prints it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub session: Option<String>,
-    /// The address.
+    /// The address of the lease, or an address of the pool that is low.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub address: Option<IpAddr>,
     /// The user of the session.

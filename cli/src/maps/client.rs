@@ -25,8 +25,8 @@ type UserId = u32;
 #[cfg(windows)]
 type UserId = String;
 
-/// Returns the owner of the file, or `None` for the caller. If this machine does not know the user
-/// of the session, the caller owns the file.
+/// Returns the owner of the file, or `None` for the caller. The caller owns the file if this machine
+/// does not know the user of the session, or if the caller may not change the owner of a file.
 fn owner(user: Option<&str>) -> Option<UserId> {
     #[cfg(unix)]
     {

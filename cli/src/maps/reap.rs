@@ -21,7 +21,7 @@ pub struct ReapSummary {
     pub closed: Vec<String>,
 }
 
-/// Examines every address that is not free, and every session leader.
+/// Frees the cooled addresses without sockets, and closes the sessions whose leader has exited.
 ///
 /// # Errors
 /// The kernel's socket tables cannot be read, or the map cannot be locked.

@@ -56,11 +56,11 @@ pub struct PoolReport {
     pub low: bool,
 }
 
-/// One open session.
+/// An open session.
 #[derive(Debug, Serialize)]
 pub struct SessionReport {
     pub session: String,
-    /// None if the caller cannot read the sessions file.
+    /// `None` if the caller cannot read the sessions file, or the session has no user.
     pub user: Option<String>,
     pub client: Option<IpAddr>,
     /// The pid of the session leader: the session is closed when this process exits.

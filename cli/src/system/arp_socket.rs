@@ -71,7 +71,8 @@ impl ArpSocket {
     /// Returns the next packet of another host. Returns `None` if no packet arrives before the
     /// timeout.
     ///
-    /// Truncates longer packets, because Ethernet adds padding. Skips shorter packets.
+    /// Truncates longer packets, because Ethernet adds padding. Also returns `None` early after a
+    /// shorter packet or a signal.
     ///
     /// # Errors
     /// ENETDOWN if the interface goes down, and other errors of poll(2) and recv(2).

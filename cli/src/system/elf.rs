@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(test_program, Some(ElfInfo::default()));
         assert_eq!(read_elf(Path::new("/proc/self/comm")).unwrap(), None);
         assert!(read_elf(Path::new("/nowhere")).is_err());
-        // A truncated file is read without an error for each length.
+        // Reading a truncated file causes no error, whatever its length.
         let contents = std::fs::read("/proc/self/exe").unwrap();
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("truncated");

@@ -14,7 +14,8 @@ pub struct SocketRow {
     pub tcp: bool,
     pub local: SocketAddr,
     pub remote: SocketAddr,
-    /// Whether any peer can reach the socket: it is a TCP listener or an unconnected UDP socket.
+    /// Whether the socket accepts data of any peer: it is a TCP listener or an unconnected UDP
+    /// socket.
     pub listening: bool,
     /// The socket's inode number in `/proc/PID/fd`; 0 if no process has the socket open any more.
     pub inode: u64,

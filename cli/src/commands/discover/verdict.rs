@@ -49,8 +49,8 @@ pub struct Verdict {
 
 /// Returns a verdict for each program in `observed`.
 ///
-/// `other_programs` are the observations of the other running programs. `host_addresses` are the
-/// host's own addresses.
+/// `other_programs` contains the observations of the other running programs. `host_addresses`
+/// contains the host's own addresses.
 pub fn judge(
     observed: &Observations,
     other_programs: &Observations,

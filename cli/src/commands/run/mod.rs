@@ -1,8 +1,8 @@
 //! `vipool run`: runs a program in a session.
 //!
-//! If the program cannot join the session, vipool prints the reason and runs the program unchanged.
-//! If the farm file or `--require` forbids that, vipool fails. If this process opened the session,
-//! it always closes the session after the program has ended.
+//! If the program cannot join the session, vipool prints the reason and runs the program with the
+//! host's addresses. If the farm file or `--require` forbids that, vipool fails. If this process
+//! opened the session, it always closes the session after the program has ended.
 
 mod args;
 mod as_user;
@@ -96,7 +96,7 @@ impl Run {
         }
     }
 
-    /// Returns the command that starts the program: in the session, or unchanged.
+    /// Returns the command that starts the program: in the session, or with the host's addresses.
     fn command(&self, entered: Option<&EnteredSession>) -> anyhow::Result<Command> {
         let environment = entered.map(EnteredSession::environment).unwrap_or_default();
         let user = self.user.as_ref().filter(|_| Uid::effective().is_root());

@@ -44,7 +44,7 @@ const FORWARDED: [Signal; 8] = [
 /// sigaction(2)).
 const SI_KERNEL: i32 = 0x80;
 
-/// Caught signals, which the handlers write to a pipe.
+/// The caught signals. The handlers write them to a pipe.
 pub struct Signals {
     delivery: SignalDelivery<UnixStream, WithRawSiginfo>,
     pending: VecDeque<Signal>,

@@ -1,4 +1,4 @@
-//! Subcommands that exist only on Linux. On Windows each subcommand returns an error with a
+//! Subcommands that do not exist on Windows. Each of them returns an error that describes a
 //! replacement.
 
 use std::ffi::OsString;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-/// The subcommands. The help does not list these subcommands.
+/// The subcommands. They are hidden in the help.
 #[derive(clap::Subcommand)]
 pub enum Unsupported {
     #[command(hide = true)]

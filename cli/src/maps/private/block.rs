@@ -36,7 +36,7 @@ impl Block {
     }
 
     /// Returns the blocks to try, in order. The preferred block is the first, and [`MAX_ATTEMPTS`]
-    /// consecutive blocks follow. The seed determines the first of these.
+    /// consecutive blocks follow. The seed determines the first of the consecutive blocks.
     ///
     /// Multiplicative hashing (2^32 divided by the golden ratio) maps neighbouring seeds to distant
     /// blocks.

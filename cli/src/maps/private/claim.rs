@@ -34,8 +34,8 @@ use rustix::net::{
 
 use super::block::{Block, MAX_ATTEMPTS};
 
-/// Maximum wait for the answer of an owner. A stopped owner does not answer. Then the uid of the
-/// owner decides whether the block belongs to another user.
+/// Maximum wait for the answer of an owner that has the uid of this process. A stopped owner does
+/// not answer. The claim is valid nevertheless ([`ClaimState::Requested`]).
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Identifies a private map: device and inode of its directory.
@@ -133,8 +133,8 @@ impl Claim {
     }
 }
 
-/// Binds the name of the block. If a process of this user owns the name, gets the socket from that
-/// process.
+/// Binds the name of the block. If a process of this user owns the name, requests the socket from
+/// that process.
 fn try_claim(block: Block, identity: &MapIdentity) -> io::Result<Attempt> {
     // Two attempts are needed, because the owner may exit between the bind and the connect.
     for _ in 0..2 {
@@ -188,6 +188,7 @@ enum Answer {
     Foreign,
 }
 
+/// Reads the owner's answer, without blocking.
 fn receive_socket(stream: &OwnedFd, identity: &MapIdentity) -> io::Result<Answer> {
     let mut peer_identity: MapIdentity = [0; 16];
     let mut control_buffer = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -215,13 +216,13 @@ fn receive_socket(stream: &OwnedFd, identity: &MapIdentity) -> io::Result<Answer
     })
 }
 
-/// Passes a copy of the socket to every waiting process of this user.
+/// Passes the listening socket to every process of this user that has connected to it.
 fn pass_to_peers(listener: &OwnedFd, identity: &MapIdentity) -> io::Result<()> {
     loop {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let stream = match rustix::net::accept_with(listener, flags) {
             Ok(stream) => stream,
-            // Another owner accepted the connection first, or the peer has exited.
+            // No connection is waiting (another owner may have accepted it), or the peer has exited.
             Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
         };

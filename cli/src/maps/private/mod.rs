@@ -135,8 +135,8 @@ fn plan(
         Some(farm) => read_farm(farm)?,
         None => (Policy::default(), Settings::default(), u32::MAX),
     };
-    // Without a farm file, vipool itself is also listed. The program inherits the rule from vipool.
-    // So a wrapper that executes another program also has the rule.
+    // Without a farm file, vipool itself is also listed, and the program inherits the rule from
+    // vipool. So the rule also applies if the program is a wrapper that executes another program.
     let own_executable = std::env::current_exe().and_then(|path| path.canonicalize());
     let own_executable = own_executable.ok().filter(|_| inputs.farm.is_none());
     for program in inputs.programs.iter().chain(&own_executable) {

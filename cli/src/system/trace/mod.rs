@@ -38,7 +38,7 @@ const NATIVE_ARCH: u32 = 0xc000_00b7;
 /// the process id.
 ///
 /// Returns when all processes have exited or the time `limit` has passed. The result is the exit
-/// status of the command itself, or `None` if it still runs.
+/// status of the process that this function started, or `None` if that process still runs.
 ///
 /// Only one trace can run in a process, because a trace waits for any child and uses SIGALRM for
 /// the limit.

@@ -88,7 +88,7 @@ fn decode_link_request(thread: pid_t, address: u64) -> Option<SocketCall> {
     (kind == libc::RTM_GETLINK && flags & dump == dump).then_some(SocketCall::ListInterfaces)
 }
 
-/// Reads a socket address of IPv4 or IPv6 from a traced thread's memory.
+/// Reads an IPv4 or IPv6 socket address from a traced thread's memory.
 fn read_address(thread: pid_t, address: u64, length: u64) -> Option<SocketAddr> {
     let bytes = read_memory(thread, address, length.min(28) as usize)?;
     let family = u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?);
