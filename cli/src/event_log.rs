@@ -121,15 +121,16 @@ fn send(socket: &UnixDatagram, path: &str, message: &str) -> io::Result<()> {
 fn journald_message(kind: EventKind, message: &str, fields: &[(&str, &str)]) -> String {
     let (name, id, priority) = kind.properties();
     let priority = priority.to_string();
-    let common = [
+    let common_fields = [
         ("MESSAGE", message),
         ("MESSAGE_ID", id),
         ("PRIORITY", &priority),
         ("SYSLOG_IDENTIFIER", "vipool"),
         ("VIPOOL_EVENT", name),
     ];
-    let line = |(name, value): &(&str, &str)| format!("{name}={}\n", replace_control_chars(value));
-    common.iter().chain(fields).map(line).collect()
+    let format_field =
+        |(name, value): &(&str, &str)| format!("{name}={}\n", replace_control_chars(value));
+    common_fields.iter().chain(fields).map(format_field).collect()
 }
 
 /// Formats a message of RFC 3164 without time and host, which local syslog daemons add.
@@ -157,14 +158,14 @@ mod tests {
     fn control_characters_cannot_add_fields() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
-        let log = UnixDatagram::bind(&path).unwrap();
+        let log_socket = UnixDatagram::bind(&path).unwrap();
         let socket = UnixDatagram::unbound().unwrap();
         let mut buffer = [0; 1024];
 
         let fields = [("VIPOOL_USER", "eve\nPRIORITY=0")];
         let text = journald_message(EventKind::Exhausted, EXHAUSTED_MESSAGE, &fields);
         send(&socket, path.to_str().unwrap(), &text).unwrap();
-        let length = log.recv(&mut buffer).unwrap();
+        let length = log_socket.recv(&mut buffer).unwrap();
         let received = std::str::from_utf8(&buffer[..length]).unwrap();
         let lines: Vec<_> = received.lines().collect();
         assert_eq!(lines[0], format!("MESSAGE={EXHAUSTED_MESSAGE}"));

@@ -55,12 +55,12 @@ pub fn add_addresses(
     let interface_of: BTreeMap<IpAddr, u32> =
         desired.iter().map(|entry| (entry.address, entry.interface)).collect();
     // The subnet of these addresses is on another interface now, so the addresses move there too.
-    let moved: Vec<InterfaceAddress> = obsolete
+    let moved_addresses: Vec<InterfaceAddress> = obsolete
         .iter()
         .filter(|entry| interface_of.contains_key(&entry.address))
         .copied()
         .collect();
-    delete_addresses(&mut netlink, &moved)?;
+    delete_addresses(&mut netlink, &moved_addresses)?;
 
     let interface_name = |index: u32| links.get(&index).map_or("an interface", |link| &link.name);
     for (entry, _) in netlink.addresses()? {
@@ -80,7 +80,7 @@ pub fn add_addresses(
                 .insert(address.into(), format!("{mac} uses the address on the network"));
         }
     }
-    let missing: Vec<InterfaceAddress> = desired
+    let missing_addresses: Vec<InterfaceAddress> = desired
         .iter()
         .filter(|entry| {
             !present.contains(entry) && !result.conflict_reasons.contains_key(&entry.address)
@@ -90,14 +90,19 @@ pub fn add_addresses(
 
     let sources_before = source_addresses(destinations);
     let assigned_before = state.assigned.clone();
-    let intended =
-        assigned_before.addresses.iter().chain(&present).chain(&missing).copied().collect();
+    let intended = assigned_before
+        .addresses
+        .iter()
+        .chain(&present)
+        .chain(&missing_addresses)
+        .copied()
+        .collect();
     state.write(AssignedResources { addresses: intended, ..assigned_before.clone() })?;
-    let progress = progress_bar(missing.len() as u64, "adding");
-    let outcomes = netlink.add(&missing, |count| progress.set_position(count as u64))?;
+    let progress = progress_bar(missing_addresses.len() as u64, "adding");
+    let outcomes = netlink.add(&missing_addresses, |count| progress.set_position(count as u64))?;
     progress.finish_and_clear();
     let mut added = Vec::new();
-    for (entry, outcome) in missing.iter().zip(outcomes) {
+    for (entry, outcome) in missing_addresses.iter().zip(outcomes) {
         match outcome {
             Ok(()) => added.push(*entry),
             Err(error) => {
@@ -109,12 +114,12 @@ pub fn add_addresses(
             }
         }
     }
-    let checked = wait_until_usable(&mut netlink, &added).and_then(|duplicates| {
+    let check_result = wait_until_usable(&mut netlink, &added).and_then(|duplicates| {
         delete_addresses(&mut netlink, &duplicates)?;
         check_sources_unchanged(&sources_before)?;
         Ok(duplicates)
     });
-    let duplicates = match checked {
+    let duplicates = match check_result {
         Ok(duplicates) => duplicates,
         Err(error) => {
             delete_addresses(&mut netlink, &added)?;
@@ -196,21 +201,21 @@ fn probe_network(
     desired: &BTreeSet<InterfaceAddress>,
     links: &BTreeMap<u32, Link>,
 ) -> anyhow::Result<BTreeMap<Ipv4Addr, arp::MacAddress>> {
-    let mut by_link: BTreeMap<u32, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+    let mut addresses_by_link: BTreeMap<u32, BTreeSet<Ipv4Addr>> = BTreeMap::new();
     for entry in desired {
         if let IpAddr::V4(address) = entry.address {
-            by_link.entry(entry.interface).or_default().insert(address);
+            addresses_by_link.entry(entry.interface).or_default().insert(address);
         }
     }
-    by_link.retain(|index, _| {
+    addresses_by_link.retain(|index, _| {
         links.get(index).is_some_and(|link| link.is_up && link.arp_mac.is_some())
     });
     let host_macs: BTreeSet<arp::MacAddress> =
         links.values().filter_map(|link| link.arp_mac).collect();
-    let count: usize = by_link.values().map(BTreeSet::len).sum();
+    let count: usize = addresses_by_link.values().map(BTreeSet::len).sum();
     let progress = progress_bar(1000, &format!("probing the network for {count} addresses"));
     let conflicts = thread::scope(|scope| {
-        let threads: Vec<_> = by_link
+        let threads: Vec<_> = addresses_by_link
             .iter()
             .map(|(index, addresses)| {
                 let (link, progress, host_macs) = (&links[index], &progress, &host_macs);
@@ -306,18 +311,18 @@ fn source_address(destination: IpAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
+/// Returns each destination with its source address.
 fn source_addresses(destinations: &[IpAddr]) -> Vec<(IpAddr, Option<IpAddr>)> {
     destinations.iter().map(|destination| (*destination, source_address(*destination))).collect()
 }
 
+/// Checks that the kernel still selects the same source address for each destination.
+///
 /// # Errors
-/// Returns each destination with its source address.
 /// The host's own source address for a destination has changed.
 fn check_sources_unchanged(before: &[(IpAddr, Option<IpAddr>)]) -> anyhow::Result<()> {
     let format_source =
         |source: Option<IpAddr>| source.map_or("none".to_owned(), |ip| ip.to_string());
-/// Checks that the kernel still selects the same source address for each destination.
-///
     for (destination, old) in before {
         let new = source_address(*destination);
         if new != *old {

@@ -46,7 +46,8 @@ pub fn probe(
 ) -> io::Result<BTreeMap<Ipv4Addr, MacAddress>> {
     let socket = ArpSocket::open(interface)?;
     let mut conflicts = BTreeMap::new();
-    let total = (PROBE_INTERVAL * (PROBE_NUM - 1) + PROBE_WAIT + ANNOUNCE_WAIT).as_secs_f64();
+    let total_seconds =
+        (PROBE_INTERVAL * (PROBE_NUM - 1) + PROBE_WAIT + ANNOUNCE_WAIT).as_secs_f64();
     let start = Instant::now();
     let spacing = PROBE_WAIT / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
     for round in 0..PROBE_NUM {
@@ -58,14 +59,14 @@ pub fn probe(
             if !conflicts.contains_key(address) {
                 send(&socket, &request(source_mac, Ipv4Addr::UNSPECIFIED, *address))?;
             }
-            report_progress(start.elapsed().as_secs_f64() / total);
+            report_progress(start.elapsed().as_secs_f64() / total_seconds);
         }
     }
     let end = Instant::now() + ANNOUNCE_WAIT;
     while Instant::now() < end {
         let step_end = end.min(Instant::now() + Duration::from_millis(100));
         receive_until(&socket, host_macs, addresses, step_end, &mut conflicts)?;
-        report_progress(start.elapsed().as_secs_f64() / total);
+        report_progress(start.elapsed().as_secs_f64() / total_seconds);
     }
     Ok(conflicts)
 }

@@ -195,7 +195,7 @@ impl Netlink {
         &mut self,
         addresses: &[InterfaceAddress],
         flags: u16,
-        to_request: fn(AddressMessage) -> RouteNetlinkMessage,
+        build_request: fn(AddressMessage) -> RouteNetlinkMessage,
         mut report_progress: impl FnMut(usize),
     ) -> io::Result<Vec<io::Result<()>>> {
         let mut results = Vec::with_capacity(addresses.len());
@@ -204,7 +204,7 @@ impl Netlink {
             let mut bytes = Vec::new();
             for entry in batch {
                 self.append_message(
-                    to_request(address_message(entry)),
+                    build_request(address_message(entry)),
                     NLM_F_ACK | flags,
                     &mut bytes,
                 );

@@ -44,14 +44,14 @@ pub fn host_interfaces() -> anyhow::Result<Vec<Interface>> {
 ///
 /// # Errors
 /// No interface has a subnet that contains one of the addresses.
-pub fn desired_addresses(planned: &ServerPlan) -> anyhow::Result<BTreeSet<InterfaceAddress>> {
+pub fn desired_addresses(server_plan: &ServerPlan) -> anyhow::Result<BTreeSet<InterfaceAddress>> {
     let find_interface = |address: IpAddr| {
-        let mut assignments = planned.assignments.iter();
+        let mut assignments = server_plan.assignments.iter();
         let assignment = assignments
             .find(|assignment| assignment.ranges.iter().any(|range| range.contains(address)));
         assignment.map(|assignment| InterfaceAddress { interface: assignment.index, address })
     };
-    let pools = planned.plan.pools.iter().filter(|pool| pool.kind() == PoolKind::VirtualIp);
+    let pools = server_plan.plan.pools.iter().filter(|pool| pool.kind() == PoolKind::VirtualIp);
     pools
         .flat_map(|pool| (0..pool.slots()).filter_map(|slot| pool.address(slot)))
         .map(|address| {
@@ -63,7 +63,7 @@ pub fn desired_addresses(planned: &ServerPlan) -> anyhow::Result<BTreeSet<Interf
 
 /// Removes the addresses with conflicts from the plan.
 pub fn without_conflicts(mut plan: Plan, result: &AssignResult) -> Plan {
-    let excluded: Vec<Range> =
+    let excluded_ranges: Vec<Range> =
         result.conflict_reasons.keys().map(|address| Range::from(*address)).collect();
     for pool in plan.pools.iter_mut().filter(|pool| pool.kind() == PoolKind::VirtualIp) {
         // A pool may use only the first part of its last range. So clip each range to the addresses
@@ -90,20 +90,22 @@ pub fn without_conflicts(mut plan: Plan, result: &AssignResult) -> Plan {
 /// Returns the destinations for which `vipool up` compares the host's source addresses before and
 /// after it adds addresses. The destinations are a neighbour in each subnet, and two remote
 /// addresses (reserved for documentation by RFC 5737 and RFC 3849).
-pub fn probe_destinations(planned: &ServerPlan, interfaces: &[Interface]) -> Vec<IpAddr> {
+pub fn probe_destinations(server_plan: &ServerPlan, interfaces: &[Interface]) -> Vec<IpAddr> {
     let is_host_address = |address: &IpAddr| {
         interfaces
             .iter()
             .flat_map(|interface| &interface.addresses)
             .any(|net| net.addr() == *address)
     };
-    let is_pool_address =
-        |address: &IpAddr| planned.plan.pools.iter().any(|pool| pool.slot_of(*address).is_some());
-    let neighbours = planned.assignments.iter().filter_map(|assignment| {
+    let is_pool_address = |address: &IpAddr| {
+        server_plan.plan.pools.iter().any(|pool| pool.slot_of(*address).is_some())
+    };
+    let neighbours = server_plan.assignments.iter().filter_map(|assignment| {
         let subnet = Range::from(assignment.subnet);
         let mut hosts = (1..=subnet.span().min(1 << 16)).filter_map(|offset| subnet.nth(offset));
         hosts.find(|address| !is_host_address(address) && !is_pool_address(address))
     });
-    let remote = ["192.0.2.1", "2001:db8::1"].map(|text| text.parse().expect("an address"));
-    neighbours.chain(remote).collect()
+    let remote_addresses =
+        ["192.0.2.1", "2001:db8::1"].map(|text| text.parse().expect("an address"));
+    neighbours.chain(remote_addresses).collect()
 }

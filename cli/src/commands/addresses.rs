@@ -12,8 +12,9 @@ use crate::maps::selection::MapArgs;
 
 /// Number of addresses per line.
 const LINE_WIDTH: usize = 64;
-/// If a pool has more lines than this number, lines with only free addresses are not shown.
-const MAX_LINES_WITH_FREE: usize = 64;
+/// Maximum number of lines of a pool that is shown completely. For a larger pool, lines with only
+/// free addresses are not shown.
+const MAX_COMPLETE_LINES: usize = 64;
 
 /// Show which addresses are free, used, cooling or drained
 ///
@@ -102,27 +103,27 @@ fn draw_pool(name: &str, slots: &[SlotRow], use_colour: bool) -> String {
     let mut text = format!("{}: {} addresses\n", name.escape_debug(), slots.len());
     let lines: Vec<_> = slots.chunks(LINE_WIDTH).collect();
     let label_width = lines.iter().map(|line| line[0].address.to_string().len()).max().unwrap_or(0);
-    let mut hidden = 0;
+    let mut hidden_addresses = 0;
     for line in &lines {
         let is_free = line.iter().all(|row| symbol(row).0 == '.');
-        if is_free && lines.len() > MAX_LINES_WITH_FREE {
-            hidden += line.len();
+        if is_free && lines.len() > MAX_COMPLETE_LINES {
+            hidden_addresses += line.len();
             continue;
         }
         let _ = write!(text, "{:label_width$}  ", line[0].address.to_string());
-        for run in line.chunk_by(|a, b| symbol(a) == symbol(b)) {
-            let (character, code) = symbol(&run[0]);
-            let symbols = character.to_string().repeat(run.len());
+        for equal_rows in line.chunk_by(|left, right| symbol(left) == symbol(right)) {
+            let (character, colour_code) = symbol(&equal_rows[0]);
+            let symbols = character.to_string().repeat(equal_rows.len());
             let _ = if use_colour {
-                write!(text, "\x1b[{code}m{symbols}\x1b[0m")
+                write!(text, "\x1b[{colour_code}m{symbols}\x1b[0m")
             } else {
                 write!(text, "{symbols}")
             };
         }
         text.push('\n');
     }
-    if hidden > 0 {
-        let _ = writeln!(text, "({hidden} free addresses are not shown)");
+    if hidden_addresses > 0 {
+        let _ = writeln!(text, "({hidden_addresses} free addresses are not shown)");
     }
     text
 }
@@ -131,8 +132,8 @@ fn draw_pool(name: &str, slots: &[SlotRow], use_colour: bool) -> String {
 mod tests {
     use super::*;
 
-    fn slots(states: &[(SlotState, bool, bool)]) -> Vec<SlotRow> {
     /// Returns a slot for each state. The two flags are `reserved` and `drained`.
+    fn slots(states: &[(SlotState, bool, bool)]) -> Vec<SlotRow> {
         let address =
             |index: usize| std::net::Ipv4Addr::from_bits(0x0a00_0500 + index as u32).into();
         let row = |(index, &(state, reserved, drained)): (usize, &_)| {

@@ -123,20 +123,20 @@ fn describe_change(change: &AdminChange, drain: bool) -> String {
         count => format!("{count} addresses are"),
     };
     let state = if drain { "drained" } else { "back in use" };
-    let held = match change.held {
+    let lease_note = match change.held {
         0 => String::new(),
         held => format!(" ({held} of them stay leased until their sessions close)"),
     };
-    format!("{addresses} {state}{held}")
+    format!("{addresses} {state}{lease_note}")
 }
 
 impl Reserve {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let map = Map::open(&self.map.directory()?)?;
         let change = map.reserve(self.address, &self.user, Tick::now())?;
-        let held =
+        let lease_note =
             if change.held > 0 { "; the session that holds the address keeps it" } else { "" };
-        println!("{} is reserved for {}{held}", self.address, self.user);
+        println!("{} is reserved for {}{lease_note}", self.address, self.user);
         Ok(ExitCode::SUCCESS)
     }
 }

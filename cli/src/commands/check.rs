@@ -124,11 +124,11 @@ impl<'a> From<&'a Finding> for FindingRow<'a> {
     }
 }
 
-fn server_rows(farm: &Farm, selected: Option<&str>) -> Result<Vec<ServerRow>> {
+fn server_rows(farm: &Farm, selected_name: Option<&str>) -> Result<Vec<ServerRow>> {
     if farm.servers.is_empty() {
         return Ok(vec![server_row(farm, None)]);
     }
-    let names: Vec<&str> = match selected {
+    let names: Vec<&str> = match selected_name {
         None => farm.servers.iter().map(|server| &*server.name).collect(),
         Some(name) => match farm.find_server(name) {
             Some(server) => vec![&server.name],

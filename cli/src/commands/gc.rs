@@ -60,13 +60,13 @@ impl Gc {
         let map = Map::open(&directory)?;
         let summary = reap::reap_all(&map)?;
         #[cfg(unix)]
-        let collected = history::collect(
+        let collect_result = history::collect(
             &directory,
             &history::history_file(&directory),
             Some(&self.retention()),
         );
         #[cfg(unix)]
-        if let Ok(records) = &collected {
+        if let Ok(records) = &collect_result {
             event_log::log_records(&directory, records);
         }
         last_users::save(&map, &directory);
@@ -84,7 +84,7 @@ impl Gc {
         // Report this error last: a failure to write the history must not prevent the maintenance
         // of the map.
         #[cfg(unix)]
-        collected.context("cannot update the history")?;
+        collect_result.context("cannot update the history")?;
         Ok(ExitCode::SUCCESS)
     }
 }

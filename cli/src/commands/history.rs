@@ -105,9 +105,9 @@ fn read_records(map: &MapArgs) -> anyhow::Result<Vec<Record>> {
         // If the map is missing or not accessible, the older records can still be read.
         Err(error) => eprintln!("vipool: the newest events are missing: {error:#}"),
     }
-    let (records, damaged) = history::read(&file)?;
-    if damaged > 0 {
-        eprintln!("vipool: ignored {damaged} damaged lines of {}", file.display());
+    let (records, damaged_lines) = history::read(&file)?;
+    if damaged_lines > 0 {
+        eprintln!("vipool: ignored {damaged_lines} damaged lines of {}", file.display());
     }
     Ok(records)
 }
@@ -199,9 +199,9 @@ impl Who {
             return Ok(ExitCode::from(u8::from(holder.is_none())));
         }
         let Some(holder) = holder else {
-            let first = records.first().context("the history is empty")?;
-            if time < first.time {
-                bail!("the history begins later, at {}", first.time);
+            let first_record = records.first().context("the history is empty")?;
+            if time < first_record.time {
+                bail!("the history begins later, at {}", first_record.time);
             }
             println!("{} was not leased", self.address);
             return Ok(ExitCode::FAILURE);
@@ -232,10 +232,10 @@ fn find_holder(records: &[Record], address: IpAddr, time: Timestamp) -> Option<H
     while let Some(record) = changes.next() {
         // The next change ends the lease, even if the release record is missing.
         let end = changes.peek();
-        let covers = record.event == RecordKind::Assigned
+        let covers_time = record.event == RecordKind::Assigned
             && record.time <= time
             && end.is_none_or(|end| time < end.time);
-        if covers {
+        if covers_time {
             return Some(Holder {
                 address,
                 session: record.session.as_deref(),
@@ -284,7 +284,7 @@ mod tests {
             record(RecordKind::Released, 200, "1"),
             record(RecordKind::Assigned, 300, "2"),
         ];
-        let who = |second| {
+        let session_at = |second| {
             let time = Timestamp::from_second(second).unwrap();
             find_holder(&records, "10.0.5.10".parse().unwrap(), time)
                 .and_then(|holder| holder.session)
@@ -297,7 +297,7 @@ mod tests {
             (300, Some("2")),
             (999, Some("2")),
         ] {
-            assert_eq!(who(second), session, "{second}");
+            assert_eq!(session_at(second), session, "{second}");
         }
     }
 

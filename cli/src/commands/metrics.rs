@@ -49,7 +49,7 @@ fn render(report: &Report) -> String {
     let mut text = String::new();
     write_family(&mut text, "vipool_addresses", "Addresses of a pool by state.");
     for pool in &report.pools {
-        for (state, count) in pool.states() {
+        for (state, count) in pool.state_counts() {
             let labels = labels(pool);
             let _ = writeln!(text, "vipool_addresses{{{labels},state=\"{state}\"}} {count}");
         }
@@ -121,7 +121,7 @@ mod tests {
         }
         assert!(text.ends_with("# EOF\n"));
         // Each family is declared once.
-        let types: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
-        assert_eq!(types.len(), 6);
+        let type_lines: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
+        assert_eq!(type_lines.len(), 6);
     }
 }

@@ -117,8 +117,8 @@ impl Open {
         let (map, _claim) = match self.map.selection() {
             MapSelection::Private => {
                 let farm = self.farm.or_else(private::default_farm_file);
-                let private = private::open(farm.as_deref(), None)?;
-                (private.map, Some(private.claim))
+                let private_map = private::open(farm.as_deref(), None)?;
+                (private_map.map, Some(private_map.claim))
             }
             MapSelection::Directory(_) if self.farm.is_some() => {
                 bail!(

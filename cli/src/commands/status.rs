@@ -72,7 +72,7 @@ fn render_pools(pools: &[PoolReport]) -> String {
             ("virtual-ip", "ipv6") => "virtual-ip (IPv6)",
             (kind, _) => kind,
         };
-        let counts = pool.states().map(|(_, count)| count);
+        let counts = pool.state_counts().map(|(_, count)| count);
         let counts = [&[pool.addresses], &counts[..], &[pool.peak]].concat();
         let names = [pool.name.escape_debug().to_string(), kind.to_owned()];
         rows.add_row(names.into_iter().chain(counts.iter().map(u32::to_string)));

@@ -54,9 +54,9 @@ impl Up {
             None => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
         };
         let interfaces = host_interfaces().context("cannot list the interfaces")?;
-        let mut planned = farm.plan(&server, Some(&interfaces));
-        planned.plan.policy.resolve_links(|path| fs::canonicalize(path));
-        report.extend(planned.findings.iter().cloned());
+        let mut server_plan = farm.plan(&server, Some(&interfaces));
+        server_plan.plan.policy.resolve_links(|path| fs::canonicalize(path));
+        report.extend(server_plan.findings.iter().cloned());
         if !report.is_empty() {
             eprint!("{report}");
         }
@@ -65,12 +65,12 @@ impl Up {
         }
 
         let mut state = AssignerState::open(&self.map)?;
-        let desired = desired_addresses(&planned)?;
-        let destinations = probe_destinations(&planned, &interfaces);
+        let desired = desired_addresses(&server_plan)?;
+        let destinations = probe_destinations(&server_plan, &interfaces);
         let result = add_addresses(&mut state, &desired, !self.no_probe, &destinations)?;
         let map_exists = Map::open(&self.map).is_ok();
-        let map = Map::create(&self.map, &without_conflicts(planned.plan, &result))?;
-        // An existing map contains newer users than the file.
+        let map = Map::create(&self.map, &without_conflicts(server_plan.plan, &result))?;
+        // The last users in an existing map are more recent than those in the file.
         if !map_exists {
             last_users::restore(&map, &self.map);
         }

@@ -43,39 +43,43 @@ pub fn collect(
     let map = Map::open(directory)?;
     let journal = Journal::open(directory)?;
     let boot = format!("{:016x}", journal.boot());
-    let first = match &log.state().last_position {
-        // If the journal has lower numbers than its history, the journal is new.
+    let first_number = match &log.state().last_position {
+        // If the journal has not reached the last number of the history, the journal is new.
         Some((last_boot, number)) if *last_boot == boot && *number < journal.next_number() => {
             number + 1
         }
         _ => 1,
     };
     let mut attempts = 0;
-    let (rows, recent) = loop {
+    let (rows, journal_tail) = loop {
         let next_before = journal.next_number();
         let rows = map.sessions()?;
-        let recent = journal.since(first);
+        let journal_tail = journal.since(first_number);
         attempts += 1;
-        if recent.next == next_before || attempts == MAX_ATTEMPTS {
-            break (rows, recent);
+        if journal_tail.next == next_before || attempts == MAX_ATTEMPTS {
+            break (rows, journal_tail);
         }
     };
-    let mut collector =
-        Collector { boot, state: log.state().clone(), records: Vec::new(), last_number: first - 1 };
+    let mut collector = Collector {
+        boot,
+        state: log.state().clone(),
+        records: Vec::new(),
+        last_number: first_number - 1,
+    };
     collector.end_leases_of_other_boots();
-    if recent.lost > 0 {
+    if journal_tail.lost > 0 {
         let time =
-            recent.events.first().map_or_else(Timestamp::now, |event| wall_clock(event.time));
-        collector.last_number = first - 1 + recent.lost;
+            journal_tail.events.first().map_or_else(Timestamp::now, |event| wall_clock(event.time));
+        collector.last_number = first_number - 1 + journal_tail.lost;
         let gap = collector.new_record(time, RecordKind::Gap);
-        collector.push(Record { lost: Some(recent.lost), ..gap });
+        collector.push(Record { lost: Some(journal_tail.lost), ..gap });
     }
-    for event in &recent.events {
+    for event in &journal_tail.events {
         collector.add_event(event);
     }
     // If the map has changed after the reads, `rows` and the journal do not match. Then the next
     // call reconciles.
-    if journal.next_number() == recent.next {
+    if journal.next_number() == journal_tail.next {
         collector.reconcile(&rows);
     }
     log.append(&collector.records)?;
@@ -114,11 +118,11 @@ impl Collector {
         }
     }
 
+    /// Adds the records of a journal event. Adds nothing if the history needs no record of the event.
     fn add_event(&mut self, event: &Event) {
         self.last_number = event.number;
         let time = wall_clock(event.time);
         let session = event.session.to_string();
-    /// Adds the records of a journal event. Adds nothing if the history needs no record of the event.
         let kind = match event.kind {
             EventKind::Released => return self.release_all(&session, time, false),
             EventKind::Assigned => RecordKind::Assigned,
@@ -194,13 +198,13 @@ impl Collector {
                     && row.leases.iter().any(|lease| lease.address == address)
             })
         };
-        let is_closed = |(address, record): &(&IpAddr, &Record)| {
+        let has_ended = |(address, record): &(&IpAddr, &Record)| {
             record.session.as_deref().is_none_or(|session| !is_leased(session, **address))
         };
         let open_leases = self.state.open_leases.iter();
-        let closed: Vec<_> =
-            open_leases.filter(is_closed).map(|(_, record)| record.clone()).collect();
-        for lease in closed {
+        let ended_leases: Vec<_> =
+            open_leases.filter(has_ended).map(|(_, record)| record.clone()).collect();
+        for lease in ended_leases {
             self.push_release(lease, Timestamp::now(), true);
         }
         for row in rows {
@@ -227,27 +231,27 @@ mod tests {
     use vipool::map::{JOURNAL_CAPACITY, OpenOptions, Plan};
     use vipool::pool::{Pool, PoolKind};
 
-    fn map(directory: &Path) -> Map {
+    fn create_map(directory: &Path) -> Map {
         let ranges = ["10.0.5.10-10.0.5.11".parse().unwrap()];
         let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX).unwrap();
         Map::create(directory, &Plan::new([pool])).unwrap()
     }
 
+    /// Opens a session, or fails to open it if no address is free.
     fn open(map: &Map, session: u64, user: &str) {
         let options = OpenOptions::new().with_user(user);
         let _ = map.open_session(session.to_string().parse().unwrap(), &options, Tick::now());
     }
-    /// Opens a session, or fails to open it if no address is free.
 
     fn close(map: &Map, session: u64) {
         map.close_session(session.to_string().parse().unwrap(), Tick::now()).unwrap();
     }
 
+    /// Returns the kind, the session and the field `reconciled` of each record.
     fn summaries(records: &[Record]) -> Vec<(RecordKind, Option<&str>, bool)> {
         records
             .iter()
             .map(|record| (record.event, record.session.as_deref(), record.reconciled))
-    /// Returns the kind, the session and the field `reconciled` of each record.
             .collect()
     }
 
@@ -255,34 +259,34 @@ mod tests {
     fn each_event_is_collected_once() {
         let directory = tempfile::tempdir().unwrap();
         let history = directory.path().join("history.log");
-        let map = map(directory.path());
+        let map = create_map(directory.path());
         open(&map, 1, "alice");
         open(&map, 2, "bob");
         // Two failures within one interval cause one record.
         open(&map, 3, "carol");
         open(&map, 3, "carol");
         close(&map, 1);
-        let first = collect(directory.path(), &history, None).unwrap();
+        let first_records = collect(directory.path(), &history, None).unwrap();
         let expected = [
             (RecordKind::Assigned, Some("1"), false),
             (RecordKind::Assigned, Some("2"), false),
             (RecordKind::Exhausted, Some("3"), false),
             (RecordKind::Released, Some("1"), false),
         ];
-        assert_eq!(summaries(&first), expected);
-        assert_eq!(first[3].user.as_deref(), Some("alice"));
-        assert_eq!(first[3].address, first[0].address);
+        assert_eq!(summaries(&first_records), expected);
+        assert_eq!(first_records[3].user.as_deref(), Some("alice"));
+        assert_eq!(first_records[3].address, first_records[0].address);
         assert_eq!(collect(directory.path(), &history, None).unwrap(), []);
         close(&map, 2);
-        let second = collect(directory.path(), &history, None).unwrap();
-        assert_eq!(summaries(&second), [(RecordKind::Released, Some("2"), false)]);
+        let second_records = collect(directory.path(), &history, None).unwrap();
+        assert_eq!(summaries(&second_records), [(RecordKind::Released, Some("2"), false)]);
     }
 
     #[test]
     fn lost_events_become_a_gap_and_are_reconciled() {
         let directory = tempfile::tempdir().unwrap();
         let history = directory.path().join("history.log");
-        let map = map(directory.path());
+        let map = create_map(directory.path());
         open(&map, 1, "alice");
         collect(directory.path(), &history, None).unwrap();
         close(&map, 1);
@@ -309,13 +313,13 @@ mod tests {
     fn new_boot_ends_open_leases() {
         let directory = tempfile::tempdir().unwrap();
         let history = directory.path().join("history.log");
-        let map = map(directory.path());
+        let map = create_map(directory.path());
         open(&map, 1, "alice");
-        let first = collect(directory.path(), &history, None).unwrap();
-        // A record of an earlier boot.
-        let old = Record { boot: "of another boot".into(), number: 9, ..first[0].clone() };
+        let records = collect(directory.path(), &history, None).unwrap();
+        // Replace the history with a record of an earlier boot.
+        let old_record = Record { boot: "of another boot".into(), number: 9, ..records[0].clone() };
         std::fs::remove_file(&history).unwrap();
-        HistoryLog::open(&history).unwrap().append(&[old]).unwrap();
+        HistoryLog::open(&history).unwrap().append(&[old_record]).unwrap();
         let records = collect(directory.path(), &history, None).unwrap();
         let expected =
             [(RecordKind::Released, Some("1"), true), (RecordKind::Assigned, Some("1"), false)];

@@ -68,12 +68,13 @@ impl HistoryLog {
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).with_context(context)?;
-        let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |index| index + 1);
-        if complete < bytes.len() {
-            file.set_len(complete as u64).with_context(context)?;
+        let complete_length =
+            bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |index| index + 1);
+        if complete_length < bytes.len() {
+            file.set_len(complete_length as u64).with_context(context)?;
         }
         let mut state = HistoryState::default();
-        for record in bytes[..complete].split(|byte| *byte == b'\n').filter_map(parse_line) {
+        for record in bytes[..complete_length].split(|byte| *byte == b'\n').filter_map(parse_line) {
             state.apply(&record);
         }
         Ok(Self { path: path.to_owned(), file, state })
@@ -113,12 +114,12 @@ impl HistoryLog {
             now.duration_since(time).is_ok_and(|elapsed| elapsed > age)
         };
         // The current file begins where the newest rotated file ends.
-        let start = match fs::metadata(rotated_path(&self.path, "1")) {
+        let start_time = match fs::metadata(rotated_path(&self.path, "1")) {
             Ok(previous) => previous.modified().ok(),
             Err(_) => self.state.first_time.map(SystemTime::from),
         };
-        if let (Some(age), Some(start)) = (limits.max_age, start)
-            && is_older(start, age / ROTATIONS_PER_AGE)
+        if let (Some(age), Some(start_time)) = (limits.max_age, start_time)
+            && is_older(start_time, age / ROTATIONS_PER_AGE)
         {
             self.rotate()?;
         }
@@ -171,7 +172,7 @@ impl HistoryLog {
 /// A file cannot be read.
 pub fn read(path: &Path) -> anyhow::Result<(Vec<Record>, usize)> {
     let mut records = Vec::new();
-    let mut damaged = 0;
+    let mut damaged_lines = 0;
     // Open the current file first, so that a permission error contains its path.
     match File::open(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -179,8 +180,9 @@ pub fn read(path: &Path) -> anyhow::Result<(Vec<Record>, usize)> {
         }
         _ => {}
     }
-    let older = (1..=MAX_ROTATED_FILES).rev().map(|number| rotated_path(path, &number.to_string()));
-    for file in older.chain([path.to_owned()]) {
+    let rotated_files =
+        (1..=MAX_ROTATED_FILES).rev().map(|number| rotated_path(path, &number.to_string()));
+    for file in rotated_files.chain([path.to_owned()]) {
         let bytes = match fs::read(&file) {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             bytes => bytes.with_context(|| format!("cannot read {}", file.display()))?,
@@ -191,11 +193,11 @@ pub fn read(path: &Path) -> anyhow::Result<(Vec<Record>, usize)> {
                 // that were open.
                 Some(record) if !records.contains(&record) => records.push(record),
                 Some(_) => {}
-                None => damaged += 1,
+                None => damaged_lines += 1,
             }
         }
     }
-    Ok((records, damaged))
+    Ok((records, damaged_lines))
 }
 
 fn open_file(path: &Path) -> io::Result<File> {
@@ -306,9 +308,9 @@ mod tests {
         let start = SystemTime::from(record(RecordKind::Assigned, "10.0.5.10", 0).time);
         let limits = Retention { max_age: Some(80 * day), max_bytes: u64::MAX };
         let file_count = || fs::read_dir(directory.path()).unwrap().count();
+        // The modification time of a rotated file is the end of its period.
         let set_end = |number: u32, time| {
             let file = File::options().append(true).open(rotated_path(&path, &number.to_string()));
-        // The modification time of a rotated file is the end of its period.
             file.unwrap().set_modified(time).unwrap();
         };
         let mut log = HistoryLog::open(&path).unwrap();

@@ -46,11 +46,11 @@ pub fn forget_client(directory: &Path, handle: &Handle) {
 /// Removes the client files of all closed sessions. Only prints a failure: a remaining file is
 /// harmless, because only the user of the closed session can read it.
 pub fn sweep_clients(map: &Map, directory: &Path) {
-    let swept = map.reader().map_err(|error| error.to_string()).and_then(|reader| {
+    let sweep_result = map.reader().map_err(|error| error.to_string()).and_then(|reader| {
         client_file::remove_stale(directory, |handle| reader.is_live(handle))
             .map_err(|error| error.to_string())
     });
-    if let Err(error) = swept {
+    if let Err(error) = sweep_result {
         eprintln!("vipool: cannot remove old client files in {}: {error}", directory.display());
     }
 }

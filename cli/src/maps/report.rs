@@ -132,7 +132,7 @@ impl PoolReport {
     }
 
     /// Returns the number of addresses in each state.
-    pub fn states(&self) -> [(&'static str, u32); 6] {
+    pub fn state_counts(&self) -> [(&'static str, u32); 6] {
         [
             ("free", self.free),
             ("used", self.used),

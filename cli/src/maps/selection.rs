@@ -30,14 +30,16 @@ pub enum MapSelection {
 
 impl MapArgs {
     pub fn selection(&self) -> MapSelection {
-        let system = map_directory();
+        let system_directory = map_directory();
         match &self.map {
             _ if self.private => MapSelection::Private,
-            Some(map) if private::path().is_ok_and(|private| private == *map) => {
+            Some(map) if private::path().is_ok_and(|private_path| private_path == *map) => {
                 MapSelection::Private
             }
             Some(map) => MapSelection::Directory(map.clone()),
-            None if system.join(vipool::map::MAP_FILE).exists() => MapSelection::Directory(system),
+            None if system_directory.join(vipool::map::MAP_FILE).exists() => {
+                MapSelection::Directory(system_directory)
+            }
             None => MapSelection::Private,
         }
     }

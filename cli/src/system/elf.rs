@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn truncated_foreign_and_non_elf_files_are_recognized() {
+    fn foreign_and_non_elf_files_are_recognized_and_truncated_files_are_readable() {
         let test_program = read_elf(Path::new("/proc/self/exe")).unwrap();
         assert_eq!(test_program, Some(ElfInfo::default()));
         assert_eq!(read_elf(Path::new("/proc/self/comm")).unwrap(), None);
@@ -114,9 +114,9 @@ mod tests {
             std::fs::write(&file, &contents[..length]).unwrap();
             read_elf(&file).unwrap();
         }
-        let mut foreign = contents[..64].to_vec();
-        foreign[18] ^= 1;
-        std::fs::write(&file, &foreign).unwrap();
+        let mut foreign_header = contents[..64].to_vec();
+        foreign_header[18] ^= 1;
+        std::fs::write(&file, &foreign_header).unwrap();
         assert!(read_elf(&file).unwrap().unwrap().is_foreign);
     }
 }

@@ -26,10 +26,11 @@ pub fn find_hook() -> anyhow::Result<PathBuf> {
     }
     let own_executable = std::env::current_exe().and_then(|path| path.canonicalize()).ok();
     let executable_directory = own_executable.as_deref().and_then(Path::parent);
-    let near_binary = executable_directory
+    let directories_near_binary = executable_directory
         .into_iter()
         .flat_map(|directory| [directory.to_owned(), directory.join("../lib/vipool")]);
-    let candidates: Vec<_> = near_binary.chain(INSTALL_DIRECTORIES.map(PathBuf::from)).collect();
+    let candidates: Vec<_> =
+        directories_near_binary.chain(INSTALL_DIRECTORIES.map(PathBuf::from)).collect();
     match candidates.iter().map(|directory| directory.join(HOOK_FILE)).find(|path| path.exists()) {
         Some(path) => check_loadable(&path).map(|()| path),
         None => bail!(
@@ -103,9 +104,8 @@ mod tests {
         assert_eq!(append("/a.so"), "/a.so:/usr/lib/vipool/libvipool_preload.so");
         assert_eq!(
             append("/a.so /usr/lib/vipool/libvipool_preload.so"),
-            append("/a.so /usr/lib/vipool/libvipool_preload.so")
+            "/a.so /usr/lib/vipool/libvipool_preload.so"
         );
-        let twice = append(&append("/a.so"));
-        assert_eq!(twice, append("/a.so"));
+        assert_eq!(append(&append("/a.so")), append("/a.so"));
     }
 }

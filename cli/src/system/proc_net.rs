@@ -81,7 +81,7 @@ fn parse_address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     let bytes: Option<Vec<u8>> = (0..ip.len() / 8)
-        .map(|i| u32::from_str_radix(ip.get(i * 8..i * 8 + 8)?, 16).ok())
+        .map(|index| u32::from_str_radix(ip.get(index * 8..index * 8 + 8)?, 16).ok())
         .flat_map(|word| match word {
             Some(word) => word.to_ne_bytes().map(Some).to_vec(),
             None => vec![None],

@@ -61,12 +61,12 @@ impl TestNetwork {
     }
 
     /// Runs a function on the peer host.
-    fn call_on_peer<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+    fn call_on_peer<T: Send>(&self, function: impl FnOnce() -> T + Send) -> T {
         let namespace = File::open(format!("/proc/{}/ns/net", self.peer.0.id())).unwrap();
         thread::scope(|scope| {
             let thread = scope.spawn(move || {
                 setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
-                f()
+                function()
             });
             thread.join().unwrap()
         })
@@ -84,13 +84,14 @@ fn v0_index() -> u32 {
     links.iter().find(|link| link.name == "v0").unwrap().index
 }
 
-fn desired(texts: impl Iterator<Item = String>) -> BTreeSet<InterfaceAddress> {
+fn addresses_on_v0(texts: impl Iterator<Item = String>) -> BTreeSet<InterfaceAddress> {
     let interface = v0_index();
     texts.map(|text| InterfaceAddress { interface, address: text.parse().unwrap() }).collect()
 }
 
-fn dual_stack(from: u32, to: u32) -> BTreeSet<InterfaceAddress> {
-    desired((from..=to).flat_map(|i| [format!("10.77.0.{i}"), format!("fd77::{i}")]))
+fn dual_stack_addresses(from: u32, to: u32) -> BTreeSet<InterfaceAddress> {
+    let hosts = from..=to;
+    addresses_on_v0(hosts.flat_map(|host| [format!("10.77.0.{host}"), format!("fd77::{host}")]))
 }
 
 fn pool_addresses_on_v0() -> BTreeSet<IpAddr> {
@@ -110,17 +111,18 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
     if !vipool_testing::have(&["root", "ip"]) {
         return;
     }
-    let net = TestNetwork::new("reached");
+    let network = TestNetwork::new("reached");
     run("ip route add default via 10.77.0.50");
-    net.run_on_peer("ip address add 10.77.0.105/32 dev v1");
-    net.run_on_peer("ip address add fd77::106/128 dev v1 nodad");
+    network.run_on_peer("ip address add 10.77.0.105/32 dev v1");
+    network.run_on_peer("ip address add fd77::106/128 dev v1 nodad");
     let destinations: Vec<IpAddr> =
         Vec::from_iter(DESTINATIONS.iter().map(|text| text.parse().unwrap()));
     let sources_before = source_addresses(&destinations);
     assert_eq!(sources_before[0].1, Some("10.77.0.1".parse().unwrap()));
 
-    let mut state = AssignerState::open(&net.directory).unwrap();
-    let result = add_addresses(&mut state, &dual_stack(100, 109), true, &destinations).unwrap();
+    let mut state = AssignerState::open(&network.directory).unwrap();
+    let result =
+        add_addresses(&mut state, &dual_stack_addresses(100, 109), true, &destinations).unwrap();
     assert_eq!(
         result.conflict_reasons.keys().copied().collect::<BTreeSet<_>>(),
         parse_all(&["10.77.0.105", "fd77::106"])
@@ -133,9 +135,9 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
         let pool_address: IpAddr = pool_address.parse().unwrap();
         let listener = TcpListener::bind((pool_address, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        net.call_on_peer(|| TcpStream::connect(address).unwrap().write_all(b"x").unwrap());
+        network.call_on_peer(|| TcpStream::connect(address).unwrap().write_all(b"x").unwrap());
         assert_eq!(listener.accept().unwrap().1.ip().is_ipv4(), pool_address.is_ipv4());
-        let listener = net.call_on_peer(|| {
+        let listener = network.call_on_peer(|| {
             TcpListener::bind(SocketAddr::new(peer_address(pool_address), 0)).unwrap()
         });
         let destination = listener.local_addr().unwrap();
@@ -146,12 +148,12 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
 
     // A later run with fewer desired addresses removes the other addresses, except the addresses in
     // use.
-    let fewer = dual_stack(100, 103);
-    let result = add_addresses(&mut state, &fewer, false, &destinations).unwrap();
+    let fewer_addresses = dual_stack_addresses(100, 103);
+    let result = add_addresses(&mut state, &fewer_addresses, false, &destinations).unwrap();
     assert_eq!((result.added, result.usable.len()), (0, 8));
     let in_use = parse_all(&["10.77.0.109"]);
     let (removed, kept) = remove_addresses(&mut state, |entry| {
-        fewer.contains(entry) || in_use.contains(&entry.address)
+        fewer_addresses.contains(entry) || in_use.contains(&entry.address)
     })
     .unwrap();
     assert_eq!((removed, kept.len(), pool_addresses_on_v0().len()), (9, 9, 9));
@@ -162,7 +164,7 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
     remove_addresses(&mut state, |_| false).unwrap();
     assert_eq!(pool_addresses_on_v0(), BTreeSet::new());
     assert_eq!(source_addresses(&destinations), sources_before);
-    assert!(!net.directory.join("assigned.json").exists());
+    assert!(!network.directory.join("assigned.json").exists());
 }
 
 fn peer_address(pool_address: IpAddr) -> IpAddr {
@@ -178,29 +180,35 @@ fn interrupted_run_is_completed_and_foreign_addresses_are_kept() {
     if !vipool_testing::have(&["root", "ip"]) {
         return;
     }
-    let net = TestNetwork::new("thousand");
+    let network = TestNetwork::new("thousand");
     run("ip address add 10.78.0.1/22 dev v0");
-    let all = desired((10..1010).map(|i| format!("10.78.{}.{}", i / 256, i % 256)));
-    let mut state = AssignerState::open(&net.directory).unwrap();
+    let all_addresses =
+        addresses_on_v0((10..1010).map(|host| format!("10.78.{}.{}", host / 256, host % 256)));
+    let mut state = AssignerState::open(&network.directory).unwrap();
     // Simulate a run that was killed after it wrote the state file and added half of the addresses.
     state
-        .write(AssignedResources { addresses: all.clone(), ..AssignedResources::default() })
+        .write(AssignedResources {
+            addresses: all_addresses.clone(),
+            ..AssignedResources::default()
+        })
         .unwrap();
-    let half: Vec<InterfaceAddress> = all.iter().take(500).copied().collect();
-    Netlink::open().unwrap().add(&half, |_| {}).unwrap();
-    let result = add_addresses(&mut state, &all, false, &[]).unwrap();
+    let first_half: Vec<InterfaceAddress> = all_addresses.iter().take(500).copied().collect();
+    Netlink::open().unwrap().add(&first_half, |_| {}).unwrap();
+    let result = add_addresses(&mut state, &all_addresses, false, &[]).unwrap();
     assert_eq!((result.added, result.usable.len()), (500, 1000));
     assert_eq!(pool_addresses_on_v0().len(), 1000);
     // If the state file is lost, the mark identifies the addresses.
     if Netlink::open().unwrap().addresses().unwrap().values().any(|state| state.is_marked) {
         state.write(AssignedResources::default()).unwrap();
-        let result = add_addresses(&mut state, &all, false, &[]).unwrap();
+        let result = add_addresses(&mut state, &all_addresses, false, &[]).unwrap();
         assert_eq!((result.added, result.usable.len()), (0, 1000));
     }
     // An address that the administrator added is neither leased nor removed.
     run("ip address add 10.78.3.250/32 dev v0");
-    let with_foreign_address =
-        all.union(&desired(["10.78.3.250".to_owned()].into_iter())).copied().collect();
+    let with_foreign_address = all_addresses
+        .union(&addresses_on_v0(["10.78.3.250".to_owned()].into_iter()))
+        .copied()
+        .collect();
     let result = add_addresses(&mut state, &with_foreign_address, false, &[]).unwrap();
     assert_eq!(result.conflict_reasons.len(), 1);
     assert_eq!(remove_addresses(&mut state, |_| false).unwrap().0, 1000);

@@ -82,31 +82,31 @@ impl Discover {
             verdict.rewrite_obstacles = rewrite_obstacles(&verdict.program.path);
         }
         let limits = if self.program.is_empty() { SOCKET_LIST_LIMITS } else { TRACE_LIMITS };
-        let lines: Vec<String> = verdicts.iter().filter_map(Verdict::farm_toml).collect();
-        let lines = lines.join("\n");
+        let farm_entries: Vec<String> = verdicts.iter().filter_map(Verdict::farm_toml).collect();
+        let farm_lines = farm_entries.join("\n");
         if self.json {
             let report = serde_json::json!({
                 "programs": verdicts,
-                "farm_toml": lines,
+                "farm_toml": farm_lines,
                 "unobserved": limits,
             });
             println!("{report:#}");
             return Ok(ExitCode::SUCCESS);
         }
-        let (active, idle): (Vec<_>, Vec<_>) =
+        let (with_evidence, without_evidence): (Vec<_>, Vec<_>) =
             verdicts.iter().partition(|verdict| !verdict.evidence.is_empty());
-        for verdict in active {
+        for verdict in with_evidence {
             println!("{}", verdict.summary());
             for evidence in &verdict.evidence {
                 println!("  {evidence}");
             }
         }
-        for verdict in idle {
+        for verdict in without_evidence {
             println!("{}", verdict.summary());
         }
-        match lines.is_empty() {
+        match farm_lines.is_empty() {
             true => println!("\nNo program needs a line in farm.toml."),
-            false => print!("\nLines for farm.toml:\n\n{lines}"),
+            false => print!("\nLines for farm.toml:\n\n{farm_lines}"),
         }
         println!("\nNot observed: {}.", limits.join("; "));
         Ok(ExitCode::SUCCESS)

@@ -41,7 +41,8 @@ pub fn observe_open_sockets() -> Observations {
 pub fn identify_program(pid: u32) -> Option<Program> {
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     let name = path.file_name()?.to_string_lossy().into_owned();
-    let name = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let name =
+        name.trim_end_matches(|character: char| character.is_ascii_digit() || character == '.');
     let script = INTERPRETERS.contains(&name).then(|| find_script(pid)).flatten();
     // Symlinks can give one file several paths. The rule should contain the path by which the
     // program was started.

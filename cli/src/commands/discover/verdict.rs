@@ -220,12 +220,12 @@ impl Verdict {
         let second_instance =
             if self.second_instance_fails { " (a second instance would fail)" } else { "" };
         let reasons: Vec<&str> = self.rewrite_obstacles.iter().copied().collect();
-        let limit = if self.features.is_empty() || reasons.is_empty() {
+        let obstacle = if self.features.is_empty() || reasons.is_empty() {
             String::new()
         } else {
             format!(", but no hook layer can rewrite it, because it {}", reasons.join(", and "))
         };
-        format!("{}: {names}{second_instance}{limit}", self.program)
+        format!("{}: {names}{second_instance}{obstacle}", self.program)
     }
 
     /// Returns the lines for farm.toml, or `None` if the program needs no feature or no hook layer

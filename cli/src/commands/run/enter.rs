@@ -26,7 +26,7 @@ use crate::system::exec_path::{find_program, resolve_program};
 use crate::system::{caller, hook};
 
 /// Milliseconds between two attempts to get an address from an exhausted pool.
-const RETRY_INTERVAL: u16 = 250;
+const RETRY_MILLISECONDS: u16 = 250;
 
 /// A session in which a program is about to run.
 pub struct EnteredSession {
@@ -96,8 +96,8 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
         MapSelection::Private => {
             let farm = args.farm.clone().or_else(private::default_farm_file);
             let program = resolve_program(&args.program[0])?;
-            let private = private::open(farm.as_deref(), Some(&program))?;
-            (private.map, private.directory, Some(private.claim))
+            let private_map = private::open(farm.as_deref(), Some(&program))?;
+            (private_map.map, private_map.directory, Some(private_map.claim))
         }
         MapSelection::Directory(_) if args.farm.is_some() => {
             return Err(anyhow!(
@@ -196,13 +196,13 @@ fn open_session(
         ExhaustionPolicy::Pass | ExhaustionPolicy::Refuse => Duration::ZERO,
     };
     let deadline = Instant::now() + max_wait;
-    let mut reaped = false;
+    let mut has_reaped = false;
     loop {
         let shortage = match map.open_session(session, options, Tick::now()) {
             Ok(opened) => return Ok(opened),
             // Reaping may free an address that has no sockets left.
-            Err(OpenError::Shortage(Shortage::Lingering)) if !reaped => {
-                reaped = true;
+            Err(OpenError::Shortage(Shortage::Lingering)) if !has_reaped => {
+                has_reaped = true;
                 reap::reap_all(map)?;
                 continue;
             }
@@ -215,7 +215,7 @@ fn open_session(
                 refuse: policy == ExhaustionPolicy::Refuse,
             });
         }
-        match signals.wait(None, Some(RETRY_INTERVAL))? {
+        match signals.wait(None, Some(RETRY_MILLISECONDS))? {
             // SIGWINCH does not interrupt the wait for an address. The next attempt only starts
             // earlier.
             WakeReason::Signal(signal) if signal != Signal::SIGWINCH => {

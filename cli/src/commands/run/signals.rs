@@ -68,13 +68,15 @@ impl Signals {
     /// # Errors
     /// A handler cannot be installed, or /proc is not mounted.
     pub fn catch() -> anyhow::Result<Self> {
-        let ignored = ignored_signals().context("cannot determine the ignored signals")?;
-        let caught =
-            FORWARDED.into_iter().filter(|signal| ignored >> (*signal as u32 - 1) & 1 == 0);
-        let caught = caught.chain([Signal::SIGCHLD]).map(|signal| signal as i32);
-        let (read, write) = UnixStream::pair().context("cannot create a pipe for signals")?;
-        let delivery = SignalDelivery::with_pipe(read, write, WithRawSiginfo, caught)
-            .context("cannot catch signals")?;
+        let ignored_mask = ignored_signals().context("cannot determine the ignored signals")?;
+        let caught_signals =
+            FORWARDED.into_iter().filter(|signal| ignored_mask >> (*signal as u32 - 1) & 1 == 0);
+        let caught_signals = caught_signals.chain([Signal::SIGCHLD]).map(|signal| signal as i32);
+        let (read_end, write_end) =
+            UnixStream::pair().context("cannot create a pipe for signals")?;
+        let delivery =
+            SignalDelivery::with_pipe(read_end, write_end, WithRawSiginfo, caught_signals)
+                .context("cannot catch signals")?;
         Ok(Self { delivery, pending: VecDeque::new() })
     }
 

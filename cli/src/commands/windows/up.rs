@@ -43,8 +43,8 @@ impl Up {
                 .context("cannot determine the computer's name (use --server)")?,
         };
         let interfaces = system::interfaces().context("cannot list the interfaces")?;
-        let planned = farm.plan(&server, Some(&interfaces));
-        report.extend(planned.findings.iter().cloned());
+        let server_plan = farm.plan(&server, Some(&interfaces));
+        report.extend(server_plan.findings.iter().cloned());
         if !report.is_empty() {
             eprint!("{report}");
         }
@@ -53,7 +53,7 @@ impl Up {
         }
         create_directory(&directory)
             .with_context(|| format!("cannot create {}", directory.display()))?;
-        let map = Map::create(&directory, &planned.plan)?;
+        let map = Map::create(&directory, &server_plan.plan)?;
         last_users::restore(&map, &directory);
         let addresses: u32 = map.reader()?.pools().iter().map(|pool| pool.slots).sum();
         println!("the map in {} has {addresses} addresses", directory.display());

@@ -43,8 +43,8 @@ impl Block {
     pub fn candidates(preferred: Option<Block>, seed: u32) -> impl Iterator<Item = Block> {
         let hash = u64::from(seed.wrapping_mul(0x9e37_79b9));
         let start = (hash * u64::from(BLOCK_COUNT)) >> 32;
-        let following =
-            (0..MAX_ATTEMPTS).map(move |i| Block(FIRST_BLOCK + (start as u32 + i) % BLOCK_COUNT));
+        let following = (0..MAX_ATTEMPTS)
+            .map(move |offset| Block(FIRST_BLOCK + (start as u32 + offset) % BLOCK_COUNT));
         preferred.into_iter().chain(following)
     }
 

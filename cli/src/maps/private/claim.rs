@@ -239,8 +239,9 @@ fn pass_to_peers(listener: &OwnedFd, identity: &MapIdentity) -> io::Result<()> {
 }
 
 fn abstract_name(block: Block) -> io::Result<SocketAddrUnix> {
-    let [a, b, c, _] = block.network().octets();
-    Ok(SocketAddrUnix::new_abstract_name(format!("vipool/{a}.{b}.{c}").as_bytes())?)
+    let octets = block.network().octets();
+    let name = format!("vipool/{}.{}.{}", octets[0], octets[1], octets[2]);
+    Ok(SocketAddrUnix::new_abstract_name(name.as_bytes())?)
 }
 
 fn unix_socket() -> io::Result<OwnedFd> {
@@ -262,42 +263,44 @@ mod tests {
         let own_directory = tempfile::tempdir().unwrap();
         let other_directory = tempfile::tempdir().unwrap();
         let block = test_block();
-        let mut first = Claim::acquire(own_directory.path(), 0, Some(block), |_| false).unwrap();
-        assert_eq!(first.block, block);
+        let mut first_claim =
+            Claim::acquire(own_directory.path(), 0, Some(block), |_| false).unwrap();
+        assert_eq!(first_claim.block, block);
 
         let directory = own_directory.path().to_owned();
-        let second = std::thread::spawn(move || {
+        let second_thread = std::thread::spawn(move || {
             Claim::acquire(&directory, 0, Some(block), |_| false).unwrap()
         });
-        while !second.is_finished() {
-            first.serve().unwrap();
+        while !second_thread.is_finished() {
+            first_claim.serve().unwrap();
             std::thread::yield_now();
         }
-        let mut second = second.join().unwrap();
-        assert_eq!(second.block, block);
-        assert!(matches!(second.state, ClaimState::Owned(_)));
-        drop(first);
+        let mut second_claim = second_thread.join().unwrap();
+        assert_eq!(second_claim.block, block);
+        assert!(matches!(second_claim.state, ClaimState::Owned(_)));
+        drop(first_claim);
 
         let directory = other_directory.path().to_owned();
-        let other = std::thread::spawn(move || {
+        let other_map_thread = std::thread::spawn(move || {
             Claim::acquire(&directory, 0, Some(block), |_| false).unwrap()
         });
-        while !other.is_finished() {
-            second.serve().unwrap();
+        while !other_map_thread.is_finished() {
+            second_claim.serve().unwrap();
             std::thread::yield_now();
         }
-        assert_ne!(other.join().unwrap().block, block, "owned for another map");
+        let other_claim = other_map_thread.join().unwrap();
+        assert_ne!(other_claim.block, block, "the block is owned for another map");
     }
 
     #[test]
     fn claim_is_taken_over_from_an_owner_that_exits_without_an_answer() {
         let directory = tempfile::tempdir().unwrap();
         let block = Block::from_end(4096 + std::process::id() % 4096);
-        let first = Claim::acquire(directory.path(), 0, Some(block), |_| false).unwrap();
-        let mut second = Claim::acquire(directory.path(), 0, Some(block), |_| false).unwrap();
-        assert!(matches!(second.state, ClaimState::Requested(_)));
-        drop(first);
-        assert!(second.serve().unwrap());
-        assert!(matches!(second.state, ClaimState::Owned(_)));
+        let first_claim = Claim::acquire(directory.path(), 0, Some(block), |_| false).unwrap();
+        let mut second_claim = Claim::acquire(directory.path(), 0, Some(block), |_| false).unwrap();
+        assert!(matches!(second_claim.state, ClaimState::Requested(_)));
+        drop(first_claim);
+        assert!(second_claim.serve().unwrap());
+        assert!(matches!(second_claim.state, ClaimState::Owned(_)));
     }
 }

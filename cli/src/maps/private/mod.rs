@@ -53,7 +53,7 @@ pub fn open(farm: Option<&Path>, program: Option<&Path>) -> anyhow::Result<Priva
     // The lock is released when this function returns and the file closes.
     let _lock = lock(&directory)?;
     let old_inputs = MapInputs::read(&directory)?;
-    let existing = match Map::open(&directory) {
+    let existing_map = match Map::open(&directory) {
         Ok(map) => Some(map),
         Err(MapError::Missing(_) | MapError::OtherBoot(_)) => None,
         Err(error) => {
@@ -63,7 +63,7 @@ pub fn open(farm: Option<&Path>, program: Option<&Path>) -> anyhow::Result<Priva
             ));
         }
     };
-    let open_sessions = match &existing {
+    let open_sessions = match &existing_map {
         Some(map) => {
             // No timer runs 'vipool gc' for private maps. So close sessions whose 'vipool run' was
             // killed, and free cooled addresses here.
@@ -73,25 +73,26 @@ pub fn open(farm: Option<&Path>, program: Option<&Path>) -> anyhow::Result<Priva
         None => 0,
     };
 
-    let preferred = old_inputs.block.map(Block::containing);
+    let preferred_block = old_inputs.block.map(Block::containing);
     let system_map = Reader::attach(&map_directory()).ok();
     let is_excluded = |block: Block| {
-        let mut addresses = (0..=block.range().span()).filter_map(|i| block.range().nth(i));
+        let range = block.range();
+        let mut addresses = (0..=range.span()).filter_map(|offset| range.nth(offset));
         system_map
             .as_ref()
             .is_some_and(|map| addresses.any(|address| map.pool_kind(address).is_some()))
     };
-    let claim = Claim::acquire(&directory, directory::block_seed(), preferred, is_excluded)
+    let claim = Claim::acquire(&directory, directory::block_seed(), preferred_block, is_excluded)
         .context("cannot claim loopback addresses for your private map")?;
-    if open_sessions > 0 && Some(claim.block) != preferred {
+    if open_sessions > 0 && Some(claim.block) != preferred_block {
         bail!(
             "another user has taken the loopback addresses of your {open_sessions} open sessions \
              (close these sessions; 'vipool session list --private' lists them)"
         );
     }
 
-    let (inputs, plan) = plan(&old_inputs, open_sessions > 0, farm, program, claim.block)?;
-    let map = match existing {
+    let (inputs, plan) = build_plan(&old_inputs, open_sessions > 0, farm, program, claim.block)?;
+    let map = match existing_map {
         Some(map) if inputs.plan_digest == old_inputs.plan_digest => map,
         _ => {
             let map = Map::create(&directory, &plan)?;
@@ -115,7 +116,7 @@ pub fn default_farm_file() -> Option<PathBuf> {
 ///
 /// If `keep_old` is true, the new inputs include the farm file and the programs of `old`. The
 /// caller sets `keep_old` if a session is open.
-fn plan(
+fn build_plan(
     old: &MapInputs,
     keep_old: bool,
     farm: Option<&Path>,
@@ -173,9 +174,9 @@ fn read_farm(file: &Path) -> anyhow::Result<(Policy, Settings, u32)> {
     plan.policy.resolve_links(|path| fs::canonicalize(path));
     // Pool rules choose among pools of virtual IPs, and a private map has no such pool.
     plan.policy.pool_rules.clear();
-    let loopback = plan.pools.iter().filter(|pool| pool.kind() == PoolKind::Loopback);
-    let slots = loopback.map(Pool::slots).sum();
-    Ok((plan.policy, plan.settings, slots))
+    let loopback_pools = plan.pools.iter().filter(|pool| pool.kind() == PoolKind::Loopback);
+    let slot_count = loopback_pools.map(Pool::slots).sum();
+    Ok((plan.policy, plan.settings, slot_count))
 }
 
 fn lock(directory: &Path) -> anyhow::Result<File> {

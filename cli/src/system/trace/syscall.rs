@@ -17,14 +17,14 @@ pub struct PendingCall {
     /// The socket address in the arguments.
     address: Option<SocketAddr>,
     /// The call to report on success, if it does not depend on the socket.
-    reported: Option<SocketCall>,
+    reported_call: Option<SocketCall>,
 }
 
 impl PendingCall {
     /// Reads the arguments at the entry of a call. Returns `None` if the call is not of interest.
     pub fn read(thread: pid_t, number: c_long, arguments: &[u64; 6]) -> Option<Self> {
         let fd = arguments[0] as c_int;
-        let mut call = Self { number, fd, address: None, reported: None };
+        let mut call = Self { number, fd, address: None, reported_call: None };
         match number {
             libc::SYS_bind | libc::SYS_connect => {
                 call.address = Some(read_address(thread, arguments[1], arguments[2])?);
@@ -33,21 +33,23 @@ impl PendingCall {
                 match read_address(thread, arguments[4], arguments[5]) {
                     Some(address) => call.address = Some(address),
                     // glibc sends its netlink requests with an address of family AF_NETLINK.
-                    None => call.reported = Some(decode_link_request(thread, arguments[1])?),
+                    None => call.reported_call = Some(decode_link_request(thread, arguments[1])?),
                 }
             }
-            libc::SYS_sendto => call.reported = Some(decode_link_request(thread, arguments[1])?),
+            libc::SYS_sendto => {
+                call.reported_call = Some(decode_link_request(thread, arguments[1])?)
+            }
             libc::SYS_ioctl => {
                 let requests = [libc::SIOCGIFCONF, libc::SIOCGIFADDR];
                 let lists_interfaces = requests.contains(&arguments[1]);
-                call.reported = Some(lists_interfaces.then_some(SocketCall::ListInterfaces)?);
+                call.reported_call = Some(lists_interfaces.then_some(SocketCall::ListInterfaces)?);
             }
-            libc::SYS_uname => call.reported = Some(SocketCall::GetHostName),
-            libc::SYS_io_uring_setup => call.reported = Some(SocketCall::CreateIoUring),
+            libc::SYS_uname => call.reported_call = Some(SocketCall::GetHostName),
+            libc::SYS_io_uring_setup => call.reported_call = Some(SocketCall::CreateIoUring),
             libc::SYS_openat => {
                 let path = read_memory(thread, arguments[1], 11)?;
                 let is_hosts_file = path == b"/etc/hosts\0";
-                call.reported = Some(is_hosts_file.then_some(SocketCall::ResolveName)?);
+                call.reported_call = Some(is_hosts_file.then_some(SocketCall::ResolveName)?);
             }
             _ => return None,
         }
@@ -56,7 +58,7 @@ impl PendingCall {
 
     /// Returns the call to report after the system call returned `result`.
     pub fn complete(&self, thread: pid_t, result: i64) -> Option<SocketCall> {
-        if let Some(call) = self.reported {
+        if let Some(call) = self.reported_call {
             return (result >= 0).then_some(call);
         }
         let address = self.address?;
@@ -82,10 +84,11 @@ impl PendingCall {
 /// every program calls getaddrinfo(3).
 fn decode_link_request(thread: pid_t, address: u64) -> Option<SocketCall> {
     let message = read_memory(thread, address, 16)?;
-    let kind = u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?);
+    let message_type = u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?);
     let flags = u16::from_ne_bytes(message.get(6..8)?.try_into().ok()?);
-    let dump = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
-    (kind == libc::RTM_GETLINK && flags & dump == dump).then_some(SocketCall::ListInterfaces)
+    let dump_flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+    let is_dump = flags & dump_flags == dump_flags;
+    (message_type == libc::RTM_GETLINK && is_dump).then_some(SocketCall::ListInterfaces)
 }
 
 /// Reads an IPv4 or IPv6 socket address from a traced thread's memory.
@@ -104,11 +107,12 @@ fn read_address(thread: pid_t, address: u64, length: u64) -> Option<SocketAddr> 
 /// Reads a traced thread's memory. Returns `None` if not all bytes can be read.
 fn read_memory(thread: pid_t, address: u64, length: usize) -> Option<Vec<u8>> {
     let mut bytes = vec![0u8; length];
-    let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: length };
-    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: length };
+    let local_buffer = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: length };
+    let remote_buffer = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: length };
     // SAFETY: the local buffer has the given length. The kernel checks the remote address.
-    let read = unsafe { libc::process_vm_readv(thread, &local, 1, &remote, 1, 0) };
-    (read == length as isize).then_some(bytes)
+    let bytes_read =
+        unsafe { libc::process_vm_readv(thread, &local_buffer, 1, &remote_buffer, 1, 0) };
+    (bytes_read == length as isize).then_some(bytes)
 }
 
 /// Returns true if a traced thread's descriptor is a TCP socket, and false if it is a UDP socket.
@@ -116,7 +120,7 @@ fn read_memory(thread: pid_t, address: u64, length: usize) -> Option<Vec<u8>> {
 fn is_tcp(thread: pid_t, fd: c_int) -> Option<bool> {
     let process = process_of_thread(thread);
     // SAFETY: the system calls take only integers. Each returns a new descriptor or an error.
-    let copy = unsafe {
+    let duplicate = unsafe {
         let pidfd = fd_from_result(libc::syscall(libc::SYS_pidfd_open, process, 0))?;
         fd_from_result(libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0))?
     };
@@ -125,7 +129,7 @@ fn is_tcp(thread: pid_t, fd: c_int) -> Option<bool> {
     // SAFETY: the pointers are valid for one int and its length.
     let status = unsafe {
         libc::getsockopt(
-            copy.as_raw_fd(),
+            duplicate.as_raw_fd(),
             libc::SOL_SOCKET,
             libc::SO_PROTOCOL,
             (&raw mut protocol).cast(),
