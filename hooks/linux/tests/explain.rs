@@ -34,6 +34,7 @@ fn idle_program(kind: &str) -> PathBuf {
     }
 }
 
+/// Runs a test on a [`TestHost`] with these rules, in new namespaces.
 fn on_test_host(
     test_name: &str,
     needs: &[&str],
@@ -50,6 +51,7 @@ fn on_test_host(
     });
 }
 
+/// Returns the JSON output of `vipool explain` with these arguments.
 fn explain_with_arguments(host: &TestHost, arguments: &[&str]) -> Value {
     let mut command = Command::new(vipool_path());
     command.args(["explain", "--json"]).args(arguments);

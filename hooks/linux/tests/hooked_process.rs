@@ -37,6 +37,8 @@ fn on_test_host(test_name: &str, needs: &[&str], body: impl FnOnce(TestHost)) {
 
 fn listed_command(session: &TestSession<'_>) -> Command {
     let mut command = session.command(binary());
+/// Returns a command that runs the test program in the session. The process list contains the
+/// program.
     command.env("MATRIX_LISTED", "1").env("MATRIX_V", session.v()).env("MATRIX_L", session.l());
     command
 }
@@ -48,8 +50,8 @@ fn hooks_work_in_handlers_threads_and_forks() {
     });
 }
 
-/// The hooks must also fit on the stack of an unlisted program, because every program calls the
-/// hooks.
+/// The hooks must also fit on the stack of an unlisted program, because every program of a session
+/// calls the hooks.
 #[test]
 fn hooks_fit_a_minimal_signal_stack() {
     on_test_host("hooks_fit_a_minimal_signal_stack", &[], |host| {

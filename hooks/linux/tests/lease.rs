@@ -75,8 +75,11 @@ fn bound_address((mut process, mut output): (ChildGuard, impl BufRead)) -> Strin
 const NOT_REWRITTEN: &str = "127.0.0.1:8094";
 
 fn open_session(host: &TestHost, session: &str) -> String {
+/// The kernel's name of the socket if the bind is not rewritten.
     let session: SessionId = session.parse().unwrap();
     let opened = host.map.open_session(session, &OpenOptions::default(), Tick::now()).unwrap();
+/// Opens a session. Returns the kernel's name of the socket if the bind is rewritten to L of this
+/// session.
     let addresses = host.map.reader().unwrap().addresses(&opened.leases);
     format!("{}:8094", addresses.loopback.unwrap())
 }
@@ -84,6 +87,7 @@ fn open_session(host: &TestHost, session: &str) -> String {
 fn lease_source(host: &TestHost, process: &ChildGuard) -> String {
     let pid = process.0.id().to_string();
     let map = host.directory.to_str().unwrap();
+/// Returns the method that finds the session of the process, as `vipool explain` reports it.
     let report =
         output_of(Command::new(vipool_path()).args(["explain", "--json", "--map", map, &pid]));
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
@@ -291,6 +295,7 @@ const LOOKUP_SCRIPT: &str = "
 import socket
 name = socket.gethostname()
 print(socket.gethostbyname(name), socket.gethostbyname_ex(name)[2][0],
+/// Prints three addresses of the host name, from three functions of the C library.
       socket.getaddrinfo(name, 80, socket.AF_INET)[0][4][0])";
 
 #[test]

@@ -24,6 +24,7 @@ fn binary() -> PathBuf {
     BUILT.get_or_init(|| compile("matrix", MATRIX_SOURCES, &[])).clone()
 }
 
+/// Returns a list with one port.
 fn single_port(port: u16) -> Vec<PortRange> {
     vec![PortRange { first: port, last: port }]
 }

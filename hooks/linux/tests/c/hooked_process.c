@@ -134,8 +134,9 @@ static void count_probe(int number, siginfo_t *info, void *context) {
 }
 #endif
 
-/* Counts the memory probes for an array of messages on the heap. A probe is a call of
- * rt_sigprocmask with an invalid operation. A seccomp filter traps each probe. */
+/* Counts the memory probes for an array of messages on the heap. With a probe, the hook checks
+ * whether a page of the program's memory is accessible. A probe is a call of rt_sigprocmask(2),
+ * which a seccomp filter traps. */
 static void memory_probes_of_arrays(void) {
 #ifdef __x86_64__
     enum { COUNT = 1024, MAX_PROBES = COUNT * sizeof(struct mmsghdr) / 4096 + 1 };
@@ -359,7 +360,7 @@ static void many_sockets(long count) {
            "as before");
 }
 
-/* Opens connections to 200 ports of the external host. */
+/* Opens `count` connections, in turn to 200 ports of the external host. */
 static void connections(int count) {
     int established = 0;
     for (int i = 0; i < count; i++) {
@@ -380,8 +381,8 @@ static void accept_forever(void) {
     pause();
 }
 
-/* Binds sockets in a loop. For each line of input, prints the visible name and the kernel's name
- * of a socket. */
+/* Binds sockets to 127.0.0.1 in a loop. For each line of input, prints the visible name and the
+ * kernel's name of the next socket. */
 static void report_names(void) {
     printf("ready\n");
     fflush(stdout);

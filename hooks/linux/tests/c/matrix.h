@@ -29,7 +29,7 @@
 #define HOST_ADDRESS "10.99.5.1"
 #define HOST_ADDRESS6 "fd99::1"
 #define LINK_LOCAL "fe80::1"
-/* The host name that the driver sets. */
+/* The host name that the test `matrix` sets. */
 #define HOST_NAME "matrixhost"
 #define OTHER_SESSION_V "10.99.5.12"
 
@@ -59,10 +59,10 @@ const char *format_host_port(const char *host, int port);
 /* Returns the local port of a socket in the kernel. */
 int kernel_port(int fd);
 
-/* The addresses that the program sees. */
+/* Return the address of a socket and of its peer, as the program sees them. */
 const char *visible_name(int fd);
 const char *visible_peer(int fd);
-/* The addresses in the kernel. */
+/* Return the address of a socket and of its peer in the kernel. */
 const char *kernel_name(int fd);
 const char *kernel_peer(int fd);
 
@@ -80,10 +80,12 @@ void expect_unprinted(const char *label, const char *actual, const char *expecte
 void expect_listed(const char *label, const char *actual, const char *if_listed,
                    const char *if_not_listed);
 
+/* Create a socket that exec closes. */
 int tcp(void);
 int udp(void);
 int tcp6(void);
 int udp6(void);
+/* Make a call, and return the `errno_text` of its result. */
 const char *try_bind(int fd, const char *host, int port);
 const char *try_connect(int fd, const char *host, int port);
 /* Returns a listening socket. Ends the run if this fails. */
@@ -108,6 +110,7 @@ struct message {
  * for receiving. */
 void init_message(struct message *message, const struct address *destination);
 
+/* A row of the matrix, or a variant of a row. */
 struct row {
     const char *name;
     void (*run)(void);

@@ -17,7 +17,7 @@ static void loopback_bind_uses_l(void) {
 /* A wildcard listener of the host conflicts with a loopback bind to the same port. The order of the
  * two binds does not matter. */
 static void host_wildcard_listener_conflicts(void) {
-    /* The driver runs a listener of the host on 0.0.0.0:8002. */
+    /* The test `matrix` runs a listener of the host on 0.0.0.0:8002. */
     int fd = tcp();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
     expect("bind", try_bind(fd, LOOPBACK, 8002), "EADDRINUSE");
@@ -168,7 +168,7 @@ static void map_ephemeral_rule_binds_l(void) {
     expect("listen", errno_text(listen(v6, 1)), "ok");
     expect("bind the client", try_bind(client, "::1", 0), "ok");
     expect("connect", try_connect(client, "::1", port), "ok");
-    /* The driver runs a listener of the host on [::1]:8223. */
+    /* The test `matrix` runs a listener of the host on [::1]:8223. */
     client = tcp6();
     expect("bind a second client", try_bind(client, "::1", 0), "ok");
     expect_listed("connect to the host's service", try_connect(client, "::1", 8223), "EAFNOSUPPORT",
@@ -197,7 +197,7 @@ static void shared_udp_port_bind_passes(void) {
 
 /* A listener of the host on [::] conflicts with a bind to 0.0.0.0 on the same port. */
 static void host_ipv6_wildcard_listener_conflicts(void) {
-    /* The driver runs a listener of the host on [::]:8029. */
+    /* The test `matrix` runs a listener of the host on [::]:8029. */
     expect("bind", try_bind(tcp(), ANY, 8029), "EADDRINUSE");
 }
 

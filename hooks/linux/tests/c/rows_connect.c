@@ -59,8 +59,8 @@ static void host_address_connect_prefers_session(void) {
     expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&external.bytes, external.length)),
            "ok");
     expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
-    /* The session has no listener, so the connection reaches the host's listener. The driver
-     * runs it. */
+    /* The test `matrix` runs a listener of the host on port 8505. The session has no listener on
+     * this port. */
     fd = tcp();
     expect("connect to the host's service", try_connect(fd, HOST_ADDRESS, 8505), "ok");
     expect("peer", kernel_peer(fd), format_host_port(HOST_ADDRESS, 8505));
@@ -68,7 +68,7 @@ static void host_address_connect_prefers_session(void) {
                   format_host_port(HOST_ADDRESS, kernel_port(fd)));
 }
 
-/* Calls fail while no interface has V. The driver has removed V from its interface. */
+/* Calls fail while no interface has V. The test `matrix` has removed V from its interface. */
 static void calls_fail_without_interface_address(void) {
     expect_listed("bind", try_bind(tcp(), ANY, 8006), "EADDRNOTAVAIL", "ok");
     expect_listed("connect", try_connect(tcp(), EXTERNAL_ADDRESS, 7), "EADDRNOTAVAIL", "ok");
@@ -101,8 +101,8 @@ static void external_connect_uses_v(void) {
     expect("IP_BIND_ADDRESS_NO_PORT", option ? "set" : "clear", "clear");
 }
 
-/* Connections to two destinations share local ports. The driver reduces the range to 100 ports,
- * and runs two external listeners that keep their connections open. */
+/* Connections to two destinations share local ports. The test `matrix` reduces the ephemeral range
+ * to 100 ports, and runs two external listeners that keep their connections open. */
 static void connections_share_local_ports(void) {
     for (int i = 0; i < 150; i++) {
         struct linger reset_on_close = {1, 0};
@@ -163,8 +163,8 @@ static void connect_and_check(int service, const char *host, int port, const cha
 static void loopback_connect_prefers_session(void) {
     connect_and_check(listen_on(LOOPBACK, 8011), LOOPBACK, 8011, L, LOOPBACK);
     connect_and_check(listen_on(ANY, 8111), LOOPBACK, 8111, V, L);
-    /* The session has no listener, so the connection reaches the host's listener. The driver
-     * runs it on 127.0.0.1:8211. */
+    /* The test `matrix` runs a listener of the host on 127.0.0.1:8211. The session has no listener
+     * on this port. */
     int fd = tcp();
     expect("connect to the host's service", try_connect(fd, LOOPBACK, 8211), "ok");
     expect("kernel peer after the connect", kernel_peer(fd), "127.0.0.1:8211");
@@ -203,12 +203,12 @@ static void nonblocking_connect_is_in_progress(void) {
 
 /* The local address of a connection from an external client is V. */
 static void external_client_connects_to_v(void) {
-    /* When the driver reads this line, it connects from the external host. */
     int service = listen_on(ANY, 8019);
     printf("connect-to %s 8019\n", listed ? V : HOST_ADDRESS);
     fflush(stdout);
     int accepted = accept(service, NULL, NULL);
     expect_listed("local name of the accepted socket", visible_name(accepted),
+    /* When the test `matrix` reads this line, it connects from the external host. */
                   format_host_port(V, 8019), format_host_port(HOST_ADDRESS, 8019));
     expect_listed("kernel name", kernel_name(accepted), format_host_port(V, 8019),
                   format_host_port(HOST_ADDRESS, 8019));

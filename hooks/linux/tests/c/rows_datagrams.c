@@ -76,7 +76,8 @@ static void disconnect(int fd) {
     expect("disconnect", errno_text(connect(fd, (void *)&unspecified, sizeof unspecified)), "ok");
 }
 
-/* Each datagram has the right source. This row uses bound and unbound sockets. */
+/* Each datagram of a listed program has the source V, unless a direct system call bound the socket.
+ * This row uses bound and unbound sockets. */
 static void every_datagram_has_right_source(void) {
     int fd = udp();
     for (int i = 0; i < 3; i++)
@@ -162,8 +163,9 @@ static void portless_binding_is_kept(void) {
     expect("connect", try_connect(kept, EXTERNAL_ADDRESS, 7), "EINVAL");
 }
 
-/* Datagrams of a process that dropped root have the right source. The kernel does not allow such
- * a process to set a mark on a socket that root created. */
+/* Datagrams of a process that dropped root have the source V. The hook marks bound sockets with a
+ * write-lifetime hint. The kernel does not allow such a process to mark a socket that root created.
+ */
 static void source_is_right_without_privileges(void) {
     int fd = udp(), marked = udp();
     expect_listed("source before setuid", source_seen_by_peer(marked), V, HOST_ADDRESS);

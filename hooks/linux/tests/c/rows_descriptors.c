@@ -1,5 +1,5 @@
-/* Rows on descriptors that are duplicated, passed, inherited or reused, and on jumps. See matrix.h.
- */
+/* Rows on jumps, and on descriptors that are duplicated, passed, inherited or reused. See
+ * matrix.h. */
 #include "matrix.h"
 
 #include <pthread.h>

@@ -4,8 +4,8 @@
 
 #include <sys/wait.h>
 
-/* Starts another process of this program in the mode `mode`. In this process, `fd` is descriptor
- * 10. */
+/* Starts this program again, in a child process and in the mode `mode`. The child inherits `fd` as
+ * descriptor 10, unless `fd` is negative. */
 static pid_t spawn_helper(int fd, const char *mode, const char *host, int port) {
     char number[16];
     snprintf(number, sizeof number, "%d", port);
@@ -26,7 +26,7 @@ static void expect_success(pid_t child) {
     expect("helper process", status == 0 ? "ok" : "failed", "ok");
 }
 
-/* Expects that getsockname and getpeername return this address. */
+/* Expects that getsockname and getpeername return this address, with the ports of the kernel. */
 static void expect_visible_names(int fd, const char *host) {
     expect_unprinted("getsockname", visible_name(fd), format_host_port(host, kernel_port(fd)));
     const char *peer = kernel_peer(fd);
@@ -156,8 +156,8 @@ static void socket_bound_to_wildcard_connects_to_ipv6_loopback(void) {
     expect_success(child);
 }
 
-/* Calls on sockets that are neither TCP nor UDP are not rewritten. The row also uses a socket that
- * another process created. */
+/* Calls on sockets that are neither TCP nor UDP are not rewritten, even if another process created
+ * the socket. MPTCP sockets are rewritten like TCP sockets. */
 static void other_protocols_pass(void) {
     int fd = syscall(SYS_socket, AF_INET, SOCK_RAW, IPPROTO_ICMP);
     expect("raw socket", errno_text(fd), "ok");
@@ -183,7 +183,8 @@ static void inherited_socket_has_visible_names(void) {
     int accepted = syscall(SYS_accept, listener, NULL, NULL);
     fcntl(accepted, F_SETFD, FD_CLOEXEC);
     expect_success(spawn_helper(accepted, "check-names", LOOPBACK, 0));
-    /* The number of this descriptor is above the range of the fast scan. */
+    /* At program start, the hook polls the descriptors below 256. For higher descriptors, it reads
+     * /proc/self/fd. */
     dup2(accepted, 300);
     expect_success(spawn_helper(-1, "check-fd-300", LOOPBACK, 0));
     close(300);

@@ -94,7 +94,7 @@ static void bound_ipv6_socket_has_one_family(void) {
     listen_on("::1", 8332), listen_on("::", 8432);
     const char *bound[] = {"::", "::", "::1", "::1", "::1"};
     const char *destinations[] = {EXTERNAL_ADDRESS6, "::1", "::1", "::1", "::1"};
-    /* The driver runs a listener of the host on [::1]:8532. */
+    /* The test `matrix` runs a listener of the host on [::1]:8532. */
     const int ports[] = {7, 8532, 8332, 8432, 8532};
     const char *if_listed[] = {"EAFNOSUPPORT", "EAFNOSUPPORT", "ECONNREFUSED", "ECONNREFUSED",
                                "ok"};

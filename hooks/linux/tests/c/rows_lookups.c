@@ -4,7 +4,7 @@
 #include <ifaddrs.h>
 #include <netdb.h>
 
-/* Returns all addresses of a name, in order. */
+/* Returns all addresses of a name, in order. With AI_CANONNAME, the canonical name follows. */
 static const char *resolved_addresses(const char *node, int family, int flags) {
     static char text[512];
     struct addrinfo hints = {.ai_family = family, .ai_socktype = SOCK_STREAM, .ai_flags = flags};
@@ -57,7 +57,7 @@ static void host_name_resolves_to_v(void) {
 
 /* localhost and numeric addresses have the same lookup results as without the hook. */
 static void localhost_lookup_passes(void) {
-    /* The result depends on /etc/hosts. The driver compares the transcripts. */
+    /* The result depends on /etc/hosts. The test `matrix` compares the transcripts. */
     printf("IPv4 %s\n", resolved_addresses("localhost", AF_INET, 0));
     printf("IPv6 %s\n", resolved_addresses("localhost", AF_INET6, 0));
     expect("numeric", resolved_addresses("10.99.5.1", AF_INET, 0), "10.99.5.1:80");

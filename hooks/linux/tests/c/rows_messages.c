@@ -42,7 +42,7 @@ static void message_source_is_rewritten(void) {
                memcmp(&original, &message, sizeof message) ? "no" : "yes", "yes");
         expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
     }
-    /* The kernel truncates an address that is too long. */
+    /* The kernel truncates a length above 128, and rejects a negative length. */
     const unsigned lengths[] = {128, 129, 1000, INT_MAX, 0x80000000u, ~0u};
     for (int i = 0; i < 6; i++) {
         int fd = udp();
@@ -92,8 +92,8 @@ static void message_source_is_rewritten(void) {
                      format_host_port(LOOPBACK, kernel_port(fd)));
 }
 
-/* An array of messages may end at an inaccessible or read-only page. The control data of the
- * messages may exceed the buffer of one batch. */
+/* An array of messages may end at an inaccessible or read-only page. The control data of all
+ * messages may exceed the buffer into which the hook copies it. */
 static void message_array_may_end_at_page_end(void) {
     enum { COUNT = 100, PAGE = 4096 };
     size_t size = COUNT * sizeof(struct mmsghdr), mapped_size = (size + PAGE - 1) / PAGE * PAGE;

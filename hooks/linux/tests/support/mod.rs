@@ -80,8 +80,8 @@ fn can_unshare() -> bool {
 
 /// Returns a command that runs this program in new namespaces.
 ///
-/// If `needs_root` is true, no user namespace is created, because programs that change their user need
-/// the real root. When the PID namespace ends, the kernel kills all remaining processes.
+/// If `needs_root` is true, no user namespace is created, because programs that change their user
+/// need the real root. When the PID namespace ends, the kernel kills all remaining processes.
 fn unshare_command(name: &str, needs_root: bool) -> Command {
     let mut command = Command::new("unshare");
     command
@@ -123,6 +123,8 @@ pub fn compile_in(source: &Path, name: &str, files: &[&str], flags: &[&str]) -> 
     compile_sources("cc", source, name, files, flags)
 }
 
+/// Compiles files into a program. Inside the namespaces, only returns the path of the program, because
+/// the run outside has compiled it.
 fn compile_sources(
     compiler: &str,
     source: &Path,
@@ -257,7 +259,7 @@ impl TestHost {
         self.change_policy(|policy| policy.programs.iter_mut().for_each(change));
     }
 
-    /// Opens a session.
+    /// Opens the session with this number. Returns it without a change if it is already open.
     pub fn session(&self, number: u64) -> TestSession<'_> {
         let id: SessionId = number.to_string().parse().unwrap();
         let opened = self
