@@ -88,7 +88,7 @@ fn rewriting_keeps_results_on_aarch64() {
             command.arg(matrix_program());
             command
         };
-        let external_command = host.external("qemu-aarch64");
+        let external_command = host.external_command("qemu-aarch64");
         let _service = start_until_ready(emulated_command(external_command, &[]).arg("serve"));
         let session = host.session(1);
         let (v, l, v6, l6) = (session.v(), session.l(), session.v6(), session.l6());
@@ -103,27 +103,32 @@ fn rewriting_keeps_results_on_aarch64() {
             ("MATRIX_LISTED", "1".to_owned()),
         ];
         let hook_variables = hook_variables.each_ref().map(|(name, value)| (*name, &**value));
-        let mut compared = 0;
+        let mut compared_rows = 0;
         for row in ROWS {
-            let unhooked = emulated_command(Command::new("qemu-aarch64"), &address_variables)
-                .arg(row)
-                .output()
-                .unwrap();
-            if !unhooked.status.success() {
+            let unhooked_output =
+                emulated_command(Command::new("qemu-aarch64"), &address_variables)
+                    .arg(row)
+                    .output()
+                    .unwrap();
+            if !unhooked_output.status.success() {
                 // The row also fails in qemu without the hook, so the hook does not cause the
                 // failure.
                 println!(
                     "row {row} fails under qemu without the hook: {}",
-                    String::from_utf8_lossy(&unhooked.stdout)
+                    String::from_utf8_lossy(&unhooked_output.stdout)
                 );
                 continue;
             }
             let variables = [&address_variables[..], &hook_variables[..]].concat();
-            let hooked =
+            let hooked_output =
                 output_of(emulated_command(Command::new("qemu-aarch64"), &variables).arg(row));
-            assert_eq!(String::from_utf8_lossy(&unhooked.stdout), hooked, "row {row}");
-            compared += 1;
+            assert_eq!(
+                String::from_utf8_lossy(&unhooked_output.stdout),
+                hooked_output,
+                "row {row}"
+            );
+            compared_rows += 1;
         }
-        assert!(compared > 20, "only {compared} rows could be compared");
+        assert!(compared_rows > 20, "only {compared_rows} rows could be compared");
     });
 }

@@ -21,8 +21,8 @@ use vipool_testing::{ChildGuard, preload_path, vipool_path};
 /// Returns a variant of the idle program. Each variant is built once, because tests run in
 /// parallel.
 fn idle_program(kind: &str) -> PathBuf {
-    static BUILT: OnceLock<[PathBuf; 3]> = OnceLock::new();
-    let [dynamic, static_program, go] = BUILT.get_or_init(|| {
+    static PROGRAMS: OnceLock<[PathBuf; 3]> = OnceLock::new();
+    let [dynamic, static_program, go] = PROGRAMS.get_or_init(|| {
         let build =
             |kind: &str, flags: &[&str]| compile(&format!("idle-{kind}"), &["idle.c"], flags);
         [build("dynamic", &[]), build("static", &["-static"]), build("go", &["-DGO"])]
@@ -88,31 +88,31 @@ fn each_socket_is_reported_with_its_requested_address() {
     let script = "
 import socket, time
 tcp, udp = socket.SOCK_STREAM, socket.SOCK_DGRAM
-kept = []
-def bound(kind, *address, family=socket.AF_INET, listen=True, share=False):
-    s = socket.socket(family, kind)
-    if share: s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    s.bind(address)
-    if kind == tcp and listen: s.listen()
-    kept.append(s)
-    return s
-server = bound(tcp, '127.0.0.1', 8100)
-bound(tcp, '0.0.0.0', 8101)
-bound(tcp, '::', 8102, family=socket.AF_INET6)
-bound(tcp, '::1', 8103, family=socket.AF_INET6)
-bound(tcp, '127.0.0.1', 0)
-bound(tcp, '127.0.0.1', 8501)
-bound(tcp, '127.0.0.1', 8104, listen=False)
-bound(udp, '127.0.0.1', 8105)
-bound(udp, '0.0.0.0', 8106)
-bound(udp, '0.0.0.0', 8107, share=True)
-kept.append(socket.socket())
-kept.append(socket.create_connection(('127.0.0.1', 8100)))
-kept.append(server.accept()[0])
-kept.append(socket.create_connection(('127.0.0.1', 8101)))
-kept.append(socket.create_connection(('127.0.0.1', 8110)))
-kept.append(socket.create_connection(('10.99.5.1', 8111)))
-kept.append(socket.socket(socket.AF_UNIX))
+sockets = []
+def bind(kind, *address, family=socket.AF_INET, listen=True, share=False):
+    bound_socket = socket.socket(family, kind)
+    if share: bound_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound_socket.bind(address)
+    if kind == tcp and listen: bound_socket.listen()
+    sockets.append(bound_socket)
+    return bound_socket
+server = bind(tcp, '127.0.0.1', 8100)
+bind(tcp, '0.0.0.0', 8101)
+bind(tcp, '::', 8102, family=socket.AF_INET6)
+bind(tcp, '::1', 8103, family=socket.AF_INET6)
+bind(tcp, '127.0.0.1', 0)
+bind(tcp, '127.0.0.1', 8501)
+bind(tcp, '127.0.0.1', 8104, listen=False)
+bind(udp, '127.0.0.1', 8105)
+bind(udp, '0.0.0.0', 8106)
+bind(udp, '0.0.0.0', 8107, share=True)
+sockets.append(socket.socket())
+sockets.append(socket.create_connection(('127.0.0.1', 8100)))
+sockets.append(server.accept()[0])
+sockets.append(socket.create_connection(('127.0.0.1', 8101)))
+sockets.append(socket.create_connection(('127.0.0.1', 8110)))
+sockets.append(socket.create_connection(('10.99.5.1', 8111)))
+sockets.append(socket.socket(socket.AF_UNIX))
 print('ready', flush=True)
 time.sleep(1000)";
     let test_name = "each_socket_is_reported_with_its_requested_address";
@@ -124,10 +124,10 @@ time.sleep(1000)";
         let host = TestHost::new(vec![rule()]);
         let host_script = "
 import socket, time
-kept = [socket.create_server(('127.0.0.1', 8110)), socket.create_server(('10.99.5.1', 8111)),
-        socket.create_server(('0.0.0.0', 8500)),
-        socket.create_server(('::', 8502), family=socket.AF_INET6, dualstack_ipv6=True),
-        socket.create_server(('::', 8503), family=socket.AF_INET6)]
+sockets = [socket.create_server(('127.0.0.1', 8110)), socket.create_server(('10.99.5.1', 8111)),
+           socket.create_server(('0.0.0.0', 8500)),
+           socket.create_server(('::', 8502), family=socket.AF_INET6, dualstack_ipv6=True),
+           socket.create_server(('::', 8503), family=socket.AF_INET6)]
 print('ready', flush=True)
 time.sleep(1000)";
         let _host = start_until_ready(Command::new(python_path()).args(["-c", host_script]));
@@ -205,34 +205,43 @@ time.sleep(1000)";
                 sockets.iter().find(|entry| entry["peer"] == peer && entry["state"] == "connected");
             found.unwrap_or_else(|| panic!("no connection to {peer} in {report:#}"))
         };
-        let loopback = connected_to(&format!("{l}:8100"));
-        assert_eq!(loopback["visible_peer"], "127.0.0.1:8100");
+        let loopback_connection = connected_to(&format!("{l}:8100"));
+        assert_eq!(loopback_connection["visible_peer"], "127.0.0.1:8100");
         assert!(
-            loopback["why"].as_str().unwrap().contains("the connect to 127.0.0.1 went to"),
-            "{loopback}"
+            loopback_connection["why"]
+                .as_str()
+                .unwrap()
+                .contains("the connect to 127.0.0.1 went to"),
+            "{loopback_connection}"
         );
-        let wildcard = connected_to(&format!("{v}:8101"));
-        assert_eq!(wildcard["visible_peer"], "127.0.0.1:8101");
+        let wildcard_connection = connected_to(&format!("{v}:8101"));
+        assert_eq!(wildcard_connection["visible_peer"], "127.0.0.1:8101");
         assert!(
-            wildcard["why"].as_str().unwrap().contains("listener on its virtual IP"),
-            "{wildcard}"
+            wildcard_connection["why"].as_str().unwrap().contains("listener on its virtual IP"),
+            "{wildcard_connection}"
         );
-        let host_loopback = connected_to("127.0.0.1:8110");
+        let host_loopback_connection = connected_to("127.0.0.1:8110");
         assert!(
-            host_loopback["why"].as_str().unwrap().contains("the session does not listen"),
-            "{host_loopback}"
+            host_loopback_connection["why"]
+                .as_str()
+                .unwrap()
+                .contains("the session does not listen"),
+            "{host_loopback_connection}"
         );
-        let external = connected_to("10.99.5.1:8111");
+        let host_address_connection = connected_to("10.99.5.1:8111");
         assert!(
-            external["why"]
+            host_address_connection["why"]
                 .as_str()
                 .unwrap()
                 .contains("source address is the session's virtual IP"),
-            "{external}"
+            "{host_address_connection}"
         );
-        assert!(external["bound"].as_str().unwrap().starts_with(&v), "{external}");
-        let accepted = sockets.iter().find(|entry| entry["state"] == "accepted").unwrap();
-        assert_eq!(accepted["bound"], format!("{l}:8100"));
+        assert!(
+            host_address_connection["bound"].as_str().unwrap().starts_with(&v),
+            "{host_address_connection}"
+        );
+        let accepted_socket = sockets.iter().find(|entry| entry["state"] == "accepted").unwrap();
+        assert_eq!(accepted_socket["bound"], format!("{l}:8100"));
         // The Unix socket is not reported.
         assert_eq!(sockets.len(), 16, "{report:#}");
 
@@ -258,13 +267,13 @@ time.sleep(1000)";
         }
 
         // In an unlisted program, a wildcard bind conflicts with the listeners of sessions.
-        let (unlisted, _) = start_until_ready(
+        let (unlisted_process, _) = start_until_ready(
             Command::new(python_path())
                 .args(["-c", "print('ready', flush=True); import time; time.sleep(1000)"]),
         );
         let report = explain_with_arguments(
             &host,
-            &["--map", host.directory.to_str().unwrap(), &unlisted.0.id().to_string()],
+            &["--map", host.directory.to_str().unwrap(), &unlisted_process.0.id().to_string()],
         );
         let conflicts = report["conflicts"].as_array().unwrap();
         let conflict =
@@ -282,8 +291,8 @@ time.sleep(1000)";
 
 #[test]
 fn each_obstacle_is_reported() {
-    let listed = ["dynamic", "static", "go"].map(|kind| listed_program(idle_program(kind)));
-    on_test_host("each_obstacle_is_reported", &[], listed.to_vec(), |mut host| {
+    let rules = ["dynamic", "static", "go"].map(|kind| listed_program(idle_program(kind)));
+    on_test_host("each_obstacle_is_reported", &[], rules.to_vec(), |mut host| {
         let program = idle_program("dynamic");
         let session = host.session(1);
         let no_obstacles: [&str; 0] = [];
@@ -309,10 +318,10 @@ fn each_obstacle_is_reported() {
             obstacles_of(&host, session.command(&program).env_remove("VIPOOL_LEASE")),
             ["no-session"]
         );
-        // The program has the name of a listed program, but a different path.
-        let copy = host.directory.join("idle-dynamic");
-        fs::copy(&program, &copy).unwrap();
-        let (process, _) = start_until_ready(&mut session.command(&copy));
+        // An unlisted program has the file name of a listed program, but a different path.
+        let unlisted_copy = host.directory.join("idle-dynamic");
+        fs::copy(&program, &unlisted_copy).unwrap();
+        let (process, _) = start_until_ready(&mut session.command(&unlisted_copy));
         let report = explain(&host, &process);
         assert_eq!(obstacles(&report), ["not-listed"]);
         assert_eq!(report["near_misses"][0]["position"], 1, "{report:#}");
@@ -356,7 +365,7 @@ fn closed_lease_differs_from_no_lease() {
         let session = host.session(1);
         let script = "
 import socket, time
-kept = socket.create_server(('127.0.0.1', 8200))
+server = socket.create_server(('127.0.0.1', 8200))
 print('ready', flush=True)
 time.sleep(1000)";
         let (process, _) = start_until_ready(session.command(python_path()).args(["-c", script]));
@@ -381,10 +390,10 @@ fn session_without_virtual_ip_is_reported() {
         for number in 1..=4 {
             host.session(number);
         }
-        let fifth = host.session(5);
-        assert_eq!(fifth.addresses.v4, None);
+        let fifth_session = host.session(5);
+        assert_eq!(fifth_session.addresses.v4, None);
         assert_eq!(
-            obstacles_of(&host, &mut fifth.command(idle_program("dynamic"))),
+            obstacles_of(&host, &mut fifth_session.command(idle_program("dynamic"))),
             ["no-address"]
         );
     });
@@ -411,20 +420,22 @@ fn session_is_found_by_sockets_after_environment_is_overwritten() {
     let test_name = "session_is_found_by_sockets_after_environment_is_overwritten";
     let rules = vec![listed_program("redis-server")];
     on_test_host(test_name, &["redis-server"], rules, |host| {
-        let (_first, second) = (host.session(1), host.session(2));
+        let (_first_session, second_session) = (host.session(1), host.session(2));
         let server = find_program("redis-server").unwrap();
         let arguments = ["--port", "6401", "--bind", "127.0.0.1", "--save", ""];
-        let mut process = ChildGuard::start(second.command(server).args(arguments));
-        wait_for_listener(&format!("{}:6401", second.l()), &mut process.0);
+        let mut process = ChildGuard::start(second_session.command(server).args(arguments));
+        let server_address = format!("{}:6401", second_session.l());
+        wait_for_listener(&server_address, &mut process.0);
         let report = explain(&host, &process);
         assert_eq!(report["rewritten"], true, "{report:#}");
         assert_eq!(report["session"]["session"], "2");
         assert_eq!(report["session"]["found_by"], "sockets");
         assert_eq!(report["rule"]["path"], "redis-server");
         let sockets = report["sockets"].as_array().unwrap();
-        let bound = format!("{}:6401", second.l());
-        let listener =
-            sockets.iter().find(|entry| entry["bound"] == bound).expect("the server listens");
+        let listener = sockets
+            .iter()
+            .find(|entry| entry["bound"] == server_address)
+            .expect("the server listens");
         assert_eq!(listener["requested"], "127.0.0.1:6401");
     });
 }
@@ -474,18 +485,18 @@ fn explain_respects_process_permissions() {
         // executable.
         let vipool_copy = host.directory.join("vipool");
         fs::copy(vipool_path(), &vipool_copy).unwrap();
-        let as_nobody = |pid: u32| {
+        let explain_as_nobody = |pid: u32| {
             let mut command = Command::new("setpriv");
             command.args(nobody).arg(&vipool_copy).args(["explain", "--json", &pid.to_string()]);
             command.output().unwrap()
         };
-        let output = as_nobody(process.0.id());
+        let output = explain_as_nobody(process.0.id());
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert!(obstacles(&report).contains(&"secure-execution"), "{report:#}");
         assert_eq!(report["file"], Value::Null);
         // A user may examine only processes of the same user.
         let (root_process, _) = start_until_ready(&mut session.command(idle_program("dynamic")));
-        let output = as_nobody(root_process.0.id());
+        let output = explain_as_nobody(root_process.0.id());
         assert!(!output.status.success());
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(stderr.contains("permission denied"), "{stderr}");
@@ -493,7 +504,7 @@ fn explain_respects_process_permissions() {
         fs::copy(idle_program("dynamic"), &nobody_program).unwrap();
         let (process, _) =
             start_until_ready(session.command("setpriv").args(nobody).arg(&nobody_program));
-        let output = as_nobody(process.0.id());
+        let output = explain_as_nobody(process.0.id());
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(obstacles(&report), ["not-listed"], "{report:#}");
         assert_eq!(report["session"]["session"], "1");

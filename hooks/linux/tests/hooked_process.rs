@@ -18,27 +18,29 @@ use vipool::map::MAP_FILE;
 use vipool::policy::{PortRange, Program};
 use vipool_testing::{effort, preload_path};
 
-fn binary() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| compile("hooked-process", &["hooked_process.c", "common.c"], &[])).clone()
+fn test_program() -> PathBuf {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM
+        .get_or_init(|| compile("hooked-process", &["hooked_process.c", "common.c"], &[]))
+        .clone()
 }
 
 fn rule() -> Program {
-    listed_program(binary()).with_own_ports([PortRange { first: 8311, last: 8311 }])
+    listed_program(test_program()).with_own_ports([PortRange { first: 8311, last: 8311 }])
 }
 
 fn on_test_host(test_name: &str, needs: &[&str], body: impl FnOnce(TestHost)) {
     let prepare = || {
-        binary();
+        test_program();
         preload_path();
     };
     in_namespace(test_name, needs, prepare, || body(TestHost::new(vec![rule()])));
 }
 
-fn listed_command(session: &TestSession<'_>) -> Command {
-    let mut command = session.command(binary());
 /// Returns a command that runs the test program in the session. The process list contains the
 /// program.
+fn listed_command(session: &TestSession<'_>) -> Command {
+    let mut command = session.command(test_program());
     command.env("MATRIX_LISTED", "1").env("MATRIX_V", session.v()).env("MATRIX_L", session.l());
     command
 }
@@ -57,9 +59,9 @@ fn hooks_fit_a_minimal_signal_stack() {
     on_test_host("hooks_fit_a_minimal_signal_stack", &[], |host| {
         let session = host.session(1);
         output_of(listed_command(&session).arg("small-stack"));
-        let unlisted = host.directory.join("unlisted");
-        fs::copy(binary(), &unlisted).unwrap();
-        output_of(session.command(unlisted).arg("small-stack"));
+        let unlisted_copy = host.directory.join("unlisted");
+        fs::copy(test_program(), &unlisted_copy).unwrap();
+        output_of(session.command(unlisted_copy).arg("small-stack"));
     });
 }
 
@@ -103,16 +105,17 @@ fn connections_may_exceed_the_port_range() {
     on_test_host("connections_may_exceed_the_port_range", &[], |host| {
         fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40099").unwrap();
         let with_fd_limit = |command: &mut Command| {
-            // Both programs keep all connections open.
-            let line = "ulimit -n 12000 && exec \"$@\"";
-            let mut limited = Command::new("sh");
-            limited.args(["-c", line, "sh"]).arg(command.get_program()).args(command.get_args());
+            // The program keeps all connections open, so it needs many descriptors.
+            let script = "ulimit -n 12000 && exec \"$@\"";
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
             for (name, value) in command.get_envs() {
-                limited.env(name, value.unwrap());
+                shell.env(name, value.unwrap());
             }
-            limited
+            shell
         };
-        let _service = start_until_ready(host.external(binary()).arg("accept-forever"));
+        let _service =
+            start_until_ready(host.external_command(test_program()).arg("listen-forever"));
         output_of(&mut with_fd_limit(
             listed_command(&host.session(1)).args(["connections", "10000"]),
         ));
@@ -182,22 +185,23 @@ fn corrupt_map_never_ends_the_program() {
         output.read_line(&mut String::new()).unwrap();
         let path = host.directory.join(MAP_FILE);
         let length = fs::metadata(&path).unwrap().len() as usize;
-        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let mut random_state = 0x9e37_79b9_7f4a_7c15u64;
         for round in 0..effort(200, 5000) {
             // The test overwrites random bytes of the file. The length of the file does not change.
             let mut bytes = fs::read(&path).unwrap();
             for _ in 0..64 {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round);
-                let offset = (state >> 17) as usize % length;
-                bytes[offset] = (state >> 50) as u8;
+                random_state =
+                    random_state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round);
+                let offset = (random_state >> 17) as usize % length;
+                bytes[offset] = (random_state >> 50) as u8;
             }
             if round % 50 == 49 {
-                bytes.fill((state >> 40) as u8);
+                bytes.fill((random_state >> 40) as u8);
             }
             let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
             file.write_all(&bytes).unwrap();
             thread::sleep(Duration::from_millis(1));
-            assert!(process.0.try_wait().unwrap().is_none(), "the program ended");
+            assert!(process.0.try_wait().unwrap().is_none(), "the program must continue");
         }
         // The program never sees an address of the session, even if the map is corrupt.
         let (visible, _) = query_names(&mut process, &mut output);
@@ -217,9 +221,9 @@ fn child_needs_its_own_or_an_inherited_rule() {
             let session = host.session(1);
             let script = format!(
                 "{0} report-names <<EOF\n?\nEOF\ntrue",
-                binary().with_file_name("hooked-child").display()
+                test_program().with_file_name("hooked-child").display()
             );
-            fs::copy(binary(), binary().with_file_name("hooked-child")).unwrap();
+            fs::copy(test_program(), test_program().with_file_name("hooked-child")).unwrap();
             let mut command = session.command("/bin/sh");
             output_of(command.args(["-c", &script]))
         };
@@ -229,18 +233,18 @@ fn child_needs_its_own_or_an_inherited_rule() {
         assert!(!child_kernel_name(&host).contains(&session_address));
         // /bin/sh may be a link to another program.
         let shell = fs::canonicalize("/bin/sh").unwrap();
-        let name = shell.file_name().unwrap().to_str().unwrap().to_owned();
+        let shell_name = shell.file_name().unwrap().to_str().unwrap().to_owned();
         host.change_policy(|policy| {
             policy.programs.push(inheriting_program(&shell));
-            policy.programs.push(inheriting_program(&name));
+            policy.programs.push(inheriting_program(&shell_name));
         });
         assert!(child_kernel_name(&host).contains(&session_address));
     });
 }
 
 #[test]
-fn environment_selects_only_map_lease_and_disable() {
-    on_test_host("environment_selects_only_map_lease_and_disable", &[], |host| {
+fn disable_and_invalid_map_or_lease_stop_rewriting() {
+    on_test_host("disable_and_invalid_map_or_lease_stop_rewriting", &[], |host| {
         let session = host.session(1);
         let session_address = format!("{}:8094", session.l());
         let bound_address = |command: &mut Command| {
@@ -262,11 +266,11 @@ fn environment_selects_only_map_lease_and_disable() {
             "127.0.0.1:8094"
         );
         // The handle of a closed session has no effect in a later session with the same id.
-        let stale = session.handle.to_string();
+        let stale_handle = session.handle.to_string();
         host.map.close_by_handle(&session.handle, Tick::now()).unwrap();
-        let reopened = host.session(1);
+        let reopened_session = host.session(1);
         assert_eq!(
-            bound_address(listed_command(&reopened).env("VIPOOL_LEASE", stale)),
+            bound_address(listed_command(&reopened_session).env("VIPOOL_LEASE", stale_handle)),
             "127.0.0.1:8094"
         );
     });
@@ -280,9 +284,9 @@ fn hooks_pass_valgrind() {
         let session = host.session(1);
         for arguments in [&["jumps"][..], &["many-sockets", "2000"]] {
             let mut command = Command::new("valgrind");
-            command.args(["-q", "--error-exitcode=9", "--leak-check=no"]).arg(binary());
-            let listed = listed_command(&session);
-            for (name, value) in listed.get_envs() {
+            command.args(["-q", "--error-exitcode=9", "--leak-check=no"]).arg(test_program());
+            let hooked_command = listed_command(&session);
+            for (name, value) in hooked_command.get_envs() {
                 command.env(name, value.unwrap());
             }
             output_of(command.args(arguments));

@@ -21,9 +21,11 @@ use vipool::session::SessionId;
 use vipool_testing::{ChildGuard, preload_path, record_skip, vipool_path};
 
 /// Builds the test program once, because tests run in parallel.
-fn binary() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| compile("hooked-process", &["hooked_process.c", "common.c"], &[])).clone()
+fn test_program() -> PathBuf {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM
+        .get_or_init(|| compile("hooked-process", &["hooked_process.c", "common.c"], &[]))
+        .clone()
 }
 
 fn on_test_host(
@@ -33,7 +35,7 @@ fn on_test_host(
     body: impl FnOnce(TestHost),
 ) {
     let prepare = || {
-        binary();
+        test_program();
         preload_path();
         vipool_path();
     };
@@ -41,13 +43,14 @@ fn on_test_host(
 }
 
 fn list_test_program() -> Vec<Program> {
-    vec![listed_program(binary())]
+    vec![listed_program(test_program())]
 }
 
 /// Starts a shell without `VIPOOL_LEASE`. The shell runs `shell_command`, waits for a line of
 /// input, and then calls exec for the listed program.
 fn start_after_shell(host: &TestHost, shell_command: &str) -> (ChildGuard, impl BufRead + use<>) {
-    let script = format!("{shell_command}; read line; exec {} report-names", binary().display());
+    let script =
+        format!("{shell_command}; read line; exec {} report-names", test_program().display());
     let mut command = Command::new("/bin/sh");
     command.args(["-c", &script]).env("LD_PRELOAD", preload_path());
     command.env("VIPOOL_MAP", &host.directory).env_remove("VIPOOL_LEASE");
@@ -72,22 +75,22 @@ fn bound_address((mut process, mut output): (ChildGuard, impl BufRead)) -> Strin
     kernel.to_owned()
 }
 
+/// The kernel's name of the socket if the bind is not rewritten.
 const NOT_REWRITTEN: &str = "127.0.0.1:8094";
 
-fn open_session(host: &TestHost, session: &str) -> String {
-/// The kernel's name of the socket if the bind is not rewritten.
-    let session: SessionId = session.parse().unwrap();
-    let opened = host.map.open_session(session, &OpenOptions::default(), Tick::now()).unwrap();
 /// Opens a session. Returns the kernel's name of the socket if the bind is rewritten to L of this
 /// session.
+fn open_session(host: &TestHost, session: &str) -> String {
+    let session: SessionId = session.parse().unwrap();
+    let opened = host.map.open_session(session, &OpenOptions::default(), Tick::now()).unwrap();
     let addresses = host.map.reader().unwrap().addresses(&opened.leases);
     format!("{}:8094", addresses.loopback.unwrap())
 }
 
+/// Returns the method that finds the session of the process, as `vipool explain` reports it.
 fn lease_source(host: &TestHost, process: &ChildGuard) -> String {
     let pid = process.0.id().to_string();
     let map = host.directory.to_str().unwrap();
-/// Returns the method that finds the session of the process, as `vipool explain` reports it.
     let report =
         output_of(Command::new(vipool_path()).args(["explain", "--json", "--map", map, &pid]));
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
@@ -175,42 +178,42 @@ fn lease_is_found_by_control_group() {
     let test_name = "lease_is_found_by_control_group";
     on_test_host(test_name, &["root"], list_test_program, |host| {
         let test_pid = std::process::id();
-        let unique = format!("{test_pid}{}", fs::metadata("/proc/self/ns/net").map_or(0, inode));
-        let name = format!("c{unique}");
-        let Some(scope) = ControlGroup::new(&format!("session-{name}.scope")) else {
+        let unique_id = format!("{test_pid}{}", fs::metadata("/proc/self/ns/net").map_or(0, inode));
+        let logind_session = format!("c{unique_id}");
+        let Some(scope) = ControlGroup::new(&format!("session-{logind_session}.scope")) else {
             return record_skip("writable control groups", "mount -t cgroup2 none /sys/fs/cgroup");
         };
-        let user = &unique[..unique.len().min(9)];
+        let user = &unique_id[..unique_id.len().min(9)];
         let manager = ControlGroup::new(&format!("user@{user}.service")).unwrap();
         write_logind_files(&[
-            (&format!("users/{user}"), &format!("NAME=ada\nSESSIONS={name}\n")),
-            (&format!("sessions/{name}"), "AUDIT=4711\n"),
+            (&format!("users/{user}"), &format!("NAME=ada\nSESSIONS={logind_session}\n")),
+            (&format!("sessions/{logind_session}"), "AUDIT=4711\n"),
         ]);
         // The session is not open yet.
         assert_eq!(bound_address(start_after_shell(&host, &scope.join())), NOT_REWRITTEN);
         assert_eq!(bound_address(start_after_shell(&host, &manager.join())), NOT_REWRITTEN);
         // Now a session is open with the session id of logind.
-        let logind_name = SessionId::logind(&name).unwrap().to_string();
-        let session_address = open_session(&host, &logind_name);
-        let waiting = start_after_shell(&host, &format!("{}; echo", scope.join()));
-        let waiting = wait_until_joined(waiting);
-        assert_eq!(lease_source(&host, &waiting.0), "session-scope");
-        assert_eq!(bound_address(waiting), session_address);
+        let session_id = SessionId::logind(&logind_session).unwrap().to_string();
+        let session_address = open_session(&host, &session_id);
+        let waiting_shell = start_after_shell(&host, &format!("{}; echo", scope.join()));
+        let waiting_shell = wait_until_joined(waiting_shell);
+        assert_eq!(lease_source(&host, &waiting_shell.0), "session-scope");
+        assert_eq!(bound_address(waiting_shell), session_address);
         // A process of the user's manager joins the user's only session.
-        let waiting =
+        let waiting_shell =
             wait_until_joined(start_after_shell(&host, &format!("{}; echo", manager.join())));
-        assert_eq!(lease_source(&host, &waiting.0), "user-manager");
-        assert_eq!(bound_address(waiting), session_address);
+        assert_eq!(lease_source(&host, &waiting_shell.0), "user-manager");
+        assert_eq!(bound_address(waiting_shell), session_address);
         // If the user has several sessions, the process joins no session.
-        let two_sessions = format!("NAME=ada\nSESSIONS={name} c2\n");
+        let two_sessions = format!("NAME=ada\nSESSIONS={logind_session} c2\n");
         fs::write(format!("/run/systemd/users/{user}"), two_sessions).unwrap();
-        let waiting =
+        let waiting_shell =
             wait_until_joined(start_after_shell(&host, &format!("{}; echo", manager.join())));
-        assert_eq!(lease_source(&host, &waiting.0), "none");
-        assert_eq!(bound_address(waiting), NOT_REWRITTEN);
+        assert_eq!(lease_source(&host, &waiting_shell.0), "none");
+        assert_eq!(bound_address(waiting_shell), NOT_REWRITTEN);
         // If a session is opened with the id of the audit session, the hook finds it through
         // logind's file.
-        host.map.close_session(logind_name.parse().unwrap(), Tick::now()).unwrap();
+        host.map.close_session(session_id.parse().unwrap(), Tick::now()).unwrap();
         let session_address = open_session(&host, "audit:4711");
         assert_eq!(bound_address(start_after_shell(&host, &scope.join())), session_address);
     });
@@ -238,9 +241,10 @@ fn hook_variables(text: &str) -> Vec<&str> {
 
 /// Checks the statements of docs/compatibility.md on setuid programs, sudo and su.
 #[test]
-fn setuid_sudo_and_su_drop_hook_variables() {
+fn setuid_sudo_and_login_su_drop_hook_variables() {
     let needs = &["root", "setpriv", "sudo"];
-    on_test_host("setuid_sudo_and_su_drop_hook_variables", needs, list_test_program, |host| {
+    let test_name = "setuid_sudo_and_login_su_drop_hook_variables";
+    on_test_host(test_name, needs, list_test_program, |host| {
         let session = host.session(1);
         let both_variables = ["LD_PRELOAD", "VIPOOL_LEASE"];
         let no_variables: [&str; 0] = [];
@@ -282,20 +286,20 @@ fn setuid_sudo_and_su_drop_hook_variables() {
     });
 }
 
-const CLIENT: &str = "203.0.113.9";
+const CLIENT_ADDRESS: &str = "203.0.113.9";
 const HOST_ADDRESS: &str = "10.99.5.1";
 
 fn list_client_ip_programs() -> Vec<Program> {
     let features = Features::default().with_client_ip(true);
-    let listed = |name: &str| listed_program(name).with_features(features);
-    vec![listed("getent"), listed(python_path().to_str().unwrap())]
+    let rule_for = |name: &str| listed_program(name).with_features(features);
+    vec![rule_for("getent"), rule_for(python_path().to_str().unwrap())]
 }
 
+/// Prints three addresses of the host name, from three functions of the C library.
 const LOOKUP_SCRIPT: &str = "
 import socket
 name = socket.gethostname()
 print(socket.gethostbyname(name), socket.gethostbyname_ex(name)[2][0],
-/// Prints three addresses of the host name, from three functions of the C library.
       socket.getaddrinfo(name, 80, socket.AF_INET)[0][4][0])";
 
 #[test]
@@ -323,26 +327,36 @@ fn host_name_resolves_to_the_client_address() {
         let python = python_path();
         let python = python.to_str().unwrap();
         let three_times = |address: &str| format!("{address} {address} {address}\n");
-        let run = ["run", "--session", "7", "--client", CLIENT, "--", python, "-c", LOOKUP_SCRIPT];
-        assert_eq!(run_vipool(&run), three_times(CLIENT));
+        let run_arguments = [
+            "run",
+            "--session",
+            "7",
+            "--client",
+            CLIENT_ADDRESS,
+            "--",
+            python,
+            "-c",
+            LOOKUP_SCRIPT,
+        ];
+        assert_eq!(run_vipool(&run_arguments), three_times(CLIENT_ADDRESS));
         assert_eq!(client_files(&map), 0, "the client file is removed with the session");
         // Without a client the name resolves to the host's address, as without the hook.
-        let run = ["run", "--session", "7", "--", python, "-c", LOOKUP_SCRIPT];
-        assert_eq!(run_vipool(&run), three_times(HOST_ADDRESS));
+        let run_arguments = ["run", "--session", "7", "--", python, "-c", LOOKUP_SCRIPT];
+        assert_eq!(run_vipool(&run_arguments), three_times(HOST_ADDRESS));
         // The lookup also works with an IPv6 client and another program.
         let lookup = ["getent", "ahostsv6", "matrixhost"];
-        let run =
+        let run_arguments =
             [&["run", "--session", "7", "--client", "2001:db8::9", "--"][..], &lookup].concat();
-        assert!(run_vipool(&run).starts_with("2001:db8::9 "), "{run:?}");
+        assert!(run_vipool(&run_arguments).starts_with("2001:db8::9 "), "{run_arguments:?}");
 
         // The program joins an existing session.
-        run_vipool(&["session", "open", "8", "--client", CLIENT]);
-        let run = ["run", "--session", "8", "--", python, "-c", LOOKUP_SCRIPT];
-        assert_eq!(run_vipool(&run), three_times(CLIENT));
+        run_vipool(&["session", "open", "8", "--client", CLIENT_ADDRESS]);
+        let run_arguments = ["run", "--session", "8", "--", python, "-c", LOOKUP_SCRIPT];
+        assert_eq!(run_vipool(&run_arguments), three_times(CLIENT_ADDRESS));
         // The program still gets the client's address if the map is replaced before or after its
         // start.
         host.change_policy(|policy| policy.rewrite.hide_addresses = true);
-        assert_eq!(run_vipool(&run), three_times(CLIENT));
+        assert_eq!(run_vipool(&run_arguments), three_times(CLIENT_ADDRESS));
         let waiting_script = format!("print('ready', flush=True); input(){LOOKUP_SCRIPT}");
         let mut command = Command::new(vipool_path());
         command.args(["run", "--map", &map, "--session", "8", "--", python, "-c", &waiting_script]);
@@ -353,7 +367,7 @@ fn host_name_resolves_to_the_client_address() {
         process.0.stdin.take().unwrap().write_all(b"\n").unwrap();
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
-        assert_eq!(line, three_times(CLIENT));
+        assert_eq!(line, three_times(CLIENT_ADDRESS));
         assert!(process.0.wait().unwrap().success());
         assert_eq!(client_files(&map), 1);
         run_vipool(&["session", "close", "8"]);
@@ -367,7 +381,7 @@ fn client_address_is_readable_by_its_user_only() {
     on_test_host(test_name, &["root", "setpriv"], list_client_ip_programs, |host| {
         let lookup = ["getent", "ahostsv4", "matrixhost"];
         let mut command = Command::new(vipool_path());
-        command.args(["session", "open", "7", "--user", "nobody", "--client", CLIENT]);
+        command.args(["session", "open", "7", "--user", "nobody", "--client", CLIENT_ADDRESS]);
         command.args(["--map", host.directory.to_str().unwrap()]);
         output_of(&mut command);
         let session = host.session(7);
@@ -376,8 +390,8 @@ fn client_address_is_readable_by_its_user_only() {
             let (user, group) = (format!("--reuid={id}"), format!("--regid={id}"));
             output_of(command.args([&*user, &*group, "--clear-groups"]).args(lookup))
         };
-        let nobody = output_of(Command::new("id").args(["-u", "nobody"]));
-        assert!(as_user(nobody.trim()).starts_with(CLIENT));
+        let nobody_uid = output_of(Command::new("id").args(["-u", "nobody"]));
+        assert!(as_user(nobody_uid.trim()).starts_with(CLIENT_ADDRESS));
         assert!(as_user("54321").starts_with(HOST_ADDRESS));
     });
 }

@@ -19,9 +19,9 @@ use support::{
 use vipool::policy::{PortRange, Program, WildcardBind};
 use vipool_testing::preload_path;
 
-fn binary() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| compile("matrix", MATRIX_SOURCES, &[])).clone()
+fn matrix_program() -> PathBuf {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| compile("matrix", MATRIX_SOURCES, &[])).clone()
 }
 
 /// Returns a list with one port.
@@ -30,7 +30,7 @@ fn single_port(port: u16) -> Vec<PortRange> {
 }
 
 fn rule() -> Program {
-    support::listed_program(binary())
+    support::listed_program(matrix_program())
         .with_own_ports(single_port(8311))
         .with_shared_ports(single_port(8411))
 }
@@ -84,7 +84,7 @@ fn configure(host: &mut TestHost, row: &str) {
 /// Runs a row in all modes and compares the transcripts.
 fn run_row(test_name: &str, row: &str) {
     let prepare = || {
-        binary();
+        matrix_program();
         preload_path();
     };
     let needs: &[&str] = if row == "22-dropped-privileges" { &["root"] } else { &[] };
@@ -93,34 +93,44 @@ fn run_row(test_name: &str, row: &str) {
             start_until_ready(command.args(["listen", address, port]))
         };
         let mut host = TestHost::new(vec![rule()]);
-        let _service = start_until_ready(host.external(binary()).arg("serve"));
+        let _service = start_until_ready(host.external_command(matrix_program()).arg("serve"));
         let _host_listeners: Vec<_> = host_listeners(row)
             .iter()
-            .map(|(address, port)| start_listener(Command::new(binary()), address, port))
+            .map(|(address, port)| start_listener(Command::new(matrix_program()), address, port))
             .collect();
         let external_ports: &[&str] = if row == "7-ports" { &["8007", "8107"] } else { &[] };
         let _external_listeners: Vec<_> = external_ports
             .iter()
-            .map(|port| start_listener(host.external(binary()), EXTERNAL_ADDRESS, port))
+            .map(|port| {
+                start_listener(host.external_command(matrix_program()), EXTERNAL_ADDRESS, port)
+            })
             .collect();
         let _name_server = (row == "44").then(|| {
             host.set_name_server(EXTERNAL_ADDRESS);
-            start_until_ready(host.external(binary()).arg("dns"))
+            start_until_ready(host.external_command(matrix_program()).arg("dns"))
         });
         configure(&mut host, row);
-        let (first, second) = (host.session(1), host.session(2));
+        let (own_session, other_session) = (host.session(1), host.session(2));
         if row.starts_with('6') {
-            run_ip_command(&format!("addr del {}/24 dev v0", first.v()));
+            run_ip_command(&format!("addr del {}/24 dev v0", own_session.v()));
         }
-        let unhooked = transcript(&host, &first, row, RunMode::Unhooked);
-        let unlisted = transcript(&host, &first, row, RunMode::Unlisted);
+        let unhooked_transcript = transcript(&host, &own_session, row, RunMode::Unhooked);
+        let unlisted_transcript = transcript(&host, &own_session, row, RunMode::Unlisted);
         let _other_listeners: Vec<_> = other_session_listeners(row)
             .iter()
-            .map(|(address, port)| start_listener(second.command(binary()), address, port))
+            .map(|(address, port)| {
+                start_listener(other_session.command(matrix_program()), address, port)
+            })
             .collect();
-        let listed = transcript(&host, &first, row, RunMode::Listed);
-        assert_eq!(unhooked, unlisted, "the hook changes an unlisted program");
-        assert_eq!(unhooked, listed, "a listed program sees rewritten addresses");
+        let listed_transcript = transcript(&host, &own_session, row, RunMode::Listed);
+        assert_eq!(
+            unhooked_transcript, unlisted_transcript,
+            "the hook must not change an unlisted program"
+        );
+        assert_eq!(
+            unhooked_transcript, listed_transcript,
+            "a listed program must not see rewritten addresses"
+        );
     });
 }
 
@@ -134,14 +144,14 @@ enum RunMode {
 /// Runs a row in one mode and returns its transcript.
 fn transcript(host: &TestHost, session: &TestSession<'_>, row: &str, mode: RunMode) -> String {
     let mut command = match mode {
-        RunMode::Unhooked => Command::new(binary()),
+        RunMode::Unhooked => Command::new(matrix_program()),
         RunMode::Unlisted => {
             // The copy has another name, so no rule matches it.
-            let unlisted = host.directory.join("unlisted");
-            std::fs::copy(binary(), &unlisted).unwrap();
-            session.command(&unlisted)
+            let unlisted_copy = host.directory.join("unlisted");
+            std::fs::copy(matrix_program(), &unlisted_copy).unwrap();
+            session.command(&unlisted_copy)
         }
-        RunMode::Listed => session.command(binary()),
+        RunMode::Listed => session.command(matrix_program()),
     };
     if mode == RunMode::Listed {
         command.env("MATRIX_LISTED", "1");
@@ -170,7 +180,9 @@ fn transcript_with_external_client(host: &TestHost, command: &mut Command) -> St
     }
     let words: Vec<_> = line.split_whitespace().collect();
     let connect_script = format!("exec 3<>/dev/tcp/{}/{}", words[1], words[2]);
-    assert!(host.external("bash").args(["-c", &connect_script]).status().unwrap().success());
+    assert!(
+        host.external_command("bash").args(["-c", &connect_script]).status().unwrap().success()
+    );
     let mut transcript = String::new();
     output.read_to_string(&mut transcript).unwrap();
     assert!(process.0.wait().unwrap().success(), "{transcript}");
@@ -189,8 +201,8 @@ macro_rules! rows {
             if !vipool_testing::have(&["cc"]) {
                 return;
             }
-            let listed = output_of(&mut Command::new(binary()));
-            assert_eq!(listed.lines().collect::<Vec<_>>(), [$($row),*]);
+            let row_names = output_of(&mut Command::new(matrix_program()));
+            assert_eq!(row_names.lines().collect::<Vec<_>>(), [$($row),*]);
         }
     };
 }
@@ -262,7 +274,7 @@ rows! {
     row_43_getifaddrs_hides_other_sessions "43";
     row_44_c_library_sockets_pass "44";
     row_49_direct_system_calls_pass "49";
-    row_20_accept_without_buffer_records_pair "20-null-address";
+    row_20_accept_without_buffer_keeps_visible_names "20-null-address";
     row_32_socket_bound_to_wildcard_connects_to_ipv6_loopback "32-wildcard";
     row_34_other_protocols_pass "34-protocols";
     row_35_inherited_socket_has_visible_names "35-inherited";

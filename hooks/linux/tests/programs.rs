@@ -591,7 +591,7 @@ fn each_session_has_its_own_source() {
     };
     in_namespace(test_name, &["python3", "curl"], prepare, || {
         let host = TestHost::new(listed_programs());
-        let _service = start_until_ready(host.external(binary()).arg("serve"));
+        let _service = start_until_ready(host.external_command(binary()).arg("serve"));
         let sessions = [host.session(1), host.session(2)];
         // The external server sees a different source for each session.
         for session in &sessions {
@@ -619,7 +619,7 @@ fn each_session_has_its_own_source() {
                 session.command(&curl).args(["-sS", "http://127.0.0.1:8000/session_id"]).output();
             assert_eq!(String::from_utf8_lossy(&internal.unwrap().stdout), *name);
             let url = format!("http://{}:8000/session_id", session.v());
-            assert_eq!(output_of(host.external(&curl).args(["-sS", &url])), *name);
+            assert_eq!(output_of(host.external_command(&curl).args(["-sS", &url])), *name);
         }
     });
 }

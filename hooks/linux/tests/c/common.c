@@ -60,11 +60,13 @@ const char *format_host_port(const char *host, int port) {
     return text;
 }
 
-static const char *socket_name(int fd, int is_peer, int is_raw) {
+/* Returns the name of a socket or of its peer. A direct system call bypasses the hook. */
+static const char *socket_name(int fd, int is_peer, int is_direct_call) {
     struct sockaddr_storage bytes;
     socklen_t length = sizeof bytes;
     memset(&bytes, 0, sizeof bytes);
-    long result = is_raw ? syscall(is_peer ? SYS_getpeername : SYS_getsockname, fd, &bytes, &length)
+    long result = is_direct_call
+                      ? syscall(is_peer ? SYS_getpeername : SYS_getsockname, fd, &bytes, &length)
                   : is_peer ? getpeername(fd, (void *)&bytes, &length)
                             : getsockname(fd, (void *)&bytes, &length);
     return result ? errno_text(result) : format_address(&bytes);
@@ -125,9 +127,9 @@ int listen_on(const char *host, int port) {
     int fd = strchr(host, ':') ? tcp6() : tcp();
     /* Connections of an earlier run may still be in TIME_WAIT. */
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
-    const char *bound = try_bind(fd, host, port);
-    if (strcmp(bound, "ok") != 0 || listen(fd, 512) != 0) {
-        printf("FAILED: no listener on %s port %d: %s\n", host, port, bound);
+    const char *bind_result = try_bind(fd, host, port);
+    if (strcmp(bind_result, "ok") != 0 || listen(fd, 512) != 0) {
+        printf("FAILED: no listener on %s port %d: %s\n", host, port, bind_result);
         exit(1);
     }
     return fd;

@@ -21,14 +21,15 @@
 /* Calls every hooked function that may be called in a signal handler. */
 static void call_every_hook(void) {
     int saved_errno = errno;
-    struct address local = make_address(LOOPBACK, 8090), own_port = make_address(LOOPBACK, 8311),
-                   external = make_address(EXTERNAL_ADDRESS, 9);
+    struct address local_address = make_address(LOOPBACK, 8090),
+                   own_port_destination = make_address(LOOPBACK, 8311),
+                   external_destination = make_address(EXTERNAL_ADDRESS, 9);
     struct sockaddr_storage name;
     socklen_t length = sizeof name;
     char byte = 0;
     struct iovec part = {&byte, 1};
-    struct msghdr message = {.msg_name = &own_port.bytes,
-                             .msg_namelen = own_port.length,
+    struct msghdr message = {.msg_name = &own_port_destination.bytes,
+                             .msg_namelen = own_port_destination.length,
                              .msg_iov = &part,
                              .msg_iovlen = 1};
     struct mmsghdr messages = {.msg_hdr = message};
@@ -37,22 +38,24 @@ static void call_every_hook(void) {
     int unbound = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (stream >= 0 && datagram >= 0 && unbound >= 0) {
         enable_option(stream, SOL_SOCKET, SO_REUSEADDR);
-        bind(stream, (void *)&local.bytes, local.length);
+        bind(stream, (void *)&local_address.bytes, local_address.length);
         listen(stream, 1);
         accept(stream, (void *)&name, &length);
         accept4(stream, (void *)&name, &length, 0);
         length = sizeof name;
         getsockname(stream, (void *)&name, &length);
         getpeername(stream, (void *)&name, &length);
-        connect(datagram, (void *)&local.bytes, local.length);
-        sendto(unbound, &byte, 1, 0, (void *)&own_port.bytes, own_port.length);
+        connect(datagram, (void *)&local_address.bytes, local_address.length);
+        sendto(unbound, &byte, 1, 0, (void *)&own_port_destination.bytes,
+               own_port_destination.length);
         sendmsg(unbound, &message, 0);
         sendmmsg(unbound, &messages, 1, 0);
         length = sizeof name;
         recvfrom(unbound, &byte, 1, 0, (void *)&name, &length);
         recvmsg(unbound, &message, 0);
         recvmmsg(unbound, &messages, 1, 0, NULL);
-        sendto(unbound, &byte, 1, 0, (void *)&external.bytes, external.length);
+        sendto(unbound, &byte, 1, 0, (void *)&external_destination.bytes,
+               external_destination.length);
     }
     close(stream);
     close(datagram);
@@ -69,9 +72,9 @@ static void handle_signal(int number) {
     handled_count++;
 }
 
-static void *call_hooks_until_stopped(void *unused) {
+static void *call_hooks_until_stopped(void *argument) {
     while (!is_stopped) call_every_hook();
-    return unused;
+    return argument;
 }
 
 static int count_descriptors(void) {
@@ -83,11 +86,11 @@ static int count_descriptors(void) {
 }
 
 static void signals(void) {
-    struct itimerval frequent = {{0, 500}, {0, 500}}, disabled = {{0, 0}, {0, 0}};
+    struct itimerval repeated_timer = {{0, 500}, {0, 500}}, stopped_timer = {{0, 0}, {0, 0}};
     pthread_t threads[4];
     int fds_before = count_descriptors();
     signal(SIGALRM, handle_signal);
-    setitimer(ITIMER_REAL, &frequent, NULL);
+    setitimer(ITIMER_REAL, &repeated_timer, NULL);
     for (int i = 0; i < 4; i++) pthread_create(&threads[i], NULL, call_hooks_until_stopped, NULL);
     for (int i = 0; i < 300; i++) {
         call_every_hook();
@@ -105,7 +108,7 @@ static void signals(void) {
         waitpid(child, NULL, 0);
     }
     is_stopped = 1;
-    setitimer(ITIMER_REAL, &disabled, NULL);
+    setitimer(ITIMER_REAL, &stopped_timer, NULL);
     for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
     expect("signals handled", handled_count > 10 ? "yes" : "no", "yes");
     expect("descriptors", count_descriptors() == fds_before ? "as before" : "different",
@@ -117,9 +120,9 @@ static void small_stack(void) {
     enum { STACK_SIZE = 8192 };
     char *memory = mmap(NULL, 3 * STACK_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     mprotect(memory + STACK_SIZE, STACK_SIZE, PROT_READ | PROT_WRITE);
-    stack_t small = {.ss_sp = memory + STACK_SIZE, .ss_size = STACK_SIZE};
+    stack_t signal_stack = {.ss_sp = memory + STACK_SIZE, .ss_size = STACK_SIZE};
     struct sigaction action = {.sa_handler = handle_signal, .sa_flags = SA_ONSTACK};
-    expect("stack", errno_text(sigaltstack(&small, NULL)), "ok");
+    expect("stack", errno_text(sigaltstack(&signal_stack, NULL)), "ok");
     sigaction(SIGUSR1, &action, NULL);
     raise(SIGUSR1);
     expect("signals handled", handled_count == 1 ? "yes" : "no", "yes");
@@ -187,19 +190,19 @@ static void *receive_blocking(void *fd) {
 /* Jumps out of connects to 127.0.0.1. During such a connect, the hook temporarily opens a
  * descriptor. */
 static void jumps_during_connect(void) {
-    struct itimerval one_shot = {{0, 40}, {0, 40}}, disabled = {{0, 0}, {0, 0}};
+    struct itimerval repeated_timer = {{0, 40}, {0, 40}}, stopped_timer = {{0, 0}, {0, 0}};
     int service = listen_on(LOOPBACK, 8092), fd = udp();
-    struct address to = make_address(LOOPBACK, 8092);
+    struct address destination = make_address(LOOPBACK, 8092);
     signal(SIGALRM, jump_out);
     int lowest_free_fd = dup(service);
     close(lowest_free_fd);
     for (volatile int i = 0; i < 2000; i++) {
         if (sigsetjmp(jump_target, 1) == 0) {
-            setitimer(ITIMER_REAL, &one_shot, NULL);
-            for (;;) connect(fd, (void *)&to.bytes, to.length);
+            setitimer(ITIMER_REAL, &repeated_timer, NULL);
+            for (;;) connect(fd, (void *)&destination.bytes, destination.length);
         }
     }
-    setitimer(ITIMER_REAL, &disabled, NULL);
+    setitimer(ITIMER_REAL, &stopped_timer, NULL);
     int lowest_free_fd_after = dup(service);
     expect("descriptors", lowest_free_fd_after == lowest_free_fd ? "as before" : "more",
            "as before");
@@ -207,7 +210,7 @@ static void jumps_during_connect(void) {
 
 /* Ends blocking calls with siglongjmp and with thread cancellation, many times. */
 static void jumps(void) {
-    struct itimerval one_shot = {{0, 0}, {0, 1000}};
+    struct itimerval one_shot_timer = {{0, 0}, {0, 1000}};
     int service = listen_on(LOOPBACK, 8091), datagram = udp();
     expect("bind", try_bind(datagram, LOOPBACK, 8091), "ok");
     signal(SIGALRM, jump_out);
@@ -215,7 +218,7 @@ static void jumps(void) {
         struct sockaddr_storage peer;
         socklen_t length = sizeof peer;
         if (sigsetjmp(jump_target, 1) == 0) {
-            setitimer(ITIMER_REAL, &one_shot, NULL);
+            setitimer(ITIMER_REAL, &one_shot_timer, NULL);
             accept(service, (void *)&peer, &length);
         }
         pthread_t thread;
@@ -259,8 +262,8 @@ static struct open_fds snapshot_fds(void) {
     return open;
 }
 
-static int is_same_set(const struct open_fds *first, const struct open_fds *second) {
-    return memcmp(first, second, sizeof *first) == 0;
+static int is_same_set(const struct open_fds *left, const struct open_fds *right) {
+    return memcmp(left, right, sizeof *left) == 0;
 }
 
 /* Makes a call, and expects that the call neither opens nor closes a descriptor. */
@@ -270,37 +273,44 @@ static int is_same_set(const struct open_fds *first, const struct open_fds *seco
         (void)!(call);                                                                             \
         struct open_fds fds_after = snapshot_fds();                                                \
         expect_unprinted(#call, is_same_set(&fds_before, &fds_after) ? "" : "different", "");      \
-        calls++;                                                                                   \
+        call_count++;                                                                              \
     } while (0)
 
 /* Checks that the hook closes every descriptor that it opens during a call. */
 static void descriptors_unchanged_by_calls(void) {
-    int calls = 0;
-    struct address service_address = make_address(LOOPBACK, 8095),
-                   own_port = make_address(LOOPBACK, 8311), unused = make_address(LOOPBACK, 8096),
-                   external = make_address(EXTERNAL_ADDRESS, 9), v6 = make_address("::1", 8095),
-                   any = make_address("0.0.0.0", 8097);
-    struct address destinations[] = {service_address, own_port, unused, external, v6, any};
+    int call_count = 0;
+    struct address service_destination = make_address(LOOPBACK, 8095),
+                   own_port_destination = make_address(LOOPBACK, 8311),
+                   unused_destination = make_address(LOOPBACK, 8096),
+                   external_destination = make_address(EXTERNAL_ADDRESS, 9),
+                   ipv6_destination = make_address("::1", 8095),
+                   wildcard_destination = make_address("0.0.0.0", 8097);
+    struct address destinations[] = {service_destination, own_port_destination,
+                                     unused_destination,  external_destination,
+                                     ipv6_destination,    wildcard_destination};
     struct sockaddr_storage name;
     socklen_t length = sizeof name;
     char byte = 0, text[256], service[32];
     struct iovec part = {&byte, 1};
     int server = listen_on(LOOPBACK, 8095), wildcard_server = listen_on("0.0.0.0", 8097);
     for (unsigned i = 0; i < sizeof destinations / sizeof *destinations; i++) {
-        struct address *to = &destinations[i];
-        int family = to->bytes.ss_family;
+        struct address *destination = &destinations[i];
+        int family = destination->bytes.ss_family;
         int stream = socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0);
         int datagram = socket(family, SOCK_DGRAM | SOCK_NONBLOCK, 0);
         int bound = socket(family, SOCK_STREAM, 0);
-        EXPECT_SAME_FDS(connect(stream, (void *)&to->bytes, to->length));
-        EXPECT_SAME_FDS(connect(datagram, (void *)&to->bytes, to->length));
-        EXPECT_SAME_FDS(sendto(datagram, &byte, 1, 0, (void *)&to->bytes, to->length));
-        struct msghdr message = {
-            .msg_name = &to->bytes, .msg_namelen = to->length, .msg_iov = &part, .msg_iovlen = 1};
+        EXPECT_SAME_FDS(connect(stream, (void *)&destination->bytes, destination->length));
+        EXPECT_SAME_FDS(connect(datagram, (void *)&destination->bytes, destination->length));
+        EXPECT_SAME_FDS(
+            sendto(datagram, &byte, 1, 0, (void *)&destination->bytes, destination->length));
+        struct msghdr message = {.msg_name = &destination->bytes,
+                                 .msg_namelen = destination->length,
+                                 .msg_iov = &part,
+                                 .msg_iovlen = 1};
         struct mmsghdr messages = {.msg_hdr = message};
         EXPECT_SAME_FDS(sendmsg(datagram, &message, 0));
         EXPECT_SAME_FDS(sendmmsg(datagram, &messages, 1, 0));
-        EXPECT_SAME_FDS(bind(bound, (void *)&to->bytes, to->length));
+        EXPECT_SAME_FDS(bind(bound, (void *)&destination->bytes, destination->length));
         EXPECT_SAME_FDS(listen(bound, 1));
         length = sizeof name;
         EXPECT_SAME_FDS(getsockname(stream, (void *)&name, &length));
@@ -312,13 +322,13 @@ static void descriptors_unchanged_by_calls(void) {
         EXPECT_SAME_FDS(recvmsg(datagram, &message, 0));
         messages.msg_hdr = message;
         EXPECT_SAME_FDS(recvmmsg(datagram, &messages, 1, 0, NULL));
-        EXPECT_SAME_FDS(getnameinfo((void *)&to->bytes, to->length, text, sizeof text, service,
-                                    sizeof service, 0));
+        EXPECT_SAME_FDS(getnameinfo((void *)&destination->bytes, destination->length, text,
+                                    sizeof text, service, sizeof service, 0));
         close(stream), close(datagram), close(bound);
     }
-    struct addrinfo *found = NULL;
-    EXPECT_SAME_FDS(getaddrinfo(HOST_NAME, "80", NULL, &found));
-    freeaddrinfo(found);
+    struct addrinfo *result = NULL;
+    EXPECT_SAME_FDS(getaddrinfo(HOST_NAME, "80", NULL, &result));
+    freeaddrinfo(result);
     struct ifaddrs *interfaces = NULL;
     EXPECT_SAME_FDS(getifaddrs(&interfaces));
     freeifaddrs(interfaces);
@@ -335,12 +345,12 @@ static void descriptors_unchanged_by_calls(void) {
         while (accepted < 0) accepted = accept(i % 2 ? server : wildcard_server, NULL, NULL);
         struct open_fds fds_after = snapshot_fds();
         fds_before.is_open[accepted] = 1;
-        expect("name of the accepted socket",
+        expect("descriptors after accept",
                is_same_set(&fds_before, &fds_after) ? "one more" : "different", "one more");
         close(accepted);
         close(fd);
     }
-    expect("checked calls", calls > 80 ? "all" : "few", "all");
+    expect("checked calls", call_count > 80 ? "all" : "few", "all");
 }
 
 /* Opens, binds and closes many sockets. Checks that memory use and the number of descriptors do
@@ -373,8 +383,9 @@ static void connections(int count) {
     expect("connections", established == count ? "all" : "not all", "all");
 }
 
-/* Listens on 200 ports of the external host, and keeps all connections open. */
-static void accept_forever(void) {
+/* Listens on 200 ports of the external host. The kernel accepts the connections and keeps them
+ * open. */
+static void listen_forever(void) {
     for (int i = 0; i < 200; i++) listen_on(EXTERNAL_ADDRESS, 20000 + i);
     printf("ready\n");
     fflush(stdout);
@@ -424,8 +435,8 @@ int main(int count, char **arguments) {
         descriptors_unchanged_by_calls();
     else if (strcmp(mode, "connections") == 0)
         connections(number);
-    else if (strcmp(mode, "accept-forever") == 0)
-        accept_forever();
+    else if (strcmp(mode, "listen-forever") == 0)
+        listen_forever();
     else if (strcmp(mode, "report-names") == 0)
         report_names();
     else

@@ -6,7 +6,8 @@
 
 #ifdef GO
 /* The section that the Go linker adds to programs. */
-__attribute__((section(".go.buildinfo"), used)) static const char mark[32] = "\xff Go buildinf:";
+__attribute__((section(".go.buildinfo"), used)) static const char build_info[32] =
+    "\xff Go buildinf:";
 #endif
 
 extern char **environ;

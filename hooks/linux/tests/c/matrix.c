@@ -13,16 +13,16 @@ static int run_echo_service(void) {
     fflush(stdout);
     for (;;) {
         struct pollfd sockets[2] = {{stream, POLLIN, 0}, {datagram, POLLIN, 0}};
-        struct sockaddr_storage from;
-        socklen_t length = sizeof from;
+        struct sockaddr_storage client;
+        socklen_t length = sizeof client;
         char host[64], data[64];
         poll(sockets, 2, -1);
-        int fd = sockets[0].revents ? accept(stream, (void *)&from, &length) : datagram;
-        if (fd == datagram) recvfrom(fd, data, sizeof data, 0, (void *)&from, &length);
-        inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&from)->sin6_addr, host, sizeof host);
+        int fd = sockets[0].revents ? accept(stream, (void *)&client, &length) : datagram;
+        if (fd == datagram) recvfrom(fd, data, sizeof data, 0, (void *)&client, &length);
+        inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&client)->sin6_addr, host, sizeof host);
         const char *text = strncmp(host, "::ffff:", 7) ? host : host + 7;
         if (fd == datagram) {
-            sendto(fd, text, strlen(text), 0, (void *)&from, length);
+            sendto(fd, text, strlen(text), 0, (void *)&client, length);
         } else {
             send(fd, text, strlen(text), 0);
             close(fd);

@@ -24,12 +24,12 @@ static void host_wildcard_listener_conflicts(void) {
     /* In the reverse order, the host binds second. A direct system call replaces the bind of the
      * host. */
     listen_on(LOOPBACK, 8102);
-    struct address any = make_address(ANY, 8102);
+    struct address wildcard = make_address(ANY, 8102);
     for (int i = 0; i < 2; i++) {
         fd = tcp();
         if (i) enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
-        expect("bind by the host", errno_text(syscall(SYS_bind, fd, &any.bytes, any.length)),
-               "EADDRINUSE");
+        expect("bind by the host",
+               errno_text(syscall(SYS_bind, fd, &wildcard.bytes, wildcard.length)), "EADDRINUSE");
     }
 }
 
@@ -55,16 +55,16 @@ static void wildcard_bind_passes_without_virtual_ip(void) {
 
 /* Under a rule with wildcard = "loopback", a wildcard bind is rewritten to L. */
 static void wildcard_loopback_rule_binds_l(void) {
-    int fd = tcp(), client = tcp(), ephemeral = tcp();
+    int fd = tcp(), client = tcp(), ephemeral_fd = tcp();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
     expect("bind", try_bind(fd, ANY, 8203), "ok");
     expect_listed("kernel name", kernel_name(fd), format_host_port(L, 8203), "0.0.0.0:8203");
     expect("listen", errno_text(listen(fd, 1)), "ok");
     expect("connect", try_connect(client, LOOPBACK, 8203), "ok");
     expect_listed("peer", kernel_peer(client), format_host_port(L, 8203), "127.0.0.1:8203");
-    expect("bind without a port", try_bind(ephemeral, ANY, 0), "ok");
-    expect_unprinted("kernel name without a port", kernel_name(ephemeral),
-                     format_host_port(ANY, kernel_port(ephemeral)));
+    expect("bind without a port", try_bind(ephemeral_fd, ANY, 0), "ok");
+    expect_unprinted("kernel name without a port", kernel_name(ephemeral_fd),
+                     format_host_port(ANY, kernel_port(ephemeral_fd)));
 }
 
 /* A bind to the host's address is rewritten to V. A bind to an address of another session fails. */
@@ -111,14 +111,15 @@ static void port_is_visible_after_bind(void) {
 /* A bind with AF_UNSPEC and a zero address is a wildcard bind. */
 static void unspecified_family_bind_is_wildcard(void) {
     int fd = tcp();
-    struct address any = make_address(ANY, 8015);
-    any.bytes.ss_family = AF_UNSPEC;
-    expect("bind", errno_text(bind(fd, (void *)&any.bytes, any.length)), "ok");
+    struct address wildcard = make_address(ANY, 8015);
+    wildcard.bytes.ss_family = AF_UNSPEC;
+    expect("bind", errno_text(bind(fd, (void *)&wildcard.bytes, wildcard.length)), "ok");
     expect_listed("kernel name", kernel_name(fd), format_host_port(V, 8015), "0.0.0.0:8015");
-    struct address other = make_address(LOOPBACK, 8115);
-    other.bytes.ss_family = AF_UNSPEC;
+    struct address other_address = make_address(LOOPBACK, 8115);
+    other_address.bytes.ss_family = AF_UNSPEC;
     expect("bind with AF_UNSPEC to another address",
-           errno_text(bind(tcp(), (void *)&other.bytes, other.length)), "EAFNOSUPPORT");
+           errno_text(bind(tcp(), (void *)&other_address.bytes, other_address.length)),
+           "EAFNOSUPPORT");
 }
 
 /* An unbound socket has the wildcard address and port 0. */
@@ -136,8 +137,8 @@ static void listen_binds_unbound_socket_to_v(void) {
                   format_host_port(ANY, kernel_port(fd)));
     expect("listen again", errno_text(listen(fd, 16)), "ok");
     expect("listen on UDP", errno_text(listen(udp(), 8)), "EOPNOTSUPP");
-    int local = socket(AF_UNIX, SOCK_STREAM, 0);
-    expect("listen on a Unix socket", errno_text(listen(local, 8)), "EINVAL");
+    int unix_fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    expect("listen on a Unix socket", errno_text(listen(unix_fd, 8)), "EINVAL");
 }
 
 /* A bind to 127.0.0.1 with port 0 is not rewritten. */
@@ -152,7 +153,7 @@ static void ephemeral_loopback_bind_passes(void) {
 static void map_ephemeral_rule_binds_l(void) {
     char mapped[64];
     snprintf(mapped, sizeof mapped, "::ffff:%s", L6);
-    int fd = tcp(), v6 = tcp6(), client = tcp6();
+    int fd = tcp(), ipv6_fd = tcp6(), client = tcp6();
     expect("bind", try_bind(fd, LOOPBACK, 0), "ok");
     int port = kernel_port(fd);
     expect_listed("kernel name", kernel_name(fd), format_host_port(L, port),
@@ -160,12 +161,12 @@ static void map_ephemeral_rule_binds_l(void) {
     expect_unprinted("getsockname", visible_name(fd), format_host_port(LOOPBACK, port));
     expect("listen", errno_text(listen(fd, 1)), "ok");
     expect("connect", try_connect(tcp(), LOOPBACK, port), "ok");
-    expect("bind IPv6", try_bind(v6, "::1", 0), "ok");
-    port = kernel_port(v6);
-    expect_listed("kernel name", kernel_name(v6), format_host_port(mapped, port),
+    expect("bind IPv6", try_bind(ipv6_fd, "::1", 0), "ok");
+    port = kernel_port(ipv6_fd);
+    expect_listed("kernel name", kernel_name(ipv6_fd), format_host_port(mapped, port),
                   format_host_port("::1", port));
-    expect_unprinted("getsockname", visible_name(v6), format_host_port("::1", port));
-    expect("listen", errno_text(listen(v6, 1)), "ok");
+    expect_unprinted("getsockname", visible_name(ipv6_fd), format_host_port("::1", port));
+    expect("listen", errno_text(listen(ipv6_fd, 1)), "ok");
     expect("bind the client", try_bind(client, "::1", 0), "ok");
     expect("connect", try_connect(client, "::1", port), "ok");
     /* The test `matrix` runs a listener of the host on [::1]:8223. */
@@ -203,18 +204,18 @@ static void host_ipv6_wildcard_listener_conflicts(void) {
 
 /* SO_REUSEPORT groups work within a session. */
 static void reuseport_group_stays_in_session(void) {
-    int first = tcp(), second = tcp();
-    enable_option(first, SOL_SOCKET, SO_REUSEPORT);
-    enable_option(second, SOL_SOCKET, SO_REUSEPORT);
-    expect("bind", try_bind(first, ANY, 8038), "ok");
-    expect("bind second", try_bind(second, ANY, 8038), "ok");
-    /* The driver binds the port in another session without SO_REUSEPORT. */
-    expect_listed("kernel name", kernel_name(first), format_host_port(V, 8038), "0.0.0.0:8038");
-    expect_listed("kernel name of the second", kernel_name(second), format_host_port(V, 8038),
+    int first_fd = tcp(), second_fd = tcp();
+    enable_option(first_fd, SOL_SOCKET, SO_REUSEPORT);
+    enable_option(second_fd, SOL_SOCKET, SO_REUSEPORT);
+    expect("bind", try_bind(first_fd, ANY, 8038), "ok");
+    expect("bind second", try_bind(second_fd, ANY, 8038), "ok");
+    /* The test `matrix` binds the port in another session without SO_REUSEPORT. */
+    expect_listed("kernel name", kernel_name(first_fd), format_host_port(V, 8038), "0.0.0.0:8038");
+    expect_listed("kernel name of the second", kernel_name(second_fd), format_host_port(V, 8038),
                   "0.0.0.0:8038");
     expect("bind without SO_REUSEPORT", try_bind(tcp(), ANY, 8038), "EADDRINUSE");
-    expect("listen", errno_text(listen(first, 1)), "ok");
-    expect("listen second", errno_text(listen(second, 1)), "ok");
+    expect("listen", errno_text(listen(first_fd, 1)), "ok");
+    expect("listen second", errno_text(listen(second_fd, 1)), "ok");
 }
 
 const struct row bind_rows[] = {

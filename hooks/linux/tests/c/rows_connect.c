@@ -33,25 +33,27 @@ static void host_address_connect_prefers_session(void) {
                *destinations[] = {HOST_ADDRESS, HOST_ADDRESS, HOST_ADDRESS6};
     char mapped[64];
     snprintf(mapped, sizeof mapped, "::ffff:%s", V);
-    const char *visible[] = {V, V, mapped};
+    const char *visible_hosts[] = {V, V, mapped};
     for (int i = 0; i < 3; i++) {
         int service = listen_on(hosts[i], ports[i]), fd = i < 2 ? tcp() : tcp6();
         if (i == 2) enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
         expect("connect", try_connect(fd, destinations[i], ports[i]), "ok");
-        expect_listed("peer", visible_peer(fd), format_host_port(visible[i], ports[i]),
+        expect_listed("peer", visible_peer(fd), format_host_port(visible_hosts[i], ports[i]),
                       format_host_port(destinations[i], ports[i]));
         int accepted = accept(service, NULL, NULL);
-        expect_listed("name of the accepted socket", visible_peer(accepted),
-                      format_host_port(visible[i], kernel_port(fd)),
+        expect_listed("peer of the accepted socket", visible_peer(accepted),
+                      format_host_port(visible_hosts[i], kernel_port(fd)),
                       format_host_port(destinations[i], kernel_port(fd)));
     }
     int service = udp(), fd = udp();
-    struct address to = make_address(HOST_ADDRESS, 8205);
+    struct address destination = make_address(HOST_ADDRESS, 8205);
     expect("bind", try_bind(service, HOST_ADDRESS, 8205), "ok");
     for (int i = 0; i < 2; i++) {
         struct pollfd ready = {service, POLLIN, 0};
         char byte;
-        expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
+        expect("sendto",
+               errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)),
+               "ok");
         expect("datagram arrives", poll(&ready, 1, 5000) == 1 ? "yes" : "no", "yes");
         expect("recv", errno_text(recv(service, &byte, 1, 0)), "ok");
     }
@@ -73,8 +75,9 @@ static void calls_fail_without_interface_address(void) {
     expect_listed("bind", try_bind(tcp(), ANY, 8006), "EADDRNOTAVAIL", "ok");
     expect_listed("connect", try_connect(tcp(), EXTERNAL_ADDRESS, 7), "EADDRNOTAVAIL", "ok");
     int fd = udp();
-    struct address to = make_address(EXTERNAL_ADDRESS, 7);
-    expect_listed("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)),
+    struct address destination = make_address(EXTERNAL_ADDRESS, 7);
+    expect_listed("sendto",
+                  errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)),
                   "EADDRNOTAVAIL", "ok");
 }
 
@@ -132,9 +135,10 @@ static void connect_keeps_bound_port(void) {
     expect("connect again", try_connect(fd, EXTERNAL_ADDRESS, 7), "EISCONN");
 }
 
-/* Connects to a service, and checks the addresses at both ends. */
-static void connect_and_check(int service, const char *host, int port, const char *if_listed,
-                              const char *kernel_peer_listed) {
+/* Connects to a service, and checks the addresses at both ends. For a listed program,
+ * `name_if_listed` and `peer_if_listed` are the addresses of the accepted socket in the kernel. */
+static void connect_and_check(int service, const char *host, int port, const char *name_if_listed,
+                              const char *peer_if_listed) {
     int fd = tcp();
     expect("connect", try_connect(fd, host, port), "ok");
     int local_port = kernel_port(fd);
@@ -148,10 +152,10 @@ static void connect_and_check(int service, const char *host, int port, const cha
     expect_unprinted("peer of the accepted socket", visible_peer(accepted),
                      format_host_port(LOOPBACK, local_port));
     expect("name of the accepted socket", visible_name(accepted), format_host_port(LOOPBACK, port));
-    expect_listed("kernel name", kernel_name(accepted), format_host_port(if_listed, port),
+    expect_listed("kernel name", kernel_name(accepted), format_host_port(name_if_listed, port),
                   format_host_port(LOOPBACK, port));
     if (listed &&
-        strcmp(kernel_peer(accepted), format_host_port(kernel_peer_listed, local_port)) != 0) {
+        strcmp(kernel_peer(accepted), format_host_port(peer_if_listed, local_port)) != 0) {
         printf("FAILED: kernel peer %s\n", kernel_peer(accepted));
         exit(1);
     }
@@ -204,11 +208,11 @@ static void nonblocking_connect_is_in_progress(void) {
 /* The local address of a connection from an external client is V. */
 static void external_client_connects_to_v(void) {
     int service = listen_on(ANY, 8019);
+    /* When the test `matrix` reads this line, it connects from the external host. */
     printf("connect-to %s 8019\n", listed ? V : HOST_ADDRESS);
     fflush(stdout);
     int accepted = accept(service, NULL, NULL);
     expect_listed("local name of the accepted socket", visible_name(accepted),
-    /* When the test `matrix` reads this line, it connects from the external host. */
                   format_host_port(V, 8019), format_host_port(HOST_ADDRESS, 8019));
     expect_listed("kernel name", kernel_name(accepted), format_host_port(V, 8019),
                   format_host_port(HOST_ADDRESS, 8019));
@@ -230,7 +234,7 @@ static void loopback_client_is_visible_as_loopback(void) {
     poll(&ready, 1, 5000);
     int accepted = accept(service, (void *)&peer, &length);
     expect("peer from accept", format_address(&peer), "127.0.0.1:8120");
-    expect_listed("kernel name", kernel_peer(accepted), format_host_port(L, 8120),
+    expect_listed("kernel peer", kernel_peer(accepted), format_host_port(L, 8120),
                   "127.0.0.1:8120");
 }
 

@@ -4,48 +4,53 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-/* Exchanges a request and a reply, and checks the visible source addresses. */
-static void exchange_datagrams(int server, int client, const char *host, int port, int connected) {
-    struct address to = make_address(host, port);
-    if (connected) {
+/* Exchanges a request and a reply, and checks the visible source addresses. The client sends its
+ * request with connect and send, or with sendto. */
+static void exchange_datagrams(int server, int client, const char *host, int port,
+                               int is_connected) {
+    struct address destination = make_address(host, port);
+    if (is_connected) {
         expect("connect", try_connect(client, host, port), "ok");
         expect("getpeername", visible_peer(client), format_host_port(LOOPBACK, port));
         expect("send", errno_text(send(client, "ask", 3, 0)), "ok");
     } else {
-        expect("sendto", errno_text(sendto(client, "ask", 3, 0, (void *)&to.bytes, to.length)),
-               "ok");
+        expect(
+            "sendto",
+            errno_text(sendto(client, "ask", 3, 0, (void *)&destination.bytes, destination.length)),
+            "ok");
     }
-    struct sockaddr_storage from;
-    socklen_t length = sizeof from;
+    struct sockaddr_storage source;
+    socklen_t length = sizeof source;
     char data[16];
-    expect("recvfrom", errno_text(recvfrom(server, data, 16, 0, (void *)&from, &length)), "ok");
-    expect_unprinted("source", format_address(&from),
+    expect("recvfrom", errno_text(recvfrom(server, data, 16, 0, (void *)&source, &length)), "ok");
+    expect_unprinted("source", format_address(&source),
                      format_host_port(LOOPBACK, kernel_port(client)));
-    expect("reply", errno_text(sendto(server, "answer", 6, 0, (void *)&from, length)), "ok");
-    length = sizeof from;
+    expect("reply", errno_text(sendto(server, "answer", 6, 0, (void *)&source, length)), "ok");
+    length = sizeof source;
     struct pollfd ready = {client, POLLIN, 0};
     expect("datagram arrives", poll(&ready, 1, 5000) == 1 ? "yes" : "no", "yes");
-    expect("recvfrom", errno_text(recvfrom(client, data, 16, 0, (void *)&from, &length)), "ok");
-    expect("sender", format_address(&from), format_host_port(LOOPBACK, port));
+    expect("recvfrom", errno_text(recvfrom(client, data, 16, 0, (void *)&source, &length)), "ok");
+    expect("sender", format_address(&source), format_host_port(LOOPBACK, port));
 }
 
 /* A datagram to 127.0.0.1 reaches the session's service. The visible source of the answer is
  * 127.0.0.1. */
 static void loopback_datagrams_reach_session(void) {
-    int on_loopback = udp(), on_any = udp();
-    expect("bind", try_bind(on_loopback, LOOPBACK, 8011), "ok");
-    exchange_datagrams(on_loopback, udp(), LOOPBACK, 8011, 1);
-    exchange_datagrams(on_loopback, udp(), LOOPBACK, 8011, 0);
-    expect("bind any", try_bind(on_any, ANY, 8111), "ok");
-    exchange_datagrams(on_any, udp(), LOOPBACK, 8111, 1);
-    exchange_datagrams(on_any, udp(), LOOPBACK, 8111, 0);
+    int loopback_fd = udp(), wildcard_fd = udp();
+    expect("bind", try_bind(loopback_fd, LOOPBACK, 8011), "ok");
+    exchange_datagrams(loopback_fd, udp(), LOOPBACK, 8011, 1);
+    exchange_datagrams(loopback_fd, udp(), LOOPBACK, 8011, 0);
+    expect("bind any", try_bind(wildcard_fd, ANY, 8111), "ok");
+    exchange_datagrams(wildcard_fd, udp(), LOOPBACK, 8111, 1);
+    exchange_datagrams(wildcard_fd, udp(), LOOPBACK, 8111, 0);
 }
 
 /* An unbound UDP socket sends to external destinations from V. */
 static void external_datagram_uses_v(void) {
     int fd = udp();
-    struct address to = make_address(EXTERNAL_ADDRESS, 7);
-    expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
+    struct address destination = make_address(EXTERNAL_ADDRESS, 7);
+    expect("sendto",
+           errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)), "ok");
     expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
     expect_listed("kernel name", kernel_name(fd), format_host_port(V, kernel_port(fd)),
                   format_host_port(ANY, kernel_port(fd)));
@@ -54,20 +59,23 @@ static void external_datagram_uses_v(void) {
     int service = udp();
     expect("bind", try_bind(service, LOOPBACK, 8122), "ok");
     fd = udp();
-    to = make_address(LOOPBACK, 8122);
-    expect("sendto loopback", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)),
-           "ok");
-    expect_unprinted("kernel name after the bind", kernel_name(fd),
+    destination = make_address(LOOPBACK, 8122);
+    expect("sendto loopback",
+           errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)), "ok");
+    expect_unprinted("kernel name after the send", kernel_name(fd),
                      format_host_port(ANY, kernel_port(fd)));
     expect("sendto on tcp",
-           errno_text(sendto(tcp(), "x", 1, MSG_NOSIGNAL, (void *)&to.bytes, to.length)), "EPIPE");
+           errno_text(
+               sendto(tcp(), "x", 1, MSG_NOSIGNAL, (void *)&destination.bytes, destination.length)),
+           "EPIPE");
 }
 
 /* Sends a datagram to the external service, and returns the source address that the service
  * sees. */
 static const char *source_seen_by_peer(int fd) {
-    struct address to = make_address(EXTERNAL_ADDRESS, 7);
-    expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
+    struct address destination = make_address(EXTERNAL_ADDRESS, 7);
+    expect("sendto",
+           errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)), "ok");
     return receive_text(fd);
 }
 
@@ -87,36 +95,44 @@ static void every_datagram_has_right_source(void) {
     expect_listed("source after the disconnect", source_seen_by_peer(fd), V, HOST_ADDRESS);
     expect("second bind", try_bind(fd, ANY, 8022), "EINVAL");
     /* A direct system call binds the socket. */
-    struct address any = make_address(ANY, 0), external = make_address(EXTERNAL_ADDRESS, 7);
+    struct address wildcard = make_address(ANY, 0),
+                   external_destination = make_address(EXTERNAL_ADDRESS, 7);
     int bound_directly = udp();
-    expect("bind", errno_text(syscall(SYS_bind, bound_directly, &any.bytes, any.length)), "ok");
+    expect("bind", errno_text(syscall(SYS_bind, bound_directly, &wildcard.bytes, wildcard.length)),
+           "ok");
     for (int i = 0; i < 3; i++)
         expect("source seen by the peer", source_seen_by_peer(bound_directly), HOST_ADDRESS);
     /* The kernel binds the socket on connect, and unbinds it on disconnect. */
-    int connected = udp();
-    long result = syscall(SYS_connect, connected, &external.bytes, external.length);
+    int connected_fd = udp();
+    long result = syscall(SYS_connect, connected_fd, &external_destination.bytes,
+                          external_destination.length);
     expect("connect", errno_text(result), "ok");
     for (int i = 0; i < 3; i++)
-        expect("source seen by the peer", source_seen_by_peer(connected), HOST_ADDRESS);
-    disconnect(connected);
-    expect("unbound", visible_name(connected), "0.0.0.0:0");
-    expect_listed("source seen after the disconnect", source_seen_by_peer(connected), V,
+        expect("source seen by the peer", source_seen_by_peer(connected_fd), HOST_ADDRESS);
+    disconnect(connected_fd);
+    expect("unbound", visible_name(connected_fd), "0.0.0.0:0");
+    expect_listed("source seen after the disconnect", source_seen_by_peer(connected_fd), V,
                   HOST_ADDRESS);
-    expect_listed("source seen by the peer again", source_seen_by_peer(connected), V, HOST_ADDRESS);
-    /* The hook does not change a hint that the program has set. */
+    expect_listed("source seen by the peer again", source_seen_by_peer(connected_fd), V,
+                  HOST_ADDRESS);
+    /* The hook marks bound sockets with a write-lifetime hint. It does not change a hint that the
+     * program has set. */
     uint64_t hint = RWH_WRITE_LIFE_SHORT;
-    int hinted = udp();
-    expect("hint", errno_text(fcntl(hinted, F_SET_RW_HINT, &hint)), "ok");
+    int hinted_fd = udp();
+    expect("hint", errno_text(fcntl(hinted_fd, F_SET_RW_HINT, &hint)), "ok");
     for (int i = 0; i < 3; i++)
-        expect_listed("source seen by the peer", source_seen_by_peer(hinted), V, HOST_ADDRESS);
-    expect("hint", errno_text(fcntl(hinted, F_GET_RW_HINT, &hint)), "ok");
+        expect_listed("source seen by the peer", source_seen_by_peer(hinted_fd), V, HOST_ADDRESS);
+    expect("hint", errno_text(fcntl(hinted_fd, F_GET_RW_HINT, &hint)), "ok");
     expect("hint is kept", hint == RWH_WRITE_LIFE_SHORT ? "yes" : "no", "yes");
-    /* An IPv6 socket has the right source too. */
-    int v6 = udp6();
-    struct address to6 = make_address(EXTERNAL_ADDRESS6, 7);
+    /* The datagrams of an IPv6 socket have the source V6. */
+    int ipv6_fd = udp6();
+    struct address ipv6_destination = make_address(EXTERNAL_ADDRESS6, 7);
     for (int i = 0; i < 3; i++) {
-        expect("sendto", errno_text(sendto(v6, "x", 1, 0, (void *)&to6.bytes, to6.length)), "ok");
-        expect_listed("source seen by the peer", receive_text(v6), V6, HOST_ADDRESS6);
+        expect("sendto",
+               errno_text(sendto(ipv6_fd, "x", 1, 0, (void *)&ipv6_destination.bytes,
+                                 ipv6_destination.length)),
+               "ok");
+        expect_listed("source seen by the peer", receive_text(ipv6_fd), V6, HOST_ADDRESS6);
     }
     /* A later connect does not bind the socket again. */
     expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
@@ -126,14 +142,14 @@ static void every_datagram_has_right_source(void) {
 
 /* An IPv6 socket sends to an IPv4-mapped destination from V. */
 static void mapped_destination_uses_v(void) {
-    int fd = udp6(), connected = udp6(), v6only = udp6(), service = udp();
+    int fd = udp6(), connected_fd = udp6(), v6only_fd = udp6(), service = udp();
     expect_listed("source seen by the peer", source_seen_by_peer(fd), V, HOST_ADDRESS);
     expect_listed("source seen by the peer again", source_seen_by_peer(fd), V, HOST_ADDRESS);
-    expect("connect", try_connect(connected, EXTERNAL_ADDRESS, 7), "ok");
-    expect("send", errno_text(send(connected, "x", 1, 0)), "ok");
-    expect_listed("source seen by the peer", receive_text(connected), V, HOST_ADDRESS);
-    enable_option(v6only, IPPROTO_IPV6, IPV6_V6ONLY);
-    expect("connect of an IPV6_V6ONLY socket", try_connect(v6only, EXTERNAL_ADDRESS, 7),
+    expect("connect", try_connect(connected_fd, EXTERNAL_ADDRESS, 7), "ok");
+    expect("send", errno_text(send(connected_fd, "x", 1, 0)), "ok");
+    expect_listed("source seen by the peer", receive_text(connected_fd), V, HOST_ADDRESS);
+    enable_option(v6only_fd, IPPROTO_IPV6, IPV6_V6ONLY);
+    expect("connect of an IPV6_V6ONLY socket", try_connect(v6only_fd, EXTERNAL_ADDRESS, 7),
            "EAFNOSUPPORT");
     expect("connect of a stream", try_connect(tcp6(), EXTERNAL_ADDRESS, 7), "EINVAL");
     /* The destination is a service of the session. */
@@ -141,39 +157,40 @@ static void mapped_destination_uses_v(void) {
     expect("bind", try_bind(service, ANY, 8222), "ok");
     expect("connect", try_connect(fd, LOOPBACK, 8222), "ok");
     expect("send", errno_text(send(fd, "x", 1, 0)), "ok");
-    struct sockaddr_storage from;
-    socklen_t length = sizeof from;
+    struct sockaddr_storage source;
+    socklen_t length = sizeof source;
     char byte;
-    expect("recvfrom", errno_text(recvfrom(service, &byte, 1, 0, (void *)&from, &length)), "ok");
-    expect_unprinted("source", format_address(&from), format_host_port(LOOPBACK, kernel_port(fd)));
+    expect("recvfrom", errno_text(recvfrom(service, &byte, 1, 0, (void *)&source, &length)), "ok");
+    expect_unprinted("source", format_address(&source),
+                     format_host_port(LOOPBACK, kernel_port(fd)));
 }
 
 /* A socket bound to an address without a port is not treated as unbound. */
 static void portless_binding_is_kept(void) {
-    int fd = udp(), kept = udp();
+    int fd = udp(), disconnected_fd = udp();
     enable_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT);
     expect("bind", try_bind(fd, "127.0.0.53", 0), "ok");
     expect("name", visible_name(fd), "127.0.0.53:0");
     expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "EINVAL");
     expect("address is kept", strstr(kernel_name(fd), "127.0.0.53:") ? "yes" : "no", "yes");
-    expect("bind", try_bind(kept, "127.0.0.53", 0), "ok");
-    expect("connect", try_connect(kept, "127.0.0.54", 8122), "ok");
-    disconnect(kept);
-    expect("name", visible_name(kept), "127.0.0.53:0");
-    expect("connect", try_connect(kept, EXTERNAL_ADDRESS, 7), "EINVAL");
+    expect("bind", try_bind(disconnected_fd, "127.0.0.53", 0), "ok");
+    expect("connect", try_connect(disconnected_fd, "127.0.0.54", 8122), "ok");
+    disconnect(disconnected_fd);
+    expect("name", visible_name(disconnected_fd), "127.0.0.53:0");
+    expect("connect", try_connect(disconnected_fd, EXTERNAL_ADDRESS, 7), "EINVAL");
 }
 
 /* Datagrams of a process that dropped root have the source V. The hook marks bound sockets with a
  * write-lifetime hint. The kernel does not allow such a process to mark a socket that root created.
  */
 static void source_is_right_without_privileges(void) {
-    int fd = udp(), marked = udp();
-    expect_listed("source before setuid", source_seen_by_peer(marked), V, HOST_ADDRESS);
+    int fd = udp(), marked_fd = udp();
+    expect_listed("source before setuid", source_seen_by_peer(marked_fd), V, HOST_ADDRESS);
     expect("setuid", errno_text(setuid(65534)), "ok");
     for (int i = 0; i < 3; i++)
         expect_listed("source seen by the peer", source_seen_by_peer(fd), V, HOST_ADDRESS);
     for (int i = 0; i < 2; i++)
-        expect_listed("source seen by the peer", source_seen_by_peer(marked), V, HOST_ADDRESS);
+        expect_listed("source seen by the peer", source_seen_by_peer(marked_fd), V, HOST_ADDRESS);
     for (int i = 0; i < 2; i++)
         expect_listed("source of an unmarked socket", source_seen_by_peer(udp()), V, HOST_ADDRESS);
     uint64_t hint = RWH_WRITE_LIFE_SHORT;
@@ -185,15 +202,16 @@ static void loopback_datagram_has_loopback_source(void) {
     int service = udp(), fd = udp();
     expect("bind", try_bind(service, LOOPBACK, 8025), "ok");
     expect("bind client", try_bind(fd, LOOPBACK, 8125), "ok");
-    struct address to = make_address(LOOPBACK, 8025);
-    expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
-    struct sockaddr_storage from;
-    socklen_t length = sizeof from;
+    struct address destination = make_address(LOOPBACK, 8025);
+    expect("sendto",
+           errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)), "ok");
+    struct sockaddr_storage source;
+    socklen_t length = sizeof source;
     char data[4];
-    expect("recvfrom", errno_text(recvfrom(service, data, 4, 0, (void *)&from, &length)), "ok");
-    expect("source", format_address(&from), "127.0.0.1:8125");
+    expect("recvfrom", errno_text(recvfrom(service, data, 4, 0, (void *)&source, &length)), "ok");
+    expect("source", format_address(&source), "127.0.0.1:8125");
     expect("sendto for a recvfrom without a buffer",
-           errno_text(sendto(fd, "y", 1, 0, (void *)&to.bytes, to.length)), "ok");
+           errno_text(sendto(fd, "y", 1, 0, (void *)&destination.bytes, destination.length)), "ok");
     expect("recvfrom without a buffer", errno_text(recvfrom(service, data, 4, 0, NULL, NULL)),
            "ok");
 }
@@ -206,11 +224,12 @@ static void fortified_recvfrom_acts_like_recvfrom(void) {
     int service = udp(), fd = udp();
     expect("bind", try_bind(service, LOOPBACK, 8225), "ok");
     expect("bind client", try_bind(fd, LOOPBACK, 8325), "ok");
-    struct address to = make_address(LOOPBACK, 8225);
+    struct address destination = make_address(LOOPBACK, 8225);
     struct sockaddr_storage source;
     socklen_t length = sizeof source;
     char bytes[4];
-    expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
+    expect("sendto",
+           errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)), "ok");
     errno = EDOM;
     expect("recvfrom",
            __recvfrom_chk(service, bytes, 2, sizeof bytes, 0, (void *)&source, &length) == 1

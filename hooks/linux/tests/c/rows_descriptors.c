@@ -50,13 +50,13 @@ static void closed_descriptors_leave_no_state(void) {
     wait(NULL);
     expect("after vfork", visible_name(fd), "127.0.0.1:8036");
     close_range(3, ~0U, 0);
-    int reused = udp();
-    expect("descriptor is reused", reused == fd ? "yes" : "no", "yes");
-    expect("visible name", visible_name(reused), "0.0.0.0:0");
-    int other = udp();
-    expect("bind other", try_bind(other, LOOPBACK, 8136), "ok");
-    dup2(other, reused);
-    expect("dup2 over an open descriptor", visible_name(reused), "127.0.0.1:8136");
+    int reused_fd = udp();
+    expect("descriptor is reused", reused_fd == fd ? "yes" : "no", "yes");
+    expect("visible name", visible_name(reused_fd), "0.0.0.0:0");
+    int other_fd = udp();
+    expect("bind other", try_bind(other_fd, LOOPBACK, 8136), "ok");
+    dup2(other_fd, reused_fd);
+    expect("dup2 over an open descriptor", visible_name(reused_fd), "127.0.0.1:8136");
 }
 
 static sigjmp_buf jump_target;

@@ -3,8 +3,7 @@
 
 #include <sys/mman.h>
 
-/* Returns an inaccessible page. */
-static void *inaccessible_page(void) {
+static void *map_inaccessible_page(void) {
     return mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
@@ -13,8 +12,8 @@ static void invalid_arguments_fail_as_unhooked(void) {
     struct address local = make_address(LOOPBACK, 8016);
     char long_address[129] = {0};
     memcpy(long_address, &local.bytes, sizeof(struct sockaddr_in));
-    void *inaccessible = inaccessible_page();
-    const struct sockaddr *bad_pointers[] = {NULL, inaccessible, (void *)1, (void *)-1,
+    void *inaccessible_page = map_inaccessible_page();
+    const struct sockaddr *bad_pointers[] = {NULL, inaccessible_page, (void *)1, (void *)-1,
                                              (void *)~0xfffUL};
     for (unsigned i = 0; i < 5; i++) {
         expect("bind with a bad pointer", errno_text(bind(tcp(), bad_pointers[i], 16)), "EFAULT");
@@ -75,9 +74,10 @@ static void truncated_name_has_whole_length(void) {
                memcmp(buffer, expected_bytes, sizeof buffer) == 0 ? "as expected" : "different",
                "as expected");
     }
-    socklen_t negative = -1;
+    socklen_t negative_length = -1;
     struct sockaddr_in buffer;
-    expect("negative length", errno_text(getsockname(fd, (void *)&buffer, &negative)), "EINVAL");
+    expect("negative length", errno_text(getsockname(fd, (void *)&buffer, &negative_length)),
+           "EINVAL");
 }
 
 /* Calls with addresses of other families are not rewritten. */
@@ -96,11 +96,12 @@ static void other_families_pass(void) {
     int netlink = socket(AF_NETLINK, SOCK_RAW, 0);
     struct sockaddr_storage kernel_end = {.ss_family = AF_NETLINK};
     expect("netlink", errno_text(bind(netlink, (void *)&kernel_end, 12)), "ok");
-    struct address inet = make_address(LOOPBACK, 8034);
+    struct address ipv4_address = make_address(LOOPBACK, 8034);
     expect("bind of a Unix socket to an IPv4 address",
-           errno_text(bind(fd, (void *)&inet.bytes, inet.length)), "EINVAL");
+           errno_text(bind(fd, (void *)&ipv4_address.bytes, ipv4_address.length)), "EINVAL");
     expect("connect of a Unix socket to an IPv4 address",
-           errno_text(connect(socket(AF_UNIX, SOCK_STREAM, 0), (void *)&inet.bytes, inet.length)),
+           errno_text(connect(socket(AF_UNIX, SOCK_STREAM, 0), (void *)&ipv4_address.bytes,
+                              ipv4_address.length)),
            "EINVAL");
 }
 
@@ -129,8 +130,8 @@ static void successful_calls_keep_errno(void) {
     try_connect(fd, EXTERNAL_ADDRESS, 7);
     expect("connect to an external address", strerrorname_np(errno), "EDOM");
     fd = udp();
-    struct address to = make_address(EXTERNAL_ADDRESS, 7);
-    sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length);
+    struct address destination = make_address(EXTERNAL_ADDRESS, 7);
+    sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length);
     expect("sendto", strerrorname_np(errno), "EDOM");
     listen(tcp(), 1);
     expect("listen unbound", strerrorname_np(errno), "EDOM");
@@ -140,13 +141,13 @@ static void successful_calls_keep_errno(void) {
 
 /* Successful message calls do not change errno, even if the kernel refuses some messages. */
 static void successful_message_calls_keep_errno(void) {
-    struct address loopback = make_address(LOOPBACK, 8145),
-                   external = make_address(EXTERNAL_ADDRESS, 7),
-                   destinations[] = {loopback, external};
+    struct address loopback_destination = make_address(LOOPBACK, 8145),
+                   external_destination = make_address(EXTERNAL_ADDRESS, 7),
+                   destinations[] = {loopback_destination, external_destination};
     struct sockaddr_storage name;
     socklen_t length = sizeof name;
     char byte = 0;
-    struct iovec part = {&byte, 1}, bad = {(void *)8, 1};
+    struct iovec part = {&byte, 1}, bad_part = {(void *)8, 1};
     struct mmsghdr messages[12];
     int service = udp();
     expect("bind", try_bind(service, LOOPBACK, 8145), "ok");
@@ -156,7 +157,8 @@ static void successful_message_calls_keep_errno(void) {
                                  .msg_namelen = destinations[i].length,
                                  .msg_iov = &part,
                                  .msg_iovlen = 1};
-        for (int k = 0; k < 12; k++) messages[k] = (struct mmsghdr){.msg_hdr = message};
+        for (int position = 0; position < 12; position++)
+            messages[position] = (struct mmsghdr){.msg_hdr = message};
         errno = EDOM;
         sendto(fd, &byte, 1, 0, (void *)&destinations[i].bytes, destinations[i].length);
         expect("sendto", strerrorname_np(errno), "EDOM");
@@ -164,20 +166,21 @@ static void successful_message_calls_keep_errno(void) {
         expect("sendmsg", strerrorname_np(errno), "EDOM");
         expect("sendmmsg", sendmmsg(fd, messages, 12, 0) == 12 ? "12" : "other", "12");
         expect("errno", strerrorname_np(errno), "EDOM");
-        for (int k = 1; k < 12; k++) {
-            messages[k].msg_hdr.msg_iov = &bad;
-            if (k > 1) messages[k - 1].msg_hdr.msg_iov = &part;
+        for (int position = 1; position < 12; position++) {
+            messages[position].msg_hdr.msg_iov = &bad_part;
+            if (position > 1) messages[position - 1].msg_hdr.msg_iov = &part;
             expect("sendmmsg with a bad message",
-                   sendmmsg(fd, messages, 12, 0) == k ? "preceding" : "other", "preceding");
+                   sendmmsg(fd, messages, 12, 0) == position ? "preceding" : "other", "preceding");
             expect("errno", strerrorname_np(errno), "EDOM");
         }
-        messages[0].msg_hdr.msg_iov = &bad;
+        messages[0].msg_hdr.msg_iov = &bad_part;
         expect("sendmmsg with a bad first message", errno_text(sendmmsg(fd, messages, 12, 0)),
                "EFAULT");
     }
     struct msghdr message = {
         .msg_name = &name, .msg_namelen = sizeof name, .msg_iov = &part, .msg_iovlen = 1};
-    for (int k = 0; k < 2; k++) messages[k] = (struct mmsghdr){.msg_hdr = message};
+    for (int position = 0; position < 2; position++)
+        messages[position] = (struct mmsghdr){.msg_hdr = message};
     errno = EDOM;
     recvfrom(service, &byte, 1, 0, (void *)&name, &length);
     expect("recvfrom", strerrorname_np(errno), "EDOM");

@@ -119,9 +119,8 @@ int run_helper(const char *mode, const char *host, int port) {
     return recv(fd, &byte, 1, 0) != 0;
 }
 
-/* If accept has no address buffer, the hook still detects that the visible address depends on the
- * peer. */
-static void accept_without_buffer_records_pair(void) {
+/* If accept has no address buffer, the accepted socket has visible names nevertheless. */
+static void accept_without_buffer_keeps_visible_names(void) {
     int listener = listen_on(ANY, 8220), loopback_listener = listen_on(LOOPBACK, 8320);
     pid_t child = spawn_helper(-1, "connect", LOOPBACK, 8320);
     int accepted = accept(loopback_listener, NULL, NULL);
@@ -191,34 +190,34 @@ static void inherited_socket_has_visible_names(void) {
     close(accepted);
     expect_success(client);
     /* The parent connects the socket after the child has inherited it. */
-    int pair[2], fd = socket(AF_INET, SOCK_STREAM, 0);
-    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
+    int channel_pair[2], fd = socket(AF_INET, SOCK_STREAM, 0);
+    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel_pair);
     dup2(fd, 11);
-    pid_t child = spawn_helper(pair[1], "check-after-connect", LOOPBACK, 0);
-    wait_for_byte(pair[0]);
+    pid_t child = spawn_helper(channel_pair[1], "check-after-connect", LOOPBACK, 0);
+    wait_for_byte(channel_pair[0]);
     expect("connect", try_connect(fd, LOOPBACK, 8135), "ok");
-    send_byte(pair[0]);
+    send_byte(channel_pair[0]);
     expect_success(child);
 }
 
 /* A program sees the visible names of a socket that it receives in a message. */
 static void received_socket_has_visible_names(void) {
-    int listener = listen_on(ANY, 8235), pair[2];
-    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
+    int listener = listen_on(ANY, 8235), channel_pair[2];
+    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel_pair);
     pid_t client = spawn_helper(-1, "connect", LOOPBACK, 8235);
     int accepted = syscall(SYS_accept, listener, NULL, NULL);
     /* The child runs before it receives a descriptor. */
-    pid_t child = spawn_helper(pair[1], "check-received", LOOPBACK, 0);
-    wait_for_byte(pair[0]);
-    send_fd(pair[0], accepted);
+    pid_t child = spawn_helper(channel_pair[1], "check-received", LOOPBACK, 0);
+    wait_for_byte(channel_pair[0]);
+    send_fd(channel_pair[0], accepted);
     expect_success(child);
     close(accepted);
     expect_success(client);
     /* The receiver connects the socket, and the sender checks its visible names. */
     int fd = tcp();
-    child = spawn_helper(pair[1], "connect-received", LOOPBACK, 8235);
-    send_fd(pair[0], fd);
-    wait_for_byte(pair[0]);
+    child = spawn_helper(channel_pair[1], "connect-received", LOOPBACK, 8235);
+    send_fd(channel_pair[0], fd);
+    wait_for_byte(channel_pair[0]);
     expect_visible_names(fd, LOOPBACK);
     shutdown(accept(listener, NULL, NULL), SHUT_WR);
     expect_success(child);
@@ -236,7 +235,7 @@ static void child_connect_is_visible_to_parent(void) {
 }
 
 const struct row inherited_rows[] = {
-    {"20-null-address", accept_without_buffer_records_pair},
+    {"20-null-address", accept_without_buffer_keeps_visible_names},
     {"32-wildcard", socket_bound_to_wildcard_connects_to_ipv6_loopback},
     {"34-protocols", other_protocols_pass},
     {"35-inherited", inherited_socket_has_visible_names},

@@ -3,7 +3,7 @@
 
 /* A bind to [::] is rewritten to ::ffff:V, or to the session's IPv6 address. */
 static void ipv6_wildcard_bind_uses_v(void) {
-    int fd = tcp6(), v6only = tcp6();
+    int fd = tcp6(), v6only_fd = tcp6();
     char mapped[64];
     snprintf(mapped, sizeof mapped, "::ffff:%s", V);
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
@@ -25,9 +25,9 @@ static void ipv6_wildcard_bind_uses_v(void) {
     accepted = accept(fd, (void *)&peer, &length);
     expect_unprinted("IPv6 peer from accept", format_address(&peer),
                      format_host_port("::1", kernel_port(client)));
-    enable_option(v6only, IPPROTO_IPV6, IPV6_V6ONLY);
-    expect("bind of an IPV6_V6ONLY socket", try_bind(v6only, "::", 8130), "ok");
-    expect_listed("v6only kernel name", kernel_name(v6only), format_host_port(V6, 8130),
+    enable_option(v6only_fd, IPPROTO_IPV6, IPV6_V6ONLY);
+    expect("bind of an IPV6_V6ONLY socket", try_bind(v6only_fd, "::", 8130), "ok");
+    expect_listed("v6only kernel name", kernel_name(v6only_fd), format_host_port(V6, 8130),
                   "[::]:8130");
     fd = tcp6();
     expect("connect to an external address", try_connect(fd, EXTERNAL_ADDRESS6, 7), "ok");
@@ -46,7 +46,7 @@ static void v6only_socket_rejects_mapped_addresses(void) {
 static void ipv6_loopback_uses_l6(void) {
     char mapped[64];
     snprintf(mapped, sizeof mapped, "::ffff:%s", L6);
-    int fd = tcp6(), v4 = listen_on(LOOPBACK, 8032);
+    int fd = tcp6(), ipv4_listener = listen_on(LOOPBACK, 8032);
     enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
     expect("bind", try_bind(fd, "::1", 8032), "ok");
@@ -65,7 +65,7 @@ static void ipv6_loopback_uses_l6(void) {
                      format_host_port("::1", kernel_port(client)));
     expect_unprinted("client name", visible_name(client),
                      format_host_port("::1", kernel_port(client)));
-    close(v4);
+    close(ipv4_listener);
     expect("connect without a listener", try_connect(tcp6(), "::1", 8132), "ECONNREFUSED");
 }
 
@@ -92,7 +92,7 @@ static void wildcard_client_connects_without_virtual_ip(void) {
  * See docs/compatibility.md. */
 static void bound_ipv6_socket_has_one_family(void) {
     listen_on("::1", 8332), listen_on("::", 8432);
-    const char *bound[] = {"::", "::", "::1", "::1", "::1"};
+    const char *bound_hosts[] = {"::", "::", "::1", "::1", "::1"};
     const char *destinations[] = {EXTERNAL_ADDRESS6, "::1", "::1", "::1", "::1"};
     /* The test `matrix` runs a listener of the host on [::1]:8532. */
     const int ports[] = {7, 8532, 8332, 8432, 8532};
@@ -100,20 +100,22 @@ static void bound_ipv6_socket_has_one_family(void) {
                                "ok"};
     for (int i = 0; i < 5; i++) {
         int fd = tcp6();
-        expect("bind", try_bind(fd, bound[i], 0), "ok");
+        expect("bind", try_bind(fd, bound_hosts[i], 0), "ok");
         expect_listed("connect", try_connect(fd, destinations[i], ports[i]), if_listed[i], "ok");
     }
     /* The program binds the first socket. The first datagram binds the second socket. */
-    struct address to = make_address(EXTERNAL_ADDRESS6, 7),
-                   mapped_to = make_address("::ffff:" EXTERNAL_ADDRESS, 7);
+    struct address destination = make_address(EXTERNAL_ADDRESS6, 7),
+                   mapped_destination = make_address("::ffff:" EXTERNAL_ADDRESS, 7);
     int fd = udp6();
     expect("bind", try_bind(fd, "::", 0), "ok");
-    expect_listed("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)),
+    expect_listed("sendto",
+                  errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)),
                   "EAFNOSUPPORT", "ok");
     fd = udp6();
-    long sent = sendto(fd, "x", 1, 0, (void *)&mapped_to.bytes, mapped_to.length);
+    long sent = sendto(fd, "x", 1, 0, (void *)&mapped_destination.bytes, mapped_destination.length);
     expect("sendto first", errno_text(sent), "ok");
-    expect_listed("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)),
+    expect_listed("sendto",
+                  errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)),
                   "EAFNOSUPPORT", "ok");
 }
 

@@ -32,9 +32,9 @@ static void lookup_without_name_is_wildcard(void) {
 
 /* The host's own name resolves to V only. */
 static void host_name_resolves_to_v(void) {
-    char both[128];
-    snprintf(both, sizeof both, "%s:80 %s", V, HOST_NAME);
-    expect_listed("IPv4", resolved_addresses(HOST_NAME, AF_INET, AI_CANONNAME), both,
+    char address_and_name[128];
+    snprintf(address_and_name, sizeof address_and_name, "%s:80 %s", V, HOST_NAME);
+    expect_listed("IPv4", resolved_addresses(HOST_NAME, AF_INET, AI_CANONNAME), address_and_name,
                   HOST_ADDRESS ":80 " HOST_NAME);
     expect_listed("IPv6", resolved_addresses(HOST_NAME, AF_INET6, 0), format_host_port(V6, 80),
                   "[" HOST_ADDRESS6 "]:80");

@@ -29,24 +29,24 @@ static void set_source(struct message *message, const char *source) {
 /* The hook rewrites the source of a message, including the source in IP_PKTINFO. The hook changes
  * only a copy of the message. */
 static void message_source_is_rewritten(void) {
-    struct address external = make_address(EXTERNAL_ADDRESS, 7);
+    struct address external_destination = make_address(EXTERNAL_ADDRESS, 7);
     struct message message;
     const char *sources[] = {HOST_ADDRESS, ANY};
     for (int i = 0; i < 2; i++) {
         int fd = udp();
-        init_message(&message, &external);
+        init_message(&message, &external_destination);
         set_source(&message, sources[i]);
-        struct message original = message;
+        struct message original_message = message;
         expect("sendmsg", errno_text(sendmsg(fd, &message.header, 0)), "ok");
         expect("arguments are unchanged",
-               memcmp(&original, &message, sizeof message) ? "no" : "yes", "yes");
+               memcmp(&original_message, &message, sizeof message) ? "no" : "yes", "yes");
         expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
     }
     /* The kernel truncates a length above 128, and rejects a negative length. */
     const unsigned lengths[] = {128, 129, 1000, INT_MAX, 0x80000000u, ~0u};
     for (int i = 0; i < 6; i++) {
         int fd = udp();
-        init_message(&message, &external);
+        init_message(&message, &external_destination);
         message.header.msg_namelen = lengths[i];
         expect("sendmsg", errno_text(sendmsg(fd, &message.header, 0)), i < 4 ? "ok" : "EINVAL");
         if (i < 4) expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
@@ -55,8 +55,8 @@ static void message_source_is_rewritten(void) {
     int fd = udp();
     struct message contents[2];
     struct mmsghdr messages[2];
-    init_message(&contents[0], &external);
-    init_message(&contents[1], &external);
+    init_message(&contents[0], &external_destination);
+    init_message(&contents[1], &external_destination);
     set_source(&contents[1], HOST_ADDRESS);
     messages[0].msg_hdr = contents[0].header;
     messages[1].msg_hdr = contents[1].header;
@@ -64,10 +64,10 @@ static void message_source_is_rewritten(void) {
     expect("lengths", messages[0].msg_len == 1 && messages[1].msg_len == 1 ? "1" : "other", "1");
     expect_listed("source seen by the peer first", receive_text(fd), V, HOST_ADDRESS);
     expect_listed("source seen by the peer second", receive_text(fd), V, HOST_ADDRESS);
-    /* Send more messages than the hook copies in one batch. */
-    struct mmsghdr batches[20];
-    for (int i = 0; i < 20; i++) batches[i] = messages[1];
-    expect("sendmmsg of several batches", sendmmsg(fd, batches, 20, 0) == 20 ? "20" : "other",
+    /* Send more messages than the hook copies at once. */
+    struct mmsghdr message_batch[20];
+    for (int i = 0; i < 20; i++) message_batch[i] = messages[1];
+    expect("sendmmsg of several batches", sendmmsg(fd, message_batch, 20, 0) == 20 ? "20" : "other",
            "20");
     expect("sendmmsg with a bad pointer", errno_text(sendmmsg(fd, NULL, 1, 0)), "EFAULT");
     expect("sendmsg with a bad pointer", errno_text(sendmsg(fd, NULL, 0)), "EFAULT");
@@ -75,12 +75,12 @@ static void message_source_is_rewritten(void) {
     expect("sendmmsg without a descriptor", errno_text(sendmmsg(-1, NULL, 0, 0)), "EBADF");
     int file = open("/dev/null", O_RDONLY | O_CLOEXEC);
     expect("sendmmsg of no message on a file", errno_text(sendmmsg(file, NULL, 0, 0)), "ENOTSOCK");
-    expect("sendmmsg on a file", errno_text(sendmmsg(file, batches, 1, 0)), "ENOTSOCK");
+    expect("sendmmsg on a file", errno_text(sendmmsg(file, message_batch, 1, 0)), "ENOTSOCK");
     /* The destination is a loopback service of the session. */
     int service = udp();
     expect("bind", try_bind(service, LOOPBACK, 8024), "ok");
-    struct address loopback = make_address(LOOPBACK, 8024);
-    init_message(&message, &loopback);
+    struct address loopback_destination = make_address(LOOPBACK, 8024);
+    init_message(&message, &loopback_destination);
     set_source(&message, LOOPBACK);
     fd = udp();
     expect("sendmsg to the session", errno_text(sendmsg(fd, &message.header, 0)), "ok");
@@ -101,12 +101,12 @@ static void message_array_may_end_at_page_end(void) {
         mmap(NULL, mapped_size + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     mprotect(memory + mapped_size, PAGE, PROT_NONE);
     struct mmsghdr *messages = (void *)(memory + mapped_size - size);
-    struct address external = make_address(EXTERNAL_ADDRESS, 7);
+    struct address external_destination = make_address(EXTERNAL_ADDRESS, 7);
     static struct message contents[COUNT];
-    int fd = udp(), buffer = 1 << 20;
-    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
+    int fd = udp(), buffer_size = 1 << 20;
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer_size, sizeof buffer_size);
     for (int i = 0; i < COUNT; i++) {
-        init_message(&contents[i], &external);
+        init_message(&contents[i], &external_destination);
         if (i % 3) set_source(&contents[i], HOST_ADDRESS);
         /* The kernel accepts repeated control messages. */
         if (i % 3 == 2) {
@@ -145,10 +145,10 @@ static void message_array_may_end_at_page_end(void) {
 
 /* The source in IPV6_PKTINFO is rewritten. */
 static void ipv6_message_source_is_rewritten(void) {
-    struct address external = make_address(EXTERNAL_ADDRESS6, 7);
+    struct address external_destination = make_address(EXTERNAL_ADDRESS6, 7);
     struct message message;
     int fd = udp6();
-    init_message(&message, &external);
+    init_message(&message, &external_destination);
     set_source(&message, HOST_ADDRESS6);
     expect("sendmsg", errno_text(sendmsg(fd, &message.header, 0)), "ok");
     expect_listed("source seen by the peer", receive_text(fd), V6, HOST_ADDRESS6);
@@ -180,8 +180,8 @@ static void link_local_message_source_passes(void) {
 /* Returns the destination in the packet information of a received message. */
 static const char *pktinfo_destination(struct message *message) {
     static char texts[4][64];
-    static int next;
-    char *text = texts[next++ % 4];
+    static int next_index;
+    char *text = texts[next_index++ % 4];
     strcpy(text, "nothing");
     for (struct cmsghdr *control = CMSG_FIRSTHDR(&message->header); control;
          control = CMSG_NXTHDR(&message->header, control)) {
@@ -204,10 +204,12 @@ static void received_messages_have_loopback_addresses(void) {
     enable_option(service, IPPROTO_IP, IP_PKTINFO);
     expect("bind", try_bind(service, LOOPBACK, 8025), "ok");
     expect("bind client", try_bind(fd, LOOPBACK, 8125), "ok");
-    struct address to = make_address(LOOPBACK, 8025);
+    struct address destination = make_address(LOOPBACK, 8025);
     struct message message;
     for (int i = 0; i < 3; i++)
-        expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
+        expect("sendto",
+               errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)),
+               "ok");
     init_message(&message, NULL);
     expect("recvmsg", errno_text(recvmsg(service, &message.header, 0)), "ok");
     expect("source", format_address(&message.name), "127.0.0.1:8125");
@@ -242,7 +244,8 @@ static void received_messages_have_loopback_addresses(void) {
     expect("recvmsg on an empty queue", errno_text(recvmsg(service, &message.header, MSG_DONTWAIT)),
            "EAGAIN");
     /* The address is truncated, and the bytes after the buffer do not change. */
-    expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
+    expect("sendto",
+           errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)), "ok");
     init_message(&message, NULL);
     memset(&message.name, 0xaa, sizeof message.name);
     message.header.msg_namelen = 4;
@@ -256,31 +259,31 @@ static void received_messages_have_loopback_addresses(void) {
 static void multicast_uses_interface_of_v(void) {
     int fd = udp();
     struct address group = make_address("239.99.5.1", 8027);
-    struct in_addr interface = {0}, v;
+    struct in_addr interface = {0}, v_address;
     socklen_t length = sizeof interface;
     expect("sendto", errno_text(sendto(fd, "x", 1, 0, (void *)&group.bytes, group.length)), "ok");
     getsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &interface, &length);
-    inet_pton(AF_INET, V, &v);
-    expect_listed("interface", interface.s_addr == v.s_addr ? "V" : "other", "V", "other");
+    inet_pton(AF_INET, V, &v_address);
+    expect_listed("interface", interface.s_addr == v_address.s_addr ? "V" : "other", "V", "other");
     /* The hook does not change an interface that the program has set. */
     fd = udp();
-    struct in_addr host;
-    inet_pton(AF_INET, HOST_ADDRESS, &host);
-    setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &host, sizeof host);
+    struct in_addr host_address;
+    inet_pton(AF_INET, HOST_ADDRESS, &host_address);
+    setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &host_address, sizeof host_address);
     expect("sendto with an interface",
            errno_text(sendto(fd, "x", 1, 0, (void *)&group.bytes, group.length)), "ok");
     getsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &interface, &length);
-    expect("interface is kept", interface.s_addr == host.s_addr ? "yes" : "no", "yes");
+    expect("interface is kept", interface.s_addr == host_address.s_addr ? "yes" : "no", "yes");
     /* If the program sets the interface only by its index, the hook does not treat the interface
      * as unset. getsockopt never returns the index. */
     fd = udp();
-    struct ip_mreqn request = {.imr_ifindex = if_nametoindex("lo")}, original = request;
+    struct ip_mreqn request = {.imr_ifindex = if_nametoindex("lo")}, original_request = request;
     expect("set by index",
            errno_text(setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &request, sizeof request)), "ok");
-    expect("arguments are unchanged", memcmp(&request, &original, sizeof request) ? "no" : "yes",
-           "yes");
+    expect("arguments are unchanged",
+           memcmp(&request, &original_request, sizeof request) ? "no" : "yes", "yes");
     getsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &interface, &length);
-    expect_listed("interface address", interface.s_addr == v.s_addr ? "V" : "nothing", "V",
+    expect_listed("interface address", interface.s_addr == v_address.s_addr ? "V" : "nothing", "V",
                   "nothing");
     expect("sendto by index", errno_text(sendto(fd, "x", 1, 0, (void *)&group.bytes, group.length)),
            "ok");
@@ -292,13 +295,15 @@ static void multicast_uses_interface_of_v(void) {
 /* A send with MSG_FASTOPEN connects the socket, so it is rewritten like a connect. */
 static void fast_open_is_rewritten_like_connect(void) {
     int fd = tcp();
-    struct address to = make_address(EXTERNAL_ADDRESS, 7);
-    expect("sendto", errno_text(sendto(fd, "x", 1, MSG_FASTOPEN, (void *)&to.bytes, to.length)),
+    struct address destination = make_address(EXTERNAL_ADDRESS, 7);
+    expect("sendto",
+           errno_text(
+               sendto(fd, "x", 1, MSG_FASTOPEN, (void *)&destination.bytes, destination.length)),
            "ok");
     expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
     struct message message;
     fd = tcp();
-    init_message(&message, &to);
+    init_message(&message, &destination);
     expect("sendmsg", errno_text(sendmsg(fd, &message.header, MSG_FASTOPEN)), "ok");
     expect_listed("source seen by the peer again", receive_text(fd), V, HOST_ADDRESS);
 }

@@ -118,16 +118,16 @@ pub fn cross_compile(compiler: &str, name: &str, files: &[&str]) -> PathBuf {
     )
 }
 
-/// Compiles files of the directory `source` into a program.
-pub fn compile_in(source: &Path, name: &str, files: &[&str], flags: &[&str]) -> PathBuf {
-    compile_sources("cc", source, name, files, flags)
+/// Compiles files of `source_directory` into a program.
+pub fn compile_in(source_directory: &Path, name: &str, files: &[&str], flags: &[&str]) -> PathBuf {
+    compile_sources("cc", source_directory, name, files, flags)
 }
 
 /// Compiles files into a program. Inside the namespaces, only returns the path of the program, because
 /// the run outside has compiled it.
 fn compile_sources(
     compiler: &str,
-    source: &Path,
+    source_directory: &Path,
     name: &str,
     files: &[&str],
     flags: &[&str],
@@ -151,7 +151,7 @@ fn compile_sources(
         .args(env::var_os(SANITIZED_HOOK).map(|_| "-fsanitize=address"))
         .arg("-o")
         .arg(&program)
-        .args(files.iter().map(|file| source.join(file)))
+        .args(files.iter().map(|file| source_directory.join(file)))
         .status()
         .expect("the compiler starts");
     assert!(status.success(), "{files:?} do not compile");
@@ -212,11 +212,11 @@ impl TestHost {
         ] {
             run_ip_command(arguments);
         }
-        for last in 10..14 {
-            run_ip_command(&format!("addr add 10.99.5.{last}/24 dev v0"));
+        for last_part in 10..14 {
+            run_ip_command(&format!("addr add 10.99.5.{last_part}/24 dev v0"));
             // The kernel does not select a deprecated address as the source of the host's own
             // connections.
-            run_ip_command(&format!("addr add fd99::{last}/64 dev v0 nodad preferred_lft 0"));
+            run_ip_command(&format!("addr add fd99::{last_part}/64 dev v0 nodad preferred_lft 0"));
         }
         run_ip_command("route add 239.0.0.0/8 dev v0");
         let script = "ip addr add 10.99.5.2/24 dev v1; ip addr add fd99::2/64 dev v1 nodad; \
@@ -227,13 +227,13 @@ impl TestHost {
         let directory = env::temp_dir().join(format!("vipool-hook-{run_id}"));
         std::fs::create_dir_all(&directory).unwrap();
         // The host name resolves to the host's addresses.
-        let hosts = directory.join("hosts");
-        let names =
+        let hosts_file = directory.join("hosts");
+        let hosts_text =
             "127.0.0.1 localhost\n::1 localhost\n10.99.5.1 matrixhost\nfd99::1 matrixhost\n";
-        std::fs::write(&hosts, names).unwrap();
+        std::fs::write(&hosts_file, hosts_text).unwrap();
         std::fs::write("/proc/sys/kernel/hostname", "matrixhost").unwrap();
         let mount_status =
-            Command::new("mount").arg("--bind").arg(&hosts).arg("/etc/hosts").status();
+            Command::new("mount").arg("--bind").arg(&hosts_file).arg("/etc/hosts").status();
         assert!(mount_status.unwrap().success());
         let pool = |kind, range: &str| Pool::new("default", kind, &[range.parse().unwrap()], 64);
         let plan = Plan::new([
@@ -280,7 +280,7 @@ impl TestHost {
     }
 
     /// Returns a command that runs on the external host.
-    pub fn external(&self, program: impl AsRef<Path>) -> Command {
+    pub fn external_command(&self, program: impl AsRef<Path>) -> Command {
         external_command(&self.external_host.0.id().to_string(), program)
     }
 }
@@ -328,11 +328,11 @@ impl TestSession<'_> {
 
 /// Returns the value of `LD_PRELOAD`.
 fn preload_value() -> String {
-    let Some(sanitized) = env::var_os(SANITIZED_HOOK) else {
+    let Some(sanitized_hook) = env::var_os(SANITIZED_HOOK) else {
         return preload_path().to_str().unwrap().to_owned();
     };
-    let library = output_of(Command::new("cc").arg("-print-file-name=libasan.so"));
-    format!("{}:{}", library.trim(), sanitized.to_str().unwrap())
+    let sanitizer_library = output_of(Command::new("cc").arg("-print-file-name=libasan.so"));
+    format!("{}:{}", sanitizer_library.trim(), sanitized_hook.to_str().unwrap())
 }
 
 /// Returns a rule with the features `virtual-ip` and `loopback`.
