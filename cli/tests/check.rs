@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+/// A farm file in a temporary directory.
 struct FarmFile(tempfile::TempDir);
 
 impl FarmFile {
@@ -12,6 +13,7 @@ impl FarmFile {
         Self(directory)
     }
 
+    /// Runs `vipool check` on the file. Returns its output, and its standard output as text.
     fn check(&self, arguments: &[&str]) -> (Output, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vipool"));
         let command = command.current_dir(self.0.path()).args(["check", "farm.toml"]);

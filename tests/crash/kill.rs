@@ -165,6 +165,7 @@ fn run_reader(directory: &Path, record: ProcessRecord) {
 }
 
 struct Scenario {
+/// The running writers and readers, the directory of their map, and their records.
     /// This field is declared first, so that the children are killed before the directory is
     /// removed.
     children: Vec<Child>,
@@ -230,7 +231,8 @@ impl Scenario {
     }
 }
 
-/// Runs an operation that changes nothing. Every operation first recovers a damaged map.
+/// Runs an operation that changes nothing. Every operation first recovers a map if a killed writer
+/// left an unfinished operation.
 fn trigger_recovery(map: &Map) {
     let started = Instant::now();
     loop {

@@ -167,7 +167,7 @@ pub fn run_random_operation(
         (15, _) => _ = map.undrain(&range, Tick::from_secs(now)),
         (16, _) => _ = map.reserve(address, "ann", Tick::from_secs(now)),
         (17, _) => _ = map.unreserve(address, Tick::from_secs(now)),
-        // Recover rarely, because the recovery of the wide table takes a hundred thousand
+        // Recover rarely, because the recovery of the large pool takes a hundred thousand
         // instructions.
         (18, _) if random.below(8) == 0 => _ = map.recover(),
         (_, _) => _ = map.reap(Tick::from_secs(now), 3, &mut RandomProbe(random)),

@@ -32,7 +32,7 @@ struct State {
     bytes: [Vec<u8>; 2],
     /// The leases after recovery.
     recovered: LeaseTable,
-    /// The result of a lookup of each session.
+    /// The result of a reader's lookup of each session that was open before the operation.
     found: Vec<(SessionId, Option<(Handle, Leases)>)>,
 }
 

@@ -112,7 +112,8 @@ fn gc_frees_addresses_without_sockets() {
     let status = private_map.json_output(&["status", "--private"]);
     assert_eq!(status["pools"][0]["lingering"], 1);
     drop(listener);
-    // Another test may fork a process, which inherits the listener and closes it at exec.
+    // Another test may fork a process, which inherits the listener and closes it at exec. Until
+    // then, the address lingers.
     let mut runs = (0..600).map(|_| {
         std::thread::sleep(std::time::Duration::from_millis(100));
         freed(&private_map.json_output(&["gc", "--private"]))

@@ -1,4 +1,4 @@
-//! Tests of the process list: which programs does it match?
+//! Tests which programs the process list matches.
 
 use crate::support::{
     PrivateMap, TerminateOnDrop, host_listener, page_server, text, wait_for_line,

@@ -122,6 +122,7 @@ impl Drop for TerminateOnDrop {
     }
 }
 
+/// Returns the output of a program as text.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -143,7 +144,7 @@ pub fn host_listener() -> (TcpListener, u16) {
     (listener, port)
 }
 
-/// Reads output up to the first line that contains `text`. Returns a reader of the remaining
+/// Reads output up to the first line that contains `expected`. Returns a reader of the remaining
 /// output.
 pub fn wait_for_line(
     output: impl std::io::Read,

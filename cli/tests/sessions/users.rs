@@ -44,6 +44,7 @@ impl InstalledFiles {
         command
     }
 
+    /// Returns the page that a client gets in a session of this user.
     fn fetch(&self, uid: u32, session: &str, port: u16) -> String {
         let mut command = self.vipool(uid);
         command.args(["run", "--private", "-s", session, "--"]).arg(self.path("page"));
