@@ -41,14 +41,15 @@ fn report_lists_the_addresses_of_each_server() {
     assert_eq!(output.status.code(), Some(0), "{text}");
     let lines: Vec<Vec<&str>> =
         text.lines().map(|line| line.split_whitespace().collect()).collect();
-    let has = |line: &str| lines.contains(&line.split_whitespace().collect());
-    assert!(has("server ts1: at most 3 sessions"), "{text}");
-    let pool = "default IPv4 4 4 10.0.5.10 10.0.5.14 10.0.5.10-10.0.5.11, 10.0.5.13-10.0.5.14";
-    assert!(has(pool), "{text}");
-    let loopback = "loopback IPv4 2048 4096 127.100.0.0 127.100.15.255 127.100.0.0-127.100.15.255";
-    assert!(has(loopback), "{text}");
-    assert!(has("server ts2: disabled, no session gets an address"), "{text}");
-    assert!(has("farm.toml: no errors, no warnings"), "{text}");
+    let has_line = |line: &str| lines.contains(&line.split_whitespace().collect());
+    assert!(has_line("server ts1: at most 3 sessions"), "{text}");
+    let pool_line = "default IPv4 4 4 10.0.5.10 10.0.5.14 10.0.5.10-10.0.5.11, 10.0.5.13-10.0.5.14";
+    assert!(has_line(pool_line), "{text}");
+    let loopback_line =
+        "loopback IPv4 2048 4096 127.100.0.0 127.100.15.255 127.100.0.0-127.100.15.255";
+    assert!(has_line(loopback_line), "{text}");
+    assert!(has_line("server ts2: disabled, no session gets an address"), "{text}");
+    assert!(has_line("farm.toml: no errors, no warnings"), "{text}");
 
     let (output, text) = file.check(&["--server", "ts2"]);
     assert!(output.status.success() && !text.contains("ts1"), "{text}");
@@ -69,9 +70,9 @@ fn warnings_fail_only_with_strict() {
 }
 
 #[test]
-fn all_errors_are_reported_and_fail() {
-    let truncated = &VALID_FARM.as_bytes()[..VALID_FARM.len() - 4];
-    let (output, text) = FarmFile::new(truncated).check(&[]);
+fn every_error_is_reported_and_fails_the_check() {
+    let truncated_farm = &VALID_FARM.as_bytes()[..VALID_FARM.len() - 4];
+    let (output, text) = FarmFile::new(truncated_farm).check(&[]);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("farm.toml:9:12: error: invalid TOML: "), "{text}");
 
@@ -114,8 +115,8 @@ fn json_has_typed_findings() {
 
 #[test]
 fn example_farm_has_no_findings() {
-    let example = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/farm.toml");
-    let text = std::fs::read(example).expect("the example");
+    let example_path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/farm.toml");
+    let text = std::fs::read(example_path).expect("the example");
     let (output, text) = FarmFile::new(&text).check(&["--strict"]);
     assert!(output.status.success(), "{text}");
 }

@@ -11,8 +11,8 @@ import socket, subprocess, sys, threading
 port = int(sys.argv[1])
 server = socket.create_server(('127.0.0.1', port))
 threading.Thread(target=server.accept, daemon=True).start()
-wildcard = socket.socket()
-wildcard.bind(('0.0.0.0', port + 1))
+wildcard_socket = socket.socket()
+wildcard_socket.bind(('0.0.0.0', port + 1))
 subprocess.run(['nc', '-N', '127.0.0.1', str(port)], stdin=subprocess.DEVNULL, timeout=20)
 socket.if_nameindex(); subprocess.run(['hostname', '-I'])
 ";
@@ -32,7 +32,7 @@ fn program_and_helper_are_reported_separately() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // The output of hostname precedes the report.
     let report: Value = serde_json::from_str(&text[text.find('{').expect("JSON")..]).unwrap();
-    let find = |name: &str| {
+    let find_with_evidence = |name: &str| {
         let programs = report["programs"].as_array().unwrap().iter();
         let has_name = |program: &&Value| {
             program["path"].as_str().unwrap().rsplit('/').next().unwrap().starts_with(name)
@@ -43,11 +43,11 @@ fn program_and_helper_are_reported_separately() {
             .find(|program| !program["evidence"].as_array().unwrap().is_empty())
             .cloned()
     };
-    let python = find("python").unwrap_or_else(|| panic!("{report:#}"));
+    let python = find_with_evidence("python").unwrap_or_else(|| panic!("{report:#}"));
     assert_eq!(python["features"], serde_json::json!(["loopback", "virtual-ip"]), "{report:#}");
     assert_eq!(python["own_ports"], serde_json::json!([port]));
     assert_eq!(python["second_instance_fails"], true);
-    let nc = find("nc").unwrap_or_else(|| panic!("{report:#}"));
+    let nc = find_with_evidence("nc").unwrap_or_else(|| panic!("{report:#}"));
     assert_eq!(nc["features"], serde_json::json!(["loopback"]), "{report:#}");
     let (farm, findings) = vipool::farm::Farm::parse(report["farm_toml"].as_str().unwrap());
     assert!(!findings.has_errors(), "{findings}");
@@ -69,9 +69,9 @@ const STATIC_PROGRAM: &str = "
 #include <sys/socket.h>
 #include <stdlib.h>
 int main(int argc, char **argv) {
-    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(atoi(argv[1])) };
+    struct sockaddr_in local = { .sin_family = AF_INET, .sin_port = htons(atoi(argv[1])) };
     int fd = socket(AF_INET, SOCK_STREAM, 0);
-    return bind(fd, (struct sockaddr *)&to, sizeof to) || listen(fd, 1);
+    return bind(fd, (struct sockaddr *)&local, sizeof local) || listen(fd, 1);
 }
 ";
 

@@ -24,7 +24,7 @@ const READERS: usize = 2;
 /// The number of sessions of each writer.
 const SESSIONS: usize = 5;
 /// The numbers of the sessions that stay open during the test. The readers look up these sessions.
-const STABLE: Range<u64> = 900..903;
+const STABLE_SESSIONS: Range<u64> = 900..903;
 
 // The values of [`ProcessRecord::intent`].
 const NO_OPERATION: u64 = 0;
@@ -53,7 +53,7 @@ impl ProcessRecord {
     }
 
     /// The packed acknowledged lease of a session, or 0.
-    fn acknowledged(&self, session: usize) -> &AtomicU64 {
+    fn acknowledged_lease(&self, session: usize) -> &AtomicU64 {
         &self.words[1 + SESSIONS + session]
     }
 }
@@ -74,8 +74,8 @@ fn pack_lease(handle: &Handle) -> u64 {
 /// Returns one of two plans with different ranges. Both plans have fewer virtual IPs than there are
 /// sessions, so that some sessions open without a virtual IP.
 fn plan(number: u64) -> Plan {
-    let last = if number.is_multiple_of(2) { 12 } else { 10 };
-    let range = format!("10.0.0.1-10.0.0.{last}").parse().unwrap();
+    let last_octet = if number.is_multiple_of(2) { 12 } else { 10 };
+    let range = format!("10.0.0.1-10.0.0.{last_octet}").parse().unwrap();
     let loopback = "127.77.0.0/26".parse().unwrap();
     Plan::new([
         Pool::new("default", PoolKind::VirtualIp, &[range], u32::MAX).unwrap(),
@@ -98,7 +98,7 @@ fn run_writer(directory: &Path, writer: usize, record: ProcessRecord, seed: u64)
         }
         match random.below(100) {
             0 if exclusive_rounds == 0 => match Map::create(directory, &plan(random.below(2))) {
-                Ok(newer) => map = newer,
+                Ok(newer_map) => map = newer_map,
                 Err(error) => assert!(is_busy(&error), "{error}"),
             },
             1 if writer == 0 && map.lock_exclusive().is_ok() => exclusive_rounds = 30,
@@ -106,7 +106,7 @@ fn run_writer(directory: &Path, writer: usize, record: ProcessRecord, seed: u64)
         }
         let session = random.below(SESSIONS as u64) as usize;
         let number = session_number(writer, session);
-        let acknowledged = record.acknowledged(session).load(SeqCst);
+        let acknowledged_lease = record.acknowledged_lease(session).load(SeqCst);
         if random.below(2) == 0 {
             record.intent(session).store(OPEN, SeqCst);
             match map.open_session(
@@ -115,8 +115,8 @@ fn run_writer(directory: &Path, writer: usize, record: ProcessRecord, seed: u64)
                 Tick::from_secs(now),
             ) {
                 Ok(opened) => {
-                    assert_eq!(opened.already_open, acknowledged != 0, "session {number}");
-                    record.acknowledged(session).store(pack_lease(&opened.handle), SeqCst);
+                    assert_eq!(opened.already_open, acknowledged_lease != 0, "session {number}");
+                    record.acknowledged_lease(session).store(pack_lease(&opened.handle), SeqCst);
                 }
                 Err(OpenError::Map(error)) => assert!(is_busy(&error), "{error}"),
                 Err(error) => panic!("session {number}: {error}"),
@@ -126,13 +126,13 @@ fn run_writer(directory: &Path, writer: usize, record: ProcessRecord, seed: u64)
             match map.close_session(session_id(number), Tick::from_secs(now)) {
                 Ok(_) => {
                     assert_ne!(
-                        acknowledged, 0,
+                        acknowledged_lease, 0,
                         "session {number} was open without an acknowledgement"
                     );
-                    record.acknowledged(session).store(0, SeqCst);
+                    record.acknowledged_lease(session).store(0, SeqCst);
                 }
                 Err(CloseError::NotOpen(_)) => {
-                    assert_eq!(acknowledged, 0, "session {number} is lost")
+                    assert_eq!(acknowledged_lease, 0, "session {number} is lost")
                 }
                 Err(CloseError::Map(error)) => assert!(is_busy(&error), "{error}"),
                 Err(error) => panic!("session {number}: {error}"),
@@ -150,9 +150,10 @@ fn is_busy(error: &MapError) -> bool {
 /// Looks up the stable sessions until the test kills the reader.
 fn run_reader(directory: &Path, record: ProcessRecord) {
     let mut reader = Reader::attach(directory).unwrap();
-    let stable: Vec<_> = STABLE.map(|number| reader.find(session_id(number)).unwrap()).collect();
+    let stable_leases: Vec<_> =
+        STABLE_SESSIONS.map(|number| reader.find(session_id(number)).unwrap()).collect();
     loop {
-        for (handle, leases) in &stable {
+        for (handle, leases) in &stable_leases {
             assert_eq!(reader.find(handle.session), Some((*handle, *leases)));
             assert!(reader.is_live(handle));
         }
@@ -164,8 +165,8 @@ fn run_reader(directory: &Path, record: ProcessRecord) {
     }
 }
 
-struct Scenario {
 /// The running writers and readers, the directory of their map, and their records.
+struct Scenario {
     /// This field is declared first, so that the children are killed before the directory is
     /// removed.
     children: Vec<Child>,
@@ -209,23 +210,29 @@ impl Scenario {
         for session in 0..SESSIONS {
             let number = session_number(writer, session);
             let current = map.find(session_id(number)).unwrap();
-            let found = current.map_or(0, |(handle, _)| pack_lease(&handle));
-            let acknowledged = record.acknowledged(session).load(SeqCst);
+            let found_lease = current.map_or(0, |(handle, _)| pack_lease(&handle));
+            let acknowledged_lease = record.acknowledged_lease(session).load(SeqCst);
             match record.intent(session).load(SeqCst) {
                 // The interrupted operation may have added a lease of another pool before the
                 // acknowledged lease.
                 OPEN => assert!(
-                    acknowledged == 0
+                    acknowledged_lease == 0
                         || current.is_some_and(|(handle, leases)| leases.iter().any(|lease| {
                             let Lease { pool, slot, generation, .. } = lease;
-                            pack_lease(&Handle { pool, slot, generation, ..handle }) == acknowledged
+                            pack_lease(&Handle { pool, slot, generation, ..handle })
+                                == acknowledged_lease
                         })),
                     "session {number} is lost"
                 ),
-                CLOSE => assert!(found == 0 || found == acknowledged, "session {number}"),
-                _ => assert_eq!(found, acknowledged, "session {number}"),
+                CLOSE => {
+                    assert!(
+                        found_lease == 0 || found_lease == acknowledged_lease,
+                        "session {number}"
+                    );
+                }
+                _ => assert_eq!(found_lease, acknowledged_lease, "session {number}"),
             }
-            record.acknowledged(session).store(found, SeqCst);
+            record.acknowledged_lease(session).store(found_lease, SeqCst);
             record.intent(session).store(NO_OPERATION, SeqCst);
         }
     }
@@ -248,10 +255,10 @@ fn trigger_recovery(map: &Map) {
 
 #[test]
 fn killed_writers_and_readers_lose_no_lease_and_double_none() {
-    let kills = vipool_testing::effort(300, 10_000);
+    let kill_count = vipool_testing::effort(300, 10_000);
     let directory = TestDirectory::new("kill");
     let map = Map::create(&directory.0, &plan(0)).unwrap();
-    for number in STABLE {
+    for number in STABLE_SESSIONS {
         map.open_session(session_id(number), &OpenOptions::default(), Tick::ZERO).unwrap();
     }
     let words = shared_words((WRITERS + READERS) * ProcessRecord::WORDS);
@@ -260,7 +267,7 @@ fn killed_writers_and_readers_lose_no_lease_and_double_none() {
     let mut scenario =
         Scenario { directory, records, children: Vec::new(), random: Random::from_environment() };
     (0..WRITERS + READERS).for_each(|number| scenario.start(number));
-    for kill in 1..=kills {
+    for kill in 1..=kill_count {
         let number = scenario.random.below((WRITERS + READERS) as u64) as usize;
         let operations = scenario.random.below(12);
         scenario.wait_for_progress(number, operations);
@@ -281,13 +288,13 @@ fn killed_writers_and_readers_lose_no_lease_and_double_none() {
                 (0..WRITERS).flat_map(|writer| (0..SESSIONS).map(move |session| (writer, session)));
             let open_count = all_sessions
                 .filter(|(writer, session)| {
-                    scenario.records[*writer].acknowledged(*session).load(SeqCst) != 0
+                    scenario.records[*writer].acknowledged_lease(*session).load(SeqCst) != 0
                 })
                 .count();
             let mut sessions: Vec<_> = leases.values().map(|record| record.lease.session).collect();
             sessions.sort_unstable();
             sessions.dedup();
-            assert_eq!(sessions.len(), open_count + STABLE.count());
+            assert_eq!(sessions.len(), open_count + STABLE_SESSIONS.count());
             (0..WRITERS + READERS).for_each(|number| scenario.start(number));
         } else {
             scenario.start(number);
@@ -297,7 +304,7 @@ fn killed_writers_and_readers_lose_no_lease_and_double_none() {
     let counts: Vec<u64> =
         scenario.records.iter().map(|record| record.operation_count().load(SeqCst)).collect();
     println!(
-        "{kills} kills; operations of the writers {:?}, of the readers {:?}",
+        "{kill_count} kills; operations of the writers {:?}, of the readers {:?}",
         &counts[..WRITERS],
         &counts[WRITERS..]
     );

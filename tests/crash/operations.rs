@@ -22,8 +22,8 @@ impl Random {
     /// Creates a generator with the seed in `VIPOOL_SEED`. If this variable is not set, the clock
     /// provides the seed. Prints the seed.
     pub fn from_environment() -> Self {
-        let requested = std::env::var("VIPOOL_SEED").ok().and_then(|text| text.parse().ok());
-        let seed = requested.unwrap_or_else(|| {
+        let requested_seed = std::env::var("VIPOOL_SEED").ok().and_then(|text| text.parse().ok());
+        let seed = requested_seed.unwrap_or_else(|| {
             let elapsed = SystemTime::UNIX_EPOCH.elapsed().unwrap();
             u64::from(elapsed.subsec_nanos()) << 16 ^ elapsed.as_secs()
         });
@@ -60,14 +60,14 @@ fn pool(kind: PoolKind, range: &str) -> Pool {
 
 /// Returns scenarios with small tables. Each scenario covers different branches of the code.
 pub fn scenarios() -> Vec<Scenario> {
-    let narrow = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.6");
-    let wide = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.144");
-    let loopback = pool(PoolKind::Loopback, "127.77.0.0/28");
+    let small_pool = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.6");
+    let large_pool = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.144");
+    let loopback_pool = pool(PoolKind::Loopback, "127.77.0.0/28");
     let cool_down = Settings::new().with_cool_down(3).with_check_in_use(true);
     vec![
         Scenario {
             name: "one pool",
-            plan: Plan::new([narrow.clone()]),
+            plan: Plan::new([small_pool.clone()]),
             sessions: (1..=8).collect(),
             initially_open: 0,
             users: &USERS,
@@ -75,7 +75,7 @@ pub fn scenarios() -> Vec<Scenario> {
         },
         Scenario {
             name: "anonymous sessions",
-            plan: Plan::new([narrow.clone()]),
+            plan: Plan::new([small_pool.clone()]),
             sessions: (1..=8).collect(),
             initially_open: 3,
             users: &[],
@@ -83,7 +83,7 @@ pub fn scenarios() -> Vec<Scenario> {
         },
         Scenario {
             name: "two pools with a cool-down",
-            plan: Plan::new([narrow, loopback]).with_settings(cool_down),
+            plan: Plan::new([small_pool, loopback_pool]).with_settings(cool_down),
             sessions: (1..=10).collect(),
             initially_open: 4,
             users: &USERS,
@@ -91,7 +91,7 @@ pub fn scenarios() -> Vec<Scenario> {
         },
         Scenario {
             name: "an overflowing index bucket",
-            plan: Plan::new([wide]),
+            plan: Plan::new([large_pool]),
             sessions: sessions_in_one_bucket(144, 18),
             initially_open: 140,
             users: &USERS,

@@ -111,9 +111,10 @@ fn busy_error_names_the_exclusive_holder_whose_death_unlocks_the_map() {
     while phase.load(SeqCst) == 0 {
         thread::sleep(Duration::from_micros(100));
     }
-    let busy = map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).unwrap_err().to_string();
+    let error_message =
+        map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).unwrap_err().to_string();
     let pid = phase.load(SeqCst);
-    assert_eq!(busy, format!("busy: pid {pid} holds the writer lock exclusively"));
+    assert_eq!(error_message, format!("busy: pid {pid} holds the writer lock exclusively"));
     // A read needs no lock, but a new plan needs the lock.
     assert_eq!(map.sessions().unwrap().len(), 1);
     assert!(matches!(Map::create(&directory.0, &plan(5)), Err(MapError::Busy { .. })));
@@ -139,9 +140,12 @@ fn busy_error_names_a_slow_writer_after_the_lock_timeout() {
     });
     wait_for(phase, 1);
     let started = Instant::now();
-    let busy = map.close_session(session_id(1), Tick::ZERO).unwrap_err().to_string();
-    assert!(busy.starts_with("busy: pid ") && !busy.contains("exclusively"), "{busy}");
-    assert!(started.elapsed() >= Duration::from_secs(2), "no wait for the lock");
+    let error_message = map.close_session(session_id(1), Tick::ZERO).unwrap_err().to_string();
+    assert!(
+        error_message.starts_with("busy: pid ") && !error_message.contains("exclusively"),
+        "{error_message}"
+    );
+    assert!(started.elapsed() >= Duration::from_secs(2), "the close must wait for the lock");
     // Threads wait in parallel, and reads do not wait.
     let (started, busy_count) = (Instant::now(), AtomicUsize::new(0));
     thread::scope(|scope| {
@@ -156,9 +160,9 @@ fn busy_error_names_a_slow_writer_after_the_lock_timeout() {
         thread::sleep(Duration::from_millis(200));
         assert!(map.find(session_id(1)).unwrap().is_some());
         assert_eq!(map.sessions().unwrap().len(), 1);
-        assert_eq!(busy_count.load(SeqCst), 0, "a read waited");
+        assert_eq!(busy_count.load(SeqCst), 0, "a read must not wait");
     });
-    assert!(started.elapsed() < Duration::from_secs(6), "the threads waited one after another");
+    assert!(started.elapsed() < Duration::from_secs(6), "the threads must wait at the same time");
     phase.store(2, SeqCst);
     assert_eq!(slow_writer.wait(), WaitStatus::Exited(0));
     map.close_session(session_id(1), Tick::ZERO).unwrap();

@@ -96,33 +96,44 @@ pub fn recover_copy(map: &[u8], sessions: &[u8]) -> LeaseTable {
     assert!(map.close_session(session_id(99_999_999), Tick::ZERO).is_err());
     let leases = all_leases(&map);
     let reader = map.reader().unwrap();
-    let mut unleased = 0;
+    let mut unleased_count = 0;
     for (number, pool) in reader.pools().iter().enumerate() {
-        let leased = leases.keys().filter(|(pool, _)| usize::from(*pool) == number).count();
-        assert_eq!(pool.leased as usize, leased, "{pool:?}");
-        let withheld = pool.reserved + pool.drained;
-        unleased += pool.free + pool.cooling + pool.lingering;
-        assert_eq!(pool.slots, pool.leased + withheld + pool.free + pool.cooling + pool.lingering);
+        let lease_count = leases.keys().filter(|(pool, _)| usize::from(*pool) == number).count();
+        assert_eq!(pool.leased as usize, lease_count, "{pool:?}");
+        let withheld_count = pool.reserved + pool.drained;
+        unleased_count += pool.free + pool.cooling + pool.lingering;
+        assert_eq!(
+            pool.slots,
+            pool.leased + withheld_count + pool.free + pool.cooling + pool.lingering
+        );
     }
     // Allocate all addresses, at a time when they have cooled down.
-    let late = u32::MAX - 1;
+    let seconds_after_cool_down = u32::MAX - 1;
     map.drain_server(false).unwrap();
-    map.reap(Tick::from_secs(late), u32::MAX, &mut IdleProbe).unwrap();
-    let mut allocated: BTreeSet<IpAddr> =
+    map.reap(Tick::from_secs(seconds_after_cool_down), u32::MAX, &mut IdleProbe).unwrap();
+    let mut allocated_addresses: BTreeSet<IpAddr> =
         leases.values().map(|record| record.lease.address).collect();
-    assert_eq!(allocated.len(), leases.len(), "an address is leased twice");
-    for number in 0..=u64::from(unleased) {
+    assert_eq!(allocated_addresses.len(), leases.len(), "an address is leased twice");
+    for number in 0..=u64::from(unleased_count) {
         let Ok(opened) = map.open_session(
             session_id(1 << 40 | number),
             &OpenOptions::default(),
-            Tick::from_secs(late),
+            Tick::from_secs(seconds_after_cool_down),
         ) else {
             break;
         };
         for lease in opened.leases.iter() {
-            assert!(allocated.insert(lease.address), "{} is allocated twice", lease.address);
+            assert!(
+                allocated_addresses.insert(lease.address),
+                "{} is allocated twice",
+                lease.address
+            );
         }
     }
-    assert_eq!(allocated.len(), leases.len() + unleased as usize, "an address leaked");
+    assert_eq!(
+        allocated_addresses.len(),
+        leases.len() + unleased_count as usize,
+        "an address leaked"
+    );
     leases
 }

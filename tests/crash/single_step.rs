@@ -96,7 +96,7 @@ fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u6
     let mut random = Random::new(seed + 1);
     // The sessions that the interrupted operation changes. A reader need not see the leases of
     // these sessions yet.
-    let mut interrupted = BTreeSet::new();
+    let mut interrupted_sessions = BTreeSet::new();
     let (mut step_count, mut state_count, mut operation_count) = (0, 0, 0);
     while step_count < instructions {
         match child.wait() {
@@ -121,9 +121,9 @@ fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u6
                 WaitStatus::Stopped(libc::SIGTRAP) => {}
                 status => panic!("the child: {status:?}"),
             }
-            let current = progress.load(Ordering::SeqCst);
-            step_count += u64::from(current == IN_OPERATION);
-            if current != 0 && !is_unchanged(&mappings, &last_bytes) {
+            let current_progress = progress.load(Ordering::SeqCst);
+            step_count += u64::from(current_progress == IN_OPERATION);
+            if current_progress != 0 && !is_unchanged(&mappings, &last_bytes) {
                 last_bytes = copy_bytes(&mappings);
                 states.push(State {
                     recovered: recover_copy(&last_bytes[0], &last_bytes[1]),
@@ -134,7 +134,7 @@ fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u6
                     bytes: last_bytes.clone(),
                 });
             }
-            if current == FINISHED {
+            if current_progress == FINISHED {
                 break;
             }
         }
@@ -145,16 +145,16 @@ fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u6
             all_leases(&Map::from_bytes(&last_bytes[0], &last_bytes[1]).unwrap()),
             leases_after
         );
-        check_states(scenario, &leases_before, &leases_after, &interrupted, &states);
+        check_states(scenario, &leases_before, &leases_after, &interrupted_sessions, &states);
         operation_count += 1;
         state_count += states.len() as u64;
-        interrupted.clear();
+        interrupted_sessions.clear();
         if !states.is_empty() && random.below(4) == 0 {
             let crash_state = &states[random.below(states.len() as u64) as usize];
             for (file, bytes) in files.iter().zip(&crash_state.bytes) {
                 file.write_all_at(bytes, 0).unwrap();
             }
-            interrupted = changed_sessions(&leases_before, &leases_after);
+            interrupted_sessions = changed_sessions(&leases_before, &leases_after);
         }
         child.resume();
     }
@@ -196,10 +196,10 @@ fn check_states(
     scenario: &Scenario,
     leases_before: &LeaseTable,
     leases_after: &LeaseTable,
-    interrupted: &BTreeSet<SessionId>,
+    interrupted_sessions: &BTreeSet<SessionId>,
     states: &[State],
 ) {
-    let changed = changed_sessions(leases_before, leases_after);
+    let sessions_of_operation = changed_sessions(leases_before, leases_after);
     for state in states {
         for (slot, record) in leases_before {
             if leases_after.get(slot) == Some(record) {
@@ -230,7 +230,7 @@ fn check_states(
             );
         }
         for (session, found) in &state.found {
-            if changed.contains(session) || interrupted.contains(session) {
+            if sessions_of_operation.contains(session) || interrupted_sessions.contains(session) {
                 continue;
             }
             let leases: Vec<_> = leases_before

@@ -13,15 +13,15 @@ use crate::support::{
 #[test]
 fn addresses_are_reused_first_in_first_out() {
     let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::default());
-    let first: Vec<_> = (1..=3)
+    let opened_sessions: Vec<_> = (1..=3)
         .map(|number| map.open_session(session_id(number), &ANONYMOUS, Tick::ZERO).unwrap())
         .collect();
     assert!(matches!(
         map.open_session(session_id(4), &ANONYMOUS, Tick::ZERO),
         Err(OpenError::Shortage(Shortage::Exhausted))
     ));
-    map.close_by_handle(&first[1].handle, Tick::ZERO).unwrap();
-    map.close_by_handle(&first[0].handle, Tick::ZERO).unwrap();
+    map.close_by_handle(&opened_sessions[1].handle, Tick::ZERO).unwrap();
+    map.close_by_handle(&opened_sessions[0].handle, Tick::ZERO).unwrap();
     assert_eq!(
         only_address(&map.open_session(session_id(5), &ANONYMOUS, Tick::ZERO).unwrap().leases),
         "10.0.0.2"
@@ -35,25 +35,31 @@ fn addresses_are_reused_first_in_first_out() {
 #[test]
 fn reopening_a_session_returns_the_same_leases() {
     let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::default());
-    let first = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
-    let again = map.open_session(session_id(1), &ANONYMOUS, Tick::from_secs(9)).unwrap();
-    assert!(!first.already_open && again.already_open);
-    assert_eq!((first.handle, first.leases), (again.handle, again.leases));
+    let first_session = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    let reopened_session = map.open_session(session_id(1), &ANONYMOUS, Tick::from_secs(9)).unwrap();
+    assert!(!first_session.already_open && reopened_session.already_open);
+    assert_eq!(
+        (first_session.handle, first_session.leases),
+        (reopened_session.handle, reopened_session.leases)
+    );
 }
 
 #[test]
 fn stale_close_frees_nothing() {
     let map = memory_map(&["10.0.0.1"], Settings::default());
-    let first = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
-    map.close_by_handle(&first.handle, Tick::ZERO).unwrap();
-    let second = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
-    assert!(matches!(map.close_by_handle(&first.handle, Tick::ZERO), Err(CloseError::Stale(_))));
-    let mut foreign_handle = second.handle;
+    let first_session = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    map.close_by_handle(&first_session.handle, Tick::ZERO).unwrap();
+    let second_session = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    assert!(matches!(
+        map.close_by_handle(&first_session.handle, Tick::ZERO),
+        Err(CloseError::Stale(_))
+    ));
+    let mut foreign_handle = second_session.handle;
     foreign_handle.boot ^= 1;
     assert!(matches!(map.close_by_handle(&foreign_handle, Tick::ZERO), Err(CloseError::Foreign)));
     assert!(matches!(map.close_session(session_id(2), Tick::ZERO), Err(CloseError::NotOpen(_))));
     let reader = map.reader().unwrap();
-    assert!(reader.is_live(&second.handle) && !reader.is_live(&first.handle));
+    assert!(reader.is_live(&second_session.handle) && !reader.is_live(&first_session.handle));
 }
 
 #[test]
@@ -68,8 +74,9 @@ fn user_gets_the_last_address_again_without_cool_down() {
         map.open_session(session_id(3), &for_user("eve"), Tick::from_secs(30)),
         Err(OpenError::Shortage(Shortage::Cooling { until })) if until == Tick::from_secs(70)
     ));
-    let again = map.open_session(session_id(4), &for_user("bob"), Tick::from_secs(30)).unwrap();
-    assert_eq!(addresses_of(&again.leases), addresses_of(&bob.leases));
+    let next_session =
+        map.open_session(session_id(4), &for_user("bob"), Tick::from_secs(30)).unwrap();
+    assert_eq!(addresses_of(&next_session.leases), addresses_of(&bob.leases));
     let eve = map.open_session(session_id(3), &for_user("eve"), Tick::from_secs(70)).unwrap();
     assert_eq!(addresses_of(&eve.leases), addresses_of(&ann.leases));
 }
@@ -84,8 +91,9 @@ fn user_with_two_last_addresses_gets_the_one_released_last() {
     map.close_by_handle(&released_last.handle, Tick::from_secs(50)).unwrap();
     // This call also frees the cooled addresses.
     map.open_session(session_id(4), &for_user("bob"), Tick::from_secs(80)).unwrap();
-    let again = map.open_session(session_id(3), &for_user("ann"), Tick::from_secs(80)).unwrap();
-    assert_eq!(addresses_of(&again.leases), addresses_of(&released_last.leases));
+    let next_session =
+        map.open_session(session_id(3), &for_user("ann"), Tick::from_secs(80)).unwrap();
+    assert_eq!(addresses_of(&next_session.leases), addresses_of(&released_last.leases));
 }
 
 #[test]
@@ -142,12 +150,12 @@ fn reserved_addresses_go_to_their_user_and_only_once() {
 #[test]
 fn drained_address_stays_leased_and_is_not_allocated_again() {
     let map = memory_map(&["10.0.0.1-10.0.0.2"], Settings::default());
-    let first = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    let first_session = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
     let range = "10.0.0.0/24".parse().unwrap();
-    let changed = map.drain(&range, Tick::ZERO).unwrap();
-    assert_eq!((changed.addresses, changed.held), (2, 1));
-    assert!(map.reader().unwrap().is_live(&first.handle));
-    map.close_by_handle(&first.handle, Tick::ZERO).unwrap();
+    let change = map.drain(&range, Tick::ZERO).unwrap();
+    assert_eq!((change.addresses, change.held), (2, 1));
+    assert!(map.reader().unwrap().is_live(&first_session.handle));
+    map.close_by_handle(&first_session.handle, Tick::ZERO).unwrap();
     assert!(matches!(
         map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO),
         Err(OpenError::Shortage(Shortage::Draining))
@@ -174,15 +182,15 @@ fn session_gets_one_address_of_each_kind() {
     let session_addresses = reader.addresses(&opened.leases);
     assert_eq!(session_addresses.loopback6.unwrap().to_string(), "127.9.0.128");
     assert_eq!(reader.pool_kind("127.9.0.200".parse().unwrap()), Some(PoolKind::Loopback));
-    let lab = OpenOptions::new().with_pool("lab");
-    let lab = map.open_session(session_id(2), &lab, Tick::ZERO).unwrap();
-    assert_eq!(addresses_of(&lab.leases)[0].to_string(), "10.0.1.1");
+    let lab_options = OpenOptions::new().with_pool("lab");
+    let lab_session = map.open_session(session_id(2), &lab_options, Tick::ZERO).unwrap();
+    assert_eq!(addresses_of(&lab_session.leases)[0].to_string(), "10.0.1.1");
     let unknown_pool = OpenOptions::new().with_pool("no");
     assert!(matches!(
         map.open_session(session_id(3), &unknown_pool, Tick::ZERO),
         Err(OpenError::UnknownPool(_))
     ));
-    map.close_by_handle(&lab.handle, Tick::ZERO).unwrap();
+    map.close_by_handle(&lab_session.handle, Tick::ZERO).unwrap();
     map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
     assert!(map.reader().unwrap().pools().iter().all(|pool| pool.leased == 0));
 }
@@ -191,12 +199,12 @@ fn session_gets_one_address_of_each_kind() {
 fn low_water_warns_once() {
     let settings = Settings::new().with_low_water(2);
     let map = memory_map(&["10.0.0.1-10.0.0.4"], settings);
-    let warned: Vec<_> = (1..=4)
+    let low_water_warnings: Vec<_> = (1..=4)
         .map(|number| {
             map.open_session(session_id(number), &ANONYMOUS, Tick::ZERO).unwrap().low_water
         })
         .collect();
-    assert_eq!(warned, [false, false, true, false]);
+    assert_eq!(low_water_warnings, [false, false, true, false]);
     for number in 1..=4 {
         map.close_session(session_id(number), Tick::ZERO).unwrap();
     }

@@ -28,15 +28,15 @@ fn no_address_is_allocated_before_the_restore_completes() {
 fn no_address_is_allocated_twice_across_ranges() {
     let map =
         memory_map(&["10.0.0.1-10.0.0.2", "10.0.0.9-10.0.0.12", "10.0.1.0"], Settings::default());
-    let mut allocated = Vec::new();
+    let mut allocated_addresses = Vec::new();
     for number in 1..=7 {
-        allocated.push(only_address(
+        allocated_addresses.push(only_address(
             &map.open_session(session_id(number), &ANONYMOUS, Tick::ZERO).unwrap().leases,
         ));
     }
-    allocated.sort();
-    allocated.dedup();
-    assert_eq!(allocated.len(), 7);
+    allocated_addresses.sort();
+    allocated_addresses.dedup();
+    assert_eq!(allocated_addresses.len(), 7);
     assert!(map.open_session(session_id(8), &ANONYMOUS, Tick::ZERO).is_err());
 }
 
@@ -126,7 +126,7 @@ fn ipv6_prefix_serves_its_first_addresses() {
 #[test]
 fn draining_server_allocates_nothing_even_on_request() {
     let map = memory_map(&["10.0.0.1-10.0.0.2"], Settings::default());
-    let kept = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    let open_session = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
     map.drain_server(true).unwrap();
     assert!(map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap().already_open);
     for options in [ANONYMOUS, for_address("10.0.0.2")] {
@@ -135,7 +135,7 @@ fn draining_server_allocates_nothing_even_on_request() {
             Err(OpenError::Shortage(Shortage::Draining))
         ));
     }
-    assert!(map.reader().unwrap().is_live(&kept.handle));
+    assert!(map.reader().unwrap().is_live(&open_session.handle));
     map.drain_server(false).unwrap();
     map.open_session(session_id(2), &for_address("10.0.0.2"), Tick::ZERO).unwrap();
 }
@@ -173,10 +173,10 @@ fn pools_of_different_names_do_not_mix() {
         "10.0.0.1"
     );
     assert!(map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).is_err());
-    let lab = ANONYMOUS.with_pool("lab");
+    let lab_options = ANONYMOUS.with_pool("lab");
     assert_eq!(
-        only_address(&map.open_session(session_id(2), &lab, Tick::ZERO).unwrap().leases),
+        only_address(&map.open_session(session_id(2), &lab_options, Tick::ZERO).unwrap().leases),
         "10.0.1.1"
     );
-    assert!(map.open_session(session_id(3), &lab, Tick::ZERO).is_err());
+    assert!(map.open_session(session_id(3), &lab_options, Tick::ZERO).is_err());
 }

@@ -36,20 +36,20 @@ fn writers_and_readers_share_a_file() {
         Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.9"], Settings::default())).unwrap();
     let second_map = Map::open(&directory.0).unwrap();
     let reader = Reader::attach(&directory.0).unwrap();
-    let first =
+    let first_session =
         first_map.open_session(session_id(1), &for_user("ann"), Tick::from_secs(5)).unwrap();
-    let second =
+    let second_session =
         second_map.open_session(session_id(2), &for_user("bob"), Tick::from_secs(6)).unwrap();
-    assert_ne!(addresses_of(&first.leases), addresses_of(&second.leases));
-    assert_eq!(reader.find(session_id(1)), Some((first.handle, first.leases)));
+    assert_ne!(addresses_of(&first_session.leases), addresses_of(&second_session.leases));
+    assert_eq!(reader.find(session_id(1)), Some((first_session.handle, first_session.leases)));
     let rows = second_map.sessions().unwrap();
     assert_eq!(rows.len(), 2);
     assert_eq!(rows[0].user.as_deref(), Some("ann"));
     assert_eq!((rows[1].user.as_deref(), rows[1].since), (Some("bob"), Tick::from_secs(6)));
-    second_map.close_by_handle(&first.handle, Tick::from_secs(7)).unwrap();
-    assert!(first_map.close_by_handle(&first.handle, Tick::from_secs(7)).is_err());
-    assert!(!reader.is_live(&first.handle));
-    assert!(reader.is_live(&second.handle));
+    second_map.close_by_handle(&first_session.handle, Tick::from_secs(7)).unwrap();
+    assert!(first_map.close_by_handle(&first_session.handle, Tick::from_secs(7)).is_err());
+    assert!(!reader.is_live(&first_session.handle));
+    assert!(reader.is_live(&second_session.handle));
 }
 
 #[test]
@@ -134,20 +134,22 @@ fn new_plan_revokes_no_lease() {
     let old_map =
         Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.2"], Settings::default())).unwrap();
     let reader = Reader::attach(&directory.0).unwrap();
-    let first = old_map.open_session(session_id(1), &for_user("ann"), Tick::from_secs(5)).unwrap();
-    let second = old_map.open_session(session_id(2), &ANONYMOUS, Tick::from_secs(5)).unwrap();
+    let first_session =
+        old_map.open_session(session_id(1), &for_user("ann"), Tick::from_secs(5)).unwrap();
+    let second_session =
+        old_map.open_session(session_id(2), &ANONYMOUS, Tick::from_secs(5)).unwrap();
     let new_map =
         Map::create(&directory.0, &plan(&["10.0.0.2-10.0.0.3"], Settings::default())).unwrap();
     assert!(reader.is_superseded());
     let new_reader = Reader::attach(&directory.0).unwrap();
     assert!(
         !new_reader.is_superseded()
-            && new_reader.is_live(&first.handle)
-            && new_reader.is_live(&second.handle)
+            && new_reader.is_live(&first_session.handle)
+            && new_reader.is_live(&second_session.handle)
     );
     assert_eq!(new_map.sessions().unwrap()[0].user.as_deref(), Some("ann"));
     // The writer of the old file automatically switches to the new file.
-    old_map.close_by_handle(&first.handle, Tick::from_secs(6)).unwrap();
+    old_map.close_by_handle(&first_session.handle, Tick::from_secs(6)).unwrap();
     assert_eq!(new_reader.pools()[0].drained, 1);
     assert_eq!(
         only_address(
@@ -170,19 +172,19 @@ fn new_plan_revokes_no_lease() {
 fn invalid_map_files_are_refused_with_a_reason() {
     let directory = TestDirectory::new("refused");
     assert!(matches!(Map::open(&directory.0), Err(MapError::Missing(_))));
-    let map = directory.0.join("map");
-    std::fs::write(&map, "not a map").unwrap();
+    let map_file = directory.0.join("map");
+    std::fs::write(&map_file, "not a map").unwrap();
     assert!(matches!(Reader::attach(&directory.0), Err(MapError::Damaged { .. })));
-    std::fs::write(&map, vec![0; 8192]).unwrap();
+    std::fs::write(&map_file, vec![0; 8192]).unwrap();
     assert!(matches!(Map::open(&directory.0), Err(MapError::Damaged { .. })));
     let plan = plan(&["10.0.0.1"], Settings::default());
     // `Map::create` does not replace a damaged file, because the file may contain open sessions.
     assert!(matches!(Map::create(&directory.0, &plan), Err(MapError::Damaged { .. })));
-    std::fs::remove_file(&map).unwrap();
+    std::fs::remove_file(&map_file).unwrap();
     // On Windows, only administrators can create symbolic links.
     #[cfg(unix)]
     {
-        std::os::unix::fs::symlink("/etc/passwd", &map).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &map_file).unwrap();
         assert!(matches!(Reader::attach(&directory.0), Err(MapError::Untrusted { .. })));
     }
 }
@@ -194,10 +196,10 @@ fn busy_error_names_the_exclusive_writer() {
         Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.2"], Settings::default())).unwrap();
     agent.lock_exclusive().unwrap();
     let other_map = Map::open(&directory.0).unwrap();
-    let busy =
+    let error =
         other_map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap_err();
     let pid = std::process::id();
-    assert_eq!(busy.to_string(), format!("busy: pid {pid} holds the writer lock exclusively"));
+    assert_eq!(error.to_string(), format!("busy: pid {pid} holds the writer lock exclusively"));
     agent.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
     assert_eq!(other_map.sessions().unwrap().len(), 1);
     drop(agent);
@@ -208,8 +210,8 @@ fn busy_error_names_the_exclusive_writer() {
 fn user_gets_the_last_address_after_a_restart() {
     let directory = TestDirectory::new("restart");
     let last_users_file = directory.0.join("last-users");
-    let range = ["10.0.0.1-10.0.0.4"];
-    let old_map = memory_map(&range, Settings::default());
+    let ranges = ["10.0.0.1-10.0.0.4"];
+    let old_map = memory_map(&ranges, Settings::default());
     assert_eq!(old_map.restore_users(&last_users_file, Tick::ZERO).unwrap(), 0);
     let ann = old_map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     old_map.open_session(session_id(2), &for_user("bob"), Tick::ZERO).unwrap();
@@ -245,8 +247,8 @@ fn threads_that_hand_over_the_lock_do_not_starve_another_map() {
     let plan = plan(&["10.0.0.1-10.0.0.9"], Settings::default());
     let map = Map::create(directory.path(), &plan).unwrap();
     let other_map = Map::open(directory.path()).unwrap();
-    let open_and_close = |map: &Map, first: u64| {
-        for number in first..first + 500 {
+    let open_and_close = |map: &Map, first_number: u64| {
+        for number in first_number..first_number + 500 {
             let opened =
                 map.open_session(session_id(number), &OpenOptions::default(), Tick::ZERO).unwrap();
             map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();

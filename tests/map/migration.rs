@@ -60,23 +60,24 @@ fn leased_address_is_awaited_through_several_plans() {
         let map = create_map(&directory, &plans[plan_number], Settings::default());
         assert!(map.reader().unwrap().is_live(&ann));
         let requests = [(10, "default"), (11, "default"), (12, "lab"), (13, "lab")];
-        let opened: Vec<_> = requests
+        let opened_sessions: Vec<_> = requests
             .into_iter()
             .filter_map(|(number, pool)| {
                 map.open_session(session_id(number), &for_pool("eve", pool), Tick::ZERO).ok()
             })
             .collect();
         // The new sessions got all addresses except the leased address.
-        assert_eq!(opened.len(), 2);
-        for opened in opened {
+        assert_eq!(opened_sessions.len(), 2);
+        for opened in opened_sessions {
             assert_ne!(only_address(&opened.leases), address);
             map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
         }
     }
     map.close_by_handle(&ann, Tick::ZERO).unwrap();
     // The user gets her last address from the pool that contains it now.
-    let again = map.open_session(session_id(2), &for_pool("ann", "lab"), Tick::ZERO).unwrap();
-    assert_eq!(only_address(&again.leases), "10.0.0.1");
+    let next_session =
+        map.open_session(session_id(2), &for_pool("ann", "lab"), Tick::ZERO).unwrap();
+    assert_eq!(only_address(&next_session.leases), "10.0.0.1");
 }
 
 #[test]
@@ -136,10 +137,10 @@ fn drain_and_reservation_move_with_the_address() {
     let map =
         create_map(&directory, &[pool("office", &["10.0.0.1-10.0.0.5"])], Settings::default());
     // The address is still leased from the previous pool.
-    let changed = map.reserve("10.0.0.2".parse().unwrap(), "kim", Tick::ZERO).unwrap();
-    assert_eq!((changed.addresses, changed.held), (1, 1));
-    let changed = map.drain(&"10.0.0.0/29".parse().unwrap(), Tick::ZERO).unwrap();
-    assert_eq!((changed.addresses, changed.held), (5, 1));
+    let change = map.reserve("10.0.0.2".parse().unwrap(), "kim", Tick::ZERO).unwrap();
+    assert_eq!((change.addresses, change.held), (1, 1));
+    let change = map.drain(&"10.0.0.0/29".parse().unwrap(), Tick::ZERO).unwrap();
+    assert_eq!((change.addresses, change.held), (5, 1));
     map.undrain(&"10.0.0.1-10.0.0.2".parse().unwrap(), Tick::ZERO).unwrap();
     map.undrain(&"10.0.0.4".parse().unwrap(), Tick::ZERO).unwrap();
     assert_eq!(open_for_user(&map, 3, "ann", 0).1, "10.0.0.1");
@@ -173,30 +174,33 @@ fn plan_reserves_an_address_that_is_leased_from_another_pool() {
 fn both_addresses_of_a_loopback_lease_are_leased() {
     let directory = new_directory();
     let settings = Settings::new().with_cool_down(60);
-    let pairs = [loopback_pool("127.9.0.0/29")];
-    let single = [pool("default", &["127.9.0.0/29"])];
-    let map = create_map(&directory, &pairs, settings);
+    let pools_of_pairs = [loopback_pool("127.9.0.0/29")];
+    let pools_of_single_addresses = [pool("default", &["127.9.0.0/29"])];
+    let map = create_map(&directory, &pools_of_pairs, settings);
     let (ann, address) = open_for_user(&map, 1, "ann", 100);
     assert_eq!(address, "127.9.0.0");
     let open_and_close_all = |map: &Map| {
         let results = (10..).map_while(|number| {
             map.open_session(session_id(number), &for_user("eve"), Tick::from_secs(100)).ok()
         });
-        let opened: Vec<_> = results.collect();
-        opened.iter().for_each(|opened| {
+        let opened_sessions: Vec<_> = results.collect();
+        opened_sessions.iter().for_each(|opened| {
             _ = map.close_by_handle(&opened.handle, Tick::from_secs(100)).unwrap()
         });
-        opened.iter().map(|opened| only_address(&opened.leases)).collect::<Vec<_>>()
+        opened_sessions.iter().map(|opened| only_address(&opened.leases)).collect::<Vec<_>>()
     };
-    let leased = ["127.9.0.0", "127.9.0.4"];
-    let map = create_map(&directory, &single, settings);
-    let allocated = open_and_close_all(&map);
+    let leased_addresses = ["127.9.0.0", "127.9.0.4"];
+    let map = create_map(&directory, &pools_of_single_addresses, settings);
+    let allocated_addresses = open_and_close_all(&map);
     assert_eq!(
-        (allocated.len(), allocated.iter().any(|address| leased.contains(&address.as_str()))),
+        (
+            allocated_addresses.len(),
+            allocated_addresses.iter().any(|address| leased_addresses.contains(&address.as_str()))
+        ),
         (6, false)
     );
     map.close_by_handle(&ann, Tick::from_secs(100)).unwrap();
-    let map = create_map(&directory, &single, settings.with_low_water(1));
+    let map = create_map(&directory, &pools_of_single_addresses, settings.with_low_water(1));
     // Both addresses of the released pair cool down now.
     assert_eq!(pool_status(directory.path()).last().unwrap().cooling, 8);
     let opened = map
@@ -204,7 +208,7 @@ fn both_addresses_of_a_loopback_lease_are_leased() {
         .unwrap();
     // The next plan has the loopback pool again. A pair is leased if one of its two addresses is
     // leased.
-    let map = create_map(&directory, &pairs, settings);
+    let map = create_map(&directory, &pools_of_pairs, settings);
     for number in 3..6 {
         assert_ne!(open_for_user(&map, number, "joe", 200).1, "127.9.0.0");
     }
@@ -217,17 +221,17 @@ fn no_address_is_leased_twice_while_plans_change() {
     let directory = new_directory();
     let range = |first: u32| format!("10.0.0.{first}-10.0.0.{}", first + 3);
     let ranges = [range(0), range(4), range(8)];
-    let plan = |number: usize| {
+    let renamed_pools = |number: usize| {
         let names = ["default", "office", "lab", "annex"];
-        let renamed = |index: usize| pool(names[(index + number) % 4], &[&ranges[index]]);
-        [renamed(0), renamed(1), renamed(2)]
+        let renamed_pool = |index: usize| pool(names[(index + number) % 4], &[&ranges[index]]);
+        [renamed_pool(0), renamed_pool(1), renamed_pool(2)]
     };
-    create_map(&directory, &plan(0), Settings::default());
-    let leased = Mutex::new(BTreeSet::new());
+    create_map(&directory, &renamed_pools(0), Settings::default());
+    let leased_addresses = Mutex::new(BTreeSet::new());
     let rounds: u64 = vipool_testing::effort(300, 20_000);
     std::thread::scope(|scope| {
         for thread in 0..3u64 {
-            let (path, leased) = (directory.path(), &leased);
+            let (path, leased_addresses) = (directory.path(), &leased_addresses);
             scope.spawn(move || {
                 let map = Map::open(path).unwrap();
                 let mut open_sessions = VecDeque::new();
@@ -242,30 +246,30 @@ fn no_address_is_leased_twice_while_plans_change() {
                     }
                     let address = only_address(&opened.leases);
                     assert!(
-                        leased.lock().unwrap().insert(address.clone()),
+                        leased_addresses.lock().unwrap().insert(address.clone()),
                         "{address} is leased twice"
                     );
                     open_sessions.push_back((opened.handle, address));
                     if open_sessions.len() > 2 {
                         let (handle, address) = open_sessions.pop_front().unwrap();
-                        leased.lock().unwrap().remove(&address);
+                        leased_addresses.lock().unwrap().remove(&address);
                         map.close_by_handle(&handle, Tick::ZERO).unwrap();
                     }
                 }
             });
         }
         for number in 0..rounds as usize / 10 {
-            create_map(&directory, &plan(number), Settings::default());
+            create_map(&directory, &renamed_pools(number), Settings::default());
         }
     });
     // All addresses can be allocated again.
     let map = create_map(&directory, &[pool("last", &["10.0.0.0-10.0.0.11"])], Settings::default());
     map.reconcile(Tick::ZERO, |_, _| false).unwrap();
-    let opened = (100..).map_while(|number| {
+    let opened_sessions = (100..).map_while(|number| {
         map.open_session(session_id(number), &for_user("ann"), Tick::ZERO).ok()
     });
     assert_eq!(
-        opened.map(|opened| only_address(&opened.leases)).collect::<BTreeSet<_>>().len(),
+        opened_sessions.map(|opened| only_address(&opened.leases)).collect::<BTreeSet<_>>().len(),
         12
     );
 }

@@ -43,9 +43,9 @@ fn session_without_a_pool_gets_the_default_pool_of_the_current_plan() {
     // session keeps its address of the removed pool.
     let map = create_map(&directory, &[annex, pool("default", &["10.0.2.1"])], Settings::default());
     assert_eq!(open_for_user(&map, 3, "joe", 0).1, "10.0.2.1");
-    let again = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
-    assert!(again.already_open && again.shortage.is_none());
-    assert_eq!(only_address(&again.leases), "10.0.0.1");
+    let reopened_session = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
+    assert!(reopened_session.already_open && reopened_session.shortage.is_none());
+    assert_eq!(only_address(&reopened_session.leases), "10.0.0.1");
     let error = map.open_session(session_id(4), &for_pool("kim", "lab"), Tick::ZERO).unwrap_err();
     assert!(matches!(error, OpenError::UnknownPool(_)), "{error}");
 }
@@ -61,8 +61,8 @@ fn removed_loopback_pool_allocates_nothing() {
     );
     let ann = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     let map = create_map(&directory, &[office], Settings::default());
-    let again = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
-    assert_eq!(again.leases, ann.leases);
+    let reopened_session = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
+    assert_eq!(reopened_session.leases, ann.leases);
     let eve = map.open_session(session_id(2), &for_user("eve"), Tick::ZERO).unwrap();
     assert_eq!((only_address(&eve.leases).as_str(), eve.shortage), ("10.0.0.2", None));
 }
@@ -72,24 +72,24 @@ fn removed_pool_remains_while_addresses_are_leased_cooling_or_lingering() {
     let directory = new_directory();
     let settings = Settings::new().with_cool_down(60).with_check_in_use(true);
     let lab = pool("lab", &["10.0.1.1"]);
-    let default = pool("default", &["10.0.0.1"]);
-    let map = create_map(&directory, &[default.clone(), lab], settings);
+    let default_pool = pool("default", &["10.0.0.1"]);
+    let map = create_map(&directory, &[default_pool.clone(), lab], settings);
     let ann =
         map.open_session(session_id(1), &for_pool("ann", "lab"), Tick::from_secs(100)).unwrap();
-    let default = [default];
-    create_map(&directory, &default, settings);
+    let remaining_pools = [default_pool];
+    create_map(&directory, &remaining_pools, settings);
     assert_eq!(pool_names(&directory), ["default", "lab"]);
     map.close_by_handle(&ann.handle, Tick::from_secs(100)).unwrap();
-    create_map(&directory, &default, settings);
+    create_map(&directory, &remaining_pools, settings);
     assert_eq!(pool_names(&directory), ["default", "lab"]);
     assert_eq!(
         map.reap(Tick::from_secs(160), u32::MAX, &mut FixedProbe(true)).unwrap().lingering,
         1
     );
-    create_map(&directory, &default, settings);
+    create_map(&directory, &remaining_pools, settings);
     assert_eq!(pool_names(&directory), ["default", "lab"]);
     assert_eq!(map.reap(Tick::from_secs(161), u32::MAX, &mut FixedProbe(false)).unwrap().freed, 1);
-    let map = create_map(&directory, &default, settings);
+    let map = create_map(&directory, &remaining_pools, settings);
     assert_eq!(pool_names(&directory), ["default"]);
     assert!(!map.reader().unwrap().is_live(&ann.handle));
 }
@@ -117,8 +117,8 @@ fn removing_a_pool_keeps_the_numbers_of_later_pools() {
 #[test]
 fn handle_of_a_removed_pool_is_stale_in_its_successors() {
     let directory = new_directory();
-    let default = pool("default", &["10.0.0.1"]);
-    let default_and = |second: Pool| [default.clone(), second];
+    let default_pool = pool("default", &["10.0.0.1"]);
+    let default_and = |second_pool: Pool| [default_pool.clone(), second_pool];
     let map = create_map(
         &directory,
         &default_and(pool("lab", &["10.0.1.1-10.0.1.2"])),
@@ -136,7 +136,7 @@ fn handle_of_a_removed_pool_is_stale_in_its_successors() {
         [(false, "10.0.2.1"), (true, "10.0.3.1"), (false, "10.0.3.1-10.0.3.2")]
     {
         if is_removed_first {
-            create_map(&directory, std::slice::from_ref(&default), Settings::default());
+            create_map(&directory, std::slice::from_ref(&default_pool), Settings::default());
             assert_eq!(pool_names(&directory), ["default"]);
         }
         let map =
@@ -161,8 +161,8 @@ fn handle_of_a_removed_pool_is_stale_in_its_successors() {
 fn unused_pools_can_be_renamed_any_number_of_times() {
     let directory = new_directory();
     for number in 0..40 {
-        let named = pool(&format!("p{number}"), &[&format!("10.0.{number}.1")]);
-        let map = create_map(&directory, &[named], Settings::default());
+        let renamed_pool = pool(&format!("p{number}"), &[&format!("10.0.{number}.1")]);
+        let map = create_map(&directory, &[renamed_pool], Settings::default());
         let (handle, address) = open_for_user(&map, 1, "ann", 0);
         assert_eq!(address, format!("10.0.{number}.1"));
         map.close_by_handle(&handle, Tick::ZERO).unwrap();
@@ -174,8 +174,13 @@ fn unused_pools_can_be_renamed_any_number_of_times() {
 fn error_names_the_pools_in_use_if_there_are_too_many() {
     let directory = new_directory();
     for number in 0..16 {
-        let named = pool(&format!("p{number}"), &[&format!("10.0.{number}.1")]);
-        open_for_user(&create_map(&directory, &[named], Settings::default()), number, "ann", 0);
+        let renamed_pool = pool(&format!("p{number}"), &[&format!("10.0.{number}.1")]);
+        open_for_user(
+            &create_map(&directory, &[renamed_pool], Settings::default()),
+            number,
+            "ann",
+            0,
+        );
     }
     let plan = Plan::new([pool("last", &["10.0.20.1"])]);
     let error = Map::create(directory.path(), &plan).unwrap_err().to_string();
@@ -207,9 +212,9 @@ fn pools_that_share_addresses_are_refused() {
         other => panic!("{other:?}"),
     }
     // A pool uses only the first addresses of a sparse range, so these pools share no address.
-    let sparse = |name, range: &str| {
+    let sparse_pool = |name, range: &str| {
         Pool::new(name, PoolKind::VirtualIp, &[range.parse().unwrap()], 4).unwrap()
     };
-    let pools = vec![sparse("a", "fd00::/64"), sparse("b", "fd00::4/126")];
+    let pools = vec![sparse_pool("a", "fd00::/64"), sparse_pool("b", "fd00::4/126")];
     Map::in_memory(&Plan::new(pools)).unwrap();
 }

@@ -20,10 +20,10 @@ fn reap_does_not_close_a_later_lease_of_the_address() {
     map.open_session(session_id(1), &with_leader, Tick::ZERO).unwrap();
     assert!(map.reap(Tick::ZERO, u32::MAX, &mut system_after_exit).unwrap().closed.is_empty());
     map.close_session(session_id(1), Tick::from_secs(1)).unwrap();
-    let next = map.open_session(session_id(2), &with_leader, Tick::from_secs(1)).unwrap();
+    let next_session = map.open_session(session_id(2), &with_leader, Tick::from_secs(1)).unwrap();
     let reaped = map.reap(Tick::from_secs(LEADER_GRACE), u32::MAX, &mut system_after_exit).unwrap();
-    assert!(reaped.closed.is_empty(), "the grace period of an earlier lease applied");
-    assert!(map.reader().unwrap().is_live(&next.handle));
+    assert!(reaped.closed.is_empty(), "the grace period of an earlier lease must not apply");
+    assert!(map.reader().unwrap().is_live(&next_session.handle));
     // `reap` finds the leader alive, so a new grace period begins when `reap` finds the leader dead
     // again.
     map.reap(Tick::from_secs(LEADER_GRACE + 1), u32::MAX, &mut FakeSystem::default()).unwrap();
@@ -141,17 +141,17 @@ fn clock_jump_neither_shortens_a_cool_down_nor_loses_an_address() {
 #[test]
 fn user_with_several_last_addresses_keeps_the_latest() {
     let map = memory_map(&["10.0.0.1-10.0.0.9"], Settings::default());
-    let first = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
-    let second = map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
-    map.close_by_handle(&first.handle, Tick::from_secs(1)).unwrap();
-    map.close_by_handle(&second.handle, Tick::from_secs(2)).unwrap();
+    let first_session = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
+    let second_session = map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
+    map.close_by_handle(&first_session.handle, Tick::from_secs(1)).unwrap();
+    map.close_by_handle(&second_session.handle, Tick::from_secs(2)).unwrap();
     // Ann is the last user of two addresses. The map always prefers the address that she released
     // last.
     for number in 3..50u32 {
         let opened = map
             .open_session(session_id(number.into()), &for_user("ann"), Tick::from_secs(number))
             .unwrap();
-        assert_eq!(addresses_of(&opened.leases), addresses_of(&second.leases));
+        assert_eq!(addresses_of(&opened.leases), addresses_of(&second_session.leases));
         map.close_by_handle(&opened.handle, Tick::from_secs(number)).unwrap();
         let bob = map
             .open_session(
@@ -167,8 +167,8 @@ fn user_with_several_last_addresses_keeps_the_latest() {
 #[test]
 fn released_address_goes_to_the_end_of_the_queue() {
     let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::default());
-    let first = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
-    map.close_by_handle(&first.handle, Tick::ZERO).unwrap();
+    let first_session = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    map.close_by_handle(&first_session.handle, Tick::ZERO).unwrap();
     let next_addresses: Vec<_> = (2..=4)
         .map(|number| {
             only_address(

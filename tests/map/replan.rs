@@ -21,8 +21,8 @@ fn plan(kind: PoolKind, ranges: &[&str], slots: u32) -> Plan {
 }
 
 /// Opens sessions until the pool is exhausted. Returns their addresses.
-fn open_all(map: &Map, from: u64) -> BTreeSet<String> {
-    (from..)
+fn open_all(map: &Map, first_number: u64) -> BTreeSet<String> {
+    (first_number..)
         .map_while(|number| {
             map.open_session(session_id(number), &OpenOptions::default(), Tick::ZERO).ok()
         })
@@ -41,11 +41,12 @@ fn grown_sparse_prefix_serves_requests_for_new_addresses() {
     let directory = new_directory();
     let sparse_plan = |slots| plan(PoolKind::VirtualIp, &["fd00::/64"], slots);
     let map = Map::create(directory.path(), &sparse_plan(4)).unwrap();
-    let first = map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
+    let first_session =
+        map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
     let reservations = vec![Reservation::new("fd00::5".parse().unwrap(), "ann")];
     let map =
         Map::create(directory.path(), &sparse_plan(8).with_reservations(reservations)).unwrap();
-    assert!(map.reader().unwrap().is_live(&first.handle));
+    assert!(map.reader().unwrap().is_live(&first_session.handle));
     assert_eq!(
         only_address(
             &map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap().leases
@@ -72,15 +73,16 @@ fn loopback_range_grows_by_whole_pairs() {
     let directory = new_directory();
     let loopback_plan = |range| plan(PoolKind::Loopback, &[range], u32::MAX);
     let map = Map::create(directory.path(), &loopback_plan("127.9.0.0/28")).unwrap();
-    let first = map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
-    let loopback6 = map.reader().unwrap().addresses(&first.leases).loopback6;
+    let first_session =
+        map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
+    let loopback6 = map.reader().unwrap().addresses(&first_session.leases).loopback6;
     let map = Map::create(directory.path(), &loopback_plan("127.9.0.0/27")).unwrap();
     assert_eq!(counts(directory.path()), (15, 1, 0));
     let reader = map.reader().unwrap();
-    assert_eq!(reader.addresses(&first.leases).loopback6, loopback6);
+    assert_eq!(reader.addresses(&first_session.leases).loopback6, loopback6);
     // Every address belongs to one session, as its first or second loopback address.
     let mut seen_addresses =
-        BTreeSet::from([addresses_of(&first.leases)[0], loopback6.unwrap().into()]);
+        BTreeSet::from([addresses_of(&first_session.leases)[0], loopback6.unwrap().into()]);
     for number in 2..=16 {
         let opened =
             map.open_session(session_id(number), &OpenOptions::default(), Tick::ZERO).unwrap();
@@ -93,7 +95,7 @@ fn loopback_range_grows_by_whole_pairs() {
     // addresses retires when its session closes.
     let map = Map::create(directory.path(), &loopback_plan("127.10.0.0/29")).unwrap();
     assert_eq!(counts(directory.path()), (4, 16, 0));
-    map.close_by_handle(&first.handle, Tick::ZERO).unwrap();
+    map.close_by_handle(&first_session.handle, Tick::ZERO).unwrap();
     assert_eq!(counts(directory.path()), (4, 15, 1));
 }
 

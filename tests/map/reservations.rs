@@ -34,15 +34,15 @@ fn reserved_address_goes_to_its_user_only() {
 fn reservation_skips_the_cool_down_for_the_last_user_only() {
     let settings = Settings::new().with_cool_down(60).with_check_in_use(true);
     let map = memory_map(&["10.0.0.1-10.0.0.3"], settings);
-    let (first, mut probe) = (address("10.0.0.1"), FakeSystem::default());
+    let (reserved_address, mut probe) = (address("10.0.0.1"), FakeSystem::default());
     let open =
         |number, name, now| map.open_session(session_id(number), &for_user(name), now).unwrap();
     let bob = open(1, "bob", Tick::ZERO);
-    map.reserve(first, "ann", Tick::ZERO).unwrap();
+    map.reserve(reserved_address, "ann", Tick::ZERO).unwrap();
     map.close_by_handle(&bob.handle, Tick::ZERO).unwrap();
     // Bob's sockets may still use the address.
     assert_eq!(only_address(&open(2, "ann", Tick::from_secs(59)).leases), "10.0.0.2");
-    let options = for_user("ann").with_address(first);
+    let options = for_user("ann").with_address(reserved_address);
     let result = map.open_session(session_id(3), &options, Tick::from_secs(59));
     assert!(
         matches!(result, Err(OpenError::AddressCooling(_, until)) if until == Tick::from_secs(60)),
@@ -50,7 +50,7 @@ fn reservation_skips_the_cool_down_for_the_last_user_only() {
     );
     let result = map.open_session(session_id(3), &options, Tick::from_secs(60));
     assert!(matches!(result, Err(OpenError::AddressLingering(_))), "{result:?}");
-    probe.in_use = vec![first];
+    probe.in_use = vec![reserved_address];
     assert_eq!(map.reap(Tick::from_secs(60), u32::MAX, &mut probe).unwrap().lingering, 1);
     assert_eq!(only_address(&open(3, "ann", Tick::from_secs(61)).leases), "10.0.0.3");
     map.close_session(session_id(3), Tick::from_secs(61)).unwrap();

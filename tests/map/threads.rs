@@ -13,7 +13,8 @@ use crate::support::{memory_map, session_id};
 fn threads_share_a_map_but_no_address() {
     let rounds = if cfg!(miri) { 5 } else { 2000 };
     let map = memory_map(&["10.0.0.1-10.0.0.9"], Settings::default());
-    let stable = map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
+    let stable_session =
+        map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
     let holders = Mutex::new(HashMap::new());
     thread::scope(|scope| {
         for thread in 1..=3u64 {
@@ -36,7 +37,10 @@ fn threads_share_a_map_but_no_address() {
             let reader = map.reader().unwrap();
             scope.spawn(move || {
                 for round in 0..rounds {
-                    assert_eq!(reader.find(session_id(1)), Some((stable.handle, stable.leases)));
+                    assert_eq!(
+                        reader.find(session_id(1)),
+                        Some((stable_session.handle, stable_session.leases))
+                    );
                     // A lookup of a short-lived session returns only leases of this session.
                     let session = session_id(1_000_000 + round);
                     let found = reader.lookup(session);

@@ -22,22 +22,23 @@ const PROGRAM: [&str; 4] = ["--", "sh", "-c", "echo lease=$VIPOOL_LEASE"];
 fn invalid_farm_files_are_reported() {
     let private_map = PrivateMap::new();
     private_map.output(&["session", "open", "1", "--private"]);
-    let truncated = "[loopback]\naddresses = \"127.77.0.0/24\"\n\n[[program]]\npath = \"/usr/bi";
-    let truncated = private_map.write_file("truncated.toml", truncated);
-    let unknown = private_map.write_file("unknown.toml", "[sessions]\ncooldown = 5\n");
+    let truncated_text =
+        "[loopback]\naddresses = \"127.77.0.0/24\"\n\n[[program]]\npath = \"/usr/bi";
+    let truncated_farm = private_map.write_file("truncated.toml", truncated_text);
+    let unknown_key_farm = private_map.write_file("unknown.toml", "[sessions]\ncooldown = 5\n");
     let directory = private_map.path().to_owned();
-    let missing = private_map.path().join("missing.toml");
+    let missing_farm = private_map.path().join("missing.toml");
     for (farm, expected) in [
-        (&truncated, "5"),
-        (&unknown, "cool-down"),
+        (&truncated_farm, "5"),
+        (&unknown_key_farm, "cool-down"),
         (&directory, "directory"),
-        (&missing, "No such file"),
+        (&missing_farm, "No such file"),
     ] {
         let farm = farm.to_str().unwrap();
-        let run = ["run", "--private", "-s", "2", "--farm", farm];
-        let output = private_map.output(&[&run[..], &PROGRAM].concat());
+        let run_arguments = ["run", "--private", "-s", "2", "--farm", farm];
+        let output = private_map.output(&[&run_arguments[..], &PROGRAM].concat());
         assert_runs_outside_session(&output, &[farm, expected, "outside the session"]);
-        let output = private_map.output(&[&run[..], &["--require"], &PROGRAM].concat());
+        let output = private_map.output(&[&run_arguments[..], &["--require"], &PROGRAM].concat());
         assert_eq!(output.status.code(), Some(125), "{output:?}");
         assert!(output.stdout.is_empty());
     }
@@ -50,16 +51,16 @@ fn damaged_map_is_reported() {
     let private_map = PrivateMap::new();
     private_map.output(&["session", "open", "1", "--private"]);
     let map = private_map.map_directory().join("map");
-    let original = std::fs::read(&map).unwrap();
+    let original_bytes = std::fs::read(&map).unwrap();
     // The size stays the same, because the size of a map file never changes.
-    std::fs::write(&map, vec![0xa5; original.len()]).unwrap();
-    let run = ["run", "--private", "-s", "1"];
-    let output = private_map.output(&[&run[..], &PROGRAM].concat());
+    std::fs::write(&map, vec![0xa5; original_bytes.len()]).unwrap();
+    let run_arguments = ["run", "--private", "-s", "1"];
+    let output = private_map.output(&[&run_arguments[..], &PROGRAM].concat());
     assert_runs_outside_session(&output, &["map", "cannot use map file", "remove"]);
     let status = private_map.output(&["status", "--private"]);
     assert_eq!(status.status.code(), Some(1), "{status:?}");
 
-    std::fs::write(&map, &original).unwrap();
+    std::fs::write(&map, &original_bytes).unwrap();
     assert_eq!(private_map.open_sessions(), ["1"], "the sessions are unchanged");
 }
 

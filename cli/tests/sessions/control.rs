@@ -24,23 +24,26 @@ fn open_and_get_address(private_map: &PrivateMap, session: &str) -> String {
 fn drained_addresses_are_not_allocated() {
     let private_map = PrivateMap::new();
     let first_address = open_and_get_address(&private_map, "1");
-    let all = format!("{}.0/24", first_address.rsplit_once('.').unwrap().0);
-    let drained = private_map.output(&["drain", &all, "--private"]);
-    assert!(text(&drained.stdout).contains("127 addresses are drained (1 of them"), "{drained:?}");
+    let whole_block = format!("{}.0/24", first_address.rsplit_once('.').unwrap().0);
+    let drain_output = private_map.output(&["drain", &whole_block, "--private"]);
+    assert!(
+        text(&drain_output.stdout).contains("127 addresses are drained (1 of them"),
+        "{drain_output:?}"
+    );
     assert_eq!(private_map.output(&["session", "open", "2", "--private"]).status.code(), Some(75));
     assert_eq!(
         open_and_get_address(&private_map, "1"),
         first_address,
         "an open session keeps its address"
     );
-    private_map.output(&["undrain", &all, "--private"]);
+    private_map.output(&["undrain", &whole_block, "--private"]);
     assert_ne!(open_and_get_address(&private_map, "2"), first_address);
 
     private_map.output(&["drain", "--all", "--private"]);
     assert_eq!(private_map.json_output(&["status", "--private"])["draining"], true);
-    let refused = private_map.output(&["session", "open", "3", "--private"]);
-    assert_eq!(refused.status.code(), Some(75));
-    assert!(text(&refused.stderr).contains("the pool is drained"), "{refused:?}");
+    let refused_open = private_map.output(&["session", "open", "3", "--private"]);
+    assert_eq!(refused_open.status.code(), Some(75));
+    assert!(text(&refused_open.stderr).contains("the pool is drained"), "{refused_open:?}");
     private_map.output(&["undrain", "--all", "--private"]);
     open_and_get_address(&private_map, "3");
 
@@ -52,11 +55,12 @@ fn drained_addresses_are_not_allocated() {
 #[test]
 fn reserved_addresses_are_allocated_to_their_user_only() {
     let private_map = PrivateMap::new();
-    let first = open_and_get_address(&private_map, "1");
-    let address = format!("{}.99", first.rsplit_once('.').unwrap().0);
+    let first_address = open_and_get_address(&private_map, "1");
+    let address = format!("{}.99", first_address.rsplit_once('.').unwrap().0);
     private_map.output(&["reserve", &address, "alice", "--private"]);
-    let refused = private_map.output(&["session", "open", "2", "--private", "--address", &address]);
-    assert!(text(&refused.stderr).contains("reserved for another user"), "{refused:?}");
+    let refused_open =
+        private_map.output(&["session", "open", "2", "--private", "--address", &address]);
+    assert!(text(&refused_open.stderr).contains("reserved for another user"), "{refused_open:?}");
     let owner_session =
         private_map.output(&["session", "open", "3", "--private", "--user", "alice"]);
     assert!(text(&owner_session.stdout).contains(&address), "{owner_session:?}");
@@ -100,15 +104,18 @@ fn gc_frees_addresses_without_sockets() {
     let farm = private_map.write_farm(2, "pass", std::path::Path::new("sh"));
     let content = std::fs::read_to_string(&farm).unwrap();
     std::fs::write(&farm, content.replace("check-in-use = false", "check-in-use = true")).unwrap();
-    let open = ["session", "open", "1", "--private", "--farm", &farm];
-    let opened = private_map.output(&open);
+    let open_arguments = ["session", "open", "1", "--private", "--farm", &farm];
+    let opened = private_map.output(&open_arguments);
     let line = text(&opened.stdout);
     let address = line.trim().rsplit(' ').next().unwrap();
     let listener = std::net::TcpListener::bind((address, 0)).unwrap();
     private_map.output(&["session", "close", "1", "--private"]);
-    let freed =
+    let freed_and_lingering =
         |report: &serde_json::Value| (report["freed"].as_u64(), report["lingering"].as_u64());
-    assert_eq!(freed(&private_map.json_output(&["gc", "--private"])), (Some(0), Some(1)));
+    assert_eq!(
+        freed_and_lingering(&private_map.json_output(&["gc", "--private"])),
+        (Some(0), Some(1))
+    );
     let status = private_map.json_output(&["status", "--private"]);
     assert_eq!(status["pools"][0]["lingering"], 1);
     drop(listener);
@@ -116,10 +123,10 @@ fn gc_frees_addresses_without_sockets() {
     // then, the address lingers.
     let mut runs = (0..600).map(|_| {
         std::thread::sleep(std::time::Duration::from_millis(100));
-        freed(&private_map.json_output(&["gc", "--private"]))
+        freed_and_lingering(&private_map.json_output(&["gc", "--private"]))
     });
-    let last = runs.find(|counts| *counts != (Some(0), Some(1)));
-    assert_eq!(last, Some((Some(1), Some(0))));
+    let changed_counts = runs.find(|counts| *counts != (Some(0), Some(1)));
+    assert_eq!(changed_counts, Some((Some(1), Some(0))));
 }
 
 #[test]
@@ -139,11 +146,11 @@ fn users_see_and_join_only_their_own_session() {
         map.open_session(session.parse().unwrap(), &options, Tick::now()).unwrap()
     };
     open("audit:7", "alice");
-    let own = open("audit:8", "bob").handle.to_string();
+    let own_lease = open("audit:8", "bob").handle.to_string();
 
     let as_user = |arguments: &[&str]| {
         let mut command = installed.vipool(54_321);
-        command.args(arguments).env("VIPOOL_MAP", &directory).env("VIPOOL_LEASE", &own);
+        command.args(arguments).env("VIPOOL_MAP", &directory).env("VIPOOL_LEASE", &own_lease);
         command.output().unwrap()
     };
     let status = as_user(&["status", "--json"]);
@@ -154,13 +161,16 @@ fn users_see_and_join_only_their_own_session() {
     assert_eq!(status["sessions"][0]["user"], serde_json::Value::Null);
     assert_eq!((&status["open_sessions"], &status["pools"][0]["used"]), (&2.into(), &2.into()));
 
-    let joined = as_user(&["run", "--", "sh", "-c", "echo $VIPOOL_LEASE"]);
-    assert_eq!(text(&joined.stdout).trim(), own, "{joined:?}");
-    let other = as_user(&["run", "-s", "audit:7", "--", "echo", "ran"]);
-    assert!(text(&other.stderr).contains("the session of your logon is audit:8"), "{other:?}");
-    assert_eq!(text(&other.stdout), "ran\n");
-    for refused in [vec!["session", "close", "audit:7"], vec!["drain", "--all"]] {
-        let output = as_user(&refused);
+    let joined_output = as_user(&["run", "--", "sh", "-c", "echo $VIPOOL_LEASE"]);
+    assert_eq!(text(&joined_output.stdout).trim(), own_lease, "{joined_output:?}");
+    let other_output = as_user(&["run", "-s", "audit:7", "--", "echo", "ran"]);
+    assert!(
+        text(&other_output.stderr).contains("the session of your logon is audit:8"),
+        "{other_output:?}"
+    );
+    assert_eq!(text(&other_output.stdout), "ran\n");
+    for arguments in [vec!["session", "close", "audit:7"], vec!["drain", "--all"]] {
+        let output = as_user(&arguments);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         assert!(text(&output.stderr).contains("ermission"), "{output:?}");
     }
@@ -169,16 +179,17 @@ fn users_see_and_join_only_their_own_session() {
 #[test]
 fn history_reports_the_past_user_of_an_address() {
     let private_map = PrivateMap::new();
-    let open = ["session", "open", "7", "--private", "--user", "alice", "--client", "192.0.2.7"];
-    let opened = text(&private_map.output(&open).stdout);
+    let open_arguments =
+        ["session", "open", "7", "--private", "--user", "alice", "--client", "192.0.2.7"];
+    let opened = text(&private_map.output(&open_arguments).stdout);
     let address = opened.trim().rsplit(' ').next().unwrap();
     let who = |more: &[&str]| private_map.output(&[&["who", address, "--private"], more].concat());
     let current_answer = text(&who(&[]).stdout);
     assert!(current_answer.contains("session 7 of user alice at 192.0.2.7"), "{current_answer}");
     // The shell kills `vipool run`, so `vipool run` does not close the session.
-    let mut killed = private_map.vipool(&["run", "--private", "-s", "8", "--", "sh", "-c"]);
-    killed.arg("kill -9 $PPID");
-    killed.output().unwrap();
+    let mut killed_run = private_map.vipool(&["run", "--private", "-s", "8", "--", "sh", "-c"]);
+    killed_run.arg("kill -9 $PPID");
+    killed_run.output().unwrap();
     assert_eq!(private_map.open_sessions(), ["7", "8"]);
     private_map.output(&["session", "close", "7", "--private"]);
     private_map.output(&["session", "close", "8", "--private"]);
@@ -195,9 +206,9 @@ fn history_reports_the_past_user_of_an_address() {
         ),
         (Some(1), true)
     );
-    let from = history[0]["time"].as_str().unwrap();
-    if from != history[1]["time"] {
-        let past_answer = text(&who(&["--at", from]).stdout);
+    let assigned_at = history[0]["time"].as_str().unwrap();
+    if assigned_at != history[1]["time"] {
+        let past_answer = text(&who(&["--at", assigned_at]).stdout);
         assert!(past_answer.contains("session 7 of user alice"), "{past_answer}");
     }
     let csv =

@@ -46,11 +46,11 @@ fn exit_codes_distinguish_missing_and_not_executable_programs() {
 fn run_and_signal(private_map: &PrivateMap, script: &str, signal: Signal) -> ExitStatus {
     let mut command =
         private_map.vipool(&["run", "--private", "-s", "1", "--", "sh", "-c", script]);
-    let mut running = ChildGuard::start(command.stdout(Stdio::piped()));
-    let _output = wait_for_line(running.0.stdout.take().unwrap(), "ready");
+    let mut vipool_process = ChildGuard::start(command.stdout(Stdio::piped()));
+    let _output = wait_for_line(vipool_process.0.stdout.take().unwrap(), "ready");
     assert_eq!(private_map.open_sessions(), ["1"]);
-    kill(Pid::from_raw(running.0.id() as i32), signal).unwrap();
-    running.0.wait().unwrap()
+    kill(Pid::from_raw(vipool_process.0.id() as i32), signal).unwrap();
+    vipool_process.0.wait().unwrap()
 }
 
 #[test]
@@ -81,11 +81,12 @@ fn ignored_sighup_is_inherited() {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{vipool} 'echo ready; read line; exit 9'")]);
     private_map.set_environment(&mut command);
-    let mut running = ChildGuard::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
-    let _output = wait_for_line(running.0.stdout.take().unwrap(), "ready");
-    kill(Pid::from_raw(running.0.id() as i32), Signal::SIGHUP).unwrap();
-    drop(running.0.stdin.take());
-    assert_eq!(running.0.wait().unwrap().code(), Some(9));
+    let mut vipool_process =
+        ChildGuard::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+    let _output = wait_for_line(vipool_process.0.stdout.take().unwrap(), "ready");
+    kill(Pid::from_raw(vipool_process.0.id() as i32), Signal::SIGHUP).unwrap();
+    drop(vipool_process.0.stdin.take());
+    assert_eq!(vipool_process.0.wait().unwrap().code(), Some(9));
 }
 
 /// A terminal signals every process in the foreground group. The program must get the signal once.

@@ -13,9 +13,9 @@ fn start_holder(private_map: &PrivateMap, farm: &str) -> ChildGuard {
     let mut command =
         private_map.vipool(&["run", "--private", "--farm", farm, "-s", "1", "--", "sh"]);
     command.args(["-c", "echo ready; read line"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut running = ChildGuard::start(&mut command);
-    wait_for_line(running.0.stdout.take().unwrap(), "ready");
-    running
+    let mut holder = ChildGuard::start(&mut command);
+    wait_for_line(holder.0.stdout.take().unwrap(), "ready");
+    holder
 }
 
 const PROGRAM: [&str; 3] = ["sh", "-c", "echo lease=$VIPOOL_LEASE preload=$LD_PRELOAD"];
@@ -25,13 +25,13 @@ fn user_gets_the_message_and_the_program_runs_outside_the_session() {
     let private_map = PrivateMap::new();
     let farm = private_map.write_farm(1, "pass", Path::new("/bin/sh"));
     let _holder = start_holder(&private_map, &farm);
-    let run = ["run", "--private", "--farm", &farm, "-s", "2"];
-    let output = private_map.output(&[&run[..], &["--"], &PROGRAM].concat());
+    let run_arguments = ["run", "--private", "--farm", &farm, "-s", "2"];
+    let output = private_map.output(&[&run_arguments[..], &["--"], &PROGRAM].concat());
     assert_eq!(text(&output.stderr), format!("{EXHAUSTED_MESSAGE}\n"));
     assert_eq!(text(&output.stdout), "lease= preload=\n");
     assert_eq!(output.status.code(), Some(0));
 
-    let output = private_map.output(&[&run[..], &["--require", "--"], &PROGRAM].concat());
+    let output = private_map.output(&[&run_arguments[..], &["--require", "--"], &PROGRAM].concat());
     assert_eq!(output.status.code(), Some(75), "{output:?}");
     assert!(output.stdout.is_empty());
     assert_eq!(private_map.open_sessions(), ["1"]);
@@ -42,8 +42,8 @@ fn refuse_policy_does_not_run_the_program() {
     let private_map = PrivateMap::new();
     let farm = private_map.write_farm(1, "refuse", Path::new("/bin/sh"));
     let _holder = start_holder(&private_map, &farm);
-    let run = ["run", "--private", "--farm", &farm, "-s", "2", "--"];
-    let output = private_map.output(&[&run[..], &PROGRAM].concat());
+    let run_arguments = ["run", "--private", "--farm", &farm, "-s", "2", "--"];
+    let output = private_map.output(&[&run_arguments[..], &PROGRAM].concat());
     assert_eq!(output.status.code(), Some(75), "{output:?}");
     assert_eq!(text(&output.stderr), format!("{EXHAUSTED_MESSAGE}\n"));
     assert!(output.stdout.is_empty());
@@ -53,13 +53,13 @@ fn refuse_policy_does_not_run_the_program() {
 fn wait_policy_waits_for_an_address() {
     let private_map = PrivateMap::new();
     let farm = private_map.write_farm(1, "wait 60s", Path::new("/bin/sh"));
-    let mut first = start_holder(&private_map, &farm);
-    let mut second = private_map.vipool(&["run", "--private", "--farm", &farm, "-s", "2", "--"]);
-    let mut second = ChildGuard::start(second.args(PROGRAM).stdout(Stdio::piped()));
+    let mut holder = start_holder(&private_map, &farm);
+    let mut command = private_map.vipool(&["run", "--private", "--farm", &farm, "-s", "2", "--"]);
+    let mut waiting_run = ChildGuard::start(command.args(PROGRAM).stdout(Stdio::piped()));
     // The second session may not wait yet. In both cases, the second session gets the address of the
     // first session.
-    drop(first.0.stdin.take());
-    first.0.wait().unwrap();
-    wait_for_line(second.0.stdout.take().unwrap(), "lease=05");
-    assert!(second.0.wait().unwrap().success());
+    drop(holder.0.stdin.take());
+    holder.0.wait().unwrap();
+    wait_for_line(waiting_run.0.stdout.take().unwrap(), "lease=05");
+    assert!(waiting_run.0.wait().unwrap().success());
 }

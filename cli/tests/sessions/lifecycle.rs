@@ -11,10 +11,10 @@ fn second_open_or_close_changes_nothing() {
     let close = |more: &[&str]| {
         private_map.output(&[&["session", "close", "1", "--private"], more].concat())
     };
-    let first = text(&open().stdout);
-    assert!(first.contains("Session 1 is open: 127."), "{first}");
-    let second = text(&open().stdout);
-    assert_eq!(second, first.replace("is open", "was already open"));
+    let first_output = text(&open().stdout);
+    assert!(first_output.contains("Session 1 is open: 127."), "{first_output}");
+    let second_output = text(&open().stdout);
+    assert_eq!(second_output, first_output.replace("is open", "was already open"));
     assert_eq!(private_map.open_sessions(), ["1"]);
 
     let closed = close(&[]);
@@ -44,20 +44,20 @@ fn run_closes_only_the_session_it_opened() {
 #[test]
 fn second_program_joins_the_open_session() {
     let private_map = PrivateMap::new();
-    let mut first = private_map.vipool(&["run", "--private", "-s", "1", "--", "sh", "-c"]);
-    first.arg("echo $VIPOOL_LEASE; read line").stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut first = ChildGuard::start(&mut first);
-    let mut output = wait_for_line(first.0.stdout.take().unwrap(), ".");
+    let mut command = private_map.vipool(&["run", "--private", "-s", "1", "--", "sh", "-c"]);
+    command.arg("echo $VIPOOL_LEASE; read line").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut first_run = ChildGuard::start(&mut command);
+    let mut output = wait_for_line(first_run.0.stdout.take().unwrap(), ".");
 
-    let second = private_map.run_shell("1", "true");
-    assert!(second.status.success(), "{second:?}");
+    let same_session_output = private_map.run_shell("1", "true");
+    assert!(same_session_output.status.success(), "{same_session_output:?}");
     assert_eq!(private_map.open_sessions(), ["1"]);
-    let other = private_map.run_shell("2", "true");
-    assert!(other.status.success(), "{other:?}");
+    let other_session_output = private_map.run_shell("2", "true");
+    assert!(other_session_output.status.success(), "{other_session_output:?}");
     assert_eq!(private_map.open_sessions(), ["1"]);
 
-    drop(first.0.stdin.take());
-    first.0.wait().unwrap();
+    drop(first_run.0.stdin.take());
+    first_run.0.wait().unwrap();
     std::io::copy(&mut output, &mut std::io::sink()).unwrap();
     assert!(private_map.open_sessions().is_empty());
 }
@@ -68,21 +68,21 @@ fn run_appends_to_ld_preload_and_sets_the_map() {
     let mut command = private_map.vipool(&["run", "--private", "-s", "1", "--", "env"]);
     let output = command.env("LD_PRELOAD", "libm.so.6").output().unwrap();
     let environment = text(&output.stdout);
-    let preload = format!("LD_PRELOAD=libm.so.6:{}", vipool_testing::preload_path().display());
-    assert!(environment.lines().any(|line| line == preload), "{environment}");
-    let map = format!("VIPOOL_MAP={}", private_map.map_directory().display());
-    assert!(environment.lines().any(|line| line == map), "{environment}");
+    let preload_line = format!("LD_PRELOAD=libm.so.6:{}", vipool_testing::preload_path().display());
+    assert!(environment.lines().any(|line| line == preload_line), "{environment}");
+    let map_line = format!("VIPOOL_MAP={}", private_map.map_directory().display());
+    assert!(environment.lines().any(|line| line == map_line), "{environment}");
 }
 
 #[test]
 fn program_run_without_farm_stays_listed() {
     let private_map = PrivateMap::new();
-    let mut first = private_map.vipool(&["run", "--private", "-s", "1", "--", "cat"]);
-    let mut first = ChildGuard::start(first.stdin(Stdio::piped()).stdout(Stdio::piped()));
+    let mut command = private_map.vipool(&["run", "--private", "-s", "1", "--", "cat"]);
+    let mut first_run = ChildGuard::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
     // When the program prints a line, the map exists.
     use std::io::Write;
-    first.0.stdin.as_mut().unwrap().write_all(b"hello\n").unwrap();
-    let _output = wait_for_line(first.0.stdout.take().unwrap(), "hello");
+    first_run.0.stdin.as_mut().unwrap().write_all(b"hello\n").unwrap();
+    let _output = wait_for_line(first_run.0.stdout.take().unwrap(), "hello");
     assert!(private_map.run_shell("2", "true").status.success());
     let inputs =
         std::fs::read_to_string(private_map.map_directory().join("map-inputs.json")).unwrap();
@@ -94,9 +94,9 @@ fn program_run_without_farm_stays_listed() {
 #[test]
 fn later_run_closes_the_session_of_a_killed_run() {
     let private_map = PrivateMap::new();
-    let mut killed = private_map.vipool(&["run", "--private", "-s", "1", "--", "sh", "-c"]);
-    killed.arg("kill -9 $PPID");
-    killed.output().unwrap();
+    let mut killed_run = private_map.vipool(&["run", "--private", "-s", "1", "--", "sh", "-c"]);
+    killed_run.arg("kill -9 $PPID");
+    killed_run.output().unwrap();
     assert_eq!(private_map.open_sessions(), ["1"]);
     // A later run notices that the leader is dead. Another run some seconds later closes the
     // session.

@@ -14,30 +14,31 @@ fn is_rewritten(private_map: &PrivateMap, farm: &str, program: &[&str], port: u1
     let port = port.to_string();
     let mut command = private_map.vipool(&["run", "--private", "--farm", farm, "-s", "1", "--"]);
     command.args(program).args(["serve", &port, file.to_str().unwrap()]);
-    let mut running = ChildGuard::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let mut vipool_process =
+        ChildGuard::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut line = String::new();
     use std::io::{BufRead, BufReader, Read};
-    BufReader::new(running.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let served = line == format!("Serving HTTP on 127.0.0.1 port {port}\n");
-    if served {
-        let pid = nix::unistd::Pid::from_raw(running.0.id() as i32);
+    BufReader::new(vipool_process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let is_served = line == format!("Serving HTTP on 127.0.0.1 port {port}\n");
+    if is_served {
+        let pid = nix::unistd::Pid::from_raw(vipool_process.0.id() as i32);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-        running.0.wait().unwrap();
+        vipool_process.0.wait().unwrap();
     } else {
         let mut errors = String::new();
-        running.0.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+        vipool_process.0.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
         assert!(errors.contains("AddrInUse"), "{errors}");
     }
-    served
+    is_served
 }
 
 #[test]
 fn full_path_matches_one_file_and_a_name_matches_any() {
     let private_map = PrivateMap::new();
     let (_host, port) = host_listener();
-    let copy = private_map.path().join("page");
-    std::fs::copy(page_server(), &copy).unwrap();
-    let copy_path = copy.to_str().unwrap();
+    let copied_file = private_map.path().join("page");
+    std::fs::copy(page_server(), &copied_file).unwrap();
+    let copy_path = copied_file.to_str().unwrap();
     let original_path = page_server().to_str().unwrap();
 
     let farm = private_map.write_farm(2, "pass", page_server());
@@ -63,9 +64,9 @@ fn unlisted_child_is_not_rewritten() {
     let farm = private_map.write_farm(2, "pass", &shell);
     let child = ["sh", "-c", "\"$@\"; exit $?", "sh", page_name];
     assert!(!is_rewritten(&private_map, &farm, &child, port));
-    let both_listed = std::fs::read_to_string(&farm).unwrap()
+    let farm_with_server = std::fs::read_to_string(&farm).unwrap()
         + &format!("[[program]]\npath = {page_name:?}\nfeatures = [\"loopback\"]\n");
-    std::fs::write(&farm, both_listed).unwrap();
+    std::fs::write(&farm, farm_with_server).unwrap();
     assert!(is_rewritten(&private_map, &farm, &[env_name, page_name], port));
 }
 

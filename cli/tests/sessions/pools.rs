@@ -43,8 +43,8 @@ fn create_map(group: &str) -> (PrivateMap, String) {
 
 /// Returns the last octet of the first pool address in a text.
 fn last_octet(output_text: &str) -> u8 {
-    let after = output_text.split("10.77.0.").nth(1).unwrap_or_else(|| panic!("{output_text}"));
-    after.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+    let suffix = output_text.split("10.77.0.").nth(1).unwrap_or_else(|| panic!("{output_text}"));
+    suffix.split(|character: char| !character.is_ascii_digit()).next().unwrap().parse().unwrap()
 }
 
 #[test]
@@ -63,8 +63,8 @@ fn pool_rules_choose_the_pool() {
     .enumerate()
     {
         let session = number.to_string();
-        let open = ["session", "open", &session, "--map", &map];
-        let output = private_map.output(&[&open[..], arguments].concat());
+        let open_arguments = ["session", "open", &session, "--map", &map];
+        let output = private_map.output(&[&open_arguments[..], arguments].concat());
         assert!(output.status.success(), "{output:?}");
         let output_text = text(&output.stdout);
         assert_eq!(last_octet(&output_text) / 10 * 10, pool, "{arguments:?}: {output_text}");
@@ -75,11 +75,12 @@ fn pool_rules_choose_the_pool() {
 fn program_rules_choose_the_pool() {
     let (private_map, map) = create_map("no-such-group");
     let link = private_map.path().join("show");
-    let show =
+    let list_command =
         format!("{} session list --map {map} --json | tr -d ' \\n'", env!("CARGO_BIN_EXE_vipool"));
     for (session, program, pool) in [("1", link.to_str().unwrap(), 40), ("2", "sh", 10)] {
-        let run = ["run", "--map", &map, "--session", session, "--", program, "-c", &show];
-        let output = private_map.output(&run);
+        let run_arguments =
+            ["run", "--map", &map, "--session", session, "--", program, "-c", &list_command];
+        let output = private_map.output(&run_arguments);
         let output_text = text(&output.stdout);
         assert_eq!(last_octet(&output_text) / 10 * 10, pool, "{output:?}");
     }
@@ -107,9 +108,9 @@ features = ["virtual-ip"]
     Map::create(&directory, &plan).unwrap();
     let map = directory.to_str().unwrap();
     for (program, expects_lease) in [("sh", true), ("env", false)] {
-        let run = ["run", "--session", "1", "--map", map, "--", program];
-        let show: &[&str] = if program == "sh" { &["-c", "env"] } else { &[] };
-        let output = private_map.output(&[&run[..], show].concat());
+        let run_arguments = ["run", "--session", "1", "--map", map, "--", program];
+        let program_arguments: &[&str] = if program == "sh" { &["-c", "env"] } else { &[] };
+        let output = private_map.output(&[&run_arguments[..], program_arguments].concat());
         assert!(output.status.success(), "{output:?}");
         assert_eq!(text(&output.stdout).contains("VIPOOL_LEASE="), expects_lease, "{output:?}");
         assert_eq!(text(&output.stderr), "");

@@ -85,11 +85,11 @@ impl PrivateMap {
     }
 
     /// Writes a farm file with loopback addresses for this number of sessions, and one listed
-    /// program. Returns its path.
-    pub fn write_farm(&self, sessions: u32, exhausted: &str, program: &Path) -> String {
+    /// program. Returns the path of the file.
+    pub fn write_farm(&self, sessions: u32, when_exhausted: &str, program: &Path) -> String {
         let content = format!(
             "[loopback]\nranges = \"127.77.0.2-127.77.0.{}\"\n\
-             [sessions]\nwhen-exhausted = {exhausted:?}\ncool-down = 0\ncheck-in-use = false\n\
+             [sessions]\nwhen-exhausted = {when_exhausted:?}\ncool-down = 0\ncheck-in-use = false\n\
              [[program]]\npath = {program:?}\nfeatures = [\"loopback\"]\n",
             1 + 2 * sessions
         );
@@ -129,8 +129,8 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// Returns the example `page`, an HTTP server and client without code for vipool.
 pub fn page_server() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
         vipool_testing::cargo(&["build", "--package", "vipool-cli", "--example", "page"]);
         vipool_testing::target_dir().join("debug/examples/page")
     })

@@ -19,14 +19,14 @@ impl InstalledFiles {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
-        for (from, name) in [
+        for (source, name) in [
             (Path::new(env!("CARGO_BIN_EXE_vipool")), "vipool"),
             (preload_path(), "libvipool_preload.so"),
             (page_server(), "page"),
         ] {
-            let to = directory.path().join(name);
-            std::fs::copy(from, &to).unwrap();
-            std::fs::set_permissions(&to, Permissions::from_mode(0o755)).unwrap();
+            let installed_file = directory.path().join(name);
+            std::fs::copy(source, &installed_file).unwrap();
+            std::fs::set_permissions(&installed_file, Permissions::from_mode(0o755)).unwrap();
         }
         Self { directory }
     }
@@ -61,10 +61,10 @@ struct TestUsers([u32; 2]);
 
 impl TestUsers {
     fn new() -> Self {
-        static TESTS: AtomicU32 = AtomicU32::new(0);
-        let test = TESTS.fetch_add(1, Ordering::Relaxed);
-        let first = 200_000 + 16 * (std::process::id() % 100_000) + 2 * test;
-        Self([first, first + 1])
+        static TEST_COUNT: AtomicU32 = AtomicU32::new(0);
+        let test_number = TEST_COUNT.fetch_add(1, Ordering::Relaxed);
+        let first_uid = 200_000 + 16 * (std::process::id() % 100_000) + 2 * test_number;
+        Self([first_uid, first_uid + 1])
     }
 }
 
@@ -135,9 +135,9 @@ fn root_can_run_programs_as_another_user() {
     }
     let private_map = crate::support::PrivateMap::new();
     std::fs::set_permissions(private_map.path(), Permissions::from_mode(0o755)).unwrap();
-    let run = ["run", "--private", "-s", "1", "--user", "nobody", "--", "sh", "-c"];
+    let run_arguments = ["run", "--private", "-s", "1", "--user", "nobody", "--", "sh", "-c"];
     let script = "id -u; id -g; id -G; echo $USER $HOME; echo ${VIPOOL_LEASE:+leased}; exit 3";
-    let output = private_map.output(&[&run[..], &[script]].concat());
+    let output = private_map.output(&[&run_arguments[..], &[script]].concat());
     let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
     let expected = format!(
         "{0}\n{1}\n{1}\nnobody {2}\nleased\n",
@@ -166,17 +166,17 @@ fn block_held_by_another_user_is_not_used() {
         let mut command = installed.vipool(uid);
         text(&command.args(["session", "open", session, "--private"]).output().unwrap().stdout)
     };
-    let block = |line: &str| {
+    let block_of = |line: &str| {
         let address = line.trim().rsplit(' ').next().unwrap();
         address.rsplit_once('.').unwrap().0.to_owned()
     };
-    let first_block = block(&open("1"));
+    let first_block = block_of(&open("1"));
 
     // No program of the session is running. Another user binds the name of the loopback block.
     let holder_script = "import socket, sys
-s = socket.socket(socket.AF_UNIX)
-s.bind('\\0vipool/' + sys.argv[1])
-s.listen()
+listener = socket.socket(socket.AF_UNIX)
+listener.bind('\\0vipool/' + sys.argv[1])
+listener.listen()
 print('held', flush=True)
 sys.stdin.read()";
     let mut command = Command::new("setpriv");
@@ -193,8 +193,9 @@ sys.stdin.read()";
     wait_for_line(holder.0.stdout.take().unwrap(), "held");
 
     let mut command = installed.vipool(uid);
-    let run = ["run", "--private", "-s", "1", "--", "sh", "-c", "echo lease=$VIPOOL_LEASE"];
-    let output = command.args(run).output().unwrap();
+    let run_arguments =
+        ["run", "--private", "-s", "1", "--", "sh", "-c", "echo lease=$VIPOOL_LEASE"];
+    let output = command.args(run_arguments).output().unwrap();
     assert!(
         text(&output.stderr).contains("another user has taken the loopback addresses"),
         "{output:?}"
@@ -206,7 +207,7 @@ sys.stdin.read()";
     assert!(
         command.args(["session", "close", "1", "--private"]).output().unwrap().status.success()
     );
-    let moved = open("2");
-    assert!(moved.contains("is open: 127."), "{moved}");
-    assert_ne!(block(&moved), first_block);
+    let opened_text = open("2");
+    assert!(opened_text.contains("is open: 127."), "{opened_text}");
+    assert_ne!(block_of(&opened_text), first_block);
 }
