@@ -84,8 +84,8 @@ pub trait Api: Reads + Machine + Sized + Sync {
     fn create_in_files(plan: &Plan, directory: &Path) -> Result<Self, Status>;
     /// Opens a copy of the bytes of map files.
     fn open_bytes(map: &[u8], sessions: &[u8]) -> Result<Self, Status>;
-    /// Creates the map of a server of a farm. Returns the findings (key and code), then the
-    /// interfaces that receive addresses (name and index).
+    /// Creates the map of a server of a farm. The returned list contains the findings (key and
+    /// code), then the interfaces that receive addresses (name and index).
     fn from_farm(
         farm: &Farm,
         host: &str,

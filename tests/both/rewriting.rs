@@ -7,9 +7,8 @@ use vipool::rewrite::{Protocol, SocketProperties};
 use crate::api::{Api, Call};
 use crate::suite::{FIRST, SECOND, addresses, for_user, ip, plan, session_id, socket_addr};
 
-/// Returns a plan with three rules. The first two rules give the program a virtual IP and a virtual
-/// loopback. The second rule has a Windows path. The third rule gives the program only the client
-/// address.
+/// Returns a plan with three rules. The first two rules have the features `virtual-ip` and
+/// `loopback`. The second rule has a Windows path. The third rule has only the feature `client-ip`.
 fn plan_with_rules() -> Plan {
     let both_features = Features::default().with_virtual_ip(true).with_loopback(true);
     let program = |pattern: &str, features| Program::new(pattern).with_features(features);

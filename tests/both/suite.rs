@@ -32,7 +32,7 @@ pub fn for_user(name: &str) -> OpenOptions<'_> {
     OpenOptions::new().with_user(name)
 }
 
-/// Returns a plan with four virtual IPs and four loopback addresses.
+/// Returns a plan with virtual IPs and loopback addresses for four sessions.
 pub fn plan() -> Plan {
     let pool = |name, kind, ranges: &str| {
         Pool::new(name, kind, &[ranges.parse().unwrap()], MAX_SLOTS).unwrap()
@@ -51,7 +51,7 @@ pub fn addresses(opened: &OpenedSession) -> Vec<String> {
     opened.leases.iter().map(|lease| lease.address.to_string()).collect()
 }
 
-/// Returns the error as a status.
+/// Returns the error of a result as a status. Panics if the result is not an error.
 pub fn status_of<T: std::fmt::Debug>(result: Result<T, i32>) -> vipool_status {
     vipool_status::from_number(result.unwrap_err()).unwrap()
 }

@@ -234,6 +234,7 @@ fn write_source() -> PathBuf {
     let header = Header::read();
     let sizes: BTreeSet<String> = header
         .structs
+/// Writes the program: the hand-written part, then the calls of all functions.
         .iter()
         .filter(|item| item.fields[0] == "size")
         .map(|item| item.name.clone())
@@ -259,6 +260,7 @@ fn run(command: &mut Command) {
     let output = stdout_of(command);
     let expected: u32 = output.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or_default();
     assert!(expected > 8 * 550, "only {expected} calls were checked");
+/// Runs the program, and checks that it has checked many calls in each of its eight threads.
 }
 
 #[test]

@@ -102,6 +102,8 @@ fn with_host_interfaces<R>(
     body(Some(&[interface]))
 }
 
+/// Adds the pools, the process list and the settings of a plan to a farm.
+///
 /// # Safety
 /// `farm` is a valid farm handle.
 unsafe fn fill_farm(farm: *mut vipool_farm, plan: &Plan) {
@@ -134,6 +136,8 @@ unsafe fn fill_farm(farm: *mut vipool_farm, plan: &Plan) {
     }
 }
 
+/// Adds pool rules to a farm.
+///
 /// # Safety
 /// `farm` is a valid farm handle.
 unsafe fn add_pool_rules(farm: *mut vipool_farm, rules: &[PoolRule]) {
@@ -147,6 +151,8 @@ unsafe fn add_pool_rules(farm: *mut vipool_farm, rules: &[PoolRule]) {
     }
 }
 
+/// Adds reservations to a farm.
+///
 /// # Safety
 /// `farm` is a valid farm handle.
 unsafe fn add_reservations(farm: *mut vipool_farm, reservations: &[Reservation]) {
@@ -158,6 +164,8 @@ unsafe fn add_reservations(farm: *mut vipool_farm, reservations: &[Reservation])
     }
 }
 
+/// Adds rules of the process list to a farm.
+///
 /// # Safety
 /// `farm` is a valid farm handle.
 unsafe fn add_programs(farm: *mut vipool_farm, programs: &[Program]) {
@@ -169,6 +177,8 @@ unsafe fn add_programs(farm: *mut vipool_farm, programs: &[Program]) {
 }
 
 /// # Safety
+/// Sets the rewrite settings of a farm.
+///
 /// `farm` is a valid farm handle.
 unsafe fn set_rewrite(
     farm: *mut vipool_farm,
@@ -262,6 +272,8 @@ unsafe fn add_servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
             name: c_chars(&server.name),
             name_length: server.name.len(),
             max_sessions: server.max_sessions.unwrap_or(0),
+/// Adds the servers, the pools with their rules, and the ranges of a farm.
+///
             flags: u32::from(!server.enabled) * VIPOOL_SERVER_DISABLED
                 + u32::from(server.max_sessions.is_some()) * VIPOOL_SERVER_MAX_SESSIONS,
             ..sized()

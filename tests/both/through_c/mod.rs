@@ -56,7 +56,7 @@ impl Drop for CApi {
 }
 
 impl CApi {
-    /// Calls `make` to create a map, and opens a reader of the map.
+    /// Calls `create` to create a map, and opens a reader of the map.
     fn from_map(
         create: impl FnOnce(*mut *mut vipool_map) -> vipool_status,
     ) -> Result<Self, Status> {

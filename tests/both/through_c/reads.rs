@@ -21,6 +21,7 @@ use super::values::*;
 use crate::api::{Reads, SessionRow, Status};
 
 impl CApi {
+    /// Returns the properties of the map.
     fn info(&self) -> vipool_map_info {
         let mut info = sized();
         // SAFETY: the structs are valid.

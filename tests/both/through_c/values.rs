@@ -30,6 +30,7 @@ pub fn sized<T: Versioned>() -> T {
     }
 }
 
+/// Returns an error if the status is not `VIPOOL_OK`.
 pub fn check(status: vipool_status) -> Result<(), Status> {
     if status == vipool_status::VIPOOL_OK { Ok(()) } else { Err(status as Status) }
 }
@@ -122,7 +123,8 @@ pub fn copy_c_string(pointer: *const c_char) -> String {
 }
 
 pub fn copy_text(text: *const c_char, length: usize) -> String {
-    // SAFETY: the caller keeps the owner of the text alive.
+    // SAFETY: the library returned the text and its length, and the owner of the text is not freed
+    // yet.
     let bytes = unsafe { std::slice::from_raw_parts(text.cast(), length) };
     String::from_utf8(bytes.to_vec()).unwrap()
 }

@@ -28,6 +28,7 @@ pub struct RustApi {
     reader: Reader,
 }
 
+/// Returns the status of an error of the library.
 fn status<E>(error: E) -> Status
 where
     for<'e> &'e E: Into<vipool_status>,
@@ -289,6 +290,7 @@ struct TestSystem<'a> {
 
 impl SystemView for TestSystem<'_> {
     fn is_own_port(&self, port: u16) -> bool {
+/// The rules of one program, and the addresses that have a listener.
         self.program.is_own_port(port)
     }
     fn is_shared_port(&self, port: u16) -> bool {
