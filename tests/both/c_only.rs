@@ -136,29 +136,29 @@ fn created_map_is_opened_again_and_superseded() {
     let directory = tempfile::tempdir().unwrap();
     let text = directory.path().to_str().unwrap();
     let (path, length) = (c_chars(text), text.len());
-    let (mut first, mut second, mut reader) = (null_mut(), null_mut(), null_mut());
+    let (mut first_map, mut second_map, mut reader) = (null_mut(), null_mut(), null_mut());
     let (mut opened, mut is_superseded) = (sized::<vipool_opened_session>(), 9);
     // SAFETY: the texts, handles and structs are valid. Each handle is freed once.
     unsafe {
         let plan = build::plan(&plan(), 0).unwrap();
-        check(vipool_map_create(path, length, plan, null(), &mut first)).unwrap();
-        check(vipool_map_open_session(first, session_id(1).raw(), null(), 100, &mut opened))
+        check(vipool_map_create(path, length, plan, null(), &mut first_map)).unwrap();
+        check(vipool_map_open_session(first_map, session_id(1).raw(), null(), 100, &mut opened))
             .unwrap();
-        vipool_map_close(first);
+        vipool_map_close(first_map);
         check(vipool_reader_open(path, length, &mut reader)).unwrap();
         check(vipool_reader_is_superseded(reader, &mut is_superseded)).unwrap();
         assert_eq!(is_superseded, 0);
 
-        check(vipool_map_open(path, length, null(), &mut first)).unwrap();
-        check(vipool_map_close_by_handle(first, &opened.handle, 101, null_mut())).unwrap();
-        vipool_map_close(first);
-        check(vipool_map_create(path, length, plan, null(), &mut second)).unwrap();
-        vipool_map_close(second);
+        check(vipool_map_open(path, length, null(), &mut first_map)).unwrap();
+        check(vipool_map_close_by_handle(first_map, &opened.handle, 101, null_mut())).unwrap();
+        vipool_map_close(first_map);
+        check(vipool_map_create(path, length, plan, null(), &mut second_map)).unwrap();
+        vipool_map_close(second_map);
         let mut info = sized::<vipool_map_info>();
         if vipool_reader_is_superseded(reader, &mut is_superseded) == VIPOOL_OK {
             check(vipool_reader_get_info(reader, &mut info)).unwrap();
-            let flag = info.flags & VIPOOL_MAP_INFO_SUPERSEDED != 0;
-            assert_eq!(flag, is_superseded == 1);
+            let has_superseded_flag = info.flags & VIPOOL_MAP_INFO_SUPERSEDED != 0;
+            assert_eq!(has_superseded_flag, is_superseded == 1);
         }
         vipool_reader_close(reader);
         vipool_plan_free(plan);

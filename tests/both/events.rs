@@ -83,8 +83,9 @@ fn check_events(flags: u32) {
         for value in [2, 2, 3, 4] {
             check(vipool_map_open_session(map, id(value), null(), 100, out)).unwrap();
         }
-        let last = ["assigned 4 10.0.5.13", "low water 4 VIPOOL_OK"];
-        let expected = ["assigned 2 10.0.5.11", "assigned 3 10.0.5.12", last[0], last[1]];
+        let last_events = ["assigned 4 10.0.5.13", "low water 4 VIPOOL_OK"];
+        let expected =
+            ["assigned 2 10.0.5.11", "assigned 3 10.0.5.12", last_events[0], last_events[1]];
         assert_eq!(take_events(&events), expected);
         let status = vipool_map_open_session(map, id(5), null(), 100, out);
         assert_eq!(status, VIPOOL_ERR_EXHAUSTED);

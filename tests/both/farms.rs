@@ -27,8 +27,8 @@ fn farm() -> Farm {
     ];
     let mut farm = Farm::default();
     farm.servers = servers;
-    let lab = PoolRule::new("lab").with_users(["eve"]).with_programs(["firefox"]);
-    farm.pools = vec![PoolOptions::new(lab).with_max_addresses(2)];
+    let lab_rule = PoolRule::new("lab").with_users(["eve"]).with_programs(["firefox"]);
+    farm.pools = vec![PoolOptions::new(lab_rule).with_max_addresses(2)];
     let entry = |addresses: &str, server: &str, pool: &str| {
         ServerRange::new([range(addresses)]).with_server(server).with_pool(pool)
     };
@@ -96,8 +96,8 @@ pub fn farm_built_by_calls_makes_a_plan<A: Api>() {
     assert_eq!(api.choose_pool("eve", None).as_deref(), Some("lab"));
     assert_eq!(api.choose_pool("ada", Some("/usr/bin/firefox")).as_deref(), Some("lab"));
     assert_eq!(addresses(&api.open(session_id(1), &for_user("ada"), 100).unwrap())[0], "10.0.5.13");
-    let excluded = for_user("bob").with_address(ip("10.0.5.12"));
-    assert_eq!(status_of(api.open(session_id(2), &excluded, 100)), VIPOOL_ERR_EXCLUDED);
+    let excluded_request = for_user("bob").with_address(ip("10.0.5.12"));
+    assert_eq!(status_of(api.open(session_id(2), &excluded_request, 100)), VIPOOL_ERR_EXCLUDED);
     assert_eq!(api.pool_kind(ip("127.9.0.4")), None);
     assert_eq!(api.rewrite_flags(), 0b11);
     let (rule, features) = api.rule("/usr/bin/server", false).unwrap();
@@ -123,8 +123,11 @@ pub fn farm_built_by_calls_makes_a_plan<A: Api>() {
     // The plan also excludes the address of the host, 10.0.5.11.
     assert_eq!(matched_api.unwrap().pools()[0].slots, 3);
     let (findings, _) = A::from_farm(&farm, "ts1", Some(&interfaces[..1]));
-    let missing = |key: &str| (key.to_owned(), "no-interface".to_owned());
-    assert_eq!(findings, [missing("range[0].addresses[0]"), missing("range[1].addresses[0]")]);
+    let missing_interface = |key: &str| (key.to_owned(), "no-interface".to_owned());
+    assert_eq!(
+        findings,
+        [missing_interface("range[0].addresses[0]"), missing_interface("range[1].addresses[0]")]
+    );
 }
 
 pub fn invalid_values_are_reported_as_findings<A: Api>() {

@@ -5,7 +5,9 @@ use vipool::policy::{Features, Policy, PortRange, Program, RewriteFlags};
 use vipool::rewrite::{Protocol, SocketProperties};
 
 use crate::api::{Api, Call};
-use crate::suite::{FIRST, SECOND, addresses, for_user, ip, plan, session_id, socket_addr};
+use crate::suite::{
+    FIRST_ADDRESS, SECOND_ADDRESS, addresses, for_user, ip, plan, session_id, socket_addr,
+};
 
 /// Returns a plan with three rules. The first two rules have the features `virtual-ip` and
 /// `loopback`. The second rule has a Windows path. The third rule has only the feature `client-ip`.
@@ -43,7 +45,7 @@ pub fn socket_calls_are_rewritten<A: Api>() {
     let api = A::new(&plan_with_rules()).unwrap();
     let handle = api.open(session_id(1), &for_user("ada"), 100).unwrap().handle;
     let other_session = api.open(session_id(2), &for_user("eve"), 100).unwrap();
-    assert_eq!(addresses(&other_session)[0], SECOND);
+    assert_eq!(addresses(&other_session)[0], SECOND_ADDRESS);
     let (rule, _) = api.rule("/usr/bin/server", false).unwrap();
     let socket = |protocol, local: &str| SocketProperties::new(protocol, Some(socket_addr(local)));
     let tcp = socket(Protocol::Tcp, "0.0.0.0:0");
@@ -86,12 +88,12 @@ pub fn socket_calls_are_rewritten<A: Api>() {
         (Call::MulticastInterface(ip("239.1.2.3")), "10.0.5.10:0"),
         (Call::MulticastInterface(ip("192.0.2.1")), "other-address"),
         (Call::HostAddresses(Some(ip("192.0.2.9"))), "Some(10.0.5.10) None"),
-        (Call::IsOwnAddress(ip(FIRST)), "true"),
-        (Call::IsOwnAddress(ip(SECOND)), "false"),
-        (Call::IsHidden(ip(SECOND)), "true"),
-        (Call::IsHidden(ip(FIRST)), "false"),
-        (Call::IsRetryAllowed(ip(FIRST)), "true"),
-        (Call::IsRetryAllowed(ip(SECOND)), "false"),
+        (Call::IsOwnAddress(ip(FIRST_ADDRESS)), "true"),
+        (Call::IsOwnAddress(ip(SECOND_ADDRESS)), "false"),
+        (Call::IsHidden(ip(SECOND_ADDRESS)), "true"),
+        (Call::IsHidden(ip(FIRST_ADDRESS)), "false"),
+        (Call::IsRetryAllowed(ip(FIRST_ADDRESS)), "true"),
+        (Call::IsRetryAllowed(ip(SECOND_ADDRESS)), "false"),
     ];
     for (call, expected) in cases {
         assert_eq!(api.rewrite(&handle, rule, &listening, call), expected, "{call:?}");

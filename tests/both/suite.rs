@@ -13,8 +13,8 @@ use vipool::session::{SessionId, SessionKind};
 
 use crate::api::{Api, OpenedSession};
 
-pub const FIRST: &str = "10.0.5.10";
-pub const SECOND: &str = "10.0.5.11";
+pub const FIRST_ADDRESS: &str = "10.0.5.10";
+pub const SECOND_ADDRESS: &str = "10.0.5.11";
 
 pub fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -59,16 +59,16 @@ pub fn status_of<T: std::fmt::Debug>(result: Result<T, i32>) -> vipool_status {
 pub fn session_opens_and_closes_once<A: Api>() {
     let api = A::new(&plan()).unwrap();
     let opened = api.open(session_id(1), &for_user("ada"), 100).unwrap();
-    assert_eq!(addresses(&opened), [FIRST, "127.3.0.2"]);
+    assert_eq!(addresses(&opened), [FIRST_ADDRESS, "127.3.0.2"]);
     assert!(!opened.already_open && !opened.low_water && opened.shortage == 0);
 
-    let again = api.open(session_id(1), &for_user("ada"), 101).unwrap();
-    assert!(again.already_open);
-    assert_eq!((again.handle, &again.leases), (opened.handle, &opened.leases));
+    let reopened = api.open(session_id(1), &for_user("ada"), 101).unwrap();
+    assert!(reopened.already_open);
+    assert_eq!((reopened.handle, &reopened.leases), (opened.handle, &opened.leases));
 
     assert_eq!(api.find(session_id(1)), Ok((opened.handle, opened.leases.clone())));
     let session_addresses = api.addresses(session_id(1)).unwrap();
-    assert_eq!(session_addresses.v4.map(IpAddr::from), Some(ip(FIRST)));
+    assert_eq!(session_addresses.v4.map(IpAddr::from), Some(ip(FIRST_ADDRESS)));
     assert_eq!(session_addresses.loopback.map(IpAddr::from), Some(ip("127.3.0.2")));
     assert_eq!(session_addresses.loopback6.map(IpAddr::from), Some(ip("127.3.0.6")));
     assert_eq!(session_addresses.v6, None);
@@ -83,9 +83,9 @@ pub fn session_opens_and_closes_once<A: Api>() {
 
     let other_api = A::new(&plan()).unwrap();
     let other_opened = other_api.open(session_id(1), &for_user("ada"), 100).unwrap();
-    let mut foreign = other_opened.handle;
-    foreign.boot ^= 1;
-    assert_eq!(status_of(other_api.close(&foreign, 101)), VIPOOL_ERR_FOREIGN);
+    let mut foreign_handle = other_opened.handle;
+    foreign_handle.boot ^= 1;
+    assert_eq!(status_of(other_api.close(&foreign_handle, 101)), VIPOOL_ERR_FOREIGN);
     assert!(other_api.is_live(&other_opened.handle));
 }
 
@@ -104,12 +104,12 @@ pub fn exhausted_pools_and_limits_refuse_sessions<A: Api>() {
     );
     api.close_session(session_id(2), 101).unwrap();
     let opened = api.open(session_id(5), &for_user("eve"), 101).unwrap();
-    assert_eq!(addresses(&opened)[0], SECOND);
+    assert_eq!(addresses(&opened)[0], SECOND_ADDRESS);
 
     let limited_api = A::new(&plan_with(Settings::new().with_max_sessions(1))).unwrap();
     limited_api.open(session_id(1), &for_user("ada"), 100).unwrap();
-    let second = limited_api.open(session_id(2), &for_user("eve"), 100);
-    assert_eq!(status_of(second), VIPOOL_ERR_TOO_MANY_SESSIONS);
+    let second_result = limited_api.open(session_id(2), &for_user("eve"), 100);
+    assert_eq!(status_of(second_result), VIPOOL_ERR_TOO_MANY_SESSIONS);
 
     let quota_api = A::new(&plan_with(Settings::new().with_sessions_per_user(1))).unwrap();
     quota_api.open(session_id(1), &for_user("ada"), 100).unwrap();
@@ -124,8 +124,8 @@ pub fn required_address_is_leased_or_refused<A: Api>() {
     assert_eq!(addresses(&opened)[0], "10.0.5.12");
     assert_eq!(status_of(api.open(session_id(2), &options("10.0.5.12"), 100)), VIPOOL_ERR_TAKEN);
     assert_eq!(status_of(api.open(session_id(2), &options("10.0.9.9"), 100)), VIPOOL_ERR_EXCLUDED);
-    let pool = for_user("ada").with_pool("nowhere");
-    assert_eq!(status_of(api.open(session_id(2), &pool, 100)), VIPOOL_ERR_UNKNOWN_POOL);
+    let unknown_pool = for_user("ada").with_pool("nowhere");
+    assert_eq!(status_of(api.open(session_id(2), &unknown_pool, 100)), VIPOOL_ERR_UNKNOWN_POOL);
 
     let mut plan_with_rules = plan();
     for (name, addresses) in [("lab", "10.0.6.0-10.0.6.3"), ("web", "10.0.7.0-10.0.7.3")] {
@@ -153,20 +153,23 @@ pub fn reserved_and_drained_addresses_are_withheld<A: Api>() {
     let opened = api.open(session_id(1), &for_user("ada"), 100).unwrap();
     assert_eq!(addresses(&opened)[0], "10.0.5.13");
 
-    api.reserve(ip(SECOND), "eve", 101).unwrap();
-    assert_eq!(status_of(api.reserve(ip(SECOND), "bob", 101)), VIPOOL_ERR_RESERVED);
+    api.reserve(ip(SECOND_ADDRESS), "eve", 101).unwrap();
+    assert_eq!(status_of(api.reserve(ip(SECOND_ADDRESS), "bob", 101)), VIPOOL_ERR_RESERVED);
     assert_eq!(status_of(api.reserve(ip("10.0.9.9"), "bob", 101)), VIPOOL_ERR_EXCLUDED);
-    assert_eq!(addresses(&api.open(session_id(2), &for_user("eve"), 101).unwrap())[0], SECOND);
-    api.unreserve(ip(SECOND), 102).unwrap();
-    assert_eq!(status_of(api.unreserve(ip(SECOND), 102)), VIPOOL_ERR_NOT_RESERVED);
+    assert_eq!(
+        addresses(&api.open(session_id(2), &for_user("eve"), 101).unwrap())[0],
+        SECOND_ADDRESS
+    );
+    api.unreserve(ip(SECOND_ADDRESS), 102).unwrap();
+    assert_eq!(status_of(api.unreserve(ip(SECOND_ADDRESS), 102)), VIPOOL_ERR_NOT_RESERVED);
 
     let range = "10.0.5.10-10.0.5.11".parse().unwrap();
     assert_eq!(api.drain(&range, 103), Ok((2, 1)));
-    let options = for_user("bob").with_address(ip(FIRST));
+    let options = for_user("bob").with_address(ip(FIRST_ADDRESS));
     assert_eq!(status_of(api.open(session_id(3), &options, 103)), VIPOOL_ERR_DRAINED);
     assert_eq!(addresses(&api.open(session_id(3), &for_user("bob"), 103).unwrap())[0], "10.0.5.12");
     api.undrain(&range, 104).unwrap();
-    assert_eq!(addresses(&api.open(session_id(4), &options, 104).unwrap())[0], FIRST);
+    assert_eq!(addresses(&api.open(session_id(4), &options, 104).unwrap())[0], FIRST_ADDRESS);
 
     let draining_api = A::new(&plan()).unwrap();
     draining_api.set_draining(true).unwrap();
@@ -185,13 +188,13 @@ pub fn lingering_address_is_freed_by_the_probe<A: Api>() {
     for value in 1..=4 {
         api.open(session_id(value), &for_user("ada"), 100).unwrap();
     }
-    let released = api.close_session(session_id(1), 100).unwrap();
-    assert_eq!(released.len(), 2);
+    let released_leases = api.close_session(session_id(1), 100).unwrap();
+    assert_eq!(released_leases.len(), 2);
     assert_eq!(status_of(api.open(session_id(5), &for_user("eve"), 110)), VIPOOL_ERR_COOLING);
     assert_eq!(api.reap(110, &[]), Ok([0, 0, 0]));
     assert_eq!(status_of(api.open(session_id(5), &for_user("eve"), 200)), VIPOOL_ERR_LINGERING);
 
-    let [freed, lingering, closed] = api.reap(200, &[ip(FIRST)]).unwrap();
+    let [freed, lingering, closed] = api.reap(200, &[ip(FIRST_ADDRESS)]).unwrap();
     assert_eq!((freed, lingering, closed), (1, 1, 0));
     let opened = api.open(session_id(5), &for_user("eve"), 201).unwrap();
     assert_eq!(addresses(&opened), ["127.3.0.2"]);
@@ -200,7 +203,7 @@ pub fn lingering_address_is_freed_by_the_probe<A: Api>() {
     // Opening the session again adds the missing address.
     let opened = api.open(session_id(5), &for_user("eve"), 301).unwrap();
     assert!(opened.already_open && opened.shortage == 0);
-    assert_eq!(addresses(&opened), [FIRST, "127.3.0.2"]);
+    assert_eq!(addresses(&opened), [FIRST_ADDRESS, "127.3.0.2"]);
 }
 
 pub fn reconcile_closes_ended_sessions<A: Api>() {
@@ -234,9 +237,9 @@ pub fn monitor_sees_sessions_pools_and_slots<A: Api>() {
         .with_allocate(AllocationTime::FirstUse);
     let api = A::new(&plan_with(settings)).unwrap();
     assert_eq!(api.settings(), settings);
-    let client = for_user("ada").with_client(ip("192.0.2.9"));
+    let options = for_user("ada").with_client(ip("192.0.2.9"));
     let opened: Vec<_> =
-        (1..=3).map(|value| api.open(session_id(value), &client, 100).unwrap()).collect();
+        (1..=3).map(|value| api.open(session_id(value), &options, 100).unwrap()).collect();
     let rows = api.sessions();
     assert_eq!(rows.len(), 3);
     for (row, opened) in rows.iter().zip(&opened) {
@@ -255,13 +258,13 @@ pub fn monitor_sees_sessions_pools_and_slots<A: Api>() {
         SlotRow::new(ip(address), state).with_reserved(address == "10.0.5.13")
     };
     let slots = [
-        slot(SECOND, SlotState::Leased),
+        slot(SECOND_ADDRESS, SlotState::Leased),
         slot("10.0.5.12", SlotState::Leased),
         slot("10.0.5.13", SlotState::Free),
     ];
     assert_eq!(api.slots(0), slots);
     assert_eq!(api.slots(9), []);
-    assert_eq!(api.pool_kind(ip(FIRST)), Some(PoolKind::VirtualIp));
+    assert_eq!(api.pool_kind(ip(FIRST_ADDRESS)), Some(PoolKind::VirtualIp));
     assert_eq!(api.pool_kind(ip("127.3.0.2")), Some(PoolKind::Loopback));
     assert_eq!(api.pool_kind(ip("192.0.2.1")), None);
 }
@@ -287,8 +290,8 @@ pub fn invalid_plan_creates_no_map<A: Api>() {
     let mut duplicate_pools = plan();
     duplicate_pools.pools.push(duplicate_pools.pools[0].clone());
     assert_eq!(A::new(&duplicate_pools).err(), Some(VIPOOL_ERR_PLAN as i32));
-    let created = A::new(&Plan::default());
-    if let Ok(api) = created {
+    // An API may refuse a plan without pools. Otherwise, the map has no address.
+    if let Ok(api) = A::new(&Plan::default()) {
         assert_eq!(status_of(api.open(session_id(1), &for_user("ada"), 100)), VIPOOL_ERR_EXHAUSTED);
     }
 }
@@ -326,7 +329,7 @@ pub fn eight_threads_share_a_map<A: Api>() {
     assert_eq!(
         kept_addresses.iter().collect::<HashSet<_>>().len(),
         400,
-        "one address, two sessions"
+        "no address may be leased twice"
     );
     assert_eq!(api.pools()[0].leased, 400);
 }

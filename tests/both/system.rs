@@ -52,34 +52,34 @@ pub fn exclusive_writer_opens_and_closes_sessions<A: Api>() {
 
 pub fn journal_lists_events<A: Api>() {
     let directory = tempfile::tempdir().unwrap();
-    let missing = A::journal(directory.path(), 1).unwrap_err();
-    assert_eq!(missing, VIPOOL_ERR_MISSING as i32);
+    let missing_journal = A::journal(directory.path(), 1).unwrap_err();
+    assert_eq!(missing_journal, VIPOOL_ERR_MISSING as i32);
     let api = A::create_in_files(&plan(), directory.path()).unwrap();
-    let client = for_user("ada").with_client(ip("192.0.2.9"));
-    let opened = api.open(session_id(1), &client, 100).unwrap();
+    let options = for_user("ada").with_client(ip("192.0.2.9"));
+    let opened = api.open(session_id(1), &options, 100).unwrap();
     api.close_session(session_id(1), 107).unwrap();
-    let (entries, lost, next) = A::journal(directory.path(), 1).unwrap();
-    assert_eq!((entries.len(), lost, next), (3, 0, 4));
+    let (entries, lost, next_number) = A::journal(directory.path(), 1).unwrap();
+    assert_eq!((entries.len(), lost, next_number), (3, 0, 4));
     for (number, (entry, lease)) in (1..).zip(entries.iter().zip(&opened.leases)) {
         assert_eq!((entry.number, entry.tick, entry.kind), (number, 100, 1));
         assert_eq!((entry.session, entry.generation), (session_id(1), lease.generation));
-        assert_eq!((entry.address, entry.client), (Some(lease.address), client.client));
+        assert_eq!((entry.address, entry.client), (Some(lease.address), options.client));
         assert_eq!(entry.user.as_deref(), Some("ada"));
     }
-    let last = &entries[2];
-    assert_eq!((last.number, last.tick, last.kind, &last.user), (3, 107, 2, &None));
-    let (entries, _, next) = A::journal(directory.path(), 3).unwrap();
-    assert_eq!((entries.len(), next), (1, 4));
-    let (entries, _, next) = A::journal(directory.path(), 4).unwrap();
-    assert_eq!((entries.len(), next), (0, 4));
+    let release = &entries[2];
+    assert_eq!((release.number, release.tick, release.kind, &release.user), (3, 107, 2, &None));
+    let (entries, _, next_number) = A::journal(directory.path(), 3).unwrap();
+    assert_eq!((entries.len(), next_number), (1, 4));
+    let (entries, _, next_number) = A::journal(directory.path(), 4).unwrap();
+    assert_eq!((entries.len(), next_number), (0, 4));
 
     // Write more events than the journal can hold.
     for _ in 0..400 {
         api.open(session_id(1), &for_user("ada"), 200).unwrap();
         api.close_session(session_id(1), 200).unwrap();
     }
-    let (entries, lost, next) = A::journal(directory.path(), 1).unwrap();
-    assert_eq!((entries.len(), lost, next), (1024, 179, 1204));
+    let (entries, lost, next_number) = A::journal(directory.path(), 1).unwrap();
+    assert_eq!((entries.len(), lost, next_number), (1024, 179, 1204));
     assert_eq!(entries[0].number, 180);
 }
 
@@ -89,12 +89,12 @@ pub fn copy_leaves_the_files_unchanged<A: Api>() {
     let opened = api.open(session_id(1), &for_user("ada"), 100).unwrap();
     let read = |name| fs::read(directory.path().join(name)).unwrap();
     let (map, sessions) = (read("map"), read("sessions"));
-    let copy = A::open_bytes(&map, &sessions).unwrap();
-    assert_eq!(copy.sessions(), api.sessions());
-    let copy_without_names = A::open_bytes(&map, &[]).unwrap();
-    assert_eq!(copy_without_names.sessions()[0].user, None);
+    let copied_map = A::open_bytes(&map, &sessions).unwrap();
+    assert_eq!(copied_map.sessions(), api.sessions());
+    let copied_map_without_names = A::open_bytes(&map, &[]).unwrap();
+    assert_eq!(copied_map_without_names.sessions()[0].user, None);
     assert_eq!(A::open_bytes(&map[..100], &[]).err(), Some(VIPOOL_ERR_DAMAGED as i32));
-    copy.close(&opened.handle, 101).unwrap();
+    copied_map.close(&opened.handle, 101).unwrap();
     assert!(api.is_live(&opened.handle));
 }
 
@@ -143,15 +143,16 @@ pub fn followed_link_matches_its_target<A: Api>() {
     };
     assert_eq!(A::new(&plan_with_target(None)).unwrap().rule(file, false), None);
     assert!(A::new(&plan_with_target(Some(file))).unwrap().rule(file, false).is_some());
-    let followed = A::with_followed_links(&plan_with_target(None)).unwrap();
-    assert!(followed.rule(file, false).is_some());
-    assert!(followed.match_results(file)[0].2.contains("link"));
+    let api = A::with_followed_links(&plan_with_target(None)).unwrap();
+    assert!(api.rule(file, false).is_some());
+    assert!(api.match_results(file)[0].2.contains("link"));
 }
 
 pub fn system_state_is_reported<A: Api>() {
     assert_eq!(A::interfaces(), vipool::system::interfaces().unwrap());
-    let lo = A::interfaces().into_iter().find(|interface| interface.name == "lo").unwrap();
-    assert!(lo.addresses.iter().any(|net| net.addr() == ip("127.0.0.1")));
+    let loopback_interface =
+        A::interfaces().into_iter().find(|interface| interface.name == "lo").unwrap();
+    assert!(loopback_interface.addresses.iter().any(|net| net.addr() == ip("127.0.0.1")));
     assert_eq!(A::map_directory(), "/run/vipool");
     let leader = A::leader_from_pid(std::process::id()).unwrap();
     assert_eq!(leader.pid, std::process::id());
@@ -216,7 +217,7 @@ pub fn client_address_is_stored_and_removed<A: Api>() {
 pub fn ranges_are_formatted_and_intersected<A: Api>() {
     assert_eq!(A::format_range(&range("10.0.5.0/24")), "10.0.5.0-10.0.5.255");
     assert_eq!(A::format_range(&range("2001:db8::7")), "2001:db8::7");
-    let common = A::intersection(&range("10.0.5.0/24"), &range("10.0.5.200-10.0.6.9"));
-    assert_eq!(common, Some((ip("10.0.5.200"), ip("10.0.5.255"))));
+    let intersection = A::intersection(&range("10.0.5.0/24"), &range("10.0.5.200-10.0.6.9"));
+    assert_eq!(intersection, Some((ip("10.0.5.200"), ip("10.0.5.255"))));
     assert_eq!(A::intersection(&range("10.0.5.0/24"), &range("10.0.6.0/24")), None);
 }

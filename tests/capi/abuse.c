@@ -57,7 +57,7 @@ struct fixture {
      * beyond the end. */
     void *blocks[8];
     unsigned block_count;
-    unsigned checked;
+    unsigned checked_calls;
 };
 
 static void expect(vipool_status status, vipool_status expected, const char *label);
@@ -68,7 +68,7 @@ static __thread struct fixture *current_fixture;
 
 static void expect(vipool_status status, vipool_status expected, const char *label)
 {
-    current_fixture->checked++;
+    current_fixture->checked_calls++;
     if (status != expected) {
         fprintf(stderr, "%s: %s instead of %s (%s)\n", label, vipool_status_get_name(status),
                 vipool_status_get_name(expected), vipool_last_error());
@@ -79,7 +79,7 @@ static void expect(vipool_status status, vipool_status expected, const char *lab
 /* The call may reject another argument, but it must accept the size of the struct. */
 static void expect_size_accepted(vipool_status status, const char *label)
 {
-    current_fixture->checked++;
+    current_fixture->checked_calls++;
     if (status == VIPOOL_ERR_STRUCT_SIZE || status == VIPOOL_ERR_UNKNOWN_FIELD
         || status == VIPOOL_ERR_PANIC) {
         fprintf(stderr, "%s: %s (%s)\n", label, vipool_status_get_name(status), vipool_last_error());
@@ -121,7 +121,7 @@ static void *allocate_block(struct fixture *fx, size_t size)
 }
 
 /* Sets the members that a struct requires. */
-static void fill(struct fixture *fx, const char *name, void *value)
+static void fill_required_members(struct fixture *fx, const char *name, void *value)
 {
     if (strcmp(name, "vipool_interface") == 0) {
         vipool_interface *interface = (vipool_interface *)value;
@@ -161,7 +161,7 @@ static void fill(struct fixture *fx, const char *name, void *value)
     {                                                                                              \
         X *value = (X *)allocate_block(fx, sizeof(X));                                             \
         value->size = sizeof(X);                                                                   \
-        fill(fx, #X, value);                                                                       \
+        fill_required_members(fx, #X, value);                                                                       \
         return value;                                                                              \
     }                                                                                              \
     static X *sized_##X(struct fixture *fx, size_t size)                                           \
@@ -173,7 +173,7 @@ static void fill(struct fixture *fx, const char *name, void *value)
             X current_version;                                                                     \
             memset(&current_version, 0, sizeof current_version);                                   \
             current_version.size = size;                                                           \
-            fill(fx, #X, &current_version);                                                        \
+            fill_required_members(fx, #X, &current_version);                                                        \
             memcpy(value, &current_version, sizeof current_version);                               \
             memset(value + sizeof(X), 0xff, allocated_size - sizeof(X));                           \
         }                                                                                          \
@@ -207,12 +207,12 @@ static void make_plan(struct fixture *fx, int has_program)
     exit_on_error(vipool_farm_new(&farm), "farm");
     memset(&range, 0, sizeof range);
     range.size = sizeof range;
-    fill(fx, "vipool_server_range", &range);
+    fill_required_members(fx, "vipool_server_range", &range);
     exit_on_error(vipool_farm_add_range(farm, &range), "range");
     exit_on_error(vipool_farm_set_loopback(farm, NULL, 0, NULL, 0), "loopback");
     memset(&program, 0, sizeof program);
     program.size = sizeof program;
-    fill(fx, "vipool_program", &program);
+    fill_required_members(fx, "vipool_program", &program);
     if (has_program) {
         exit_on_error(vipool_farm_add_program(farm, &program), "program");
     }
@@ -248,14 +248,14 @@ static void prepare(struct fixture *fx)
     exit_on_error(vipool_snapshot_new(fx->map, &fx->snapshot), "snapshot");
     memset(&executable, 0, sizeof executable);
     executable.size = sizeof executable;
-    fill(fx, "vipool_executable", &executable);
+    fill_required_members(fx, "vipool_executable", &executable);
     memset(&rule, 0, sizeof rule);
     rule.size = sizeof rule;
     exit_on_error(vipool_reader_find_rule(fx->reader, &executable, &rule), "rule");
     fx->rule = rule.id;
     memset(&options, 0, sizeof options);
     options.size = sizeof options;
-    fill(fx, "vipool_rewriter_options", &options);
+    fill_required_members(fx, "vipool_rewriter_options", &options);
     exit_on_error(vipool_rewriter_new(fx->reader, &options, &fx->rewriter), "rewriter");
     exit_on_error(vipool_interface_list_new(&fx->interface_list), "interfaces");
     fx->arguments[0] = "-u";
@@ -305,7 +305,7 @@ int main(int argc, char **argv)
     static struct fixture shared;
     static struct fixture fixtures[8];
     pthread_t threads[8];
-    unsigned checked = 0;
+    unsigned checked_calls = 0;
     const unsigned threads_before = running_threads();
     int number;
 
@@ -326,7 +326,7 @@ int main(int argc, char **argv)
     }
     for (number = 0; number < 8; number++) {
         pthread_join(threads[number], NULL);
-        checked += fixtures[number].checked;
+        checked_calls += fixtures[number].checked_calls;
     }
     vipool_interface_list_free(shared.interface_list);
     vipool_snapshot_free(shared.snapshot);
@@ -340,6 +340,6 @@ int main(int argc, char **argv)
         fprintf(stderr, "%u threads instead of %u\n", running_threads(), threads_before);
         return 1;
     }
-    printf("%u calls returned the expected status\n", checked);
+    printf("%u calls returned the expected status\n", checked_calls);
     return 0;
 }

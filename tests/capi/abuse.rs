@@ -17,8 +17,9 @@ use crate::build::{Language, compile, stdout_of};
 use crate::header::{Declaration, Function, Header};
 use crate::programs::{SANITIZED, under_valgrind};
 
-/// Pointers that may be NULL according to the header.
-const OPTIONAL: &[&str] = &[
+/// Pointers that may be NULL according to the header. An entry is the name of a parameter, for all
+/// functions or for the function that follows the name.
+const OPTIONAL_POINTERS: &[&str] = &[
     "addresses vipool_listener_find",
     "get_other_end",
     "client",
@@ -53,8 +54,8 @@ const OPTIONAL: &[&str] = &[
 const PRELUDE: &str = include_str!("abuse.c");
 
 fn is_optional(function: &Function, parameter: &Declaration) -> bool {
-    let exact = format!("{} {}", parameter.name, function.result.name);
-    OPTIONAL.contains(&&*parameter.name) || OPTIONAL.contains(&&*exact)
+    let name_in_function = format!("{} {}", parameter.name, function.result.name);
+    OPTIONAL_POINTERS.contains(&&*parameter.name) || OPTIONAL_POINTERS.contains(&&*name_in_function)
 }
 
 fn is_pointer(parameter: &Declaration) -> bool {
@@ -62,9 +63,12 @@ fn is_pointer(parameter: &Declaration) -> bool {
 }
 
 /// Returns the struct that a parameter points to, if the struct begins with its size.
-fn sized_struct<'a>(parameter: &'a Declaration, sizes: &BTreeSet<String>) -> Option<&'a str> {
+fn sized_struct<'a>(
+    parameter: &'a Declaration,
+    sized_structs: &BTreeSet<String>,
+) -> Option<&'a str> {
     let name = parameter.c_type.trim_start_matches("const ").strip_suffix(" *")?;
-    sizes.contains(name).then_some(name)
+    sized_structs.contains(name).then_some(name)
 }
 
 /// Returns a valid argument for a parameter.
@@ -86,8 +90,8 @@ fn valid_argument(function: &Function, parameter: &Declaration) -> String {
         ("size_t", "length") => "7".into(),
         ("const char *", _) => text("x"),
         ("size_t", "capacity") => {
-            let rows = function.parameters.iter().any(|other| other.name == "rows");
-            if rows { "1" } else { "256" }.into()
+            let has_rows = function.parameters.iter().any(|other| other.name == "rows");
+            if has_rows { "1" } else { "256" }.into()
         }
         ("size_t", "first") => "0".into(),
         ("size_t", _) => "1".into(),
@@ -114,19 +118,19 @@ fn valid_argument(function: &Function, parameter: &Declaration) -> String {
         ("vipool_is_alive_fn", _) => "is_alive".into(),
         (c_type, _) if c_type.ends_with("_fn") => "NULL".into(),
         (c_type, _) => {
-            let pointed = c_type.trim_start_matches("const ").trim_end_matches('*').trim();
-            match pointed {
+            let pointed_type = c_type.trim_start_matches("const ").trim_end_matches('*').trim();
+            match pointed_type {
                 // The call creates an object. The program frees the object after the call.
                 _ if c_type.ends_with("**") => {
-                    format!("&fx->created_{}", &pointed["vipool_".len()..])
+                    format!("&fx->created_{}", &pointed_type["vipool_".len()..])
                 }
                 "vipool_range" if !c_type.starts_with("const") => "fx->ranges".into(),
                 "vipool_ip" | "vipool_range" | "vipool_sockaddr" | "vipool_handle"
                 | "vipool_leader" | "vipool_subnet" => {
                     let prefix = if c_type.starts_with("const") { "" } else { "out_" };
-                    format!("&fx->{prefix}{}", &pointed["vipool_".len()..])
+                    format!("&fx->{prefix}{}", &pointed_type["vipool_".len()..])
                 }
-                _ => format!("fx->{}", &pointed["vipool_".len()..]),
+                _ => format!("fx->{}", &pointed_type["vipool_".len()..]),
             }
         }
     }
@@ -147,13 +151,13 @@ fn extreme_values(parameter: &Declaration) -> &'static [&'static str] {
 }
 
 /// Writes all calls of one function.
-fn write_calls(code: &mut String, function: &Function, sizes: &BTreeSet<String>) {
+fn write_calls(code: &mut String, function: &Function, sized_structs: &BTreeSet<String>) {
     let name = &function.result.name;
     let arguments: Vec<String> = function
         .parameters
         .iter()
-        .map(|parameter| match sized_struct(parameter, sizes) {
-            Some(pointed) => format!("(void *)fresh_{pointed}(fx)"),
+        .map(|parameter| match sized_struct(parameter, sized_structs) {
+            Some(pointed_type) => format!("(void *)fresh_{pointed_type}(fx)"),
             None => valid_argument(function, parameter),
         })
         .collect();
@@ -195,60 +199,60 @@ fn write_calls(code: &mut String, function: &Function, sizes: &BTreeSet<String>)
             }
             writeln!(code, "    free_results(fx);").unwrap();
         }
-        let Some(pointed) = sized_struct(parameter, sizes) else { continue };
-        let [shorter, unaligned] = ["- 1", "+ 4"].map(|by| format!("sizeof({pointed}) {by}"));
+        let Some(pointed_type) = sized_struct(parameter, sized_structs) else { continue };
+        let [shorter, unaligned] = ["- 1", "+ 4"].map(|by| format!("sizeof({pointed_type}) {by}"));
         for size in ["0", "7", "9", &shorter, &unaligned, "(size_t)-1"] {
-            let wrong_size = call(index, &format!("(void *)sized_{pointed}(fx, {size})"));
+            let wrong_size_call = call(index, &format!("(void *)sized_{pointed_type}(fx, {size})"));
             writeln!(
                 code,
-                "    expect({wrong_size}, VIPOOL_ERR_STRUCT_SIZE, \"{name}: size {size}\");\n    free_results(fx);"
+                "    expect({wrong_size_call}, VIPOOL_ERR_STRUCT_SIZE, \"{name}: size {size}\");\n    free_results(fx);"
             )
             .unwrap();
         }
-        let newer = format!("sizeof({pointed}) + 32");
-        let newer = call(index, &format!("(void *)sized_{pointed}(fx, {newer})"));
+        let newer_size = format!("sizeof({pointed_type}) + 32");
+        let newer_call = call(index, &format!("(void *)sized_{pointed_type}(fx, {newer_size})"));
         if parameter.c_type.starts_with("const") {
             writeln!(
                 code,
-                "    expect({newer}, VIPOOL_ERR_UNKNOWN_FIELD, \"{name}: non-zero tail\");\n    free_results(fx);"
+                "    expect({newer_call}, VIPOOL_ERR_UNKNOWN_FIELD, \"{name}: non-zero tail\");\n    free_results(fx);"
             )
             .unwrap();
         } else {
             writeln!(
                 code,
-                "    expect_size_accepted({newer}, \"{name}: newer\");\n    free_results(fx);"
+                "    expect_size_accepted({newer_call}, \"{name}: newer\");\n    free_results(fx);"
             )
             .unwrap();
         }
         // The oldest possible version of a struct has only the size.
-        let older = call(index, &format!("(void *)sized_{pointed}(fx, sizeof(size_t))"));
+        let older_call = call(index, &format!("(void *)sized_{pointed_type}(fx, sizeof(size_t))"));
         writeln!(
             code,
-            "    expect_size_accepted({older}, \"{name}: older\");\n    free_results(fx);"
+            "    expect_size_accepted({older_call}, \"{name}: older\");\n    free_results(fx);"
         )
         .unwrap();
     }
 }
 
+/// Writes the program: the hand-written part, then the calls of all functions.
 fn write_source() -> PathBuf {
     let header = Header::read();
-    let sizes: BTreeSet<String> = header
+    let sized_structs: BTreeSet<String> = header
         .structs
-/// Writes the program: the hand-written part, then the calls of all functions.
         .iter()
         .filter(|item| item.fields[0] == "size")
         .map(|item| item.name.clone())
         .collect();
     let parameters = header.functions.iter().flat_map(|function| &function.parameters);
     let used_structs: BTreeSet<&str> =
-        parameters.filter_map(|parameter| sized_struct(parameter, &sizes)).collect();
+        parameters.filter_map(|parameter| sized_struct(parameter, &sized_structs)).collect();
     let mut code = PRELUDE.to_owned();
     for name in used_structs {
         writeln!(code, "SIZED({name})").unwrap();
     }
     writeln!(code, "static void abuse(struct fixture *fx)\n{{").unwrap();
     for function in &header.functions {
-        write_calls(&mut code, function, &sizes);
+        write_calls(&mut code, function, &sized_structs);
     }
     code.push_str("}\n");
     let path = target_dir().join("capi-abuse.c");
@@ -256,11 +260,12 @@ fn write_source() -> PathBuf {
     path
 }
 
+/// Runs the program, and checks that it has checked many calls in each of its eight threads.
 fn run(command: &mut Command) {
     let output = stdout_of(command);
-    let expected: u32 = output.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or_default();
-    assert!(expected > 8 * 550, "only {expected} calls were checked");
-/// Runs the program, and checks that it has checked many calls in each of its eight threads.
+    let call_count: u32 =
+        output.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_default();
+    assert!(call_count > 8 * 550, "only {call_count} calls were checked");
 }
 
 #[test]
@@ -270,8 +275,8 @@ fn invalid_arguments_from_eight_threads_are_rejected() {
     }
     let source = write_source();
     let directories = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    let sanitized = compile(&source, Language::C99, "abuse", SANITIZED);
-    run(Command::new(sanitized).arg(directories[0].path()));
-    let unsanitized = compile(&source, Language::C99, "abuse_valgrind", &[]);
-    run(under_valgrind(&unsanitized).arg(directories[1].path()));
+    let sanitized_program = compile(&source, Language::C99, "abuse", SANITIZED);
+    run(Command::new(sanitized_program).arg(directories[0].path()));
+    let plain_program = compile(&source, Language::C99, "abuse_valgrind", &[]);
+    run(under_valgrind(&plain_program).arg(directories[1].path()));
 }

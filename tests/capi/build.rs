@@ -42,9 +42,10 @@ pub enum Language {
     Cpp17,
 }
 
-/// Compiles a source file against the static library. Warnings are errors. `extra` contains further
-/// arguments for the compiler. `name` must be unique for each combination of the other arguments.
-pub fn compile(source: &Path, language: Language, name: &str, extra: &[&str]) -> PathBuf {
+/// Compiles a source file against the static library. Warnings are errors. `extra_arguments` contains
+/// further arguments for the compiler. `name` must be unique for each combination of the other
+/// arguments.
+pub fn compile(source: &Path, language: Language, name: &str, extra_arguments: &[&str]) -> PathBuf {
     let (compiler, standard) = match language {
         Language::C99 => ("cc", ["-x", "c", "-std=c99"]),
         Language::Cpp17 => ("c++", ["-x", "c++", "-std=c++17"]),
@@ -57,7 +58,7 @@ pub fn compile(source: &Path, language: Language, name: &str, extra: &[&str]) ->
         .args(standard)
         .args(["-D_POSIX_C_SOURCE=200809L", "-g", "-O1"])
         .args(["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"])
-        .args(extra)
+        .args(extra_arguments)
         .arg("-I")
         .arg(workspace_root().join("include"))
         .arg(workspace_root().join(source))

@@ -75,7 +75,8 @@ impl Header {
         let body = text.split_once('{').and_then(|(_, body)| body.rsplit_once('}'));
         if let (Some((body, _)), true) = (body, text.starts_with("enum ")) {
             let names = body.split(',').filter_map(|item| item.split('=').next());
-            self.numbers.extend(names.map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned));
+            self.numbers
+                .extend(names.map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned));
         } else if let (Some((body, name)), true) = (body, text.starts_with("typedef struct ")) {
             let name = name.trim_matches([' ', ';']).to_owned();
             let fields = body.split(';').map(str::trim).filter(|field| !field.is_empty());
@@ -88,7 +89,7 @@ impl Header {
                 result: parse_declaration(head),
                 parameters: parameters
                     .split(',')
-                    .filter(|p| !p.is_empty())
+                    .filter(|parameter| !parameter.is_empty())
                     .map(parse_declaration)
                     .collect(),
             });

@@ -40,15 +40,15 @@ int main(int argc, char **argv)
 {
     int port = argc == 5 ? atoi(argv[3]) : 0;
     int pass_when_missing = argc == 5 && atoi(argv[4]);
-    int on = 1;
+    int enabled = 1;
     struct sockaddr_in loopback = make_address("127.0.0.1", port), wildcard = make_address("0.0.0.0", port);
-    struct sockaddr_in external = make_address("192.0.2.9", port), unused = make_address("127.0.0.1", port + 1);
-    struct sockaddr_in6 unused6 = { .sin6_family = AF_INET6, .sin6_port = unused.sin_port };
+    struct sockaddr_in external_address = make_address("192.0.2.9", port), unused_address = make_address("127.0.0.1", port + 1);
+    struct sockaddr_in6 unused_address6 = { .sin6_family = AF_INET6, .sin6_port = unused_address.sin_port };
     struct sockaddr_storage buffer;
     socklen_t length;
     int server, client, result;
 
-    unused6.sin6_addr = in6addr_loopback;
+    unused_address6.sin6_addr = in6addr_loopback;
     if (argc != 5) {
         return 2;
     }
@@ -84,13 +84,13 @@ int main(int argc, char **argv)
     CHECK(result == -1 && errno == (pass_when_missing ? EADDRINUSE : EADDRNOTAVAIL));
     /* A connect call on a datagram socket sends no packet. */
     client = socket(AF_INET, SOCK_DGRAM, 0);
-    result = hooked_connect(client, as_sockaddr(&external), sizeof external);
+    result = hooked_connect(client, as_sockaddr(&external_address), sizeof external_address);
     CHECK(pass_when_missing ? result == 0 || errno != EADDRNOTAVAIL : result == -1 && errno == EADDRNOTAVAIL);
 
     /* A UDP socket that shares its port can be a multicast receiver, so the hook does not rewrite
      * its bind. */
     client = socket(AF_INET, SOCK_DGRAM, 0);
-    CHECK(setsockopt(client, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0);
+    CHECK(setsockopt(client, SOL_SOCKET, SO_REUSEPORT, &enabled, sizeof enabled) == 0);
     CHECK(hooked_bind(client, as_sockaddr(&wildcard), sizeof wildcard) == 0 && errno == INITIAL_ERRNO);
 
     /* A connect call to ::1 fails if no program listens. The hook must restore the options that it
@@ -100,8 +100,8 @@ int main(int argc, char **argv)
         printf("no IPv6\n");
         return failed;
     }
-    CHECK(setsockopt(client, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) == 0);
-    CHECK(hooked_connect(client, as_sockaddr(&unused6), sizeof unused6) == -1 && errno == ECONNREFUSED);
+    CHECK(setsockopt(client, IPPROTO_IPV6, IPV6_V6ONLY, &enabled, sizeof enabled) == 0);
+    CHECK(hooked_connect(client, as_sockaddr(&unused_address6), sizeof unused_address6) == -1 && errno == ECONNREFUSED);
     CHECK(get_option(client, IPPROTO_IPV6, IPV6_V6ONLY) == 1);
     CHECK(get_option(client, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT) == 0);
     vipool_rewriter_free(rewriter);

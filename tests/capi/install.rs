@@ -37,8 +37,8 @@ fn pkg_config_finds_the_installed_library() {
     assert_eq!(fs::read(prefix.join("include/vipool.hpp")).unwrap(), wrapper);
     assert_eq!(pkg_config(&prefix, &["--modversion"]), [env!("CARGO_PKG_VERSION")]);
     let library = prefix.join("lib/libvipool.so");
-    let dynamic = stdout_of(Command::new("readelf").arg("--dynamic").arg(&library));
-    assert!(dynamic.contains("Library soname: [libvipool.so.0.1]"), "{dynamic}");
+    let dynamic_section = stdout_of(Command::new("readelf").arg("--dynamic").arg(&library));
+    assert!(dynamic_section.contains("Library soname: [libvipool.so.0.1]"), "{dynamic_section}");
 
     // Create a project outside the tree.
     let source = directory.path().join("project.c");
@@ -64,6 +64,7 @@ fn pkg_config_finds_the_installed_library() {
     cc.arg("-std=c99").arg(&source).args(flags).arg("-o").arg(&static_program);
     run_command(&mut cc);
     assert_eq!(stdout_of(&mut Command::new(&static_program)), shared_output);
-    let needed = stdout_of(Command::new("readelf").arg("--dynamic").arg(&static_program));
-    assert!(!needed.contains("libvipool"), "{needed}");
+    let static_program_section =
+        stdout_of(Command::new("readelf").arg("--dynamic").arg(&static_program));
+    assert!(!static_program_section.contains("libvipool"), "{static_program_section}");
 }

@@ -13,20 +13,21 @@ fn library_needs_only_libc_and_libgcc_s() {
     if !have(&["cc"]) {
         return;
     }
-    let dynamic = stdout_of(Command::new("readelf").arg("--dynamic").arg(shared_library()));
-    let needed: BTreeSet<&str> = dynamic
+    let dynamic_section = stdout_of(Command::new("readelf").arg("--dynamic").arg(shared_library()));
+    let needed_libraries: BTreeSet<&str> = dynamic_section
         .lines()
         .filter(|line| line.contains("(NEEDED)"))
         .filter_map(|line| line.rsplit_once('[')?.1.split('.').next())
         .collect();
     // Thread-local variables add the dynamic linker to the dependencies. The dynamic linker is
     // always loaded.
-    let allowed = BTreeSet::from(["libc", "libgcc_s", "ld-linux-x86-64", "ld-linux-aarch64"]);
-    assert!(needed.is_subset(&allowed), "{needed:?}");
+    let allowed_libraries =
+        BTreeSet::from(["libc", "libgcc_s", "ld-linux-x86-64", "ld-linux-aarch64"]);
+    assert!(needed_libraries.is_subset(&allowed_libraries), "{needed_libraries:?}");
 
-    let stripped = shared_library().with_file_name("libvipool-stripped.so");
-    run_command(Command::new("strip").arg(shared_library()).arg("-o").arg(&stripped));
-    println!("stripped: {} bytes", fs::metadata(&stripped).unwrap().len());
+    let stripped_library = shared_library().with_file_name("libvipool-stripped.so");
+    run_command(Command::new("strip").arg(shared_library()).arg("-o").arg(&stripped_library));
+    println!("stripped: {} bytes", fs::metadata(&stripped_library).unwrap().len());
 }
 
 /// The library does not import functions that could change the host process, so the library cannot
@@ -41,9 +42,12 @@ fn library_imports_no_function_that_affects_the_host() {
             .args(["--dynamic", "--undefined-only", "--format=posix"])
             .arg(shared_library()),
     );
-    let imported: BTreeSet<&str> =
+    let imported_functions: BTreeSet<&str> =
         symbols.lines().filter_map(|line| line.split([' ', '@']).next()).collect();
-    assert!(imported.contains("mmap") || imported.contains("mmap64"), "{imported:?}");
+    assert!(
+        imported_functions.contains("mmap") || imported_functions.contains("mmap64"),
+        "{imported_functions:?}"
+    );
     for name in [
         "pthread_create",
         "thrd_create",
@@ -68,7 +72,7 @@ fn library_imports_no_function_that_affects_the_host() {
         "chdir",
         "dlopen",
     ] {
-        assert!(!imported.contains(name), "the library calls {name}");
+        assert!(!imported_functions.contains(name), "the library calls {name}");
     }
 }
 
@@ -80,19 +84,21 @@ fn library_exports_the_functions_of_the_header() {
     }
     let header = fs::read_to_string(workspace_root().join("include/vipool.h")).unwrap();
     let code: String = header.split("/*").map(|part| part.split("*/").last().unwrap()).collect();
-    let declared: BTreeSet<&str> = code
-        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '(')
+    let declared_functions: BTreeSet<&str> = code
+        .split(|character: char| {
+            !character.is_ascii_alphanumeric() && character != '_' && character != '('
+        })
         .filter_map(|word| word.split_once('(').map(|(name, _)| name))
         .filter(|name| name.starts_with("vipool_"))
         .collect();
-    let listed = fs::read_to_string(workspace_root().join("include/symbols.txt")).unwrap();
-    assert_eq!(declared, listed.lines().collect());
+    let symbol_list = fs::read_to_string(workspace_root().join("include/symbols.txt")).unwrap();
+    assert_eq!(declared_functions, symbol_list.lines().collect());
     let symbols = stdout_of(
         Command::new("nm")
             .args(["--dynamic", "--defined-only", "--format=posix"])
             .arg(shared_library()),
     );
-    let exported: BTreeSet<&str> =
+    let exported_functions: BTreeSet<&str> =
         symbols.lines().filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(exported, declared);
+    assert_eq!(exported_functions, declared_functions);
 }

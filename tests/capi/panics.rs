@@ -90,17 +90,17 @@ fn every_function_catches_panics() {
         "change_address(",
     ];
     let guards = guards.into_iter().chain(helpers);
-    let mut functions = 0;
+    let mut function_count = 0;
     for file in fs::read_dir(workspace_root().join("src/capi")).unwrap() {
         let text = fs::read_to_string(file.unwrap().path()).unwrap();
-        for exported in text.split("#[unsafe(no_mangle)]").skip(1) {
-            let (head, body) = exported.split_once(" {\n").unwrap();
+        for function_text in text.split("#[unsafe(no_mangle)]").skip(1) {
+            let (head, body) = function_text.split_once(" {\n").unwrap();
             let name = head.split("fn ").nth(1).unwrap().split('(').next().unwrap();
             let body = body.split("\n}\n").next().unwrap();
             let is_guarded = guards.clone().any(|guard| body.contains(guard));
             assert!(is_guarded || CANNOT_PANIC.contains(&name), "{name} does not catch panics");
-            functions += 1;
+            function_count += 1;
         }
     }
-    assert!(functions > 100, "only {functions} functions were found");
+    assert!(function_count > 100, "only {function_count} functions were found");
 }

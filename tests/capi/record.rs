@@ -45,20 +45,21 @@ fn abi_equals_the_record() {
     let header = Header::read();
     let source = target_dir().join("capi-record.c");
     fs::write(&source, record_program(&header)).unwrap();
-    let current = stdout_of(&mut Command::new(compile(&source, Language::C99, "record", &[])));
-    let in_cpp = stdout_of(&mut Command::new(compile(&source, Language::Cpp17, "record", &[])));
-    assert_eq!(current, in_cpp);
-    check_rust_layouts(&header, &current);
+    let current_abi = stdout_of(&mut Command::new(compile(&source, Language::C99, "record", &[])));
+    let abi_in_cpp = stdout_of(&mut Command::new(compile(&source, Language::Cpp17, "record", &[])));
+    assert_eq!(current_abi, abi_in_cpp);
+    check_rust_layouts(&header, &current_abi);
 
-    let record = workspace_root().join("include/abi.txt");
-    let recorded = fs::read_to_string(&record).unwrap_or_default();
-    assert_eq!(changed_entries(&recorded, &current), [""; 0], "existing programs would break");
+    let record_file = workspace_root().join("include/abi.txt");
+    let recorded_abi = fs::read_to_string(&record_file).unwrap_or_default();
+    let changed_entries = changed_entries(&recorded_abi, &current_abi);
+    assert_eq!(changed_entries, [""; 0], "existing programs would break");
     if std::env::var_os("VIPOOL_BLESS").is_some() {
-        fs::write(&record, &current).unwrap();
+        fs::write(&record_file, &current_abi).unwrap();
         return;
     }
     assert_eq!(
-        current, recorded,
+        current_abi, recorded_abi,
         "the ABI has additions: run with VIPOOL_BLESS=1 and review the change"
     );
 }
@@ -81,10 +82,10 @@ fn parse_entries(record: &str) -> BTreeMap<&str, (&str, Vec<&str>)> {
     entries
 }
 
-/// Returns the entries of the record that are different in the header or missing from it. A struct
-/// that begins with its size may get new fields at the end. All other entries must be equal.
-fn changed_entries<'a>(recorded: &'a str, current: &str) -> Vec<&'a str> {
-    let current_entries = parse_entries(current);
+/// Returns the entries of the record that are different in the current ABI or missing from it. A
+/// struct that begins with its size may get new fields at the end. All other entries must be equal.
+fn changed_entries<'a>(recorded_abi: &'a str, current_abi: &str) -> Vec<&'a str> {
+    let current_entries = parse_entries(current_abi);
     let is_preserved = |name: &str, value: &str, fields: &[&str]| {
         let Some((current_value, current_fields)) = current_entries.get(name) else { return false };
         let parse_number = |text: &str| text.parse::<i64>().expect("a number");
@@ -95,7 +96,7 @@ fn changed_entries<'a>(recorded: &'a str, current: &str) -> Vec<&'a str> {
         };
         is_compatible && current_fields.starts_with(fields)
     };
-    let recorded_entries = parse_entries(recorded).into_iter();
+    let recorded_entries = parse_entries(recorded_abi).into_iter();
     recorded_entries
         .filter(|(name, (value, fields))| !is_preserved(name, value, fields))
         .map(|(name, _)| name)
@@ -105,22 +106,25 @@ fn changed_entries<'a>(recorded: &'a str, current: &str) -> Vec<&'a str> {
 #[test]
 fn changes_are_detected_for_each_struct() {
     let record = "a 16\n  size 0 8\n  x 8 8\nb 16\n  size 0 8\n  y 8 8\nc 4\n  z 0 4\nN 7\n";
-    let changed = |from: &str, to: &str| changed_entries(record, &record.replace(from, to));
+    let changed_by = |old: &str, new: &str| changed_entries(record, &record.replace(old, new));
     assert_eq!(changed_entries(record, record), [""; 0]);
     assert_eq!(
-        changed("a 16\n  size 0 8\n  x 8 8\n", "a 24\n  size 0 8\n  x 8 8\n  v 16 8\n"),
+        changed_by("a 16\n  size 0 8\n  x 8 8\n", "a 24\n  size 0 8\n  x 8 8\n  v 16 8\n"),
         [""; 0]
     );
     // The struct `b` counts as changed, although the struct `a` has an equal field.
-    assert_eq!(changed("  y 8 8", "  x 8 8"), ["b"]);
-    assert_eq!(changed("a 16\n  size 0 8\n  x 8 8", "a 24\n  size 0 8\n  v 8 8\n  x 16 8"), ["a"]);
-    assert_eq!(changed("c 4\n  z 0 4", "c 8\n  z 0 4\n  w 4 4"), ["c"]);
-    assert_eq!(changed("N 7", "N 8"), ["N"]);
-    assert_eq!(changed("c 4\n  z 0 4\n", ""), ["c"]);
+    assert_eq!(changed_by("  y 8 8", "  x 8 8"), ["b"]);
+    assert_eq!(
+        changed_by("a 16\n  size 0 8\n  x 8 8", "a 24\n  size 0 8\n  v 8 8\n  x 16 8"),
+        ["a"]
+    );
+    assert_eq!(changed_by("c 4\n  z 0 4", "c 8\n  z 0 4\n  w 4 4"), ["c"]);
+    assert_eq!(changed_by("N 7", "N 8"), ["N"]);
+    assert_eq!(changed_by("c 4\n  z 0 4\n", ""), ["c"]);
 }
 
 /// Checks that every struct that begins with its size has the same layout in Rust.
-fn check_rust_layouts(header: &Header, current: &str) {
+fn check_rust_layouts(header: &Header, current_abi: &str) {
     let mut names = Vec::new();
     macro_rules! check {
         ($($module:ident::$name:ident)*) => {
@@ -131,7 +135,7 @@ fn check_rust_layouts(header: &Header, current: &str) {
                 for (field, offset, size) in $name::FIELDS {
                     writeln!(expected, "  {field} {offset} {size}").unwrap();
                 }
-                assert!(current.contains(&expected), "in Rust:\n{expected}");
+                assert!(current_abi.contains(&expected), "in Rust:\n{expected}");
             })*
         };
     }
@@ -169,8 +173,8 @@ fn check_rust_layouts(header: &Header, current: &str) {
         socket::vipool_socket
         visible::vipool_host_addresses
     }
-    let sized = header.structs.iter().filter(|item| item.fields[0] == "size");
-    for item in sized {
+    let sized_structs = header.structs.iter().filter(|item| item.fields[0] == "size");
+    for item in sized_structs {
         assert!(names.contains(&&*item.name), "add {} to the list above", item.name);
     }
 }

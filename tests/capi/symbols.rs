@@ -103,13 +103,15 @@ fn add_words(directory: &Path, words: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         // The abuse test calls every function, and this file contains names of functions.
-        let is_excluded = ["abuse.c", "abuse.rs", "symbols.rs"].iter().any(|n| path.ends_with(n));
+        let is_excluded =
+            ["abuse.c", "abuse.rs", "symbols.rs"].iter().any(|file| path.ends_with(file));
         if path.is_dir() {
             add_words(&path, words);
         } else if !is_excluded {
             let text = fs::read_to_string(&path).unwrap_or_default();
-            let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            words.extend(text.split(|c| !is_word(c)).map(str::to_owned));
+            let is_in_word =
+                |character: char| character.is_ascii_alphanumeric() || character == '_';
+            words.extend(text.split(|character| !is_in_word(character)).map(str::to_owned));
         }
     }
 }

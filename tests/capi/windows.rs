@@ -30,15 +30,15 @@ fn dll_exports_the_functions_and_runs_a_c_program() {
     );
     let build_directory = target_dir().join(wine::TARGET).join("debug");
 
-    let exported: BTreeSet<String> = fs::read_to_string(&def_file)
+    let exported_functions: BTreeSet<String> = fs::read_to_string(&def_file)
         .unwrap()
         .lines()
         .filter_map(|line| line.trim().split(' ').next())
         .filter(|name| name.starts_with("vipool_"))
         .map(str::to_owned)
         .collect();
-    let listed = fs::read_to_string(workspace_root().join("include/symbols.txt")).unwrap();
-    assert_eq!(exported, listed.lines().map(str::to_owned).collect());
+    let symbol_list = fs::read_to_string(workspace_root().join("include/symbols.txt")).unwrap();
+    assert_eq!(exported_functions, symbol_list.lines().map(str::to_owned).collect());
 
     fs::copy(build_directory.join("vipool.dll"), folder.join("vipool.dll")).unwrap();
     let program = folder.join("first_session.exe");

@@ -20,11 +20,11 @@ static_assert(std::is_move_constructible_v<vipool::map>);
 int main(int argc, char **argv)
 {
     const std::string directory = argc > 1 ? argv[1] : "";
-    vipool::farm broken = vipool::farm::parse("[[range]]\naddresses = \"10.0.5.1/24\"\n");
-    CHECK(broken.count_findings(VIPOOL_LEVEL_ERROR) == 1);
-    CHECK(broken.report().find("10.0.5.1/24") != std::string::npos);
-    vipool::farm missing = vipool::farm::load(directory + "/missing.toml");
-    CHECK(missing.count_findings(VIPOOL_LEVEL_WARNING) > 0);
+    vipool::farm invalid_farm = vipool::farm::parse("[[range]]\naddresses = \"10.0.5.1/24\"\n");
+    CHECK(invalid_farm.count_findings(VIPOOL_LEVEL_ERROR) == 1);
+    CHECK(invalid_farm.report().find("10.0.5.1/24") != std::string::npos);
+    vipool::farm missing_farm = vipool::farm::load(directory + "/missing.toml");
+    CHECK(missing_farm.count_findings(VIPOOL_LEVEL_WARNING) > 0);
 
     vipool::farm farm;
     const vipool_range addresses = vipool::parse_range("10.0.5.10-10.0.5.13");
@@ -42,31 +42,31 @@ int main(int argc, char **argv)
         options.flags = in_files ? 0 : VIPOOL_MAP_SINGLE_THREADED;
         vipool::map map = in_files ? vipool::map::create(directory, plan)
                                    : vipool::map::create_in_memory(plan, options);
-        vipool::map moved = std::move(map);
+        vipool::map moved_map = std::move(map);
         const auto session = vipool::make_session(VIPOOL_SESSION_EMBEDDER, 7);
         CHECK(session == vipool::parse_session("embedder:7"));
         CHECK(vipool::session_to_string(session) == "embedder:7");
-        const auto opened = moved.open_session(session, "ada");
+        const auto opened = moved_map.open_session(session, "ada");
         CHECK(vipool::to_string(opened.leases[0].address) == "10.0.5.10");
         CHECK(vipool::to_string(opened.handle).size() > 20);
 
         vipool::reader reader =
-            in_files ? vipool::reader::open(directory) : vipool::reader::open(moved);
+            in_files ? vipool::reader::open(directory) : vipool::reader::open(moved_map);
         CHECK(reader.is_live(opened.handle));
         CHECK(vipool::to_string(reader.addresses(session).v4) == "10.0.5.10");
 
-        CHECK(moved.reserve(vipool::parse_ip("10.0.5.11"), "bob").addresses == 1);
-        CHECK(moved.unreserve(vipool::parse_ip("10.0.5.11")).addresses == 1);
-        CHECK(moved.drain(addresses).held == 1);
-        CHECK(moved.undrain(addresses).addresses == 4);
-        CHECK(moved.reap().closed == 0);
-        const vipool::snapshot snapshot = moved.take_snapshot();
+        CHECK(moved_map.reserve(vipool::parse_ip("10.0.5.11"), "bob").addresses == 1);
+        CHECK(moved_map.unreserve(vipool::parse_ip("10.0.5.11")).addresses == 1);
+        CHECK(moved_map.drain(addresses).held == 1);
+        CHECK(moved_map.undrain(addresses).addresses == 4);
+        CHECK(moved_map.reap().closed == 0);
+        const vipool::snapshot snapshot = moved_map.take_snapshot();
         CHECK(snapshot.sessions().size() == 1 && snapshot.pools().size() == 2);
 
-        CHECK(moved.close_session(opened.handle).lease_count == 2);
+        CHECK(moved_map.close_session(opened.handle).lease_count == 2);
         CHECK(!reader.is_live(opened.handle));
         try {
-            moved.close_session(session);
+            moved_map.close_session(session);
             CHECK(!"an exception");
         } catch (const vipool::error &error) {
             CHECK(error.status() == VIPOOL_ERR_NOT_OPEN);

@@ -124,15 +124,15 @@ unsafe fn fill_farm(farm: *mut vipool_farm, plan: &Plan) {
             };
             check(vipool_farm_add_range(farm, &range)).unwrap();
         }
-        let loopback: Vec<_> = pools_of_kind(PoolKind::Loopback).flat_map(ranges).collect();
-        let (first, count) = (loopback.as_ptr(), loopback.len());
-        check(vipool_farm_set_loopback(farm, first, count, null(), 0)).unwrap();
+        let loopback_ranges: Vec<_> = pools_of_kind(PoolKind::Loopback).flat_map(ranges).collect();
+        let (array, count) = (loopback_ranges.as_ptr(), loopback_ranges.len());
+        check(vipool_farm_set_loopback(farm, array, count, null(), 0)).unwrap();
         add_pool_rules(farm, &plan.policy.pool_rules);
         add_reservations(farm, &plan.reservations);
         check(vipool_farm_set_settings(farm, &c_settings(&plan.settings))).unwrap();
         add_programs(farm, &plan.policy.programs);
-        let udp = ports(&plan.policy.wildcard_udp_ports);
-        set_rewrite(farm, &udp, &[], plan.policy.rewrite);
+        let udp_ports = ports(&plan.policy.wildcard_udp_ports);
+        set_rewrite(farm, &udp_ports, &[], plan.policy.rewrite);
     }
 }
 
@@ -170,27 +170,28 @@ unsafe fn add_reservations(farm: *mut vipool_farm, reservations: &[Reservation])
 /// `farm` is a valid farm handle.
 unsafe fn add_programs(farm: *mut vipool_farm, programs: &[Program]) {
     for rule in programs {
-        let (own, shared) = (ports(&rule.own_ports), ports(&rule.shared_ports));
+        let (own_ports, shared_ports) = (ports(&rule.own_ports), ports(&rule.shared_ports));
+        let program = c_program(rule, &own_ports, &shared_ports);
         // SAFETY: all arguments are valid during the call.
-        check(unsafe { vipool_farm_add_program(farm, &c_program(rule, &own, &shared)) }).unwrap();
+        check(unsafe { vipool_farm_add_program(farm, &program) }).unwrap();
     }
 }
 
-/// # Safety
 /// Sets the rewrite settings of a farm.
 ///
+/// # Safety
 /// `farm` is a valid farm handle.
 unsafe fn set_rewrite(
     farm: *mut vipool_farm,
-    udp: &[vipool_ports],
-    fixed: &[vipool_ports],
+    udp_ports: &[vipool_ports],
+    fixed_ports: &[vipool_ports],
     flags: RewriteFlags,
 ) {
     let settings = vipool_rewrite_settings {
-        wildcard_udp_ports: udp.as_ptr(),
-        wildcard_udp_port_count: udp.len(),
-        fixed_ports: fixed.as_ptr(),
-        fixed_port_count: fixed.len(),
+        wildcard_udp_ports: udp_ports.as_ptr(),
+        wildcard_udp_port_count: udp_ports.len(),
+        fixed_ports: fixed_ports.as_ptr(),
+        fixed_port_count: fixed_ports.len(),
         flags: flags.bits(),
         ..sized()
     };
@@ -198,12 +199,18 @@ unsafe fn set_rewrite(
     check(unsafe { vipool_farm_set_rewrite(farm, &settings) }).unwrap();
 }
 
-/// Converts a rule of the process list. `own` and `shared` are the ports of the rule.
-fn c_program(rule: &Program, own: &[vipool_ports], shared: &[vipool_ports]) -> vipool_program {
-    let optional =
-        |text: &Option<String>| text.as_ref().map_or((null(), 0), |t| (c_chars(t), t.len()));
+/// Converts a rule of the process list. `own_ports` and `shared_ports` are the ports of the rule in
+/// C. The result points to these arrays and to the texts of the rule.
+fn c_program(
+    rule: &Program,
+    own_ports: &[vipool_ports],
+    shared_ports: &[vipool_ports],
+) -> vipool_program {
+    let pointer_and_length = |value: &Option<String>| {
+        value.as_ref().map_or((null(), 0), |text| (c_chars(text), text.len()))
+    };
     let ((script, script_length), (target, target_length)) =
-        (optional(&rule.script), optional(&rule.target));
+        (pointer_and_length(&rule.script), pointer_and_length(&rule.target));
     vipool_program {
         pattern: c_chars(&rule.pattern),
         pattern_length: rule.pattern.len(),
@@ -213,10 +220,10 @@ fn c_program(rule: &Program, own: &[vipool_ports], shared: &[vipool_ports]) -> v
         target_length,
         features: rule.features.bits(),
         flags: rule.flags.bits(),
-        own_ports: own.as_ptr(),
-        own_port_count: own.len(),
-        shared_ports: shared.as_ptr(),
-        shared_port_count: shared.len(),
+        own_ports: own_ports.as_ptr(),
+        own_port_count: own_ports.len(),
+        shared_ports: shared_ports.as_ptr(),
+        shared_port_count: shared_ports.len(),
         ..sized()
     }
 }
@@ -246,24 +253,27 @@ pub fn farm(farm: &Farm) -> *mut vipool_farm {
         add_servers_and_ranges(handle, farm);
         let (addresses, excluded) =
             (c_ranges(&farm.loopback.ranges), c_ranges(&farm.loopback.exclude));
-        let (first, count) = (addresses.as_ptr(), addresses.len());
+        let (array, count) = (addresses.as_ptr(), addresses.len());
         let (excluded, excluded_count) = (excluded.as_ptr(), excluded.len());
-        check(vipool_farm_set_loopback(handle, first, count, excluded, excluded_count)).unwrap();
+        check(vipool_farm_set_loopback(handle, array, count, excluded, excluded_count)).unwrap();
         let subnets: Vec<_> = farm.network.subnets.iter().map(c_subnet).collect();
-        let dhcp = c_ranges(&farm.network.dhcp_ranges);
+        let dhcp_ranges = c_ranges(&farm.network.dhcp_ranges);
         let (subnets, count) = (subnets.as_ptr(), subnets.len());
-        check(vipool_farm_set_network(handle, subnets, count, dhcp.as_ptr(), dhcp.len())).unwrap();
+        let (dhcp, dhcp_count) = (dhcp_ranges.as_ptr(), dhcp_ranges.len());
+        check(vipool_farm_set_network(handle, subnets, count, dhcp, dhcp_count)).unwrap();
         set_session_settings(handle, farm);
         add_reservations(handle, &farm.reservations);
         add_programs(handle, &farm.programs);
-        let udp = ports(&farm.rewrite.wildcard_udp_ports);
-        let fixed = ports(&farm.rewrite.fixed_ports);
-        set_rewrite(handle, &udp, &fixed, farm.rewrite.flags);
+        let udp_ports = ports(&farm.rewrite.wildcard_udp_ports);
+        let fixed_ports = ports(&farm.rewrite.fixed_ports);
+        set_rewrite(handle, &udp_ports, &fixed_ports, farm.rewrite.flags);
         check(vipool_farm_validate(handle)).unwrap();
     }
     handle
 }
 
+/// Adds the servers, the pools with their rules, and the ranges of a farm.
+///
 /// # Safety
 /// `handle` is a valid farm handle.
 unsafe fn add_servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
@@ -272,8 +282,6 @@ unsafe fn add_servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
             name: c_chars(&server.name),
             name_length: server.name.len(),
             max_sessions: server.max_sessions.unwrap_or(0),
-/// Adds the servers, the pools with their rules, and the ranges of a farm.
-///
             flags: u32::from(!server.enabled) * VIPOOL_SERVER_DISABLED
                 + u32::from(server.max_sessions.is_some()) * VIPOOL_SERVER_MAX_SESSIONS,
             ..sized()

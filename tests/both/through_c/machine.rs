@@ -54,7 +54,7 @@ impl Machine for CApi {
     ) -> Result<(Vec<JournalEntry>, u64, u64), Status> {
         let directory = directory.to_str().unwrap();
         let mut journal = null_mut();
-        let (mut entries, mut lost, mut next) = (Vec::new(), 0, first_number);
+        let (mut entries, mut lost, mut next_number) = (Vec::new(), 0, first_number);
         // SAFETY: the texts and structs are valid. The journal is closed once.
         unsafe {
             check(vipool_journal_open(c_chars(directory), directory.len(), &mut journal))?;
@@ -64,8 +64,9 @@ impl Machine for CApi {
             result.count = 1;
             while result.count > 0 {
                 let rows = page.as_mut_ptr();
-                check(vipool_journal_list_events(journal, next, rows, 2, &mut result)).unwrap();
-                (lost, next) = (lost + result.lost, result.next);
+                check(vipool_journal_list_events(journal, next_number, rows, 2, &mut result))
+                    .unwrap();
+                (lost, next_number) = (lost + result.lost, result.next);
                 entries.extend(page[..result.count].iter().map(|row| {
                     JournalEntry {
                         number: row.number,
@@ -82,7 +83,7 @@ impl Machine for CApi {
             }
             vipool_journal_close(journal);
         }
-        Ok((entries, lost, next))
+        Ok((entries, lost, next_number))
     }
 
     fn set_client(directory: &Path, handle: &Handle, client: IpAddr) -> Result<(), Status> {
@@ -178,11 +179,11 @@ impl Machine for CApi {
     }
 
     fn intersection(range: &Range, other: &Range) -> Option<(IpAddr, IpAddr)> {
-        let mut common = vipool_range::default();
+        let mut intersection = vipool_range::default();
         let (range, other) = (c_range(range), c_range(other));
         // SAFETY: the structs are valid.
-        match check(unsafe { vipool_range_intersect(&range, &other, &mut common) }) {
-            Ok(()) => Some((ip(common.first).unwrap(), ip(common.last).unwrap())),
+        match check(unsafe { vipool_range_intersect(&range, &other, &mut intersection) }) {
+            Ok(()) => Some((ip(intersection.first).unwrap(), ip(intersection.last).unwrap())),
             Err(status) => {
                 assert_eq!(status, vipool_status::VIPOOL_ERR_NOT_FOUND as Status);
                 None
@@ -206,13 +207,13 @@ impl Machine for CApi {
 
     fn format_and_parse(original: &Handle) -> Option<Handle> {
         let (mut buffer, mut length) = ([0; 72], 0);
-        let mut parsed = vipool_handle::default();
+        let mut parsed_handle = vipool_handle::default();
         // SAFETY: the buffers and structs are valid.
         unsafe {
             let buffer = buffer.as_mut_ptr();
             check(vipool_handle_format(&c_handle(original), buffer, 72, &mut length)).ok()?;
-            check(vipool_handle_parse(buffer, length, &mut parsed)).ok()?;
+            check(vipool_handle_parse(buffer, length, &mut parsed_handle)).ok()?;
         }
-        Some(handle(&parsed))
+        Some(handle(&parsed_handle))
     }
 }

@@ -94,14 +94,14 @@ impl Reads for CApi {
         (executable.path, executable.path_length) = (path.as_ptr().cast(), path.len());
         let (mut rows, mut page) = (Vec::new(), [sized::<vipool_match_row>(); 2]);
         loop {
-            let (mut count, first) = (0, rows.len());
+            let (mut count, first_row) = (0, rows.len());
             // SAFETY: the structs and texts are valid.
             unsafe {
                 let out = page.as_mut_ptr();
                 let status = vipool_reader_list_matches(
                     self.reader,
                     &executable,
-                    first,
+                    first_row,
                     out,
                     2,
                     &mut count,
@@ -179,9 +179,9 @@ impl Reads for CApi {
             let mut page = [sized::<vipool_session_row>(); 2];
             loop {
                 let (mut count, mut total) = (0, 0);
-                let (first, out) = (rows.len(), page.as_mut_ptr());
+                let (first_row, out) = (rows.len(), page.as_mut_ptr());
                 check(vipool_snapshot_list_sessions(
-                    snapshot, first, out, 2, &mut count, &mut total,
+                    snapshot, first_row, out, 2, &mut count, &mut total,
                 ))
                 .unwrap();
                 if count == 0 {

@@ -70,7 +70,7 @@ fn c_socket(socket: &SocketProperties, local: &Option<vipool_sockaddr>) -> vipoo
 /// `rewriter` is a valid rewriter handle.
 pub unsafe fn call_rewriter(rewriter: *const vipool_rewriter, call: Call) -> String {
     let mut outcome = sized::<vipool_outcome>();
-    let mut predicate = 9;
+    let mut predicate_result = 9;
     let out = &raw mut outcome;
     // SAFETY: the structs are valid. All memory that they point to outlives the calls.
     let status = unsafe {
@@ -84,20 +84,33 @@ pub unsafe fn call_rewriter(rewriter: *const vipool_rewriter, call: Call) -> Str
                 let local = socket.local_address.map(c_sockaddr);
                 vipool_rewrite_listen(rewriter, &c_socket(&socket, &local), out)
             }
-            Call::Connect(socket, to) => {
-                let (local, to) = (socket.local_address.map(c_sockaddr), c_sockaddr(to));
-                let (socket, bytes) = (c_socket(&socket, &local), to.bytes.as_ptr().cast());
-                vipool_rewrite_connect(rewriter, &socket, bytes, to.length, out)
+            Call::Connect(socket, destination) => {
+                let (local, destination) =
+                    (socket.local_address.map(c_sockaddr), c_sockaddr(destination));
+                let (socket, bytes) =
+                    (c_socket(&socket, &local), destination.bytes.as_ptr().cast());
+                vipool_rewrite_connect(rewriter, &socket, bytes, destination.length, out)
             }
-            Call::Send(socket, to, fast) => {
-                let (local, to) = (socket.local_address.map(c_sockaddr), c_sockaddr(to));
-                let (socket, bytes) = (c_socket(&socket, &local), to.bytes.as_ptr().cast());
-                vipool_rewrite_send(rewriter, &socket, bytes, to.length, fast.into(), out)
+            Call::Send(socket, destination, is_fast_open) => {
+                let (local, destination) =
+                    (socket.local_address.map(c_sockaddr), c_sockaddr(destination));
+                let (socket, bytes) =
+                    (c_socket(&socket, &local), destination.bytes.as_ptr().cast());
+                vipool_rewrite_send(
+                    rewriter,
+                    &socket,
+                    bytes,
+                    destination.length,
+                    is_fast_open.into(),
+                    out,
+                )
             }
-            Call::SendSource(source, to) => {
-                let to = to.map(c_sockaddr);
-                let bytes = to.as_ref().map_or(null(), |to| to.bytes.as_ptr().cast());
-                let length = to.map_or(0, |to| to.length);
+            Call::SendSource(source, destination) => {
+                let destination = destination.map(c_sockaddr);
+                let bytes = destination
+                    .as_ref()
+                    .map_or(null(), |destination| destination.bytes.as_ptr().cast());
+                let length = destination.map_or(0, |destination| destination.length);
                 vipool_rewrite_send_source(rewriter, &c_ip(source), bytes, length, out)
             }
             Call::VisibleAddress(address, mut other_end) => {
@@ -113,8 +126,8 @@ pub unsafe fn call_rewriter(rewriter: *const vipool_rewriter, call: Call) -> Str
                 )
             }
             Call::VisibleIp(ip) => vipool_rewrite_visible_ip(rewriter, &c_ip(ip), out),
-            Call::MulticastInterface(to) => {
-                vipool_rewrite_multicast_interface(rewriter, &c_ip(to), out)
+            Call::MulticastInterface(destination) => {
+                vipool_rewrite_multicast_interface(rewriter, &c_ip(destination), out)
             }
             Call::HostAddresses(client) => {
                 let client = client.map(c_ip).unwrap_or_default();
@@ -126,17 +139,19 @@ pub unsafe fn call_rewriter(rewriter: *const vipool_rewriter, call: Call) -> Str
                 };
             }
             Call::IsOwnAddress(ip) => {
-                vipool_rewrite_is_own_address(rewriter, &c_ip(ip), &mut predicate)
+                vipool_rewrite_is_own_address(rewriter, &c_ip(ip), &mut predicate_result)
             }
-            Call::IsHidden(ip) => vipool_rewrite_is_hidden(rewriter, &c_ip(ip), &mut predicate),
+            Call::IsHidden(ip) => {
+                vipool_rewrite_is_hidden(rewriter, &c_ip(ip), &mut predicate_result)
+            }
             Call::IsRetryAllowed(ip) => {
-                vipool_rewrite_is_retry_allowed(rewriter, &c_ip(ip), &mut predicate)
+                vipool_rewrite_is_retry_allowed(rewriter, &c_ip(ip), &mut predicate_result)
             }
         }
     };
     check(status).unwrap();
     match outcome.kind {
-        0 => (predicate == 1).to_string(),
+        0 => (predicate_result == 1).to_string(),
         1 => {
             let mut description = socket_address(&outcome.address).to_string();
             if outcome.flags & VIPOOL_DO_CLEAR_V6ONLY != 0 {

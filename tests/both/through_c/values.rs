@@ -40,9 +40,11 @@ pub fn c_chars(text: &str) -> *const c_char {
 }
 
 pub fn ip(address: vipool_ip) -> Option<IpAddr> {
-    let [a, b, c, d, ..] = address.bytes;
     match address.family {
-        4 => Some(Ipv4Addr::new(a, b, c, d).into()),
+        4 => {
+            let octets: [u8; 4] = address.bytes[..4].try_into().unwrap();
+            Some(Ipv4Addr::from(octets).into())
+        }
         6 => Some(address.bytes.into()),
         _ => None,
     }

@@ -39,18 +39,19 @@ where
 
 /// Returns the status of an error of the operating system.
 fn io_status(error: std::io::Error) -> Status {
-    let missing = error.kind() == std::io::ErrorKind::NotFound;
+    let is_missing = error.kind() == std::io::ErrorKind::NotFound;
     let not_found = vipool_status::VIPOOL_ERR_NOT_FOUND;
-    (if missing { not_found } else { vipool_status::VIPOOL_ERR_IO }) as Status
+    (if is_missing { not_found } else { vipool_status::VIPOOL_ERR_IO }) as Status
 }
 
 fn to_vec(leases: &Leases) -> Vec<Lease> {
     leases.iter().collect()
 }
 
-struct InUse<'a>(&'a [IpAddr]);
+/// Reports sockets on these addresses, and only live leaders.
+struct InUseProbe<'a>(&'a [IpAddr]);
 
-impl Probe for InUse<'_> {
+impl Probe for InUseProbe<'_> {
     fn has_sockets(&mut self, address: IpAddr) -> bool {
         self.0.contains(&address)
     }
@@ -93,14 +94,14 @@ impl Api for RustApi {
     ) -> (Vec<(String, String)>, Result<Self, Status>) {
         let mut report = Report::default();
         report.extend(farm.validate());
-        let planned = farm.plan(host, interfaces);
-        report.extend(planned.findings);
+        let server_plan = farm.plan(host, interfaces);
+        report.extend(server_plan.findings);
         let findings = report.findings().iter();
-        let findings = findings.map(|found| (found.key.clone(), found.code.to_owned()));
-        let assignments = planned.assignments.iter();
-        let assignments =
-            assignments.map(|found| (found.interface.clone(), found.index.to_string()));
-        (findings.chain(assignments).collect(), Self::new(&planned.plan))
+        let findings = findings.map(|finding| (finding.key.clone(), finding.code.to_owned()));
+        let assignments = server_plan.assignments.iter();
+        let assignments = assignments
+            .map(|assignment| (assignment.interface.clone(), assignment.index.to_string()));
+        (findings.chain(assignments).collect(), Self::new(&server_plan.plan))
     }
 
     fn new_exclusive(plan: &Plan, directory: Option<&Path>) -> Result<Self, Status> {
@@ -203,7 +204,7 @@ impl Api for RustApi {
 
     fn reap(&self, now: u32, in_use: &[IpAddr]) -> Result<[usize; 3], Status> {
         let report =
-            self.map.reap(Tick::from_secs(now), 1000, &mut InUse(in_use)).map_err(status)?;
+            self.map.reap(Tick::from_secs(now), 1000, &mut InUseProbe(in_use)).map_err(status)?;
         Ok([report.freed as usize, report.lingering as usize, report.closed.len()])
     }
 
@@ -233,13 +234,17 @@ impl Api for RustApi {
         match call {
             Call::Bind(socket, address) => describe(rewriter.bind(&socket, address), describe_bind),
             Call::Listen(socket) => describe(rewriter.listen(&socket), describe_bind),
-            Call::Connect(socket, to) => describe(rewriter.connect(&socket, to), describe_connect),
-            Call::Send(socket, to, fast) => {
-                describe(rewriter.send(&socket, to, fast), describe_connect)
+            Call::Connect(socket, destination) => {
+                describe(rewriter.connect(&socket, destination), describe_connect)
             }
-            Call::SendSource(source, to) => describe(rewriter.datagram_source(source, to), |ip| {
-                SocketAddr::new(ip, 0).to_string()
-            }),
+            Call::Send(socket, destination, is_fast_open) => {
+                describe(rewriter.send(&socket, destination, is_fast_open), describe_connect)
+            }
+            Call::SendSource(source, destination) => {
+                describe(rewriter.datagram_source(source, destination), |ip| {
+                    SocketAddr::new(ip, 0).to_string()
+                })
+            }
             Call::VisibleAddress(address, other_end) => {
                 describe(rewriter.visible_address(address, || other_end), |address| {
                     address.to_string()
@@ -248,9 +253,11 @@ impl Api for RustApi {
             Call::VisibleIp(ip) => {
                 describe(rewriter.visible_ip(ip), |ip| SocketAddr::new(ip, 0).to_string())
             }
-            Call::MulticastInterface(to) => describe(rewriter.multicast_interface(to), |v| {
-                SocketAddr::new(v.into(), 0).to_string()
-            }),
+            Call::MulticastInterface(destination) => {
+                describe(rewriter.multicast_interface(destination), |ip| {
+                    SocketAddr::new(ip.into(), 0).to_string()
+                })
+            }
             Call::HostAddresses(client) => describe(rewriter.resolve_host_name(client), |hosts| {
                 format!("{:?} {:?}", hosts.v4.map(IpAddr::V4), hosts.v6.map(IpAddr::V6))
             }),
@@ -261,27 +268,29 @@ impl Api for RustApi {
     }
 }
 
-fn describe<T>(outcome: Outcome<T>, rewritten: impl FnOnce(T) -> String) -> String {
+/// Returns the outcome as text. `describe_value` formats the result of a rewritten call.
+fn describe<T>(outcome: Outcome<T>, describe_value: impl FnOnce(T) -> String) -> String {
     match outcome {
-        Outcome::Rewritten(value) => rewritten(value),
+        Outcome::Rewritten(value) => describe_value(value),
         Outcome::Passed(reason) => reason.name().to_owned(),
         Outcome::Refused(refusal @ Refusal::OtherSessionAddress) => refusal.name().to_owned(),
     }
 }
 
 fn describe_bind(bind: Bind) -> String {
-    let v6only = if bind.clear_v6only { " v6only" } else { "" };
-    let defer = if bind.defer { " defer" } else { "" };
-    format!("{}{v6only}{defer}", bind.address)
+    let v6only_suffix = if bind.clear_v6only { " v6only" } else { "" };
+    let defer_suffix = if bind.defer { " defer" } else { "" };
+    format!("{}{v6only_suffix}{defer_suffix}", bind.address)
 }
 
 fn describe_connect(connect: Connect) -> String {
-    let v6only = if connect.clear_v6only { " v6only" } else { "" };
-    let late = if connect.defer_port { " late" } else { "" };
-    let source = connect.source.map_or(String::new(), |ip| format!(" from {ip}{late}"));
-    format!("{}{v6only}{source}", connect.destination)
+    let v6only_suffix = if connect.clear_v6only { " v6only" } else { "" };
+    let late_suffix = if connect.defer_port { " late" } else { "" };
+    let source = connect.source.map_or(String::new(), |ip| format!(" from {ip}{late_suffix}"));
+    format!("{}{v6only_suffix}{source}", connect.destination)
 }
 
+/// The rules of one program, and the addresses that have a listener.
 struct TestSystem<'a> {
     reader: &'a Reader,
     program: ProgramView<'a>,
@@ -290,7 +299,6 @@ struct TestSystem<'a> {
 
 impl SystemView for TestSystem<'_> {
     fn is_own_port(&self, port: u16) -> bool {
-/// The rules of one program, and the addresses that have a listener.
         self.program.is_own_port(port)
     }
     fn is_shared_port(&self, port: u16) -> bool {

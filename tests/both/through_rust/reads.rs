@@ -109,9 +109,9 @@ impl Reads for RustApi {
         let program = Executable::new(path.as_bytes(), style);
         let rule = self.reader.policy().find(&program)?.program;
         let features = rule.features();
-        let bits = [features.virtual_ip, features.loopback, features.client_ip];
-        let bits = bits.iter().enumerate().map(|(index, is_set)| u32::from(*is_set) << index).sum();
-        Some((rule.id(), bits))
+        let flags = [features.virtual_ip, features.loopback, features.client_ip];
+        let bits = flags.iter().enumerate().map(|(index, is_set)| u32::from(*is_set) << index);
+        Some((rule.id(), bits.sum()))
     }
 }
 
@@ -124,8 +124,8 @@ impl Machine for RustApi {
         directory: &Path,
         first_number: u64,
     ) -> Result<(Vec<JournalEntry>, u64, u64), Status> {
-        let recent = Journal::open(directory).map_err(status)?.since(first_number);
-        let entries = recent.events.into_iter().map(|event| JournalEntry {
+        let journal_tail = Journal::open(directory).map_err(status)?.since(first_number);
+        let entries = journal_tail.events.into_iter().map(|event| JournalEntry {
             number: event.number,
             tick: event.time.as_secs(),
             kind: event.kind as u32,
@@ -135,7 +135,7 @@ impl Machine for RustApi {
             user: event.user,
             client: event.client,
         });
-        Ok((entries.collect(), recent.lost, recent.next))
+        Ok((entries.collect(), journal_tail.lost, journal_tail.next))
     }
 
     fn set_client(directory: &Path, handle: &Handle, address: IpAddr) -> Result<(), Status> {
