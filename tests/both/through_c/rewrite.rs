@@ -49,6 +49,7 @@ unsafe extern "C" fn get_other_end(
     sockaddr.length
 }
 
+/// Converts the properties of a socket. The result points to `local`.
 fn c_socket(socket: &SocketProperties, local: &Option<vipool_sockaddr>) -> vipool_socket {
     let mut properties = sized::<vipool_socket>();
     if let Some(local) = local {
