@@ -254,12 +254,12 @@ fn unknown_flags_and_protocols_of_a_socket_are_rejected() {
     let rewriter = fixture.rewriter();
     let address = sockaddr(ip("127.0.0.1"));
     let bytes = address.bytes.as_ptr().cast();
-    let local = sockaddr(ip("0.0.0.0"));
+    let local_address = sockaddr(ip("0.0.0.0"));
     let mut outcome = sized::<vipool_outcome>();
     let tcp = vipool_socket {
         protocol: 1,
-        local: local.bytes.as_ptr().cast(),
-        local_length: local.length,
+        local: local_address.bytes.as_ptr().cast(),
+        local_length: local_address.length,
         ..sized()
     };
     let mut bind = |socket: vipool_socket| {

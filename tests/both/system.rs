@@ -40,12 +40,12 @@ pub fn exclusive_writer_opens_and_closes_sessions<A: Api>() {
         assert_eq!(results[5], results[6]);
         // The map accepts operations after the exclusive writer is dropped.
         assert_eq!(api.sessions().len(), 1);
-        let found = api.find(session_id(2)).unwrap();
-        assert_eq!(api.find_in_map(session_id(2)), Ok(found.clone()));
+        let found_session = api.find(session_id(2)).unwrap();
+        assert_eq!(api.find_in_map(session_id(2)), Ok(found_session.clone()));
         assert_eq!(status_of(api.find_in_map(session_id(3))), VIPOOL_ERR_NOT_OPEN);
-        assert_eq!(api.find_by_handle(&found.0), Some(found.1));
+        assert_eq!(api.find_by_handle(&found_session.0), Some(found_session.1));
         assert_eq!(api.find_by_handle(&first_session.handle), None);
-        assert_eq!(api.boot(), found.0.boot);
+        assert_eq!(api.boot(), found_session.0.boot);
         api.open(session_id(4), &for_user("ada"), 100).unwrap();
     }
 }

@@ -209,19 +209,21 @@ impl Scenario {
         let record = self.records[writer];
         for session in 0..SESSIONS {
             let number = session_number(writer, session);
-            let current = map.find(session_id(number)).unwrap();
-            let found_lease = current.map_or(0, |(handle, _)| pack_lease(&handle));
+            let open_session = map.find(session_id(number)).unwrap();
+            let found_lease = open_session.map_or(0, |(handle, _)| pack_lease(&handle));
             let acknowledged_lease = record.acknowledged_lease(session).load(SeqCst);
             match record.intent(session).load(SeqCst) {
                 // The interrupted operation may have added a lease of another pool before the
                 // acknowledged lease.
                 OPEN => assert!(
                     acknowledged_lease == 0
-                        || current.is_some_and(|(handle, leases)| leases.iter().any(|lease| {
-                            let Lease { pool, slot, generation, .. } = lease;
-                            pack_lease(&Handle { pool, slot, generation, ..handle })
-                                == acknowledged_lease
-                        })),
+                        || open_session.is_some_and(|(handle, leases)| leases.iter().any(
+                            |lease| {
+                                let Lease { pool, slot, generation, .. } = lease;
+                                pack_lease(&Handle { pool, slot, generation, ..handle })
+                                    == acknowledged_lease
+                            }
+                        )),
                     "session {number} is lost"
                 ),
                 CLOSE => {

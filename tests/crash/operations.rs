@@ -140,7 +140,7 @@ pub fn run_random_operation(
 ) {
     let number = scenario.sessions[random.below(scenario.sessions.len() as u64) as usize];
     let session = session_id(number);
-    let found = map.find(session).unwrap();
+    let open_session = map.find(session).unwrap();
     let user = scenario.users.get(random.below(5) as usize).copied();
     let address = scenario.plan.pools[0].address(random.below(6) as u32).unwrap();
     let range = Range::from(address);
@@ -151,7 +151,7 @@ pub fn run_random_operation(
     if begin().is_break() {
         return;
     }
-    match (choice, found) {
+    match (choice, open_session) {
         (0..=7, _) => {
             let address = (choice == 0).then_some(address);
             let options = OpenOptions::new()

@@ -78,8 +78,8 @@ pub fn all_leases(map: &Map) -> LeaseTable {
             let user = row.user.clone();
             let (client, leader, since) = (row.client, row.leader, row.since);
             let record = LeaseRecord { lease, user, client, leader, since };
-            let previous = table.insert((lease.pool, lease.slot), record);
-            assert!(previous.is_none(), "a slot is leased twice");
+            let previous_record = table.insert((lease.pool, lease.slot), record);
+            assert!(previous_record.is_none(), "a slot is leased twice");
         }
     }
     table

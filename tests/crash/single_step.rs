@@ -238,8 +238,8 @@ fn check_states(
                 .map(|record| record.lease)
                 .filter(|lease| lease.session == *session)
                 .collect();
-            let found = found.as_ref().map(|(_, leases)| leases.iter().collect::<Vec<_>>());
-            assert_eq!(found, Some(leases), "{}: a reader misses {session}", scenario.name);
+            let found_leases = found.as_ref().map(|(_, leases)| leases.iter().collect::<Vec<_>>());
+            assert_eq!(found_leases, Some(leases), "{}: a reader misses {session}", scenario.name);
         }
     }
 }

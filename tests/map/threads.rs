@@ -25,8 +25,8 @@ fn threads_share_a_map_but_no_address() {
                     let opened =
                         map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
                     let address = opened.leases.iter().next().unwrap().address;
-                    let previous = holders.lock().unwrap().insert(address, session);
-                    assert_eq!(previous, None, "{address} is leased twice");
+                    let previous_holder = holders.lock().unwrap().insert(address, session);
+                    assert_eq!(previous_holder, None, "{address} is leased twice");
                     holders.lock().unwrap().remove(&address);
                     map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
                     assert!(map.close_by_handle(&opened.handle, Tick::ZERO).is_err());
@@ -43,8 +43,8 @@ fn threads_share_a_map_but_no_address() {
                     );
                     // A lookup of a short-lived session returns only leases of this session.
                     let session = session_id(1_000_000 + round);
-                    let found = reader.lookup(session);
-                    assert!(found.iter().all(|lease| lease.session == session));
+                    let leases = reader.lookup(session);
+                    assert!(leases.iter().all(|lease| lease.session == session));
                     // The rows are not a snapshot, so there may be more rows than sessions that are
                     // open at the same time.
                     let rows = reader.sessions();

@@ -130,21 +130,22 @@ impl Comparison {
             Operation::Drain(first, count, drained) => {
                 let addresses: Vec<IpAddr> = self.model.addresses().into_keys().collect();
                 let Some(first) = addresses.get(first) else { return Ok(()) };
-                let last = addresses
+                let last_of_family = addresses
                     .iter()
                     .rev()
                     .find(|address| address.is_ipv4() == first.is_ipv4())
                     .unwrap();
                 let index = addresses.iter().position(|address| address == first).unwrap();
-                let last = addresses.get(index + count).unwrap_or(last).min(last);
+                let last =
+                    addresses.get(index + count).unwrap_or(last_of_family).min(last_of_family);
                 let range = Range::new(*first, *last).unwrap();
                 let in_range: Vec<IpAddr> =
                     addresses.iter().copied().filter(|address| range.contains(*address)).collect();
-                let changed = match drained {
+                let change = match drained {
                     true => self.map.drain(&range, now),
                     false => self.map.undrain(&range, now),
                 };
-                prop_assert_eq!(changed.unwrap().addresses as usize, in_range.len());
+                prop_assert_eq!(change.unwrap().addresses as usize, in_range.len());
                 // The map drains addresses in the order of pool and slot.
                 let mut located_addresses: Vec<_> = in_range
                     .iter()
@@ -310,21 +311,21 @@ impl Comparison {
         prop_assert_eq!(open_sessions, self.model.sessions());
         for row in rows {
             let leases = self.model.leases(row.session.value());
-            let found: Vec<_> = row
+            let found_leases: Vec<_> = row
                 .leases
                 .iter()
                 .map(|lease| {
                     (usize::from(lease.pool), lease.slot as usize, lease.address, lease.generation)
                 })
                 .collect();
-            let expected: Vec<_> = leases
+            let expected_leases: Vec<_> = leases
                 .iter()
                 .map(|(pool, slot)| {
                     let model_slot = &self.model.pools[*pool].slots[*slot];
                     (*pool, *slot, model_slot.address, model_slot.generation)
                 })
                 .collect();
-            prop_assert_eq!(found, expected);
+            prop_assert_eq!(found_leases, expected_leases);
             prop_assert_eq!(self.reader.find(row.session), Some((row.handle, row.leases)));
         }
         for session in (0..14).filter(|session| self.model.leases(*session).is_empty()) {

@@ -30,7 +30,7 @@ pub struct AssignResult {
     /// Addresses that must not be leased, with the reason.
     pub conflict_reasons: BTreeMap<IpAddr, String>,
     /// Number of addresses that this run added.
-    pub added: usize,
+    pub added_count: usize,
 }
 
 /// Adds the `desired` addresses to their interfaces.
@@ -101,10 +101,10 @@ pub fn add_addresses(
     let progress = progress_bar(missing_addresses.len() as u64, "adding");
     let outcomes = netlink.add(&missing_addresses, |count| progress.set_position(count as u64))?;
     progress.finish_and_clear();
-    let mut added = Vec::new();
+    let mut added_addresses = Vec::new();
     for (entry, outcome) in missing_addresses.iter().zip(outcomes) {
         match outcome {
-            Ok(()) => added.push(*entry),
+            Ok(()) => added_addresses.push(*entry),
             Err(error) => {
                 let reason = format!(
                     "cannot add the address to {}: {error}",
@@ -114,7 +114,7 @@ pub fn add_addresses(
             }
         }
     }
-    let check_result = wait_until_usable(&mut netlink, &added).and_then(|duplicates| {
+    let check_result = wait_until_usable(&mut netlink, &added_addresses).and_then(|duplicates| {
         delete_addresses(&mut netlink, &duplicates)?;
         check_sources_unchanged(&sources_before)?;
         Ok(duplicates)
@@ -122,7 +122,7 @@ pub fn add_addresses(
     let duplicates = match check_result {
         Ok(duplicates) => duplicates,
         Err(error) => {
-            delete_addresses(&mut netlink, &added)?;
+            delete_addresses(&mut netlink, &added_addresses)?;
             state.write(assigned_before)?;
             return Err(error.context("the added addresses were removed again"));
         }
@@ -132,10 +132,10 @@ pub fn add_addresses(
             format!("duplicate address detection failed on {}", interface_name(entry.interface));
         result.conflict_reasons.insert(entry.address, reason);
     }
-    added.retain(|entry| !duplicates.contains(entry));
-    result.added = added.len();
-    announce(&added, &links);
-    present.extend(&added);
+    added_addresses.retain(|entry| !duplicates.contains(entry));
+    result.added_count = added_addresses.len();
+    announce(&added_addresses, &links);
+    present.extend(&added_addresses);
     result.usable = present
         .into_iter()
         .filter(|entry| !result.conflict_reasons.contains_key(&entry.address))
@@ -154,10 +154,12 @@ pub fn remove_addresses(
 ) -> anyhow::Result<(usize, BTreeSet<InterfaceAddress>)> {
     let mut netlink = Netlink::open().context("cannot open a routing socket")?;
     let (_, assigned) = assigned_addresses(&mut netlink, state, &BTreeSet::new())?;
-    let (kept, removed): (BTreeSet<_>, BTreeSet<_>) = assigned.into_iter().partition(is_needed);
-    delete_addresses(&mut netlink, &Vec::from_iter(removed.iter().copied()))?;
-    state.write(AssignedResources { addresses: kept.clone(), ..state.assigned.clone() })?;
-    Ok((removed.len(), kept))
+    let (kept_addresses, removed_addresses): (BTreeSet<_>, BTreeSet<_>) =
+        assigned.into_iter().partition(is_needed);
+    delete_addresses(&mut netlink, &Vec::from_iter(removed_addresses.iter().copied()))?;
+    state
+        .write(AssignedResources { addresses: kept_addresses.clone(), ..state.assigned.clone() })?;
+    Ok((removed_addresses.len(), kept_addresses))
 }
 
 /// Returns the addresses that an assigner added and that are still on their interface. The first
@@ -323,13 +325,14 @@ fn source_addresses(destinations: &[IpAddr]) -> Vec<(IpAddr, Option<IpAddr>)> {
 fn check_sources_unchanged(before: &[(IpAddr, Option<IpAddr>)]) -> anyhow::Result<()> {
     let format_source =
         |source: Option<IpAddr>| source.map_or("none".to_owned(), |ip| ip.to_string());
-    for (destination, old) in before {
-        let new = source_address(*destination);
-        if new != *old {
-            let (old, new) = (format_source(*old), format_source(new));
+    for (destination, old_source) in before {
+        let new_source = source_address(*destination);
+        if new_source != *old_source {
             bail!(
                 "the pool's addresses would change the host's own source address towards \
-                 {destination} from {old} to {new}"
+                 {destination} from {} to {}",
+                format_source(*old_source),
+                format_source(new_source)
             );
         }
     }

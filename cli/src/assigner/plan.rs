@@ -69,8 +69,8 @@ pub fn without_conflicts(mut plan: Plan, result: &AssignResult) -> Plan {
         // A pool may use only the first part of its last range. So clip each range to the addresses
         // that have a slot.
         let clip_to_slots = |first_slot: u32, range: &Range, next_slot: u32| {
-            let last = range.nth(u128::from(next_slot - first_slot) - 1).expect("a slot");
-            Range::new(range.first(), last).expect("in order")
+            let last_address = range.nth(u128::from(next_slot - first_slot) - 1).expect("a slot");
+            Range::new(range.first(), last_address).expect("in order")
         };
         let next_slots = pool.blocks().iter().skip(1).map(|(slot, _)| *slot).chain([pool.slots()]);
         let ranges: Vec<Range> = pool

@@ -28,10 +28,10 @@ impl FromStr for PortSet {
     fn from_str(text: &str) -> anyhow::Result<Self> {
         let mut ports = BTreeSet::new();
         for item in text.trim().split(',').filter(|item| !item.is_empty()) {
-            let (first, last) = item.split_once('-').unwrap_or((item, item));
+            let (first_text, last_text) = item.split_once('-').unwrap_or((item, item));
             let context = || format!("{item:?} is not a port");
-            let first = first.parse().with_context(context)?;
-            ports.extend(first..=last.parse::<u16>().with_context(context)?);
+            let first = first_text.parse().with_context(context)?;
+            ports.extend(first..=last_text.parse::<u16>().with_context(context)?);
         }
         Ok(PortSet(ports))
     }
@@ -75,8 +75,8 @@ mod tests {
     fn removing_added_ports_keeps_the_administrators() {
         let existing: PortSet = "80,4000-4002".parse().unwrap();
         let requested: PortSet = "4001-4005".parse().unwrap();
-        let added = requested.difference(&existing);
-        assert_eq!(added.to_string(), "4003-4005");
-        assert_eq!(existing.union(&requested).difference(&added), existing);
+        let added_ports = requested.difference(&existing);
+        assert_eq!(added_ports.to_string(), "4003-4005");
+        assert_eq!(existing.union(&requested).difference(&added_ports), existing);
     }
 }

@@ -20,13 +20,13 @@ const SYSCTL: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 /// The kernel's file or the state file cannot be read or written.
 pub fn set_reserved_ports(state: &mut AssignerState, ports: &PortSet) -> anyhow::Result<()> {
     let administrator_ports = read_sysctl()?.difference(&state.assigned.ports);
-    let added = ports.difference(&administrator_ports);
+    let added_ports = ports.difference(&administrator_ports);
     // Write the state file first. If this process is killed before it reserves the ports, the
     // additional ports in the file are harmless.
-    let intended = added.union(&state.assigned.ports);
-    state.write(AssignedResources { ports: intended, ..state.assigned.clone() })?;
-    write_sysctl(&administrator_ports.union(&added))?;
-    state.write(AssignedResources { ports: added, ..state.assigned.clone() })
+    let intended_ports = added_ports.union(&state.assigned.ports);
+    state.write(AssignedResources { ports: intended_ports, ..state.assigned.clone() })?;
+    write_sysctl(&administrator_ports.union(&added_ports))?;
+    state.write(AssignedResources { ports: added_ports, ..state.assigned.clone() })
 }
 
 /// Reads the ports that are reserved in this network namespace.

@@ -220,10 +220,10 @@ fn print_text(
 /// Joins the first ranges and counts the other ranges, so that the line does not become too long.
 fn abbreviate(ranges: &[String]) -> String {
     const MAX_RANGES: usize = 3;
-    let listed = ranges[..ranges.len().min(MAX_RANGES)].join(", ");
+    let first_ranges = ranges[..ranges.len().min(MAX_RANGES)].join(", ");
     match ranges.len().saturating_sub(MAX_RANGES) {
-        0 => listed,
-        more => format!("{listed}, and {more} more"),
+        0 => first_ranges,
+        more => format!("{first_ranges}, and {more} more"),
     }
 }
 

@@ -76,13 +76,13 @@ impl Down {
                     .context("cannot determine the open sessions (--force ignores them)");
             }
         };
-        let (removed, kept) =
+        let (removed_count, kept_addresses) =
             remove_addresses(&mut state, |entry| leased.contains(&entry.address))?;
-        println!("{removed} addresses were removed");
+        println!("{removed_count} addresses were removed");
         if has_sessions {
             println!(
                 "open sessions keep {} addresses (run 'vipool down' again later, or with --force)",
-                kept.len()
+                kept_addresses.len()
             );
         } else {
             set_reserved_ports(&mut state, &PortSet::default())?;

@@ -90,8 +90,8 @@ struct Holder<'a> {
 
 /// Parses a time in RFC 3339 or in local notation.
 fn parse_time(text: &str) -> Result<Timestamp, String> {
-    let local = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::system()).ok();
-    text.parse().ok().or_else(|| Some(local()?.timestamp())).ok_or_else(|| {
+    let parse_local = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::system()).ok();
+    text.parse().ok().or_else(|| Some(parse_local()?.timestamp())).ok_or_else(|| {
         format!("{text:?} is not a time (write 2026-03-01T14:30:00Z, or local '2026-03-01 14:30')")
     })
 }

@@ -83,7 +83,7 @@ impl Up {
         let is_needed = |entry: &InterfaceAddress| {
             result.usable.contains(entry) || leased.contains(&entry.address)
         };
-        let (removed, _) = remove_addresses(&mut state, is_needed)?;
+        let (removed_count, _) = remove_addresses(&mut state, is_needed)?;
         let fixed_ports = farm.fixed_ports();
         let fixed_ports =
             PortSet(fixed_ports.iter().flat_map(|range| range.first..=range.last).collect());
@@ -94,9 +94,9 @@ impl Up {
             eprintln!("vipool: cannot lease {address}: {reason}");
         }
         println!(
-            "{} addresses are usable ({} added, {removed} removed, {} not usable)",
+            "{} addresses are usable ({} added, {removed_count} removed, {} not usable)",
             result.usable.len(),
-            result.added,
+            result.added_count,
             result.conflict_reasons.len()
         );
         Ok(ExitCode::SUCCESS)

@@ -128,8 +128,8 @@ impl Collector {
             EventKind::Assigned => RecordKind::Assigned,
             EventKind::LowWater => RecordKind::LowWater,
             EventKind::Exhausted => {
-                let last = self.state.last_exhausted.get(&session);
-                if last.is_some_and(|last| time.duration_since(*last) < EXHAUSTED_INTERVAL) {
+                let last_time = self.state.last_exhausted.get(&session);
+                if last_time.is_some_and(|last| time.duration_since(*last) < EXHAUSTED_INTERVAL) {
                     return;
                 }
                 RecordKind::Exhausted

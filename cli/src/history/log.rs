@@ -258,9 +258,10 @@ mod tests {
     fn complete_lines_are_read_and_truncated_or_changed_lines_ignored() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("sub/history.log");
-        let first = record(RecordKind::Assigned, "10.0.5.10", 1);
-        let second = record(RecordKind::Assigned, "10.0.5.11", 2);
-        HistoryLog::open(&path).unwrap().append(&[first.clone(), second.clone()]).unwrap();
+        let first_record = record(RecordKind::Assigned, "10.0.5.10", 1);
+        let second_record = record(RecordKind::Assigned, "10.0.5.11", 2);
+        let records = [first_record, second_record.clone()];
+        HistoryLog::open(&path).unwrap().append(&records).unwrap();
         let contents = fs::read(&path).unwrap();
         // Truncate the file at each byte. The complete lines must remain, and the next writer must
         // append to them.
@@ -277,7 +278,7 @@ mod tests {
         let mut changed = contents.clone();
         changed[60] ^= 1;
         fs::write(&path, changed).unwrap();
-        assert_eq!(read(&path).unwrap(), (vec![second], 1));
+        assert_eq!(read(&path).unwrap(), (vec![second_record], 1));
     }
 
     #[test]

@@ -139,9 +139,9 @@ impl Api for CApi {
             // Read one row per page to test paging.
             while count > 0 {
                 let (mut finding, level) = (sized::<vipool_finding>(), 1);
-                let (first, row) = (findings.len(), &raw mut finding);
+                let (first_row, row) = (findings.len(), &raw mut finding);
                 check(vipool_farm_list_findings(
-                    farm, level, first, row, 1, &mut count, &mut total,
+                    farm, level, first_row, row, 1, &mut count, &mut total,
                 ))
                 .unwrap();
                 if count > 0 {

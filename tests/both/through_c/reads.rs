@@ -32,35 +32,42 @@ impl CApi {
 
 impl Reads for CApi {
     fn find(&self, id: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
-        let mut found = sized::<vipool_found_session>();
+        let mut found_session = sized::<vipool_found_session>();
         // SAFETY: the structs are valid.
-        check(unsafe { vipool_reader_find_session(self.reader, id.raw(), &mut found) })?;
-        Ok((handle(&found.handle), leases(&found.leases, found.lease_count)))
+        check(unsafe { vipool_reader_find_session(self.reader, id.raw(), &mut found_session) })?;
+        Ok((
+            handle(&found_session.handle),
+            leases(&found_session.leases, found_session.lease_count),
+        ))
     }
 
     fn find_in_map(&self, id: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
         // The C ABI has no lookup on a map. A new reader sees the same state as the map.
         let mut reader = null_mut();
-        let mut found = sized::<vipool_found_session>();
+        let mut found_session = sized::<vipool_found_session>();
         // SAFETY: the structs are valid. The reader is closed once.
         let status = unsafe {
             check(vipool_reader_open_map(self.map, &mut reader))?;
-            let status = vipool_reader_find_session(reader, id.raw(), &mut found);
+            let status = vipool_reader_find_session(reader, id.raw(), &mut found_session);
             vipool_reader_close(reader);
             status
         };
         check(status)?;
-        Ok((handle(&found.handle), leases(&found.leases, found.lease_count)))
+        Ok((
+            handle(&found_session.handle),
+            leases(&found_session.leases, found_session.lease_count),
+        ))
     }
 
     fn find_by_handle(&self, handle: &Handle) -> Option<Vec<Lease>> {
-        let mut found = sized::<vipool_found_session>();
+        let mut found_session = sized::<vipool_found_session>();
         // SAFETY: the structs are valid.
         unsafe {
-            check(vipool_reader_find_by_handle(self.reader, &c_handle(handle), &mut found)).ok()?;
+            check(vipool_reader_find_by_handle(self.reader, &c_handle(handle), &mut found_session))
+                .ok()?;
         }
-        assert_eq!(self::handle(&found.handle), *handle);
-        Some(leases(&found.leases, found.lease_count))
+        assert_eq!(self::handle(&found_session.handle), *handle);
+        Some(leases(&found_session.leases, found_session.lease_count))
     }
 
     fn boot(&self) -> u64 {
@@ -68,14 +75,19 @@ impl Reads for CApi {
     }
 
     fn process_session(&self, pid: u32) -> Option<(SessionId, u32)> {
-        let mut found = sized::<vipool_found_session>();
+        let mut found_session = sized::<vipool_found_session>();
         let mut found_by = 0;
         // SAFETY: the structs are valid.
         unsafe {
-            check(vipool_reader_find_by_process(self.reader, pid, &mut found, &mut found_by))
-                .ok()?;
+            check(vipool_reader_find_by_process(
+                self.reader,
+                pid,
+                &mut found_session,
+                &mut found_by,
+            ))
+            .ok()?;
         }
-        Some((session_id(found.handle.session), found_by))
+        Some((session_id(found_session.handle.session), found_by))
     }
 
     fn parent_rule(&self) -> Option<(u64, u32)> {
@@ -126,21 +138,21 @@ impl Reads for CApi {
     }
 
     fn addresses(&self, id: SessionId) -> Result<Addresses, Status> {
-        let mut found = sized::<vipool_addresses>();
+        let mut c_addresses = sized::<vipool_addresses>();
         // SAFETY: the structs are valid.
-        check(unsafe { vipool_reader_get_addresses(self.reader, id.raw(), &mut found) })?;
+        check(unsafe { vipool_reader_get_addresses(self.reader, id.raw(), &mut c_addresses) })?;
         let ipv4 = |address| match ip(address) {
             Some(IpAddr::V4(address)) => Some(address),
             _ => None,
         };
         Ok(Addresses {
-            v4: ipv4(found.v4),
-            v6: match ip(found.v6) {
+            v4: ipv4(c_addresses.v4),
+            v6: match ip(c_addresses.v6) {
                 Some(IpAddr::V6(address)) => Some(address),
                 _ => None,
             },
-            loopback: ipv4(found.loopback),
-            loopback6: ipv4(found.loopback6),
+            loopback: ipv4(c_addresses.loopback),
+            loopback6: ipv4(c_addresses.loopback6),
         })
     }
 

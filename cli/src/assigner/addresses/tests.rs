@@ -34,8 +34,8 @@ impl TestNetwork {
                 .args(["--net", "sh", "-c", "echo; exec sleep 300"])
                 .stdout(std::process::Stdio::piped()),
         );
-        let mut ready = [0];
-        peer.0.stdout.take().unwrap().read_exact(&mut ready).unwrap();
+        let mut ready_byte = [0];
+        peer.0.stdout.take().unwrap().read_exact(&mut ready_byte).unwrap();
         let pid = peer.0.id();
         run("ip link set lo up");
         run(&format!("ip link add v0 type veth peer name v1 netns {pid}"));
@@ -150,17 +150,17 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
     // use.
     let fewer_addresses = dual_stack_addresses(100, 103);
     let result = add_addresses(&mut state, &fewer_addresses, false, &destinations).unwrap();
-    assert_eq!((result.added, result.usable.len()), (0, 8));
+    assert_eq!((result.added_count, result.usable.len()), (0, 8));
     let in_use = parse_all(&["10.77.0.109"]);
-    let (removed, kept) = remove_addresses(&mut state, |entry| {
+    let (removed_count, kept_addresses) = remove_addresses(&mut state, |entry| {
         fewer_addresses.contains(entry) || in_use.contains(&entry.address)
     })
     .unwrap();
-    assert_eq!((removed, kept.len(), pool_addresses_on_v0().len()), (9, 9, 9));
+    assert_eq!((removed_count, kept_addresses.len(), pool_addresses_on_v0().len()), (9, 9, 9));
 
-    let (removed, kept) =
+    let (removed_count, kept_addresses) =
         remove_addresses(&mut state, |entry| in_use.contains(&entry.address)).unwrap();
-    assert_eq!((removed, kept.len()), (8, 1));
+    assert_eq!((removed_count, kept_addresses.len()), (8, 1));
     remove_addresses(&mut state, |_| false).unwrap();
     assert_eq!(pool_addresses_on_v0(), BTreeSet::new());
     assert_eq!(source_addresses(&destinations), sources_before);
@@ -195,13 +195,13 @@ fn interrupted_run_is_completed_and_foreign_addresses_are_kept() {
     let first_half: Vec<InterfaceAddress> = all_addresses.iter().take(500).copied().collect();
     Netlink::open().unwrap().add(&first_half, |_| {}).unwrap();
     let result = add_addresses(&mut state, &all_addresses, false, &[]).unwrap();
-    assert_eq!((result.added, result.usable.len()), (500, 1000));
+    assert_eq!((result.added_count, result.usable.len()), (500, 1000));
     assert_eq!(pool_addresses_on_v0().len(), 1000);
     // If the state file is lost, the mark identifies the addresses.
     if Netlink::open().unwrap().addresses().unwrap().values().any(|state| state.is_marked) {
         state.write(AssignedResources::default()).unwrap();
         let result = add_addresses(&mut state, &all_addresses, false, &[]).unwrap();
-        assert_eq!((result.added, result.usable.len()), (0, 1000));
+        assert_eq!((result.added_count, result.usable.len()), (0, 1000));
     }
     // An address that the administrator added is neither leased nor removed.
     run("ip address add 10.78.3.250/32 dev v0");

@@ -91,9 +91,11 @@ fn run_demo(transcript: &mut Transcript, programs: &Programs, port: u16) -> anyh
 
     transcript.print_heading("The pools and sessions:");
     transcript.run("vipool status --private");
-    let (used, free, addresses) = transcript.address_counts()?;
-    transcript
-        .check("each session holds one address, and no address is free", (used, free) == (2, 0));
+    let (used_count, free_count, addresses) = transcript.address_counts()?;
+    transcript.check(
+        "each session holds one address, and no address is free",
+        (used_count, free_count) == (2, 0),
+    );
     let are_different = addresses.len() == 2 && addresses[0] != addresses[1];
     transcript.check("the two addresses are different", are_different);
 
@@ -109,8 +111,8 @@ fn run_demo(transcript: &mut Transcript, programs: &Programs, port: u16) -> anyh
     transcript.print_heading("The sessions close with their programs and release their addresses:");
     transcript.stop_all();
     transcript.run("vipool status --private");
-    let (used, free, _) = transcript.address_counts()?;
-    transcript.check("both addresses are free again", (used, free) == (0, 2));
+    let (used_count, free_count, _) = transcript.address_counts()?;
+    transcript.check("both addresses are free again", (used_count, free_count) == (0, 2));
     Ok(transcript.finish())
 }
 

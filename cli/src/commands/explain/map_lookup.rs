@@ -180,13 +180,13 @@ pub fn session_of_process(
         // The process overwrote its environment, which may have contained a lease. The addresses of
         // the open sockets identify the session of this lease.
         let mut sessions = map.sessions().into_iter();
-        let found = sessions.find(|row| {
+        let row = sessions.find(|row| {
             row.leases.iter().any(|lease| {
                 open_sockets.iter().any(|socket| socket.local.ip().to_canonical() == lease.address)
             })
         });
-        let found = found.and_then(|row| SessionLookup::open(map, row.session, "sockets"));
-        return found.unwrap_or(without_handle(SessionState::Unknown));
+        let lookup = row.and_then(|row| SessionLookup::open(map, row.session, "sockets"));
+        return lookup.unwrap_or(without_handle(SessionState::Unknown));
     }
     match discovery::session_of_process(map, discovery::Process::Other(pid)) {
         Some((session, source)) => {

@@ -234,14 +234,16 @@ fn read_shebang(file: &Path) -> anyhow::Result<Option<(PathBuf, Option<String>)>
 
 /// Returns whether the file has capabilities (capabilities(7)).
 fn has_capabilities(file: &Path) -> bool {
-    let mut empty = [0u8; 0];
-    rustix::fs::getxattr(file, "security.capability", &mut empty).is_ok_and(|length| length > 0)
+    // With an empty buffer, the call returns the length of the attribute.
+    let mut empty_buffer = [0u8; 0];
+    rustix::fs::getxattr(file, "security.capability", &mut empty_buffer)
+        .is_ok_and(|length| length > 0)
 }
 
 /// Returns the [`VARIABLES`] of an environment. Returns `None` if the program has overwritten its
 /// environment: some servers write a status text there for ps(1).
 fn parse_environment(bytes: &[u8]) -> Option<BTreeMap<&'static str, OsString>> {
-    let mut found = BTreeMap::new();
+    let mut variables = BTreeMap::new();
     if !bytes.is_empty() && bytes.iter().all(|byte| *byte == 0) {
         return None;
     }
@@ -249,10 +251,10 @@ fn parse_environment(bytes: &[u8]) -> Option<BTreeMap<&'static str, OsString>> {
         let separator = entry.iter().position(|byte| *byte == b'=')?;
         let variable = VARIABLES.into_iter().find(|name| name.as_bytes() == &entry[..separator]);
         if let Some(name) = variable {
-            found.insert(name, OsString::from_vec(entry[separator + 1..].to_vec()));
+            variables.insert(name, OsString::from_vec(entry[separator + 1..].to_vec()));
         }
     }
-    Some(found)
+    Some(variables)
 }
 
 #[cfg(test)]
@@ -261,8 +263,8 @@ mod tests {
 
     #[test]
     fn overwritten_environment_is_recognized() {
-        let found = parse_environment(b"PATH=/bin\0VIPOOL_DISABLE=1\0").unwrap();
-        assert_eq!(found.get("VIPOOL_DISABLE").unwrap(), "1");
+        let variables = parse_environment(b"PATH=/bin\0VIPOOL_DISABLE=1\0").unwrap();
+        assert_eq!(variables.get("VIPOOL_DISABLE").unwrap(), "1");
         assert!(parse_environment(b"").unwrap().is_empty());
         assert_eq!(parse_environment(b"nginx: worker process\0\0\0"), None);
         assert_eq!(parse_environment(b"\0\0\0"), None);

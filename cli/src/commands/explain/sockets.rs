@@ -42,10 +42,10 @@ pub fn sockets_of_process(pid: u32, rows: &[SocketRow]) -> std::io::Result<(Vec<
     let mut sockets = Vec::new();
     let mut unknown_sockets = 0;
     for (inode, descriptors) in open_sockets(pid)? {
-        let first = *descriptors.first().unwrap_or(&-1);
+        let first_descriptor = *descriptors.first().unwrap_or(&-1);
         let duplicate = pidfd
             .as_ref()
-            .and_then(|pidfd| pidfd_getfd(pidfd, first, PidfdGetfdFlags::empty()).ok());
+            .and_then(|pidfd| pidfd_getfd(pidfd, first_descriptor, PidfdGetfdFlags::empty()).ok());
         match (duplicate, rows.get(&inode)) {
             (Some(duplicate), _) => sockets.extend(from_descriptor(&duplicate, descriptors)),
             (None, Some(row)) => sockets.push(from_row(row, descriptors)),

@@ -63,8 +63,8 @@ mod tests {
     fn candidates_are_loopback_addresses_in_the_upper_half() {
         for uid in [0, 1, 1000, 1001, u32::MAX - 1] {
             for block in Block::candidates(None, uid) {
-                let first = block.network();
-                assert!(first.is_loopback() && first.octets()[1] >= 128 && first.octets()[1] < 255);
+                let network = block.network();
+                assert!(network.is_loopback() && (128..255).contains(&network.octets()[1]));
             }
         }
     }

@@ -25,10 +25,10 @@ impl SignalGuard {
             // handler is async-signal-safe, because it does nothing.
             unsafe {
                 let mut action: libc::sigaction = zeroed();
-                let mut previous: libc::sigaction = zeroed();
+                let mut previous_action: libc::sigaction = zeroed();
                 action.sa_sigaction = handler;
-                libc::sigaction(signal, &action, &mut previous);
-                (signal, previous)
+                libc::sigaction(signal, &action, &mut previous_action);
+                (signal, previous_action)
             }
         });
         if has_limit {

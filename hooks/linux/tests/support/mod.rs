@@ -399,8 +399,8 @@ pub fn stdout_on_success(command: &Command, output: Output) -> String {
 pub fn wait_for_listener(address: &str, child: &mut Child) {
     let address = address.parse().unwrap();
     for _ in 0..600 {
-        let found = KernelListeners.find(&[address], Protocol::Tcp, None);
-        if found == ListenerMatch::Index(0) {
+        let listener = KernelListeners.find(&[address], Protocol::Tcp, None);
+        if listener == ListenerMatch::Index(0) {
             return;
         }
         if let Some(status) = child.try_wait().unwrap() {
