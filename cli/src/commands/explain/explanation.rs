@@ -53,8 +53,8 @@ pub struct Explanation {
 
 /// Explains a process, or a program that is not started.
 ///
-/// If the program would run in a private map, `lists_all` states whether that map lists every
-/// program. Otherwise `lists_all` is `None`.
+/// If the program would run in a private map, `private_map_lists_all` states whether that map lists
+/// every program. Otherwise it is `None`.
 ///
 /// # Errors
 /// The sockets of the process cannot be listed.
