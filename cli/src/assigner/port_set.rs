@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn removing_added_ports_keeps_the_administrators() {
+    fn removing_added_ports_keeps_the_administrators_ports() {
         let existing: PortSet = "80,4000-4002".parse().unwrap();
         let requested: PortSet = "4001-4005".parse().unwrap();
         let added_ports = requested.difference(&existing);

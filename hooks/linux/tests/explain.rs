@@ -359,9 +359,9 @@ fn each_obstacle_is_reported() {
 }
 
 #[test]
-fn closed_lease_differs_from_no_lease() {
+fn closed_lease_is_reported_as_closed() {
     let rules = vec![listed_program(idle_program("dynamic")), listed_program(python_path())];
-    on_test_host("closed_lease_differs_from_no_lease", &[], rules, |host| {
+    on_test_host("closed_lease_is_reported_as_closed", &[], rules, |host| {
         let session = host.session(1);
         let script = "
 import socket, time

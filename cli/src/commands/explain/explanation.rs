@@ -62,7 +62,7 @@ pub fn explain(
     subject: &Subject,
     directory: PathBuf,
     requested_session: Option<SessionId>,
-    lists_all: Option<bool>,
+    private_map_lists_all: Option<bool>,
 ) -> anyhow::Result<Explanation> {
     let rows: Vec<SocketRow> = match subject.pid {
         Some(pid) => socket_tables(&pid.to_string()).flatten().collect(),
@@ -104,12 +104,14 @@ pub fn explain(
     };
     let map = match map {
         Ok(map) => map,
-        Err(MapError::Missing(_)) if lists_all.is_some() => {
+        Err(MapError::Missing(_)) if private_map_lists_all.is_some() => {
             facts.is_listed = true;
             facts.session = SessionState::WillOpen;
             explanation.obstacles = obstacles::find_obstacles(subject, &facts);
             explanation.rewritten = match explanation.obstacles.is_empty() {
-                true => lists_all.filter(|lists_all| *lists_all),
+                true => {
+                    private_map_lists_all.filter(|private_map_lists_all| *private_map_lists_all)
+                }
                 false => Some(false),
             };
             explanation.notes.push(
@@ -141,7 +143,7 @@ pub fn explain(
     {
         explanation.near_misses = map_lookup::near_misses(subject, &policy);
     }
-    facts.is_listed = rule.is_some() || lists_all == Some(true);
+    facts.is_listed = rule.is_some() || private_map_lists_all == Some(true);
     if rule.is_none() && facts.is_listed {
         explanation.notes.push(
             "You have no farm file, so 'vipool run' lists the program in your private map.".into(),

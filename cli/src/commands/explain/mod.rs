@@ -73,9 +73,11 @@ impl Explain {
             None => (process::observe_command(&self.program)?, self.map.directory()?),
         };
         // Without a farm file, the private map that 'vipool run' creates lists every program.
-        let lists_all = (self.pid.is_none() && self.map.selection() == MapSelection::Private)
+        let private_map_lists_all = (self.pid.is_none()
+            && self.map.selection() == MapSelection::Private)
             .then(|| private::default_farm_file().is_none());
-        let explanation = explanation::explain(&subject, directory, self.session, lists_all)?;
+        let explanation =
+            explanation::explain(&subject, directory, self.session, private_map_lists_all)?;
         if self.json {
             println!("{}", serde_json::to_string_pretty(&explanation)?);
         } else {
