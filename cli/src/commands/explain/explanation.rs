@@ -109,9 +109,7 @@ pub fn explain(
             facts.session = SessionState::WillOpen;
             explanation.obstacles = obstacles::find_obstacles(subject, &facts);
             explanation.rewritten = match explanation.obstacles.is_empty() {
-                true => {
-                    private_map_lists_all.filter(|private_map_lists_all| *private_map_lists_all)
-                }
+                true => private_map_lists_all.filter(|lists_all| *lists_all),
                 false => Some(false),
             };
             explanation.notes.push(
