@@ -84,8 +84,8 @@ static void disconnect(int fd) {
     expect("disconnect", errno_text(connect(fd, (void *)&unspecified, sizeof unspecified)), "ok");
 }
 
-/* Each datagram of a listed program has the source V, unless a direct system call bound the socket.
- * This row uses bound and unbound sockets. */
+/* Each datagram of a listed program has the source V, unless a direct system call bound or
+ * connected the socket. This row uses bound and unbound sockets. */
 static void every_datagram_has_right_source(void) {
     int fd = udp();
     for (int i = 0; i < 3; i++)

@@ -182,8 +182,8 @@ static void inherited_socket_has_visible_names(void) {
     int accepted = syscall(SYS_accept, listener, NULL, NULL);
     fcntl(accepted, F_SETFD, FD_CLOEXEC);
     expect_success(spawn_helper(accepted, "check-names", LOOPBACK, 0));
-    /* At program start, the hook polls the descriptors below 256. For higher descriptors, it reads
-     * /proc/self/fd. */
+    /* At program start, the hook polls the descriptors below 256. If a higher descriptor is open,
+     * it reads /proc/self/fd instead. */
     dup2(accepted, 300);
     expect_success(spawn_helper(-1, "check-fd-300", LOOPBACK, 0));
     close(300);
