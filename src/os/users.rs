@@ -89,7 +89,7 @@ fn group_name(group: Group) -> Option<String> {
                 &mut entry_pointer,
             )
         };
-        // SAFETY: the entry that was found has a name in `buffer`, which ends with NUL.
+        // SAFETY: an entry was found, so `gr_name` points to a NUL-terminated string in `buffer`.
         let name = (!entry_pointer.is_null()).then(|| unsafe { CStr::from_ptr(entry.gr_name) });
         (status, name.and_then(|name| name.to_str().ok()).map(str::to_owned))
     })

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 pub use crate::os::socket::{ListenerMatch, Protocol};
 
 /// Declares the properties of a socket: a struct of values, and the trait that a hook layer
-/// implements with system calls. The documentation of a row applies to the field and to the method.
+/// implements with system calls. The doc comment of each property is used for both the field and
+/// the method.
 macro_rules! socket_properties {
     ($($(#[$doc:meta])* $property:ident: $type:ty;)*) => {
         /// The properties of a socket, as values.
@@ -19,9 +20,9 @@ macro_rules! socket_properties {
         pub trait Socket {
             $($(#[$doc])* fn $property(&self) -> $type;)*
 
-            /// Returns whether the socket is TCP or UDP. An implementation may return true for a
-            /// socket that is neither IPv4 nor IPv6, because the kernel rejects IPv4 and IPv6
-            /// addresses for such a socket.
+            /// Returns whether the socket is TCP or UDP. An implementation may also return true for
+            /// a socket of another family. This is harmless: the kernel rejects an IP address for
+            /// such a socket.
             fn is_tcp_or_udp(&self) -> bool {
                 self.protocol() != Protocol::Other
             }

@@ -44,7 +44,7 @@ pub unsafe extern "C" fn getaddrinfo(
 }
 
 /// If `name` is the host's own name, replaces the host's addresses in the list with the session's
-/// addresses. Frees all entries without such an address, and duplicates.
+/// addresses. Removes and frees entries that have no replacement address, and duplicate entries.
 ///
 /// # Safety
 /// `list` is a list that getaddrinfo returned.
@@ -105,8 +105,8 @@ unsafe fn keep_session_addresses(process: &HookedProcess, name: &CStr, list: &mu
                     next.ai_canonname = canonical_name;
                     info.ai_canonname = ptr::null_mut();
                 }
-                // SAFETY: the entry is now a list of one element. After `link` is updated, no
-                // pointer refers to the entry.
+                // SAFETY: the entry is now a list of one element. Nothing reads `*link` between the
+                // free and the update.
                 unsafe {
                     libc::freeaddrinfo(info);
                     *link = next;

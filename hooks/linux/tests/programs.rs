@@ -48,12 +48,13 @@ struct ProgramRun<'a> {
 }
 
 impl ProgramRun<'_> {
-    /// Returns a command for a listed program of the distribution.
+    /// Returns a command that runs `name` in the session.
     fn command(&self, name: &str) -> Command {
         self.session.command(find_program(name).unwrap_or_else(|| PathBuf::from(name)))
     }
 
-    /// Returns a command that has an empty private file system in each of these directories.
+    /// Returns a command that runs `program` with an empty tmpfs mounted on each directory. Other
+    /// processes do not see these mounts.
     fn with_private_directories(&self, directories: &[&str], program: &[&str]) -> Command {
         let mut script = String::new();
         for directory in directories {
@@ -127,8 +128,8 @@ fn run_in_two_sessions(
         for run in &runs {
             query(run);
         }
-        // Terminate only the started processes. Their children exit with the parents or with the
-        // process namespace.
+        // Terminate only the started processes. Their children exit when the parents exit or when
+        // the PID namespace ends.
         for (_, child) in &mut running {
             let pid = child.0.id().to_string();
             let _ = Command::new("kill").arg(pid).status();

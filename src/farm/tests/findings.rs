@@ -3,8 +3,11 @@
 use crate::farm::{Farm, Level};
 use crate::pool::PoolKind;
 
-/// A farm without findings, so that each case has only its own finding.
+/// A valid farm. A test case adds text to it, so the report contains only the findings of that
+/// text.
 const SERVER: &str = "[server.ts1]\n[[range]]\naddresses = \"10.0.5.10-10.0.5.99\"\n";
+
+/// A valid process list, to which a test case adds text in the same way.
 const PROGRAM: &str = "[[program]]\npath = \"/usr/bin/app\"\n";
 
 /// Returns the findings as "error CODE KEY" or "warning CODE KEY".

@@ -1,5 +1,5 @@
-/* Rows on calls that a preloaded library cannot interpose. Such calls are not rewritten. See
- * matrix.h. */
+/* Tests the rows of the socket matrix for calls that a preloaded library cannot interpose. Such
+ * calls are not rewritten. See matrix.h. */
 #include "matrix.h"
 
 #include <netdb.h>
