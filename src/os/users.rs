@@ -7,9 +7,9 @@ pub type UserId = u32;
 
 /// The type of a group ID in getgrouplist(3).
 #[cfg(target_vendor = "apple")]
-type Group = libc::c_int;
+type GroupId = libc::c_int;
 #[cfg(not(target_vendor = "apple"))]
-type Group = libc::gid_t;
+type GroupId = libc::gid_t;
 
 /// An upper limit for the number of groups of a user.
 const MAX_GROUPS: usize = 65_536;
@@ -56,13 +56,13 @@ fn user_and_primary_group(user: &CStr) -> Option<(libc::uid_t, libc::gid_t)> {
 }
 
 #[allow(unsafe_code)]
-fn group_ids(user: &CStr, primary: libc::gid_t) -> Vec<Group> {
-    let mut groups: Vec<Group> = vec![0; 64];
+fn group_ids(user: &CStr, primary: libc::gid_t) -> Vec<GroupId> {
+    let mut groups: Vec<GroupId> = vec![0; 64];
     loop {
         let mut count = groups.len() as libc::c_int;
         // SAFETY: the name ends with NUL, and the function writes at most `count` groups.
         let result = unsafe {
-            libc::getgrouplist(user.as_ptr(), primary as Group, groups.as_mut_ptr(), &mut count)
+            libc::getgrouplist(user.as_ptr(), primary as GroupId, groups.as_mut_ptr(), &mut count)
         };
         if result >= 0 || groups.len() >= MAX_GROUPS {
             groups.truncate(usize::try_from(count).unwrap_or(0));
@@ -73,7 +73,7 @@ fn group_ids(user: &CStr, primary: libc::gid_t) -> Vec<Group> {
 }
 
 #[allow(unsafe_code)]
-fn group_name(group: Group) -> Option<String> {
+fn group_name(group: GroupId) -> Option<String> {
     with_growing_buffer(|buffer| {
         let mut entry_pointer = std::ptr::null_mut();
         // SAFETY: a group consists of numbers and pointers, so all-zero bytes are valid.

@@ -9,7 +9,7 @@ use vipool_testing::{cargo, have, target_dir, wine, workspace_root};
 use crate::build::stdout_of;
 
 #[test]
-fn dll_exports_the_functions_and_runs_a_c_program() {
+fn dll_exports_all_symbols_and_links_with_c() {
     if !have(&wine::NEEDS) {
         return;
     }

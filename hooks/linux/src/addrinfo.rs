@@ -37,7 +37,7 @@ pub unsafe extern "C" fn getaddrinfo(
     {
         let saved_errno = errno::get();
         // SAFETY: the library has just read the name and created the list.
-        unsafe { keep_session_addresses(process, CStr::from_ptr(node), &mut *result) };
+        unsafe { replace_host_addresses(process, CStr::from_ptr(node), &mut *result) };
         errno::set(saved_errno);
     }
     error
@@ -48,7 +48,7 @@ pub unsafe extern "C" fn getaddrinfo(
 ///
 /// # Safety
 /// `list` is a list that getaddrinfo returned.
-unsafe fn keep_session_addresses(process: &HookedProcess, name: &CStr, list: &mut *mut addrinfo) {
+unsafe fn replace_host_addresses(process: &HookedProcess, name: &CStr, list: &mut *mut addrinfo) {
     let rewriter = process.rewriter();
     let Some(session_addresses) = rewriter.resolve_host_name(process.client_address()).rewritten()
     else {
@@ -150,18 +150,18 @@ pub unsafe extern "C" fn getnameinfo(
     service_size: socklen_t,
     flags: c_int,
 ) -> c_int {
-    let request = hooked_process::current().and_then(|process| {
+    let lookup = hooked_process::current().and_then(|process| {
         let requested = parse_inet(SockaddrBuf::read(address, length)?.bytes())?;
         Some((process.display_rewriter(), requested))
     });
     let mut visible = address;
     let mut effective_flags = flags;
-    let mut copy = [0u8; MAX_LENGTH];
+    let mut substitute = [0u8; MAX_LENGTH];
     let mut writes_host_name = false;
-    if let Some((rewriter, requested)) = request {
+    if let Some((rewriter, requested)) = lookup {
         if let Some(ip) = rewriter.visible_ip(requested.ip()).rewritten() {
-            sockaddr_bytes::write(&SocketAddr::new(ip, requested.port()), &mut copy);
-            visible = copy.as_ptr().cast();
+            sockaddr_bytes::write(&SocketAddr::new(ip, requested.port()), &mut substitute);
+            visible = substitute.as_ptr().cast();
         } else if rewriter.is_virtual_ip(requested.ip()) && flags & libc::NI_NUMERICHOST == 0 {
             writes_host_name = !host.is_null() && host_size > 0;
             if writes_host_name {

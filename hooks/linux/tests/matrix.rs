@@ -248,7 +248,7 @@ rows! {
     row_25_fortified_recvfrom_acts_like_recvfrom "25-fortified";
     row_16_invalid_arguments_fail_as_unhooked "16";
     row_17_truncated_name_has_whole_length "17";
-    row_34_other_families_pass "34";
+    row_34_other_families_are_not_rewritten "34";
     row_45_successful_calls_keep_errno "45";
     row_45_successful_message_calls_keep_errno "45-messages";
     row_24_message_source_is_rewritten "24";
@@ -272,11 +272,11 @@ rows! {
     row_41_localhost_lookup_passes "41";
     row_42_reverse_lookup_returns_host_name_and_localhost "42";
     row_43_getifaddrs_hides_other_sessions "43";
-    row_44_c_library_sockets_pass "44";
-    row_49_direct_system_calls_pass "49";
+    row_44_c_library_sockets_are_not_rewritten "44";
+    row_49_direct_system_calls_are_not_rewritten "49";
     row_20_accept_without_buffer_keeps_visible_names "20-null-address";
     row_32_socket_bound_to_wildcard_connects_to_ipv6_loopback "32-wildcard";
-    row_34_other_protocols_pass "34-protocols";
+    row_34_other_protocols_are_not_rewritten "34-protocols";
     row_35_inherited_socket_has_visible_names "35-inherited";
     row_35_received_socket_has_visible_names "35-passed";
     row_35_child_connect_is_visible_to_parent "35-forked";

@@ -16,8 +16,8 @@ use support::{
 use vipool::policy::Program;
 use vipool_testing::{ChildGuard, needs::find_program, preload_path};
 
-/// The names of the programs that these tests run in sessions.
-const LISTED: &[&str] = &[
+/// The process list of these tests, without Python: the programs that use V and L.
+const LISTED_PROGRAMS: &[&str] = &[
     "redis-server",
     "redis-cli",
     "nginx",
@@ -37,7 +37,7 @@ const LISTED: &[&str] = &[
 
 fn listed_programs() -> Vec<Program> {
     let python = python_path();
-    LISTED.iter().map(listed_program).chain([listed_program(python)]).collect()
+    LISTED_PROGRAMS.iter().map(listed_program).chain([listed_program(python)]).collect()
 }
 
 /// One run of a program, with its session and its own directory.
@@ -283,8 +283,9 @@ for _ in range(4):
 
 #[test]
 fn node_http_serves_each_session() {
-    let code = "require('http').createServer((q, a) => a.end(process.env.SESSION_ID + ' '
-        + q.socket.localAddress + ' ' + q.socket.remoteAddress)).listen(8000)";
+    let code = "require('http').createServer((request, response) => response.end(
+        process.env.SESSION_ID + ' ' + request.socket.localAddress + ' '
+        + request.socket.remoteAddress)).listen(8000)";
     run_in_two_sessions(
         "node_http_serves_each_session",
         &["node"],
@@ -297,7 +298,8 @@ fn node_http_serves_each_session() {
         |run| {
             let reply = run.curl("http://127.0.0.1:8000/");
             assert_eq!(reply, format!("{} ::ffff:127.0.0.1 ::ffff:127.0.0.1", run.number));
-            let client = "fetch('http://127.0.0.1:8000/').then(a => a.text()).then(console.log)";
+            let client = "fetch('http://127.0.0.1:8000/').then(response => response.text())
+                .then(console.log)";
             assert!(run.query("node", &["-e", client]).starts_with(&session_id(run)));
         },
     );
@@ -309,7 +311,7 @@ fn java_http_serves_each_session() {
 import com.sun.net.httpserver.HttpServer;
 import java.net.*;
 public class Server {
-    public static void main(String[] none) throws Exception {
+    public static void main(String[] args) throws Exception {
         HttpServer server = HttpServer.create(
             new InetSocketAddress(InetAddress.getLoopbackAddress(), 8000), 0);
         server.createContext(\"/\", exchange -> {
@@ -559,9 +561,9 @@ fn postgres_serves_each_session() {
                 run.number
             );
             fs::write(format!("{data}/postgresql.auto.conf"), settings).unwrap();
-            let server = as_user(&find_program("postgres").unwrap());
+            let server_command = as_user(&find_program("postgres").unwrap());
             let mut command = run.command("setpriv");
-            command.args(server.get_args()).current_dir("/");
+            command.args(server_command.get_args()).current_dir("/");
             command
         },
         |run| {
@@ -585,14 +587,14 @@ fn postgres_serves_each_session() {
 #[test]
 fn each_session_has_its_own_source() {
     let test_name = "each_session_has_its_own_source";
-    let binary = || compile("matrix", MATRIX_SOURCES, &[]);
+    let compile_matrix = || compile("matrix", MATRIX_SOURCES, &[]);
     let prepare = || {
-        binary();
+        compile_matrix();
         preload_path();
     };
     in_namespace(test_name, &["python3", "curl"], prepare, || {
         let host = TestHost::new(listed_programs());
-        let _service = start_until_ready(host.external_command(binary()).arg("serve"));
+        let _service = start_until_ready(host.external_command(compile_matrix()).arg("serve"));
         let sessions = [host.session(1), host.session(2)];
         // The external server sees a different source for each session.
         for session in &sessions {
@@ -683,11 +685,10 @@ fn python_socket_tests_are_unaffected() {
     }
     let prepare = || _ = preload_path();
     in_namespace(test_name, &["python3"], prepare, || {
-        let unlisted = TestHost::new(vec![listed_program("another")]);
+        let mut host = TestHost::new(vec![listed_program("another")]);
         let unhooked = socket_tests(Command::new(python_path()), classes);
-        let hooked = socket_tests(unlisted.session(1).command(python_path()), classes);
+        let hooked = socket_tests(host.session(1).command(python_path()), classes);
         assert_eq!(unhooked, hooked, "the hook changes an unlisted program");
-        let mut host = unlisted;
         host.change_policy(|policy| policy.programs.push(listed_program(python_path())));
         let listed = socket_tests(host.session(1).command(python_path()), classes);
         assert_eq!(unhooked, listed, "a listed program sees rewritten addresses");

@@ -130,7 +130,7 @@ fn unknown_key_suggests_the_most_similar_key() {
 #[test]
 fn ranges() {
     let range = |addresses: &str| format!("[[range]]\naddresses = {addresses}\n");
-    let two = |a: &str, b: &str| range(a) + &range(b);
+    let two_ranges = |first: &str, second: &str| range(first) + &range(second);
     assert_findings(&[
         ("[[range]]", &["error no-addresses range[0].addresses"]),
         (&range("[]"), &["error no-addresses range[0].addresses"]),
@@ -153,14 +153,14 @@ fn ranges() {
         (&range("\"127.0.0.7\""), &["error not-hosts range[0].addresses[0]"]),
         (&range("\"239.1.1.1\""), &["error not-hosts range[0].addresses[0]"]),
         (
-            &two("\"10.0.5.10-10.0.5.20\"", "\"10.0.5.20\""),
+            &two_ranges("\"10.0.5.10-10.0.5.20\"", "\"10.0.5.20\""),
             &["error overlap range[1].addresses[0]"],
         ),
         (
             &range("[\"10.0.5.20\", \"10.0.5.10-10.0.5.20\"]"),
             &["error overlap range[0].addresses[0]"],
         ),
-        (&two("\"10.0.5.10-10.0.5.20\"", "\"10.0.5.21\""), &[]),
+        (&two_ranges("\"10.0.5.10-10.0.5.20\"", "\"10.0.5.21\""), &[]),
         (
             &(range("[\"10.0.5.10-10.0.5.90\", \"10.0.5.20\", \"10.0.5.80\"]")),
             &["error overlap range[0].addresses[1]", "error overlap range[0].addresses[2]"],
@@ -172,15 +172,18 @@ fn ranges() {
 
 #[test]
 fn servers() {
-    let two = |a: &str, b: &str| {
+    let two_servers = |first: &str, second: &str| {
         format!(
-            "[server.ts1]\n[server.ts2]\n[[range]]\naddresses = \"{a}\"\nserver = \"ts1\"\n\
-             [[range]]\naddresses = \"{b}\"\nserver = \"TS2\"\n"
+            "[server.ts1]\n[server.ts2]\n[[range]]\naddresses = \"{first}\"\nserver = \"ts1\"\n\
+             [[range]]\naddresses = \"{second}\"\nserver = \"TS2\"\n"
         )
     };
     assert_findings(&[
-        (&two("10.0.5.7", "10.0.5.8"), &[]),
-        (&two("10.0.5.7", "10.0.5.1-10.0.5.9"), &["error two-servers range[1].addresses[0]"]),
+        (&two_servers("10.0.5.7", "10.0.5.8"), &[]),
+        (
+            &two_servers("10.0.5.7", "10.0.5.1-10.0.5.9"),
+            &["error two-servers range[1].addresses[0]"],
+        ),
         ("[server.ts1]", &["warning no-range server.ts1"]),
         ("[server.ts1]\nenabled = false", &[]),
         ("[server.ts1]\n[[program]]\npath = \"/a\"\nfeatures = [\"loopback\"]", &[]),
@@ -352,7 +355,7 @@ fn finding_has_the_position_of_its_value() {
     assert_eq!(positions, [Some((2, 15, "\"ü\"")), Some((3, 4, "\"127.0.0.9\""))]);
     let report_text = report.with_file("farm.toml".as_ref()).to_string();
     let expected = "farm.toml:3:4: error: 127.0.0.9 cannot be used by hosts (loopback)\n  \
-                    |\n3 | \t  \"127.0.0.9\"] # ä\n  | \t  ^^^^^^^^^^^\n  = remove them";
+                    |\n3 | \t  \"127.0.0.9\"] # ä\n  | \t  ^^^^^^^^^^^\n  = remove 127.0.0.9 from the range";
     assert!(report_text.contains(expected), "{report_text}");
 }
 
@@ -404,15 +407,15 @@ fn every_code_is_documented() {
         include_str!("../validate/ranges.rs"),
     ];
     let page = include_str!("../../../docs/farm.md");
-    let mut codes = 0;
+    let mut code_count = 0;
     for source in sources {
         for start in ["error(\"", "warning(\"", "(Level::Error, \""] {
             for rest in source.split(start).skip(1) {
                 let code = rest.split('"').next().unwrap();
                 assert!(page.contains(&format!("| `{code}` |")), "{code} is not in docs/farm.md");
-                codes += 1;
+                code_count += 1;
             }
         }
     }
-    assert!(codes > 40, "{codes}");
+    assert!(code_count > 40, "{code_count}");
 }

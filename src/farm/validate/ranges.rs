@@ -102,7 +102,9 @@ impl Farm {
             let range: Range = text.parse().expect("a range");
             if let Some(overlap) = range.intersection(addresses) {
                 let message = format!("{overlap} cannot be used by hosts ({purpose})");
-                let remedy = "remove them (loopback addresses belong in [loopback])";
+                let remedy = format!(
+                    "remove {overlap} from the range (loopback addresses belong in [loopback])"
+                );
                 findings.push(Finding::new(error("not-hosts"), key, addresses, message, remedy));
             }
         }

@@ -81,7 +81,7 @@ static void truncated_name_has_whole_length(void) {
 }
 
 /* Calls with addresses of other families are not rewritten. */
-static void other_families_pass(void) {
+static void other_families_are_not_rewritten(void) {
     struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "\0vipool-matrix-34"};
     socklen_t length = sizeof(sa_family_t) + 17;
     int service = socket(AF_UNIX, SOCK_STREAM, 0), fd = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -193,7 +193,7 @@ static void successful_message_calls_keep_errno(void) {
 const struct row error_rows[] = {
     {"16", invalid_arguments_fail_as_unhooked},
     {"17", truncated_name_has_whole_length},
-    {"34", other_families_pass},
+    {"34", other_families_are_not_rewritten},
     {"45", successful_calls_keep_errno},
     {"45-messages", successful_message_calls_keep_errno},
     {NULL, NULL},

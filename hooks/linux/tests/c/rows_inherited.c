@@ -157,7 +157,7 @@ static void socket_bound_to_wildcard_connects_to_ipv6_loopback(void) {
 
 /* Calls on sockets that are neither TCP nor UDP are not rewritten, even if another process created
  * the socket. MPTCP sockets are rewritten like TCP sockets. */
-static void other_protocols_pass(void) {
+static void other_protocols_are_not_rewritten(void) {
     int fd = syscall(SYS_socket, AF_INET, SOCK_RAW, IPPROTO_ICMP);
     expect("raw socket", errno_text(fd), "ok");
     expect_success(spawn_helper(fd, "bind-raw", LOOPBACK, 8034));
@@ -237,7 +237,7 @@ static void child_connect_is_visible_to_parent(void) {
 const struct row inherited_rows[] = {
     {"20-null-address", accept_without_buffer_keeps_visible_names},
     {"32-wildcard", socket_bound_to_wildcard_connects_to_ipv6_loopback},
-    {"34-protocols", other_protocols_pass},
+    {"34-protocols", other_protocols_are_not_rewritten},
     {"35-inherited", inherited_socket_has_visible_names},
     {"35-passed", received_socket_has_visible_names},
     {"35-forked", child_connect_is_visible_to_parent},

@@ -4,8 +4,10 @@
 
 #include <netdb.h>
 
+enum { HEADER_SIZE = 12 };
+
 int run_dns_server(void) {
-    unsigned char message[512], header[12];
+    unsigned char message[512];
     int fd = udp();
     if (strcmp(try_bind(fd, EXTERNAL_ADDRESS, 53), "ok")) return 1;
     printf("ready\n");
@@ -14,10 +16,10 @@ int run_dns_server(void) {
         struct sockaddr_in from;
         socklen_t length = sizeof from;
         ssize_t size = recvfrom(fd, message, 256, 0, (void *)&from, &length);
-        if (size < (ssize_t)sizeof header) continue;
+        if (size < HEADER_SIZE) continue;
         /* The question contains a name, a zero byte, the type and the class. The server removes
          * the records after the question. */
-        size_t end = sizeof header + strlen((char *)message + sizeof header) + 5;
+        size_t end = HEADER_SIZE + strlen((char *)message + HEADER_SIZE) + 5;
         int is_type_a = message[end - 3] == 1;
         message[2] = 0x84, message[3] = 0x00;
         memset(message + 6, 0, 6);
@@ -33,7 +35,7 @@ int run_dns_server(void) {
 }
 
 /* Sockets that the C library opens internally use the host's source address. */
-static void c_library_sockets_pass(void) {
+static void c_library_sockets_are_not_rewritten(void) {
     struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *found;
     int error = getaddrinfo("source.test", "80", &hints, &found);
     expect("getaddrinfo", error ? gai_strerror(error) : "ok", "ok");
@@ -43,10 +45,10 @@ static void c_library_sockets_pass(void) {
 
 /* Direct system calls are not rewritten. The visible address of such a socket is its address in the
  * kernel. */
-static void direct_system_calls_pass(void) {
-    struct address to = make_address(LOOPBACK, 8049);
+static void direct_system_calls_are_not_rewritten(void) {
+    struct address local = make_address(LOOPBACK, 8049);
     int fd = tcp(), client = tcp();
-    expect("bind", errno_text(syscall(SYS_bind, fd, &to.bytes, to.length)), "ok");
+    expect("bind", errno_text(syscall(SYS_bind, fd, &local.bytes, local.length)), "ok");
     expect("kernel name", kernel_name(fd), "127.0.0.1:8049");
     expect("visible name", visible_name(fd), "127.0.0.1:8049");
     expect("listen", errno_text(syscall(SYS_listen, fd, 1)), "ok");
@@ -56,4 +58,7 @@ static void direct_system_calls_pass(void) {
 }
 
 const struct row unhooked_rows[] = {
-    {"44", c_library_sockets_pass}, {"49", direct_system_calls_pass}, {NULL, NULL}};
+    {"44", c_library_sockets_are_not_rewritten},
+    {"49", direct_system_calls_are_not_rewritten},
+    {NULL, NULL},
+};

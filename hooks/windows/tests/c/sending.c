@@ -83,7 +83,7 @@ static int send_from(SOCKET s, const char *to, const char *source, int port)
 int main(int argc, char **argv)
 {
     WSADATA data;
-    struct sockaddr_in wildcard = { .sin_family = AF_INET };
+    struct sockaddr_in local = { .sin_family = AF_INET };
     BOOL on = TRUE;
     if (argc < 4) return 2;
     int port = atoi(argv[1]);
@@ -93,16 +93,17 @@ int main(int argc, char **argv)
     patch_function((void *)GetProcAddress(winsock, "WSASendMsg"), print_message);
     HMODULE dll = LoadLibraryA(argv[2]);
     hook_entry install = (hook_entry)(void *)GetProcAddress(dll, "vipool_hook_install");
-    printf("hooked %lu\n", install(NULL));
-    /* A service of the session, and a socket that stays bound to the wildcard address (row 26). */
+    printf("install returned %lu\n", install(NULL));
+    /* `service` is a service of the session. `s` has SO_REUSEADDR, so the hook layer leaves it
+     * bound to the wildcard address (row 26). */
     SOCKET service = socket(AF_INET, SOCK_DGRAM, 0), s = socket(AF_INET, SOCK_DGRAM, 0);
-    wildcard.sin_port = htons((u_short)port);
-    wildcard.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    bind(service, (void *)&wildcard, sizeof wildcard);
-    wildcard.sin_port = htons((u_short)(port + 1));
-    wildcard.sin_addr.s_addr = 0;
+    local.sin_port = htons((u_short)port);
+    local.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    bind(service, (void *)&local, sizeof local);
+    local.sin_port = htons((u_short)(port + 1));
+    local.sin_addr.s_addr = 0;
     setsockopt(s, SOL_SOCKET, SO_REUSEADDR, (char *)&on, sizeof on);
-    bind(s, (void *)&wildcard, sizeof wildcard);
+    bind(s, (void *)&local, sizeof local);
     send_from(s, "192.0.2.1", "", port);
     send_from(s, "192.0.2.1", host, port);
     send_from(s, "192.0.2.1", "0.0.0.0", port);

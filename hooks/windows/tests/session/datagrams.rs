@@ -90,7 +90,7 @@ fn row_24_source_in_packet_information_is_rewritten() {
     assert_eq!(
         run(false),
         format!(
-            "hooked 2\n192.0.2.1 from none: to 192.0.2.1 from none\n\
+            "install returned 2\n192.0.2.1 from none: to 192.0.2.1 from none\n\
              192.0.2.1 from {HOST_ADDRESS}: to 192.0.2.1 from {HOST_ADDRESS}\n\
              192.0.2.1 from 0.0.0.0: to 192.0.2.1 from 0.0.0.0\n\
              192.0.2.1 from 198.51.100.7: to 192.0.2.1 from 198.51.100.7\n\
@@ -101,7 +101,7 @@ fn row_24_source_in_packet_information_is_rewritten() {
     assert_eq!(
         run(true),
         format!(
-            "hooked 1\n192.0.2.1 from none: to 192.0.2.1 from none\n\
+            "install returned 1\n192.0.2.1 from none: to 192.0.2.1 from none\n\
              192.0.2.1 from {HOST_ADDRESS}: to 192.0.2.1 from {v}\n\
              192.0.2.1 from 0.0.0.0: to 192.0.2.1 from {v}\n\
              192.0.2.1 from 198.51.100.7: to 192.0.2.1 from 198.51.100.7\n\
