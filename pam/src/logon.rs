@@ -31,8 +31,8 @@ struct OpenedRecord {
     map: PathBuf,
 }
 
-/// Opens the session and sets the environment of its programs. Fails only if the policy is `refuse`
-/// and no address is available.
+/// Opens the session and sets the environment of its programs. Fails only if the exhaustion policy
+/// of the farm is `refuse` and no address is available.
 pub fn open(transaction: &Transaction, settings: &Settings) -> c_int {
     // SAFETY: only values of type `OpenedRecord` are stored under this name.
     if unsafe { transaction.data::<OpenedRecord>(OPENED_SESSION) }.is_some() {
@@ -82,7 +82,7 @@ pub fn close(transaction: &Transaction) -> c_int {
     PAM_SUCCESS
 }
 
-/// The data of a logon that needs a session.
+/// A logon for which the module opens a session.
 struct Logon<'a> {
     transaction: &'a Transaction,
     settings: &'a Settings,
@@ -92,7 +92,7 @@ struct Logon<'a> {
 
 impl Logon<'_> {
     /// Opens the session. Returns `None` if the farm allocates addresses at first use. In this case
-    /// the program that starts a listed program opens and closes the session.
+    /// `vipool run` or another agent opens and closes the session.
     ///
     /// # Errors
     /// Returns the PAM status of a logon without a session.
@@ -176,8 +176,8 @@ impl Logon<'_> {
         opened
     }
 
-    /// Reports to the user and to the log that the logon has no session or no address. Returns the
-    /// PAM status of the logon.
+    /// Writes to the log that the logon has no session or no address. If no address is available,
+    /// also shows the user a message. Returns the PAM status of the logon.
     fn report_failure(&self, error: &OpenError, may_refuse: bool) -> c_int {
         use OpenError as E;
         let no_address = matches!(error, E::Shortage(_) | E::Quota { .. } | E::TooManySessions(_));
@@ -233,11 +233,11 @@ fn set_session_environment(transaction: &Transaction, settings: &Settings, lease
 
 /// Returns the session id of this logon. The function prefers the id of the audit session that
 /// pam_loginuid started. The second choice is the id of the logind session. The last choice is a
-/// new id made from the leader process.
+/// new id that contains the pid of the leader process.
 ///
 /// A process can inherit its audit session. If a user's logon starts a server, and the PAM stack of
 /// the server has no pam_loginuid, the server has the audit session of that user. So the function
-/// does not use an id that is open for another user.
+/// does not use the id of an open session of another user.
 fn choose_session_id(
     transaction: &Transaction,
     map: &Map,

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The directory in which `vipool up` creates the map of the system.
+/// The directory in which `vipool up` creates the system-wide map.
 const SYSTEM_MAP: &str = "/run/vipool";
 /// The path at which the package installs the hook layer.
 const DEFAULT_PRELOAD: &str = "/usr/lib/vipool/libvipool_preload.so";
@@ -13,7 +13,7 @@ const DEFAULT_PRELOAD: &str = "/usr/lib/vipool/libvipool_preload.so";
 const FIRST_REGULAR_UID: u32 = 1000;
 /// The user id of `nobody`, a system user with a high user id.
 const NOBODY_UID: u32 = 65534;
-/// The shortest deadline. The module waits up to two seconds for the lock of a busy map, so it
+/// The shortest deadline that an argument can set. The module waits up to two seconds for the lock of a busy map, so it
 /// could not meet a shorter deadline.
 const MIN_DEADLINE_SECONDS: u64 = 2;
 
@@ -38,11 +38,12 @@ const NESTED_SERVICES: &[&str] = &[
 /// The arguments of the module.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `map=DIRECTORY`.
+    /// `map=DIRECTORY`: the directory of the map.
     pub map: PathBuf,
-    /// `preload=FILE`: the hook layer that is appended to LD_PRELOAD. `preload=none` sets `None`.
+    /// `preload=FILE`: the hook layer, which the module appends to LD_PRELOAD. `preload=none` sets
+    /// `None`.
     pub preload: Option<String>,
-    /// `pool=NAME`: the pool of the virtual IPs.
+    /// `pool=NAME`: the pool from which a session gets its virtual IP.
     pub pool: Option<String>,
     /// `min-uid=NUMBER`: users with a lower user id get no session. With 0, root gets a session
     /// too.
@@ -84,6 +85,7 @@ impl Settings {
     }
 
     fn set(&mut self, argument: &str) -> Option<()> {
+    /// Applies one argument. Returns `None` if the argument is invalid.
         let (name, value) = argument.split_once('=')?;
         match name {
             "map" if value.starts_with('/') => self.map = value.into(),

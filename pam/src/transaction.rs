@@ -14,7 +14,7 @@ pub struct PamHandle {
 
 /// The call succeeded. `<security/_pam_types.h>` defines this value and the following values.
 pub const PAM_SUCCESS: c_int = 0;
-/// The session must not be opened.
+/// The session cannot be opened.
 pub const PAM_SESSION_ERR: c_int = 14;
 /// libpam ignores the result of this module.
 pub const PAM_IGNORE: c_int = 25;
@@ -31,21 +31,26 @@ pub enum Item {
     RemoteHost = 4,
 }
 
+/// The item that contains the conversation function of the application.
 const PAM_CONV: c_int = 5;
+/// The style of an error message in a conversation.
 const PAM_ERROR_MSG: c_int = 3;
 
+/// `struct pam_message`.
 #[repr(C)]
 struct Message {
     style: c_int,
     text: *const c_char,
 }
 
+/// `struct pam_response`.
 #[repr(C)]
 struct Response {
     text: *mut c_char,
     code: c_int,
 }
 
+/// `struct pam_conv`.
 #[repr(C)]
 struct Conversation {
     converse: Option<
@@ -143,8 +148,8 @@ impl Transaction {
         if status != PAM_SUCCESS {
             return None;
         }
-        // SAFETY: the pointer is NULL or a box of `T` (see above). libpam frees it only when the
-        // value is replaced or the transaction ends.
+        // SAFETY: the caller guarantees that the pointer is NULL or a box of `T`. libpam frees the
+        // box only when the value is replaced or the transaction ends.
         unsafe { data.cast::<T>().as_ref() }
     }
 
@@ -200,7 +205,7 @@ impl Transaction {
 /// each box.
 unsafe extern "C" fn drop_box<T>(_: *mut PamHandle, data: *mut c_void, _: c_int) {
     if !data.is_null() {
-        // SAFETY: the pointer is a box of `T`, and this function is its only owner (see above).
+        // SAFETY: the pointer is a box of `T` from `set_data`, and this function is its only owner.
         drop(unsafe { Box::from_raw(data.cast::<T>()) });
     }
 }

@@ -1,8 +1,8 @@
 //! The CreateProcess family: loads the hook layer into child processes that are on the process
 //! list.
 //!
-//! A child is hooked if its program is on the list, or if it inherits the rule of this program. Any
-//! other child and all its children run unchanged.
+//! A child is hooked if its program is on the list, or if it inherits the rule of this program. The
+//! hook layer is not loaded into any other child, so all descendants of that child run unchanged.
 
 use std::ffi::c_void;
 
@@ -18,7 +18,7 @@ use crate::last_error::LastError;
 use crate::own_dll::own_dll;
 use crate::{original, program};
 
-/// Hooks a suspended child if its program is listed. Then resumes the child, unless the program
+/// Hooks a suspended child if a rule may apply to it. Then resumes the child, unless the program
 /// itself requested a suspended process. Returns `created`.
 ///
 /// # Safety
@@ -42,7 +42,7 @@ unsafe fn hook_and_resume(
     created
 }
 
-/// Loads the hook layer into a suspended child if its program is listed. If loading fails, the
+/// Loads the hook layer into a suspended child if a rule may apply to it. If loading fails, the
 /// child runs as without vipool.
 fn hook_child(child: HANDLE) {
     let inherited_rule = context::rule_for_children();

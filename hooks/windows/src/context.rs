@@ -4,8 +4,8 @@
 //! next hooked call attaches the newer map.
 //!
 //! Invariants:
-//! - This module never frees a state and never unmaps a map, so a thread in a hook may keep a
-//!   reference (see [`VersionChain`]).
+//! - This module never frees a [`HookedProcess`] and never unmaps a map, so a thread in a hook may
+//!   keep references to them (see [`VersionChain`]).
 //! - Attaching a newer map is the only operation on a hooked path that opens files and allocates.
 
 use std::path::PathBuf;
@@ -52,9 +52,8 @@ pub fn rewriter() -> Option<Rewriter<'static, LiveSystem<'static>>> {
     hooked_process().map(HookedProcess::rewriter)
 }
 
-/// Returns the policy of the newest map that this process has attached. If the process cannot
-/// attach more maps, this can be the policy of an older map. A new child process always reads the
-/// newest policy itself.
+/// Returns the policy of the newest map. If this process cannot attach that map, returns the policy
+/// of the newest map that it has attached. A new child process attaches the newest map itself.
 pub fn current_policy() -> Option<PolicyView<'static>> {
     MAPS.map(&PROCESS.get()?.directory).or_else(|| MAPS.newest()).map(Reader::policy)
 }
@@ -125,8 +124,9 @@ fn find_session(reader: &Reader) -> Option<SessionId> {
     test_session(reader).unwrap_or_else(|| system::process_session(std::process::id()).ok())
 }
 
-/// Returns the session that `VIPOOL_LEASE` names, in a process with `VIPOOL_TEST_SESSION=1`. Only
-/// test builds contain this function, because a process must not choose its session.
+/// In a process with `VIPOOL_TEST_SESSION=1`, returns the session that `VIPOOL_LEASE` names, or
+/// `Some(None)` if that lease is not live. Only test builds read these variables, because a process
+/// must not choose its session.
 #[cfg(feature = "test-session")]
 fn test_session(reader: &Reader) -> Option<Option<SessionId>> {
     let is_enabled = environment::read::<2>("VIPOOL_TEST_SESSION")?.as_bytes() == b"1";

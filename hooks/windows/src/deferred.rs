@@ -5,10 +5,10 @@
 //! the state: each option that can be set before a bind and read back also changes the behaviour of
 //! the socket.
 //!
-//! The state is a fixed hash table without a lock. A socket that finds no vacant entry is bound to
-//! V at once. If a program closes a socket without closesocket, the number of the socket stays in
-//! the table. The system may reuse the number for an unbound socket. That socket then counts as
-//! deferred, and the next call that needs a bound socket binds it.
+//! The state is a fixed hash table without a lock. If no entry is vacant for a socket, the hook
+//! layer does not defer the bind. If a program closes a socket without closesocket, the number of
+//! the socket stays in the table. The system may reuse the number for an unbound socket. The bind
+//! of that socket then counts as deferred, and the next call that needs a bound socket binds it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -41,7 +41,8 @@ pub fn install_all(tables: &[&[Detour]]) -> Result<(), MH_STATUS> {
         // SAFETY: the replacement has the signature of the target (see `crate::table`).
         match unsafe { MinHook::create_hook(target as *mut c_void, (detour.replacement)()) } {
             Ok(trampoline) => original.address.store(trampoline, Ordering::Release),
-            // The hook exists but is disabled. Its trampoline is still stored.
+            // An earlier installation created this hook and stored its trampoline. The hook is
+            // disabled now.
             Err(MH_STATUS::MH_ERROR_ALREADY_CREATED) => {}
             Err(status) => return Err(status),
         }
@@ -50,8 +51,8 @@ pub fn install_all(tables: &[&[Detour]]) -> Result<(), MH_STATUS> {
     unsafe { MinHook::enable_all_hooks() }
 }
 
-/// Disables all hooks. The trampolines stay in memory, because calls in progress return through
-/// them.
+/// Disables all hooks. The trampolines stay in memory, because replacements that are still running
+/// call the original functions through them.
 pub fn disable_all() {
     // SAFETY: MinHook suspends the other threads. If a thread executes a patched instruction,
     // MinHook moves its instruction pointer.

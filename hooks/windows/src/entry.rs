@@ -42,7 +42,7 @@ static INSTALL_STATUS: Mutex<InstallStatus> = Mutex::new(InstallStatus::Unknown)
 /// another thread is installing the hooks, waits for that thread.
 ///
 /// The signature is that of a thread function. The argument is the id of the rule that the parent
-/// process passes on to its children, or 0.
+/// process passes on to its children; 0 for none.
 #[unsafe(no_mangle)]
 extern "system" fn vipool_hook_install(inherited_rule: *mut c_void) -> u32 {
     let mut status = INSTALL_STATUS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,7 +75,8 @@ fn install(inherited_rule: u64) -> InstallStatus {
     }
 }
 
-/// Disables the hooks. Later socket calls behave as without vipool. Returns the previous status.
+/// Disables the hooks. Later socket calls behave as without vipool. Returns the number of the
+/// previous status.
 ///
 /// The DLL stays in the process, because threads may be executing its code and programs keep
 /// pointers to its extension functions. `vipool_hook_install` enables the hooks again. The

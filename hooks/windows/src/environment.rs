@@ -36,8 +36,8 @@ pub fn read<const N: usize>(name: &str) -> Option<ShortValue<N>> {
     Some(value)
 }
 
-/// Returns the directory of the map: the value of `VIPOOL_MAP`, or the directory of the machine if
-/// this variable is not set or empty. Tests and embedders set the variable.
+/// Returns the directory of the map: the value of `VIPOOL_MAP`, or the system-wide directory if
+/// this variable is not set or empty. Tests and programs that embed vipool set the variable.
 pub fn map_directory() -> PathBuf {
     match std::env::var_os("VIPOOL_MAP") {
         Some(directory) if !directory.is_empty() => directory.into(),

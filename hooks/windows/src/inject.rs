@@ -1,8 +1,8 @@
 //! Loads the hook layer into another process before its program runs.
 //!
 //! The caller creates the process suspended. A first remote thread loads the DLL, whose `DllMain`
-//! only starts a thread. A second remote thread runs `vipool_hook_install`. The caller waits for
-//! the second remote thread, so every hook is in place when the caller resumes the main thread.
+//! only starts a thread. A second remote thread runs `vipool_hook_install`. [`Dll::inject`] waits
+//! for both remote threads, so every hook is in place when the caller resumes the main thread.
 //!
 //! Some code runs before any hook is installed. The loader of Windows has already called the entry
 //! points of the imported DLLs and the TLS callbacks of the program.
@@ -69,7 +69,7 @@ impl Dll {
     /// no rule for its program; 0 for none.
     ///
     /// # Errors
-    /// Returns the operation that failed. The process can still be resumed.
+    /// Returns the failure if the hooks could not be installed. The process can still be resumed.
     ///
     /// # Safety
     /// `process` is a handle with all access rights, to a process that this process created.

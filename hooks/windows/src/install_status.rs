@@ -1,5 +1,5 @@
-//! The result of installing the hooks in a process. The exit code of a thread can hold the number
-//! of a result.
+//! The result of installing the hooks in a process. `vipool_hook_install` returns the number of the
+//! result, which a remote thread passes on as its exit code.
 
 /// Whether a process is hooked, and the reason if it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,11 @@
-//! The hook layer for Windows. For each socket call, it gets the addresses to use from the core and
-//! then makes the original call.
+//! The hook layer for Windows. For each socket call, it gets the addresses to use from the crate
+//! `vipool` and then makes the original call.
 //!
 //! The crate builds `vipool_hook.dll`. `vipool-launch.exe` (or a hooked parent) loads the DLL into
-//! a suspended process and runs `vipool_hook_install` there. If another loader loads the DLL, a
-//! thread that `DllMain` starts installs the hooks. The DLL then stays in the process, because
-//! threads may be inside a hooked call and programs keep pointers to its extension functions.
-//! `vipool_hook_remove` disables the hooks.
+//! a suspended process and runs `vipool_hook_install` there. If the DLL is loaded in another way,
+//! a thread that `DllMain` starts installs the hooks. After the installation, the DLL stays in the
+//! process, because threads may be inside a hooked call and programs keep pointers to its extension
+//! functions. `vipool_hook_remove` disables the hooks.
 //!
 //! This crate contains no policy. `vipool::rewrite` decides how an address is rewritten.
 //!
@@ -14,10 +14,10 @@
 //! 2. `table`: the replacement of each hooked function
 //! 3. `calls`, `child_process`: the replacements
 //! 4. `context`: the map, the session and the rule of this process
-//! 5. `detour`, `own_dll`, `socket`: MinHook, this DLL as a file, sockets of the program
+//! 5. `detour`, `own_dll`, `socket`: MinHook, the loaded DLL itself, sockets of the program
 //! 6. `inject`: loads the DLL into another process
 //! 7. `deferred`, `environment`, `install_status`, `last_error`, `memory`, `original`, `program`:
-//!    leaves
+//!    helpers that use no other layer
 
 #![cfg(windows)]
 // The replacements must have the signatures of the system functions.

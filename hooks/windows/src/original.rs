@@ -2,8 +2,8 @@
 //!
 //! Each line of the table below defines three items with the name of a system function: a function
 //! that calls the system's own code, a type for its signature, and a [`SystemFunction`] in
-//! [`slot`]. The slot holds the address to call. At first, this is the address of the import. After
-//! the installation of the hooks, it is the address of MinHook's trampoline.
+//! [`functions`], which contains the address to call. At first, this is the address of the import.
+//! After the installation of the hooks, it is the address of MinHook's trampoline.
 //!
 //! Two groups of functions are not hooked. AcceptEx takes no address, and programs read its results
 //! with GetAcceptExSockaddrs, which is hooked. socket and WSASocketW need no hook, because the only

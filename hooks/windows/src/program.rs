@@ -9,7 +9,7 @@ use windows_sys::Win32::System::Threading::QueryFullProcessImageNameW;
 /// The longest path of a program, in UTF-16 units. A program with a longer path has no rule.
 const MAX_PATH_UNITS: usize = 1024;
 
-/// Returns the rule of this program.
+/// Returns the rule of the process list that applies to this program.
 pub fn own_rule<'p>(policy: &PolicyView<'p>) -> Option<ProgramView<'p>> {
     let mut wide_path = [0; MAX_PATH_UNITS];
     // SAFETY: the system writes at most as many units as the buffer holds. The NULL handle
@@ -47,7 +47,7 @@ pub unsafe fn may_be_listed(policy: &PolicyView<'_>, process: HANDLE) -> bool {
         || policy.explain(executable).any(|(_, result)| result == MatchResult::OtherScript)
 }
 
-/// Returns whether an argument is an option of an interpreter. Options precede the script.
+/// Returns whether an argument looks like an option of an interpreter. Options precede the script.
 fn is_option(argument: &std::ffi::OsStr) -> bool {
     matches!(argument.as_encoded_bytes().first(), Some(b'-' | b'/'))
 }

@@ -1,4 +1,4 @@
-//! Socket addresses in the form of Winsock, and sockets of the program.
+//! Socket addresses in the memory layout of Winsock, and sockets of the program.
 //!
 //! This module calls the system's own functions, never the replacements.
 
@@ -16,7 +16,7 @@ use crate::last_error::last_error;
 use crate::memory;
 use crate::original;
 
-/// A socket address in the form of Winsock.
+/// A socket address in the memory layout of Winsock.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 pub struct SockaddrBuf {
@@ -164,7 +164,8 @@ impl Socket for Winsock {
         if last_error() != WSAEINVAL {
             return None;
         }
-        // Windows reports WSAEINVAL for an unbound socket. The core expects the wildcard address.
+        // Windows reports WSAEINVAL for an unbound socket. The rewriter expects the wildcard
+        // address.
         match self.protocol_info()?.iAddressFamily as u16 {
             AF_INET => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)),
             AF_INET6 => Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0)),

@@ -103,7 +103,6 @@ fn no_address() -> [i8; 16] {
     text
 }
 
-/// Parses the address of an entry.
 fn parse_address(entry: &IP_ADDR_STRING) -> Option<IpAddr> {
     let bytes = entry.IpAddress.String.map(|byte| byte as u8);
     let text = CStr::from_bytes_until_nul(&bytes).ok()?.to_str().ok()?;

@@ -1,4 +1,4 @@
-//! bind, listen and closesocket, and the binds that the hook layer makes itself.
+//! bind, listen and closesocket, and the binds that the hook layer performs itself.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -55,7 +55,7 @@ fn is_unbound(socket: SOCKET) -> bool {
         .is_some_and(|local| local.port() == 0 && local.ip().is_unspecified())
 }
 
-/// Makes a rewritten bind. Returns the result of the system call.
+/// Binds the socket to the rewritten address. Returns the result of the system call.
 fn bind_rewritten(socket: SOCKET, bind: &Bind) -> i32 {
     let name = SockaddrBuf::new(bind.address);
     if bind.clear_v6only {
@@ -87,8 +87,9 @@ pub fn bind_before_call(
         || rewriter.retries_original(source)
 }
 
-/// Makes a deferred bind before a call that needs a bound socket and has no destination. Returns
-/// false and sets the last error on failure. Does nothing if the bind is not deferred.
+/// Performs the bind that was deferred. Callers need a bound socket and have no destination
+/// address, for example listen. Returns false and sets the last error on failure. Does nothing if
+/// the bind is not deferred.
 pub fn bind_deferred(socket: SOCKET) -> bool {
     if !deferred::remove(socket) {
         return true;
@@ -101,8 +102,8 @@ pub fn bind_deferred(socket: SOCKET) -> bool {
     }
 }
 
-/// Binds an unbound socket to the wildcard address, as the program requested. Returns false and
-/// sets the last error on failure.
+/// Binds the socket to the wildcard address, as the program requested, unless the socket is already
+/// bound. Returns false and sets the last error on failure.
 pub fn bind_to_wildcard(socket: SOCKET) -> bool {
     match Winsock(socket).local_address() {
         Some(local) if local.port() == 0 => Winsock(socket).bind(SocketAddr::new(local.ip(), 0)),

@@ -18,7 +18,8 @@ fn prepare_connect(socket: SOCKET, name: *const SOCKADDR, length: i32) -> Destin
         name,
         length,
     );
-    // The system binds an unbound socket during the connect, so the bind is no longer deferred.
+    // During the connect, the system binds the socket if it is unbound. So the hook layer no longer
+    // needs to perform the deferred bind.
     deferred::remove(socket);
     destination
 }
@@ -48,7 +49,7 @@ pub unsafe extern "system" fn wsa_connect(
 /// Replaces ConnectEx, which programs get from WSAIoctl.
 ///
 /// The system requires a bound socket. If the program never bound the socket, the system reports
-/// WSAEINVAL. If the bind of the socket is deferred, this function makes the bind first (row 46).
+/// WSAEINVAL. If the bind of the socket is deferred, this function binds the socket first (row 46).
 pub unsafe extern "system" fn connect_ex(
     socket: SOCKET,
     name: *const SOCKADDR,

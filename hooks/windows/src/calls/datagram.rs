@@ -72,8 +72,8 @@ struct RewrittenMessage {
 }
 
 impl RewrittenMessage {
-    /// Returns the message to send instead of `message`. Returns `None` if `message` is sent
-    /// unchanged.
+    /// Returns the message to send instead of `message`. Returns `None` if the hook layer must send
+    /// `message` unchanged.
     fn from_program(socket: SOCKET, message: *const WSAMSG) -> Option<Self> {
         let message = memory::read(message)?;
         let destination = prepare_send(socket, message.name, message.namelen);

@@ -26,7 +26,7 @@ impl Slot {
         Self(AtomicPtr::new(null_mut()))
     }
 
-    /// Stores the address if the slot is empty. Returns whether the slot now holds this address.
+    /// Stores the address if none is stored. Returns whether `function` is now the stored address.
     pub fn store_once(&self, function: *mut c_void) -> bool {
         let stored =
             self.0.compare_exchange(null_mut(), function, Ordering::AcqRel, Ordering::Acquire);
@@ -38,26 +38,26 @@ impl Slot {
     }
 }
 
-/// Returns the system's ConnectEx.
+/// Returns the system's ConnectEx, or `None` if no program code has requested it.
 pub fn connect_ex() -> LPFN_CONNECTEX {
-    // SAFETY: the slot holds NULL, which is `None`, or the function that WSAIoctl returned.
+    // SAFETY: the stored address is NULL, which is `None`, or the function that WSAIoctl returned.
     unsafe { transmute(CONNECT_EX.load()) }
 }
 
-/// Returns the system's GetAcceptExSockaddrs.
+/// Returns the system's GetAcceptExSockaddrs, or `None` if no program code has requested it.
 pub fn get_accept_ex_sockaddrs() -> LPFN_GETACCEPTEXSOCKADDRS {
-    // SAFETY: the slot holds NULL, which is `None`, or the function that WSAIoctl returned.
+    // SAFETY: the stored address is NULL, which is `None`, or the function that WSAIoctl returned.
     unsafe { transmute(GET_ACCEPT_EX_SOCKADDRS.load()) }
 }
 
-/// Returns the system's WSARecvMsg.
+/// Returns the system's WSARecvMsg, or `None` if no program code has requested it.
 pub fn wsa_recv_msg() -> LPFN_WSARECVMSG {
-    // SAFETY: the slot holds NULL, which is `None`, or the function that WSAIoctl returned.
+    // SAFETY: the stored address is NULL, which is `None`, or the function that WSAIoctl returned.
     unsafe { transmute(WSA_RECV_MSG.load()) }
 }
 
-/// Returns the system's WSASendMsg.
+/// Returns the system's WSASendMsg, or `None` if no program code has requested it.
 pub fn wsa_send_msg() -> LPFN_WSASENDMSG {
-    // SAFETY: the slot holds NULL, which is `None`, or the function that WSAIoctl returned.
+    // SAFETY: the stored address is NULL, which is `None`, or the function that WSAIoctl returned.
     unsafe { transmute(WSA_SEND_MSG.load()) }
 }

@@ -1,15 +1,15 @@
 //! The replacements of the socket calls, one module per kind of call.
 //!
-//! Each replacement first gets the outcome from the core and then makes the original call. During
-//! the original call, the replacement uses no state of the hook layer. If the system calls one
-//! replacement from inside another (WSAConnect calls connect), the inner replacement receives an
-//! address that is already rewritten, and passes it unchanged.
+//! Each replacement first gets the outcome from the rewriter and then makes the original call.
+//! During the original call, the replacement uses no state of the hook layer. If the system calls
+//! one replacement from inside another (WSAConnect calls connect), the inner replacement receives
+//! an address that is already rewritten, and passes it unchanged.
 //!
 //! Layers, top first:
 //! 1. `ioctl`: returns the replacements of the extension functions
 //! 2. `connect`, `datagram`, `socket_names`
 //! 3. `destination`: the common part of calls with a destination address
-//! 4. `bind`, `control`, `extension`, `adapters`, `resolver`: leaves
+//! 4. `bind`, `control`, `extension`, `adapters`, `resolver`: use no other module of `calls`
 
 pub mod adapters;
 pub mod bind;

@@ -39,8 +39,8 @@ impl HostName {
         Self::read(|index| memory::read(name.wrapping_add(index)), name.is_null())
     }
 
-    /// Reads a name from a UTF-16 string. A unit that does not fit a byte becomes 0xff. The host's
-    /// own name is ASCII, so a name with such a unit never matches the host's own name.
+    /// Reads a name from a UTF-16 string. A UTF-16 unit above 0xff becomes 0xff. The host's own
+    /// name is ASCII, so a name with such a unit never matches the host's own name.
     fn from_utf16(name: PCWSTR) -> Option<Self> {
         let byte =
             |index| memory::read(name.wrapping_add(index)).map(|unit: u16| unit.min(0xff) as u8);
@@ -61,8 +61,8 @@ impl HostName {
         }
     }
 
-    /// Returns whether the name refers to this host. Such names are the short name, the full name,
-    /// the empty name and `..localmachine`.
+    /// Returns whether the name refers to this host. Such names are the DNS host name, the fully
+    /// qualified name, the NetBIOS name, the empty name and `..localmachine`.
     fn is_own_host(&self) -> bool {
         let name = &self.bytes[..self.length];
         let kinds = [ComputerNameDnsHostname, ComputerNameDnsFullyQualified, ComputerNameNetBIOS];
@@ -110,7 +110,8 @@ pub unsafe extern "system" fn gethostbyname(name: PCSTR) -> *mut HOSTENT {
     entry
 }
 
-/// Replaces the IPv4 addresses of an entry by the address `v4`. Only this thread uses the entry.
+/// Replaces the IPv4 addresses of an entry with the single address `v4`. Each thread has its own
+/// entry, so no other thread reads it at the same time.
 ///
 /// # Safety
 /// `entry` is NULL or the last result of gethostbyname on this thread.
@@ -165,7 +166,7 @@ pub unsafe extern "system" fn gethostbyaddr(
 trait AddrInfo: Sized {
     /// Returns the link to the next entry.
     fn next(&mut self) -> &mut *mut Self;
-    /// Returns the socket address and its length.
+    /// Returns a pointer to the socket address, and the length of the address.
     fn address(&self) -> (*mut SOCKADDR, i32);
     /// Returns the family, type and protocol for the sockets that use this address.
     fn socket_kind(&self) -> (i32, i32, i32);
@@ -209,9 +210,10 @@ impl_addr_info! {
     ADDRINFOEXW, FreeAddrInfoExW;
 }
 
-/// Replaces the addresses of the host by the addresses of the session. The first entry of each
-/// socket kind receives the session's address of its family. The function removes the other
-/// entries. If the session has no address for any entry, the list does not change.
+/// Replaces the addresses of the host with the addresses of the session. The first entry of each
+/// socket kind (family, type and protocol) receives the session's address of its family. The
+/// function removes and frees the other entries. If no entry has a family for which the session has
+/// an address, the list does not change.
 ///
 /// # Safety
 /// The system has just written a valid list to `list`.
@@ -309,8 +311,9 @@ pub unsafe extern "system" fn get_addr_info_w(
 }
 
 /// Replaces GetAddrInfoExW. The system writes the result of an overlapped query after this function
-/// has returned. So in an overlapped query, the hook layer replaces the host's own name by the
-/// session's IPv4 address. If the session has no IPv4 address, the query passes unchanged.
+/// has returned. So in an overlapped query for the host's own name, the hook layer replaces the
+/// name with the session's IPv4 address. If the session has no IPv4 address, the query passes
+/// unchanged.
 pub unsafe extern "system" fn get_addr_info_ex_w(
     name: PCWSTR,
     service: PCWSTR,
@@ -331,8 +334,8 @@ pub unsafe extern "system" fn get_addr_info_ex_w(
         .map(format_utf16);
     let name = session_address.as_ref().map_or(name, |text| text.as_ptr());
     saved_error.restore();
-    // SAFETY: the arguments come from the program. A rewritten name is valid too: the system copies
-    // it.
+    // SAFETY: the arguments come from the program. A rewritten name is valid during the call, and
+    // the system copies the name before the call returns.
     let status = unsafe {
         original::GetAddrInfoExW(
             name, service, namespace, provider, hints, result, timeout, overlapped, routine, handle,
@@ -374,7 +377,8 @@ enum NameLookup {
     HostName,
 }
 
-/// Returns the query to make instead of the program's query for the name of an address.
+/// Returns the query that the hook layer makes instead of the program's query for the name of an
+/// address.
 fn name_lookup(name: *const SOCKADDR, length: i32, flags: i32) -> NameLookup {
     let decide = || {
         let (rewriter, address) = (rewriter()?, read_sockaddr(name, length)?);

@@ -48,8 +48,8 @@ pub unsafe extern "system" fn accept(
     accepted
 }
 
-/// Replaces WSAAccept. The system calls the program's condition function with the real address of
-/// the peer.
+/// Replaces WSAAccept. The hook layer does not replace the program's condition function, which
+/// therefore receives the unrewritten address of the peer.
 pub unsafe extern "system" fn wsa_accept(
     socket: SOCKET,
     name: *mut SOCKADDR,
@@ -71,7 +71,7 @@ pub unsafe extern "system" fn getsockname(
     length: *mut i32,
 ) -> i32 {
     let saved_error = LastError::save();
-    // The program has bound this socket, so getsockname must report an address.
+    // If the bind is deferred, the program has called bind and expects an address from getsockname.
     if !bind_deferred(socket) {
         return SOCKET_ERROR;
     }

@@ -74,7 +74,7 @@ fn run() -> Result<u32, String> {
     run_program(&program, remaining, &dll, explain)
 }
 
-/// Starts the command line and waits until the program ends. Returns the exit code of the program.
+/// Runs the command line and waits until the program ends. Returns the exit code of the program.
 fn run_program(
     program: &OsString,
     mut command_line: Vec<u16>,
@@ -156,8 +156,8 @@ fn locate_dll(dll: &Path) -> Result<Dll, String> {
     }
 }
 
-/// Returns the command line of this process. The launcher passes the program's part on unchanged,
-/// so that no argument is quoted twice.
+/// Returns the command line of this process. The launcher passes the part after its own arguments
+/// to the program unchanged, so that no argument is quoted twice.
 fn command_line() -> Vec<u16> {
     // SAFETY: the system returns a pointer to a constant string that ends in NUL.
     unsafe {
