@@ -35,11 +35,11 @@ fn run_guarded(
     if pamh.is_null() {
         return fallback;
     }
-    let run = || {
+    let call_body = || {
         // SAFETY: libpam called an entry point with this handle, and that call has not returned.
         let transaction = unsafe { Transaction::new(pamh) };
-        let count = if argv.is_null() { 0 } else { usize::try_from(argc).unwrap_or(0) };
-        let arguments = (0..count).map(|index| {
+        let argument_count = if argv.is_null() { 0 } else { usize::try_from(argc).unwrap_or(0) };
+        let arguments = (0..argument_count).map(|index| {
             // SAFETY: libpam passes `argc` C strings (see pam_sm_open_session(3)).
             unsafe { CStr::from_ptr(*argv.add(index)) }
         });
@@ -47,7 +47,7 @@ fn run_guarded(
             Settings::read(arguments, |message| transaction.log(libc::LOG_WARNING, message));
         body(&transaction, settings)
     };
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or(fallback)
+    catch_unwind(AssertUnwindSafe(call_body)).unwrap_or(fallback)
 }
 
 /// Opens the session of a logon. See pam_sm_open_session(3).

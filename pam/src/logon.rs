@@ -19,7 +19,7 @@ use crate::settings::Settings;
 use crate::transaction::{Item, PAM_SESSION_ERR, PAM_SUCCESS, Transaction};
 
 /// The name of the [`OpenedRecord`] in the transaction.
-const OPENED_SESSION: &CStr = c"vipool-opened";
+const OPENED_RECORD: &CStr = c"vipool-opened";
 /// The pause between two attempts to get an address.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest time that a map operation waits for the lock of the map.
@@ -35,7 +35,7 @@ struct OpenedRecord {
 /// of the farm is `refuse` and no address is available.
 pub fn open(transaction: &Transaction, settings: &Settings) -> c_int {
     // SAFETY: only values of type `OpenedRecord` are stored under this name.
-    if unsafe { transaction.data::<OpenedRecord>(OPENED_SESSION) }.is_some() {
+    if unsafe { transaction.data::<OpenedRecord>(OPENED_RECORD) }.is_some() {
         return PAM_SUCCESS;
     }
     let Some(user) = transaction.item(Item::User) else { return PAM_SUCCESS };
@@ -66,7 +66,7 @@ pub fn open(transaction: &Transaction, settings: &Settings) -> c_int {
 /// Closes the session that [`open`] opened in this transaction.
 pub fn close(transaction: &Transaction) -> c_int {
     // SAFETY: only values of type `OpenedRecord` are stored under this name.
-    if let Some(record) = unsafe { transaction.data::<OpenedRecord>(OPENED_SESSION) } {
+    if let Some(record) = unsafe { transaction.data::<OpenedRecord>(OPENED_RECORD) } {
         let closed = Map::open(&record.map).map_err(|error| error.to_string()).and_then(|map| {
             map.close_by_handle(&record.handle, Tick::now()).map_err(|error| error.to_string())
         });
@@ -77,7 +77,7 @@ pub fn close(transaction: &Transaction) -> c_int {
             );
         }
         let _ = client_file::remove(&record.map, &record.handle);
-        transaction.clear_data(OPENED_SESSION);
+        transaction.clear_data(OPENED_RECORD);
     }
     PAM_SUCCESS
 }
@@ -104,14 +104,14 @@ impl Logon<'_> {
             return Ok(None);
         }
         let policy = map.settings().on_exhausted;
-        let refuse_logon = policy == ExhaustionPolicy::Refuse;
+        let may_refuse = policy == ExhaustionPolicy::Refuse;
         let leader = system::identify_process(std::process::id()).ok();
         let session = choose_session_id(self.transaction, &map, self.user, leader.as_ref());
         let pool = self.settings.pool.clone().or_else(|| map.choose_pool(self.user, None));
         let options = OpenOptions::new()
             .with_user(self.user)
             .with_pool(pool.as_deref())
-            .with_client(self.client())
+            .with_client(self.client_address())
             .with_leader(leader);
         // The opened session that still lacks an address. A later attempt can add the address.
         let mut incomplete = None;
@@ -139,7 +139,7 @@ impl Logon<'_> {
             }
             std::thread::sleep(RETRY_INTERVAL);
         };
-        let status = self.report_failure(&error, refuse_logon);
+        let status = self.report_failure(&error, may_refuse);
         match incomplete {
             Some(opened) if status == PAM_SUCCESS => Ok(Some(self.record_session(opened))),
             Some(opened) if !opened.already_open => {
@@ -152,8 +152,8 @@ impl Logon<'_> {
         }
     }
 
-    /// Returns the address of the user's client.
-    fn client(&self) -> Option<IpAddr> {
+    /// Returns the address of the user's client, if PAM_RHOST contains an address.
+    fn client_address(&self) -> Option<IpAddr> {
         self.transaction.item(Item::RemoteHost).and_then(parse_client)
     }
 
@@ -161,7 +161,7 @@ impl Logon<'_> {
     /// closes it. In this case, also writes the address of the client to a file for the user's
     /// programs.
     fn record_session(&self, opened: OpenedSession) -> OpenedSession {
-        if let (false, Some(address)) = (opened.already_open, self.client())
+        if let (false, Some(address)) = (opened.already_open, self.client_address())
             && let Err(error) =
                 client_file::write(&self.settings.map, &opened.handle, address, Some(self.uid))
         {
@@ -169,7 +169,7 @@ impl Logon<'_> {
             self.transaction.log(libc::LOG_WARNING, &message);
         }
         let record = OpenedRecord { handle: opened.handle, map: self.settings.map.clone() };
-        if !opened.already_open && !self.transaction.set_data(OPENED_SESSION, record) {
+        if !opened.already_open && !self.transaction.set_data(OPENED_RECORD, record) {
             let message = "out of memory: the session is closed only after its leader has exited";
             self.transaction.log(libc::LOG_WARNING, message);
         }
@@ -179,20 +179,22 @@ impl Logon<'_> {
     /// Writes to the log that the logon has no session or no address. If no address is available,
     /// also shows the user a message. Returns the PAM status of the logon.
     fn report_failure(&self, error: &OpenError, may_refuse: bool) -> c_int {
-        use OpenError as E;
-        let no_address = matches!(error, E::Shortage(_) | E::Quota { .. } | E::TooManySessions(_));
-        let refuse_logon = may_refuse && no_address;
-        let outcome = if refuse_logon {
+        let is_exhausted = matches!(
+            error,
+            OpenError::Shortage(_) | OpenError::Quota { .. } | OpenError::TooManySessions(_)
+        );
+        let is_refused = may_refuse && is_exhausted;
+        let outcome = if is_refused {
             "the logon is refused"
         } else {
             "the logon continues without an address"
         };
-        let level = if no_address { libc::LOG_WARNING } else { libc::LOG_NOTICE };
+        let level = if is_exhausted { libc::LOG_WARNING } else { libc::LOG_NOTICE };
         self.transaction.log(level, &format!("no address for {}: {error} ({outcome})", self.user));
-        if no_address {
+        if is_exhausted {
             self.transaction.show_error(EXHAUSTED_MESSAGE);
         }
-        if refuse_logon { PAM_SESSION_ERR } else { PAM_SUCCESS }
+        if is_refused { PAM_SESSION_ERR } else { PAM_SUCCESS }
     }
 }
 
@@ -244,8 +246,8 @@ fn choose_session_id(
     user: &str,
     leader: Option<&Leader>,
 ) -> SessionId {
-    let audit = fs::read_to_string("/proc/self/sessionid").ok();
-    let logind = transaction.env(c"XDG_SESSION_ID").and_then(|name| name.to_str().ok());
+    let audit_id = fs::read_to_string("/proc/self/sessionid").ok();
+    let logind_id = transaction.env(c"XDG_SESSION_ID").and_then(|name| name.to_str().ok());
     let belongs_to_other_user = |session: &SessionId| {
         map.find(*session).is_ok_and(|found| found.is_some())
             && map.sessions().is_ok_and(|rows| {
@@ -255,17 +257,17 @@ fn choose_session_id(
                 })
             })
     };
-    existing_session_id(audit.as_deref(), logind)
+    existing_session_id(audit_id.as_deref(), logind_id)
         .filter(|session| !belongs_to_other_user(session))
         .unwrap_or_else(|| generate_session_id(leader))
 }
 
 /// Returns the id of the audit session, or else the id of the logind session.
-fn existing_session_id(audit: Option<&str>, logind: Option<&str>) -> Option<SessionId> {
-    let audit = audit
+fn existing_session_id(audit_id: Option<&str>, logind_id: Option<&str>) -> Option<SessionId> {
+    let audit_session = audit_id
         .and_then(|text| text.trim().parse().ok())
         .and_then(|id: u32| SessionId::new(SessionKind::Audit, id.into()).ok());
-    audit.or_else(|| logind.and_then(|name| SessionId::logind(name).ok()))
+    audit_session.or_else(|| logind_id.and_then(|id| SessionId::logind(id).ok()))
 }
 
 /// Makes a session id of the kind `embedder`. The id contains the start time of the leader (34 bits
@@ -275,7 +277,7 @@ fn generate_session_id(leader: Option<&Leader>) -> SessionId {
     let (pid, start) =
         leader.map_or((std::process::id(), 0), |leader| (leader.pid, leader.start_time));
     let value = (start & 0x3_ffff_ffff) << 22 | u64::from(pid & 0x3f_ffff);
-    SessionId::new(SessionKind::Embedder, value).expect("56 bits")
+    SessionId::new(SessionKind::Embedder, value).expect("the value has 56 bits")
 }
 
 /// Parses PAM_RHOST as an address. Host names are not resolved, because that could delay the logon
@@ -293,12 +295,12 @@ mod tests {
 
     #[test]
     fn session_id_prefers_audit_then_logind_then_generated() {
-        let text =
+        let session_text =
             |audit, logind| existing_session_id(audit, logind).map(|session| session.to_string());
-        assert_eq!(text(Some("7\n"), Some("c1")).as_deref(), Some("audit:7"));
-        assert_eq!(text(Some("4294967295"), Some("12")).as_deref(), Some("logind:12"));
-        assert_eq!(text(None, None), None);
-        assert_eq!(text(Some("x"), Some("")), None);
+        assert_eq!(session_text(Some("7\n"), Some("c1")).as_deref(), Some("audit:7"));
+        assert_eq!(session_text(Some("4294967295"), Some("12")).as_deref(), Some("logind:12"));
+        assert_eq!(session_text(None, None), None);
+        assert_eq!(session_text(Some("x"), Some("")), None);
         let leader = |pid, start_time| Leader { pid, start_time, pid_namespace: 1 };
         let session = generate_session_id(Some(&leader(77, 1234)));
         assert_eq!(session.kind(), SessionKind::Embedder);

@@ -17,9 +17,10 @@ const NOBODY_UID: u32 = 65534;
 /// could not meet a shorter deadline.
 const MIN_DEADLINE_SECONDS: u64 = 2;
 
-/// Services that start programs inside an open session. These programs use the addresses of that
-/// session, so a logon at these services opens no session.
-const NESTED_SERVICES: &[&str] = &[
+/// Services that are no logons, so the module opens no session for them. Some of them, such as
+/// sudo, start programs inside the session of the user. Others, such as cron, start programs
+/// without a logon.
+const NON_LOGON_SERVICES: &[&str] = &[
     "su",
     "su-l",
     "sudo",
@@ -84,8 +85,8 @@ impl Settings {
         settings
     }
 
-    fn set(&mut self, argument: &str) -> Option<()> {
     /// Applies one argument. Returns `None` if the argument is invalid.
+    fn set(&mut self, argument: &str) -> Option<()> {
         let (name, value) = argument.split_once('=')?;
         match name {
             "map" if value.starts_with('/') => self.map = value.into(),
@@ -113,9 +114,9 @@ impl Settings {
 
     /// Returns whether a logon of this user at this service gets a session.
     pub fn applies_to(&self, uid: u32, service: Option<&str>) -> bool {
-        let is_regular_user =
+        let is_included_user =
             uid >= self.min_uid && (uid != NOBODY_UID || self.min_uid > NOBODY_UID);
-        is_regular_user && service.is_none_or(|service| !NESTED_SERVICES.contains(&service))
+        is_included_user && service.is_none_or(|service| !NON_LOGON_SERVICES.contains(&service))
     }
 }
 
@@ -123,17 +124,23 @@ impl Settings {
 mod tests {
     use super::*;
 
-    fn read(arguments: &[&CStr]) -> (Settings, usize) {
-        let mut warnings = 0;
-        let settings = Settings::read(arguments.iter().copied(), |_| warnings += 1);
-        (settings, warnings)
+    /// Returns the settings and the number of warnings.
+    fn read_settings(arguments: &[&CStr]) -> (Settings, usize) {
+        let mut warning_count = 0;
+        let settings = Settings::read(arguments.iter().copied(), |_| warning_count += 1);
+        (settings, warning_count)
     }
 
     #[test]
     fn invalid_arguments_are_ignored() {
-        let (settings, warnings) =
-            read(&[c"map=/tmp/m", c"preload=/x.so", c"pool=lab", c"min-uid=0", c"deadline=2"]);
-        assert_eq!(warnings, 0);
+        let (settings, warning_count) = read_settings(&[
+            c"map=/tmp/m",
+            c"preload=/x.so",
+            c"pool=lab",
+            c"min-uid=0",
+            c"deadline=2",
+        ]);
+        assert_eq!(warning_count, 0);
         assert_eq!(settings.map, PathBuf::from("/tmp/m"));
         assert_eq!(settings.preload.as_deref(), Some("/x.so"));
         assert_eq!(settings.pool.as_deref(), Some("lab"));
@@ -150,8 +157,8 @@ mod tests {
             c"\xff",
             c"debug",
         ];
-        assert_eq!(read(invalid), (Settings::default(), invalid.len()));
-        assert_eq!(read(&[c"preload=none"]).0.preload, None);
+        assert_eq!(read_settings(invalid), (Settings::default(), invalid.len()));
+        assert_eq!(read_settings(&[c"preload=none"]).0.preload, None);
     }
 
     #[test]

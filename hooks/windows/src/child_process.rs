@@ -64,8 +64,8 @@ macro_rules! create_process {
     ($name:ident, $original:ident, ($($leading:ident: $type:ty),*), $text:ty, $startup:ty) => {
         pub unsafe extern "system" fn $name(
             $($leading: $type,)*
-            process: *const SECURITY_ATTRIBUTES,
-            thread: *const SECURITY_ATTRIBUTES,
+            process_attributes: *const SECURITY_ATTRIBUTES,
+            thread_attributes: *const SECURITY_ATTRIBUTES,
             inherit_handles: BOOL,
             flags: u32,
             environment: *const c_void,
@@ -77,8 +77,8 @@ macro_rules! create_process {
             unsafe {
                 let created = original::$original(
                     $($leading,)*
-                    process,
-                    thread,
+                    process_attributes,
+                    thread_attributes,
                     inherit_handles,
                     flags | CREATE_SUSPENDED,
                     environment,

@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn insert_fails_when_no_probed_entry_is_vacant() {
         let colliding: Vec<SOCKET> =
-            (0..MAX_PROBES as SOCKET).map(|i| (i * TABLE_SIZE + 7) * 4).collect();
+            (0..MAX_PROBES as SOCKET).map(|round| (round * TABLE_SIZE + 7) * 4).collect();
         assert!(colliding.iter().all(|socket| insert(*socket) && contains(*socket)));
         assert!(!insert((MAX_PROBES * TABLE_SIZE + 7) * 4));
         assert!(insert(colliding[3]), "a second insert takes no second entry");

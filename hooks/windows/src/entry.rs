@@ -46,10 +46,10 @@ static INSTALL_STATUS: Mutex<InstallStatus> = Mutex::new(InstallStatus::Unknown)
 #[unsafe(no_mangle)]
 extern "system" fn vipool_hook_install(inherited_rule: *mut c_void) -> u32 {
     let mut status = INSTALL_STATUS.lock().unwrap_or_else(PoisonError::into_inner);
-    // The thread that DllMain starts may call this function first. That thread passes no inherited
-    // rule.
-    let receives_rule = *status == InstallStatus::NotListed && !inherited_rule.is_null();
-    if *status == InstallStatus::Unknown || receives_rule {
+    // The thread that DllMain starts may call this function first, without an inherited rule. If
+    // the program is on no process list, a later call with a rule must install the socket hooks.
+    let has_new_rule = *status == InstallStatus::NotListed && !inherited_rule.is_null();
+    if *status == InstallStatus::Unknown || has_new_rule {
         own_dll::pin();
         *status = install(inherited_rule as usize as u64);
     }

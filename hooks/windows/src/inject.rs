@@ -32,7 +32,7 @@ use crate::install_status::InstallStatus;
 
 /// The longest time that a remote thread may take, in milliseconds. The time is long, because a
 /// virus scanner may first read the DLL.
-const LOAD_TIMEOUT_MS: u32 = 30_000;
+const REMOTE_THREAD_TIMEOUT_MS: u32 = 30_000;
 
 /// The longest path of the DLL, in UTF-16 units with the final NUL.
 pub const MAX_PATH_UNITS: usize = 1024;
@@ -40,7 +40,8 @@ pub const MAX_PATH_UNITS: usize = 1024;
 /// The path of the DLL, and the offset of `vipool_hook_install` from the start of the module.
 pub struct Dll {
     path: [u16; MAX_PATH_UNITS],
-    path_units: usize,
+    /// The number of UTF-16 units of the path, with the final NUL.
+    path_length: usize,
     install_offset: usize,
 }
 
@@ -48,8 +49,8 @@ pub struct Dll {
 #[derive(Clone, Copy, Debug)]
 #[allow(dead_code, reason = "only the launcher prints it")]
 pub struct InjectError {
-    /// The operation that failed, as a message for users.
-    pub operation: &'static str,
+    /// The failure, as a message for users.
+    pub message: &'static str,
     /// The error code of Windows; 0 if there is none.
     pub error_code: u32,
 }
@@ -60,7 +61,7 @@ impl Dll {
     pub fn new(path_with_nul: &[u16], install_offset: usize) -> Option<Self> {
         let mut path = [0; MAX_PATH_UNITS];
         path.get_mut(..path_with_nul.len())?.copy_from_slice(path_with_nul);
-        Some(Self { path, path_units: path_with_nul.len(), install_offset })
+        Some(Self { path, path_length: path_with_nul.len(), install_offset })
     }
 
     /// Loads the DLL into a suspended process and installs the hooks there.
@@ -82,7 +83,7 @@ impl Dll {
         // SAFETY: the caller passes a valid handle. The flag is a local variable.
         if unsafe { IsWow64Process(process, &mut wow64) } == 0 || wow64 != 0 {
             return Err(InjectError {
-                operation: "the program is not a 64-bit program",
+                message: "the program is not a 64-bit program",
                 error_code: 0,
             });
         }
@@ -90,11 +91,11 @@ impl Dll {
         // kernel32 at the same address in every process of one boot, so LoadLibraryW has the same
         // address in both processes.
         unsafe {
-            let path = RemoteString::write(process, &self.path[..self.path_units])?;
+            let path = RemoteString::write(process, &self.path[..self.path_length])?;
             let load_library = kernel32_function(s!("LoadLibraryW"));
             run_remote_thread(process, load_library, path.address, "cannot load vipool_hook.dll")?;
         }
-        let base = module_base(process, &self.path[..self.path_units - 1])?;
+        let base = module_base(process, &self.path[..self.path_length - 1])?;
         // SAFETY: the module at this base is the DLL. Its function at this offset has the signature
         // of a thread function.
         let status_code = unsafe {
@@ -123,17 +124,17 @@ impl RemoteString {
     /// # Safety
     /// `process` is a handle with all access rights.
     unsafe fn write(process: HANDLE, text: &[u16]) -> Result<Self, InjectError> {
-        let bytes = size_of_val(text);
+        let size = size_of_val(text);
         // SAFETY: the new memory is in the other process. The call writes exactly the number of
         // allocated bytes.
         unsafe {
             let address =
-                VirtualAllocEx(process, null(), bytes, MEM_COMMIT | MEM_RESERVE, PAGE_READWRITE);
+                VirtualAllocEx(process, null(), size, MEM_COMMIT | MEM_RESERVE, PAGE_READWRITE);
             if address.is_null() {
                 return Err(last_os_error("cannot allocate in the new process"));
             }
             let remote = Self { process, address };
-            if WriteProcessMemory(process, address, text.as_ptr().cast(), bytes, null_mut()) == 0 {
+            if WriteProcessMemory(process, address, text.as_ptr().cast(), size, null_mut()) == 0 {
                 return Err(last_os_error("cannot write to the new process"));
             }
             Ok(remote)
@@ -157,31 +158,35 @@ unsafe fn run_remote_thread(
     process: HANDLE,
     start: LPTHREAD_START_ROUTINE,
     argument: *const c_void,
-    operation: &'static str,
+    failure_message: &'static str,
 ) -> Result<u32, InjectError> {
     // SAFETY: the caller passes a valid handle and address. The thread handle is closed once.
     unsafe {
         let thread = CreateRemoteThread(process, null(), 0, start, argument, 0, null_mut());
         if thread.is_null() {
-            return Err(last_os_error(operation));
+            return Err(last_os_error(failure_message));
         }
         let mut exit_code = 0;
-        let has_ended = WaitForSingleObject(thread, LOAD_TIMEOUT_MS) == WAIT_OBJECT_0
+        let has_ended = WaitForSingleObject(thread, REMOTE_THREAD_TIMEOUT_MS) == WAIT_OBJECT_0
             && GetExitCodeThread(thread, &mut exit_code) != 0;
         CloseHandle(thread);
-        if has_ended { Ok(exit_code) } else { Err(InjectError { operation, error_code: 0 }) }
+        if has_ended {
+            Ok(exit_code)
+        } else {
+            Err(InjectError { message: failure_message, error_code: 0 })
+        }
     }
 }
 
 /// Returns the base address of a module in another process. The exit code of the thread that ran
 /// LoadLibraryW cannot be used, because it holds only 32 bits of the address.
 fn module_base(process: HANDLE, path: &[u16]) -> Result<usize, InjectError> {
-    let operation = "vipool_hook.dll did not load in the new process";
+    let message = "vipool_hook.dll did not load in the new process";
     // SAFETY: the snapshot is closed once. The entry is initialised with its own size.
     unsafe {
         let snapshot = CreateToolhelp32Snapshot(TH32CS_SNAPMODULE, GetProcessId(process));
         if snapshot == INVALID_HANDLE_VALUE {
-            return Err(last_os_error(operation));
+            return Err(last_os_error(message));
         }
         let mut entry: MODULEENTRY32W = std::mem::zeroed();
         entry.dwSize = size_of::<MODULEENTRY32W>() as u32;
@@ -194,7 +199,7 @@ fn module_base(process: HANDLE, path: &[u16]) -> Result<usize, InjectError> {
             has_entry = Module32NextW(snapshot, &mut entry);
         }
         CloseHandle(snapshot);
-        base.ok_or(InjectError { operation, error_code: 0 })
+        base.ok_or(InjectError { message, error_code: 0 })
     }
 }
 
@@ -218,9 +223,9 @@ unsafe fn kernel32_function(name: PCSTR) -> LPTHREAD_START_ROUTINE {
     unsafe { std::mem::transmute(GetProcAddress(GetModuleHandleA(s!("kernel32.dll")), name)) }
 }
 
-/// Returns an error with the failed operation and the last error code of Windows.
-fn last_os_error(operation: &'static str) -> InjectError {
+/// Returns an error with this message and the last error code of Windows.
+fn last_os_error(message: &'static str) -> InjectError {
     // SAFETY: the function only reads a word of this thread.
     let error_code = unsafe { GetLastError() };
-    InjectError { operation, error_code }
+    InjectError { message, error_code }
 }

@@ -47,7 +47,10 @@ impl InstallStatus {
             Self::NoMap => "there is no readable map: nothing is rewritten",
             Self::NotListed => "it is not on the process list: nothing is rewritten",
             Self::HookFailed => "the hooks could not be installed: nothing is rewritten",
-            Self::NoSession => "its lease is closed or from another boot: nothing is rewritten",
+            Self::NoSession => {
+                "its session is unknown, or its lease is closed or from another boot: nothing is \
+                 rewritten"
+            }
             Self::Unknown => "its hook layer is of another version",
         }
     }

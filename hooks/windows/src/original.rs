@@ -61,15 +61,15 @@ macro_rules! system_functions {
             /// The requirements of the system function apply.
             #[inline]
             pub unsafe fn $name($($argument: $type),*) $(-> $result)? {
-                let address = slot::$name.address.load(Ordering::Relaxed);
-                // SAFETY: the slot holds this function or its trampoline. Both have this signature.
+                let address = functions::$name.address.load(Ordering::Relaxed);
+                // SAFETY: the address is this function or its trampoline. Both have this signature.
                 // The caller meets the requirements of the function.
                 unsafe { std::mem::transmute::<*mut c_void, $name>(address)($($argument),*) }
             }
         )*)*
 
         /// The functions and their addresses.
-        pub mod slot {
+        pub mod functions {
             use super::*;
 
             $($(
@@ -86,43 +86,44 @@ macro_rules! system_functions {
 
 system_functions! {
     "ws2_32.dll" from WinSock {
-        fn bind(s: SOCKET, name: *const SOCKADDR, length: i32) -> i32;
-        fn listen(s: SOCKET, backlog: i32) -> i32;
-        fn closesocket(s: SOCKET) -> i32;
-        fn connect(s: SOCKET, name: *const SOCKADDR, length: i32) -> i32;
+        fn bind(socket: SOCKET, name: *const SOCKADDR, length: i32) -> i32;
+        fn listen(socket: SOCKET, backlog: i32) -> i32;
+        fn closesocket(socket: SOCKET) -> i32;
+        fn connect(socket: SOCKET, name: *const SOCKADDR, length: i32) -> i32;
         fn WSAConnect(
-            s: SOCKET, name: *const SOCKADDR, length: i32, caller: *const WSABUF,
-            callee: *mut WSABUF, quality: *const QOS, group: *const QOS,
+            socket: SOCKET, name: *const SOCKADDR, length: i32, caller: *const WSABUF,
+            callee: *mut WSABUF, socket_qos: *const QOS, group_qos: *const QOS,
         ) -> i32;
-        fn accept(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> SOCKET;
+        fn accept(socket: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> SOCKET;
         fn WSAAccept(
-            s: SOCKET, name: *mut SOCKADDR, length: *mut i32, condition: LPCONDITIONPROC,
+            socket: SOCKET, name: *mut SOCKADDR, length: *mut i32, condition: LPCONDITIONPROC,
             data: usize,
         ) -> SOCKET;
-        fn getsockname(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> i32;
-        fn getpeername(s: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> i32;
+        fn getsockname(socket: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> i32;
+        fn getpeername(socket: SOCKET, name: *mut SOCKADDR, length: *mut i32) -> i32;
         fn sendto(
-            s: SOCKET, data: PCSTR, size: i32, flags: i32, to: *const SOCKADDR, length: i32,
+            socket: SOCKET, data: PCSTR, size: i32, flags: i32, to: *const SOCKADDR, length: i32,
         ) -> i32;
         fn WSASendTo(
-            s: SOCKET, data: *const WSABUF, count: u32, sent: *mut u32, flags: u32,
+            socket: SOCKET, data: *const WSABUF, count: u32, sent: *mut u32, flags: u32,
             to: *const SOCKADDR, length: i32, overlapped: *mut OVERLAPPED,
             routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
         ) -> i32;
         fn WSASendMsg(
-            s: SOCKET, message: *const WSAMSG, flags: u32, sent: *mut u32,
+            socket: SOCKET, message: *const WSAMSG, flags: u32, sent: *mut u32,
             overlapped: *mut OVERLAPPED, routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
         ) -> i32;
         fn recvfrom(
-            s: SOCKET, data: PSTR, size: i32, flags: i32, from: *mut SOCKADDR, length: *mut i32,
+            socket: SOCKET, data: PSTR, size: i32, flags: i32, from: *mut SOCKADDR,
+            length: *mut i32,
         ) -> i32;
         fn WSARecvFrom(
-            s: SOCKET, data: *const WSABUF, count: u32, received: *mut u32, flags: *mut u32,
+            socket: SOCKET, data: *const WSABUF, count: u32, received: *mut u32, flags: *mut u32,
             from: *mut SOCKADDR, length: *mut i32, overlapped: *mut OVERLAPPED,
             routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
         ) -> i32;
         fn WSAIoctl(
-            s: SOCKET, code: u32, input: *const c_void, input_size: u32, output: *mut c_void,
+            socket: SOCKET, code: u32, input: *const c_void, input_size: u32, output: *mut c_void,
             output_size: u32, returned: *mut u32, overlapped: *mut OVERLAPPED,
             routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
         ) -> i32;
@@ -165,14 +166,16 @@ system_functions! {
     }
     "kernel32.dll" from Threading {
         fn CreateProcessA(
-            application: PCSTR, command_line: PSTR, process: *const SECURITY_ATTRIBUTES,
-            thread: *const SECURITY_ATTRIBUTES, inherit_handles: BOOL, flags: u32,
+            application: PCSTR, command_line: PSTR,
+            process_attributes: *const SECURITY_ATTRIBUTES,
+            thread_attributes: *const SECURITY_ATTRIBUTES, inherit_handles: BOOL, flags: u32,
             environment: *const c_void, directory: PCSTR, startup: *const STARTUPINFOA,
             information: *mut PROCESS_INFORMATION,
         ) -> BOOL;
         fn CreateProcessW(
-            application: PCWSTR, command_line: PWSTR, process: *const SECURITY_ATTRIBUTES,
-            thread: *const SECURITY_ATTRIBUTES, inherit_handles: BOOL, flags: u32,
+            application: PCWSTR, command_line: PWSTR,
+            process_attributes: *const SECURITY_ATTRIBUTES,
+            thread_attributes: *const SECURITY_ATTRIBUTES, inherit_handles: BOOL, flags: u32,
             environment: *const c_void, directory: PCWSTR, startup: *const STARTUPINFOW,
             information: *mut PROCESS_INFORMATION,
         ) -> BOOL;
@@ -180,8 +183,9 @@ system_functions! {
     "advapi32.dll" from Threading {
         fn CreateProcessAsUserW(
             token: HANDLE, application: PCWSTR, command_line: PWSTR,
-            process: *const SECURITY_ATTRIBUTES, thread: *const SECURITY_ATTRIBUTES,
-            inherit_handles: BOOL, flags: u32, environment: *const c_void, directory: PCWSTR,
+            process_attributes: *const SECURITY_ATTRIBUTES,
+            thread_attributes: *const SECURITY_ATTRIBUTES, inherit_handles: BOOL, flags: u32,
+            environment: *const c_void, directory: PCWSTR,
             startup: *const STARTUPINFOW, information: *mut PROCESS_INFORMATION,
         ) -> BOOL;
     }

@@ -12,7 +12,7 @@ use crate::original;
 macro_rules! detours {
     ($($name:ident => $replacement:path,)*) => {
         &[$(Detour {
-            original: &original::slot::$name,
+            original: &original::functions::$name,
             replacement: || {
                 let replacement: original::$name = $replacement;
                 replacement as *mut c_void

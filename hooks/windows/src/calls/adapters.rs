@@ -68,17 +68,17 @@ pub unsafe extern "system" fn get_adapters_info(list: *mut IP_ADAPTER_INFO, size
             while let Some(adapter) = next_adapter.as_mut() {
                 // The first entry is a member of the adapter, so it cannot be unlinked. The hook
                 // copies the next entry over a hidden first entry.
-                let first = &mut adapter.IpAddressList;
-                while is_hidden(first) {
-                    match first.Next.as_ref() {
-                        Some(next) => *first = *next,
+                let first_entry = &mut adapter.IpAddressList;
+                while is_hidden(first_entry) {
+                    match first_entry.Next.as_ref() {
+                        Some(next_entry) => *first_entry = *next_entry,
                         None => {
-                            first.IpAddress.String = no_address();
-                            first.IpMask.String = no_address();
+                            first_entry.IpAddress.String = unspecified_address();
+                            first_entry.IpMask.String = unspecified_address();
                         }
                     }
                 }
-                let mut link = &raw mut first.Next;
+                let mut link = &raw mut first_entry.Next;
                 while let Some(entry) = (*link).as_mut() {
                     if is_hidden(entry) {
                         *link = entry.Next;
@@ -94,8 +94,8 @@ pub unsafe extern "system" fn get_adapters_info(list: *mut IP_ADAPTER_INFO, size
     result
 }
 
-/// Returns the text that Windows writes for an adapter without an address.
-fn no_address() -> [i8; 16] {
+/// Returns 0.0.0.0, the text that Windows writes for an adapter without an address.
+fn unspecified_address() -> [i8; 16] {
     let mut text = [0; 16];
     for (target, source) in text.iter_mut().zip(b"0.0.0.0") {
         *target = *source as i8;

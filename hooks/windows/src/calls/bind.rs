@@ -74,10 +74,10 @@ fn bind_rewritten(socket: SOCKET, bind: &Bind) -> i32 {
 /// Binds a socket to an address of the session and any port, before a call that needs a bound
 /// socket.
 ///
-/// Returns false and sets the last error if the call must fail. The call must fail if no interface
-/// has the address and the policy does not let such a call pass (row 6). The function ignores other
-/// errors, because another thread may already have bound the socket.
-pub fn bind_before_call(
+/// Returns false and sets the last error if the call must fail. The call must fail if the address
+/// is on no interface and the policy does not allow the original call (row 6). The function ignores
+/// other errors, because another thread may already have bound the socket.
+pub fn bind_to_source(
     rewriter: &Rewriter<'_, LiveSystem<'_>>,
     socket: Winsock,
     source: IpAddr,

@@ -37,13 +37,13 @@ pub unsafe extern "system" fn wsa_connect(
     length: i32,
     caller: *const WSABUF,
     callee: *mut WSABUF,
-    quality: *const QOS,
-    group: *const QOS,
+    socket_qos: *const QOS,
+    group_qos: *const QOS,
 ) -> i32 {
     let destination = prepare_connect(socket, name, length);
     let Some((name, length)) = destination.sockaddr(name, length) else { return SOCKET_ERROR };
     // SAFETY: the arguments come from the program. A rewritten address is valid too.
-    unsafe { original::WSAConnect(socket, name, length, caller, callee, quality, group) }
+    unsafe { original::WSAConnect(socket, name, length, caller, callee, socket_qos, group_qos) }
 }
 
 /// Replaces ConnectEx, which programs get from WSAIoctl.

@@ -41,7 +41,8 @@ mod tests {
 
     use super::*;
 
-    fn control(messages: &[(i32, i32, &[u8])]) -> ControlBuf {
+    /// Builds control messages from tuples of level, type and data.
+    fn control_buf(messages: &[(i32, i32, &[u8])]) -> ControlBuf {
         let mut control = ControlBuf { bytes: [0; ControlBuf::CAPACITY], length: 0 };
         for (level, kind, data) in messages {
             let offset = control.length;
@@ -60,7 +61,7 @@ mod tests {
         let time_to_live = [7u8; 4];
         let mut v6_info = [0; 20];
         v6_info[15] = 1;
-        let mut control = control(&[
+        let mut control = control_buf(&[
             (IPPROTO_IP, 21, &time_to_live),
             (IPPROTO_IP, IP_PKTINFO, &[127, 0, 0, 1, 9, 0, 0, 0]),
             (IPPROTO_IPV6, IPV6_PKTINFO, &v6_info),
@@ -72,14 +73,14 @@ mod tests {
         });
         assert!(is_changed);
         let changed_offsets: Vec<usize> =
-            (0..512).filter(|i| control.bytes[*i] != original_bytes[*i]).collect();
+            (0..512).filter(|offset| control.bytes[*offset] != original_bytes[*offset]).collect();
         assert_eq!(changed_offsets, [24 + 17, 24 + 18, 24 + 19]);
     }
 
     #[test]
     fn any_header_length_terminates() {
         for length in [0usize, 1, 8, 15, 16, 17, usize::MAX, usize::MAX - 7] {
-            let mut control = control(&[(IPPROTO_IP, IP_PKTINFO, &[1, 2, 3, 4])]);
+            let mut control = control_buf(&[(IPPROTO_IP, IP_PKTINFO, &[1, 2, 3, 4])]);
             control.bytes[..8].copy_from_slice(&length.to_ne_bytes());
             replace_packet_info(control.as_mut_slice(), |_| None);
         }

@@ -82,12 +82,12 @@ impl RewrittenMessage {
             _ => read_sockaddr(message.name, message.namelen),
         };
         let mut control = ControlBuf::copy(&message.Control)?;
-        let changed = rewriter().is_some_and(|rewriter| {
+        let is_control_changed = rewriter().is_some_and(|rewriter| {
             replace_packet_info(control.as_mut_slice(), |ip| {
                 rewriter.datagram_source(ip, to).rewritten()
             })
         });
-        if matches!(destination, Destination::Unchanged) && !changed {
+        if matches!(destination, Destination::Unchanged) && !is_control_changed {
             return None;
         }
         Some(Self { message, destination, control })

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use vipool::rewrite::{Connect, LiveSystem, Outcome, Rewriter};
 use windows_sys::Win32::Networking::WinSock::{SOCKADDR, SOCKET, WSAEADDRNOTAVAIL};
 
-use super::bind::bind_before_call;
+use super::bind::bind_to_source;
 use crate::context::rewriter;
 use crate::deferred;
 use crate::last_error::{LastError, set_last_error};
@@ -76,7 +76,7 @@ fn apply_decision(
     }
     if let Some(source) = connect.source {
         deferred::remove(socket.0);
-        if !bind_before_call(rewriter, socket, source) {
+        if !bind_to_source(rewriter, socket, source) {
             return Destination::Failed;
         }
     }

@@ -13,24 +13,24 @@ use windows_sys::Win32::Networking::WinSock::{
     LPFN_CONNECTEX, LPFN_GETACCEPTEXSOCKADDRS, LPFN_WSARECVMSG, LPFN_WSASENDMSG,
 };
 
-/// The address of an extension function; NULL until the program requests the function.
-pub struct Slot(AtomicPtr<c_void>);
+/// The system's address of an extension function; NULL until the program requests the function.
+pub struct FunctionAddress(AtomicPtr<c_void>);
 
-pub static CONNECT_EX: Slot = Slot::new();
-pub static GET_ACCEPT_EX_SOCKADDRS: Slot = Slot::new();
-pub static WSA_RECV_MSG: Slot = Slot::new();
-pub static WSA_SEND_MSG: Slot = Slot::new();
+pub static CONNECT_EX: FunctionAddress = FunctionAddress::new();
+pub static GET_ACCEPT_EX_SOCKADDRS: FunctionAddress = FunctionAddress::new();
+pub static WSA_RECV_MSG: FunctionAddress = FunctionAddress::new();
+pub static WSA_SEND_MSG: FunctionAddress = FunctionAddress::new();
 
-impl Slot {
+impl FunctionAddress {
     const fn new() -> Self {
         Self(AtomicPtr::new(null_mut()))
     }
 
     /// Stores the address if none is stored. Returns whether `function` is now the stored address.
     pub fn store_once(&self, function: *mut c_void) -> bool {
-        let stored =
+        let result =
             self.0.compare_exchange(null_mut(), function, Ordering::AcqRel, Ordering::Acquire);
-        stored.map_or_else(|stored| stored == function, |_| true)
+        result.map_or_else(|stored| stored == function, |_| true)
     }
 
     fn load(&self) -> *mut c_void {

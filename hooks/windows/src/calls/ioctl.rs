@@ -9,14 +9,14 @@ use windows_sys::Win32::Networking::WinSock::{
 use windows_sys::Win32::System::IO::OVERLAPPED;
 use windows_sys::core::GUID;
 
-use super::extension::{self, Slot};
+use super::extension::{self, FunctionAddress};
 use super::{connect, datagram, socket_names};
 use crate::{context, memory, original};
 
-/// Returns the slot and the replacement of the extension function with this GUID.
-fn replacement_for(guid: &GUID) -> Option<(&'static Slot, *mut c_void)> {
-    let parts = |guid: &GUID| (guid.data1, guid.data2, guid.data3, guid.data4);
-    let is_guid = |known: &GUID| parts(guid) == parts(known);
+/// Returns the stored address and the replacement of the extension function with this GUID.
+fn replacement_for(guid: &GUID) -> Option<(&'static FunctionAddress, *mut c_void)> {
+    let fields = |guid: &GUID| (guid.data1, guid.data2, guid.data3, guid.data4);
+    let is_guid = |known: &GUID| fields(guid) == fields(known);
     if is_guid(&WSAID_CONNECTEX) {
         Some((&extension::CONNECT_EX, connect::connect_ex as *mut c_void))
     } else if is_guid(&WSAID_GETACCEPTEXSOCKADDRS) {
@@ -33,7 +33,7 @@ fn replacement_for(guid: &GUID) -> Option<(&'static Slot, *mut c_void)> {
 
 pub unsafe extern "system" fn wsa_ioctl(
     socket: SOCKET,
-    code: u32,
+    control_code: u32,
     input: *const c_void,
     input_size: u32,
     output: *mut c_void,
@@ -46,7 +46,7 @@ pub unsafe extern "system" fn wsa_ioctl(
     let result = unsafe {
         original::WSAIoctl(
             socket,
-            code,
+            control_code,
             input,
             input_size,
             output,
@@ -57,11 +57,11 @@ pub unsafe extern "system" fn wsa_ioctl(
         )
     };
     if result == 0
-        && code == SIO_GET_EXTENSION_FUNCTION_POINTER
+        && control_code == SIO_GET_EXTENSION_FUNCTION_POINTER
         // A program requests the function once and keeps the result. So the program receives the
         // replacement even if its session has no address yet.
         && context::hooked_process().is_some()
-        && let Some((slot, replacement)) =
+        && let Some((function_address, replacement)) =
             memory::read(input.cast::<Guid>()).and_then(|guid| replacement_for(&guid.0))
     {
         let output = output.cast::<*mut c_void>();
@@ -69,7 +69,7 @@ pub unsafe extern "system" fn wsa_ioctl(
         let system_function = unsafe { output.read_unaligned() };
         // The replacement calls the stored function. If another socket provider returned a
         // different function, the program keeps that function.
-        if system_function != replacement && slot.store_once(system_function) {
+        if system_function != replacement && function_address.store_once(system_function) {
             // SAFETY: the system has just written a pointer to `output`.
             unsafe { output.write_unaligned(replacement) };
         }

@@ -21,14 +21,14 @@ use crate::last_error::LastError;
 use crate::socket::{SockaddrBuf, overwrite_sockaddr, read_sockaddr};
 use crate::{memory, original};
 
-/// The longest host name (RFC 1035), with a final NUL.
-const MAX_HOST_NAME: usize = 256;
+/// The size of a buffer for the longest host name (RFC 1035) and a NUL byte.
+const HOST_NAME_BUFFER_SIZE: usize = 256;
 /// A name that Windows resolves to the host itself (see the documentation of getaddrinfo).
 const LOCAL_MACHINE: &[u8] = b"..localmachine";
 
 /// A name that the program wants to resolve, in lower case.
 struct HostName {
-    bytes: [u8; MAX_HOST_NAME],
+    bytes: [u8; HOST_NAME_BUFFER_SIZE],
     length: usize,
 }
 
@@ -48,7 +48,7 @@ impl HostName {
     }
 
     fn read(byte_at: impl Fn(usize) -> Option<u8>, is_null: bool) -> Option<Self> {
-        let mut name = Self { bytes: [0; MAX_HOST_NAME], length: 0 };
+        let mut name = Self { bytes: [0; HOST_NAME_BUFFER_SIZE], length: 0 };
         if is_null {
             return None;
         }
@@ -69,8 +69,8 @@ impl HostName {
         name.is_empty()
             || name == LOCAL_MACHINE
             || kinds.into_iter().any(|kind| {
-                let mut own_name = [0; MAX_HOST_NAME];
-                let mut size = MAX_HOST_NAME as u32;
+                let mut own_name = [0; HOST_NAME_BUFFER_SIZE];
+                let mut size = HOST_NAME_BUFFER_SIZE as u32;
                 // SAFETY: the system writes at most as many bytes as the buffer holds.
                 let succeeded =
                     unsafe { GetComputerNameExA(kind, own_name.as_mut_ptr(), &mut size) } != 0;
@@ -95,7 +95,7 @@ pub unsafe extern "system" fn gethostbyname(name: PCSTR) -> *mut HOSTENT {
     let saved_error = LastError::save();
     // For gethostbyname, NULL means the host itself.
     let host_name = if name.is_null() {
-        Some(HostName { bytes: [0; MAX_HOST_NAME], length: 0 })
+        Some(HostName { bytes: [0; HOST_NAME_BUFFER_SIZE], length: 0 })
     } else {
         HostName::from_ansi(name)
     };
@@ -105,7 +105,7 @@ pub unsafe extern "system" fn gethostbyname(name: PCSTR) -> *mut HOSTENT {
     let entry = unsafe { original::gethostbyname(name) };
     if let Some(v4) = addresses.and_then(|addresses| addresses.v4) {
         // SAFETY: the system has just returned this entry.
-        unsafe { keep_only_address(entry, v4) };
+        unsafe { replace_hostent_addresses(entry, v4) };
     }
     entry
 }
@@ -115,7 +115,7 @@ pub unsafe extern "system" fn gethostbyname(name: PCSTR) -> *mut HOSTENT {
 ///
 /// # Safety
 /// `entry` is NULL or the last result of gethostbyname on this thread.
-unsafe fn keep_only_address(entry: *mut HOSTENT, v4: Ipv4Addr) {
+unsafe fn replace_hostent_addresses(entry: *mut HOSTENT, v4: Ipv4Addr) {
     // SAFETY: an IPv4 entry has a list of pointers to four bytes each, and the list ends in NULL.
     unsafe {
         let Some(entry) = entry.as_ref() else { return };
@@ -139,14 +139,14 @@ pub unsafe extern "system" fn gethostbyaddr(
         .map(|bits| Ipv4Addr::from(bits.to_ne_bytes()));
     if let (Some(rewriter), Some(ip)) = (rewriter(), requested_ip) {
         if rewriter.is_virtual_ip(ip.into()) {
-            let mut name = [0u8; MAX_HOST_NAME];
+            let mut name = [0u8; HOST_NAME_BUFFER_SIZE];
             // SAFETY: the system writes at most as many bytes as the buffer holds, with a final
             // NUL. The entry is the result of gethostbyname.
             unsafe {
-                if gethostname(name.as_mut_ptr(), MAX_HOST_NAME as i32) == 0 {
+                if gethostname(name.as_mut_ptr(), HOST_NAME_BUFFER_SIZE as i32) == 0 {
                     saved_error.restore();
                     let entry = original::gethostbyname(name.as_ptr());
-                    keep_only_address(entry, ip);
+                    replace_hostent_addresses(entry, ip);
                     return entry;
                 }
             }
@@ -263,13 +263,13 @@ unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, addresses: &Hos
 /// # Safety
 /// The list is valid.
 unsafe fn any_entry<E: AddrInfo>(list: *mut E, mut predicate: impl FnMut(&E) -> bool) -> bool {
-    let mut next = list;
+    let mut next_entry = list;
     // SAFETY: the caller passes a valid list.
-    while let Some(entry) = unsafe { next.as_mut() } {
+    while let Some(entry) = unsafe { next_entry.as_mut() } {
         if predicate(entry) {
             return true;
         }
-        next = *entry.next();
+        next_entry = *entry.next();
     }
     false
 }

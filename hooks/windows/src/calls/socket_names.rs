@@ -17,7 +17,7 @@ use crate::{memory, original};
 
 /// Rewrites an address that the system has just written for the program. `other_end` returns the
 /// address of the other end of the connection.
-fn rewrite_reported(
+fn rewrite_reported_address(
     name: *mut SOCKADDR,
     length: *const i32,
     other_end: impl FnOnce() -> Option<SocketAddr>,
@@ -43,7 +43,7 @@ pub unsafe extern "system" fn accept(
     // SAFETY: the arguments come from the program.
     let accepted = unsafe { original::accept(socket, name, length) };
     if accepted != INVALID_SOCKET {
-        rewrite_reported(name, length, || Winsock(accepted).local_name());
+        rewrite_reported_address(name, length, || Winsock(accepted).local_name());
     }
     accepted
 }
@@ -60,7 +60,7 @@ pub unsafe extern "system" fn wsa_accept(
     // SAFETY: the arguments come from the program.
     let accepted = unsafe { original::WSAAccept(socket, name, length, condition, data) };
     if accepted != INVALID_SOCKET {
-        rewrite_reported(name, length, || Winsock(accepted).local_name());
+        rewrite_reported_address(name, length, || Winsock(accepted).local_name());
     }
     accepted
 }
@@ -79,7 +79,7 @@ pub unsafe extern "system" fn getsockname(
     // SAFETY: the arguments come from the program.
     let result = unsafe { original::getsockname(socket, name, length) };
     if result == 0 {
-        rewrite_reported(name, length, || Winsock(socket).peer_name());
+        rewrite_reported_address(name, length, || Winsock(socket).peer_name());
     }
     result
 }
@@ -92,7 +92,7 @@ pub unsafe extern "system" fn getpeername(
     // SAFETY: the arguments come from the program.
     let result = unsafe { original::getpeername(socket, name, length) };
     if result == 0 {
-        rewrite_reported(name, length, || Winsock(socket).local_name());
+        rewrite_reported_address(name, length, || Winsock(socket).local_name());
     }
     result
 }
@@ -101,7 +101,7 @@ pub unsafe extern "system" fn getpeername(
 ///
 /// # Safety
 /// The arguments are the output arguments of a GetAcceptExSockaddrs call that has just returned.
-unsafe fn rewrite_accepted(
+unsafe fn rewrite_accepted_addresses(
     local: *mut *mut SOCKADDR,
     local_length: *mut i32,
     remote: *mut *mut SOCKADDR,
@@ -146,7 +146,7 @@ pub unsafe extern "system" fn get_accept_ex_sockaddrs(
             remote,
             remote_length,
         );
-        rewrite_accepted(local, local_length, remote, remote_length);
+        rewrite_accepted_addresses(local, local_length, remote, remote_length);
     }
 }
 
@@ -174,6 +174,6 @@ pub unsafe extern "system" fn get_accept_ex_sockaddrs_extension(
             remote,
             remote_length,
         );
-        rewrite_accepted(local, local_length, remote, remote_length);
+        rewrite_accepted_addresses(local, local_length, remote, remote_length);
     }
 }

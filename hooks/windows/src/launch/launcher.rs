@@ -105,10 +105,9 @@ fn run_program(
             let error = std::io::Error::from_raw_os_error(GetLastError() as i32);
             return Err(format!("cannot start {}: {error}", program.display()));
         }
-        let result = locate_dll(dll).and_then(|dll| {
-            dll.inject(process.hProcess, 0).map_err(|error| {
-                format!("{} (Windows error {})", error.operation, error.error_code)
-            })
+        let result = describe_dll(dll).and_then(|dll| {
+            dll.inject(process.hProcess, 0)
+                .map_err(|error| format!("{} (Windows error {})", error.message, error.error_code))
         });
         match result {
             Err(error) => {
@@ -136,8 +135,9 @@ unsafe extern "system" fn ignore_console_event(_event: u32) -> BOOL {
     1
 }
 
-/// Finds the offset of `vipool_hook_install` in the DLL, without running code of the DLL.
-fn locate_dll(dll: &Path) -> Result<Dll, String> {
+/// Returns the path of the DLL and the offset of `vipool_hook_install` in it, without running code
+/// of the DLL.
+fn describe_dll(dll: &Path) -> Result<Dll, String> {
     let load_error = || format!("cannot load {}", dll.display());
     let wide_path: Vec<u16> =
         PathBuf::from(dll).into_os_string().encode_wide().chain([0]).collect();
@@ -177,12 +177,12 @@ fn skip_argument(line: &[u16]) -> &[u16] {
 fn split_argument(line: &[u16]) -> (Vec<u16>, &[u16]) {
     let is_blank = |unit: u16| unit == u16::from(b' ') || unit == u16::from(b'\t');
     let start = line.iter().take_while(|unit| is_blank(**unit)).count();
-    let mut quoted = false;
+    let mut is_quoted = false;
     let mut argument = Vec::new();
     let mut end = start;
-    while let Some(unit) = line.get(end).copied().filter(|unit| quoted || !is_blank(*unit)) {
+    while let Some(unit) = line.get(end).copied().filter(|unit| is_quoted || !is_blank(*unit)) {
         if unit == u16::from(b'"') {
-            quoted = !quoted;
+            is_quoted = !is_quoted;
         } else {
             argument.push(unit);
         }
