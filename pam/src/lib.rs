@@ -6,8 +6,7 @@
 //!
 //! Invariants:
 //! - No panic crosses an entry point.
-//! - A logon fails only if the exhaustion policy of the farm is `refuse` and no address is
-//!   available.
+//! - A logon fails only if the farm sets `when-exhausted = "refuse"` and no address is available.
 //! - No thread, lock or descriptor outlives a call. The environment of the process is not changed.
 //! - The process runs as root. A name that a client or user chooses can contain any bytes. The
 //!   module never uses such a name as part of a path.

@@ -31,8 +31,8 @@ struct OpenedRecord {
     map: PathBuf,
 }
 
-/// Opens the session and sets the environment of its programs. Fails only if the exhaustion policy
-/// of the farm is `refuse` and no address is available.
+/// Opens the session and sets the environment of its programs. Fails only if the farm sets
+/// `when-exhausted = "refuse"` and no address is available.
 pub fn open(transaction: &Transaction, settings: &Settings) -> c_int {
     // SAFETY: only values of type `OpenedRecord` are stored under this name.
     if unsafe { transaction.data::<OpenedRecord>(OPENED_RECORD) }.is_some() {

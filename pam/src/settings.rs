@@ -13,8 +13,8 @@ const DEFAULT_PRELOAD: &str = "/usr/lib/vipool/libvipool_preload.so";
 const FIRST_REGULAR_UID: u32 = 1000;
 /// The user id of `nobody`, a system user with a high user id.
 const NOBODY_UID: u32 = 65534;
-/// The shortest deadline that an argument can set. The module waits up to two seconds for the lock of a busy map, so it
-/// could not meet a shorter deadline.
+/// The shortest deadline that an argument can set. The module waits up to two seconds for the lock
+/// of a busy map, so it could not meet a shorter deadline.
 const MIN_DEADLINE_SECONDS: u64 = 2;
 
 /// Services that are no logons, so the module opens no session for them. Some of them, such as

@@ -8,16 +8,16 @@ use std::process::Command;
 use crate::run::{cargo, root};
 use crate::{Error, run_checked};
 
-/// The comparison benches. Each entry has the bench target, the path of the manifest, and further
-/// arguments for cargo.
+/// The comparison benches. Each entry has the bench target, and the path of its manifest with
+/// further arguments for cargo.
 const COMPARISON_BENCHES: &[(&str, &str)] = &[
     ("alloc", "bench-peers/Cargo.toml"),
     ("capi", "Cargo.toml --package vipool --features capi"),
     ("hook", "hooks/linux/Cargo.toml"),
 ];
 
-/// Runs the comparison bench that the first argument names, with the other arguments. Without
-/// arguments, runs all criterion benches.
+/// Runs the comparison bench that the first argument names, with the other arguments. If no
+/// argument names a bench, runs all criterion benches.
 pub fn run(arguments: &[String]) -> Result<(), Error> {
     let (bench_name, arguments) = match arguments.split_first() {
         None => return run_checked(cargo("bench --package vipool")),
@@ -75,7 +75,7 @@ fn record_header(recorded_command: &str) -> String {
     )
 }
 
-/// Returns the output of a command, or "no PROGRAM" if the command prints nothing.
+/// Returns the output of a command, or "no PROGRAM" if the command cannot start or prints nothing.
 fn output_of(program: &str, arguments: &str) -> String {
     let output = Command::new(program).args(arguments.split(' ')).current_dir(root()).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());

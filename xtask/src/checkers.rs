@@ -5,10 +5,12 @@ use std::process::Command;
 use crate::Error;
 use crate::run::{Log, cargo, root, target_dir};
 
-/// The target triple. Cargo does not instrument build scripts if the target is explicit.
+/// The target triple of this host. The commands name it explicitly, because cargo then does not
+/// instrument build scripts.
 const HOST_TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
-/// Checks concurrent readers and a writer in every order that the memory model allows.
+/// Runs the tests for loom, a model checker. It checks concurrent readers and a writer in every
+/// order of loads and stores that the memory model allows.
 pub fn loom(log: &mut Log) -> Result<(), Error> {
     let mut test =
         cargo("test --package vipool --lib --no-default-features --jobs 2 model_checked");
@@ -18,7 +20,7 @@ pub fn loom(log: &mut Log) -> Result<(), Error> {
 
 /// Runs the unit tests and the tests of maps in memory under Miri, which detects undefined
 /// behaviour and data races. Skips tests with system calls or mapped files, because Miri does not
-/// support them. Also skips tests with very many rounds.
+/// support them. Also skips tests whose many rounds would take too long under Miri.
 pub fn miri(log: &mut Log) -> Result<(), Error> {
     let unit_tests = "--lib -- --skip os:: --skip raw:: --skip client_file:: --skip discovery:: \
         --skip map::journal --skip many_exclusions";

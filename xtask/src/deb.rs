@@ -1,5 +1,5 @@
-//! Builds the Debian package. This module builds each part in its profile, and cargo-deb packs the
-//! files that `cli/Cargo.toml` lists.
+//! Builds the Debian package. This module builds each part with its own cargo profile, and
+//! cargo-deb packs the files that `cli/Cargo.toml` lists.
 
 use std::fs;
 use std::path::PathBuf;

@@ -14,7 +14,8 @@ const FLAGS: &str = "--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
     -Ccodegen-units=1";
 
-/// The target triple. Cargo does not instrument build scripts if the target is explicit.
+/// The target triple of this host. The command names it explicitly, because cargo then does not
+/// instrument build scripts.
 const HOST_TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
 /// Runs each target for a minute (an hour with `--long`), two targets at a time. libFuzzer writes

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::run::{Log, root};
 use crate::{Error, vocabulary};
 
-/// The check prints a note for each source file with more lines.
+/// The check prints a note for each Rust file with more lines.
 const MAX_LINES: usize = 500;
 
 /// Returns the texts that no file may contain. These texts mark unfinished work, or name paths of

@@ -50,7 +50,8 @@ fn apt_get(args: &[&str]) -> bool {
     run_logged(command)
 }
 
-/// Runs a command with its output on standard error. Prints a failure and returns `false`.
+/// Runs a command with its output on standard error. Returns whether it succeeded. If it failed,
+/// also prints the failure.
 fn run_logged(mut command: Command) -> bool {
     eprintln!("$ {command:?}");
     let result = command.stdin(Stdio::null()).stdout(std::io::stderr()).status();

@@ -1,4 +1,4 @@
-//! Runs steps and prints a summary.
+//! Runs the steps of `cargo xtask test` and prints a summary.
 //!
 //! Each step writes the output of its commands to `target/xtask/STEP.log`. If the step fails, this
 //! log is printed. For a step that runs tests, the summary counts the tests. Any other step counts
@@ -55,7 +55,7 @@ pub fn cargo(words: &str) -> Command {
 /// Runs the commands of a step and appends their output to the log file of the step.
 pub struct Log {
     file: File,
-    /// The file to which skipped tests are appended.
+    /// The file in which test processes record each skipped test.
     skip_record: PathBuf,
     /// Whether this is a `--long` run.
     pub long: bool,

@@ -1,4 +1,4 @@
-//! Checks the exported symbols of the shared objects against lists. The lists are checked in, so
+//! Compares the exported symbols of the shared objects with lists. The lists are checked in, so
 //! that every added symbol is visible in a diff. The command also prints the sizes of the objects.
 
 use std::collections::BTreeSet;

@@ -3,7 +3,8 @@
 
 use crate::Error;
 
-/// The path of the list. The check skips this file, because it contains all the phrases.
+/// The path of the list. The check of the vocabulary skips this file, because it contains all the
+/// phrases.
 pub const FILE: &str = "xtask/vocabulary.txt";
 
 /// A phrase to avoid.

@@ -30,7 +30,7 @@ pub fn crate_tests(log: &mut Log) -> Result<(), Error> {
     log.run(test)
 }
 
-/// A replacement for `lib.exe` that creates empty libraries.
+/// A shell script that replaces `lib.exe` and creates empty libraries.
 const LIBRARIAN: &str =
     "#!/bin/sh\nfor each; do case $each in ?out:*) : > \"${each#?out:}\";; esac; done\n";
 
@@ -181,7 +181,8 @@ fn under_wine(command: &mut Command) {
     command.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", "wine");
 }
 
-/// Wraps the command in a new network namespace with the addresses of `tests/session/support.rs`.
+/// Returns a command that runs `command` in a new network namespace, with the addresses that
+/// `hooks/windows/tests/session/support.rs` uses.
 fn in_namespace(command: &Command) -> Command {
     let addresses = "ip link set lo up && for i in 1 11 12 13 14; do \
                      ip addr add 10.77.0.$i/32 dev lo || exit 1; done; exec \"$@\"";
@@ -199,7 +200,7 @@ fn in_namespace(command: &Command) -> Command {
     wrapped
 }
 
-/// Returns the path by which Wine programs reach a file of this system.
+/// Returns the path by which Wine programs open a file of this system.
 fn to_wine_path(path: &Path) -> String {
     format!("Z:{}", path.display())
 }
