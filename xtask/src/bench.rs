@@ -28,13 +28,13 @@ pub fn run(arguments: &[String]) -> Result<(), Error> {
         }
         Some(name_and_arguments) => name_and_arguments,
     };
-    let (_, manifest) =
+    let (_, manifest_arguments) =
         COMPARISON_BENCHES.iter().find(|(name, _)| *name == *bench_name).ok_or_else(|| {
             let names: Vec<&str> = COMPARISON_BENCHES.iter().map(|(name, _)| *name).collect();
             format!("unknown bench {bench_name:?} (known: {})", names.join(", "))
         })?;
     let mut command =
-        cargo(&format!("bench --quiet --manifest-path {manifest} --bench {bench_name}"));
+        cargo(&format!("bench --quiet --manifest-path {manifest_arguments} --bench {bench_name}"));
     let (record_flags, arguments): (Vec<_>, Vec<_>) =
         arguments.iter().partition(|argument| *argument == "--record");
     command.arg("--").args(arguments);

@@ -29,7 +29,7 @@ pub fn miri(log: &mut Log) -> Result<(), Error> {
         // Use only two cases, because tests run ten thousand times slower under Miri. Allow access
         // to the system, because proptest reads the current directory.
         miri.env("MIRIFLAGS", "-Zmiri-disable-isolation").env("PROPTEST_CASES", "2");
-        log.run(with_target(miri, "miri"))?;
+        log.run(with_target_dir(miri, "miri"))?;
     }
     Ok(())
 }
@@ -42,7 +42,7 @@ pub fn address_sanitizer(log: &mut Log) -> Result<(), Error> {
         &format!("{HOST_TRIPLE} --lib --test map --test crash --test model -- --skip step::"),
     );
     test.env("RUSTFLAGS", "-Zsanitizer=address");
-    log.run(with_target(test, "address"))
+    log.run(with_target_dir(test, "address"))
 }
 
 /// Runs the hook layer for Linux under AddressSanitizer, in instrumented C programs.
@@ -50,7 +50,7 @@ pub fn address_sanitizer_hook(log: &mut Log) -> Result<(), Error> {
     let mut build =
         nightly("build --package vipool-preload --profile hook --jobs 2 --target", HOST_TRIPLE);
     build.env("RUSTFLAGS", "-Zsanitizer=address");
-    log.run(with_target(build, "address"))?;
+    log.run(with_target_dir(build, "address"))?;
     let hook = target_dir().join("address").join(HOST_TRIPLE).join("hook/libvipool_preload.so");
     let mut test =
         cargo("test --package vipool-preload --jobs 2 --test matrix --test hooked_process");
@@ -59,7 +59,7 @@ pub fn address_sanitizer_hook(log: &mut Log) -> Result<(), Error> {
     // reads these pointers and fails, even without the hook layer.
     test.args(["--", "--skip", "hooks_pass_valgrind", "--skip", "row_16"]);
     test.env("VIPOOL_SANITIZED_HOOK", hook).env("ASAN_OPTIONS", "detect_leaks=0");
-    log.run(with_target(test, "address"))
+    log.run(with_target_dir(test, "address"))
 }
 
 /// Runs threads that share a map under ThreadSanitizer, with an instrumented standard library.
@@ -69,7 +69,7 @@ pub fn thread_sanitizer(log: &mut Log) -> Result<(), Error> {
         &format!("{HOST_TRIPLE} --test map"),
     );
     test.env("RUSTFLAGS", "-Zsanitizer=thread");
-    log.run(with_target(test, "thread"))
+    log.run(with_target_dir(test, "thread"))
 }
 
 /// Returns a command that runs the nightly cargo with these arguments.
@@ -81,8 +81,8 @@ fn nightly(arguments: &str, more_arguments: &str) -> Command {
     command
 }
 
-/// Sets a separate target directory with this name for the command.
-fn with_target(mut command: Command, name: &str) -> Command {
+/// Makes the command build into a separate target directory with this name.
+fn with_target_dir(mut command: Command, name: &str) -> Command {
     command.env("CARGO_TARGET_DIR", target_dir().join(name));
     command
 }

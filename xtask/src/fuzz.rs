@@ -9,7 +9,7 @@ use crate::Error;
 use crate::run::{Log, root, target_dir};
 
 /// Compiler flags: coverage instrumentation for libFuzzer, and AddressSanitizer.
-const FLAGS: &str = "--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module \
+const INSTRUMENTATION_FLAGS: &str = "--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
     -Ccodegen-units=1";
@@ -28,7 +28,7 @@ pub fn run(log: &mut Log) -> Result<(), Error> {
         .args(["--manifest-path", "fuzz/Cargo.toml", "--target", HOST_TRIPLE])
         .arg("--target-dir")
         .arg(&target)
-        .env("RUSTFLAGS", FLAGS)
+        .env("RUSTFLAGS", INSTRUMENTATION_FLAGS)
         .env_remove("CARGO")
         .current_dir(root());
     log.run(build)?;
@@ -37,15 +37,15 @@ pub fn run(log: &mut Log) -> Result<(), Error> {
         .filter_map(|entry| entry.ok()?.path().file_stem()?.to_str().map(str::to_owned))
         .collect();
     names.sort();
-    let programs = target.join(HOST_TRIPLE).join("release");
-    for pair in names.chunks(2) {
+    let program_directory = target.join(HOST_TRIPLE).join("release");
+    for name_pair in names.chunks(2) {
         let mut children: Vec<(&String, Child)> = Vec::new();
-        for name in pair {
+        for name in name_pair {
             let fuzz = root().join("fuzz");
             let (corpus, artifacts) = (fuzz.join("corpus").join(name), fuzz.join("artifacts"));
             fs::create_dir_all(&corpus)?;
             fs::create_dir_all(&artifacts)?;
-            let mut command = Command::new(programs.join(name));
+            let mut command = Command::new(program_directory.join(name));
             command
                 .arg(&corpus)
                 .arg(format!("-max_total_time={seconds}"))

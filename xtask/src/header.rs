@@ -126,24 +126,28 @@ fn split_items(declarations: &str) -> Vec<Item<'_>> {
 /// Returns the name that a C declaration declares.
 fn declared_name(text: &str) -> &str {
     let code = text.split_once("*/").map_or("", |(_, code)| code).trim_start();
-    if let Some((_, pointer)) = code.split_once("(*")
+    if let Some((_, after_asterisk)) = code.split_once("(*")
         && code.starts_with("typedef")
         && !code.starts_with("typedef struct")
     {
-        return pointer.split(')').next().unwrap_or_default();
+        return after_asterisk.split(')').next().unwrap_or_default();
     }
     if let Some(rest) = code.strip_prefix("enum ") {
         return rest.split_whitespace().next().unwrap_or_default();
     }
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let words = code.split(|c: char| !is_name(c)).filter(|word| !word.is_empty());
+    let words =
+        code.split(|character| !is_name_character(character)).filter(|word| !word.is_empty());
     let mut names = words.filter(|word| {
         word.to_ascii_lowercase().starts_with("vipool_") && *word != "vipool_status"
     });
     names.next().unwrap_or_default()
 }
 
-/// Returns the public items of a source file, in order.
+fn is_name_character(character: char) -> bool {
+    character.is_ascii_alphanumeric() || character == '_'
+}
+
+/// Returns the names of the public items of a source file, in order.
 fn declared_names(source: &str) -> Vec<String> {
     let mut names = Vec::new();
     for line in source.lines() {
@@ -151,7 +155,7 @@ fn declared_names(source: &str) -> Vec<String> {
         let keywords = ["const ", "struct ", "enum ", "type ", "unsafe extern \"C\" fn "];
         let keywords = keywords.into_iter().chain(["extern \"C\" fn "]);
         if let Some(rest) = keywords.into_iter().find_map(|keyword| line.strip_prefix(keyword)) {
-            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let end = rest.find(|character| !is_name_character(character));
             names.push(rest[..end.unwrap_or(rest.len())].to_owned());
         }
     }

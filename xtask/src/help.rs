@@ -14,7 +14,7 @@ const COMMANDS: &[Entry] = &[
         name: "demo",
         usage: "demo [ARGUMENT...]",
         text: "\
-Builds the programs that `vipool demo` starts, then runs `vipool demo`. Root is not needed.
+Builds the programs that `vipool demo` starts, then runs `vipool demo`. The demo does not need root.
 
 All arguments are passed to `vipool demo`.
 ",
@@ -35,7 +35,7 @@ command that installs the prerequisite.
   --list    print the steps with their prerequisites
 
 Before a release, also run `cargo semver-checks --package vipool --baseline-rev TAG`. TAG is the
-tag of the last release. This check is no step, because installing cargo-semver-checks takes
+tag of the last release. This check is not a step, because installing cargo-semver-checks takes
 longer than installing all other tools.
 ",
     },

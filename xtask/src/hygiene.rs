@@ -47,7 +47,7 @@ fn dead_links(page: &str, text: &str) -> Vec<String> {
 
 /// Returns whether a line contains a forbidden text. Case matters only if the text has capital
 /// letters.
-fn contains(line: &str, lowercase_line: &str, text: &str) -> bool {
+fn contains_text(line: &str, lowercase_line: &str, text: &str) -> bool {
     let line = if text.chars().any(char::is_uppercase) { line } else { lowercase_line };
     line.contains(text)
 }
@@ -64,10 +64,10 @@ pub fn check(log: &mut Log) -> Result<(), Error> {
     if !output.status.success() {
         return Err(format!("git ls-files: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
-    let forbidden = forbidden_texts();
+    let forbidden_texts = forbidden_texts();
     let vocabulary_text = fs::read_to_string(root().join(vocabulary::FILE))?;
     let vocabulary = vocabulary::parse(&vocabulary_text)?;
-    let mut findings = 0;
+    let mut finding_count = 0;
     for name in String::from_utf8(output.stdout)?.split_terminator('\0') {
         let Ok(text) = fs::read_to_string(root().join(name)) else {
             continue; // the file is deleted or binary
@@ -79,17 +79,19 @@ pub fn check(log: &mut Log) -> Result<(), Error> {
         if name.ends_with(".md") {
             for link in dead_links(name, &text) {
                 log.write_line(&format!("{name}: dead link: {link}"))?;
-                findings += 1;
+                finding_count += 1;
             }
         }
         if is_exempt(name) {
             continue;
         }
         for (index, line) in text.lines().enumerate() {
-            let (number, lowercase_line) = (index + 1, line.to_lowercase());
-            for text in forbidden.iter().filter(|text| contains(line, &lowercase_line, text)) {
-                log.write_line(&format!("{name}:{number}: forbidden text {text:?}"))?;
-                findings += 1;
+            let (line_number, lowercase_line) = (index + 1, line.to_lowercase());
+            for text in
+                forbidden_texts.iter().filter(|text| contains_text(line, &lowercase_line, text))
+            {
+                log.write_line(&format!("{name}:{line_number}: forbidden text {text:?}"))?;
+                finding_count += 1;
             }
             if name == vocabulary::FILE {
                 continue;
@@ -97,9 +99,9 @@ pub fn check(log: &mut Log) -> Result<(), Error> {
             for entry in vocabulary.iter().filter(|entry| entry.is_in(line, &lowercase_line)) {
                 let vocabulary::Entry { phrase, replacement, is_enforced } = entry;
                 let prefix = if *is_enforced { "" } else { "note: " };
-                findings += usize::from(*is_enforced);
+                finding_count += usize::from(*is_enforced);
                 log.write_line(&format!(
-                    "{prefix}{name}:{number}: {phrase:?} (write: {replacement})"
+                    "{prefix}{name}:{line_number}: {phrase:?} (write: {replacement})"
                 ))?;
             }
         }
@@ -109,8 +111,8 @@ pub fn check(log: &mut Log) -> Result<(), Error> {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if name.ends_with(".md") && name != "README.md" && !index.contains(&format!("({name})")) {
             log.write_line(&format!("docs/README.md does not list docs/{name}"))?;
-            findings += 1;
+            finding_count += 1;
         }
     }
-    if findings > 0 { Err(format!("{findings} findings").into()) } else { Ok(()) }
+    if finding_count > 0 { Err(format!("{finding_count} findings").into()) } else { Ok(()) }
 }

@@ -44,11 +44,11 @@ pub fn target_dir() -> PathBuf {
     vipool_testing::target_dir()
 }
 
-/// Returns a cargo command. `words` contains its arguments, separated by spaces. The command runs
-/// in the root of the repository and builds into the usual target directory.
-pub fn cargo(words: &str) -> Command {
+/// Returns a cargo command. Spaces separate the arguments. The command runs in the root of the
+/// repository and builds into the usual target directory.
+pub fn cargo(arguments: &str) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(words.split(' ')).current_dir(root()).env("CARGO_TARGET_DIR", target_dir());
+    command.args(arguments.split(' ')).current_dir(root()).env("CARGO_TARGET_DIR", target_dir());
     command
 }
 
@@ -106,9 +106,9 @@ impl Log {
         }
     }
 
-    /// Runs the command that [`cargo`] returns.
-    pub fn cargo(&mut self, words: &str) -> Result<(), Error> {
-        self.run(cargo(words))
+    /// Runs cargo with these arguments, as [`cargo`] describes.
+    pub fn cargo(&mut self, arguments: &str) -> Result<(), Error> {
+        self.run(cargo(arguments))
     }
 
     /// Starts a command whose output is appended to the log. The caller waits for the command.
@@ -191,8 +191,8 @@ fn run_step(step: &Step, logs: &Path, long: bool) -> Result<Outcome, Error> {
     }
     let skip_record = logs.join("skipped");
     fs::write(&skip_record, "")?;
-    let path = logs.join(format!("{}.log", step.name));
-    let mut log = Log { file: File::create(&path)?, skip_record: skip_record.clone(), long };
+    let log_path = logs.join(format!("{}.log", step.name));
+    let mut log = Log { file: File::create(&log_path)?, skip_record: skip_record.clone(), long };
     let started = Instant::now();
     let result = (step.run)(&mut log);
     outcome.duration = started.elapsed();
@@ -200,7 +200,7 @@ fn run_step(step: &Step, logs: &Path, long: bool) -> Result<Outcome, Error> {
         log.file.seek(SeekFrom::End(0))?;
         writeln!(log.file, "\n{}: {error}", step.name)?;
     }
-    let (passed, failed) = count_tests(&String::from_utf8_lossy(&fs::read(&path)?));
+    let (passed, failed) = count_tests(&String::from_utf8_lossy(&fs::read(&log_path)?));
     let skips: BTreeSet<String> = fs::read_to_string(&skip_record)?
         .lines()
         .filter_map(|line| {
@@ -228,7 +228,7 @@ fn count_tests(log: &str) -> (usize, usize) {
     log.lines()
         .filter(|line| line.starts_with("test result: "))
         .map(|line| (number_before(line, " passed"), number_before(line, " failed")))
-        .fold((0, 0), |(passed, failed), line| (passed + line.0, failed + line.1))
+        .fold((0, 0), |(passed, failed), counts| (passed + counts.0, failed + counts.1))
 }
 
 fn format_counts(outcome: &Outcome) -> String {
@@ -266,8 +266,8 @@ fn print_summary(outcomes: &[Outcome], skips_fail: bool) -> bool {
             outcome.skipped.len()
         );
     }
-    let total: f64 = outcomes.iter().map(|outcome| outcome.duration.as_secs_f64()).sum();
-    println!("{:<16} {:>7} {:>7} {:>7} {total:>8.1}\n", "all", "", "", "");
+    let total_seconds: f64 = outcomes.iter().map(|outcome| outcome.duration.as_secs_f64()).sum();
+    println!("{:<16} {:>7} {:>7} {:>7} {total_seconds:>8.1}\n", "all", "", "", "");
     for line in outcomes.iter().flat_map(|outcome| &outcome.skipped) {
         println!("skipped: {line}");
     }

@@ -10,8 +10,8 @@ use crate::run::{cargo, root, target_dir};
 use crate::{Error, run_checked};
 
 /// A shared object of this workspace.
-pub struct Object {
-    file: &'static str,
+pub struct SharedObject {
+    file_name: &'static str,
     /// Arguments of `cargo rustc` that build the object.
     build_args: &'static [&'static str],
     profile: &'static str,
@@ -20,38 +20,38 @@ pub struct Object {
 }
 
 /// The hook layer for Linux.
-pub const PRELOAD: Object = Object {
-    file: "libvipool_preload.so",
+pub const PRELOAD: SharedObject = SharedObject {
+    file_name: "libvipool_preload.so",
     build_args: &["--package", "vipool-preload"],
     profile: "hook",
     symbol_list: "hooks/linux/symbols.txt",
 };
 
 /// The PAM module.
-pub const PAM: Object = Object {
-    file: "libpam_vipool.so",
+pub const PAM: SharedObject = SharedObject {
+    file_name: "libpam_vipool.so",
     build_args: &["--package", "vipool-pam"],
     profile: "hook",
     symbol_list: "pam/symbols.txt",
 };
 
 /// The library with its C ABI.
-const LIBRARY: Object = Object {
-    file: "libvipool.so",
+const LIBRARY: SharedObject = SharedObject {
+    file_name: "libvipool.so",
     build_args: &["--package", "vipool", "--features", "capi", "--crate-type", "cdylib"],
     profile: "release",
     symbol_list: "include/symbols.txt",
 };
 
-const OBJECTS: &[Object] = &[PRELOAD, PAM, LIBRARY];
+const OBJECTS: &[SharedObject] = &[PRELOAD, PAM, LIBRARY];
 
-/// Builds an object and returns its path. The features of other packages do not apply, because a
-/// separate cargo call builds the object.
-pub fn build(object: &Object) -> Result<PathBuf, Error> {
+/// Builds an object and returns its path. A separate cargo call builds the object, so the features
+/// that other packages enable do not apply to it.
+pub fn build(object: &SharedObject) -> Result<PathBuf, Error> {
     let mut command = cargo(&format!("rustc --quiet --lib --profile {}", object.profile));
     command.args(object.build_args);
     run_checked(command)?;
-    Ok(target_dir().join(object.profile).join(object.file))
+    Ok(target_dir().join(object.profile).join(object.file_name))
 }
 
 /// Writes the lists. With `check`, only compares them with the existing files.
@@ -59,26 +59,26 @@ pub fn run(check: bool) -> Result<(), Error> {
     let mut differences = Vec::new();
     for object in OBJECTS {
         let object_path = build(object)?;
-        let exported = exported_symbols(&object_path)?;
+        let symbols = exported_symbols(&object_path)?;
         let size = stripped_size(&object_path)?;
-        println!("{}: {} symbols, {size} bytes stripped", object.file, exported.len());
+        println!("{}: {} symbols, {size} bytes stripped", object.file_name, symbols.len());
         let list = root().join(object.symbol_list);
         if !check {
-            fs::write(list, exported.iter().map(|name| format!("{name}\n")).collect::<String>())?;
+            fs::write(list, symbols.iter().map(|name| format!("{name}\n")).collect::<String>())?;
             continue;
         }
         let text =
             fs::read_to_string(&list).map_err(|error| format!("{}: {error}", list.display()))?;
-        let listed: BTreeSet<String> = text.lines().map(str::to_owned).collect();
-        let added = exported.difference(&listed).map(|name| format!("+{name}"));
-        let removed = listed.difference(&exported).map(|name| format!("-{name}"));
-        let names: Vec<String> = added.chain(removed).collect();
-        if !names.is_empty() {
+        let listed_symbols: BTreeSet<String> = text.lines().map(str::to_owned).collect();
+        let added = symbols.difference(&listed_symbols).map(|name| format!("+{name}"));
+        let removed = listed_symbols.difference(&symbols).map(|name| format!("-{name}"));
+        let changes: Vec<String> = added.chain(removed).collect();
+        if !changes.is_empty() {
             differences.push(format!(
                 "{} against {}: {}",
-                object.file,
+                object.file_name,
                 object.symbol_list,
-                names.join(" ")
+                changes.join(" ")
             ));
         }
     }

@@ -41,13 +41,14 @@ pub fn parse(text: &str) -> Result<Vec<Entry<'_>>, Error> {
 }
 
 impl Entry<'_> {
-    /// Returns whether the line contains the phrase as whole words. `lower` is the line in lower
-    /// case.
-    pub fn is_in(&self, line: &str, lower: &str) -> bool {
-        let text = if self.phrase.chars().any(char::is_uppercase) { line } else { lower };
-        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    /// Returns whether the line contains the phrase as whole words. Case matters only if the phrase
+    /// has capital letters.
+    pub fn is_in(&self, line: &str, lowercase_line: &str) -> bool {
+        let text = if self.phrase.chars().any(char::is_uppercase) { line } else { lowercase_line };
+        let is_word_character = |character: char| character.is_alphanumeric() || character == '_';
         text.match_indices(self.phrase).any(|(start, phrase)| {
-            !text[..start].ends_with(is_word) && !text[start + phrase.len()..].starts_with(is_word)
+            !text[..start].ends_with(is_word_character)
+                && !text[start + phrase.len()..].starts_with(is_word_character)
         })
     }
 }

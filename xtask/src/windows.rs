@@ -26,7 +26,7 @@ const ESBUILD_PACKAGE: &str = "@esbuild/win32-x64@0.28.2";
 pub fn crate_tests(log: &mut Log) -> Result<(), Error> {
     let mut test = cargo("test --package vipool --no-fail-fast --jobs 2");
     test.args(["--target", wine::TARGET]);
-    under_wine(&mut test);
+    run_under_wine(&mut test);
     log.run(test)
 }
 
@@ -66,7 +66,7 @@ pub fn hook_tests(log: &mut Log) -> Result<(), Error> {
     test.args(["--target", wine::TARGET, "--", "--test-threads", "2"]);
     test.env("VIPOOL_HOOK", to_wine_path(hook)).env("VIPOOL_PROGRAMS", to_wine_path(&programs));
     test.env("VIPOOL_SERVERS", to_wine_path(&fetch_servers(log)?));
-    under_wine(&mut test);
+    run_under_wine(&mut test);
     _ = Command::new("wineserver").arg("-k").env("WINEPREFIX", wine::prefix()).status();
     log.run(in_namespace(&test))
 }
@@ -173,8 +173,8 @@ fn find_file(directory: &Path, is_match: impl Fn(&str) -> bool) -> Result<PathBu
     Err(format!("the download is not in {}", directory.display()).into())
 }
 
-/// Makes cargo run its Windows programs under Wine.
-fn under_wine(command: &mut Command) {
+/// Makes a cargo command run Windows programs under Wine.
+fn run_under_wine(command: &mut Command) {
     let runner = wine::command(Path::new(""));
     command.envs(runner.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.env_remove("DISPLAY");
@@ -184,11 +184,11 @@ fn under_wine(command: &mut Command) {
 /// Returns a command that runs `command` in a new network namespace, with the addresses that
 /// `hooks/windows/tests/session/support.rs` uses.
 fn in_namespace(command: &Command) -> Command {
-    let addresses = "ip link set lo up && for i in 1 11 12 13 14; do \
+    let setup_script = "ip link set lo up && for i in 1 11 12 13 14; do \
                      ip addr add 10.77.0.$i/32 dev lo || exit 1; done; exec \"$@\"";
     let mut wrapped = Command::new("unshare");
     // The command also gets a user namespace, so that it does not need root.
-    wrapped.args(["--net", "--map-root-user", "sh", "-c", addresses, "sh"]);
+    wrapped.args(["--net", "--map-root-user", "sh", "-c", setup_script, "sh"]);
     wrapped.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
