@@ -1,5 +1,5 @@
-/* A server and a client that use a completion port, as Go, libuv and .NET do. The programs get
- * AcceptEx, ConnectEx and GetAcceptExSockaddrs from WSAIoctl.
+/* A server and a client that use a completion port, as Go, libuv and .NET do. They get AcceptEx,
+ * ConnectEx and GetAcceptExSockaddrs from WSAIoctl.
  *
  *   iocp.exe serve PORT V    prints "ready", and sends each client the addresses of the connection
  *   iocp.exe exports PORT V  like serve, but uses the exports of mswsock.dll instead of WSAIoctl
@@ -131,7 +131,7 @@ static int connect_to_server(int port)
     return 0;
 }
 
-/* The test closes standard input to end the server. */
+/* The test writes a line to standard input, or closes it, to end the server. */
 static DWORD WINAPI exit_on_input(void *unused)
 {
     char line[16];

@@ -16,7 +16,7 @@
 static int port;
 static const char *virtual_ip, *loopback_ip, *host_ip;
 
-/* The program sets the last error to this value before each call. After a successful call, the last
+/* The value of the last error before a call that the row tests. After a successful call, the last
  * error must be the same with and without the hook layer. */
 #define LAST_ERROR_SENTINEL 4242
 
@@ -33,7 +33,8 @@ static const char *address_label(const char *ip)
     return ip;
 }
 
-/* Formats an address. The port is "port", "0" or "other". */
+/* Formats an address. The function writes "port" for the port PORT, "0" for 0, and "other" for
+ * any other port. */
 static const char *format_address(const struct sockaddr_storage *address)
 {
     static char text[128];
@@ -171,7 +172,7 @@ static void *get_extension(SOCKET s, GUID guid)
     return function;
 }
 
-/* Calls ConnectEx and waits for its completion. */
+/* Calls ConnectEx and waits for its completion. Returns 0 on success. */
 static int connect_ex(SOCKET s, const char *ip, int address_port)
 {
     GUID guid = WSAID_CONNECTEX;

@@ -129,7 +129,7 @@ fn failures_have_a_message_and_an_exit_code() {
     assert!(code == 1 && output.contains("no such directory"), "{code} {output}");
     let (code, output) = farm.run_failing(&["status", "--private"]);
     assert!(code == 1 && output.contains("private maps need Linux"), "{code} {output}");
-    // Each session takes two addresses, so the second session does not fit.
+    // The pool has two addresses, and a session needs both. So the second session gets none.
     stdout_of(&mut farm.vipool(&["session", "open", "1"]));
     let (code, output) = farm.run_failing(&["session", "open", "2"]);
     assert_eq!(code, 75, "{output}");
@@ -166,7 +166,7 @@ fn client_ip_feature_reports_the_client_of_the_session() {
     let client_output = "getaddrinfo: 192.0.2.9 0\nGetAddrInfoW: 192.0.2.9 0\n\
                    GetAddrInfoExW: 192.0.2.9 0\nGetAddrInfoExW, overlapped: 192.0.2.9 0\n\
                    gethostbyname: 192.0.2.9\n";
-    // The first session belongs to a user. The second session belongs to a program only.
+    // Session 7 belongs to a user. `vipool run` opens session 8 for one program only.
     let user = std::env::var("USERNAME").unwrap();
     stdout_of(farm.vipool(&["session", "open", "7", "--user", &user]).args(client_arguments));
     assert!(client_file_exists());

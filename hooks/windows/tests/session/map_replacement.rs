@@ -39,7 +39,7 @@ fn running_programs_follow_a_replaced_map() {
         assert_rewritten(program.continue_until_ready());
         assert_rewritten(program.continue_until_ready());
     }
-    // The new rule has no virtual IP.
+    // Without the feature for virtual IPs in the new rule, the wildcard bind is not rewritten.
     host.replace_map(|policy| policy.programs = vec![listed_program("running.exe")]);
     host.replace_map(|policy| policy.programs[0].features.virtual_ip = false);
     assert_eq!(program.continue_until_ready(), "first 127.0.0.1, wildcard 0.0.0.0, connect 0\n");

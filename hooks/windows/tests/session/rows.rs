@@ -9,7 +9,6 @@ fn run_both(host: &TestHost, row: u32) -> (String, String) {
     (session.run_row_without_hooks(row, unused_port()), session.run_row(row, unused_port()))
 }
 
-/// In these rows, a program prints the same output with and without the hook layer.
 #[test]
 fn rows_with_equal_output() {
     let host = TestHost::new(|_| ());
@@ -23,7 +22,7 @@ fn rows_with_equal_output() {
     }
 }
 
-/// In these rows, the program sees V. The module `sessions` tests the rows whose output is the same
+/// In these rows, the program sees V, or its call succeeds only with the hook layer. The module `sessions` tests the rows whose output is the same
 /// with and without the hook layer, but whose real listening address differs.
 #[test]
 fn rows_that_report_the_virtual_ip() {
@@ -76,8 +75,8 @@ fn rows_that_report_the_virtual_ip() {
     }
 }
 
-/// The table of deferred binds has 1024 entries, and the row makes 1500 binds, so some binds cannot
-/// be deferred.
+/// The table of deferred binds has 1024 entries, and the program binds 1500 sockets, so some binds
+/// cannot be deferred.
 #[test]
 fn row_46_binds_beyond_the_table_size_are_made_at_once() {
     let host = TestHost::new(|_| ());

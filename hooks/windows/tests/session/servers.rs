@@ -103,9 +103,9 @@ fn fetch_page(address: Ipv4Addr, port: u16) -> String {
 /// Runs a server in two sessions on the same port, and checks the page at the address of each
 /// session.
 ///
-/// `add_arguments` adds the arguments of the server. `is_loopback` is true if the server listens on
-/// 127.0.0.1, and false if it listens on all addresses. `check_session` runs further checks in each
-/// session.
+/// `is_loopback` is true if the server listens on 127.0.0.1, and false if it listens on all
+/// addresses. `add_arguments` adds the arguments of the server to the command of the launcher.
+/// `check_session` runs further checks in each session.
 fn serve_in_two_sessions(
     program: &Path,
     is_loopback: bool,

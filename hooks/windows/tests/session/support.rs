@@ -21,7 +21,7 @@ pub const HOST_ADDRESS: &str = "10.77.0.1";
 const LISTED_PROGRAMS: [&str; 5] =
     ["rows.exe", "iocp.exe", "unload.exe", "running.exe", "sending.exe"];
 
-/// A server with its own map. Dropping the value removes the map.
+/// A host with its own map. Dropping the value removes the map.
 pub struct TestHost {
     directory: PathBuf,
     plan: Plan,
@@ -38,7 +38,7 @@ pub struct Session<'h> {
 }
 
 impl TestHost {
-    /// Creates a server. `modify_policy` can modify the policy.
+    /// Creates a host. `modify_policy` receives the default policy and may change it.
     pub fn new(modify_policy: impl FnOnce(&mut Policy)) -> Self {
         static NUMBER: AtomicU16 = AtomicU16::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -63,7 +63,8 @@ impl TestHost {
         Self { directory, plan, map }
     }
 
-    /// Replaces the map by a new map. `modify_policy` can modify the policy.
+    /// Replaces the map with a new map. `modify_policy` receives the current policy and may change
+    /// it.
     pub fn replace_map(&mut self, modify_policy: impl FnOnce(&mut Policy)) {
         modify_policy(&mut self.plan.policy);
         // With an equal plan, `Map::create` would keep the old map.
@@ -124,7 +125,7 @@ pub fn test_program(name: &str) -> PathBuf {
     Path::new(&directory).join(name)
 }
 
-/// Returns the path of a file of the hook layer.
+/// Returns the path of an installed file: the hook layer, the launcher or `vipool.exe`.
 pub fn installed_file(name: &str) -> PathBuf {
     let directory = std::env::var_os("VIPOOL_HOOK")
         .expect("VIPOOL_HOOK names the directory of vipool_hook.dll and vipool-launch.exe");
@@ -164,26 +165,27 @@ impl Session<'_> {
         [row.to_string(), port.to_string(), v, l, HOST_ADDRESS.to_owned()]
     }
 
-    /// Runs a row of the matrix in this session. Returns its output.
+    /// Runs rows.exe for a row of the matrix in this session. Returns its output.
     pub fn run_row(&self, row: u32, port: u16) -> String {
         stdout_of(
             self.launcher_command(&test_program("rows.exe")).args(self.row_arguments(row, port)),
         )
     }
 
-    /// Runs a row of the matrix without the hook layer. Returns its output.
+    /// Runs rows.exe for a row of the matrix without the hook layer. Returns its output.
     pub fn run_row_without_hooks(&self, row: u32, port: u16) -> String {
         stdout_of(Command::new(test_program("rows.exe")).args(self.row_arguments(row, port)))
     }
 
-    /// Starts a row that listens in this session. Returns when the program is ready.
+    /// Starts rows.exe for a row that listens in this session. Returns when the program is ready.
     pub fn start_row(&self, row: u32, port: u16) -> RunningProgram {
         RunningProgram::start(
             self.launcher_command(&test_program("rows.exe")).args(self.row_arguments(row, port)),
         )
     }
 
-    /// Starts a row that listens, without the hook layer. Returns when the program is ready.
+    /// Starts rows.exe for a row that listens, without the hook layer. Returns when the program is
+    /// ready.
     pub fn start_row_without_hooks(&self, row: u32, port: u16) -> RunningProgram {
         RunningProgram::start(
             Command::new(test_program("rows.exe")).args(self.row_arguments(row, port)),
@@ -247,6 +249,7 @@ impl RunningProgram {
 
     fn read_until_ready(&mut self) -> (String, bool) {
         let mut output = String::new();
+    /// Returns the output until the program prints "ready" or ends, and whether it printed "ready".
         loop {
             match self.lines.next() {
                 Some(Ok(line)) if line.trim_end() == "ready" => return (output, true),

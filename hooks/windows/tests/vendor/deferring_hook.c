@@ -4,7 +4,7 @@
 #include <vipool.h>
 
 #define DllMain example_main
-/* Sets a flag in the options. */
+/* Sets the flag that enables deferred binds in the options of each new rewriter. */
 #define vipool_rewriter_new(reader, options, out)                                                  \
     ((options)->flags = VIPOOL_REWRITER_DEFER_WILDCARD,                                            \
      (vipool_rewriter_new)((reader), (options), (out)))
@@ -71,7 +71,8 @@ static int WSAAPI replacement_connect(SOCKET s, const struct sockaddr *name, int
     return hooked_connect(s, name, length);
 }
 
-/* Makes a deferred bind, for listen and getsockname. */
+/* Performs the bind of the socket if it was deferred. The functions listen and getsockname need a
+ * bound socket. */
 static int bind_deferred(SOCKET s)
 {
     vipool_socket facts = describe_socket(&s);
