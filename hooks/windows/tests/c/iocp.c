@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static HANDLE completions;
+static HANDLE completion_port;
 
 static void *get_extension(SOCKET s, GUID guid)
 {
@@ -26,7 +26,7 @@ static void *get_extension(SOCKET s, GUID guid)
 static SOCKET overlapped_socket(void)
 {
     SOCKET s = WSASocketW(AF_INET, SOCK_STREAM, IPPROTO_TCP, NULL, 0, WSA_FLAG_OVERLAPPED);
-    CreateIoCompletionPort((HANDLE)s, completions, 0, 0);
+    CreateIoCompletionPort((HANDLE)s, completion_port, 0, 0);
     return s;
 }
 
@@ -36,16 +36,16 @@ static DWORD wait_for_completion(void)
     DWORD bytes;
     ULONG_PTR key;
     OVERLAPPED *completed;
-    if (!GetQueuedCompletionStatus(completions, &bytes, &key, &completed, 20000)) {
+    if (!GetQueuedCompletionStatus(completion_port, &bytes, &key, &completed, 20000)) {
         printf("completion: %lu\n", GetLastError());
         exit(4);
     }
     return bytes;
 }
 
-static void format_ip(const struct sockaddr *a, char *out)
+static void format_ip(const struct sockaddr *address, char *out)
 {
-    inet_ntop(AF_INET, &((const struct sockaddr_in *)a)->sin_addr, out, 64);
+    inet_ntop(AF_INET, &((const struct sockaddr_in *)address)->sin_addr, out, 64);
 }
 
 static int serve(int port, int use_exports)
@@ -73,8 +73,9 @@ static int serve(int port, int use_exports)
         SOCKET client = WSASocketW(AF_INET, SOCK_STREAM, IPPROTO_TCP, NULL, 0, WSA_FLAG_OVERLAPPED);
         char buffer[2 * (sizeof(struct sockaddr_in) + 16)], local_ip[64], remote_ip[64];
         OVERLAPPED overlapped = { 0 };
-        DWORD transferred, size = sizeof(struct sockaddr_in) + 16;
-        if (!accept_ex(s, client, buffer, 0, size, size, &transferred, &overlapped)
+        /* AcceptEx requires 16 bytes more than the size of an address. */
+        DWORD transferred, entry_size = sizeof(struct sockaddr_in) + 16;
+        if (!accept_ex(s, client, buffer, 0, entry_size, entry_size, &transferred, &overlapped)
             && WSAGetLastError() != WSA_IO_PENDING) {
             printf("AcceptEx: %d\n", WSAGetLastError());
             return 1;
@@ -83,7 +84,8 @@ static int serve(int port, int use_exports)
         setsockopt(client, SOL_SOCKET, SO_UPDATE_ACCEPT_CONTEXT, (char *)&s, sizeof s);
         struct sockaddr *local, *remote;
         int local_length, remote_length;
-        get_sockaddrs(buffer, 0, size, size, &local, &local_length, &remote, &remote_length);
+        get_sockaddrs(buffer, 0, entry_size, entry_size, &local, &local_length, &remote,
+                      &remote_length);
         format_ip(local, local_ip);
         format_ip(remote, remote_ip);
         /* getpeername must report the same address as GetAcceptExSockaddrs. */
@@ -105,14 +107,14 @@ static int connect_to_server(int port)
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     GUID guid = WSAID_CONNECTEX;
     LPFN_CONNECTEX connect_ex = (LPFN_CONNECTEX)get_extension(s, guid);
-    OVERLAPPED overlapped = { 0 }, receive = { 0 };
+    OVERLAPPED connect_overlapped = { 0 }, receive_overlapped = { 0 };
     char ip[64], reply[200] = "";
     int length = sizeof to;
     if (bind(s, (void *)&wildcard, sizeof wildcard)) {
         printf("bind: %d\n", WSAGetLastError());
         return 1;
     }
-    if (!connect_ex(s, (void *)&to, sizeof to, NULL, 0, NULL, &overlapped)
+    if (!connect_ex(s, (void *)&to, sizeof to, NULL, 0, NULL, &connect_overlapped)
         && WSAGetLastError() != WSA_IO_PENDING) {
         printf("ConnectEx: %d\n", WSAGetLastError());
         return 1;
@@ -124,7 +126,8 @@ static int connect_to_server(int port)
     printf("connected to %s\n", ip);
     WSABUF buffer = { sizeof reply - 1, reply };
     DWORD flags = 0;
-    if (WSARecv(s, &buffer, 1, NULL, &flags, &receive, NULL) && WSAGetLastError() != WSA_IO_PENDING)
+    if (WSARecv(s, &buffer, 1, NULL, &flags, &receive_overlapped, NULL)
+        && WSAGetLastError() != WSA_IO_PENDING)
         return 1;
     reply[wait_for_completion()] = 0;
     printf("%s", reply);
@@ -146,7 +149,7 @@ int main(int argc, char **argv)
     if (argc < 3) return 2;
     setvbuf(stdout, NULL, _IONBF, 0);
     WSAStartup(MAKEWORD(2, 2), &data);
-    completions = CreateIoCompletionPort(INVALID_HANDLE_VALUE, NULL, 0, 1);
+    completion_port = CreateIoCompletionPort(INVALID_HANDLE_VALUE, NULL, 0, 1);
     if (strcmp(argv[1], "connect") != 0) {
         CreateThread(NULL, 0, exit_on_input, NULL, 0, NULL);
         return serve(atoi(argv[2]), strcmp(argv[1], "exports") == 0);

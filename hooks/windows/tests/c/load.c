@@ -12,11 +12,11 @@ int main(int argc, char **argv)
     DWORD exit_code = 99;
     if (argc < 3) return 2;
     size_t size = strlen(argv[1]) + 1;
-    char *line = strstr(GetCommandLineA(), argv[1]) + size;
-    while (*line == ' ' || *line == '"') line++;
-    if (!CreateProcessA(NULL, line, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, NULL, &startup,
-                        &process)) {
-        printf("CreateProcess %s: %lu\n", line, GetLastError());
+    char *command_line = strstr(GetCommandLineA(), argv[1]) + size;
+    while (*command_line == ' ' || *command_line == '"') command_line++;
+    if (!CreateProcessA(NULL, command_line, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, NULL,
+                        &startup, &process)) {
+        printf("CreateProcess %s: %lu\n", command_line, GetLastError());
         return 1;
     }
     void *path =

@@ -176,26 +176,26 @@ static void *get_extension(SOCKET s, GUID guid)
 static int connect_ex(SOCKET s, const char *ip, int address_port)
 {
     GUID guid = WSAID_CONNECTEX;
-    LPFN_CONNECTEX function = (LPFN_CONNECTEX)get_extension(s, guid);
+    LPFN_CONNECTEX connect_function = (LPFN_CONNECTEX)get_extension(s, guid);
     OVERLAPPED overlapped = { 0 };
     overlapped.hEvent = CreateEvent(NULL, TRUE, FALSE, NULL);
     int length;
     struct sockaddr_storage address = make_address(ip, address_port, &length);
     DWORD sent = 0, flags;
-    BOOL ok = function(s, (void *)&address, length, NULL, 0, &sent, &overlapped);
-    if (!ok && WSAGetLastError() == WSA_IO_PENDING)
-        ok = WSAGetOverlappedResult(s, &overlapped, &sent, TRUE, &flags);
-    print_result("ConnectEx", !ok);
-    if (ok) setsockopt(s, SOL_SOCKET, SO_UPDATE_CONNECT_CONTEXT, NULL, 0);
-    return !ok;
+    BOOL succeeded = connect_function(s, (void *)&address, length, NULL, 0, &sent, &overlapped);
+    if (!succeeded && WSAGetLastError() == WSA_IO_PENDING)
+        succeeded = WSAGetOverlappedResult(s, &overlapped, &sent, TRUE, &flags);
+    print_result("ConnectEx", !succeeded);
+    if (succeeded) setsockopt(s, SOL_SOCKET, SO_UPDATE_CONNECT_CONTEXT, NULL, 0);
+    return !succeeded;
 }
 
 static void print_addresses(const char *label, const struct addrinfo *entry)
 {
     for (; entry; entry = entry->ai_next) {
-        struct sockaddr_storage s = { 0 };
-        memcpy(&s, entry->ai_addr, entry->ai_addrlen);
-        printf("%s: %s\n", label, format_address(&s));
+        struct sockaddr_storage address = { 0 };
+        memcpy(&address, entry->ai_addr, entry->ai_addrlen);
+        printf("%s: %s\n", label, format_address(&address));
     }
 }
 
@@ -403,7 +403,7 @@ static int run_row(int row)
         setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, (char *)&timeout, sizeof timeout);
         try_bind(s, "127.0.0.1", port);
         setsockopt(s, IPPROTO_IP, IP_PKTINFO, (char *)&on, sizeof on);
-        LPFN_WSARECVMSG receive = (LPFN_WSARECVMSG)get_extension(s, guid);
+        LPFN_WSARECVMSG receive_message = (LPFN_WSARECVMSG)get_extension(s, guid);
         wait_for_input();
         length = sizeof address;
         print_result("recvfrom", recvfrom(s, data, sizeof data, 0, (void *)&address, &length) != 1);
@@ -415,7 +415,7 @@ static int run_row(int row)
         WSAMSG message = {
             (void *)&address, sizeof address, &buffer, 1, { sizeof control, control }, 0
         };
-        print_result("WSARecvMsg", receive(s, &message, &transferred, NULL, NULL));
+        print_result("WSARecvMsg", receive_message(s, &message, &transferred, NULL, NULL));
         struct in_pktinfo *info = (void *)((WSACMSGHDR *)control + 1);
         printf("from %s", format_address(&address));
         printf(", to %s\n", message.Control.len > sizeof(WSACMSGHDR)
@@ -509,7 +509,7 @@ static int run_row(int row)
         print_local_address("name", s);
         print_both_ends(s, "::ffff:127.0.0.1");
         return 0;
-    case 34: { /* other families */
+    case 34: { /* sockets that are neither IPv4 nor IPv6 */
         static const struct { int family, type; } families[] = {
             { AF_UNIX, SOCK_STREAM }, { AF_IRDA, SOCK_STREAM }, { AF_BTH, SOCK_STREAM }
         };
@@ -654,7 +654,7 @@ static int run_row(int row)
         try_bind(client, "0.0.0.0", 0);
         try_connect(client, "127.0.0.1", port);
         closesocket(s);
-        s = tcp_socket(); /* no destination */
+        s = tcp_socket(); /* calls without a destination on a socket with a deferred bind */
         try_bind(s, host_ip, port + 1);
         listen(s, 5);
         client = tcp_socket();
@@ -670,7 +670,7 @@ static int run_row(int row)
         return 0;
     case 462: { /* more deferred binds than the table has entries */
         static SOCKET sockets[1500];
-        int on_v = 0, on_wildcard = 0, bound_again = 0;
+        int v_count = 0, wildcard_count = 0, bound_again_count = 0;
         for (int i = 0; i < 1500; i++) {
             sockets[i] = tcp_socket();
             address = make_address("0.0.0.0", 0, &length);
@@ -680,15 +680,15 @@ static int run_row(int row)
         for (int i = 0; i < 1500; i++) {
             /* For the program, the socket is bound, whether the bind was deferred or not. */
             if (bind(sockets[i], (void *)&address, length) == 0 || WSAGetLastError() != WSAEINVAL)
-                bound_again++;
+                bound_again_count++;
             length = sizeof address;
             if (getsockname(sockets[i], (void *)&address, &length)) print_result("name", 1);
-            on_v += strcmp(format_address(&address), "V other") == 0;
-            on_wildcard += strcmp(format_address(&address), "0.0.0.0 other") == 0;
+            v_count += strcmp(format_address(&address), "V other") == 0;
+            wildcard_count += strcmp(format_address(&address), "0.0.0.0 other") == 0;
             closesocket(sockets[i]);
             address = make_address("0.0.0.0", 0, &length);
         }
-        printf("V %d, 0.0.0.0 %d, bound again %d\n", on_v, on_wildcard, bound_again);
+        printf("V %d, 0.0.0.0 %d, bound again %d\n", v_count, wildcard_count, bound_again_count);
         return 0;
     }
     case 461: /* an external destination, on which another program listens */

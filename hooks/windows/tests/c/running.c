@@ -41,30 +41,30 @@ int main(int argc, char **argv)
     int port = atoi(argv[1]);
     setvbuf(stdout, NULL, _IONBF, 0);
     WSAStartup(MAKEWORD(2, 2), &data);
-    SOCKET first = bind_socket(INADDR_LOOPBACK, port), second = INVALID_SOCKET;
-    listen(first, 20);
+    SOCKET first_listener = bind_socket(INADDR_LOOPBACK, port), second_listener = INVALID_SOCKET;
+    listen(first_listener, 20);
     printf("ready\n");
     while (fgets(line, sizeof line, stdin)) {
-        if (second != INVALID_SOCKET) closesocket(second);
-        print_local_address("first", first);
-        SOCKET wildcard = bind_socket(INADDR_ANY, port + 1);
-        print_local_address(", wildcard", wildcard);
-        closesocket(wildcard);
+        if (second_listener != INVALID_SOCKET) closesocket(second_listener);
+        print_local_address("first", first_listener);
+        SOCKET wildcard_socket = bind_socket(INADDR_ANY, port + 1);
+        print_local_address(", wildcard", wildcard_socket);
+        closesocket(wildcard_socket);
         struct sockaddr_in address = make_address(INADDR_LOOPBACK, port);
         SOCKET client = socket(AF_INET, SOCK_STREAM, 0);
         printf(", connect %d\n",
                connect(client, (void *)&address, sizeof address) ? WSAGetLastError() : 0);
         closesocket(client);
-        fd_set pending;
+        fd_set readable_sockets;
         struct timeval no_wait = { 0, 0 };
         for (;;) { /* accept and close all pending connections */
-            FD_ZERO(&pending);
-            FD_SET(first, &pending);
-            if (select(0, &pending, NULL, NULL, &no_wait) != 1) break;
-            closesocket(accept(first, NULL, NULL));
+            FD_ZERO(&readable_sockets);
+            FD_SET(first_listener, &readable_sockets);
+            if (select(0, &readable_sockets, NULL, NULL, &no_wait) != 1) break;
+            closesocket(accept(first_listener, NULL, NULL));
         }
-        second = bind_socket(INADDR_LOOPBACK, port + 1);
-        listen(second, 5);
+        second_listener = bind_socket(INADDR_LOOPBACK, port + 1);
+        listen(second_listener, 5);
         printf("ready\n");
     }
     return 0;

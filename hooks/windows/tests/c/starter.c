@@ -15,14 +15,14 @@ static PROCESS_INFORMATION child;
 
 static int wait_for_exit(BOOL created)
 {
-    DWORD code = 99;
+    DWORD exit_code = 99;
     if (!created) {
         printf("CreateProcess: %lu\n", GetLastError());
         return 1;
     }
     WaitForSingleObject(child.hProcess, INFINITE);
-    GetExitCodeProcess(child.hProcess, &code);
-    return (int)code;
+    GetExitCodeProcess(child.hProcess, &exit_code);
+    return (int)exit_code;
 }
 
 /* Returns whether the code of bind differs between the child and this process. System DLLs have the
@@ -44,34 +44,34 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IONBF, 0);
     if (strcmp(argv[1], "a") == 0) {
         STARTUPINFOA startup_a = { .cb = sizeof startup_a };
-        char *line = strstr(GetCommandLineA(), " a ") + 3;
-        return wait_for_exit(
-            CreateProcessA(NULL, line, NULL, NULL, TRUE, 0, NULL, NULL, &startup_a, &child));
+        char *command_line = strstr(GetCommandLineA(), " a ") + 3;
+        return wait_for_exit(CreateProcessA(NULL, command_line, NULL, NULL, TRUE, 0, NULL, NULL,
+                                            &startup_a, &child));
     }
     wchar_t mode[16];
     swprintf(mode, 16, L" %hs ", argv[1]);
-    wchar_t *line = wcsstr(GetCommandLineW(), mode) + wcslen(mode);
+    wchar_t *command_line = wcsstr(GetCommandLineW(), mode) + wcslen(mode);
     if (strcmp(argv[1], "w") == 0)
         return wait_for_exit(
-            CreateProcessW(NULL, line, NULL, NULL, TRUE, 0, NULL, NULL, &startup, &child));
+            CreateProcessW(NULL, command_line, NULL, NULL, TRUE, 0, NULL, NULL, &startup, &child));
     if (strcmp(argv[1], "suspended") == 0) {
         SetLastError(4242);
-        BOOL created = CreateProcessW(NULL, line, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, NULL,
-                                 &startup, &child);
+        BOOL created = CreateProcessW(NULL, command_line, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL,
+                                      NULL, &startup, &child);
         DWORD error = GetLastError();
         printf("error %lu, hooked %d\n", error, is_bind_patched());
         DWORD suspend_count = ResumeThread(child.hThread);
-        int code = wait_for_exit(created);
+        int exit_code = wait_for_exit(created);
         printf("suspended %lu\n", suspend_count);
-        return code;
+        return exit_code;
     }
     printf("ready\n");
     while (fgets(input, sizeof input, stdin)) {
-        wchar_t copy[1024];
-        wcsncpy(copy, line, 1023);
-        int code = wait_for_exit(
-            CreateProcessW(NULL, copy, NULL, NULL, TRUE, 0, NULL, NULL, &startup, &child));
-        if (code) printf("exit code %d\n", code);
+        wchar_t writable_line[1024]; /* CreateProcessW may write to its argument */
+        wcsncpy(writable_line, command_line, 1023);
+        int exit_code = wait_for_exit(
+            CreateProcessW(NULL, writable_line, NULL, NULL, TRUE, 0, NULL, NULL, &startup, &child));
+        if (exit_code) printf("exit code %d\n", exit_code);
         printf("ready\n");
     }
     return 0;

@@ -59,7 +59,7 @@ const PROGRAM_RULE: &str = "[[program]]\npath = 'rows.exe'\n\
                     features = ['loopback', 'client-ip']\n";
 
 #[test]
-fn session_lifecycle_through_the_command_line() {
+fn commands_open_use_and_close_a_session() {
     let farm = Farm::new("use", PROGRAM_RULE);
     let vipool = |arguments: &[&str]| farm.vipool(arguments);
     assert!(stdout_of(&mut vipool(&["check", &farm.file()])).contains("no errors"));
@@ -85,10 +85,10 @@ fn session_lifecycle_through_the_command_line() {
     }
     let status = stdout_of(&mut vipool(&["status"]));
     let row = status.lines().find(|line| line.starts_with("loopback")).unwrap();
-    let columns: Vec<&str> = row.split_whitespace().collect();
+    let used_addresses = row.split_whitespace().nth(4);
     // Session 7 still has its address. `vipool run` released the address of session 8 when the
     // program ended.
-    assert_eq!(columns[4], "1", "{status}");
+    assert_eq!(used_addresses, Some("1"), "{status}");
     for (arguments, expected_parts) in [
         (&["status", "--json"][..], &["\"schema\": 1", "\"open_sessions\": 1", "\"used\": 1"][..]),
         (&["session", "list", "--json"], &[]),

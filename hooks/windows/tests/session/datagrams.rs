@@ -83,14 +83,14 @@ fn row_24_source_in_packet_information_is_rewritten() {
     });
     let session = host.open_session(1);
     let (v, l) = (session.virtual_ip(), session.loopback());
-    let run = |is_hooked: bool| {
+    let run_sending = |is_hooked: bool| {
         let mut command = Command::new(test_program("sending.exe"));
         command.arg(port.to_string()).arg(installed_file("vipool_hook.dll")).arg(HOST_ADDRESS);
         session.set_environment(&mut command);
         stdout_of(command.env("VIPOOL_DISABLE", if is_hooked { "0" } else { "1" }))
     };
     assert_eq!(
-        run(false),
+        run_sending(false),
         format!(
             "install returned 2\n192.0.2.1 from none: to 192.0.2.1 from none\n\
              192.0.2.1 from {HOST_ADDRESS}: to 192.0.2.1 from {HOST_ADDRESS}\n\
@@ -101,7 +101,7 @@ fn row_24_source_in_packet_information_is_rewritten() {
         )
     );
     assert_eq!(
-        run(true),
+        run_sending(true),
         format!(
             "install returned 1\n192.0.2.1 from none: to 192.0.2.1 from none\n\
              192.0.2.1 from {HOST_ADDRESS}: to 192.0.2.1 from {v}\n\

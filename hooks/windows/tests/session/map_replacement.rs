@@ -55,13 +55,13 @@ fn running_programs_follow_a_replaced_map() {
     assert_rewritten(program.continue_until_ready());
     // Each replacement renames the old map file. A file that the program has mapped stays until the
     // program ends. The newest superseded file stays longer, because this test maps it.
-    let superseded_maps = |host: &TestHost| {
+    let superseded_map_count = |host: &TestHost| {
         host.map_files().iter().filter(|name| name.starts_with("map.old")).count()
     };
-    assert!(superseded_maps(&host) > 1, "{:?}", host.map_files());
+    assert!(superseded_map_count(&host) > 1, "{:?}", host.map_files());
     drop(program);
     host.replace_map(|_| ());
-    assert_eq!(superseded_maps(&host), 1, "{:?}", host.map_files());
+    assert_eq!(superseded_map_count(&host), 1, "{:?}", host.map_files());
 }
 
 #[test]

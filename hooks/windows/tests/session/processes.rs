@@ -81,9 +81,9 @@ fn launcher_preserves_arguments_and_exit_code() {
         retry_start(|| session.launcher_command(&test_program("rows.exe")).status()).code(),
         Some(2)
     );
-    let missing =
+    let launcher_status =
         retry_start(|| session.launcher_command(&test_program("no such program.exe")).status());
-    assert_eq!(missing.code(), Some(125));
+    assert_eq!(launcher_status.code(), Some(125), "the exit code of the launcher itself");
 }
 
 #[test]
@@ -148,8 +148,8 @@ fn hooks_can_be_removed_and_installed_again() {
     command.arg(unused_port().to_string()).arg(installed_file("vipool_hook.dll"));
     session.set_environment(&mut command);
     let v = session.virtual_ip();
-    let expected = format!(
+    let expected_output = format!(
         "before: 0.0.0.0\nby DllMain: {v}\ninstalled: {v}\nremoved: 0.0.0.0\ninstalled again: {v}\nunloaded: 0.0.0.0\n"
     );
-    assert_eq!(stdout_of(&mut command), expected);
+    assert_eq!(stdout_of(&mut command), expected_output);
 }

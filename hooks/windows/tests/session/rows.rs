@@ -10,7 +10,7 @@ fn run_both(host: &TestHost, row: u32) -> (String, String) {
 }
 
 #[test]
-fn rows_with_equal_output() {
+fn these_rows_print_the_same_with_and_without_the_hook_layer() {
     let host = TestHost::new(|_| ());
     let session = host.open_session(1);
     for row in
@@ -25,7 +25,7 @@ fn rows_with_equal_output() {
 /// In these rows, the program sees V, or its call succeeds only with the hook layer. The module `sessions` tests the rows whose output is the same
 /// with and without the hook layer, but whose real listening address differs.
 #[test]
-fn rows_that_report_the_virtual_ip() {
+fn these_rows_print_other_output_with_the_hook_layer() {
     let host = TestHost::new(|_| ());
     let table = [
         // The program binds to the host's own address, to V and L of other sessions, and to an
@@ -78,7 +78,7 @@ fn rows_that_report_the_virtual_ip() {
 /// The table of deferred binds has 1024 entries, and the program binds 1500 sockets, so some binds
 /// cannot be deferred.
 #[test]
-fn row_46_binds_beyond_the_table_size_are_made_at_once() {
+fn row_46_binds_beyond_the_table_size_are_not_deferred() {
     let host = TestHost::new(|_| ());
     assert_eq!(
         run_both(&host, 462),

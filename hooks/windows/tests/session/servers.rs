@@ -16,17 +16,18 @@ use windows_sys::Win32::System::Threading::{OpenProcess, PROCESS_TERMINATE, Term
 
 use super::support::{Session, TestHost, listed_program, retry_start, stdout_of, unused_port};
 
-/// Returns the program of a server. Records a skip and returns `None` if it was not downloaded.
-fn server_program(path: &str) -> Option<PathBuf> {
+/// Returns the full path of the program of a server. Records a skip and returns `None` if the
+/// server was not downloaded.
+fn server_program(relative_path: &str) -> Option<PathBuf> {
     let directory = std::env::var_os("VIPOOL_SERVERS").unwrap_or_default();
-    let server = Path::new(&directory).join(path);
-    if !server.is_file() {
-        let name = server.file_name().unwrap_or_default().display();
+    let program = Path::new(&directory).join(relative_path);
+    if !program.is_file() {
+        let name = program.file_name().unwrap_or_default().display();
         let needs = format!("{name}, which is downloaded from the network");
         vipool_testing::record_skip(&needs, "apt-get install python3-pip npm");
         return None;
     }
-    Some(server)
+    Some(program)
 }
 
 /// A running server. Dropping the value terminates the server with its child processes, and removes
@@ -61,24 +62,24 @@ impl Drop for Server {
 
 /// Terminates the child processes of a process. Returns their number.
 fn terminate_children_of(parent: u32) -> usize {
-    let mut terminated = 0;
+    let mut terminated_count = 0;
     // SAFETY: the entry is initialised with its own size. Each handle is closed once.
     unsafe {
         let snapshot = CreateToolhelp32Snapshot(TH32CS_SNAPPROCESS, 0);
         let mut entry: PROCESSENTRY32W = std::mem::zeroed();
         entry.dwSize = size_of::<PROCESSENTRY32W>() as u32;
-        let mut more = Process32FirstW(snapshot, &mut entry);
-        while more != 0 {
+        let mut has_entry = Process32FirstW(snapshot, &mut entry);
+        while has_entry != 0 {
             if entry.th32ParentProcessID == parent {
                 let process = OpenProcess(PROCESS_TERMINATE, 0, entry.th32ProcessID);
-                terminated += usize::from(TerminateProcess(process, 1) != 0);
+                terminated_count += usize::from(TerminateProcess(process, 1) != 0);
                 CloseHandle(process);
             }
-            more = Process32NextW(snapshot, &mut entry);
+            has_entry = Process32NextW(snapshot, &mut entry);
         }
         CloseHandle(snapshot);
     }
-    terminated
+    terminated_count
 }
 
 /// Waits for an HTTP server to start, then fetches a page from it.
@@ -137,13 +138,16 @@ fn serve_in_two_sessions(
 
 const SERVER_SCRIPT: &str = "const fs = require('fs'), http = require('http');\n\
     const [port, host] = process.argv.slice(2);\n\
-    http.createServer((q, r) => r.end(fs.readFileSync('index.html')))\n\
+    http.createServer((request, response) => response.end(fs.readFileSync('index.html')))\n\
         .listen(port, host);\n";
 const CLIENT_SCRIPT: &str = "const http = require('http');\n\
-    http.get('http://127.0.0.1:' + process.argv[2], r => r.on('data', d => {\n\
-        console.log(d.toString(), r.socket.remoteAddress, r.socket.localAddress);\n\
-        process.exit(0);\n\
-    }));\n";
+    http.get('http://127.0.0.1:' + process.argv[2], response => {\n\
+        const { remoteAddress, localAddress } = response.socket;\n\
+        response.on('data', page => {\n\
+            console.log(page.toString(), remoteAddress, localAddress);\n\
+            process.exit(0);\n\
+        });\n\
+    });\n";
 
 #[test]
 fn node_serves_two_sessions_on_the_same_port() {
@@ -160,8 +164,8 @@ fn node_serves_two_sessions_on_the_same_port() {
                 std::env::temp_dir().join(format!("node.exe-{label}-{}", std::process::id()));
             let mut client = session.launcher_command(&node);
             client.current_dir(directory).arg("client.js").arg(port.to_string());
-            let expected = format!("page of the {label} session 127.0.0.1 127.0.0.1\n");
-            assert_eq!(stdout_of(&mut client), expected);
+            let expected_output = format!("page of the {label} session 127.0.0.1 127.0.0.1\n");
+            assert_eq!(stdout_of(&mut client), expected_output);
         };
         serve_in_two_sessions(&node, is_loopback, add_arguments, connect_client);
     }
@@ -197,16 +201,17 @@ fn sccache_serves_two_sessions_on_the_same_port() {
     let host = TestHost::new(|policy| policy.programs = vec![listed_program("sccache.exe")]);
     let port = unused_port();
     let sessions = [(host.open_session(1), "first"), (host.open_session(2), "second")];
-    let directory = |label| std::env::temp_dir().join(format!("{label}-{}", std::process::id()));
+    let cache_directory =
+        |label| std::env::temp_dir().join(format!("{label}-{}", std::process::id()));
     let mut servers = Vec::new();
     for (session, label) in &sessions {
-        fs::create_dir_all(directory(label)).unwrap();
+        fs::create_dir_all(cache_directory(label)).unwrap();
         let mut launcher_command = session.launcher_command(&sccache);
         launcher_command
             .env("SCCACHE_SERVER_PORT", port.to_string())
-            .env("SCCACHE_DIR", directory(label));
+            .env("SCCACHE_DIR", cache_directory(label));
         launcher_command.env("SCCACHE_NO_DAEMON", "1").env("SCCACHE_START_SERVER", "1");
-        servers.push(Server::start(&mut launcher_command, &directory(label)));
+        servers.push(Server::start(&mut launcher_command, &cache_directory(label)));
     }
     for (session, label) in &sessions {
         wait_for_listener(session.loopback(), port);
@@ -224,7 +229,7 @@ fn sccache_serves_two_sessions_on_the_same_port() {
 fn wait_for_listener(address: Ipv4Addr, port: u16) {
     let start = Instant::now();
     while TcpStream::connect((address, port)).is_err() {
-        assert!(start.elapsed() < Duration::from_secs(60), "nothing at {address}:{port}");
+        assert!(start.elapsed() < Duration::from_secs(60), "no listener at {address}:{port}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }

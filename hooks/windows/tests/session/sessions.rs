@@ -132,20 +132,20 @@ fn rows_7_and_46_external_connections_come_from_v() {
 fn row_47_overlapped_servers_and_clients_are_rewritten() {
     let host = TestHost::new(|_| ());
     let (first_session, second_session) = (host.open_session(1), host.open_session(2));
-    let iocp = test_program("iocp.exe");
+    let iocp_program = test_program("iocp.exe");
     for mode in ["serve", "exports"] {
         let port = unused_port().to_string();
-        let start = |session: &Session<'_>, mode: &str| {
-            let mut command = session.launcher_command(&iocp);
+        let iocp_command = |session: &Session<'_>, mode: &str| {
+            let mut command = session.launcher_command(&iocp_program);
             command.args([mode, &port, &session.virtual_ip().to_string()]);
             command
         };
         let servers = [&first_session, &second_session]
-            .map(|session| RunningProgram::start(&mut start(session, mode)));
+            .map(|session| RunningProgram::start(&mut iocp_command(session, mode)));
         for (session, server) in [&first_session, &second_session].into_iter().zip(&servers) {
             assert_eq!(server.output, "listening on 127.0.0.1\n");
             assert_eq!(
-                stdout_of(&mut start(session, "connect")),
+                stdout_of(&mut iocp_command(session, "connect")),
                 "connected to 127.0.0.1\nserver address 127.0.0.1, client address 127.0.0.1\n"
             );
         }

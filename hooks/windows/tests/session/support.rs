@@ -40,8 +40,8 @@ pub struct Session<'h> {
 impl TestHost {
     /// Creates a host. `modify_policy` receives the default policy and may change it.
     pub fn new(modify_policy: impl FnOnce(&mut Policy)) -> Self {
-        static NUMBER: AtomicU16 = AtomicU16::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        static NEXT_NUMBER: AtomicU16 = AtomicU16::new(0);
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory =
             std::env::temp_dir().join(format!("vipool-hook-{}-{number}", std::process::id()));
         // A killed test run may have left the directory.
@@ -114,8 +114,8 @@ pub fn listed_program(name: &str) -> Program {
 
 /// Returns a port that no other test uses. The following port is unused too.
 pub fn unused_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(21000);
-    NEXT.fetch_add(2, Ordering::Relaxed)
+    static NEXT_PORT: AtomicU16 = AtomicU16::new(21000);
+    NEXT_PORT.fetch_add(2, Ordering::Relaxed)
 }
 
 /// Returns the path of a compiled test program.
@@ -197,11 +197,13 @@ impl Session<'_> {
 /// with an internal error.
 pub fn retry_start<T>(mut start: impl FnMut() -> io::Result<T>) -> T {
     const ERROR_INTERNAL_ERROR: i32 = 1359;
-    let mut attempts = 0;
+    let mut failed_attempts = 0;
     loop {
         match start() {
-            Err(error) if error.raw_os_error() == Some(ERROR_INTERNAL_ERROR) && attempts < 5 => {
-                attempts += 1;
+            Err(error)
+                if error.raw_os_error() == Some(ERROR_INTERNAL_ERROR) && failed_attempts < 5 =>
+            {
+                failed_attempts += 1;
                 std::thread::sleep(Duration::from_millis(200));
             }
             result => return result.unwrap(),
@@ -231,14 +233,14 @@ impl RunningProgram {
         let mut child =
             retry_start(|| command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn());
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut running = Self { child, lines, output: String::new() };
-        let (output, is_ready) = running.read_until_ready();
-        running.output = output;
+        let mut program = Self { child, lines, output: String::new() };
+        let (output, is_ready) = program.read_until_ready();
+        program.output = output;
         if !is_ready {
-            let status = running.child.wait().unwrap();
-            panic!("{command:?} ended ({status:?}) before it was ready:\n{}", running.output);
+            let status = program.child.wait().unwrap();
+            panic!("{command:?} ended ({status:?}) before it was ready:\n{}", program.output);
         }
-        running
+        program
     }
 
     /// Lets the program continue. Returns its output until it is ready again or ends.
@@ -247,9 +249,9 @@ impl RunningProgram {
         self.read_until_ready().0
     }
 
+    /// Returns the output until the program prints "ready" or ends, and whether it printed "ready".
     fn read_until_ready(&mut self) -> (String, bool) {
         let mut output = String::new();
-    /// Returns the output until the program prints "ready" or ends, and whether it printed "ready".
         loop {
             match self.lines.next() {
                 Some(Ok(line)) if line.trim_end() == "ready" => return (output, true),

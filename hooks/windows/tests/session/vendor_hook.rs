@@ -30,7 +30,7 @@ fn run_row(session: &Session<'_>, row: &str, port: u16) -> String {
 }
 
 #[test]
-fn vendor_dll_rewrites() {
+fn vendor_dll_rewrites_addresses_and_keeps_the_last_error() {
     let host = TestHost::new(|_| ());
     let (first_session, second_session) = (host.open_session(1), host.open_session(2));
     for session in [&first_session, &second_session] {
@@ -69,7 +69,7 @@ fn vendor_dll_can_defer_binds() {
 }
 
 #[test]
-fn vendor_dll_follows_the_policy_without_interface() {
+fn address_without_interface_fails_or_passes_by_policy_with_vendor_dll() {
     for (pass_when_missing, output) in
         [(false, "bind: 10049\nname: 10022\n"), (true, "bind: ok\nname: 0.0.0.0 port\n")]
     {
@@ -80,7 +80,7 @@ fn vendor_dll_follows_the_policy_without_interface() {
 }
 
 #[test]
-fn vendor_dll_passes_with_unusable_environment() {
+fn vendor_dll_rewrites_nothing_with_unusable_environment() {
     let host = TestHost::new(|_| ());
     let session = host.open_session(1);
     for (name, value) in [

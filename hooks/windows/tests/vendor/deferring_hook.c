@@ -14,19 +14,19 @@
 #include <mswsock.h>
 
 /* The sockets with a deferred bind. The program has one thread. */
-static SOCKET deferred[16];
+static SOCKET deferred_sockets[16];
 
 static int find_deferred(SOCKET s)
 {
     for (int i = 0; i < 16; i++)
-        if (deferred[i] == s) return i;
+        if (deferred_sockets[i] == s) return i;
     return -1;
 }
 
 static int remove_deferred(SOCKET s)
 {
     int index = find_deferred(s);
-    if (index >= 0) deferred[index] = 0;
+    if (index >= 0) deferred_sockets[index] = 0;
     return index >= 0;
 }
 
@@ -59,7 +59,7 @@ static int WSAAPI replacement_bind(SOCKET s, const struct sockaddr *name, int le
     WSASetLastError(saved_error);
     if (outcome.kind == VIPOOL_REWRITTEN && (outcome.flags & VIPOOL_DO_DEFER) && is_unbound(s)
         && find_deferred(0) >= 0) {
-        deferred[find_deferred(0)] = s;
+        deferred_sockets[find_deferred(0)] = s;
         return 0;
     }
     return hooked_bind(s, name, length);
@@ -142,10 +142,10 @@ static int WSAAPI replacement_wsa_ioctl(SOCKET s, DWORD code, void *in, DWORD in
                                         DWORD out_size, DWORD *returned, OVERLAPPED *overlapped,
                                         LPWSAOVERLAPPED_COMPLETION_ROUTINE routine)
 {
-    static const GUID guid = WSAID_CONNECTEX;
+    static const GUID connect_ex_guid = WSAID_CONNECTEX;
     int result = WSAIoctl(s, code, in, in_size, out, out_size, returned, overlapped, routine);
-    if (result == 0 && code == SIO_GET_EXTENSION_FUNCTION_POINTER && in_size == sizeof guid
-        && memcmp(in, &guid, sizeof guid) == 0) {
+    if (result == 0 && code == SIO_GET_EXTENSION_FUNCTION_POINTER && in_size == sizeof connect_ex_guid
+        && memcmp(in, &connect_ex_guid, sizeof connect_ex_guid) == 0) {
         memcpy(&connect_ex, out, sizeof connect_ex);
         *(LPFN_CONNECTEX *)out = replacement_connect_ex;
     }
@@ -155,7 +155,7 @@ static int WSAAPI replacement_wsa_ioctl(SOCKET s, DWORD code, void *in, DWORD in
 BOOL WINAPI DllMain(HINSTANCE module, DWORD reason, LPVOID reserved)
 {
     static const struct { const char *name; const void *replacement;
-    } calls[] = {
+    } replacements[] = {
         { "bind", replacement_bind },
         { "connect", replacement_connect },
         { "listen", replacement_listen },
@@ -165,9 +165,10 @@ BOOL WINAPI DllMain(HINSTANCE module, DWORD reason, LPVOID reserved)
         { "WSAIoctl", replacement_wsa_ioctl },
     };
     if (reason == DLL_PROCESS_ATTACH)
-        for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
-            replace_import((const void *)GetProcAddress(GetModuleHandleW(L"ws2_32.dll"), calls[i].name),
-                    calls[i].replacement);
+        for (size_t i = 0; i < sizeof replacements / sizeof *replacements; i++)
+            replace_import((const void *)GetProcAddress(GetModuleHandleW(L"ws2_32.dll"),
+                                                        replacements[i].name),
+                           replacements[i].replacement);
     (void)example_main;
     (void)module;
     (void)reserved;
