@@ -1,6 +1,7 @@
 //! A server agent: it creates the map of this server from farm.toml and holds the map exclusively.
 //! It opens a session at each logon and closes the session at each logoff. In this example, the
-//! events of the operating system are lines on standard input:
+//! events of the operating system are lines on standard input. The command line, and the possible
+//! input lines, are:
 //!
 //! ```text
 //! agent FARM.TOML HOST MAP-DIRECTORY

@@ -153,8 +153,8 @@ int main(int argc, char **argv)
 
     printf("vipool %s\n", vipool_version());
 
-    /* The agent. If the program has a directory as argument, the files of the map are in the
-     * directory. Otherwise the map is in memory. */
+    /* The part of the agent. If the program has a directory as argument, the files of the map are
+     * in the directory. Otherwise the map is in memory. */
     if (argc > 1) {
         check(vipool_map_create(argv[1], strlen(argv[1]), plan, NULL, &map), "vipool_map_create");
     } else {
@@ -175,7 +175,7 @@ int main(int argc, char **argv)
         print_ip("leased", &opened.leases[index].address);
     }
 
-    /* The hook. */
+    /* The part of the hook. */
     if (argc > 1) {
         check(vipool_reader_open(argv[1], strlen(argv[1]), &reader), "vipool_reader_open");
     } else {

@@ -1,4 +1,4 @@
-/* A vendor's hook layer: replacements of bind, listen, connect, getsockname and accept that follow
+/* A vendor's hook layer: replacements of bind, listen, connect, getsockname and accept that apply
  * the outcomes of vipool. This example does not show how a vendor installs the replacements (import
  * tables, a preload library, detours). Here, main() calls them directly.
  *
@@ -94,7 +94,7 @@ static vipool_socket describe_socket(int *descriptor)
 
 /* ---- The replacements ------------------------------------------------------------------------ */
 
-/* The replacements keep errno unless the call itself fails. If a call of vipool fails, the outcome
+/* The replacements keep errno unless the call itself fails. If a call to vipool fails, the outcome
  * stays VIPOOL_PASSED. If the program passes an invalid pointer, a replacement crashes, while the
  * kernel would return EFAULT. To avoid this, a hook can read the memory with process_vm_readv(). */
 
@@ -192,8 +192,8 @@ static int bind_first(int descriptor, const vipool_outcome *outcome)
 {
     int result;
 #ifdef IP_BIND_ADDRESS_NO_PORT
-    /* Set the option only for this bind. If the program itself binds a socket, it may read the port
-     * before it connects. */
+    /* With this option, the kernel chooses the port at the connect. The option is set only for this
+     * bind. If the program itself binds a socket, it may read the port before it connects. */
     int option_name = IP_BIND_ADDRESS_NO_PORT;
     if ((outcome->flags & VIPOOL_DO_DEFER_PORT) && !get_option(descriptor, IPPROTO_IP, option_name)) {
         set_option(descriptor, IPPROTO_IP, option_name, 1);
@@ -280,8 +280,8 @@ static int hooked_accept(int descriptor, struct sockaddr *address, socklen_t *le
 
 /* ---- Start of the process -------------------------------------------------------------------- */
 
-/* Finds the lease and the rule of this process. Returns NULL on success, otherwise the reason why
- * calls pass. A complete hook also checks VIPOOL_DISABLE and AT_SECURE. vipool.h describes other
+/* Creates the rewriter from the lease and the rule of this process. Returns NULL on success,
+ * otherwise the reason why calls pass. A complete hook also checks VIPOOL_DISABLE and AT_SECURE. vipool.h describes other
  * ways to find the lease and the rule. */
 static const char *create_rewriter(const char *directory, const char *lease)
 {
@@ -301,7 +301,7 @@ static const char *create_rewriter(const char *directory, const char *lease)
     if (path_length < 0) {
         return strerror(errno);
     }
-    /* This function is signal-safe, so it does not set vipool_last_error(). */
+    /* vipool_handle_parse() is signal-safe, so it does not set vipool_last_error(). */
     status = vipool_handle_parse(lease, strlen(lease), &options.handle);
     if (status != VIPOOL_OK) {
         return vipool_status_get_text(status);
@@ -374,7 +374,8 @@ int main(int argc, char **argv)
     exit_on_error(hooked_getsockname(server, generic_address, &length), "getsockname");
     print_address("the program sees", &address);
 
-    /* Report that this session listens, and wait until the other session listens too. */
+    /* The printed lines report that this instance listens. Wait for input, so that the instance of
+     * the other session can start to listen too. */
     fflush(stdout);
     if (getchar() == EOF) {
         return 1;

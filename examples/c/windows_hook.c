@@ -24,11 +24,11 @@
  * passes. */
 static vipool_rewriter *rewriter;
 
-/* Finds the lease and the rule of this process. */
+/* Creates the rewriter from the lease and the rule of this process. */
 static BOOL CALLBACK create_rewriter(INIT_ONCE *once, void *parameter, void **context);
 
-/* Returns the rewriter. The first hooked call creates it. DllMain cannot do so, because it holds
- * the loader lock and may call only few functions of the system. */
+/* Returns the rewriter. The first hooked call creates it. DllMain cannot create it, because the
+ * system holds the loader lock during DllMain, and DllMain may call only few functions. */
 static vipool_rewriter *get_rewriter(void)
 {
     static INIT_ONCE once = INIT_ONCE_STATIC_INIT;
@@ -108,7 +108,7 @@ static vipool_socket describe_socket(SOCKET *sock)
 
 /* ---- The replacements ------------------------------------------------------------------------ */
 
-/* The replacements keep the last error unless the call itself fails. If a call of vipool fails, for
+/* The replacements keep the last error unless the call itself fails. If a call to vipool fails, for
  * example without a rewriter, the outcome stays VIPOOL_PASSED. */
 
 static vipool_outcome passed_outcome(void)
@@ -117,7 +117,7 @@ static vipool_outcome passed_outcome(void)
     return outcome;
 }
 
-/* Sets IPV6_V6ONLY if the outcome requires that it is cleared. */
+/* Sets IPV6_V6ONLY to `value` if the outcome requires that the option is cleared for the call. */
 static void set_v6only(SOCKET sock, const vipool_outcome *outcome, DWORD value)
 {
     int saved_error = WSAGetLastError();

@@ -1,6 +1,7 @@
 // A server agent: it creates the map of this server from farm.toml and holds the map exclusively.
 // It opens a session at each logon and closes the session at each logoff. In this example, the
-// events of the operating system are lines on standard input:
+// events of the operating system are lines on standard input. The command line, and the possible
+// input lines, are:
 //
 //     agent FARM.TOML HOST MAP-DIRECTORY
 //     logon 7 ada | logoff 7 | reserve 10.0.5.20 ada | drain 10.0.5.0/24 | tick | status
@@ -15,7 +16,7 @@
 
 namespace {
 
-// Receives the events of the map, for a log or a mail to the administrator.
+// Prints the events of the map. A real agent would write them to a log.
 void on_event(void *, const vipool_event *event) noexcept
 {
     try {
@@ -42,7 +43,8 @@ void on_event(void *, const vipool_event *event) noexcept
     }
 }
 
-// The callbacks of the probe for reaping. They report no sockets and no dead leaders.
+// The callback of the probe for reaping. It reports that no socket uses the address. The probe has
+// no callback for session leaders, so no leader counts as exited.
 std::uint32_t has_sockets(void *, const vipool_ip *) noexcept { return 0; }
 
 void print_status(const vipool::map &map)
