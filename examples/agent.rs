@@ -66,16 +66,16 @@ fn run() -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn parse_session(value: &str) -> Result<SessionId, Box<dyn Error>> {
-    Ok(SessionId::new(SessionKind::Windows, value.parse()?)?)
+fn parse_session(number: &str) -> Result<SessionId, Box<dyn Error>> {
+    Ok(SessionId::new(SessionKind::Windows, number.parse()?)?)
 }
 
 fn run_command(map: &Map, line: &str) -> Result<(), Box<dyn Error>> {
     let words: Vec<&str> = line.split_whitespace().collect();
     match *words {
-        ["logon", value, user] => logon(map, parse_session(value)?, user)?,
-        ["logoff", value] => {
-            for lease in map.close_session(parse_session(value)?, Tick::now())?.leases.iter() {
+        ["logon", number, user] => logon(map, parse_session(number)?, user)?,
+        ["logoff", number] => {
+            for lease in map.close_session(parse_session(number)?, Tick::now())?.leases.iter() {
                 println!("event: {} released {}", lease.session, lease.address);
             }
         }
@@ -107,7 +107,7 @@ fn logon(map: &Map, session: SessionId, user: &str) -> Result<(), OpenError> {
     for lease in opened
         .leases
         .iter()
-        .filter(|lease| !previous_leases.iter().any(|previous| previous == *lease))
+        .filter(|lease| !previous_leases.iter().any(|previous_lease| previous_lease == *lease))
     {
         println!("event: {session} leased {}", lease.address);
     }

@@ -41,17 +41,17 @@ static vipool_plan *make_plan(const char *program_path)
     vipool_range loopback = parse_range("127.3.0.2-127.3.0.99");
     vipool_farm *farm = NULL;
     vipool_plan *plan = NULL;
-    vipool_server_range range;
+    vipool_server_range server_range;
     vipool_program program;
     vipool_plan_options options;
-    size_t count = 0, errors = 0;
+    size_t finding_count = 0, error_count = 0;
 
     check(vipool_farm_new(&farm), "vipool_farm_new");
-    memset(&range, 0, sizeof range);
-    range.size = sizeof range;
-    range.addresses = &network;
-    range.address_count = 1;
-    check(vipool_farm_add_range(farm, &range), "vipool_farm_add_range");
+    memset(&server_range, 0, sizeof server_range);
+    server_range.size = sizeof server_range;
+    server_range.addresses = &network;
+    server_range.address_count = 1;
+    check(vipool_farm_add_range(farm, &server_range), "vipool_farm_add_range");
     check(vipool_farm_set_loopback(farm, &loopback, 1, NULL, 0), "vipool_farm_set_loopback");
 
     memset(&program, 0, sizeof program);
@@ -65,10 +65,11 @@ static vipool_plan *make_plan(const char *program_path)
     memset(&options, 0, sizeof options);
     options.size = sizeof options;
     check(vipool_plan_new(farm, &options, &plan), "vipool_plan_new");
-    check(vipool_farm_list_findings(farm, VIPOOL_LEVEL_ERROR, 0, NULL, 0, &count, &errors),
+    check(vipool_farm_list_findings(farm, VIPOOL_LEVEL_ERROR, 0, NULL, 0, &finding_count,
+                                    &error_count),
           "vipool_farm_list_findings");
-    if (errors > 0) {
-        fprintf(stderr, "the farm has %u errors\n", (unsigned)errors);
+    if (error_count > 0) {
+        fprintf(stderr, "the farm has %u errors\n", (unsigned)error_count);
         exit(1);
     }
     vipool_farm_free(farm);

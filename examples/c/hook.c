@@ -47,11 +47,11 @@ static uint32_t get_peer(void *context, void *buffer, uint32_t capacity)
     return getpeername(get_descriptor(context), buffer, &length) == 0 ? (uint32_t)length : 0;
 }
 
-static int get_option(int descriptor, int level, int name)
+static int get_option(int descriptor, int level, int option)
 {
     int value = 0;
     socklen_t length = sizeof value;
-    return getsockopt(descriptor, level, name, &value, &length) == 0 ? value : 0;
+    return getsockopt(descriptor, level, option, &value, &length) == 0 ? value : 0;
 }
 
 static uint32_t get_protocol(void *context)
@@ -104,10 +104,10 @@ static vipool_outcome passed_outcome(void)
     return outcome;
 }
 
-static void set_option(int descriptor, int level, int name, int value)
+static void set_option(int descriptor, int level, int option, int value)
 {
     int saved_errno = errno;
-    (void)setsockopt(descriptor, level, name, &value, sizeof value);
+    (void)setsockopt(descriptor, level, option, &value, sizeof value);
     errno = saved_errno;
 }
 
@@ -132,9 +132,9 @@ static int bind_outcome(int descriptor, const vipool_outcome *outcome)
     return result;
 }
 
-/* Returns whether a bind failed because the address of the session is on no interface, and the settings
- * do not allow the call to pass. */
-static int is_address_missing(const vipool_sockaddr *address)
+/* Returns whether the call must fail: the bind failed because the address of the session is on no
+ * interface, and the settings do not allow the original call instead. */
+static int must_fail_without_address(const vipool_sockaddr *address)
 {
     uint32_t is_allowed = 0;
     vipool_ip ip;
@@ -163,7 +163,7 @@ static int hooked_bind(int descriptor, const struct sockaddr *address, socklen_t
         if (bind_outcome(descriptor, &outcome) == 0) {
             return 0;
         }
-        if (errno != EADDRNOTAVAIL || is_address_missing(&outcome.address)) {
+        if (errno != EADDRNOTAVAIL || must_fail_without_address(&outcome.address)) {
             return -1;
         }
     }
@@ -179,7 +179,7 @@ static int hooked_listen(int descriptor, int backlog)
 
     (void)vipool_rewrite_listen(rewriter, &facts, &outcome);
     if (outcome.kind == VIPOOL_REWRITTEN && bind_outcome(descriptor, &outcome) != 0
-        && is_address_missing(&outcome.address)) {
+        && must_fail_without_address(&outcome.address)) {
         return -1;
     }
     /* Any other error of the bind is ignored, because listen() reports it. */
@@ -187,8 +187,8 @@ static int hooked_listen(int descriptor, int backlog)
     return listen(descriptor, backlog);
 }
 
-/* Binds the source of a connect. It fails only if the address of the session is missing. */
-static int bind_first(int descriptor, const vipool_outcome *outcome)
+/* Binds a socket to its source address before a connect. Returns -1 if the connect must fail. */
+static int bind_source(int descriptor, const vipool_outcome *outcome)
 {
     int result;
 #ifdef IP_BIND_ADDRESS_NO_PORT
@@ -202,7 +202,7 @@ static int bind_first(int descriptor, const vipool_outcome *outcome)
     } else
 #endif
         result = bind_to(descriptor, &outcome->bind);
-    return result != 0 && is_address_missing(&outcome->bind) ? -1 : 0;
+    return result != 0 && must_fail_without_address(&outcome->bind) ? -1 : 0;
 }
 
 static int hooked_connect(int descriptor, const struct sockaddr *address, socklen_t length)
@@ -224,7 +224,7 @@ static int hooked_connect(int descriptor, const struct sockaddr *address, sockle
     if (outcome.flags & VIPOOL_DO_CLEAR_V6ONLY) {
         set_option(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, 0);
     }
-    result = outcome.flags & VIPOOL_DO_BIND_FIRST ? bind_first(descriptor, &outcome) : 0;
+    result = outcome.flags & VIPOOL_DO_BIND_FIRST ? bind_source(descriptor, &outcome) : 0;
     if (result == 0) {
         errno = saved_errno;
         result = connect(descriptor, (const struct sockaddr *)(const void *)outcome.address.bytes,
@@ -270,12 +270,12 @@ static int hooked_getsockname(int descriptor, struct sockaddr *address, socklen_
 static int hooked_accept(int descriptor, struct sockaddr *address, socklen_t *length)
 {
     socklen_t capacity = length != NULL ? *length : 0;
-    int accepted = accept(descriptor, address, length);
+    int connection = accept(descriptor, address, length);
 
-    if (accepted >= 0) {
-        replace_address(address, capacity, length, get_local, &accepted);
+    if (connection >= 0) {
+        replace_address(address, capacity, length, get_local, &connection);
     }
-    return accepted;
+    return connection;
 }
 
 /* ---- Start of the process -------------------------------------------------------------------- */
@@ -285,10 +285,10 @@ static int hooked_accept(int descriptor, struct sockaddr *address, socklen_t *le
  * ways to find the lease and the rule. */
 static const char *create_rewriter(const char *directory, const char *lease)
 {
-    char path[4096];
-    ssize_t path_length = readlink("/proc/self/exe", path, sizeof path);
+    char program_path[4096];
+    ssize_t path_length = readlink("/proc/self/exe", program_path, sizeof program_path);
     vipool_reader *reader = NULL;
-    vipool_executable executable = { .size = sizeof executable, .path = path };
+    vipool_executable executable = { .size = sizeof executable, .path = program_path };
     vipool_rule rule = { .size = sizeof rule };
     vipool_rewriter_options options = {
         .size = sizeof options,
@@ -347,7 +347,7 @@ int main(int argc, char **argv)
     struct sockaddr_in address = { .sin_family = AF_INET };
     struct sockaddr *generic_address = (struct sockaddr *)(void *)&address;
     socklen_t length = sizeof address;
-    int server, client, accepted;
+    int server, client, connection;
     char received = 0;
     const char *reason;
 
@@ -385,14 +385,14 @@ int main(int argc, char **argv)
     exit_on_error(client, "socket");
     exit_on_error(hooked_connect(client, generic_address, sizeof address), "connect");
     length = sizeof address;
-    accepted = hooked_accept(server, generic_address, &length);
-    exit_on_error(accepted, "accept");
+    connection = hooked_accept(server, generic_address, &length);
+    exit_on_error(connection, "accept");
     printf("accepted from %s\n", inet_ntoa(address.sin_addr));
     exit_on_error((int)write(client, "x", 1), "write");
-    exit_on_error((int)read(accepted, &received, 1), "read");
+    exit_on_error((int)read(connection, &received, 1), "read");
     printf("received %c\n", received);
 
-    close(accepted);
+    close(connection);
     close(client);
     close(server);
     vipool_rewriter_free(rewriter);

@@ -69,11 +69,11 @@ static uint32_t get_peer(void *context, void *buffer, uint32_t capacity)
     return getpeername(*(SOCKET *)context, buffer, &length) == 0 ? (uint32_t)length : 0;
 }
 
-static DWORD get_option(SOCKET sock, int level, int name)
+static DWORD get_option(SOCKET sock, int level, int option)
 {
     DWORD value = 0;
     int length = sizeof value;
-    return getsockopt(sock, level, name, (char *)&value, &length) == 0 ? value : 0;
+    return getsockopt(sock, level, option, (char *)&value, &length) == 0 ? value : 0;
 }
 
 static uint32_t get_protocol(void *context)
@@ -132,9 +132,9 @@ static int bind_to(SOCKET sock, const vipool_sockaddr *address)
     return bind(sock, (const void *)address->bytes, (int)address->length);
 }
 
-/* Returns whether a bind failed because the address of the session is on no interface, and the settings
- * do not allow the call to pass. */
-static BOOL is_address_missing(const vipool_sockaddr *address)
+/* Returns whether the call must fail: the bind failed because the address of the session is on no
+ * interface, and the settings do not allow the original call instead. */
+static BOOL must_fail_without_address(const vipool_sockaddr *address)
 {
     uint32_t is_allowed = 0;
     vipool_ip ip;
@@ -165,7 +165,7 @@ static int WSAAPI hooked_bind(SOCKET sock, const struct sockaddr *name, int leng
             return 0;
         }
         set_v6only(sock, &outcome, 1);
-        if (WSAGetLastError() != WSAEADDRNOTAVAIL || is_address_missing(&outcome.address)) {
+        if (WSAGetLastError() != WSAEADDRNOTAVAIL || must_fail_without_address(&outcome.address)) {
             return SOCKET_ERROR;
         }
         WSASetLastError(saved_error);
@@ -191,7 +191,7 @@ static int WSAAPI hooked_connect(SOCKET sock, const struct sockaddr *name, int l
     }
     set_v6only(sock, &outcome, 0);
     if ((outcome.flags & VIPOOL_DO_BIND_FIRST) && bind_to(sock, &outcome.bind) != 0
-        && is_address_missing(&outcome.bind)) {
+        && must_fail_without_address(&outcome.bind)) {
         result = SOCKET_ERROR;
     } else {
         WSASetLastError(saved_error);
@@ -230,12 +230,12 @@ static void replace_import(const void *original, const void *replacement)
         (const void *)(base + ((const IMAGE_DOS_HEADER *)base)->e_lfanew);
     const IMAGE_DATA_DIRECTORY *directory =
         &headers->OptionalHeader.DataDirectory[IMAGE_DIRECTORY_ENTRY_IMPORT];
-    const IMAGE_IMPORT_DESCRIPTOR *import = (const void *)(base + directory->VirtualAddress);
+    const IMAGE_IMPORT_DESCRIPTOR *imported_dll = (const void *)(base + directory->VirtualAddress);
     if (directory->VirtualAddress == 0) {
         return;
     }
-    for (; import->Name != 0; import++) {
-        const void **entry = (const void **)(base + import->FirstThunk);
+    for (; imported_dll->Name != 0; imported_dll++) {
+        const void **entry = (const void **)(base + imported_dll->FirstThunk);
         for (; *entry != NULL; entry++) {
             DWORD old_protection;
             if (*entry == original
@@ -254,13 +254,13 @@ static BOOL CALLBACK create_rewriter(INIT_ONCE *once, void *parameter, void **co
      * runs this function once. */
     static wchar_t map_directory[1024];
     static char directory_utf8[3 * 1024];
-    static wchar_t path[1024];
-    char disabled[2];
+    static wchar_t program_path[1024];
+    char disable_value[2];
     char lease[128];
     vipool_reader *reader = NULL;
     vipool_executable executable = {
         .size = sizeof executable,
-        .path = path,
+        .path = program_path,
         .encoding = VIPOOL_ENCODING_UTF16,
         .style = VIPOOL_PATHS_WINDOWS,
     };
@@ -272,7 +272,7 @@ static BOOL CALLBACK create_rewriter(INIT_ONCE *once, void *parameter, void **co
     /* If a value does not fit, GetEnvironmentVariableW returns at least the capacity. */
     DWORD map_directory_length = GetEnvironmentVariableW(L"VIPOOL_MAP", map_directory, 1024);
     DWORD lease_length = GetEnvironmentVariableA("VIPOOL_LEASE", lease, sizeof lease);
-    DWORD path_length = GetModuleFileNameW(NULL, path, 1024);
+    DWORD path_length = GetModuleFileNameW(NULL, program_path, 1024);
     size_t directory_utf8_length = 0;
 
     (void)once;
@@ -282,8 +282,8 @@ static BOOL CALLBACK create_rewriter(INIT_ONCE *once, void *parameter, void **co
         || path_length == 0 || path_length >= 1024) {
         return TRUE;
     }
-    if (GetEnvironmentVariableA("VIPOOL_DISABLE", disabled, sizeof disabled) == 1
-        && disabled[0] == '1') {
+    if (GetEnvironmentVariableA("VIPOOL_DISABLE", disable_value, sizeof disable_value) == 1
+        && disable_value[0] == '1') {
         return TRUE;
     }
     if (vipool_handle_parse(lease, lease_length, &options.handle) != VIPOOL_OK

@@ -81,7 +81,7 @@ static int bind_deferred(SOCKET s)
     (void)vipool_rewrite_listen(get_rewriter(), &facts, &outcome);
     if (outcome.kind == VIPOOL_REWRITTEN) {
         if (bind_to(s, &outcome.address) == 0) return 0;
-        if (is_address_missing(&outcome.address)) return SOCKET_ERROR;
+        if (must_fail_without_address(&outcome.address)) return SOCKET_ERROR;
     }
     return bind_to_wildcard(s);
 }
@@ -130,7 +130,7 @@ static BOOL PASCAL replacement_connect_ex(SOCKET s, const struct sockaddr *name,
     if (outcome.kind == VIPOOL_REWRITTEN) {
         set_v6only(s, &outcome, 0);
         if (was_deferred && (outcome.flags & VIPOOL_DO_BIND_FIRST)
-            && bind_to(s, &outcome.bind) != 0 && is_address_missing(&outcome.bind)) return FALSE;
+            && bind_to(s, &outcome.bind) != 0 && must_fail_without_address(&outcome.bind)) return FALSE;
         name = (const void *)outcome.address.bytes;
         length = (int)outcome.address.length;
     }
