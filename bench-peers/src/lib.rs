@@ -1,8 +1,8 @@
 //! Runs the table of vipool and comparable crates through the same two traits.
 //!
 //! The documentation of each type states which features of vipool the type lacks. Most peers lose
-//! all sessions when their process dies. Only vipool returns a user's last address. Only vipool and
-//! LMDB let other processes read the table.
+//! all sessions when their process dies. Only vipool gives a returning user the last address again.
+//! Only vipool and LMDB let other processes read the table.
 
 use std::sync::atomic::Ordering;
 
@@ -102,7 +102,8 @@ impl Allocator for Floor {
 }
 
 /// The floor with dependent accesses: the content of each line selects the next line. The processor
-/// therefore cannot overlap the cache misses. The result is the latency of one cache miss.
+/// therefore cannot overlap the cache misses. In a table larger than the caches, each access takes
+/// the latency of one cache miss.
 pub struct DependentFloor<'a> {
     floor: &'a Floor,
     last_value: u64,

@@ -1,6 +1,6 @@
 //! Compares vipool with its peers and prints a table. Each operation closes a random session and
-//! opens a new session. More measurements of vipool follow. The floor is the time of two atomic
-//! operations on random cache lines.
+//! opens a new session. The module `operations` measures further operations of vipool. The floor is
+//! the time of two atomic operations on random cache lines.
 //!
 //! The bench runs a block of the measured table and a block of the floor in alternation. The ratio
 //! is the median of the ratios of adjacent blocks, because other load on the machine affects both
@@ -39,6 +39,7 @@ struct Bench {
     report: Report,
     /// The number of blocks for a row.
     block_count: usize,
+    /// The directory for maps in files: /dev/shm, or the temporary directory.
     tmpfs: PathBuf,
 }
 

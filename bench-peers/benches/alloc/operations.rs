@@ -147,7 +147,8 @@ fn measure_attach(bench: &Bench, size: u32) {
     }
 }
 
-/// Measures a recovery. If a writer is killed during an operation, the next writer runs a recovery.
+/// Measures a recovery. If a writer is killed during an operation, the next writer recovers the
+/// map.
 fn measure_recovery(bench: &Bench, size: u32) {
     let name = "recovery, tmpfs";
     if bench.report.selects(name) {
