@@ -33,7 +33,7 @@ use vipool::capi::map_session::{
 };
 use vipool::capi::outcome::vipool_outcome;
 use vipool::capi::plan::{vipool_plan, vipool_plan_free, vipool_plan_new};
-use vipool::capi::process_list::vipool_program;
+use vipool::capi::process_list::{VIPOOL_FEATURE_LOOPBACK, vipool_program};
 use vipool::capi::reader::{
     vipool_found_session, vipool_reader, vipool_reader_check_handle, vipool_reader_close,
     vipool_reader_find_session, vipool_reader_get_addresses, vipool_reader_open_map,
@@ -45,7 +45,7 @@ use vipool::capi::rewriter::{
     vipool_rewriter, vipool_rewriter_free, vipool_rewriter_new, vipool_rewriter_options,
 };
 use vipool::capi::session::{vipool_addresses, vipool_handle};
-use vipool::capi::socket::vipool_socket;
+use vipool::capi::socket::{vipool_protocol, vipool_socket};
 use vipool::capi::status::vipool_status;
 use vipool::capi::visible::vipool_rewrite_visible_ip;
 use vipool::map::{Map, OpenOptions, Plan};
@@ -60,7 +60,7 @@ use vipool::session::{SessionId, SessionKind};
 const POOL_RANGE: &str = "127.3.0.2-127.3.0.253";
 
 fn session_id(value: u64) -> SessionId {
-    SessionId::new(SessionKind::Embedder, value).expect("small")
+    SessionId::new(SessionKind::Embedder, value).expect("a small number")
 }
 
 fn plan() -> Plan {
@@ -105,7 +105,7 @@ fn assert_ok(status: vipool_status) {
 
 /// Creates the objects. The rewriter applies the rule with this id.
 fn create_c_objects(rule: u64) -> CObjects {
-    let mut objects = CObjects {
+    let mut c_objects = CObjects {
         map: null_mut(),
         reader: null_mut(),
         rewriter: null_mut(),
@@ -114,23 +114,23 @@ fn create_c_objects(rule: u64) -> CObjects {
     // SAFETY: every pointer points to a live value of its type.
     unsafe {
         let plan = create_c_plan();
-        assert_ok(vipool_map_create_in_memory(plan, null(), &mut objects.map));
+        assert_ok(vipool_map_create_in_memory(plan, null(), &mut c_objects.map));
         vipool_plan_free(plan);
-        assert_ok(vipool_reader_open_map(objects.map, &mut objects.reader));
+        assert_ok(vipool_reader_open_map(c_objects.map, &mut c_objects.reader));
         let mut opened = zeroed_with_size::<vipool_opened_session>();
         assert_ok(vipool_map_open_session(
-            objects.map,
+            c_objects.map,
             session_id(1).raw(),
             null(),
             0,
             &mut opened,
         ));
-        objects.handle = opened.handle;
+        c_objects.handle = opened.handle;
         let mut options = zeroed_with_size::<vipool_rewriter_options>();
         (options.handle, options.rule) = (opened.handle, rule);
-        assert_ok(vipool_rewriter_new(objects.reader, &options, &mut objects.rewriter));
+        assert_ok(vipool_rewriter_new(c_objects.reader, &options, &mut c_objects.rewriter));
     }
-    objects
+    c_objects
 }
 
 /// Builds the same plan as [`plan`] through the C ABI. The caller frees the plan.
@@ -146,7 +146,7 @@ fn create_c_plan() -> *mut vipool_plan {
         assert_ok(vipool_farm_set_settings(farm, &zeroed_with_size()));
         let mut program = zeroed_with_size::<vipool_program>();
         (program.pattern, program.pattern_length) = (c"/bin/x".as_ptr(), 6);
-        program.features = 2;
+        program.features = VIPOOL_FEATURE_LOOPBACK;
         assert_ok(vipool_farm_add_program(farm, &program));
         assert_ok(vipool_plan_new(farm, &zeroed_with_size(), &mut plan));
         vipool_farm_free(farm);
@@ -172,11 +172,11 @@ fn rewrite_bytes_in_rust(
 
 /// The command line.
 enum Mode {
-    /// Print a table of the results of several processes. Each process measures `pairs` pairs of
-    /// blocks for each row.
-    Table { processes: usize, pairs: usize, json: bool },
+    /// Print a table of the results of several processes. Each process measures `pair_count` pairs
+    /// of blocks for each row.
+    Table { process_count: usize, pair_count: usize, json: bool },
     /// Measure in this process and print the results as numbers.
-    Process { pairs: usize },
+    Process { pair_count: usize },
     /// Make `count` calls of one kind in one language.
     Calls { name: String, is_c: bool, count: u64 },
 }
@@ -190,13 +190,15 @@ impl Mode {
         let has_flag = |name: &str| arguments.iter().any(|word| word == name);
         let parse_count = |word: &str| word.parse().expect("a number");
         match *words {
-            [] if has_flag("--test") => Mode::Table { processes: 1, pairs: 11, json: false },
-            [] => Mode::Table { processes: 15, pairs: 801, json: has_flag("--json") },
-            ["process", pairs] => Mode::Process { pairs: parse_count(pairs) as usize },
-            [name, language @ ("rust" | "c"), calls] => Mode::Calls {
+            [] if has_flag("--test") => {
+                Mode::Table { process_count: 1, pair_count: 11, json: false }
+            }
+            [] => Mode::Table { process_count: 15, pair_count: 801, json: has_flag("--json") },
+            ["process", count] => Mode::Process { pair_count: parse_count(count) as usize },
+            [name, language @ ("rust" | "c"), count] => Mode::Calls {
                 name: name.to_owned(),
                 is_c: language == "c",
-                count: parse_count(calls),
+                count: parse_count(count),
             },
             _ => panic!("no arguments, or: NAME rust|c COUNT"),
         }
@@ -210,13 +212,13 @@ impl Mode {
         mut c_call: impl FnMut() -> S,
     ) {
         match self {
-            Mode::Calls { name: selected, .. } if selected != name => {}
+            Mode::Calls { name: selected_name, .. } if selected_name != name => {}
             Mode::Table { .. } => unreachable!("other processes measure"),
             Mode::Calls { is_c: false, count, .. } => {
                 (0..*count).for_each(|_| drop(black_box(rust_call())))
             }
             Mode::Calls { count, .. } => (0..*count).for_each(|_| drop(black_box(c_call()))),
-            Mode::Process { pairs } => compare(name, *pairs, &mut rust_call, &mut c_call),
+            Mode::Process { pair_count } => compare(name, *pair_count, &mut rust_call, &mut c_call),
         }
     }
 }
@@ -236,12 +238,12 @@ fn time_block<R>(call: &mut impl FnMut() -> R) -> f64 {
 /// Measures pairs of blocks and prints the medians.
 fn compare<R, S>(
     name: &str,
-    pairs: usize,
+    pair_count: usize,
     rust_call: &mut impl FnMut() -> R,
     c_call: &mut impl FnMut() -> S,
 ) {
     let mut samples = [const { Vec::new() }; 3];
-    for pair in 0..pairs {
+    for pair in 0..pair_count {
         // Alternate the order, because the second block of a pair finds warmer caches.
         let (rust_ns, c_ns) = if pair % 2 == 0 {
             let rust_ns = time_block(rust_call);
@@ -265,11 +267,11 @@ fn quartiles(list: &mut [f64]) -> [f64; 3] {
 }
 
 /// Measures in several processes, one after another, and prints the table.
-fn print_table(processes: usize, pairs: usize, json: bool) {
+fn print_table(process_count: usize, pair_count: usize, json: bool) {
     let mut rows: Vec<(String, [Vec<f64>; 3])> = Vec::new();
-    for _ in 0..processes {
+    for _ in 0..process_count {
         let program = std::env::current_exe().expect("the path of this program");
-        let result = Command::new(program).args(["process", &pairs.to_string()]).output();
+        let result = Command::new(program).args(["process", &pair_count.to_string()]).output();
         let output = result.expect("this program starts");
         assert!(output.status.success(), "{output:?}");
         for line in String::from_utf8(output.stdout).expect("UTF-8").lines() {
@@ -312,8 +314,8 @@ fn print_table(processes: usize, pairs: usize, json: bool) {
 
 fn main() {
     let mode = Mode::from_arguments();
-    if let Mode::Table { processes, pairs, json } = mode {
-        return print_table(processes, pairs, json);
+    if let Mode::Table { process_count, pair_count, json } = mode {
+        return print_table(process_count, pair_count, json);
     }
     let mut map = Map::in_memory(&plan()).expect("a map");
     let reader = map.reader().expect("a reader");
@@ -332,8 +334,8 @@ fn main() {
         lease_held: reader.is_live(black_box(&handle)),
         system: &system,
     };
-    let objects = create_c_objects(program.id());
-    measure_rewriter(&mode, rewriter, &objects);
+    let c_objects = create_c_objects(program.id());
+    measure_rewriter(&mode, rewriter, &c_objects);
 
     let mut found = zeroed_with_size::<vipool_found_session>();
     let mut found_addresses = zeroed_with_size::<vipool_addresses>();
@@ -349,7 +351,7 @@ fn main() {
         || reader.is_live(black_box(&handle)),
         // SAFETY: see above.
         || unsafe {
-            check_handle(objects.reader.cast_const(), black_box(&raw const objects.handle))
+            check_handle(c_objects.reader.cast_const(), black_box(&raw const c_objects.handle))
         },
     );
     mode.run(
@@ -357,7 +359,7 @@ fn main() {
         || reader.find(black_box(id)),
         // SAFETY: see above.
         || unsafe {
-            find_session(objects.reader.cast_const(), black_box(id.raw()), &raw mut found)
+            find_session(c_objects.reader.cast_const(), black_box(id.raw()), &raw mut found)
         },
     );
     mode.run(
@@ -366,31 +368,31 @@ fn main() {
         // SAFETY: see above.
         || unsafe {
             get_addresses(
-                objects.reader.cast_const(),
+                c_objects.reader.cast_const(),
                 black_box(id.raw()),
                 &raw mut found_addresses,
             )
         },
     );
-    measure_open_close(&mode, &mut map, &objects);
+    measure_open_close(&mode, &mut map, &c_objects);
 }
 
 /// Measures the calls of a rewriter.
 fn measure_rewriter<'s, S: vipool::rewrite::SystemView + 's>(
     mode: &Mode,
     rewriter: impl Fn() -> Rewriter<'s, S>,
-    objects: &CObjects,
+    c_objects: &CObjects,
 ) {
-    let mut bytes = [0; sockaddr::IPV4_LENGTH];
-    sockaddr::write(&SocketAddr::from(([127, 0, 0, 1], 6379)), &mut bytes);
+    let mut loopback_bytes = [0; sockaddr::IPV4_LENGTH];
+    sockaddr::write(&SocketAddr::from(([127, 0, 0, 1], 6379)), &mut loopback_bytes);
     let mut external_bytes = [0; sockaddr::IPV4_LENGTH];
     sockaddr::write(&SocketAddr::from(([192, 0, 2, 1], 443)), &mut external_bytes);
     let properties = SocketProperties::new(Protocol::Tcp, None);
     let mut socket = zeroed_with_size::<vipool_socket>();
-    socket.protocol = 1;
+    socket.protocol = vipool_protocol::VIPOOL_PROTOCOL_TCP as u32;
     let mut outcome = zeroed_with_size::<vipool_outcome>();
     let out = &raw mut outcome;
-    let c_rewriter = objects.rewriter.cast_const();
+    let c_rewriter = c_objects.rewriter.cast_const();
     let bind = black_box(vipool_rewrite_bind as unsafe extern "C" fn(_, _, _, _, _) -> _);
     let connect = black_box(vipool_rewrite_connect as unsafe extern "C" fn(_, _, _, _, _) -> _);
     let visible_address =
@@ -402,7 +404,7 @@ fn measure_rewriter<'s, S: vipool::rewrite::SystemView + 's>(
     mode.run(
         "bind",
         || {
-            rewrite_bytes_in_rust(black_box(&bytes), |address| {
+            rewrite_bytes_in_rust(black_box(&loopback_bytes), |address| {
                 rewriter()
                     .bind(black_box(&properties), address)
                     .rewritten()
@@ -414,7 +416,7 @@ fn measure_rewriter<'s, S: vipool::rewrite::SystemView + 's>(
             bind(
                 c_rewriter,
                 black_box(&raw const socket),
-                as_pointer(black_box(&bytes)),
+                as_pointer(black_box(&loopback_bytes)),
                 16_u32,
                 out,
             )
@@ -444,7 +446,7 @@ fn measure_rewriter<'s, S: vipool::rewrite::SystemView + 's>(
     mode.run(
         "accept",
         || {
-            rewrite_bytes_in_rust(black_box(&bytes), |source| {
+            rewrite_bytes_in_rust(black_box(&loopback_bytes), |source| {
                 match rewriter().visible_address(source, || None) {
                     Outcome::Rewritten(visible) => Some(visible),
                     Outcome::Passed(_) | Outcome::Refused(_) => None,
@@ -455,7 +457,7 @@ fn measure_rewriter<'s, S: vipool::rewrite::SystemView + 's>(
         || unsafe {
             visible_address(
                 c_rewriter,
-                as_pointer(black_box(&bytes)),
+                as_pointer(black_box(&loopback_bytes)),
                 16_u32,
                 None,
                 null_mut(),
@@ -474,7 +476,7 @@ fn measure_rewriter<'s, S: vipool::rewrite::SystemView + 's>(
 }
 
 /// Measures opening a session and closing it by its handle.
-fn measure_open_close(mode: &Mode, map: &mut Map, objects: &CObjects) {
+fn measure_open_close(mode: &Mode, map: &mut Map, c_objects: &CObjects) {
     let id = session_id(2);
     let user_options = OpenOptions::new().with_user("ada");
     let mut user_c_options = zeroed_with_size::<vipool_open_options>();
@@ -492,21 +494,22 @@ fn measure_open_close(mode: &Mode, map: &mut Map, objects: &CObjects) {
         mode.run(
             name,
             || {
-                let opened =
-                    map.open_session(black_box(id), black_box(&options), Tick::ZERO).expect("free");
-                map.close_by_handle(black_box(&opened.handle), Tick::ZERO).expect("open")
+                let opened = map
+                    .open_session(black_box(id), black_box(&options), Tick::ZERO)
+                    .expect("a free address");
+                map.close_by_handle(black_box(&opened.handle), Tick::ZERO).expect("an open session")
             },
             // SAFETY: every pointer points to a live value of its type.
             || unsafe {
                 assert_ok(open(
-                    objects.map.cast_const(),
+                    c_objects.map.cast_const(),
                     black_box(id.raw()),
                     black_box(c_options),
                     0_u32,
                     &raw mut opened,
                 ));
                 assert_ok(close(
-                    objects.map.cast_const(),
+                    c_objects.map.cast_const(),
                     black_box(&raw const opened.handle),
                     0_u32,
                     &raw mut closed,
@@ -520,9 +523,10 @@ fn measure_open_close(mode: &Mode, map: &mut Map, objects: &CObjects) {
         "writer",
         || {
             let options = OpenOptions::default();
-            let opened =
-                writer.open_session(black_box(id), black_box(&options), Tick::ZERO).expect("free");
-            writer.close_by_handle(black_box(&opened.handle), Tick::ZERO).expect("open")
+            let opened = writer
+                .open_session(black_box(id), black_box(&options), Tick::ZERO)
+                .expect("a free address");
+            writer.close_by_handle(black_box(&opened.handle), Tick::ZERO).expect("an open session")
         },
         // SAFETY: as above.
         || unsafe {

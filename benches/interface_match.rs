@@ -9,7 +9,7 @@ use vipool::interface::{Interface, assign, interface_of};
 use vipool::range::Range;
 
 fn create_interfaces(count: u32) -> Vec<Interface> {
-    let interface = |number: u32| Interface {
+    let interface_with_number = |number: u32| Interface {
         index: number + 1,
         name: format!("eth{number}"),
         addresses: vec![
@@ -17,7 +17,7 @@ fn create_interfaces(count: u32) -> Vec<Interface> {
             format!("2001:db8:0:{number:x}::1/64").parse().expect("a prefix"),
         ],
     };
-    (0..count).map(interface).collect()
+    (0..count).map(interface_with_number).collect()
 }
 
 fn bench_range_matching(criterion: &mut Criterion) {
@@ -25,19 +25,19 @@ fn bench_range_matching(criterion: &mut Criterion) {
     for count in [1, 16, 1000] {
         let interfaces = create_interfaces(count);
         let last_number = count - 1;
-        let v4: Range =
+        let v4_range: Range =
             format!("10.{0}.{1}.10-10.{0}.{1}.99", last_number / 256, last_number % 256)
                 .parse()
                 .expect("a range");
-        let v6: Range = format!("2001:db8:0:{last_number:x}::/64").parse().expect("a range");
-        for (name, range) in [("ipv4", v4), ("ipv6 /64", v6)] {
+        let v6_range: Range = format!("2001:db8:0:{last_number:x}::/64").parse().expect("a range");
+        for (name, range) in [("ipv4", v4_range), ("ipv6 /64", v6_range)] {
             assert_eq!(interface_of(&range, &interfaces).expect("a match").0.index, count);
             group.bench_function(BenchmarkId::new(name, count), |bencher| {
                 bencher.iter(|| interface_of(black_box(&range), black_box(&interfaces)).is_ok());
             });
         }
         group.bench_function(BenchmarkId::new("usable addresses", count), |bencher| {
-            bencher.iter(|| assign(black_box(&[v4, v6]), &[], black_box(&interfaces)));
+            bencher.iter(|| assign(black_box(&[v4_range, v6_range]), &[], black_box(&interfaces)));
         });
     }
     group.finish();

@@ -15,7 +15,7 @@ use vipool::pool::{Pool, PoolKind};
 use vipool::session::{SessionId, SessionKind};
 
 /// The numbers of slots: a /24, a /16 and a /12.
-const SIZES: [u32; 3] = [1 << 8, 1 << 16, 1 << 20];
+const SLOT_COUNTS: [u32; 3] = [1 << 8, 1 << 16, 1 << 20];
 
 fn session_id(number: u32) -> SessionId {
     SessionId::new(SessionKind::Embedder, number.into()).expect("a small number")
@@ -42,7 +42,7 @@ fn bench_sessions(criterion: &mut Criterion) {
     let shared_memory = Path::new("/dev/shm");
     let parent_directory =
         if shared_memory.is_dir() { shared_memory.to_owned() } else { std::env::temp_dir() };
-    for slots in SIZES {
+    for slots in SLOT_COUNTS {
         let directory = tempfile::tempdir_in(&parent_directory).expect("a directory");
         let map = half_full_map(directory.path(), slots);
         let options = OpenOptions::default();

@@ -64,15 +64,15 @@ fn rewrite_bytes(
     bytes: &[u8],
     rewrite: impl FnOnce(SocketAddr) -> Outcome<SocketAddr>,
 ) -> ([u8; IPV6_LENGTH], usize) {
-    let mut out = [0; IPV6_LENGTH];
+    let mut new_bytes = [0; IPV6_LENGTH];
     let length = match sockaddr::parse(bytes) {
         Parsed::Inet(address) => match rewrite(address) {
-            Outcome::Rewritten(address) => sockaddr::write(&address, &mut out),
+            Outcome::Rewritten(address) => sockaddr::write(&address, &mut new_bytes),
             Outcome::Passed(_) | Outcome::Refused(_) => 0,
         },
         Parsed::Unspecified(_) | Parsed::Other => 0,
     };
-    (out, length)
+    (new_bytes, length)
 }
 
 /// Applies `convert` to a rewritten value.
@@ -85,13 +85,13 @@ fn map_outcome<A, B>(outcome: Outcome<A>, convert: impl FnOnce(A) -> B) -> Outco
 }
 
 fn bench_socket_calls(criterion: &mut Criterion) {
-    let unbound =
+    let unbound_socket =
         SocketProperties::new(Protocol::Tcp, Some("0.0.0.0:0".parse().expect("an address")));
-    let bytes = |address: &str| {
-        let mut out = [0; IPV6_LENGTH];
+    let sockaddr_bytes = |address: &str| {
+        let mut bytes = [0; IPV6_LENGTH];
         let address = address.parse().expect("an address");
-        let length = sockaddr::write(&address, &mut out);
-        out[..length].to_vec()
+        let length = sockaddr::write(&address, &mut bytes);
+        bytes[..length].to_vec()
     };
     let mut group = criterion.benchmark_group("rewrite");
     let rewriter = rewriter();
@@ -101,11 +101,13 @@ fn bench_socket_calls(criterion: &mut Criterion) {
         ("bind ::", "[::]:8080"),
         ("bind a foreign address (passed)", "192.0.2.1:8080"),
     ] {
-        let bytes = bytes(address);
+        let bytes = sockaddr_bytes(address);
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 rewrite_bytes(black_box(&bytes), |address| {
-                    map_outcome(rewriter.bind(black_box(&unbound), address), |bind| bind.address)
+                    map_outcome(rewriter.bind(black_box(&unbound_socket), address), |bind| {
+                        bind.address
+                    })
                 })
             });
         });
@@ -115,11 +117,11 @@ fn bench_socket_calls(criterion: &mut Criterion) {
         ("connect 127.0.0.1 on a port of own-ports", "127.0.0.1:6379"),
         ("connect 127.0.0.1 with a listener of the session", "127.0.0.1:8080"),
     ] {
-        let bytes = bytes(address);
+        let bytes = sockaddr_bytes(address);
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 rewrite_bytes(black_box(&bytes), |address| {
-                    map_outcome(rewriter.connect(black_box(&unbound), address), |connect| {
+                    map_outcome(rewriter.connect(black_box(&unbound_socket), address), |connect| {
                         connect.destination
                     })
                 })
@@ -129,7 +131,7 @@ fn bench_socket_calls(criterion: &mut Criterion) {
     for (name, address) in
         [("visible address of L", "127.3.4.5:8080"), ("visible address of a peer", "192.0.2.1:443")]
     {
-        let bytes = bytes(address);
+        let bytes = sockaddr_bytes(address);
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 rewrite_bytes(black_box(&bytes), |address| {

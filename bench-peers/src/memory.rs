@@ -24,30 +24,30 @@ impl Allocator for MutexMap {
     type Lease = u64;
 
     fn open(&self, session: u64, _user: Option<&str>) -> Option<u64> {
-        let (free, sessions) = &mut *self.0.lock().expect("no panic under the lock");
-        sessions.insert(session, free.pop_front()?);
+        let (free_slots, sessions) = &mut *self.0.lock().expect("no panic under the lock");
+        sessions.insert(session, free_slots.pop_front()?);
         Some(session)
     }
 
     fn close(&self, lease: u64) {
-        let (free, sessions) = &mut *self.0.lock().expect("no panic under the lock");
-        free.push_back(sessions.remove(&lease).expect("an open lease"));
+        let (free_slots, sessions) = &mut *self.0.lock().expect("no panic under the lock");
+        free_slots.push_back(sessions.remove(&lease).expect("an open lease"));
     }
 }
 
 /// A bounded lock-free queue of free addresses and a sharded map of sessions.
 pub struct QueueMap {
-    free: ArrayQueue<u32>,
+    free_slots: ArrayQueue<u32>,
     sessions: DashMap<u64, u32, ahash::RandomState>,
 }
 
 impl QueueMap {
     /// Creates a table of free addresses.
     pub fn new(slots: u32) -> Self {
-        let free = ArrayQueue::new(slots as usize);
-        (0..slots).for_each(|slot| free.push(slot).expect("capacity for all slots"));
+        let free_slots = ArrayQueue::new(slots as usize);
+        (0..slots).for_each(|slot| free_slots.push(slot).expect("capacity for all slots"));
         let sessions = DashMap::with_capacity_and_hasher(slots as usize, ahash::RandomState::new());
-        Self { free, sessions }
+        Self { free_slots, sessions }
     }
 }
 
@@ -55,13 +55,13 @@ impl Allocator for QueueMap {
     type Lease = u64;
 
     fn open(&self, session: u64, _user: Option<&str>) -> Option<u64> {
-        self.sessions.insert(session, self.free.pop()?);
+        self.sessions.insert(session, self.free_slots.pop()?);
         Some(session)
     }
 
     fn close(&self, lease: u64) {
         let (_, slot) = self.sessions.remove(&lease).expect("an open lease");
-        self.free.push(slot).expect("capacity for all slots");
+        self.free_slots.push(slot).expect("capacity for all slots");
     }
 }
 

@@ -14,8 +14,8 @@ type NumberTable = Database<U64<BigEndian>, U64<BigEndian>>;
 /// the process, but not a crash of the machine.
 pub struct Lmdb {
     env: Env,
-    /// Free slots by release number.
-    free: NumberTable,
+    /// Free slots by release number. The slot with the lowest number was released first.
+    free_slots: NumberTable,
     /// Slots by session.
     sessions: NumberTable,
     _directory: TempDir,
@@ -31,19 +31,21 @@ impl Lmdb {
         // only this value opens it.
         let env = unsafe { options.flags(EnvFlags::NO_SYNC).open(directory.path()) }?;
         let mut transaction = env.write_txn()?;
-        let free: NumberTable = env.create_database(&mut transaction, Some("free"))?;
+        let free_slots: NumberTable = env.create_database(&mut transaction, Some("free"))?;
         let sessions = env.create_database(&mut transaction, Some("sessions"))?;
         for slot in 0..u64::from(slots) {
-            free.put(&mut transaction, &slot, &slot)?;
+            free_slots.put(&mut transaction, &slot, &slot)?;
         }
         transaction.commit()?;
-        Ok(Self { env, free, sessions, _directory: directory })
+        Ok(Self { env, free_slots, sessions, _directory: directory })
     }
 
     fn try_open(&self, session: u64) -> heed::Result<Option<u64>> {
         let mut transaction = self.env.write_txn()?;
-        let Some((release, slot)) = self.free.first(&transaction)? else { return Ok(None) };
-        self.free.delete(&mut transaction, &release)?;
+        let Some((release_number, slot)) = self.free_slots.first(&transaction)? else {
+            return Ok(None);
+        };
+        self.free_slots.delete(&mut transaction, &release_number)?;
         self.sessions.put(&mut transaction, &session, &slot)?;
         transaction.commit()?;
         Ok(Some(session))
@@ -52,9 +54,10 @@ impl Lmdb {
     fn try_close(&self, session: u64) -> heed::Result<()> {
         let mut transaction = self.env.write_txn()?;
         let slot = self.sessions.get(&transaction, &session)?.expect("an open session");
-        let release = self.free.last(&transaction)?.map_or(0, |(release, _)| release + 1);
+        let last_entry = self.free_slots.last(&transaction)?;
+        let release_number = last_entry.map_or(0, |(last_number, _)| last_number + 1);
         self.sessions.delete(&mut transaction, &session)?;
-        self.free.put(&mut transaction, &release, &slot)?;
+        self.free_slots.put(&mut transaction, &release_number, &slot)?;
         transaction.commit()
     }
 }

@@ -42,9 +42,9 @@ pub fn create_map(
     slots: u32,
     settings: Settings,
 ) -> Result<(Map, Option<TempDir>), MapError> {
-    let first = Ipv4Addr::new(10, 0, 0, 0);
-    let last = Ipv4Addr::from_bits(first.to_bits() + slots - 1);
-    let range = Range::new(IpAddr::V4(first), IpAddr::V4(last)).expect("first <= last");
+    let first_ip = Ipv4Addr::new(10, 0, 0, 0);
+    let last_ip = Ipv4Addr::from_bits(first_ip.to_bits() + slots - 1);
+    let range = Range::new(IpAddr::V4(first_ip), IpAddr::V4(last_ip)).expect("first <= last");
     let pool = Pool::new("default", PoolKind::VirtualIp, &[range], slots).expect("one range");
     let plan = Plan::new([pool]).with_settings(settings);
     Ok(match storage {

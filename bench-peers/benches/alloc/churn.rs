@@ -51,10 +51,10 @@ impl<A: Accessor> Client<A> {
     /// Each iteration chooses and prefetches the session and the user of the next iteration. So the
     /// measured time contains no cache misses in the state of the client.
     fn churn(&mut self, user_names: &[String], count: u64) {
-        let mut next = self.choose_next(user_names);
+        let mut next_indices = self.choose_next(user_names);
         for _ in 0..count {
-            let (closed_index, idle_index) = next;
-            next = self.choose_next(user_names);
+            let (closed_index, idle_index) = next_indices;
+            next_indices = self.choose_next(user_names);
             self.table.close(self.leases[closed_index]);
             let mut user = None;
             if !user_names.is_empty() {
@@ -106,7 +106,7 @@ impl<A: Accessor> Workload<A> {
         let session_count = (u64::from(scenario.size) * u64::from(scenario.occupancy) / 100) as u32;
         let user_count = if scenario.churn == Churn::Sticky { scenario.size } else { 0 };
         let user_names: Vec<String> = (0..user_count).map(|user| format!("user{user}")).collect();
-        let client = |(thread, table): (u64, A)| Client {
+        let new_client = |(thread, table): (u64, A)| Client {
             table,
             leases: Vec::new(),
             active_users: Vec::new(),
@@ -114,21 +114,21 @@ impl<A: Accessor> Workload<A> {
             last_session: first_session + ((thread + 1) << 40),
             rng_state: 0x9e37_79b9_7f4a_7c15 ^ thread << 17,
         };
-        let mut clients: Vec<Client<A>> = (0..).zip(accessors).map(client).collect();
-        let threads = clients.len();
+        let mut clients: Vec<Client<A>> = (0..).zip(accessors).map(new_client).collect();
+        let thread_count = clients.len();
         for user in 0..session_count {
-            let client = &mut clients[user as usize % threads];
+            let client = &mut clients[user as usize % thread_count];
             let name = user_names.get(user as usize).map(|name| &**name);
             let lease = client.table.open(first_session + u64::from(user) + 1, name);
             client.leases.push(lease.expect("a free address"));
             client.active_users.push(user);
         }
         for user in session_count..user_count {
-            clients[user as usize % threads].idle_users.push(user);
+            clients[user as usize % thread_count].idle_users.push(user);
         }
         let mut workload = Self { user_names, clients };
         // Warm up until the order of the free addresses is random.
-        workload.run_block(u64::from(scenario.size).clamp(10_000, 2_000_000) / threads as u64);
+        workload.run_block(u64::from(scenario.size).clamp(10_000, 2_000_000) / thread_count as u64);
         workload
     }
 
@@ -136,7 +136,7 @@ impl<A: Accessor> Workload<A> {
     /// operation.
     pub fn run_block(&mut self, count: u64) -> f64 {
         let user_names = &*self.user_names;
-        let threads = self.clients.len();
+        let thread_count = self.clients.len();
         let duration = if let [client] = &mut *self.clients {
             client.churn(user_names, count / 2);
             let started = Instant::now();
@@ -144,7 +144,7 @@ impl<A: Accessor> Workload<A> {
             started.elapsed()
         } else {
             // Each thread reads the clock itself, because the spawning thread may run late.
-            let start = Barrier::new(threads);
+            let start = Barrier::new(thread_count);
             let churn = |client: &mut Client<A>| {
                 client.churn(user_names, count / 2);
                 start.wait();
@@ -160,7 +160,7 @@ impl<A: Accessor> Workload<A> {
             let first_start = spans.iter().map(|span| span.0).min().expect("a thread");
             spans.iter().map(|span| span.1).max().expect("a thread") - first_start
         };
-        duration.as_nanos() as f64 / (count * threads as u64) as f64
+        duration.as_nanos() as f64 / (count * thread_count as u64) as f64
     }
 
     /// Measures the speed, and returns the number of operations per thread that fill one block.

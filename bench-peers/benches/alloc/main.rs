@@ -47,12 +47,12 @@ impl Bench {
     /// Measures one table in alternation with the floor. Each thread uses one accessor.
     fn measure<A: Accessor>(&self, name: &str, accessors: Vec<A>, scenario: Scenario) {
         let floor = Floor::new(scenario.size);
-        let mut subject = Workload::new(accessors, scenario);
-        let mut floor = Workload::new(vec![&floor; scenario.threads], scenario);
-        let (count, floor_count) = (subject.calibrate(), floor.calibrate());
+        let mut workload = Workload::new(accessors, scenario);
+        let mut floor_workload = Workload::new(vec![&floor; scenario.threads], scenario);
+        let (count, floor_count) = (workload.calibrate(), floor_workload.calibrate());
         let blocks: Vec<(f64, f64)> = (0..self.block_count)
-            .map(|_| (subject.run_block(count), floor.run_block(floor_count)))
-            .map(|(subject, floor)| (subject, subject / floor))
+            .map(|_| (workload.run_block(count), floor_workload.run_block(floor_count)))
+            .map(|(table_ns, floor_ns)| (table_ns, table_ns / floor_ns))
             .collect();
         self.report.print(&Row::from_blocks(name, scenario, blocks));
     }
@@ -105,21 +105,21 @@ impl Bench {
         let by_session =
             |storage| BySession::new(storage, size, Locking::Exclusive).expect("a valid plan");
         self.measure_shared("floor", || Floor::new(size), scenario);
-        let dependent = "floor, dependent lines";
-        if self.report.selects(dependent) && scenario.threads == 1 {
-            self.measure(dependent, vec![DependentFloor::new(&Floor::new(size))], scenario);
+        let dependent_floor = "floor, dependent lines";
+        if self.report.selects(dependent_floor) && scenario.threads == 1 {
+            self.measure(dependent_floor, vec![DependentFloor::new(&Floor::new(size))], scenario);
         }
         self.measure_exclusive_writer(|| Storage::Memory, "in memory", scenario);
         self.measure_exclusive_writer(tmpfs, "tmpfs", scenario);
-        let memory = || by_handle(Storage::Memory, Locking::Exclusive);
-        self.measure_shared("vipool, exclusive lock, in memory", memory, scenario);
-        let exclusive = || by_handle(tmpfs(), Locking::Exclusive);
-        self.measure_shared("vipool, exclusive lock, tmpfs", exclusive, scenario);
-        let memory = || by_session(Storage::Memory);
-        self.measure_shared("vipool, by session, in memory", memory, scenario);
+        let create = || by_handle(Storage::Memory, Locking::Exclusive);
+        self.measure_shared("vipool, exclusive lock, in memory", create, scenario);
+        let create = || by_handle(tmpfs(), Locking::Exclusive);
+        self.measure_shared("vipool, exclusive lock, tmpfs", create, scenario);
+        let create = || by_session(Storage::Memory);
+        self.measure_shared("vipool, by session, in memory", create, scenario);
         self.measure_shared("vipool, by session, tmpfs", || by_session(tmpfs()), scenario);
-        let per_operation = || by_handle(tmpfs(), Locking::PerOperation);
-        self.measure_shared("vipool, lock per operation, tmpfs", per_operation, scenario);
+        let create = || by_handle(tmpfs(), Locking::PerOperation);
+        self.measure_shared("vipool, lock per operation, tmpfs", create, scenario);
         if scenario.churn == Churn::Sticky {
             return; // no peer stores users
         }
@@ -127,8 +127,8 @@ impl Bench {
         self.measure_shared("ArrayQueue + DashMap", || QueueMap::new(size), scenario);
         self.measure_shared("vm-allocator", || VmAllocator::new(size), scenario);
         self.measure_shared("id-pool", || IdPool::new(size), scenario);
-        let lmdb = || Lmdb::new(&self.tmpfs, size).expect("a working store");
-        self.measure_shared("LMDB (heed)", lmdb, scenario);
+        let create = || Lmdb::new(&self.tmpfs, size).expect("a working store");
+        self.measure_shared("LMDB (heed)", create, scenario);
     }
 
     /// Compares two threads with one thread on the same table. The row contains the time per
@@ -146,7 +146,7 @@ impl Bench {
         let (count_of_two, count_of_one) = (two_threads.calibrate(), one_thread.calibrate());
         let blocks = (0..self.block_count)
             .map(|_| (two_threads.run_block(count_of_two), one_thread.run_block(count_of_one)))
-            .map(|(two_threads, one_thread)| (two_threads, two_threads / one_thread))
+            .map(|(two_threads_ns, one_thread_ns)| (two_threads_ns, two_threads_ns / one_thread_ns))
             .collect();
         self.report.print(&Row::from_blocks(name, scenario, blocks));
     }
@@ -183,11 +183,11 @@ fn main() {
                 }
             }
         }
-        let exclusive = "two threads against one, exclusive lock, in memory";
-        bench.measure_two_threads(exclusive, Storage::Memory, Locking::Exclusive, size);
-        let per_operation = "two threads against one, lock per operation, tmpfs";
+        let name = "two threads against one, exclusive lock, in memory";
+        bench.measure_two_threads(name, Storage::Memory, Locking::Exclusive, size);
+        let name = "two threads against one, lock per operation, tmpfs";
         let tmpfs = Storage::Directory(&bench.tmpfs);
-        bench.measure_two_threads(per_operation, tmpfs, Locking::PerOperation, size);
+        bench.measure_two_threads(name, tmpfs, Locking::PerOperation, size);
         operations::measure_all(&bench, size);
     }
 }

@@ -46,13 +46,13 @@ fn compare_with_floor(
     mut run_block: impl FnMut() -> f64,
 ) {
     let floor = Floor::new(scenario.size);
-    let mut floor = Workload::new(vec![&floor], Scenario { threads: 1, ..scenario });
+    let mut floor_workload = Workload::new(vec![&floor], Scenario { threads: 1, ..scenario });
     let blocks = (0..bench.block_count)
         .map(|_| {
             run_block();
-            (run_block(), floor.run_block(BLOCK_OPERATIONS))
+            (run_block(), floor_workload.run_block(BLOCK_OPERATIONS))
         })
-        .map(|(nanoseconds, floor)| (nanoseconds, nanoseconds / floor))
+        .map(|(operation_ns, floor_ns)| (operation_ns, operation_ns / floor_ns))
         .collect();
     bench.report.print(&Row::from_blocks(name, scenario, blocks));
 }
@@ -90,8 +90,8 @@ fn measure_refusal(bench: &Bench, size: u32, name: &str, settings: Settings) {
 }
 
 /// Opens this number of sessions.
-fn fill(map: &Map, sessions: u64) {
-    for session in 1..=sessions {
+fn fill(map: &Map, session_count: u64) {
+    for session in 1..=session_count {
         map.open_session(session_id(session), &OpenOptions::default(), Tick::ZERO)
             .expect("a free address");
     }

@@ -24,9 +24,9 @@ impl Row {
     /// Creates a row from the result and the ratio of each block. The row contains the medians.
     pub fn from_blocks(name: &str, scenario: Scenario, mut blocks: Vec<(f64, f64)>) -> Self {
         let middle = blocks.len() / 2;
-        blocks.sort_by(|a, b| a.1.total_cmp(&b.1));
+        blocks.sort_by(|left, right| left.1.total_cmp(&right.1));
         let ratio = Some(blocks[middle].1);
-        blocks.sort_by(|a, b| a.0.total_cmp(&b.0));
+        blocks.sort_by(|left, right| left.0.total_cmp(&right.0));
         Self { name: name.to_owned(), scenario, value: blocks[middle].0, ratio }
     }
 
