@@ -16,8 +16,8 @@ const COMPARISON_BENCHES: &[(&str, &str)] = &[
     ("hook", "hooks/linux/Cargo.toml"),
 ];
 
-/// Runs the comparison bench that the first argument names, with the other arguments. If no
-/// argument names a bench, runs all criterion benches.
+/// Runs the comparison bench that the first argument names, with the other arguments. Without
+/// arguments, or with `--record` alone, runs all criterion benches.
 pub fn run(arguments: &[String]) -> Result<(), Error> {
     let (bench_name, arguments) = match arguments.split_first() {
         None => return run_checked(cargo("bench --package vipool")),

@@ -343,7 +343,7 @@ fn redis_runs_with_distribution_configuration() {
         &["root", "redis-server"],
         Endpoint::L(6379),
         |run| {
-            // Both instances write to the same directories. Each instance has private file systems
+            // Both instances write to the same directories, so each instance has its own tmpfs
             // there.
             let command = ["redis-server", "/etc/redis/redis.conf", "--daemonize", "no"];
             run.with_private_directories(

@@ -125,8 +125,8 @@ fn find_session(reader: &Reader) -> Option<SessionId> {
 }
 
 /// In a process with `VIPOOL_TEST_SESSION=1`, returns the session that `VIPOOL_LEASE` names, or
-/// `Some(None)` if that lease is not live. Only test builds read these variables, because a process
-/// must not choose its session.
+/// `Some(None)` if the value is not a live lease. Only test builds read these variables, because a
+/// process must not choose its session.
 #[cfg(feature = "test-session")]
 fn test_session(reader: &Reader) -> Option<Option<SessionId>> {
     let is_enabled = environment::read::<2>("VIPOOL_TEST_SESSION")?.as_bytes() == b"1";

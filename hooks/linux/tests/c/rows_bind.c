@@ -1,4 +1,4 @@
-/* Rows on bind(2) and listen(2). See matrix.h. */
+/* Tests the rows of the socket matrix for bind(2) and listen(2). See matrix.h. */
 #include "matrix.h"
 
 /* A bind to 127.0.0.1 is rewritten to L. */

@@ -1,4 +1,4 @@
-/* Rows on connect(2) and accept(2). See matrix.h. */
+/* Tests the rows of the socket matrix for connect(2) and accept(2). See matrix.h. */
 #include "matrix.h"
 
 /* A socket bound to 0.0.0.0:0 can connect to external destinations and to the session's loopback

@@ -1,4 +1,4 @@
-/* Rows on datagrams. See matrix.h. */
+/* Tests the rows of the socket matrix for datagrams. See matrix.h. */
 #include "matrix.h"
 
 #include <signal.h>

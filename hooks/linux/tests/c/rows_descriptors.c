@@ -1,5 +1,5 @@
-/* Rows on jumps, and on descriptors that are duplicated, passed, inherited or reused. See
- * matrix.h. */
+/* Tests the rows of the socket matrix for descriptors that are duplicated, passed, inherited or
+ * reused, and for jumps with siglongjmp(3). See matrix.h. */
 #include "matrix.h"
 
 #include <pthread.h>

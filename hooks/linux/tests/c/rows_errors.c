@@ -1,4 +1,5 @@
-/* Rows on arguments that the kernel rejects, and on errno. See matrix.h. */
+/* Tests the rows of the socket matrix for arguments that the kernel rejects, and for errno. See
+ * matrix.h. */
 #include "matrix.h"
 
 #include <sys/mman.h>

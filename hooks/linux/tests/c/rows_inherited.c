@@ -1,5 +1,5 @@
-/* Rows on sockets that come from another process. The hook in this process did not intercept the
- * calls that created or connected these sockets. See matrix.h. */
+/* Tests the rows of the socket matrix for sockets that come from another process. The hook in this
+ * process did not intercept the calls that created or connected these sockets. See matrix.h. */
 #include "matrix.h"
 
 #include <sys/wait.h>

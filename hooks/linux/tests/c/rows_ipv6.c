@@ -1,4 +1,4 @@
-/* Rows on IPv6 sockets. See matrix.h. */
+/* Tests the rows of the socket matrix for IPv6 sockets. See matrix.h. */
 #include "matrix.h"
 
 /* A bind to [::] is rewritten to ::ffff:V, or to the session's IPv6 address. */

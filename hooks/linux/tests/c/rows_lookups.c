@@ -1,4 +1,4 @@
-/* Rows on lookups of names and interfaces. See matrix.h. */
+/* Tests the rows of the socket matrix for lookups of names and interfaces. See matrix.h. */
 #include "matrix.h"
 
 #include <ifaddrs.h>

@@ -1,4 +1,4 @@
-/* Rows on sendmsg(2), recvmsg(2) and multicast. See matrix.h. */
+/* Tests the rows of the socket matrix for sendmsg(2), recvmsg(2) and multicast. See matrix.h. */
 #include "matrix.h"
 
 #include <limits.h>
