@@ -67,10 +67,11 @@ pub fn open(transaction: &Transaction, settings: &Settings) -> c_int {
 pub fn close(transaction: &Transaction) -> c_int {
     // SAFETY: only values of type `OpenedRecord` are stored under this name.
     if let Some(record) = unsafe { transaction.data::<OpenedRecord>(OPENED_RECORD) } {
-        let closed = Map::open(&record.map).map_err(|error| error.to_string()).and_then(|map| {
-            map.close_by_handle(&record.handle, Tick::now()).map_err(|error| error.to_string())
-        });
-        if let Err(error) = closed {
+        let close_result =
+            Map::open(&record.map).map_err(|error| error.to_string()).and_then(|map| {
+                map.close_by_handle(&record.handle, Tick::now()).map_err(|error| error.to_string())
+            });
+        if let Err(error) = close_result {
             transaction.log(
                 libc::LOG_WARNING,
                 &format!("cannot close session {}: {error}", record.handle.session),
@@ -114,17 +115,17 @@ impl Logon<'_> {
             .with_client(self.client_address())
             .with_leader(leader);
         // The opened session that still lacks an address. A later attempt can add the address.
-        let mut incomplete = None;
+        let mut incomplete_session = None;
         let error = loop {
             let (error, timeout) = match map.open_session(session, &options, Tick::now()) {
                 Ok(mut opened) => {
                     // The result of the first attempt states whether this logon opened the session.
-                    opened.already_open = incomplete
+                    opened.already_open = incomplete_session
                         .map_or(opened.already_open, |first: OpenedSession| first.already_open);
                     let Some(shortage) = opened.shortage else {
                         return Ok(Some(self.record_session(opened)));
                     };
-                    incomplete = Some(opened);
+                    incomplete_session = Some(opened);
                     (OpenError::Shortage(shortage), exhaustion_timeout(policy))
                 }
                 Err(error @ OpenError::Shortage(_)) => (error, exhaustion_timeout(policy)),
@@ -140,7 +141,7 @@ impl Logon<'_> {
             std::thread::sleep(RETRY_INTERVAL);
         };
         let status = self.report_failure(&error, may_refuse);
-        match incomplete {
+        match incomplete_session {
             Some(opened) if status == PAM_SUCCESS => Ok(Some(self.record_session(opened))),
             Some(opened) if !opened.already_open => {
                 // Close the session, because otherwise its addresses would stay leased although the
@@ -314,10 +315,10 @@ mod tests {
         assert_eq!(parse_client(c"192.0.2.7"), ip("192.0.2.7"));
         assert_eq!(parse_client(c"::ffff:192.0.2.7"), ip("192.0.2.7"));
         assert_eq!(parse_client(c"fe80::1%eth0"), ip("fe80::1"));
-        for invalid in
+        for invalid_host in
             [c"client.example", c"", c"%", c"\xff\xfe", c"192.0.2.7; rm -rf /", c"1.2.3.4\n"]
         {
-            assert_eq!(parse_client(invalid), None, "{invalid:?}");
+            assert_eq!(parse_client(invalid_host), None, "{invalid_host:?}");
         }
     }
 }

@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(settings.preload.as_deref(), Some("/x.so"));
         assert_eq!(settings.pool.as_deref(), Some("lab"));
         assert_eq!((settings.min_uid, settings.deadline), (0, Duration::from_secs(2)));
-        let invalid: &[&CStr] = &[
+        let invalid_arguments: &[&CStr] = &[
             c"",
             c"map",
             c"map=run",
@@ -157,7 +157,10 @@ mod tests {
             c"\xff",
             c"debug",
         ];
-        assert_eq!(read_settings(invalid), (Settings::default(), invalid.len()));
+        assert_eq!(
+            read_settings(invalid_arguments),
+            (Settings::default(), invalid_arguments.len())
+        );
         assert_eq!(read_settings(&[c"preload=none"]).0.preload, None);
     }
 

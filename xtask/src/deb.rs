@@ -24,18 +24,18 @@ fn build(debug: bool) -> Result<PathBuf, Error> {
     symbols::build(&PAM)?;
     let (profile, profile_dir) = if debug { ("dev", "debug") } else { ("release", "release") };
     run_checked(cargo(&format!("build --quiet --package vipool-cli --profile {profile}")))?;
-    let staging = target_dir().join("deb");
-    let _ = fs::remove_dir_all(&staging);
-    fs::create_dir_all(staging.join("man"))?;
+    let staging_directory = target_dir().join("deb");
+    let _ = fs::remove_dir_all(&staging_directory);
+    fs::create_dir_all(staging_directory.join("man"))?;
     let vipool = target_dir().join(profile_dir).join("vipool");
     let mut man = Command::new(&vipool);
-    man.arg("man").arg(staging.join("man"));
+    man.arg("man").arg(staging_directory.join("man"));
     run_checked(man)?;
     for (shell, file) in [("bash", "vipool"), ("zsh", "_vipool"), ("fish", "vipool.fish")] {
         let output = Command::new(&vipool).args(["completions", shell]).output()?;
-        fs::write(staging.join(file), output.stdout)?;
+        fs::write(staging_directory.join(file), output.stdout)?;
     }
-    let package = staging.join("vipool.deb");
+    let package = staging_directory.join("vipool.deb");
     let mut deb = cargo("deb --quiet --no-build --package vipool-cli");
     deb.args(["--profile", profile, "--output"]).arg(&package);
     run_checked(deb)?;

@@ -41,8 +41,9 @@ pub fn run(log: &mut Log) -> Result<(), Error> {
     for name_pair in names.chunks(2) {
         let mut children: Vec<(&String, Child)> = Vec::new();
         for name in name_pair {
-            let fuzz = root().join("fuzz");
-            let (corpus, artifacts) = (fuzz.join("corpus").join(name), fuzz.join("artifacts"));
+            let fuzz_directory = root().join("fuzz");
+            let (corpus, artifacts) =
+                (fuzz_directory.join("corpus").join(name), fuzz_directory.join("artifacts"));
             fs::create_dir_all(&corpus)?;
             fs::create_dir_all(&artifacts)?;
             let mut command = Command::new(program_directory.join(name));
@@ -56,9 +57,9 @@ pub fn run(log: &mut Log) -> Result<(), Error> {
             if Path::new("/dev/shm").is_dir() {
                 command.env("TMPDIR", "/dev/shm");
             }
-            let seeds = fuzz.join("seeds").join(name);
-            if seeds.is_dir() {
-                command.arg(seeds);
+            let seed_directory = fuzz_directory.join("seeds").join(name);
+            if seed_directory.is_dir() {
+                command.arg(seed_directory);
             }
             children.push((name, log.spawn(&mut command)?));
         }

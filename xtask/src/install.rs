@@ -11,10 +11,10 @@ use crate::Error;
 /// Installs the named needs that are missing. Prints each failed installation. `cargo xtask test`
 /// later skips the steps that depend on a missing need.
 pub fn install_missing(names: &BTreeSet<&str>) -> Result<(), Error> {
-    let missing: Vec<_> =
+    let missing_needs: Vec<_> =
         needs::ALL.iter().filter(|need| names.contains(need.name) && !need.is_present()).collect();
     let packages: BTreeSet<&str> =
-        missing.iter().filter_map(|need| need.debian_package()).collect();
+        missing_needs.iter().filter_map(|need| need.debian_package()).collect();
     if !packages.is_empty() {
         apt_get(&["update", "--quiet"]);
         let mut install = vec!["install", "--quiet", "--yes", "--no-install-recommends"];
@@ -26,7 +26,7 @@ pub fn install_missing(names: &BTreeSet<&str>) -> Result<(), Error> {
             }
         }
     }
-    for need in missing.iter().filter(|need| need.debian_package().is_none()) {
+    for need in missing_needs.iter().filter(|need| need.debian_package().is_none()) {
         let command_line = need.install_command();
         let mut words = command_line.split(' ');
         let program = words.next().expect("split returns at least one word");

@@ -70,9 +70,9 @@ pub fn run(check: bool) -> Result<(), Error> {
         let text =
             fs::read_to_string(&list).map_err(|error| format!("{}: {error}", list.display()))?;
         let listed_symbols: BTreeSet<String> = text.lines().map(str::to_owned).collect();
-        let added = symbols.difference(&listed_symbols).map(|name| format!("+{name}"));
-        let removed = listed_symbols.difference(&symbols).map(|name| format!("-{name}"));
-        let changes: Vec<String> = added.chain(removed).collect();
+        let added_symbols = symbols.difference(&listed_symbols).map(|name| format!("+{name}"));
+        let removed_symbols = listed_symbols.difference(&symbols).map(|name| format!("-{name}"));
+        let changes: Vec<String> = added_symbols.chain(removed_symbols).collect();
         if !changes.is_empty() {
             differences.push(format!(
                 "{} against {}: {}",
@@ -91,11 +91,11 @@ pub fn run(check: bool) -> Result<(), Error> {
 
 /// Returns the size of the object without debug symbols, as in a release.
 fn stripped_size(object: &Path) -> Result<u64, Error> {
-    let stripped = object.with_extension("stripped");
+    let stripped_path = object.with_extension("stripped");
     let mut strip = Command::new("strip");
-    strip.arg(object).arg("-o").arg(&stripped);
+    strip.arg(object).arg("-o").arg(&stripped_path);
     run_checked(strip)?;
-    Ok(fs::metadata(&stripped)?.len())
+    Ok(fs::metadata(&stripped_path)?.len())
 }
 
 /// Returns the dynamic symbols that the object defines.

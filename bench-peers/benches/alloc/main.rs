@@ -139,8 +139,8 @@ impl Bench {
         }
         let table = ByHandle::new(storage, size, locking).expect("a valid plan");
         let scenario = Scenario { size, occupancy: 50, churn: Churn::Random, threads: 2 };
-        let half_occupied = Scenario { occupancy: 25, ..scenario };
-        let mut two_threads = Workload::new(vec![&table; 2], half_occupied);
+        let half_occupied_scenario = Scenario { occupancy: 25, ..scenario };
+        let mut two_threads = Workload::new(vec![&table; 2], half_occupied_scenario);
         let mut one_thread =
             Workload::new_shared(vec![&table], Scenario { threads: 1, ..half_occupied });
         let (count_of_two, count_of_one) = (two_threads.calibrate(), one_thread.calibrate());

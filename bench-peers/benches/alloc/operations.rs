@@ -18,8 +18,8 @@ const BLOCK_OPERATIONS: u64 = 20_000;
 /// Makes all measurements of this module for one table size.
 pub fn measure_all(bench: &Bench, size: u32) {
     measure_refusal(bench, size, "exhausted", Settings::default());
-    let cooling = Settings::new().with_cool_down(1000);
-    measure_refusal(bench, size, "all cooling", cooling);
+    let cooling_settings = Settings::new().with_cool_down(1000);
+    measure_refusal(bench, size, "all cooling", cooling_settings);
     measure_lookup(bench, size);
     measure_attach(bench, size);
     measure_recovery(bench, size);
@@ -124,8 +124,8 @@ fn measure_lookup(bench: &Bench, size: u32) {
                 let readers: Vec<_> = (0..threads).map(|_| scope.spawn(run_reader)).collect();
                 readers.into_iter().map(|reader| reader.join().expect("no panic")).collect()
             });
-            let slowest = times.into_iter().fold(0.0, f64::max);
-            slowest / threads as f64
+            let slowest_time = times.into_iter().fold(0.0, f64::max);
+            slowest_time / threads as f64
         });
     }
 }

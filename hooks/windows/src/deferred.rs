@@ -55,13 +55,19 @@ mod tests {
 
     #[test]
     fn insert_fails_when_no_probed_entry_is_vacant() {
-        let colliding: Vec<SOCKET> =
+        let colliding_sockets: Vec<SOCKET> =
             (0..MAX_PROBES as SOCKET).map(|round| (round * TABLE_SIZE + 7) * 4).collect();
-        assert!(colliding.iter().all(|socket| insert(*socket) && contains(*socket)));
+        assert!(colliding_sockets.iter().all(|socket| insert(*socket) && contains(*socket)));
         assert!(!insert((MAX_PROBES * TABLE_SIZE + 7) * 4));
-        assert!(insert(colliding[3]), "a second insert takes no second entry");
-        assert!(remove(colliding[3]) && !remove(colliding[3]) && !contains(colliding[3]));
+        assert!(insert(colliding_sockets[3]), "a second insert takes no second entry");
+        assert!(
+            remove(colliding_sockets[3])
+                && !remove(colliding_sockets[3])
+                && !contains(colliding_sockets[3])
+        );
         assert!(!insert(0) && !contains(0));
-        assert!(colliding.iter().filter(|socket| remove(**socket)).count() == MAX_PROBES - 1);
+        assert!(
+            colliding_sockets.iter().filter(|socket| remove(**socket)).count() == MAX_PROBES - 1
+        );
     }
 }

@@ -133,11 +133,11 @@ impl RemoteString {
             if address.is_null() {
                 return Err(last_os_error("cannot allocate in the new process"));
             }
-            let remote = Self { process, address };
+            let remote_string = Self { process, address };
             if WriteProcessMemory(process, address, text.as_ptr().cast(), size, null_mut()) == 0 {
                 return Err(last_os_error("cannot write to the new process"));
             }
-            Ok(remote)
+            Ok(remote_string)
         }
     }
 }

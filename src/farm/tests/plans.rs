@@ -133,9 +133,12 @@ fn addresses_without_an_interface_are_left_out() {
         .map(|finding| (finding.code, &*finding.key, &*finding.value))
         .collect();
     assert_eq!(findings, [("no-interface", "range[0].addresses[1]", "10.0.7.1")]);
-    let none = plan(text, "any", Some(&[]));
-    assert_eq!(none.findings.len(), 3);
-    assert_eq!(none.plan.pools.iter().map(Pool::slots).collect::<Vec<_>>(), [0, 0, 2048]);
+    let without_interfaces = plan(text, "any", Some(&[]));
+    assert_eq!(without_interfaces.findings.len(), 3);
+    assert_eq!(
+        without_interfaces.plan.pools.iter().map(Pool::slots).collect::<Vec<_>>(),
+        [0, 0, 2048]
+    );
 }
 
 #[test]

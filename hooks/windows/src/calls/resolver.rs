@@ -232,12 +232,12 @@ unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, addresses: &Hos
         let mut link: *mut *mut E = list;
         while let Some(entry) = (*link).as_mut() {
             let socket_kind = entry.socket_kind();
-            let current: *const E = entry;
+            let current_entry: *const E = entry;
             // True until the search reaches the current entry. Earlier iterations have kept all
             // entries before the current entry.
             let mut is_earlier = true;
             let is_first_of_kind = !any_entry(*list, |candidate| {
-                is_earlier &= !std::ptr::eq(candidate, current);
+                is_earlier &= !std::ptr::eq(candidate, current_entry);
                 is_earlier && candidate.socket_kind() == socket_kind
             });
             if let Some(ip) = replacement(entry).filter(|_| is_first_of_kind) {
@@ -249,8 +249,8 @@ unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, addresses: &Hos
                 link = entry.next();
             } else {
                 *link = std::mem::replace(entry.next(), std::ptr::null_mut());
-                if let Some(next) = (*link).as_mut() {
-                    entry.swap_canonical_name(next);
+                if let Some(next_entry) = (*link).as_mut() {
+                    entry.swap_canonical_name(next_entry);
                 }
                 E::free(entry);
             }
@@ -444,9 +444,9 @@ mod tests {
     #[test]
     fn addresses_are_formatted_as_utf16() {
         for text in ["0.0.0.0", "10.1.2.30", "255.255.255.255", "192.168.100.9"] {
-            let wide = format_utf16(text.parse().unwrap());
-            let end = wide.iter().position(|unit| *unit == 0).unwrap();
-            assert_eq!(String::from_utf16(&wide[..end]).unwrap(), text);
+            let units = format_utf16(text.parse().unwrap());
+            let end = units.iter().position(|unit| *unit == 0).unwrap();
+            assert_eq!(String::from_utf16(&units[..end]).unwrap(), text);
         }
     }
 }

@@ -10,7 +10,7 @@ fn run_both(host: &TestHost, row: u32) -> (String, String) {
 }
 
 #[test]
-fn these_rows_print_the_same_with_and_without_the_hook_layer() {
+fn some_rows_print_the_same_output_with_and_without_hooks() {
     let host = TestHost::new(|_| ());
     let session = host.open_session(1);
     for row in
@@ -25,7 +25,7 @@ fn these_rows_print_the_same_with_and_without_the_hook_layer() {
 /// In these rows, the program sees V, or its call succeeds only with the hook layer. The module `sessions` tests the rows whose output is the same
 /// with and without the hook layer, but whose real listening address differs.
 #[test]
-fn these_rows_print_other_output_with_the_hook_layer() {
+fn other_rows_print_different_output_with_hooks() {
     let host = TestHost::new(|_| ());
     let table = [
         // The program binds to the host's own address, to V and L of other sessions, and to an

@@ -15,9 +15,13 @@ fn rows_1_and_3_two_sessions_listen_on_the_same_port() {
     for (row, output) in [(1, "bind: ok\nname: 127.0.0.1 port\n"), (3, "bind: ok\nname: V port\n")]
     {
         let port = unused_port();
-        let first = first_session.start_row(row, port);
-        let second = second_session.start_row(row, port);
-        assert_eq!((&*first.output, &*second.output), (output, output), "row {row}");
+        let first_program = first_session.start_row(row, port);
+        let second_program = second_session.start_row(row, port);
+        assert_eq!(
+            (&*first_program.output, &*second_program.output),
+            (output, output),
+            "row {row}"
+        );
         // The kernel has a listener for each session.
         let listening_address = |session: &Session<'_>| {
             if row == 1 { session.loopback() } else { session.virtual_ip() }
@@ -30,7 +34,7 @@ fn rows_1_and_3_two_sessions_listen_on_the_same_port() {
     }
     // Without the hook layer, the second bind fails.
     let port = unused_port();
-    let _first = first_session.start_row_without_hooks(1, port);
+    let _first_program = first_session.start_row_without_hooks(1, port);
     let is_second_refused =
         std::panic::catch_unwind(|| second_session.run_row_without_hooks(1, port)).is_err();
     assert!(is_second_refused, "two programs cannot share a port without the hook layer");
