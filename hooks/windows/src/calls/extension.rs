@@ -38,25 +38,25 @@ impl FunctionAddress {
     }
 }
 
-/// Returns the system's ConnectEx, or `None` if no program code has requested it.
+/// Returns the system's ConnectEx, or `None` until the program requests it.
 pub fn connect_ex() -> LPFN_CONNECTEX {
     // SAFETY: the stored address is NULL, which is `None`, or the function that WSAIoctl returned.
     unsafe { transmute(CONNECT_EX.load()) }
 }
 
-/// Returns the system's GetAcceptExSockaddrs, or `None` if no program code has requested it.
+/// Returns the system's GetAcceptExSockaddrs, or `None` until the program requests it.
 pub fn get_accept_ex_sockaddrs() -> LPFN_GETACCEPTEXSOCKADDRS {
     // SAFETY: the stored address is NULL, which is `None`, or the function that WSAIoctl returned.
     unsafe { transmute(GET_ACCEPT_EX_SOCKADDRS.load()) }
 }
 
-/// Returns the system's WSARecvMsg, or `None` if no program code has requested it.
+/// Returns the system's WSARecvMsg, or `None` until the program requests it.
 pub fn wsa_recv_msg() -> LPFN_WSARECVMSG {
     // SAFETY: the stored address is NULL, which is `None`, or the function that WSAIoctl returned.
     unsafe { transmute(WSA_RECV_MSG.load()) }
 }
 
-/// Returns the system's WSASendMsg, or `None` if no program code has requested it.
+/// Returns the system's WSASendMsg, or `None` until the program requests it.
 pub fn wsa_send_msg() -> LPFN_WSASENDMSG {
     // SAFETY: the stored address is NULL, which is `None`, or the function that WSAIoctl returned.
     unsafe { transmute(WSA_SEND_MSG.load()) }
