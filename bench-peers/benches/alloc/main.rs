@@ -142,7 +142,7 @@ impl Bench {
         let half_occupied_scenario = Scenario { occupancy: 25, ..scenario };
         let mut two_threads = Workload::new(vec![&table; 2], half_occupied_scenario);
         let mut one_thread =
-            Workload::new_shared(vec![&table], Scenario { threads: 1, ..half_occupied });
+            Workload::new_shared(vec![&table], Scenario { threads: 1, ..half_occupied_scenario });
         let (count_of_two, count_of_one) = (two_threads.calibrate(), one_thread.calibrate());
         let blocks = (0..self.block_count)
             .map(|_| (two_threads.run_block(count_of_two), one_thread.run_block(count_of_one)))
