@@ -28,6 +28,7 @@ enum EventKind {
     LowWater,
     Conflict,
     NotRewritten,
+    UnknownPool,
     Gap,
 }
 
@@ -41,6 +42,7 @@ impl EventKind {
             Self::LowWater => ("low-water", "5cc6a4fcc7e64ee99284b4ddc6bf602d", 4),
             Self::Conflict => ("conflict", "8ebe69d237f14e839f7537bc7d0b56b0", 4),
             Self::NotRewritten => ("not-rewritten", "827e37a00ad14f1a8cd14456e744ce6f", 5),
+            Self::UnknownPool => ("unknown-pool", "9d0f3b1c7a5e4c60b1c2a94e6f0d8857", 4),
             Self::Gap => ("gap", "d3c2a4f07be94a6cb36a05b0ad6c3f5e", 4),
         }
     }
@@ -76,6 +78,11 @@ pub fn log_conflict(address: IpAddr, reason: &str) {
 pub fn log_not_rewritten(program: &str, reason: &str) {
     let message = format!("{program} runs with the host's addresses: {reason}");
     log(EventKind::NotRewritten, &message, &[("VIPOOL_PROGRAM", program)]);
+}
+
+/// Logs that a session got no address, because the rules could not select its pool.
+pub fn log_unknown_pool(reason: &str) {
+    log(EventKind::UnknownPool, reason, &[]);
 }
 
 fn describe(record: &Record) -> (EventKind, String) {
@@ -187,6 +194,7 @@ mod tests {
             EventKind::LowWater,
             EventKind::Conflict,
             EventKind::NotRewritten,
+            EventKind::UnknownPool,
             EventKind::Gap,
         ];
         let page = include_str!("../../docs/events.md");

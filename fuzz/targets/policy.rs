@@ -46,7 +46,6 @@ fuzz_target!(|input: &[u8]| {
             .with_script(script);
         let best_match = view.find(&program);
         assert!(view.explain(program).count() >= usize::from(best_match.is_some()));
-        let _ = view.choose_pool("eve", || vec!["students".to_owned()], Some(&program));
         if let Some(best_match) = best_match {
             let rule = best_match.program;
             let _ = (rule.features(), rule.flags());

@@ -32,7 +32,7 @@ struct OpenedRecord {
 }
 
 /// Opens the session and sets the environment of its programs. Fails only if the farm sets
-/// `when-exhausted = "refuse"` and no address is available.
+/// `when-exhausted = "refuse"`, and no address is available or the pool of the user is unknown.
 pub fn open(transaction: &Transaction, settings: &Settings) -> c_int {
     // SAFETY: only values of type `OpenedRecord` are stored under this name.
     if unsafe { transaction.data::<OpenedRecord>(OPENED_RECORD) }.is_some() {
@@ -108,16 +108,21 @@ impl Logon<'_> {
         let may_refuse = policy == ExhaustionPolicy::Refuse;
         let leader = system::identify_process(std::process::id()).ok();
         let session = choose_session_id(self.transaction, &map, self.user, leader.as_ref());
-        let pool = self.settings.pool.clone().or_else(|| map.choose_pool(self.user, None));
         let options = OpenOptions::new()
             .with_user(self.user)
-            .with_pool(pool.as_deref())
             .with_client(self.client_address())
             .with_leader(leader);
+        let open_session = || {
+            let pool = match &self.settings.pool {
+                Some(pool) => Some(pool.clone()),
+                None => map.choose_pool(self.user, None)?,
+            };
+            map.open_session(session, &options.with_pool(pool.as_deref()), Tick::now())
+        };
         // The opened session that still lacks an address. A later attempt can add the address.
         let mut incomplete_session = None;
         let error = loop {
-            let (error, timeout) = match map.open_session(session, &options, Tick::now()) {
+            let (error, timeout) = match open_session() {
                 Ok(mut opened) => {
                     // The result of the first attempt states whether this logon opened the session.
                     opened.already_open = incomplete_session
@@ -128,7 +133,9 @@ impl Logon<'_> {
                     incomplete_session = Some(opened);
                     (OpenError::Shortage(shortage), exhaustion_timeout(policy))
                 }
-                Err(error @ OpenError::Shortage(_)) => (error, exhaustion_timeout(policy)),
+                Err(error @ (OpenError::Shortage(_) | OpenError::UnknownGroups { .. })) => {
+                    (error, exhaustion_timeout(policy))
+                }
                 Err(error @ OpenError::NotReady) => (error, self.settings.deadline),
                 Err(error) => (error, Duration::ZERO),
             };
@@ -182,7 +189,10 @@ impl Logon<'_> {
     fn report_failure(&self, error: &OpenError, may_refuse: bool) -> c_int {
         let is_exhausted = matches!(
             error,
-            OpenError::Shortage(_) | OpenError::Quota { .. } | OpenError::TooManySessions(_)
+            OpenError::Shortage(_)
+                | OpenError::UnknownGroups { .. }
+                | OpenError::Quota { .. }
+                | OpenError::TooManySessions(_)
         );
         let is_refused = may_refuse && is_exhausted;
         let outcome = if is_refused {

@@ -82,7 +82,7 @@ fn only_regular_users_get_sessions() {
 
 #[test]
 fn exhaustion_is_reported_and_refuses_only_under_that_policy() {
-    server_scenario("exhaustion", &["pamtester"]);
+    server_scenario("exhaustion", &["pamtester", "python3"]);
 }
 
 #[test]

@@ -111,6 +111,24 @@ exhaustion() {
   timeout 60 pamtester logon bob open_session > /run/out 2>&1
   grep -qF "$message" /run/out || fail "the user got no message"
   assert_equal "$(count_leased)" 1
+  "$VIPOOL" down --force > /dev/null
+
+  # The group database does not answer, so the pool of a user without a rule of her own is unknown.
+  local rules=$'[[range]]\naddresses = "10.77.0.101"\npool = "lab"\n[pool.lab]\ngroups = ["students"]\nusers = ["bob"]'
+  python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("/run/db/broken")'
+  create_map 10.77.0.100 "$rules"$'\n[sessions]\nwhen-exhausted = "refuse"'
+  mount --bind /run/db/broken /etc/group
+  if pamtester logon alice open_session > /run/out 2>&1; then fail "the logon was not refused"; fi
+  grep -qF "$message" /run/out || fail "the user got no message"
+  pamtester logon bob open_session
+  assert_equal "$(count_leased)" 1
+  umount /etc/group
+  create_map 10.77.0.100 "$rules"$'\n[sessions]\nwhen-exhausted = "pass"'
+  mount --bind /run/db/broken /etc/group
+  pamtester logon alice open_session > /run/out 2>&1
+  grep -qF "$message" /run/out || fail "the user got no message"
+  assert_equal "$(count_leased)" 1
+  umount /etc/group
 }
 
 faults_never_block_logons() {

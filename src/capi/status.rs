@@ -109,6 +109,9 @@ pub enum vipool_status {
     VIPOOL_ERR_NOT_READY = -53,
     /// The address is not reserved.
     VIPOOL_ERR_NOT_RESERVED = -54,
+    /// A rule selects the pool by a group, and the user database did not return the groups of the
+    /// user.
+    VIPOOL_ERR_UNKNOWN_GROUPS = -55,
 
     /// The session is not open.
     VIPOOL_ERR_NOT_OPEN = -60,
@@ -171,6 +174,7 @@ status_texts! {
     VIPOOL_ERR_TOO_MANY_SESSIONS "the server has as many sessions as max-sessions allows",
     VIPOOL_ERR_NOT_READY "the sessions of the operating system have not been restored yet",
     VIPOOL_ERR_NOT_RESERVED "the address is not reserved",
+    VIPOOL_ERR_UNKNOWN_GROUPS "the groups of the user, which select the pool, are unknown",
     VIPOOL_ERR_NOT_OPEN "the session is not open",
     VIPOOL_ERR_STALE "stale: the lease was closed before",
     VIPOOL_ERR_FOREIGN "the handle is of another boot, network namespace or map",
@@ -274,6 +278,7 @@ impl From<&OpenError> for vipool_status {
             OpenError::Quota { .. } => VIPOOL_ERR_QUOTA,
             OpenError::TooManySessions(_) => VIPOOL_ERR_TOO_MANY_SESSIONS,
             OpenError::NotReady => VIPOOL_ERR_NOT_READY,
+            OpenError::UnknownGroups { .. } => VIPOOL_ERR_UNKNOWN_GROUPS,
             OpenError::Map(error) => error.into(),
         }
     }

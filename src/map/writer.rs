@@ -19,7 +19,8 @@ use super::types::plan::{OpenOptions, Plan, Settings};
 use super::types::status::SessionRow;
 use super::writer_lock::{LOCK_TIMEOUT, LockHolder, WriterLock};
 use crate::Tick;
-use crate::policy::Executable;
+use crate::os::users::UserGroups;
+use crate::policy::{Executable, choose_pool_by};
 use crate::session::{Handle, SessionId};
 use crate::sync::Backoff;
 
@@ -175,14 +176,34 @@ impl Map {
     /// pool.
     ///
     /// Returns `None` if no rule matches. If a rule names a group, this method looks up the groups
-    /// of the user, which can block. On Windows, a rule with a group never matches.
-    pub fn choose_pool(&self, user: &str, program: Option<&Executable<'_>>) -> Option<String> {
-        #[cfg(unix)]
-        let groups = || crate::os::users::group_names(user);
-        #[cfg(not(unix))]
-        let groups = Vec::new;
-        let reader = self.reader().ok()?;
-        reader.policy().choose_pool(user, groups, program).map(str::to_owned)
+    /// of the user, which can block.
+    ///
+    /// # Errors
+    /// Fails if the pool is unknown, so that the session must get no address: the rules cannot be
+    /// read, or a rule names a group and the system cannot tell whether the user is a member. On
+    /// Windows, no rule for a group can be checked.
+    pub fn choose_pool(
+        &self,
+        user: &str,
+        program: Option<&Executable<'_>>,
+    ) -> Result<Option<String>, OpenError> {
+        let rules = {
+            let mut map = self.lock_mutex()?;
+            self.reopen_if_superseded(&mut map)?;
+            map.pool_rules()?
+        };
+        // Look up the groups without the lock, because the lookup can block.
+        let mut groups = None;
+        let is_member = |group: &str| {
+            let groups = match &mut groups {
+                Some(groups) => groups,
+                none => none.insert(UserGroups::of(user)?),
+            };
+            groups.contains(group)
+        };
+        choose_pool_by(&rules, user, is_member, program)
+            .map(|pool| pool.map(str::to_owned))
+            .map_err(|source| OpenError::UnknownGroups { user: user.to_owned(), source })
     }
 
     /// Returns a reader of this map.

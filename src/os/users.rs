@@ -1,6 +1,7 @@
 //! Users and groups from the user database of the system.
 
 use std::ffi::{CStr, CString};
+use std::io;
 
 /// A user ID.
 pub type UserId = u32;
@@ -14,28 +15,48 @@ type GroupId = libc::gid_t;
 /// An upper limit for the number of groups of a user.
 const MAX_GROUPS: usize = 65_536;
 
-/// Returns the names of a user's groups, including the primary group. Leaves out groups without a
-/// name. Returns an empty list if the system does not know the user.
+/// The groups of a user, including the primary group.
 ///
-/// The function may block: it queries the sources in nsswitch.conf(5), which can include a server
-/// on the network. The function is thread-safe. Hooked calls must not use it.
-pub fn group_names(user: &str) -> Vec<String> {
-    let Ok(user) = CString::new(user) else { return Vec::new() };
-    let Some((_, primary)) = user_and_primary_group(&user) else { return Vec::new() };
-    let groups = group_ids(&user, primary);
-    groups.into_iter().filter_map(group_name).collect()
+/// The functions may block: they query the sources in nsswitch.conf(5), which can include a server
+/// on the network. They are thread-safe. Hooked calls must not use them.
+pub struct UserGroups {
+    ids: Vec<GroupId>,
+}
+
+impl UserGroups {
+    /// Looks up the groups of a user. A user that the system does not know has no groups.
+    ///
+    /// # Errors
+    /// A source of the user database cannot be queried, so the user may have groups.
+    pub fn of(user: &str) -> io::Result<Self> {
+        let Ok(user) = CString::new(user) else { return Ok(Self { ids: Vec::new() }) };
+        let ids = match user_and_primary_group(&user)? {
+            Some((_, primary)) => group_ids(&user, primary)?,
+            None => Vec::new(),
+        };
+        Ok(Self { ids })
+    }
+
+    /// Returns whether the user is a member of the group with this name.
+    ///
+    /// # Errors
+    /// A source of the group database cannot be queried, so the group may exist.
+    pub fn contains(&self, group: &str) -> io::Result<bool> {
+        let Ok(group) = CString::new(group) else { return Ok(false) };
+        Ok(group_id(&group)?.is_some_and(|group| self.ids.contains(&(group as GroupId))))
+    }
 }
 
 /// Returns the ID of a user, or `None` if the system does not know the user. May block, like
-/// `group_names`.
+/// [`UserGroups::of`].
 #[must_use]
 pub fn user_id(user: &CStr) -> Option<UserId> {
-    user_and_primary_group(user).map(|(id, _)| id)
+    user_and_primary_group(user).ok().flatten().map(|(id, _)| id)
 }
 
 /// Returns the ID of a user and the ID of the user's primary group.
 #[allow(unsafe_code)]
-fn user_and_primary_group(user: &CStr) -> Option<(libc::uid_t, libc::gid_t)> {
+fn user_and_primary_group(user: &CStr) -> io::Result<Option<(libc::uid_t, libc::gid_t)>> {
     with_growing_buffer(|buffer| {
         let mut entry_pointer = std::ptr::null_mut();
         // SAFETY: a passwd consists of numbers and pointers, so all-zero bytes are valid.
@@ -56,7 +77,7 @@ fn user_and_primary_group(user: &CStr) -> Option<(libc::uid_t, libc::gid_t)> {
 }
 
 #[allow(unsafe_code)]
-fn group_ids(user: &CStr, primary: libc::gid_t) -> Vec<GroupId> {
+fn group_ids(user: &CStr, primary: libc::gid_t) -> io::Result<Vec<GroupId>> {
     let mut groups: Vec<GroupId> = vec![0; 64];
     loop {
         let mut count = groups.len() as libc::c_int;
@@ -64,46 +85,50 @@ fn group_ids(user: &CStr, primary: libc::gid_t) -> Vec<GroupId> {
         let result = unsafe {
             libc::getgrouplist(user.as_ptr(), primary as GroupId, groups.as_mut_ptr(), &mut count)
         };
-        if result >= 0 || groups.len() >= MAX_GROUPS {
+        if result >= 0 {
             groups.truncate(usize::try_from(count).unwrap_or(0));
-            return groups;
+            return Ok(groups);
+        }
+        if groups.len() >= MAX_GROUPS {
+            return Err(io::ErrorKind::OutOfMemory.into());
         }
         groups.resize(groups.len() * 2, 0);
     }
 }
 
 #[allow(unsafe_code)]
-fn group_name(group: GroupId) -> Option<String> {
+fn group_id(group: &CStr) -> io::Result<Option<libc::gid_t>> {
     with_growing_buffer(|buffer| {
         let mut entry_pointer = std::ptr::null_mut();
         // SAFETY: a group consists of numbers and pointers, so all-zero bytes are valid.
         let mut entry: libc::group = unsafe { std::mem::zeroed() };
-        // SAFETY: every pointer is valid for the accesses of getgrgid_r(3), and the length is that
+        // SAFETY: every pointer is valid for the accesses of getgrnam_r(3), and the length is that
         // of the buffer.
         let status = unsafe {
-            libc::getgrgid_r(
-                group as libc::gid_t,
+            libc::getgrnam_r(
+                group.as_ptr(),
                 &mut entry,
                 buffer.as_mut_ptr().cast(),
                 buffer.len(),
                 &mut entry_pointer,
             )
         };
-        // SAFETY: an entry was found, so `gr_name` points to a NUL-terminated string in `buffer`.
-        let name = (!entry_pointer.is_null()).then(|| unsafe { CStr::from_ptr(entry.gr_name) });
-        (status, name.and_then(|name| name.to_str().ok()).map(str::to_owned))
+        (status, (!entry_pointer.is_null()).then_some(entry.gr_gid))
     })
 }
 
-/// Repeats the call with a larger buffer while the result does not fit.
+/// Repeats the call with a larger buffer while the result does not fit. A status of 0 without a
+/// result means that the entry does not exist. Any other status means that a source of the database
+/// did not answer.
 fn with_growing_buffer<T>(
     mut query: impl FnMut(&mut [u8]) -> (libc::c_int, Option<T>),
-) -> Option<T> {
+) -> io::Result<Option<T>> {
     let mut buffer = vec![0; 4096];
     loop {
         match query(&mut buffer) {
             (libc::ERANGE, _) if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 4, 0),
-            (_, result) => return result,
+            (0, result) => return Ok(result),
+            (status, _) => return Err(io::Error::from_raw_os_error(status)),
         }
     }
 }
@@ -113,18 +138,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn root_is_a_member_of_group_0() {
-        let group = group_name(0).expect("group 0 has a name");
-        assert!(group_names("root").contains(&group));
+    fn root_is_a_member_of_its_group_only() {
+        let groups = UserGroups::of("root").unwrap();
+        let root_group = if cfg!(target_vendor = "apple") { "wheel" } else { "root" };
+        assert!(groups.contains(root_group).unwrap());
+        for group in ["nogroup", "no-such-group-of-ours", "", "a\0b"] {
+            assert!(!groups.contains(group).unwrap(), "{group:?}");
+        }
     }
 
     #[test]
     fn unknown_user_has_no_groups() {
         for user in ["", "no-such-user-of-ours", "a\0b"] {
-            assert_eq!(group_names(user), [""; 0], "{user:?}");
+            assert_eq!(UserGroups::of(user).unwrap().ids, [], "{user:?}");
         }
         assert_eq!(user_id(c"root"), Some(0));
         assert_eq!(user_id(c"no such user \xff\n"), None);
         assert_eq!(user_id(c""), None);
+    }
+
+    #[test]
+    fn failed_lookup_is_not_an_absent_entry() {
+        assert_eq!(with_growing_buffer(|_| (0, None::<u32>)).unwrap(), None);
+        let error = with_growing_buffer(|_| (libc::EIO, None::<u32>)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EIO));
+        let too_large = with_growing_buffer(|_| (libc::ERANGE, None::<u32>)).unwrap_err();
+        assert_eq!(too_large.raw_os_error(), Some(libc::ERANGE));
     }
 }

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
+use std::io;
 use std::ptr::{null, null_mut};
 
 use windows_sys::Win32::Foundation::LocalFree;
@@ -11,6 +12,27 @@ use windows_sys::Win32::Security::{LookupAccountNameW, SidTypeUser};
 
 /// A security identifier as text (`S-1-5-21-...`).
 pub type UserId = String;
+
+/// The groups of a user. This crate does not look up groups on Windows.
+pub struct UserGroups;
+
+impl UserGroups {
+    /// Looks up the groups of a user.
+    ///
+    /// # Errors
+    /// Always fails.
+    pub fn of(_user: &str) -> io::Result<Self> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "rules for groups do not work on Windows"))
+    }
+
+    /// Returns whether the user is a member of the group with this name.
+    ///
+    /// # Errors
+    /// Never fails.
+    pub fn contains(&self, _group: &str) -> io::Result<bool> {
+        Ok(false)
+    }
+}
 
 /// The size of the buffers. Any SID (68 bytes) and any domain name (255 characters) fit.
 const BUFFER_LENGTH: u32 = 256;

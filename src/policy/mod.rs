@@ -45,6 +45,7 @@ pub use compiled::{MatchedRule, PolicyView, ProgramView};
 pub use flags::{Features, ProgramFlags, RewriteFlags};
 pub use matching::{Executable, MatchKind, MatchResult};
 pub use pools::{PoolRule, choose_pool};
+pub(crate) use pools::{choose_pool_by, decode_rules, encode_rules};
 pub use script::script_argument;
 
 /// The result of a bind to 0.0.0.0 and a fixed port, if there is no virtual IP (row 3 of the socket

@@ -1,6 +1,8 @@
 //! Selects the pool for a session's virtual IPs. Programs that open sessions use this module. Hook
 //! layers do not use this module.
 
+use std::convert::Infallible;
+
 use super::Executable;
 
 /// A rule that selects a pool for sessions: for certain users, for members of certain groups, and
@@ -50,14 +52,14 @@ impl PoolRule {
 /// One criterion of a rule, in order of precedence: a user wins over a group, and a group wins over
 /// a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum PoolCriterion<'r> {
+enum PoolCriterion<'r> {
     User(&'r str),
     Group(&'r str),
     Program(&'r str),
 }
 
 /// Returns all criteria with their pools, in order of precedence.
-pub(super) fn by_precedence(rules: &[PoolRule]) -> impl Iterator<Item = (PoolCriterion<'_>, &str)> {
+fn by_precedence(rules: &[PoolRule]) -> impl Iterator<Item = (PoolCriterion<'_>, &str)> {
     fn criteria<'r>(
         rules: &'r [PoolRule],
         names: fn(&PoolRule) -> &[String],
@@ -93,12 +95,133 @@ pub fn choose_pool<'r>(
     groups: &[&str],
     program: Option<&Executable<'_>>,
 ) -> Option<&'r str> {
-    let matches = |criterion: &PoolCriterion<'_>| match criterion {
-        PoolCriterion::User(name) => *name == user,
-        PoolCriterion::Group(name) => groups.contains(name),
-        PoolCriterion::Program(pattern) => {
-            program.is_some_and(|program| program.is(pattern.as_bytes()))
+    let is_member = |group: &str| Ok::<_, Infallible>(groups.contains(&group));
+    let Ok(pool) = choose_pool_by(rules, user, is_member, program);
+    pool
+}
+
+/// Returns the same pool as [`choose_pool`]. Calls `is_member` for the groups of the rules, and only
+/// until a rule matches.
+///
+/// # Errors
+/// Returns the error of `is_member`. The pool is then unknown: the user may be in the group.
+pub(crate) fn choose_pool_by<'r, E>(
+    rules: &'r [PoolRule],
+    user: &str,
+    mut is_member: impl FnMut(&str) -> Result<bool, E>,
+    program: Option<&Executable<'_>>,
+) -> Result<Option<&'r str>, E> {
+    for (criterion, pool) in by_precedence(rules) {
+        let matches = match criterion {
+            PoolCriterion::User(name) => name == user,
+            PoolCriterion::Group(name) => is_member(name)?,
+            PoolCriterion::Program(pattern) => {
+                program.is_some_and(|program| program.is(pattern.as_bytes()))
+            }
+        };
+        if matches {
+            return Ok(Some(pool));
         }
-    };
-    by_precedence(rules).find(|(criterion, _)| matches(criterion)).map(|(_, pool)| pool)
+    }
+    Ok(None)
+}
+
+/// Encodes rules for the sessions file of a map: numbers of 32 bits, and texts that follow their
+/// lengths. Equal rules have equal bytes.
+pub(crate) fn encode_rules(rules: &[PoolRule]) -> Vec<u8> {
+    fn append_text(out: &mut Vec<u8>, text: &str) {
+        out.extend((text.len() as u32).to_le_bytes());
+        out.extend(text.as_bytes());
+    }
+    let mut out = Vec::new();
+    for rule in rules {
+        append_text(&mut out, &rule.pool);
+        for names in [&rule.users, &rule.groups, &rule.programs] {
+            out.extend((names.len() as u32).to_le_bytes());
+            names.iter().for_each(|name| append_text(&mut out, name));
+        }
+    }
+    out
+}
+
+/// Decodes the result of [`encode_rules`]. Returns `None` for other bytes.
+pub(crate) fn decode_rules(mut bytes: &[u8]) -> Option<Vec<PoolRule>> {
+    fn read_number(bytes: &mut &[u8]) -> Option<usize> {
+        let (number, rest) = bytes.split_first_chunk()?;
+        *bytes = rest;
+        Some(u32::from_le_bytes(*number) as usize)
+    }
+    fn read_text(bytes: &mut &[u8]) -> Option<String> {
+        let length = read_number(bytes)?;
+        let (text, rest) = bytes.split_at_checked(length)?;
+        *bytes = rest;
+        String::from_utf8(text.to_vec()).ok()
+    }
+    let mut rules = Vec::new();
+    while !bytes.is_empty() {
+        let mut rule = PoolRule::new(read_text(&mut bytes)?);
+        for names in [&mut rule.users, &mut rule.groups, &mut rule.programs] {
+            for _ in 0..read_number(&mut bytes)? {
+                names.push(read_text(&mut bytes)?);
+            }
+        }
+        rules.push(rule);
+    }
+    Some(rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rules() -> impl Strategy<Value = Vec<PoolRule>> {
+        let names = || prop::collection::vec("[a-c\u{e9}]{0,2}", 0..3);
+        let rule = (names(), names(), names(), "[a-c]").prop_map(
+            |(users, groups, programs, pool)| PoolRule { pool, users, groups, programs },
+        );
+        prop::collection::vec(rule, 0..4)
+    }
+
+    proptest! {
+        #[test]
+        fn encoded_rules_round_trip_and_damage_never_panics(
+            rules in rules(),
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..9),
+            cut: prop::sample::Index,
+        ) {
+            let mut bytes = encode_rules(&rules);
+            prop_assert_eq!(decode_rules(&bytes), Some(rules));
+            if !bytes.is_empty() {
+                for (index, value) in damage {
+                    let index = index.index(bytes.len());
+                    bytes[index] = value;
+                }
+                let _ = decode_rules(&bytes);
+                let _ = decode_rules(&bytes[..cut.index(bytes.len())]);
+            }
+        }
+    }
+
+    #[test]
+    fn groups_are_queried_only_until_a_rule_matches() {
+        let rules = [
+            PoolRule::new("lab").with_groups(["students", "guests"]),
+            PoolRule::new("office").with_users(["ada"]),
+            PoolRule::new("web").with_programs(["firefox"]),
+        ];
+        let mut queried = Vec::new();
+        let mut choose = |user| {
+            queried.clear();
+            let is_member = |group: &str| {
+                queried.push(group.to_owned());
+                if group == "students" { Ok(user == "bob") } else { Err("no answer") }
+            };
+            (choose_pool_by(&rules, user, is_member, None), queried.len())
+        };
+        assert_eq!(choose("ada"), (Ok(Some("office")), 0));
+        assert_eq!(choose("bob"), (Ok(Some("lab")), 1));
+        assert_eq!(choose("eve"), (Err("no answer"), 2));
+    }
 }

@@ -103,7 +103,7 @@ pub trait Api: Reads + Machine + Sized + Sync {
     ) -> Result<OpenedSession, Status>;
     fn close(&self, handle: &Handle, now: u32) -> Result<Vec<Lease>, Status>;
     fn close_session(&self, session: SessionId, now: u32) -> Result<Vec<Lease>, Status>;
-    fn choose_pool(&self, user: &str, program: Option<&str>) -> Option<String>;
+    fn choose_pool(&self, user: &str, program: Option<&str>) -> Result<Option<String>, Status>;
     fn drain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status>;
     fn undrain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status>;
     fn set_draining(&self, draining: bool) -> Result<(), Status>;

@@ -93,8 +93,8 @@ pub fn farm_built_by_calls_makes_a_plan<A: Api>() {
             .with_max_sessions(3)
             .with_on_exhausted(ExhaustionPolicy::Wait(9))
     );
-    assert_eq!(api.choose_pool("eve", None).as_deref(), Some("lab"));
-    assert_eq!(api.choose_pool("ada", Some("/usr/bin/firefox")).as_deref(), Some("lab"));
+    assert_eq!(api.choose_pool("eve", None).unwrap().as_deref(), Some("lab"));
+    assert_eq!(api.choose_pool("ada", Some("/usr/bin/firefox")).unwrap().as_deref(), Some("lab"));
     assert_eq!(addresses(&api.open(session_id(1), &for_user("ada"), 100).unwrap())[0], "10.0.5.13");
     let excluded_request = for_user("bob").with_address(ip("10.0.5.12"));
     assert_eq!(status_of(api.open(session_id(2), &excluded_request, 100)), VIPOOL_ERR_EXCLUDED);

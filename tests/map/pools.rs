@@ -2,6 +2,7 @@
 
 use vipool::Tick;
 use vipool::map::{Map, MapError, OpenError, Plan, Settings};
+use vipool::policy::{Policy, PoolRule};
 use vipool::pool::{Pool, PoolKind};
 
 use crate::plan_support::{
@@ -217,4 +218,48 @@ fn pools_that_share_addresses_are_refused() {
     };
     let pools = vec![sparse_pool("a", "fd00::/64"), sparse_pool("b", "fd00::4/126")];
     Map::in_memory(&Plan::new(pools)).unwrap();
+}
+
+#[test]
+fn unreadable_rules_choose_no_pool() {
+    let directory = new_directory();
+    let pools = [pool("default", &["10.0.0.1"]), pool("lab", &["10.0.1.1"])];
+    let plan_with = |low_water| {
+        let policy = Policy::default().with_pool_rules([PoolRule::new("lab").with_users(["eve"])]);
+        let settings = Settings::new().with_low_water(low_water);
+        Plan::new(pools.clone()).with_policy(policy).with_settings(settings)
+    };
+    let map = Map::create(directory.path(), &plan_with(0)).unwrap();
+    assert_eq!(map.choose_pool("eve", None).unwrap().as_deref(), Some("lab"));
+    assert_eq!(map.choose_pool("ann", None).unwrap(), None);
+    // The map was replaced, and the new map is gone.
+    Map::create(directory.path(), &plan_with(1)).unwrap();
+    std::fs::remove_file(directory.path().join("map")).unwrap();
+    assert!(matches!(map.choose_pool("eve", None), Err(OpenError::Map(MapError::Missing(_)))));
+    // The file with the rules is gone.
+    let map = Map::create(directory.path(), &plan_with(0)).unwrap();
+    let map_bytes = std::fs::read(directory.path().join("map")).unwrap();
+    std::fs::remove_file(directory.path().join("sessions")).unwrap();
+    assert_eq!(map.choose_pool("eve", None).unwrap().as_deref(), Some("lab"));
+    for map in [Map::open(directory.path()).unwrap(), Map::from_bytes(&map_bytes, &[]).unwrap()] {
+        let error = map.choose_pool("eve", None).unwrap_err();
+        assert!(error.to_string().contains("users are unknown"), "{error}");
+    }
+}
+
+#[test]
+fn equal_rules_leave_the_map_in_place() {
+    let directory = new_directory();
+    let plan_for = |user: &str| {
+        let policy = Policy::default().with_pool_rules([PoolRule::new("lab").with_users([user])]);
+        Plan::new([pool("lab", &["10.0.1.1"])]).with_policy(policy)
+    };
+    Map::create(directory.path(), &plan_for("eve")).unwrap();
+    let reader = vipool::map::Reader::attach(directory.path()).unwrap();
+    Map::create(directory.path(), &plan_for("eve")).unwrap();
+    assert!(!reader.is_superseded());
+    let map = Map::create(directory.path(), &plan_for("ann")).unwrap();
+    assert!(reader.is_superseded());
+    assert_eq!(map.choose_pool("ann", None).unwrap().as_deref(), Some("lab"));
+    assert_eq!(map.choose_pool("eve", None).unwrap(), None);
 }

@@ -13,6 +13,8 @@ use vipool::session::SessionId;
 use vipool::system;
 
 use super::status;
+#[cfg(unix)]
+use crate::event_log;
 use crate::exit_status;
 use crate::maps::client::{forget_client, record_client};
 use crate::maps::private;
@@ -129,21 +131,33 @@ impl Open {
             MapSelection::Directory(_) => (Map::open(&directory)?, None),
         };
         let user = self.user.unwrap_or_else(caller::user_name);
-        let pool = self.pool.or_else(|| map.choose_pool(&user, None));
+        let choose_pool = || match &self.pool {
+            Some(pool) => Ok(Some(pool.clone())),
+            None => map.choose_pool(&user, None),
+        };
         let options = OpenOptions::new()
             .with_user(user.as_str())
-            .with_pool(pool.as_deref())
             .with_address(self.address)
             .with_client(self.client)
             .with_leader(self.leader.map(identify_leader).transpose()?);
-        let opened = match map.open_session(self.session, &options, Tick::now()) {
+        let result = choose_pool().and_then(|pool| {
+            map.open_session(self.session, &options.with_pool(pool.as_deref()), Tick::now())
+        });
+        let opened = match result {
             Ok(opened) => opened,
             Err(
                 error @ (OpenError::Shortage(_)
+                | OpenError::UnknownGroups { .. }
                 | OpenError::Quota { .. }
                 | OpenError::TooManySessions(_)),
             ) => {
                 eprintln!("vipool: {error}");
+                #[cfg(unix)]
+                if matches!(error, OpenError::UnknownGroups { .. })
+                    && directory == system::map_directory()
+                {
+                    event_log::log_unknown_pool(&error.to_string());
+                }
                 return Ok(ExitCode::from(exit_status::NO_ADDRESS));
             }
             Err(error) => {

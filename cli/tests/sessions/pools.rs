@@ -72,6 +72,40 @@ fn pool_rules_choose_the_pool() {
 }
 
 #[test]
+fn unknown_groups_give_no_address_of_another_pool() {
+    if !vipool_testing::have(&["root", "unshare"]) {
+        return;
+    }
+    let (private_map, map) = create_map("students");
+    // The only source of the user database does not answer.
+    let script = "mount --make-rprivate / && mount -t tmpfs none /etc && \
+                  printf 'passwd: files\\ngroup: files\\n' > /etc/nsswitch.conf && exec \"$@\"";
+    let without_user_database = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_vipool")]);
+        private_map.set_environment(command.args(arguments));
+        command.output().unwrap()
+    };
+    let open = ["session", "open", "1", "--map", &map, "--user"];
+    let output = without_user_database(&[&open[..], &["bob"]].concat());
+    assert_eq!(output.status.code(), Some(75), "{output:?}");
+    let error = text(&output.stderr);
+    assert!(error.contains("cannot determine the groups of user \"bob\""), "{error}");
+    let run = ["run", "--map", &map, "--session", "1", "--", "sh", "-c", "echo $VIPOOL_LEASE"];
+    let output = without_user_database(&run);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(text(&output.stdout), "\n", "the program runs outside the session");
+    let output = without_user_database(&[&["run", "--require"], &run[1..]].concat());
+    assert_eq!(output.status.code(), Some(75), "{output:?}");
+    // The rules for users need no groups.
+    let output = without_user_database(&[&open[..], &["ada"]].concat());
+    assert_eq!(last_octet(&text(&output.stdout)), 20, "{output:?}");
+    // The user database answers that the user is in no group.
+    let output = private_map.output(&[&["session", "open", "2"], &open[3..], &["bob"]].concat());
+    assert_eq!(last_octet(&text(&output.stdout)), 10, "{output:?}");
+}
+
+#[test]
 fn program_rules_choose_the_pool() {
     let (private_map, map) = create_map("no-such-group");
     let link = private_map.path().join("show");

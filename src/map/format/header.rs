@@ -7,9 +7,9 @@ use super::words::{load, store};
 use crate::raw::word::{Word, WriteAccess};
 
 /// The magic number of a map: "vipool" and the version of the layout.
-pub(crate) const MAP_MAGIC: u64 = u64::from_le_bytes(*b"vipool\x00\x03");
+pub(crate) const MAP_MAGIC: u64 = u64::from_le_bytes(*b"vipool\x00\x04");
 /// The magic number of a sessions file: "vipoolS" and the version of its layout.
-const SESSIONS_MAGIC: u64 = u64::from_le_bytes(*b"vipoolS\x02");
+const SESSIONS_MAGIC: u64 = u64::from_le_bytes(*b"vipoolS\x03");
 
 // Fixed words.
 pub(crate) const MAGIC: usize = 0;
@@ -22,6 +22,10 @@ pub(crate) const POLICY_OFFSET: usize = 7;
 pub(crate) const POLICY_BYTES: usize = 8;
 pub(crate) const POOL_COUNT: usize = 9;
 pub(crate) const FIXED_WORDS: usize = 64;
+
+// Words of the sessions file only.
+/// The length of the encoded rules for pools in bytes. The rules follow the records.
+const POOL_RULES_BYTES: usize = 4;
 
 // Words that writers publish.
 /// Not 0: a newer map file has replaced this file.
@@ -52,7 +56,9 @@ pub(crate) fn write_sessions_header(
     words: &[Word],
     boot: u64,
     file_id: u64,
+    pool_rules_bytes: usize,
 ) {
+    store(access, words, POOL_RULES_BYTES, pool_rules_bytes as u64);
     store(access, words, LENGTH, words.len() as u64);
     store(access, words, BOOT, boot);
     store(access, words, FILE_ID, file_id);
@@ -62,6 +68,11 @@ pub(crate) fn write_sessions_header(
 /// Returns whether these words are a sessions file with this `file_id` and at least this length.
 pub(crate) fn is_sessions_file(words: &[Word], file_id: u64, length: usize) -> bool {
     load(words, MAGIC) == SESSIONS_MAGIC && load(words, FILE_ID) == file_id && words.len() >= length
+}
+
+/// Returns the length of the encoded rules for pools in a sessions file.
+pub(crate) fn pool_rules_bytes(words: &[Word]) -> usize {
+    load(words, POOL_RULES_BYTES) as usize
 }
 
 /// Returns whether `count` words at `offset` are within the map and after the fixed header.

@@ -10,19 +10,23 @@
 //! | then | the compiled policy |
 //! | then, per pool | control words, index, slots |
 //!
+//! The sessions file has a header of the same length, one record per slot (see [`super::record`]),
+//! and the encoded rules for pools.
+//!
 //! A process reads the layout once, checks it against the length of the file, and keeps a copy. So
 //! later damage to the header cannot make the process access memory outside the file.
 
 use super::header::{
     BOOT, FILE_ID, FIXED_WORDS, HEADER_WORDS, LENGTH, MAGIC, MAP_MAGIC, POLICY_BYTES,
-    POLICY_OFFSET, POOL_COUNT, SETTINGS, fits, is_sessions_file,
+    POLICY_OFFSET, POOL_COUNT, SETTINGS, fits, is_sessions_file, pool_rules_bytes,
+    write_sessions_header,
 };
 use super::pool::{
     BLOCK_WORDS, ENTRY_WORDS, PlannedPool, PoolLayout, PoolSet, table_words, write_entry,
 };
 use super::record::RECORD_WORDS;
 use super::settings;
-use super::words::{load, store, store_bytes};
+use super::words::{load, load_bytes, store, store_bytes};
 use crate::map::types::plan::{MAX_POOLS, Settings};
 use crate::raw::word::{Word, WriteAccess};
 
@@ -59,9 +63,28 @@ pub(crate) fn map_words(pools: &[PlannedPool], policy_bytes: usize) -> usize {
     tables_offset(pools, policy_bytes) + tables
 }
 
-/// Returns the number of words of a sessions file for pools with these numbers of slots.
-pub(crate) fn sessions_words(slots: impl Iterator<Item = u32>) -> usize {
+/// Returns the number of words of a sessions file for pools with these numbers of slots, and for
+/// encoded rules for pools of this length.
+pub(crate) fn sessions_words(slots: impl Iterator<Item = u32>, pool_rules_bytes: usize) -> usize {
+    pool_rules_offset(slots) + pool_rules_bytes.div_ceil(8)
+}
+
+fn pool_rules_offset(slots: impl Iterator<Item = u32>) -> usize {
     HEADER_WORDS + slots.map(|slots| slots as usize * RECORD_WORDS).sum::<usize>()
+}
+
+/// Writes the fixed part of a sessions file into zeroed words of the length that [`sessions_words`]
+/// returned.
+pub(crate) fn write_sessions(
+    access: WriteAccess<'_>,
+    words: &[Word],
+    slots: impl Iterator<Item = u32>,
+    pool_rules: &[u8],
+    boot: u64,
+    file_id: u64,
+) {
+    store_bytes(access, words, pool_rules_offset(slots), pool_rules);
+    write_sessions_header(access, words, boot, file_id, pool_rules.len());
 }
 
 fn policy_offset(pools: &[PlannedPool]) -> usize {
@@ -196,8 +219,24 @@ impl Layout {
 
     /// Returns whether these words are the sessions file of this map.
     pub(crate) fn is_sessions_file(&self, words: &[Word]) -> bool {
-        let length = sessions_words(self.pools().iter().map(|pool| pool.slots));
-        is_sessions_file(words, self.file_id, length)
+        is_sessions_file(words, self.file_id, self.pool_rules_offset())
+    }
+
+    /// Returns the encoded rules for pools in the words of the sessions file. Returns `None` if the
+    /// map has no sessions file, or if the rules lie outside that file.
+    pub(crate) fn pool_rules(&self, sessions: &[Word]) -> Option<Vec<u8>> {
+        let words = sessions.get(self.pool_rules_offset()..)?;
+        let length = pool_rules_bytes(sessions);
+        if length.div_ceil(8) > words.len() {
+            return None;
+        }
+        let mut bytes = vec![0; length];
+        load_bytes(words, 0, &mut bytes);
+        Some(bytes)
+    }
+
+    fn pool_rules_offset(&self) -> usize {
+        pool_rules_offset(self.pools().iter().map(|pool| pool.slots))
     }
 
     /// Returns the words that never change once the map is published. Skips `file_id`.

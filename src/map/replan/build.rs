@@ -11,7 +11,7 @@ use crate::map::engine::image::MapImage;
 use crate::map::engine::writer::{MapWriter, WritableMap};
 use crate::map::format::counters::Counter;
 use crate::map::format::header::{
-    DRAINING, DROPPED_GENERATION, LAST_STAMP, RESTORED, SUPERSEDED, write_sessions_header,
+    DRAINING, DROPPED_GENERATION, LAST_STAMP, RESTORED, SUPERSEDED,
 };
 use crate::map::format::layout::{self, Layout};
 use crate::map::format::pool::PlannedPool;
@@ -21,6 +21,7 @@ use crate::map::format::slot::{PLANNED, RESERVED, RETIRED, next_stamp, stamp_tim
 use crate::map::format::words::{load, store};
 use crate::map::types::error::{MapError, PlanError};
 use crate::map::types::plan::Plan;
+use crate::policy::encode_rules;
 use crate::pool::Pool;
 
 /// Maximum number of seconds between now and a stamp in the future. A later stamp is wrong.
@@ -30,7 +31,7 @@ const MAX_FUTURE_SECONDS: u32 = 366 * 24 * 3600;
 pub(crate) fn build_in_memory(plan: &Plan) -> Result<WritableMap, MapError> {
     let (pools, policy) = (new_pools(plan), plan.policy.encode());
     let map = Region::in_memory(layout::map_words(&pools, policy.len()));
-    let sessions = Region::in_memory(layout::sessions_words(plan.pools.iter().map(Pool::slots)));
+    let sessions = Region::in_memory(sessions_words(&pools, plan));
     build(map, sessions, &pools, plan, &policy, 1, None)
 }
 
@@ -52,7 +53,7 @@ pub(crate) fn replace_files(
     let (map, sessions) = files::create(
         directory,
         layout::map_words(&pools, policy.len()),
-        layout::sessions_words(pools.iter().map(|planned| planned.pool.slots())),
+        sessions_words(&pools, plan),
     )?;
     let image = kept_map.map(|old| &**old);
     let mut new = build(map, sessions, &pools, plan, &policy, boot, image)
@@ -90,7 +91,10 @@ pub(crate) fn keep_if_unchanged(
     }
     let (map, sessions) = (Region::in_memory(map_words), Region::default());
     let new = build(map, sessions, &pools, plan, &policy, boot, Some(&**old))?;
-    if !authoritative_words(old).eq(authoritative_words(&new)) {
+    let pool_rules = encode_rules(&plan.policy.pool_rules);
+    if !authoritative_words(old).eq(authoritative_words(&new))
+        || old.layout().pool_rules(old.records()) != Some(pool_rules)
+    {
         return Ok(false);
     }
     let writer = old.writer();
@@ -100,6 +104,15 @@ pub(crate) fn keep_if_unchanged(
     }
     writer.store_header(SUPERSEDED, 0);
     Ok(true)
+}
+
+/// Returns the number of words of the sessions file of a map with these pools.
+fn sessions_words(pools: &[PlannedPool], plan: &Plan) -> usize {
+    layout::sessions_words(slot_counts(pools), encode_rules(&plan.policy.pool_rules).len())
+}
+
+fn slot_counts(pools: &[PlannedPool]) -> impl Iterator<Item = u32> {
+    pools.iter().map(|planned| planned.pool.slots())
 }
 
 /// Returns the words of a map that are not derived from other words. Skips `file_id`.
@@ -123,7 +136,8 @@ fn build(
     let (words, access) = map.write_access();
     layout::write(access, words, pools, policy, &plan.settings, boot, file_id);
     let (words, access) = sessions.write_access();
-    write_sessions_header(access, words, boot, file_id);
+    let pool_rules = encode_rules(&plan.policy.pool_rules);
+    layout::write_sessions(access, words, slot_counts(pools), &pool_rules, boot, file_id);
     let layout = Layout::read(map.words()).map_err(PlanError::Layout)?;
     let mut new = WritableMap::new(map, sessions, Region::default(), layout);
     let writer = new.writer();

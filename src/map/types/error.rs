@@ -32,7 +32,8 @@ pub enum Shortage {
     Draining,
 }
 
-/// The reason why [`Map::open_session`](crate::map::Map::open_session) failed.
+/// The reason why [`Map::open_session`](crate::map::Map::open_session) or
+/// [`Map::choose_pool`](crate::map::Map::choose_pool) failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -67,6 +68,14 @@ pub enum OpenError {
         user: String,
         /// The maximum number of sessions of a user.
         limit: u32,
+    },
+    /// A rule selects the pool by a group, and the groups of the user are unknown.
+    #[error("cannot determine the groups of user {user:?}, which select the pool: {source}")]
+    UnknownGroups {
+        /// The user.
+        user: String,
+        /// The error of the user database.
+        source: io::Error,
     },
     /// The server has the maximum number of sessions.
     #[error("the server has {0} open sessions, the maximum (max-sessions)")]

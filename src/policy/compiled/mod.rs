@@ -13,12 +13,13 @@
 //! | 16 | programs (offset, count) | 32 | own ports (offset, count) |
 //! | 24 | host addresses (offset, count) | 40 | shared ports (offset, count) |
 //! | 32 | wildcard UDP ports (offset, count) | 48 | features (4 bytes) |
-//! | 40 | pool rules (offset, count) | 52 | flags (4 bytes) |
+//! | | | 52 | flags (4 bytes) |
 //!
 //! A host address is a family (4 bytes: 4 or 6) and an address (16 bytes). A port range is two ports
-//! (2 bytes each). A pool rule is a kind (4 bytes: 1 user, 2 group, 3 program), 4 zero bytes, the
-//! hash of the user or group name (8 bytes), and the program's pattern and the pool's name (each an
-//! offset and a length).
+//! (2 bytes each).
+//!
+//! Every user can read the map file, so the compiled form does not contain [`Policy::pool_rules`],
+//! which name users. These rules are in the sessions file of the map.
 
 mod view;
 
@@ -27,26 +28,20 @@ mod tests;
 
 use std::net::IpAddr;
 
-use super::pools::{PoolCriterion, by_precedence};
-use super::{Policy, PoolRule, PortRange, Program};
-use crate::hash::hash64;
+use super::{Policy, PortRange, Program};
 
 pub use view::{MatchedRule, PolicyView, ProgramView};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"vpol");
-const VERSION: u32 = 2;
-const HEADER_LENGTH: usize = 48;
+const VERSION: u32 = 3;
+const HEADER_LENGTH: usize = 40;
 const PROGRAM_LENGTH: usize = 56;
 const HOST_LENGTH: usize = 20;
 const PORT_RANGE_LENGTH: usize = 4;
-const POOL_RULE_LENGTH: usize = 32;
-
-const CRITERION_USER: u32 = 1;
-const CRITERION_GROUP: u32 = 2;
-const CRITERION_PROGRAM: u32 = 3;
 
 impl Policy {
-    /// Compiles the policy for the map file. Equal policies have equal bytes.
+    /// Compiles the policy for the map file, without the rules for pools. Equal policies have equal
+    /// bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![0; HEADER_LENGTH + self.programs.len() * PROGRAM_LENGTH];
@@ -60,7 +55,6 @@ impl Policy {
             out.extend(encode_host_address(*address));
         }
         let wildcard_udp_ports = append_ports(&self.wildcard_udp_ports, &mut out);
-        let pool_rules = append_pool_rules(&self.pool_rules, &mut out);
         let header = [
             MAGIC,
             VERSION,
@@ -72,8 +66,6 @@ impl Policy {
             self.host_addresses.len() as u32,
             wildcard_udp_ports.0,
             wildcard_udp_ports.1,
-            pool_rules.0,
-            pool_rules.1,
         ];
         for (index, word) in header.into_iter().enumerate() {
             out[index * 4..index * 4 + 4].copy_from_slice(&word.to_le_bytes());
@@ -142,34 +134,4 @@ fn append_ports(ports: &[PortRange], out: &mut Vec<u8>) -> (u32, u32) {
         out.extend(range.last.to_le_bytes());
     }
     (offset, ports.len() as u32)
-}
-
-fn append_pool_rules(rules: &[PoolRule], out: &mut Vec<u8>) -> (u32, u32) {
-    let mut records = Vec::new();
-    let mut count = 0;
-    for (criterion, pool) in by_precedence(rules) {
-        let (kind, hash, pattern) = match criterion {
-            PoolCriterion::User(name) => (CRITERION_USER, hash_name(name, CRITERION_USER), (0, 0)),
-            PoolCriterion::Group(name) => {
-                (CRITERION_GROUP, hash_name(name, CRITERION_GROUP), (0, 0))
-            }
-            PoolCriterion::Program(pattern) => (CRITERION_PROGRAM, 0, append_text(pattern, out)),
-        };
-        let pool = append_text(pool, out);
-        records.extend([kind.to_le_bytes(), [0; 4]].concat());
-        records.extend(hash.to_le_bytes());
-        for word in [pattern.0, pattern.1, pool.0, pool.1] {
-            records.extend(word.to_le_bytes());
-        }
-        count += 1;
-    }
-    let offset = out.len() as u32;
-    out.extend(records);
-    (offset, count)
-}
-
-/// Returns the hash of a user or group name. Every user can read the map, so the map contains
-/// hashes instead of names.
-fn hash_name(name: &str, kind: u32) -> u64 {
-    hash64(name.as_bytes(), kind.into())
 }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Executable, Features, PathStyle, ProgramFlags, RewriteFlags, choose_pool};
+use crate::policy::{Executable, Features, PathStyle, PoolRule, ProgramFlags, RewriteFlags};
 
 fn ports() -> impl Strategy<Value = Vec<PortRange>> {
     let range =
@@ -50,34 +50,19 @@ fn programs() -> impl Strategy<Value = Program> {
         })
 }
 
-fn pool_rules() -> impl Strategy<Value = Vec<PoolRule>> {
-    let names = || prop::collection::vec(prop::sample::select(vec!["ada", "bob", "lab"]), 0..3);
-    let texts = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
-    let rule = (names(), names(), prop::collection::vec(paths(), 0..2), "[a-c]").prop_map(
-        move |(users, groups, programs, pool)| PoolRule {
-            pool,
-            users: texts(users),
-            groups: texts(groups),
-            programs,
-        },
-    );
-    prop::collection::vec(rule, 0..4)
-}
-
 fn policies() -> impl Strategy<Value = Policy> {
     (
         prop::collection::vec(programs(), 0..6),
         prop::collection::vec(any::<IpAddr>(), 0..4),
         ports(),
         0..=RewriteFlags::ALL_BITS,
-        pool_rules(),
     )
-        .prop_map(|(programs, host_addresses, wildcard_udp_ports, flags, pool_rules)| Policy {
+        .prop_map(|(programs, host_addresses, wildcard_udp_ports, flags)| Policy {
             programs,
             host_addresses,
             wildcard_udp_ports,
             rewrite: RewriteFlags::from_bits(flags),
-            pool_rules,
+            ..Policy::default()
         })
 }
 
@@ -98,7 +83,6 @@ fn call_everything(view: PolicyView<'_>, program: &Executable<'_>, port: u16) ->
             rule.pattern().len()
         })
         .sum();
-    let _ = view.choose_pool("ada", || vec!["lab".into()], Some(program));
     let _ = view.rewrite_flags();
     found
         + explained
@@ -138,14 +122,6 @@ proptest! {
         prop_assert_eq!(view.is_host_address(address), policy.host_addresses.contains(&address));
         prop_assert_eq!(view.is_wildcard_udp_port(port), contains(&policy.wildcard_udp_ports, port));
         prop_assert_eq!(view.rewrite_flags(), policy.rewrite);
-        for (user, groups) in [("ada", &["bob", "lab"][..]), ("eve", &["lab"]), ("eve", &[])] {
-            let names = || groups.iter().map(|name| (*name).to_owned()).collect();
-            let executable = windows.then_some(&program);
-            prop_assert_eq!(
-                view.choose_pool(user, names, executable),
-                choose_pool(&policy.pool_rules, user, groups, executable)
-            );
-        }
     }
 
     #[test]
@@ -217,20 +193,13 @@ fn most_specific_rule_wins() {
 }
 
 #[test]
-fn compiled_policy_contains_no_user_or_group_names() {
+fn compiled_policy_contains_no_rules_for_pools() {
     let rule = PoolRule {
         pool: "lab".into(),
         users: vec!["ada-lovelace".into()],
         groups: vec!["students".into()],
-        programs: vec![],
+        programs: vec!["firefox".into()],
     };
-    let bytes = Policy { pool_rules: vec![rule], ..Policy::default() }.encode();
-    let text = String::from_utf8_lossy(&bytes);
-    assert!(text.contains("lab") && !text.contains("ada") && !text.contains("students"));
-    let view = PolicyView::new(&bytes);
-    assert_eq!(
-        view.choose_pool("ada-lovelace", || unreachable!("no rule for a group is needed"), None),
-        Some("lab")
-    );
-    assert_eq!(view.choose_pool("students", Vec::new, None), None);
+    let policy = Policy { pool_rules: vec![rule], ..Policy::default() };
+    assert_eq!(policy.encode(), Policy::default().encode());
 }

@@ -112,37 +112,6 @@ impl<'a> PolicyView<'a> {
         contains_port(self.bytes, 32, port)
     }
 
-    /// Returns the same pool as [`crate::policy::choose_pool`]. Calls `groups` only if a rule names
-    /// a group.
-    pub fn choose_pool(
-        &self,
-        user: &str,
-        groups: impl FnOnce() -> Vec<String>,
-        program: Option<&Executable<'_>>,
-    ) -> Option<&'a str> {
-        let mut read_groups = Some(groups);
-        let mut groups = Vec::new();
-        let user_hash = hash_name(user, CRITERION_USER);
-        let found = record_offsets(self.bytes, 40, POOL_RULE_LENGTH).find(|record| {
-            let hash = read_array(self.bytes, record + 8).map(u64::from_le_bytes);
-            match read_u32(self.bytes, *record) {
-                Some(CRITERION_USER) => hash == Some(user_hash),
-                Some(CRITERION_GROUP) => {
-                    if let Some(read_groups) = read_groups.take() {
-                        groups = read_groups();
-                    }
-                    groups.iter().any(|name| hash == Some(hash_name(name, CRITERION_GROUP)))
-                }
-                Some(CRITERION_PROGRAM) => match (program, read_text(self.bytes, record + 16)) {
-                    (Some(program), Some(pattern)) => program.is(pattern),
-                    _ => false,
-                },
-                _ => false,
-            }
-        })?;
-        str::from_utf8(read_text(self.bytes, found + 24)?).ok()
-    }
-
     /// Returns the flags for all programs.
     #[inline]
     #[must_use]

@@ -237,7 +237,7 @@ impl Api for CApi {
         Ok(leases(&closed.leases, closed.lease_count))
     }
 
-    fn choose_pool(&self, user: &str, program: Option<&str>) -> Option<String> {
+    fn choose_pool(&self, user: &str, program: Option<&str>) -> Result<Option<String>, Status> {
         let mut executable = sized::<vipool_executable>();
         let path = program.unwrap_or_default();
         (executable.path, executable.path_length) = (path.as_ptr().cast(), path.len());
@@ -261,11 +261,11 @@ impl Api for CApi {
         };
         let (size_status, status) = (choose(null_mut(), 0), choose(output, 64));
         match status {
-            vipool_status::VIPOOL_ERR_NOT_FOUND => None,
+            vipool_status::VIPOOL_ERR_NOT_FOUND => Ok(None),
             status => {
+                check(status)?;
                 assert_eq!(size_status, vipool_status::VIPOOL_ERR_BUFFER);
-                check(status).unwrap();
-                Some(copy_text(output, length))
+                Ok(Some(copy_text(output, length)))
             }
         }
     }

@@ -161,11 +161,11 @@ impl Api for RustApi {
             .map_err(status)
     }
 
-    fn choose_pool(&self, user: &str, program: Option<&str>) -> Option<String> {
+    fn choose_pool(&self, user: &str, program: Option<&str>) -> Result<Option<String>, Status> {
         let style = PathStyle::Posix;
         let program = program.map(str::as_bytes);
         let program = program.map(|path| Executable::new(path, style));
-        self.map.choose_pool(user, program.as_ref())
+        self.map.choose_pool(user, program.as_ref()).map_err(status)
     }
 
     fn drain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status> {

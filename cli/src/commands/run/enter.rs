@@ -43,8 +43,9 @@ pub enum EnterError {
     /// The program is not on the process list, and only listed programs open a session
     /// (`allocate = "first-use"`).
     NotListed,
-    /// No address is available. If `refuse` is true, the program must not run without an address.
-    NoAddress { shortage: Shortage, refuse: bool },
+    /// No address is available, or the pool is unknown. If `refuse` is true, the program must not
+    /// run without an address.
+    NoAddress { error: OpenError, refuse: bool },
     /// This signal arrived while the process waited for an address.
     Interrupted(Signal),
     /// Any other failure.
@@ -124,14 +125,16 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
         return Err(EnterError::NotListed);
     }
     let user = args.user.clone().unwrap_or_else(caller::user_name);
-    let pool = args.pool.clone().or_else(|| map.choose_pool(&user, program.executable().as_ref()));
+    let choose_pool = || match &args.pool {
+        Some(pool) => Ok(Some(pool.clone())),
+        None => map.choose_pool(&user, program.executable().as_ref()),
+    };
     let options = OpenOptions::new()
         .with_user(user.as_str())
-        .with_pool(pool.as_deref())
         .with_address(args.address)
         .with_client(args.client)
         .with_leader(system::identify_process(std::process::id())?);
-    let opened = open_session(&map, session, &options, signals)?;
+    let opened = open_session(&map, session, &options, choose_pool, signals)?;
     if let Some(shortage) = opened.shortage {
         eprintln!("vipool: session {session} did not get all addresses: {shortage}");
     }
@@ -183,11 +186,12 @@ impl<'a> ProgramPaths<'a> {
     }
 }
 
-/// Opens the session. Waits for an address if the farm file requires it (`when-exhausted`).
+/// Opens the session with an address of the chosen pool. Waits for an address if the farm file requires it (`when-exhausted`).
 fn open_session(
     map: &Map,
     session: SessionId,
     options: &OpenOptions<'_>,
+    choose_pool: impl Fn() -> Result<Option<String>, OpenError>,
     signals: &mut Signals,
 ) -> Result<OpenedSession, EnterError> {
     let policy = map.settings().on_exhausted;
@@ -198,7 +202,10 @@ fn open_session(
     let deadline = Instant::now() + max_wait;
     let mut has_reaped = false;
     loop {
-        let shortage = match map.open_session(session, options, Tick::now()) {
+        let result = choose_pool().and_then(|pool| {
+            map.open_session(session, &options.with_pool(pool.as_deref()), Tick::now())
+        });
+        let error = match result {
             Ok(opened) => return Ok(opened),
             // Reaping may free an address that has no sockets left.
             Err(OpenError::Shortage(Shortage::Lingering)) if !has_reaped => {
@@ -206,12 +213,12 @@ fn open_session(
                 reap::reap_all(map)?;
                 continue;
             }
-            Err(OpenError::Shortage(shortage)) => shortage,
+            Err(error @ (OpenError::Shortage(_) | OpenError::UnknownGroups { .. })) => error,
             Err(error) => return Err(error.into()),
         };
         if Instant::now() >= deadline {
             return Err(EnterError::NoAddress {
-                shortage,
+                error,
                 refuse: policy == ExhaustionPolicy::Refuse,
             });
         }

@@ -17,6 +17,7 @@ use std::process::{Child, Command, ExitCode, ExitStatus};
 use anyhow::Context;
 use nix::unistd::Uid;
 use vipool::EXHAUSTED_MESSAGE;
+use vipool::map::OpenError;
 use vipool::system::map_directory;
 
 pub use args::Run;
@@ -48,10 +49,13 @@ impl Run {
             Ok(entered) => Some(entered),
             Err(EnterError::NotListed) => None,
             Err(EnterError::Interrupted(signal)) => return Ok(signals::kill_self(signal as i32)),
-            Err(EnterError::NoAddress { shortage, refuse }) => {
+            Err(EnterError::NoAddress { error, refuse }) => {
                 eprintln!("{EXHAUSTED_MESSAGE}");
-                if shortage.to_string() != EXHAUSTED_MESSAGE {
-                    eprintln!("vipool: {shortage}");
+                if error.to_string() != EXHAUSTED_MESSAGE {
+                    eprintln!("vipool: {error}");
+                }
+                if matches!(error, OpenError::UnknownGroups { .. }) && self.uses_system_map() {
+                    event_log::log_unknown_pool(&error.to_string());
                 }
                 if refuse || self.require {
                     return Ok(ExitCode::from(exit_status::NO_ADDRESS));
@@ -60,7 +64,7 @@ impl Run {
             }
             Err(EnterError::Failed(error)) if self.require => return Err(error),
             Err(EnterError::Failed(error)) => {
-                if self.map.selection() == MapSelection::Directory(map_directory()) {
+                if self.uses_system_map() {
                     let program = self.program[0].to_string_lossy();
                     event_log::log_not_rewritten(&program, &format!("{error:#}"));
                 }
@@ -82,6 +86,10 @@ impl Run {
             ProgramExit::Exited(status) => signals::exit_like(status),
             ProgramExit::NotStarted(error) => report_exec_failure(&self.program[0], &error),
         })
+    }
+
+    fn uses_system_map(&self) -> bool {
+        self.map.selection() == MapSelection::Directory(map_directory())
     }
 
     /// Starts the program and waits for it to exit.

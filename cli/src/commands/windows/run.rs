@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use vipool::EXHAUSTED_MESSAGE;
 use vipool::Tick;
 use vipool::map::{CloseError, ExhaustionPolicy, Map, OpenError, OpenOptions};
+use vipool::policy::{Executable, PathStyle};
 use vipool::session::SessionId;
 use vipool::system;
 
@@ -72,15 +73,22 @@ impl Run {
         let map = Map::open(&directory)?;
         let session = self.session.map_or_else(caller::own_session, Ok)?;
         let user = caller::user_name();
+        let program = Executable::new(self.program[0].as_encoded_bytes(), PathStyle::Windows);
+        let choose_pool = || match &self.pool {
+            Some(pool) => Ok(Some(pool.clone())),
+            None => map.choose_pool(&user, Some(&program)),
+        };
         let options = OpenOptions::new()
             .with_user(user.as_str())
-            .with_pool(self.pool.as_deref())
             .with_client(self.client)
             .with_leader(system::identify_process(std::process::id())?);
         let mut command = Command::new(find_launcher()?);
         command.args(&self.program).env_remove("VIPOOL_LEASE").env_remove("VIPOOL_MAP");
         let mut opened_handle = None;
-        match map.open_session(session, &options, Tick::now()) {
+        let result = choose_pool().and_then(|pool| {
+            map.open_session(session, &options.with_pool(pool.as_deref()), Tick::now())
+        });
+        match result {
             Ok(opened) => {
                 command.env("VIPOOL_LEASE", opened.handle.to_string());
                 if let Some(directory) = map_variable(&directory) {
@@ -91,8 +99,8 @@ impl Run {
                     record_client(&directory, &handle, client, None);
                 }
             }
-            Err(OpenError::Shortage(shortage)) => {
-                eprintln!("{EXHAUSTED_MESSAGE}\nvipool: {shortage}");
+            Err(error @ (OpenError::Shortage(_) | OpenError::UnknownGroups { .. })) => {
+                eprintln!("{EXHAUSTED_MESSAGE}\nvipool: {error}");
                 if self.require || map.settings().on_exhausted == ExhaustionPolicy::Refuse {
                     return Ok(exit_status::NO_ADDRESS.into());
                 }
