@@ -1,7 +1,27 @@
-//! Hash functions over 64 bits. None of these functions resists input that an attacker chooses.
+//! Hash functions over 64 bits. Only [`keyed_hash`] resists input that an attacker chooses.
 //!
 //! [`hash64`], [`folded_multiply`] and [`load_short_le`] are part of the format of the map file:
 //! their results are the same on every machine and in every version.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+/// The secret key of [`keyed_hash`].
+pub(crate) type HashKey = [u64; 2];
+
+/// Returns the hash of some bytes under a secret key (SipHash-2-4). Without the key, nobody can
+/// compute the hash, or find bytes that have a certain hash.
+pub(crate) fn keyed_hash(bytes: &[u8], [first, second]: HashKey) -> u64 {
+    #[allow(deprecated, reason = "the standard library has no other hasher with a key")]
+    let mut hasher = std::hash::SipHasher::new_with_keys(first, second);
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+/// Returns a key that nobody can predict. The standard library seeds its hash maps from the random
+/// numbers of the operating system.
+pub(crate) fn random_key() -> HashKey {
+    std::array::from_fn(|_| RandomState::new().build_hasher().finish())
+}
 
 /// Returns the hash of some bytes. Different seeds give independent hashes.
 ///
@@ -49,6 +69,15 @@ pub(crate) fn mix64(mut word: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keyed_hash_is_siphash() {
+        // The last test vectors of the reference implementation of SipHash-2-4.
+        let key = [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908];
+        let bytes: [u8; 15] = std::array::from_fn(|index| index as u8);
+        assert_eq!(keyed_hash(&bytes, key), 0xa129_ca61_49be_45e5);
+        assert_ne!(random_key(), random_key());
+    }
 
     #[test]
     fn short_loads_equal_padded_loads() {

@@ -1,5 +1,6 @@
 //! Opens a vipool session at logon, and closes it at logoff.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, c_int};
 use std::fs;
 use std::net::IpAddr;
@@ -52,7 +53,7 @@ pub fn open(transaction: &Transaction, settings: &Settings) -> c_int {
     if !settings.applies_to(uid, service.as_deref()) {
         return PAM_SUCCESS;
     }
-    let user = user.to_string_lossy();
+    let user = user_text(user);
     let logon = Logon { transaction, settings, user: &user, uid };
     match logon.open() {
         Ok(opened) => {
@@ -244,6 +245,15 @@ fn set_session_environment(transaction: &Transaction, settings: &Settings, lease
     }
 }
 
+/// Returns the name of a user as text. Different names give different texts: a name that is not
+/// UTF-8 is escaped, and only escaped names begin with U+FFFD.
+fn user_text(user: &CStr) -> Cow<'_, str> {
+    match user.to_str() {
+        Ok(text) if !text.starts_with('\u{fffd}') => text.into(),
+        _ => format!("\u{fffd}{}", user.to_bytes().escape_ascii()).into(),
+    }
+}
+
 /// Returns the session id of this logon. The function prefers the id of the audit session that
 /// pam_loginuid started. The second choice is the id of the logind session. The last choice is a
 /// new id that contains the pid of the leader process.
@@ -259,15 +269,8 @@ fn choose_session_id(
 ) -> SessionId {
     let audit_id = fs::read_to_string("/proc/self/sessionid").ok();
     let logind_id = transaction.env(c"XDG_SESSION_ID").and_then(|name| name.to_str().ok());
-    let belongs_to_other_user = |session: &SessionId| {
-        map.find(*session).is_ok_and(|found| found.is_some())
-            && map.sessions().is_ok_and(|rows| {
-                rows.iter().any(|row| {
-                    row.session == *session
-                        && row.user.as_deref().is_some_and(|owner| owner != user)
-                })
-            })
-    };
+    let belongs_to_other_user =
+        |session: &SessionId| map.is_open_for_another(*session, user).unwrap_or(false);
     existing_session_id(audit_id.as_deref(), logind_id)
         .filter(|session| !belongs_to_other_user(session))
         .unwrap_or_else(|| generate_session_id(leader))
@@ -317,6 +320,15 @@ mod tests {
         assert_eq!(session.kind(), SessionKind::Embedder);
         assert_ne!(session, generate_session_id(Some(&leader(77, 1235))));
         assert_ne!(session, generate_session_id(Some(&leader(78, 1234))));
+    }
+
+    #[test]
+    fn different_names_have_different_texts() {
+        assert_eq!(user_text(c"alice"), "alice");
+        assert_eq!(user_text(c"\xc3\xa9ve"), "\u{e9}ve");
+        let names = [c"al\xffce", c"al\xfece", c"al\\xffce", c"\xef\xbf\xbdal\\xffce", c"al\xef\xbf\xbdce"];
+        let texts: std::collections::HashSet<_> = names.into_iter().map(user_text).collect();
+        assert_eq!(texts.len(), names.len());
     }
 
     #[test]

@@ -3,9 +3,11 @@
 
 use std::net::IpAddr;
 
+use super::engine::image::{MapImage, missing_sessions};
 use super::engine::reap::{Probe, ReapReport};
+use super::engine::table_writer::TableWriter;
 use super::format::header::{DRAINING, RESTORED};
-use super::format::slot::{DRAINED, Meta, PLANNED, RESERVED, user_tag};
+use super::format::slot::{DRAINED, PLANNED, RESERVED};
 use super::types::error::{ChangeError, MapError};
 use super::types::outcome::AdminChange;
 use super::types::plan::Leader;
@@ -96,12 +98,13 @@ impl Map {
         user: &str,
         now: Tick,
     ) -> Result<AdminChange, ChangeError> {
-        let tag = user_tag(user);
-        self.change_reservation(address, now, |meta| {
-            if meta.has_any(RESERVED) && meta.user_tag() != tag {
+        self.change_reservation(address, now, |map, table, slot| {
+            let user = map.user_hash(user).ok_or_else(missing_sessions)?;
+            if table.meta(slot).has_any(RESERVED) && !table.is_reserved_for(slot, user) {
                 return Err(ChangeError::ReservedForAnother(address));
             }
-            Ok(MetaChange { set: RESERVED, clear: 0, user_tag: Some(tag) })
+            table.write_reservation(slot, user);
+            Ok(MetaChange { set: RESERVED, clear: 0, user_tag: Some(user.tag()) })
         })
     }
 
@@ -110,8 +113,8 @@ impl Map {
     /// # Errors
     /// Fails if the address is in no pool or is not reserved, or if the map cannot be used.
     pub fn unreserve(&self, address: IpAddr, now: Tick) -> Result<AdminChange, ChangeError> {
-        self.change_reservation(address, now, |meta| {
-            if !meta.has_any(RESERVED) {
+        self.change_reservation(address, now, |_, table, slot| {
+            if !table.meta(slot).has_any(RESERVED) {
                 return Err(ChangeError::NotReserved(address));
             }
             Ok(MetaChange { set: 0, clear: RESERVED | PLANNED, user_tag: None })
@@ -254,19 +257,18 @@ impl Map {
         })
     }
 
-    /// Passes the meta word of an address to `decide`, and applies the change that `decide`
-    /// returns.
+    /// Passes the slot of an address to `decide`, and applies the change that `decide` returns.
     fn change_reservation(
         &self,
         address: IpAddr,
         now: Tick,
-        decide: impl FnOnce(Meta) -> Result<MetaChange, ChangeError>,
+        decide: impl FnOnce(&MapImage, &TableWriter<'_>, u32) -> Result<MetaChange, ChangeError>,
     ) -> Result<AdminChange, ChangeError> {
         self.transact(|transaction| {
             let (pool, slot) =
                 transaction.locate(address).ok_or(ChangeError::NotInPool(address))?;
             let table = transaction.table_writer(pool).ok_or(ChangeError::NotInPool(address))?;
-            let MetaChange { set, clear, user_tag } = decide(table.meta(slot))?;
+            let MetaChange { set, clear, user_tag } = decide(transaction, &table, slot)?;
             table.change_flags(slot, set, clear, user_tag, transaction.new_stamp(now));
             let held = table.owner(slot).is_session();
             Ok(AdminChange { addresses: 1, held: held.into() })

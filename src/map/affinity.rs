@@ -1,23 +1,26 @@
 //! A file that keeps the last user of each address across a restart of the machine.
 //!
-//! The file is a text file with one line per address. A line contains the address, and the tag of
-//! its last user in hexadecimal. The first line contains the address that has been free longest.
-//! The file contains no user names. A restart loses all changes after the last save. The reader
-//! ignores lines that it cannot parse and addresses that the map no longer has.
+//! The file is a text file with one line per address. A line contains the address, a space and the
+//! name of its last user in quotation marks. The first line contains the address that has been free longest. Only the
+//! owner of the file can read it. A restart loses all changes after the last save. The file does
+//! not contain users whose names have control characters or more bytes than a record keeps. The
+//! reader ignores lines that it cannot parse and addresses that the map no longer has.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 
+use super::engine::image::MapImage;
+use super::engine::table::Table;
+use super::format::record;
 use super::format::slot::{Owner, RESERVED};
 use super::types::error::MapError;
 use super::writer::Map;
 use crate::Tick;
 
-/// The first line of the file. The version number changes when the algorithm of the user tags
-/// changes. A file with another version is ignored.
-const FIRST_LINE: &str = "# vipool: who had an address last, version 2";
+/// The first line of the file. A file with another version is ignored.
+const FIRST_LINE: &str = "# vipool: who had an address last, version 3";
 
 impl Map {
     /// Saves the last user of each address to `file`. [`Map::restore_users`] reads this file.
@@ -27,15 +30,16 @@ impl Map {
     /// Fails if the file cannot be written, or the map cannot be used.
     pub fn save_users(&self, file: &Path) -> Result<(), MapError> {
         let mut users = self.transact(|transaction| {
-            let mut users: Vec<(u64, IpAddr, u32)> = Vec::new();
+            let mut users: Vec<(u64, IpAddr, String)> = Vec::new();
             for (_, table) in transaction.tables() {
                 for slot in 0..table.pool.slots {
-                    let user_tag = table.meta(slot).user_tag();
                     let address = table.pool.address(transaction.words(), slot);
-                    if let (1.., Some(address)) = (user_tag, address) {
+                    if let (Some(name), Some(address)) =
+                        (complete_name(transaction, &table, slot), address)
+                    {
                         // Leased addresses sort last, because they are still in use.
                         let stamp = table.owner(slot).stamp().unwrap_or(u64::MAX);
-                        users.push((stamp, address, user_tag));
+                        users.push((stamp, address, name));
                     }
                 }
             }
@@ -43,8 +47,8 @@ impl Map {
         })?;
         users.sort_unstable();
         let mut text = format!("{FIRST_LINE}\n");
-        for (_, address, user_tag) in users {
-            _ = writeln!(text, "{address} {user_tag:x}");
+        for (_, address, name) in users {
+            _ = writeln!(text, "{address} \"{name}\"");
         }
         replace_file(file, text.as_bytes()).map_err(|source| MapError::Io {
             failure: "cannot write",
@@ -72,13 +76,15 @@ impl Map {
         let users = lines.filter(|_| is_current_version).filter_map(parse_line);
         self.transact(|transaction| {
             let mut restored = 0;
-            for (address, user_tag) in users {
+            for (address, name) in users {
+                let Some(user) = transaction.user_hash(name) else { break };
                 let Some((pool, slot)) = transaction.locate(address) else { continue };
                 let Some(table) = transaction.table_writer(pool) else { continue };
                 let meta = table.meta(slot);
                 let was_never_leased = table.owner(slot) == Owner::Free(0) && meta.user_tag() == 0;
                 if was_never_leased && !meta.has_any(RESERVED) {
-                    table.change_flags(slot, 0, 0, Some(user_tag), transaction.new_stamp(now));
+                    table.write_last_user(slot, user, name);
+                    table.change_flags(slot, 0, 0, Some(user.tag()), transaction.new_stamp(now));
                     restored += 1;
                 }
             }
@@ -87,11 +93,19 @@ impl Map {
     }
 }
 
-/// Parses an address and a user tag.
-fn parse_line(line: &str) -> Option<(IpAddr, u32)> {
-    let (address, user_tag) = line.split_once(' ')?;
-    let user_tag = u32::from_str_radix(user_tag, 16).ok().filter(|user_tag| *user_tag != 0)?;
-    Some((address.parse().ok()?, user_tag))
+/// Returns the name of the current or last user of a slot, if the record has the complete name and
+/// the name fits into a line.
+fn complete_name(map: &MapImage, table: &Table<'_>, slot: u32) -> Option<String> {
+    let meta = table.meta(slot);
+    let name = record::read(map.records(), table.pool, slot, meta.generation)?.user?;
+    let is_complete = meta.user_tag() != 0 && table.is_user(slot, map.user_hash(&name)?);
+    (is_complete && !name.contains(char::is_control)).then_some(name)
+}
+
+/// Parses an address and a user name.
+fn parse_line(line: &str) -> Option<(IpAddr, &str)> {
+    let (address, quoted_name) = line.split_once(' ')?;
+    Some((address.parse().ok()?, quoted_name.strip_prefix('"')?.strip_suffix('"')?))
 }
 
 /// Writes a temporary file and renames it, so a crash never leaves an incomplete file.

@@ -8,8 +8,10 @@ use super::engine::reap::Probe;
 use super::engine::writer::WritableMap;
 use super::format::queue::Queue;
 use super::format::record;
+use super::format::slot::RESERVED;
 use super::format::words::join_halves;
 use super::replan::build::build_in_memory;
+use super::types::error::OpenError;
 use super::types::plan::{Leader, OpenOptions, Plan, Settings};
 use crate::Tick;
 use crate::pool::{Pool, PoolKind};
@@ -79,14 +81,71 @@ fn a_record_of_an_uncommitted_lease_is_not_attributed_to_the_next_session() {
     // A writer writes the record and is killed before it commits the lease.
     let ann = OpenOptions { user: Some("ann"), ..OpenOptions::default() };
     let writer = map.writer();
-    let pool = &writer.layout().pools()[0];
-    record::write(writer.access(), writer.records(), pool, 0, 1, &ann);
+    let user = writer.user_hash("ann").unwrap();
+    record::write(writer.access(), writer.table(0).unwrap().record(0).unwrap(), 1, &ann, user);
     writer.rebuild();
     let session = "7".parse().unwrap();
     let opened =
         map.begin().open_session_and_commit(session, &OpenOptions::default(), Tick::from_secs(1));
     assert_eq!(opened.unwrap().handle.generation, 1);
     assert_eq!(map.sessions().next().unwrap().user, None);
+}
+
+/// Returns two user names with the same tag in this map.
+fn names_with_one_tag(map: &WritableMap) -> [String; 2] {
+    let mut names = std::collections::HashMap::new();
+    for number in 0.. {
+        let name = format!("user{number}");
+        let tag = map.user_hash(&name).unwrap().tag();
+        if let Some(other) = names.insert(tag, name.clone()) {
+            return [other, name];
+        }
+    }
+    unreachable!("there are fewer tags than names")
+}
+
+#[test]
+fn users_with_one_tag_are_different_users() {
+    let settings = Settings { cool_down: 60, sessions_per_user: 1, ..Settings::default() };
+    let mut map = map_in_memory("10.0.0.1-10.0.0.3", 3, settings);
+    let [ann, eve] = names_with_one_tag(&map);
+    let open = |map: &mut WritableMap, number: u64, name: &str, address: Option<&str>, now| {
+        let address = address.map(|address| address.parse().unwrap());
+        let options = OpenOptions { user: Some(name), address, ..OpenOptions::default() };
+        let session = number.to_string().parse().unwrap();
+        map.begin().open_session_and_commit(session, &options, Tick::from_secs(now)).map(|opened| {
+            let address = opened.leases.iter().next().unwrap().address;
+            address.to_string()
+        })
+    };
+    let close = |map: &mut WritableMap, number: u64, now| {
+        let session = number.to_string().parse().unwrap();
+        map.begin().close_session_and_commit(session, Tick::from_secs(now)).unwrap();
+    };
+    // The sessions of one user do not count for the other.
+    assert_eq!(open(&mut map, 1, &ann, None, 1).unwrap(), "10.0.0.1");
+    assert_eq!(open(&mut map, 2, &eve, None, 1).unwrap(), "10.0.0.2");
+    assert!(matches!(open(&mut map, 3, &ann, None, 1), Err(OpenError::Quota { .. })));
+    // An address cools down for the other user.
+    close(&mut map, 1, 2);
+    close(&mut map, 2, 3);
+    let result = open(&mut map, 3, &eve, Some("10.0.0.1"), 4);
+    assert!(matches!(result, Err(OpenError::AddressCooling(..))), "{result:?}");
+    assert_eq!(open(&mut map, 3, &ann, None, 4).unwrap(), "10.0.0.1");
+    assert_eq!(open(&mut map, 4, &eve, None, 4).unwrap(), "10.0.0.2");
+    close(&mut map, 3, 5);
+    close(&mut map, 4, 5);
+    // A reservation is for one of them.
+    let transaction = map.begin();
+    let user = transaction.user_hash(&ann).unwrap();
+    let table = transaction.table_writer(0).unwrap();
+    table.write_reservation(2, user);
+    table.change_flags(2, RESERVED, 0, Some(user.tag()), transaction.new_stamp(Tick::ZERO));
+    transaction.commit();
+    let result = open(&mut map, 5, &eve, Some("10.0.0.3"), 6);
+    assert!(matches!(result, Err(OpenError::ReservedForAnother(_))), "{result:?}");
+    assert_eq!(open(&mut map, 5, &eve, None, 6).unwrap(), "10.0.0.2");
+    assert_eq!(open(&mut map, 6, &ann, None, 6).unwrap(), "10.0.0.3");
 }
 
 #[test]

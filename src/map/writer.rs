@@ -236,6 +236,19 @@ impl Map {
         Ok(map.handle(&leases).map(|handle| (handle, leases)))
     }
 
+    /// Returns whether a session is open for another user than `user`. A session without a user is
+    /// open for nobody. Does not wait for other processes.
+    ///
+    /// This method compares complete names. [`SessionRow::user`] has at most 63 bytes of a name.
+    ///
+    /// # Errors
+    /// Fails if the map was replaced and the new map cannot be opened.
+    pub fn is_open_for_another(&self, session: SessionId, user: &str) -> Result<bool, MapError> {
+        let mut map = self.lock_mutex()?;
+        self.reopen_if_superseded(&mut map)?;
+        Ok(map.is_open_for_another(session, user))
+    }
+
     /// Returns the open sessions with their users, clients and leaders. Does not wait for other
     /// processes.
     ///

@@ -11,3 +11,4 @@ mod replan;
 mod reservations;
 mod support;
 mod threads;
+mod users;

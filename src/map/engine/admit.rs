@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::image::MapImage;
+use super::image::{MapImage, missing_sessions};
 use super::select::Unavailable;
 use super::table::Table;
 use crate::Tick;
@@ -10,6 +10,7 @@ use crate::map::format::header::{OPEN_SESSIONS, RESTORED};
 use crate::map::format::layout::Layout;
 use crate::map::format::pool::PoolSet;
 use crate::map::format::slot::Owner;
+use crate::map::format::user::UserHash;
 use crate::map::types::error::{OpenError, Shortage};
 use crate::map::types::leases::Leases;
 use crate::map::types::plan::OpenOptions;
@@ -31,14 +32,14 @@ impl MapImage {
         &self,
         session: SessionId,
         options: &OpenOptions<'_>,
-        user_tag: u32,
+        user: UserHash,
         now: Tick,
     ) -> Result<Admission, OpenError> {
         let has_request = options.address.is_some() || options.pool.is_some();
         if self.layout().is_unrestricted && !has_request {
             return Ok(Admission { pools: PoolSet::MAX, requested_slot: None });
         }
-        self.admit_restricted(session, options, user_tag, now)
+        self.admit_restricted(session, options, user, now)
     }
 
     #[inline(never)]
@@ -46,16 +47,16 @@ impl MapImage {
         &self,
         session: SessionId,
         options: &OpenOptions<'_>,
-        user_tag: u32,
+        user: UserHash,
         now: Tick,
     ) -> Result<Admission, OpenError> {
         let leases = self.lookup(session);
         let pools = self.select_pools(&leases, options)?;
         if leases.is_empty() {
-            self.check_limits(options, user_tag)?;
+            self.check_limits(options, user)?;
         }
         let requested_slot = match options.address {
-            Some(address) => self.find_requested_slot(address, &leases, user_tag, now)?,
+            Some(address) => self.find_requested_slot(address, &leases, user, now)?,
             None => None,
         };
         Ok(Admission { pools, requested_slot })
@@ -67,13 +68,13 @@ impl MapImage {
         &self,
         address: IpAddr,
         leases: &Leases,
-        user_tag: u32,
+        user: UserHash,
         now: Tick,
     ) -> Result<Option<(u16, u32)>, OpenError> {
         let (pool, slot) = self.locate(address).ok_or(OpenError::Excluded(address))?;
         match self.table(pool) {
             Some(table) if leases.in_pool(pool).is_none() => table
-                .check_available(slot, user_tag, &self.layout().settings, now)
+                .check_available(slot, user, &self.layout().settings, now)
                 .map(|()| Some((pool, slot)))
                 .map_err(|unavailable| address_error(unavailable, address)),
             _ => Ok(None),
@@ -81,7 +82,7 @@ impl MapImage {
     }
 
     /// Returns an error if the map is not ready, or if the server or the user has reached a limit.
-    fn check_limits(&self, options: &OpenOptions<'_>, user_tag: u32) -> Result<(), OpenError> {
+    fn check_limits(&self, options: &OpenOptions<'_>, user: UserHash) -> Result<(), OpenError> {
         let settings = &self.layout().settings;
         if settings.await_restore && self.header(RESTORED) == 0 {
             return Err(OpenError::NotReady);
@@ -92,18 +93,21 @@ impl MapImage {
             return Err(OpenError::TooManySessions(settings.max_sessions));
         }
         match (options.user, settings.sessions_per_user) {
-            (Some(user), 1..) => self.check_quota(user, user_tag),
+            (Some(name), 1..) => self.check_quota(name, user),
             _ => Ok(()),
         }
     }
 
     /// Returns an error if the user has reached the limit of sessions. Scans all slots.
     #[cold]
-    fn check_quota(&self, user: &str, user_tag: u32) -> Result<(), OpenError> {
+    fn check_quota(&self, name: &str, user: UserHash) -> Result<(), OpenError> {
+        if user == UserHash::NONE {
+            return Err(missing_sessions().into());
+        }
         let limit = self.layout().settings.sessions_per_user;
         let is_session_of_user = |pool, table: &Table<'_>, slot| {
             matches!(table.owner(slot), Owner::Session(raw)
-                if table.holder_tag(slot) == user_tag && self.is_anchor(raw, pool))
+                if table.is_user(slot, user) && self.is_anchor(raw, pool))
         };
         let sessions: usize = self
             .tables()
@@ -112,7 +116,7 @@ impl MapImage {
             })
             .sum();
         if sessions >= limit as usize {
-            return Err(OpenError::Quota { user: user.to_owned(), limit });
+            return Err(OpenError::Quota { user: name.to_owned(), limit });
         }
         Ok(())
     }

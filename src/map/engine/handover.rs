@@ -11,7 +11,8 @@ use super::image::has_state;
 use super::table::Table;
 use super::table_writer::TableWriter;
 use super::writer::MapWriter;
-use crate::map::format::slot::{LINK, META, Meta, OWNER, Owner, RETIRED};
+use crate::map::format::record;
+use crate::map::format::slot::{META, Meta, OWNER, Owner, RETIRED};
 
 impl MapWriter<'_> {
     /// Moves the state of a released address to the slot that awaits the release, if there is such
@@ -64,10 +65,12 @@ pub(crate) fn copy_state(
     (old, old_slot): (&Table<'_>, u32),
     meta: Meta,
 ) {
-    for word in [OWNER, LINK] {
-        new.store(new_slot, word, old.load(old_slot, word));
-    }
     let Meta { generation, .. } = new.meta(new_slot);
+    if let (Some(from), Some(to)) = (old.record(old_slot), new.record(new_slot)) {
+        let from_generation = old.meta(old_slot).generation;
+        record::copy_users(new.access(), (from, from_generation), (to, generation));
+    }
+    new.store(new_slot, OWNER, old.load(old_slot, OWNER));
     let meta = meta.with_flags(0, RETIRED).with_generation(generation);
     new.store(new_slot, META, meta.to_word());
 }

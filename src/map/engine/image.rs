@@ -5,11 +5,12 @@ use std::net::IpAddr;
 
 use super::files::SESSIONS_FILE;
 use super::table::Table;
-use crate::map::format::header::DRAINING;
+use crate::map::format::header::{DRAINING, user_key};
 use crate::map::format::layout::Layout;
 use crate::map::format::record;
 use crate::map::format::region::Region;
 use crate::map::format::slot::{AWAITING_RELEASE, Meta, Owner, RETIRED};
+use crate::map::format::user::UserHash;
 use crate::map::format::words::load;
 use crate::map::types::error::MapError;
 use crate::map::types::leases::{Leases, PackedLease};
@@ -87,20 +88,37 @@ impl MapImage {
     /// Returns the pool with this number.
     #[inline(always)]
     pub(crate) fn table(&self, pool: u16) -> Option<Table<'_>> {
-        Table::new(self.words(), self.layout.pool(pool)?)
+        Table::new(self.words(), self.records(), self.layout.pool(pool)?)
     }
 
     /// Returns the pools with their numbers.
     #[inline(always)]
     pub(crate) fn tables(&self) -> impl DoubleEndedIterator<Item = (u16, Table<'_>)> {
-        let words = self.words();
+        let (words, records) = (self.words(), self.records());
         let pools = self.layout.pools().iter().enumerate();
-        pools.filter_map(move |(number, pool)| Some((number as u16, Table::new(words, pool)?)))
+        pools.filter_map(move |(number, pool)| {
+            Some((number as u16, Table::new(words, records, pool)?))
+        })
     }
 
     /// Returns the pools in the form of a plan.
     pub(crate) fn pools(&self) -> Vec<Pool> {
         self.layout.pools().iter().map(|pool| pool.to_pool(self.words())).collect()
+    }
+
+    /// Returns the hash by which the map knows a user; `None` if the map has no sessions file.
+    #[inline]
+    pub(crate) fn user_hash(&self, name: &str) -> Option<UserHash> {
+        user_key(self.records()).map(|key| UserHash::of(name, key))
+    }
+
+    /// Returns whether the session is open for a user with another name. A session without a user is
+    /// open for nobody.
+    pub(crate) fn is_open_for_another(&self, session: SessionId, name: &str) -> bool {
+        self.leases_of(session).any(|FoundLease { table, slot, .. }| {
+            let user = table.user(slot);
+            user != UserHash::NONE && Some(user) != self.user_hash(name)
+        })
     }
 
     /// Returns the rules that select the pool of a session.

@@ -11,7 +11,7 @@ use crate::Tick;
 use crate::map::format::header::OPEN_SESSIONS;
 use crate::map::format::index::Entry;
 use crate::map::format::record;
-use crate::map::format::slot::user_tag;
+use crate::map::format::user::UserHash;
 use crate::map::types::error::{OpenError, Shortage};
 use crate::map::types::event::EventKind;
 use crate::map::types::leases::Leases;
@@ -24,7 +24,7 @@ use crate::session::SessionId;
 struct Opening<'a> {
     session: SessionId,
     options: &'a OpenOptions<'a>,
-    user_tag: u32,
+    user: UserHash,
     now: Tick,
     admission: Admission,
     leases: Leases,
@@ -63,8 +63,8 @@ impl Transaction<'_> {
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<OpenedSession, OpenError> {
-        let user_tag = options.user.map_or(0, user_tag);
-        let admission = match self.admit(session, options, user_tag, now) {
+        let user = options.user.and_then(|name| self.user_hash(name)).unwrap_or(UserHash::NONE);
+        let admission = match self.admit(session, options, user, now) {
             Ok(admission) => admission,
             Err(error) => {
                 self.commit();
@@ -74,7 +74,7 @@ impl Transaction<'_> {
         let mut opening = Opening {
             session,
             options,
-            user_tag,
+            user,
             now,
             admission,
             leases: Leases::default(),
@@ -120,7 +120,7 @@ impl Transaction<'_> {
     /// to the pool.
     #[inline(always)]
     fn open_in_pool(&self, opening: &mut Opening<'_>, number: u16, table: &TableWriter<'_>) {
-        let Opening { session, options, user_tag, now, .. } = *opening;
+        let Opening { session, options, user, now, .. } = *opening;
         let home = table.home_bucket(session.raw());
         if !table.is_absent(&home)
             && let Some((slot, generation)) = table.find_lease(&home, session.raw())
@@ -133,7 +133,7 @@ impl Transaction<'_> {
             return;
         }
         let (slot, last_user_entry) =
-            match self.select_slot(table, number, &opening.admission, user_tag, now) {
+            match self.select_slot(table, number, &opening.admission, user, now) {
                 Ok(selected) => selected,
                 Err(unavailable) => {
                     opening.shortage = opening.shortage.or(Some(unavailable.into()));
@@ -142,10 +142,11 @@ impl Transaction<'_> {
             };
         if options.has_identity() {
             let generation = table.next_generation(slot);
-            let (access, records) = (self.access(), self.records());
-            record::write(access, records, table.pool, slot, generation, options);
+            if let Some(record) = table.record(slot) {
+                record::write(self.access(), record, generation, options, user);
+            }
         }
-        let generation = table.allocate(slot, session.raw(), &home, last_user_entry, user_tag, now);
+        let generation = table.allocate(slot, session.raw(), &home, last_user_entry, user, now);
         opening.added |= 1 << opening.leases.packed().len();
         self.push_lease(&mut opening.leases, session, number, table, slot, generation);
         self.record_event(EventKind::Assigned, session, &opening.leases, options, now);
@@ -163,7 +164,7 @@ impl Transaction<'_> {
         table: &TableWriter<'t>,
         pool: u16,
         admission: &Admission,
-        user_tag: u32,
+        user: UserHash,
         now: Tick,
     ) -> Result<(u32, Option<Entry<'t>>), Unavailable> {
         if self.is_draining() {
@@ -174,11 +175,11 @@ impl Transaction<'_> {
         {
             return Ok((slot, None));
         }
-        if let Some((slot, entry)) = table.only_free_slot_of(user_tag) {
+        if let Some((slot, entry)) = table.only_free_slot_of(user) {
             return Ok((slot, Some(entry)));
         }
         let settings = &self.layout().settings;
-        let slot = table.select(user_tag, settings, now, || self.new_stamp(now))?;
+        let slot = table.select(user, settings, now, || self.new_stamp(now))?;
         Ok((slot, None))
     }
 }

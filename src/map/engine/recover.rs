@@ -11,7 +11,7 @@ use crate::map::format::index;
 use crate::map::format::placement::Placement;
 use crate::map::format::queue::{self, Queue};
 use crate::map::format::record;
-use crate::map::format::slot::Owner;
+use crate::map::format::slot::{Meta, Owner};
 
 impl MapWriter<'_> {
     /// Makes the map consistent if its last writer died within a transaction.
@@ -33,7 +33,10 @@ impl MapWriter<'_> {
         }
         for (_, table) in self.tables() {
             for slot in (0..table.pool.slots).filter(|slot| !table.owner(*slot).is_session()) {
-                record::invalidate(self.access(), self.records(), table.pool, slot);
+                if let Some(record) = table.record(slot) {
+                    let Meta { generation, .. } = table.meta(slot);
+                    record::invalidate_uncommitted(self.access(), record, generation);
+                }
             }
         }
         let is_anchor = |owner: Owner, pool: u16| match owner {

@@ -8,6 +8,7 @@ use crate::map::format::index::{HomeBucket, Key};
 use crate::map::format::placement::Placement;
 use crate::map::format::queue::Queue;
 use crate::map::format::slot::{Owner, stamp_time};
+use crate::map::format::user::UserHash;
 use crate::map::types::plan::Settings;
 
 /// The reason why a pool has no slot for a session, or why the requested slot is not available.
@@ -33,21 +34,22 @@ impl Table<'_> {
     ///
     /// Takes O(1) time if the index is complete. Otherwise scans all slots.
     #[inline(never)]
-    fn preferred_slot(self, user_tag: u32, settings: &Settings, now: Tick) -> Option<u32> {
+    fn preferred_slot(self, user: UserHash, settings: &Settings, now: Tick) -> Option<u32> {
         let mut best: Option<((u8, u64), u32)> = None;
         let mut visit = |slot: u32| {
-            if slot < self.pool.slots && self.meta(slot).user_tag() == user_tag {
+            if slot < self.pool.slots && self.meta(slot).user_tag() == user.tag() {
                 let stamp = self.owner(slot).stamp().unwrap_or(0);
                 let rank = match self.placement(slot) {
                     Placement::Reserved
-                        if self.check_cooled(slot, user_tag, settings, now).is_ok() =>
+                        if self.is_reserved_for(slot, user)
+                            && self.check_cooled(slot, user, settings, now).is_ok() =>
                     {
                         (2, 0)
                     }
                     // The stamp of a cooling slot is the time of its release. The stamp of a free
                     // slot can be the end of its cool-down, so the two stamps cannot be compared.
-                    Placement::Queued(Queue::Cooling) => (1, stamp),
-                    Placement::Queued(Queue::Free) => (0, stamp),
+                    Placement::Queued(Queue::Cooling) if self.is_user(slot, user) => (1, stamp),
+                    Placement::Queued(Queue::Free) if self.is_user(slot, user) => (0, stamp),
                     _ => return None::<()>,
                 };
                 if best.is_none_or(|(best_rank, _)| rank > best_rank) {
@@ -56,7 +58,7 @@ impl Table<'_> {
             }
             None
         };
-        HomeBucket::load(Key::user(user_tag), self.index).find(&mut visit);
+        HomeBucket::load(Key::user(user.tag()), self.index).find(&mut visit);
         if self.count(Counter::Unindexed) > 0 {
             (0..self.pool.slots).for_each(|slot| _ = visit(slot));
         }
@@ -86,37 +88,34 @@ impl Table<'_> {
     pub(crate) fn check_available(
         &self,
         slot: u32,
-        user_tag: u32,
+        user: UserHash,
         settings: &Settings,
         now: Tick,
     ) -> Result<(), Unavailable> {
-        let is_same_user = user_tag != 0 && self.meta(slot).user_tag() == user_tag;
         match self.placement(slot) {
             Placement::Leased => Err(Unavailable::Leased),
             Placement::Drained => Err(Unavailable::Drained),
-            Placement::Reserved if is_same_user => self.check_cooled(slot, user_tag, settings, now),
+            Placement::Reserved if self.is_reserved_for(slot, user) => {
+                self.check_cooled(slot, user, settings, now)
+            }
             Placement::Reserved => Err(Unavailable::Reserved),
-            Placement::Queued(Queue::Cooling) if is_same_user => Ok(()),
-            Placement::Queued(_) => self.check_cooled(slot, 0, settings, now),
+            Placement::Queued(Queue::Cooling) if self.is_user(slot, user) => Ok(()),
+            Placement::Queued(_) => self.check_cooled(slot, UserHash::NONE, settings, now),
         }
     }
 
     /// Returns an error if a slot that is not leased must still cool down. A reserved slot need not
-    /// cool down if this user was its last holder. For other slots, the caller passes 0 as
-    /// `user_tag`.
+    /// cool down if this user was its last holder. For other slots, the caller passes
+    /// [`UserHash::NONE`].
     fn check_cooled(
         &self,
         slot: u32,
-        user_tag: u32,
+        user: UserHash,
         settings: &Settings,
         now: Tick,
     ) -> Result<(), Unavailable> {
         match self.owner(slot) {
-            Owner::Cooling(_) | Owner::Lingering(_)
-                if user_tag != 0 && self.holder_tag(slot) == user_tag =>
-            {
-                Ok(())
-            }
+            Owner::Cooling(_) | Owner::Lingering(_) if self.is_user(slot, user) => Ok(()),
             Owner::Lingering(_) => Err(Unavailable::Lingering),
             Owner::Cooling(_) => match self.cool_down_end(slot, settings) {
                 until if until > now => Err(Unavailable::Cooling(until)),
@@ -136,20 +135,19 @@ impl Table<'_> {
 
 impl TableWriter<'_> {
     /// Selects the slot for a new session of this user: the slot reserved for the user, the last
-    /// slot of the user, or the slot that has been free longest. The user tag of an anonymous
-    /// session is 0.
+    /// slot of the user, or the slot that has been free longest.
     ///
     /// `new_stamp` provides stamps for slots whose cool-down has ended.
     #[inline(always)]
     pub(crate) fn select(
         &self,
-        user_tag: u32,
+        user: UserHash,
         settings: &Settings,
         now: Tick,
         new_stamp: impl FnMut() -> u64,
     ) -> Result<u32, Unavailable> {
-        if user_tag != 0
-            && let Some(slot) = self.preferred_slot(user_tag, settings, now)
+        if user != UserHash::NONE
+            && let Some(slot) = self.preferred_slot(user, settings, now)
         {
             return Ok(slot);
         }

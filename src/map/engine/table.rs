@@ -6,7 +6,9 @@ use crate::map::format::index::{Bucket, Entry, HomeBucket, Key};
 use crate::map::format::placement::{Placement, is_in_free_queue};
 use crate::map::format::pool::PoolLayout;
 use crate::map::format::queue::{self, Queue};
+use crate::map::format::record::{self, RecordWords};
 use crate::map::format::slot::{LINK, META, Meta, OWNER, Owner, PLANNED, RESERVED, Slot};
+use crate::map::format::user::UserHash;
 use crate::map::format::words::split_halves;
 use crate::raw::word::Word;
 use crate::session::Handle;
@@ -18,15 +20,21 @@ pub(crate) struct Table<'a> {
     pub(crate) control: &'a ControlWords,
     pub(crate) index: &'a [Bucket],
     pub(crate) slots: &'a [Slot],
+    /// The words of the sessions file. Empty if the map has none.
+    records: &'a [Word],
 }
 
 impl<'a> Table<'a> {
-    /// Returns the view of a pool in the words of its map; `None` if the layout belongs to a map of
-    /// another length.
+    /// Returns the view of a pool in the words of its map and of its sessions file; `None` if the
+    /// layout belongs to a map of another length.
     #[inline(always)]
-    pub(crate) fn new(words: &'a [Word], pool: &'a PoolLayout) -> Option<Self> {
+    pub(crate) fn new(
+        words: &'a [Word],
+        records: &'a [Word],
+        pool: &'a PoolLayout,
+    ) -> Option<Self> {
         let (control, index, slots) = pool.table.locate(words)?;
-        Some(Self { pool, control, index, slots })
+        Some(Self { pool, control, index, slots, records })
     }
 
     /// Reads a word of a slot with acquire ordering, see [`Word::load`].
@@ -73,13 +81,29 @@ impl<'a> Table<'a> {
         Tick::from_secs(split_halves(self.load(slot, LINK)).0)
     }
 
-    /// Returns the user tag in the link word; 0 if no user is known.
-    ///
-    /// The link word of a leased slot has the tag of the holder. The link word of a reserved slot
-    /// has the tag of the last holder, because its meta word has the tag of the user of the
-    /// reservation.
-    pub(crate) fn holder_tag(&self, slot: u32) -> u32 {
-        split_halves(self.load(slot, LINK)).1
+    /// Returns the record of a slot; `None` if the map has no sessions file.
+    #[inline]
+    pub(crate) fn record(&self, slot: u32) -> Option<&'a RecordWords> {
+        record::locate(self.records, self.pool, slot)
+    }
+
+    /// Returns the current user of a slot, or its last user if the slot is not leased.
+    #[inline]
+    pub(crate) fn user(&self, slot: u32) -> UserHash {
+        let record = self.record(slot);
+        record.map_or(UserHash::NONE, |record| record::user(record, self.meta(slot).generation))
+    }
+
+    /// Returns whether `user` holds the slot, or held it last.
+    #[inline]
+    pub(crate) fn is_user(&self, slot: u32, user: UserHash) -> bool {
+        user != UserHash::NONE && self.user(slot) == user
+    }
+
+    /// Returns whether the slot is reserved for `user`.
+    pub(crate) fn is_reserved_for(&self, slot: u32, user: UserHash) -> bool {
+        let reservation = self.record(slot).map_or(UserHash::NONE, record::reservation);
+        user != UserHash::NONE && self.meta(slot).has_any(RESERVED) && reservation == user
     }
 
     /// Reads a counter.
@@ -160,20 +184,22 @@ impl<'a> Table<'a> {
     /// Returns the free slot that this user held last, and the index entry of that slot. Returns
     /// `None` if the slot is not free, or if the index may contain several slots of the user.
     #[inline(always)]
-    pub(crate) fn only_free_slot_of(&self, user_tag: u32) -> Option<(u32, Entry<'a>)> {
-        if user_tag == 0 || self.count(Counter::Unindexed) > 0 {
+    pub(crate) fn only_free_slot_of(&self, user: UserHash) -> Option<(u32, Entry<'a>)> {
+        if user == UserHash::NONE || self.count(Counter::Unindexed) > 0 {
             return None;
         }
-        let home = HomeBucket::load(Key::user(user_tag), self.index);
+        let home = HomeBucket::load(Key::user(user.tag()), self.index);
         let (slot, entry) = home.single_match()?;
-        let is_available = self.meta(slot).user_tag() == user_tag && self.is_free(slot);
+        let is_available = self.meta(slot).user_tag() == user.tag()
+            && self.is_free(slot)
+            && self.is_user(slot, user);
         is_available.then_some((slot, entry))
     }
 
     /// Returns the meta word of a reserved slot without the reservation. Its user tag becomes the
-    /// tag of the holder, which can differ from the tag of the reservation.
+    /// tag of the current or last user, which can differ from the tag of the reservation.
     pub(crate) fn meta_without_reservation(&self, slot: u32) -> Meta {
-        self.meta(slot).with_flags(0, RESERVED | PLANNED).with_user(self.holder_tag(slot))
+        self.meta(slot).with_flags(0, RESERVED | PLANNED).with_user(self.user(slot).tag())
     }
 
     /// Returns the meta word of a slot without [`PLANNED`] and without a reservation by the plan. A

@@ -13,7 +13,9 @@ use crate::map::format::counters::{Counter, add_leased_and_free, add_to_count, s
 use crate::map::format::index::{self, Entry, HomeBucket, Key};
 use crate::map::format::placement::{self, Placement, is_in_free_queue};
 use crate::map::format::queue::{self, Front, Queue};
+use crate::map::format::record;
 use crate::map::format::slot::{LINK, META, Meta, OWNER, Owner, RESERVED};
+use crate::map::format::user::UserHash;
 use crate::map::format::words::join_halves;
 use crate::map::types::plan::Settings;
 use crate::raw::word::WriteAccess;
@@ -100,13 +102,13 @@ impl<'a> TableWriter<'a> {
         session: u64,
         home: &HomeBucket<'_>,
         last_user_entry: Option<Entry<'_>>,
-        user_tag: u32,
+        user: UserHash,
         now: Tick,
     ) -> u32 {
         let Some(words) = self.slots.get(slot as usize) else { return 0 };
         let old_meta = Meta::from_word(words[META].load());
         let owner = words[OWNER].load();
-        let mut meta = old_meta.next_lease(user_tag);
+        let mut meta = old_meta.next_lease(user.tag());
         if is_in_free_queue(owner, old_meta) {
             queue::remove(self.access, self.control, self.slots, Queue::Free, slot);
             self.add_leased_and_free(1, -1);
@@ -123,7 +125,7 @@ impl<'a> TableWriter<'a> {
             None if old_meta.user_tag() == 0 => {}
             None => self.remove_from_index(Key::user(old_meta.user_tag()), slot),
         }
-        words[LINK].store(self.access, join_halves(now.as_secs(), user_tag));
+        words[LINK].store(self.access, join_halves(now.as_secs(), 0));
         words[META].store(self.access, meta.to_word());
         // This store commits the lease. The other words of the lease are already written.
         words[OWNER].store(self.access, session);
@@ -236,9 +238,6 @@ impl<'a> TableWriter<'a> {
             Owner::Session(_) => self.store_meta(slot, meta),
             owner => {
                 self.dequeue(slot);
-                if meta.has_any(RESERVED) {
-                    self.keep_last_user(slot, old_meta);
-                }
                 self.store_meta(slot, meta);
                 // The slot moves to the back of its queue, so it needs a new stamp.
                 self.store_owner(slot, owner.with_stamp(stamp));
@@ -247,12 +246,19 @@ impl<'a> TableWriter<'a> {
         }
     }
 
-    /// Saves the last user of a slot before the caller reserves the slot. If the reservation is for
-    /// that user, the user need not wait for the cool-down. A reserved slot is in no queue, so its
-    /// link word can hold the user tag.
-    pub(crate) fn keep_last_user(&self, slot: u32, old_meta: Meta) {
-        if !old_meta.has_any(RESERVED) && !self.owner(slot).is_session() {
-            self.store(slot, LINK, join_halves(0, old_meta.user_tag()));
+    /// Writes the user for whom a slot is reserved. The caller then sets [`RESERVED`] and the tag of
+    /// the user.
+    pub(crate) fn write_reservation(&self, slot: u32, user: UserHash) {
+        if let Some(record) = self.record(slot) {
+            record::write_reservation(self.access, record, user);
+        }
+    }
+
+    /// Writes the last user of a slot that is not leased. The caller then sets the tag of the user.
+    pub(crate) fn write_last_user(&self, slot: u32, user: UserHash, name: &str) {
+        if let Some(record) = self.record(slot) {
+            let Meta { generation, .. } = self.meta(slot);
+            record::write_last_user(self.access, record, generation, user, name);
         }
     }
 

@@ -4,6 +4,7 @@
 //! state of the map in the words after them.
 
 use super::words::{load, store};
+use crate::hash::HashKey;
 use crate::raw::word::{Word, WriteAccess};
 
 /// The magic number of a map: "vipool" and the version of the layout.
@@ -24,8 +25,10 @@ pub(crate) const POOL_COUNT: usize = 9;
 pub(crate) const FIXED_WORDS: usize = 64;
 
 // Words of the sessions file only.
+/// The secret key of the hashes of users, two words. See [`super::user`].
+const USER_KEY: usize = 4;
 /// The length of the encoded rules for pools in bytes. The rules follow the records.
-const POOL_RULES_BYTES: usize = 4;
+const POOL_RULES_BYTES: usize = 6;
 
 // Words that writers publish.
 /// Not 0: a newer map file has replaced this file.
@@ -56,8 +59,12 @@ pub(crate) fn write_sessions_header(
     words: &[Word],
     boot: u64,
     file_id: u64,
+    user_key: HashKey,
     pool_rules_bytes: usize,
 ) {
+    for (index, word) in user_key.into_iter().enumerate() {
+        store(access, words, USER_KEY + index, word);
+    }
     store(access, words, POOL_RULES_BYTES, pool_rules_bytes as u64);
     store(access, words, LENGTH, words.len() as u64);
     store(access, words, BOOT, boot);
@@ -68,6 +75,11 @@ pub(crate) fn write_sessions_header(
 /// Returns whether these words are a sessions file with this `file_id` and at least this length.
 pub(crate) fn is_sessions_file(words: &[Word], file_id: u64, length: usize) -> bool {
     load(words, MAGIC) == SESSIONS_MAGIC && load(words, FILE_ID) == file_id && words.len() >= length
+}
+
+/// Returns the key of the hashes of users in a sessions file; `None` if there is no such file.
+pub(crate) fn user_key(words: &[Word]) -> Option<HashKey> {
+    (!words.is_empty()).then(|| [load(words, USER_KEY), load(words, USER_KEY + 1)])
 }
 
 /// Returns the length of the encoded rules for pools in a sessions file.

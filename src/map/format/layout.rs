@@ -27,6 +27,7 @@ use super::pool::{
 use super::record::RECORD_WORDS;
 use super::settings;
 use super::words::{load, load_bytes, store, store_bytes};
+use crate::hash::HashKey;
 use crate::map::types::plan::{MAX_POOLS, Settings};
 use crate::raw::word::{Word, WriteAccess};
 
@@ -82,9 +83,10 @@ pub(crate) fn write_sessions(
     pool_rules: &[u8],
     boot: u64,
     file_id: u64,
+    user_key: HashKey,
 ) {
     store_bytes(access, words, pool_rules_offset(slots), pool_rules);
-    write_sessions_header(access, words, boot, file_id, pool_rules.len());
+    write_sessions_header(access, words, boot, file_id, user_key, pool_rules.len());
 }
 
 fn policy_offset(pools: &[PlannedPool]) -> usize {

@@ -15,4 +15,5 @@ pub(crate) mod record;
 pub(crate) mod region;
 pub(crate) mod settings;
 pub(crate) mod slot;
+pub(crate) mod user;
 pub(crate) mod words;

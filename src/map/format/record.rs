@@ -2,23 +2,28 @@
 //! can read.
 //!
 //! Each slot has one record of [`RECORD_WORDS`] words. A record contains the generation of its
-//! lease. Readers ignore the record if the slot has another generation. The writer stores word 0
-//! last.
+//! lease. Readers ignore the record if the slot has another generation, except for the last word.
+//! The writer stores word 0 last. The record stays valid after the release of the slot: it then
+//! belongs to the last user.
 //!
 //! | word | content |
 //! |---|---|
-//! | 0 | generation, address family of the client, length of the user name |
+//! | 0 | generation, mark of a valid record, address family of the client, length of the user name |
 //! | 1 | pid of the leader, or 0; time at which the leader was first found dead, plus one, or 0 |
 //! | 2, 3 | start time and pid namespace of the leader |
 //! | 4, 5 | address of the client |
-//! | 6-13 | user name, cut at 63 bytes |
+//! | 6 | hash of the complete user name ([`UserHash`]), or 0 |
+//! | 7-14 | user name, cut at 63 bytes |
+//! | 15 | hash of the user for whom the slot is reserved; valid while the slot has that flag |
 //!
-//! A record has two cache lines. A short name fits in the first line. If words 0 and 1 state that
-//! the session has no leader or no client, the words of that field keep their old content.
+//! A record has two cache lines. The first line has all that the writer compares. If words 0 and 1
+//! state that the session has no leader or no client, the words of that field keep their old
+//! content.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::pool::PoolLayout;
+use super::user::UserHash;
 use super::words::{join_halves, load, load_bytes, split_halves, store, store_bytes};
 use crate::Tick;
 use crate::map::types::plan::{Leader, OpenOptions};
@@ -33,9 +38,26 @@ const LEADER_PID: usize = 1;
 const LEADER_START_TIME: usize = 2;
 const LEADER_PID_NAMESPACE: usize = 3;
 const CLIENT: usize = 4;
-const USER_NAME: usize = 6;
+const USER_HASH: usize = 6;
+const USER_NAME: usize = 7;
+const RESERVATION: usize = 15;
+/// In the lower half of the first word: the record is complete.
+const VALID: u32 = 1 << 31;
 /// Maximum length of a user name, in bytes.
 const MAX_NAME_BYTES: usize = 63;
+
+/// The words of one record.
+pub(crate) type RecordWords = [Word; RECORD_WORDS];
+
+/// Returns the record of a slot; `None` if the map has no sessions file.
+#[inline]
+pub(crate) fn locate<'a>(
+    words: &'a [Word],
+    pool: &PoolLayout,
+    slot: u32,
+) -> Option<&'a RecordWords> {
+    words.get(record_offset(pool, slot)..)?.first_chunk()
+}
 
 /// Data about a session in addition to its leases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,18 +75,11 @@ fn record_offset(pool: &PoolLayout, slot: u32) -> usize {
 #[inline(never)]
 pub(crate) fn write(
     access: WriteAccess<'_>,
-    words: &[Word],
-    pool: &PoolLayout,
-    slot: u32,
+    record: &RecordWords,
     generation: u32,
     options: &OpenOptions<'_>,
+    user: UserHash,
 ) {
-    let Some(record) = words
-        .get(record_offset(pool, slot)..)
-        .and_then(|words| words.first_chunk::<RECORD_WORDS>())
-    else {
-        return;
-    };
     // Invalidate the record of the previous lease, so that no reader gets a mixture of both
     // records.
     store(access, record, COMMIT_WORD, 0);
@@ -83,17 +98,83 @@ pub(crate) fn write(
             if client.is_ipv4() { 4 } else { 6 }
         }
     };
-    let user = truncate_name(options.user.unwrap_or_default());
-    store_bytes(access, record, USER_NAME, user.as_bytes());
-    store(access, record, COMMIT_WORD, join_halves(generation, family << 8 | user.len() as u32));
+    store_user(access, record, user, options.user.unwrap_or_default());
+    let length = truncate_name(options.user.unwrap_or_default()).len() as u32;
+    store(access, record, COMMIT_WORD, join_halves(generation, VALID | family << 8 | length));
 }
 
-/// Invalidates the record of a slot that is not leased. A writer that died before it committed a
-/// lease can have left this record, and the next lease of the slot gets the same generation.
-pub(crate) fn invalidate(access: WriteAccess<'_>, words: &[Word], pool: &PoolLayout, slot: u32) {
-    let offset = record_offset(pool, slot) + COMMIT_WORD;
-    if load(words, offset) != 0 {
-        store(access, words, offset, 0);
+/// Writes the last user of a slot that is not leased.
+pub(crate) fn write_last_user(
+    access: WriteAccess<'_>,
+    record: &RecordWords,
+    generation: u32,
+    user: UserHash,
+    name: &str,
+) {
+    store(access, record, COMMIT_WORD, 0);
+    store(access, record, LEADER_PID, 0);
+    store_user(access, record, user, name);
+    let length = truncate_name(name).len() as u32;
+    store(access, record, COMMIT_WORD, join_halves(generation, VALID | length));
+}
+
+fn store_user(access: WriteAccess<'_>, record: &RecordWords, user: UserHash, name: &str) {
+    store(access, record, USER_HASH, user.to_word());
+    store_bytes(access, record, USER_NAME, truncate_name(name).as_bytes());
+}
+
+/// Returns the current user of a slot with this generation, or its last user if it is not leased.
+#[inline]
+pub(crate) fn user(record: &RecordWords, generation: u32) -> UserHash {
+    match split_halves(load(record, COMMIT_WORD)) {
+        (recorded_generation, attributes)
+            if recorded_generation == generation && attributes & VALID != 0 =>
+        {
+            UserHash::from_word(load(record, USER_HASH))
+        }
+        _ => UserHash::NONE,
+    }
+}
+
+/// Returns the user for whom a slot is reserved.
+pub(crate) fn reservation(record: &RecordWords) -> UserHash {
+    UserHash::from_word(load(record, RESERVATION))
+}
+
+/// Writes the user for whom a slot is reserved. The caller then sets the flag of the slot.
+pub(crate) fn write_reservation(access: WriteAccess<'_>, record: &RecordWords, user: UserHash) {
+    store(access, record, RESERVATION, user.to_word());
+}
+
+/// Copies the last user and the reservation of a slot to the record of another slot that is not
+/// leased.
+pub(crate) fn copy_users(
+    access: WriteAccess<'_>,
+    (from, from_generation): (&RecordWords, u32),
+    (to, to_generation): (&RecordWords, u32),
+) {
+    store(access, to, COMMIT_WORD, 0);
+    store(access, to, LEADER_PID, 0);
+    for word in USER_HASH..=RESERVATION {
+        store(access, to, word, load(from, word));
+    }
+    if user(from, from_generation) != UserHash::NONE {
+        let length = load(from, COMMIT_WORD) as u32 & 0xff;
+        store(access, to, COMMIT_WORD, join_halves(to_generation, VALID | length));
+    }
+}
+
+/// Removes the record of a slot that is not leased, unless it belongs to the last lease, which has
+/// this generation. A writer that died before it committed a lease can have left another record,
+/// and the next lease of the slot gets the generation of that record.
+pub(crate) fn invalidate_uncommitted(
+    access: WriteAccess<'_>,
+    record: &RecordWords,
+    generation: u32,
+) {
+    let commit_word = load(record, COMMIT_WORD);
+    if commit_word != 0 && split_halves(commit_word).0 != generation {
+        store(access, record, COMMIT_WORD, 0);
     }
 }
 
@@ -107,8 +188,9 @@ pub(crate) fn read(
     let record = record_offset(pool, slot);
     let commit_word = load(words, record + COMMIT_WORD);
     let (recorded_generation, attributes) = split_halves(commit_word);
-    let is_empty = attributes == 0 && load(words, record + LEADER_PID) == 0;
-    if recorded_generation != generation || is_empty {
+    let is_valid = recorded_generation == generation && attributes & VALID != 0;
+    let is_empty = attributes & !VALID == 0 && load(words, record + LEADER_PID) == 0;
+    if !is_valid || is_empty {
         return None;
     }
     let (upper, lower) = (load(words, record + CLIENT), load(words, record + CLIENT + 1));

@@ -4,7 +4,9 @@
 //! |---|---|---|
 //! | 0 owner | the session id | the state in the top 8 bits, a stamp below |
 //! | 1 meta | generation, tag of the user, flags | generation, tag of the last user, flags |
-//! | 2 link | start of the lease, tag of the user | neighbours in its queue; if reserved, tag of the last user |
+//! | 2 link | start of the lease | neighbours in its queue |
+//!
+//! The tag of a reserved slot is the tag of the user of the reservation.
 //!
 //! The store of the owner word commits the start and the end of a lease. A *stamp* has 32 bits of
 //! time in seconds and a 24-bit counter within that second. If the counter is full, the next stamp
@@ -13,7 +15,6 @@
 
 use super::words::{join_halves, split_halves};
 use crate::Tick;
-use crate::hash::{folded_multiply, load_short_le};
 use crate::raw::word::Word;
 
 /// The number of words of a slot.
@@ -127,13 +128,16 @@ pub(crate) const RETIRED: u32 = 4;
 /// another pool. The slot is unusable until that session releases the address. [`RESERVED`] is not
 /// set in this state: [`PLANNED`] has another meaning together with [`RESERVED`].
 pub(crate) const AWAITING_RELEASE: u32 = RETIRED | PLANNED;
-const FLAGS: u32 = RESERVED | DRAINED | RETIRED | PLANNED;
+/// The flags of a meta word. The other bits of its lower half are the tag of a user.
+pub(crate) const FLAGS: u32 = RESERVED | DRAINED | RETIRED | PLANNED;
 
-/// The content of a meta word: the current or last user, the number of leases so far, and flags.
+/// The content of a meta word: the tag of the current or last user, the number of leases so far, and flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
     pub(crate) generation: u32,
-    /// The tag of the user ([`user_tag`]), and flags in the low bits.
+    /// The tag of the user ([`UserHash::tag`]), and flags in the low bits.
+    ///
+    /// [`UserHash::tag`]: super::user::UserHash::tag
     tag_and_flags: u32,
 }
 
@@ -197,24 +201,9 @@ impl Meta {
     }
 }
 
-/// Returns the 28-bit tag of a user name, which is never 0.
-///
-/// Two users have the same tag with a probability of about 1 in 250 million. The map then selects
-/// addresses for both users as for one user, but they never share a lease. The tag is part of the
-/// file format of [`crate::map::affinity`].
-#[inline(always)]
-pub(crate) fn user_tag(name: &str) -> u32 {
-    let (chunks, rest) = name.as_bytes().as_chunks();
-    let hash_of_chunks = chunks
-        .iter()
-        .fold(name.len() as u64, |hash, chunk| folded_multiply(hash ^ u64::from_le_bytes(*chunk)));
-    let tag =
-        folded_multiply(folded_multiply(hash_of_chunks ^ load_short_le(rest))) as u32 & !FLAGS;
-    if tag == 0 { FLAGS + 1 } else { tag }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::user::UserHash;
     use super::*;
 
     #[test]
@@ -244,8 +233,9 @@ mod tests {
 
     #[test]
     fn flags_and_user_tag_are_independent() {
-        let meta = Meta::from_word(0).with_flags(DRAINED | RESERVED, 0).next_lease(user_tag("ann"));
-        assert_eq!(meta.user_tag(), user_tag("ann"));
+        let tag = UserHash::of("ann", [1, 2]).tag();
+        let meta = Meta::from_word(0).with_flags(DRAINED | RESERVED, 0).next_lease(tag);
+        assert_eq!(meta.user_tag(), tag);
         assert_eq!(meta.generation, 1);
         assert!(meta.has_any(DRAINED) && meta.has_any(RESERVED) && !meta.has_any(RETIRED));
         let cleared = meta.with_flags(0, DRAINED);

@@ -5,19 +5,20 @@ use std::path::Path;
 use super::merge::{is_kept, merge, new_pools};
 use super::migrate::migrate;
 use crate::Tick;
-use crate::hash::hash64;
+use crate::hash::{HashKey, hash64, random_key};
 use crate::map::engine::files;
 use crate::map::engine::image::MapImage;
 use crate::map::engine::writer::{MapWriter, WritableMap};
 use crate::map::format::counters::Counter;
 use crate::map::format::header::{
-    DRAINING, DROPPED_GENERATION, LAST_STAMP, RESTORED, SUPERSEDED,
+    DRAINING, DROPPED_GENERATION, LAST_STAMP, RESTORED, SUPERSEDED, user_key,
 };
 use crate::map::format::layout::{self, Layout};
 use crate::map::format::pool::PlannedPool;
 use crate::map::format::record::RECORD_WORDS;
 use crate::map::format::region::Region;
-use crate::map::format::slot::{PLANNED, RESERVED, RETIRED, next_stamp, stamp_time, user_tag};
+use crate::map::format::slot::{PLANNED, RESERVED, RETIRED, next_stamp, stamp_time};
+use crate::map::format::user::UserHash;
 use crate::map::format::words::{load, store};
 use crate::map::types::error::{MapError, PlanError};
 use crate::map::types::plan::Plan;
@@ -94,6 +95,7 @@ pub(crate) fn keep_if_unchanged(
     let pool_rules = encode_rules(&plan.policy.pool_rules);
     if !authoritative_words(old).eq(authoritative_words(&new))
         || old.layout().pool_rules(old.records()) != Some(pool_rules)
+        || !has_reservations(old, plan)
     {
         return Ok(false);
     }
@@ -104,6 +106,17 @@ pub(crate) fn keep_if_unchanged(
     }
     writer.store_header(SUPERSEDED, 0);
     Ok(true)
+}
+
+/// Returns whether a map reserves the addresses of the plan for the users of the plan. The tags in
+/// the words of the map do not prove this, because several users can have one tag.
+fn has_reservations(map: &MapImage, plan: &Plan) -> bool {
+    plan.reservations.iter().all(|reservation| {
+        let user = map.user_hash(&reservation.user).unwrap_or(UserHash::NONE);
+        map.locate(reservation.address).is_none_or(|(pool, slot)| {
+            map.table(pool).is_some_and(|table| table.is_reserved_for(slot, user))
+        })
+    })
 }
 
 /// Returns the number of words of the sessions file of a map with these pools.
@@ -137,7 +150,9 @@ fn build(
     layout::write(access, words, pools, policy, &plan.settings, boot, file_id);
     let (words, access) = sessions.write_access();
     let pool_rules = encode_rules(&plan.policy.pool_rules);
-    layout::write_sessions(access, words, slot_counts(pools), &pool_rules, boot, file_id);
+    // The tags in the slots of the old map belong to its key.
+    let key = old.and_then(|old| user_key(old.records())).unwrap_or_else(random_key);
+    layout::write_sessions(access, words, slot_counts(pools), &pool_rules, boot, file_id, key);
     let layout = Layout::read(map.words()).map_err(PlanError::Layout)?;
     let mut new = WritableMap::new(map, sessions, Region::default(), layout);
     let writer = new.writer();
@@ -149,7 +164,7 @@ fn build(
     if let Some(old) = old {
         migrate(&writer, pools, old);
     }
-    apply_reservations(&writer, plan);
+    apply_reservations(&writer, plan, key);
     writer.rebuild();
     Ok(new)
 }
@@ -229,15 +244,15 @@ fn retire_dropped_addresses(new: &MapWriter<'_>, pools: &[PlannedPool], plan: &P
 }
 
 /// Reserves the slots that the plan reserves.
-fn apply_reservations(new: &MapWriter<'_>, plan: &Plan) {
+fn apply_reservations(new: &MapWriter<'_>, plan: &Plan, key: HashKey) {
     for reservation in &plan.reservations {
         let located = new.locate(reservation.address);
         let Some((pool, slot)) = located else { continue };
         let Some(table) = new.table_writer(pool) else { continue };
-        let meta = table.meta(slot);
-        table.keep_last_user(slot, meta);
-        let user_tag = user_tag(&reservation.user);
-        table.store_meta(slot, meta.with_flags(RESERVED | PLANNED, 0).with_user(user_tag));
+        let user = UserHash::of(&reservation.user, key);
+        table.write_reservation(slot, user);
+        let meta = table.meta(slot).with_flags(RESERVED | PLANNED, 0);
+        table.store_meta(slot, meta.with_user(user.tag()));
     }
 }
 

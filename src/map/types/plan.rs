@@ -188,7 +188,8 @@ pub enum AllocationTime {
 #[non_exhaustive]
 pub struct OpenOptions<'a> {
     /// The name of the user. By this name, the map finds the last address and the reservations of
-    /// the user, and counts the sessions of the user. The map stores at most 63 bytes of the name.
+    /// the user, and counts the sessions of the user. The map shows at most 63 bytes of the name, but
+    /// compares the complete name.
     pub user: Option<&'a str>,
     /// The name of the pool for virtual IPs. Without a name, the session gets an address of the
     /// pool `default`, or of the first pool of the plan if no pool is named `default`. Every

@@ -1,0 +1,117 @@
+//! Tests of the identity of users: the map compares complete names, and its public file names nobody.
+
+use vipool::Tick;
+use vipool::map::{Map, OpenError, Settings};
+
+use crate::support::{
+    ANONYMOUS, address, for_address, for_user, memory_map, only_address, plan, session_id,
+};
+
+/// Names that a hash without a key or the first 63 bytes cannot distinguish.
+fn similar_names() -> Vec<[String; 2]> {
+    let long = "a".repeat(63);
+    vec![
+        ["alice".to_owned(), "uwsf1hi".to_owned()],
+        [format!("{long}b"), format!("{long}c")],
+        [format!("{long}b"), long.clone()],
+        [long.clone() + &long, format!("{long}{}b", &long[1..])],
+    ]
+}
+
+#[test]
+fn similar_names_are_different_users() {
+    for [first, second] in similar_names() {
+        let settings = Settings::new().with_sessions_per_user(1).with_cool_down(60);
+        let map = memory_map(&["10.0.0.1-10.0.0.3"], settings);
+        map.reserve(address("10.0.0.3"), &first, Tick::ZERO).unwrap();
+        assert!(map.reserve(address("10.0.0.3"), &second, Tick::ZERO).is_err(), "{second}");
+        let open = |number, name, now| {
+            map.open_session(session_id(number), &for_user(name), Tick::from_secs(now))
+                .map(|opened| only_address(&opened.leases))
+        };
+        assert_eq!(open(1, &second, 1).unwrap(), "10.0.0.1", "{second}");
+        assert_eq!(open(2, &first, 1).unwrap(), "10.0.0.3", "{first}");
+        assert!(matches!(open(3, &first, 1), Err(OpenError::Quota { .. })), "{first}");
+        map.close_session(session_id(1), Tick::from_secs(2)).unwrap();
+        map.close_session(session_id(2), Tick::from_secs(2)).unwrap();
+        let options = for_address("10.0.0.1").with_user(&*first);
+        let result = map.open_session(session_id(4), &options, Tick::from_secs(3));
+        assert!(matches!(result, Err(OpenError::AddressCooling(..))), "{first}: {result:?}");
+        assert_eq!(open(4, &second, 3).unwrap(), "10.0.0.1", "{second}");
+    }
+}
+
+#[test]
+fn long_names_keep_their_address_but_are_not_saved() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("last-users");
+    let long = "a".repeat(64);
+    let map = memory_map(&["10.0.0.1-10.0.0.4"], Settings::default());
+    for (number, name) in [(1, &*long), (2, "bob"), (3, "line\nbreak"), (4, "d \"e\" ")] {
+        map.open_session(session_id(number), &for_user(name), Tick::ZERO).unwrap();
+    }
+    (1..=4).for_each(|number| drop(map.close_session(session_id(number), Tick::ZERO).unwrap()));
+    map.save_users(&file).unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let lines: Vec<&str> = text.lines().skip(1).collect();
+    assert_eq!(lines, ["10.0.0.2 \"bob\"", "10.0.0.4 \"d \"e\" \""]);
+    let again = map.open_session(session_id(5), &for_user(&long), Tick::ZERO).unwrap();
+    assert_eq!(only_address(&again.leases), "10.0.0.1");
+    let new_map = memory_map(&["10.0.0.1-10.0.0.4"], Settings::default());
+    assert_eq!(new_map.restore_users(&file, Tick::ZERO).unwrap(), 2);
+    let quoted = new_map.open_session(session_id(1), &for_user("d \"e\" "), Tick::ZERO).unwrap();
+    assert_eq!(only_address(&quoted.leases), "10.0.0.4");
+}
+
+#[test]
+fn map_file_depends_on_names_only_through_a_secret() {
+    const HEADER_BYTES: usize = 128 * 8;
+    let map_bytes = |options: &_| {
+        let directory = tempfile::tempdir().unwrap();
+        let map = Map::create(directory.path(), &plan(&["10.0.0.1"], Settings::default())).unwrap();
+        map.reserve(address("10.0.0.1"), "eve", Tick::ZERO).unwrap();
+        map.unreserve(address("10.0.0.1"), Tick::ZERO).unwrap();
+        map.open_session(session_id(1), options, Tick::ZERO).unwrap();
+        std::fs::read(directory.path().join("map")).unwrap().split_off(HEADER_BYTES)
+    };
+    assert_eq!(map_bytes(&ANONYMOUS), map_bytes(&ANONYMOUS));
+    let ann = for_user("ann");
+    assert_ne!(map_bytes(&ann), map_bytes(&ann), "anybody could compute the tag of ann");
+}
+
+#[test]
+fn last_user_survives_a_kill_and_a_new_plan() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings::new().with_cool_down(60);
+    let map = Map::create(directory.path(), &plan(&["10.0.0.1-10.0.0.3"], settings)).unwrap();
+    for (number, name) in [(1, "ann"), (2, "bob")] {
+        map.open_session(session_id(number), &for_user(name), Tick::ZERO).unwrap();
+    }
+    map.close_session(session_id(2), Tick::ZERO).unwrap();
+    map.close_session(session_id(1), Tick::ZERO).unwrap();
+    // A writer that was killed leaves the mark of a transaction, and the next writer recovers.
+    map.recover().unwrap();
+    let map = Map::create(directory.path(), &plan(&["10.0.0.0-10.0.0.3"], settings)).unwrap();
+    let open = |number, name| {
+        let opened = map.open_session(session_id(number), &for_user(name), Tick::from_secs(1));
+        only_address(&opened.unwrap().leases)
+    };
+    assert_eq!((open(3, "bob"), open(4, "ann")), ("10.0.0.2".into(), "10.0.0.1".into()));
+}
+
+#[test]
+fn users_are_unknown_without_the_sessions_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings::new().with_sessions_per_user(1);
+    let map = Map::create(directory.path(), &plan(&["10.0.0.1-10.0.0.9"], settings)).unwrap();
+    map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
+    map.reserve(address("10.0.0.9"), "eve", Tick::ZERO).unwrap();
+    let bytes = std::fs::read(directory.path().join("map")).unwrap();
+    let map = Map::from_bytes(&bytes, &[]).unwrap();
+    let result = map.open_session(session_id(2), &for_user("ann"), Tick::ZERO);
+    assert!(matches!(result, Err(OpenError::Map(_))), "the quota would not hold: {result:?}");
+    let result = map.open_session(session_id(2), &for_address("10.0.0.9"), Tick::ZERO);
+    assert!(matches!(result, Err(OpenError::ReservedForAnother(_))), "{result:?}");
+    assert!(map.reserve(address("10.0.0.8"), "eve", Tick::ZERO).is_err());
+    map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).unwrap();
+}
