@@ -1,86 +1,92 @@
 //! Stores the client address of a session in a file, for programs with the feature `client-ip`.
 //!
 //! All users can read the map, so the map does not contain the address. The file is in the
-//! directory of the map, and only the session's user can read the file. The name of the file
-//! contains the handle, so programs of a later session do not find the file.
+//! directory of the map. The process that opens the session owns the file, and the session's user
+//! can only read it.
+//!
+//! The name of the file is random, and the file contains the handle of its session. So the list of
+//! files does not show which user has which session. A program searches for its file: it can open
+//! only the files of its own user.
 
-use std::fmt::{self, Write as _};
 use std::fs;
 use std::io::{self, Read, Write as _};
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::Duration;
 
+use crate::hash::{keyed_hash, random_key};
+use crate::os::directory::for_each_name;
 use crate::os::trusted_file;
 use crate::os::users::UserId;
 use crate::session::Handle;
 
 const PREFIX: &str = "client.";
+/// The longest text of a handle has 56 characters, and that of an address has 45.
+const MAX_FILE_BYTES: usize = 128;
+/// The age from which a file without an address counts as left behind by a writer that was killed.
+const ABANDONED_AGE: Duration = Duration::from_secs(60);
 
-/// The name of the file, in a buffer on the stack.
-struct FileName {
-    bytes: [u8; 80],
-    length: usize,
-}
-
-impl FileName {
-    fn new(handle: &Handle) -> Self {
-        let mut name = Self { bytes: [0; 80], length: 0 };
-        // The longest name has 63 bytes: the prefix (7), session (16), pool (4), slot (8),
-        // generation (8), boot (16) and four dots.
-        let _ = write!(name, "{PREFIX}{handle}");
-        name
-    }
-
-    fn as_str(&self) -> &str {
-        self.bytes.get(..self.length).and_then(|name| str::from_utf8(name).ok()).unwrap_or_default()
-    }
-}
-
-impl fmt::Write for FileName {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.length + text.len();
-        self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
-        self.length = end;
-        Ok(())
-    }
-}
-
-/// Writes the client address to a file that only the session's user can read. A privileged caller
-/// that opens the session for another user passes that user as `owner`.
+/// Writes the client address to a file that the session's user can read, but not write. A privileged
+/// caller that opens the session for another user passes that user as `reader`.
 ///
 /// # Errors
-/// Fails if an older file cannot be removed, or the new file cannot be created or written.
+/// Fails if an older file cannot be removed, or the new file cannot be created or written. On Linux,
+/// the file system of the directory must support access control lists (acl(5)).
 pub fn write(
     directory: &Path,
     handle: &Handle,
     client_address: IpAddr,
-    owner: Option<UserId>,
+    reader: Option<UserId>,
 ) -> io::Result<()> {
     remove(directory, handle)?;
-    let path = directory.join(FileName::new(handle).as_str());
-    let mut file = trusted_file::create_for_user(&path, owner.as_ref())?;
-    file.write_all(client_address.to_string().as_bytes())
+    let text = format!("{handle} {client_address}");
+    loop {
+        let name = keyed_hash(text.as_bytes(), random_key());
+        let path = directory.join(format!("{PREFIX}{name:016x}"));
+        match trusted_file::create_for_user(&path, reader.as_ref()) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => {
+                return result?
+                    .write_all(text.as_bytes())
+                    .inspect_err(|_| _ = fs::remove_file(&path));
+            }
+        }
+    }
 }
 
 /// Returns the client address of the session. Returns `None` if the caller cannot read the file or
-/// the owner of the file is not trusted. Allocates nothing on Unix.
+/// the owner of the file is not trusted. Allocates nothing on Linux.
 #[must_use]
 pub fn read(directory: &Path, handle: &Handle) -> Option<IpAddr> {
-    let mut text = [0; 64];
-    let mut file = trusted_file::open(directory, FileName::new(handle).as_str(), false).ok()?;
-    let length = file.read(&mut text).ok()?;
-    str::from_utf8(text.get(..length)?).ok()?.parse().ok()
+    let mut found = None;
+    let searched = for_each_name(directory, |name| match read_file(directory, name) {
+        Some((stored, client_address)) if stored == *handle => {
+            found = Some(client_address);
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    searched.ok().and(found)
+}
+
+/// Reads a file of this module. Returns `None` for all other files.
+fn read_file(directory: &Path, name: &str) -> Option<(Handle, IpAddr)> {
+    name.strip_prefix(PREFIX)?;
+    let mut text = [0; MAX_FILE_BYTES];
+    let length = trusted_file::open(directory, name, false).ok()?.read(&mut text).ok()?;
+    let (handle, address) = str::from_utf8(text.get(..length)?).ok()?.split_once(' ')?;
+    Some((Handle::parse(handle.as_bytes())?, address.parse().ok()?))
 }
 
 /// Removes the file of a closed session, if it exists.
 ///
 /// # Errors
-/// Fails if the file exists and cannot be removed.
+/// Fails if the directory cannot be read, or the file exists and cannot be removed.
 pub fn remove(directory: &Path, handle: &Handle) -> io::Result<()> {
-    match fs::remove_file(directory.join(FileName::new(handle).as_str())) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    remove_files(directory, |name| {
+        read_file(directory, name).is_some_and(|(stored, _)| stored == *handle)
+    })
 }
 
 /// Removes the files of all closed sessions. `is_live` returns whether a session still holds the
@@ -90,25 +96,54 @@ pub fn remove(directory: &Path, handle: &Handle) -> io::Result<()> {
 /// # Errors
 /// Fails if the directory cannot be read, or a file cannot be removed.
 pub fn remove_stale(directory: &Path, is_live: impl Fn(&Handle) -> bool) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let handle_text = name.as_encoded_bytes().strip_prefix(PREFIX.as_bytes());
-        if let Some(handle) = handle_text.and_then(Handle::parse)
-            && !is_live(&handle)
+    remove_files(directory, |name| match (read_file(directory, name), name.strip_prefix(PREFIX)) {
+        (Some((handle, _)), _) => !is_live(&handle),
+        // Earlier versions named the file after the handle.
+        (None, Some(suffix)) if Handle::parse(suffix.as_bytes()).is_some() => true,
+        (None, Some(suffix)) if is_random_name(suffix) => is_abandoned(&directory.join(name)),
+        (None, _) => false,
+    })
+}
+
+fn is_random_name(suffix: &str) -> bool {
+    suffix.len() == 16 && suffix.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn is_abandoned(path: &Path) -> bool {
+    let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age >= ABANDONED_AGE))
+}
+
+fn remove_files(directory: &Path, mut is_removed: impl FnMut(&str) -> bool) -> io::Result<()> {
+    let mut result = Ok(());
+    for_each_name(directory, |name| {
+        if is_removed(name)
+            && let Err(error) = fs::remove_file(directory.join(name))
+            && error.kind() != io::ErrorKind::NotFound
         {
-            fs::remove_file(entry.path())?;
+            result = Err(error);
+            return ControlFlow::Break(());
         }
-    }
-    Ok(())
+        ControlFlow::Continue(())
+    })?;
+    result
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn handle(generation: u32) -> Handle {
+        Handle { session: "7".parse().unwrap(), pool: 0, slot: 3, generation, boot: 5 }
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
     #[test]
-    fn longest_name_fits_the_buffer() {
+    fn longest_text_fits_the_buffer() {
         let handle = Handle {
             session: "windows:72057594037927935".parse().unwrap(),
             pool: u16::MAX,
@@ -116,33 +151,63 @@ mod tests {
             generation: u32::MAX,
             boot: u64::MAX,
         };
-        assert_eq!(FileName::new(&handle).as_str(), format!("client.{handle}"));
+        let address = "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255";
+        assert!(format!("{handle} {address}").len() <= MAX_FILE_BYTES);
     }
 
     #[test]
     fn client_is_stored_per_handle() {
-        let directory = std::env::temp_dir().join(format!("vipool-client-{}", std::process::id()));
-        fs::create_dir(&directory).unwrap();
-        let handle =
-            Handle { session: "7".parse().unwrap(), pool: 0, slot: 3, generation: 1, boot: 5 };
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
         let client_address = "2001:db8::7".parse().unwrap();
-        write(&directory, &handle, client_address, None).unwrap();
-        write(&directory, &handle, client_address, None).unwrap();
-        assert_eq!(read(&directory, &handle), Some(client_address));
-        assert_eq!(read(&directory, &Handle { generation: 2, ..handle }), None);
-        remove(&directory, &handle).unwrap();
-        remove(&directory, &handle).unwrap();
-        assert_eq!(read(&directory, &handle), None);
-        // `remove_stale` removes only the files of closed sessions.
-        let closed = Handle { generation: 2, ..handle };
-        for stored in [&handle, &closed] {
-            write(&directory, stored, client_address, None).unwrap();
+        write(directory, &handle(1), client_address, None).unwrap();
+        write(directory, &handle(1), client_address, None).unwrap();
+        assert_eq!(names(directory).len(), 1);
+        assert_eq!(read(directory, &handle(1)), Some(client_address));
+        assert_eq!(read(directory, &handle(2)), None);
+        remove(directory, &handle(1)).unwrap();
+        remove(directory, &handle(1)).unwrap();
+        assert_eq!(read(directory, &handle(1)), None);
+        assert_eq!(names(directory).len(), 0);
+    }
+
+    #[test]
+    fn only_files_of_closed_sessions_are_stale() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let client_address = "192.0.2.7".parse().unwrap();
+        for generation in [1, 2] {
+            write(directory, &handle(generation), client_address, None).unwrap();
         }
-        fs::write(directory.join("client.list"), "").unwrap();
-        remove_stale(&directory, |live| *live == handle).unwrap();
-        assert_eq!(read(&directory, &handle), Some(client_address));
-        assert_eq!(read(&directory, &closed), None);
-        assert!(directory.join("client.list").exists());
-        fs::remove_dir_all(&directory).unwrap();
+        let live_name = names(directory)
+            .into_iter()
+            .find(|name| read_file(directory, name).unwrap().0 == handle(1))
+            .unwrap();
+        let named_after_handle = format!("client.{}", handle(1));
+        let (new, old) = ("client.0123456789abcdef", "client.0123456789abcde0");
+        for name in ["client.list", &named_after_handle, new, old] {
+            fs::write(directory.join(name), "").unwrap();
+        }
+        let old_file = fs::File::options().write(true).open(directory.join(old)).unwrap();
+        old_file.set_modified(std::time::SystemTime::now() - 2 * ABANDONED_AGE).unwrap();
+        remove_stale(directory, |live| *live == handle(1)).unwrap();
+        let mut left = names(directory);
+        left.sort_unstable();
+        let mut expected = vec!["client.list", new, &*live_name];
+        expected.sort_unstable();
+        assert_eq!(left, expected);
+        assert_eq!(read(directory, &handle(1)), Some(client_address));
+        assert_eq!(read(directory, &handle(2)), None);
+    }
+
+    #[test]
+    fn file_name_contains_nothing_of_the_session() {
+        let directory = tempfile::tempdir().unwrap();
+        let [first, second] = [(), ()].map(|()| {
+            write(directory.path(), &handle(1), "192.0.2.7".parse().unwrap(), None).unwrap();
+            names(directory.path()).pop().unwrap()
+        });
+        assert_ne!(first, second, "anybody could compute the name from a handle");
+        assert!(is_random_name(first.strip_prefix(PREFIX).unwrap()), "{first}");
     }
 }

@@ -33,9 +33,10 @@ END
   # detects that the leader has exited.
   assert_equal "$(count_leased)" 1
   check_status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "192.0.2.7"), r'
-  # Only the user can read the address of the client.
-  assert_equal "$(stat -c '%a %U' /run/vipool/client.*)" "400 alice"
-  assert_equal "$(cat /run/vipool/client.*)" 192.0.2.7
+  # Root owns the file with the address of the client. Its name contains nothing of the session.
+  assert_equal "$(stat -c '%a %U' /run/vipool/client.*)" "640 root"
+  assert_equal "$(cut -d ' ' -f 2 /run/vipool/client.*)" 192.0.2.7
+  basename /run/vipool/client.* | grep -qxE 'client\.[0-9a-f]{16}' || fail "$(ls /run/vipool)"
   # The module appends the hook layer to LD_PRELOAD exactly once.
   pamtester logon -E LD_PRELOAD=/x.so alice open_session 2>/dev/null || true
   python3 - "$PRELOAD" <<'END'
@@ -170,6 +171,11 @@ file_permissions() {
     as_alice cat /run/vipool/$file > /dev/null 2>&1 && fail "a user can read $file"
   done
   as_alice touch /run/vipool/new 2> /dev/null && fail "a user can write the directory"
+  # The user of the session can only read the file with the address of the client.
+  as_bob() { setpriv --reuid 2002 --regid 2002 --clear-groups "$@"; }
+  assert_equal "$(as_bob cut -d ' ' -f 2 /run/vipool/client.*)" 192.0.2.7
+  as_bob sh -c 'echo x >> /run/vipool/client.*' 2> /dev/null && fail "a user can fill a client file"
+  as_bob sh -c 'chmod u+w /run/vipool/client.*' 2> /dev/null && fail "a user owns a client file"
   # The map, which users can read, contains no user names.
   as_alice cat /run/vipool/map | grep -q bob && fail "the map contains a user name"
   # alice may not have access to the build directory.

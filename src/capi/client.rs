@@ -13,10 +13,12 @@ use crate::client_file;
 use crate::os::users::{self, UserId};
 use crate::session::Handle;
 
-/// Stores the client address of a session in a file that only the user of the session can read.
+/// Stores the client address of a session in a file that the user of the session can read, but not
+/// write.
 ///
-/// The file is in the directory of the map and is named after the lease. Programs with
-/// VIPOOL_FEATURE_CLIENT_IP read it.
+/// The file is in the directory of the map. Its name is random. Programs with
+/// VIPOOL_FEATURE_CLIENT_IP search for the file of their lease. On Linux, the file system must support
+/// access control lists.
 ///
 /// Parameters:
 /// - `directory`, `directory_length`: the directory of the map, UTF-8.
@@ -113,7 +115,7 @@ pub unsafe extern "C" fn vipool_client_remove(
     })
 }
 
-/// Reads the directory and the lease that name a file.
+/// Reads the directory and the lease of a file.
 ///
 /// # Safety
 /// As for [`read_utf8`]; `handle` is NULL or valid for reads.

@@ -2,6 +2,8 @@
 //! unsafe system calls are in this module.
 
 pub(crate) mod clock;
+#[cfg_attr(not(target_os = "linux"), path = "directory_std.rs")]
+pub(crate) mod directory;
 #[cfg_attr(windows, path = "identity_windows.rs")]
 pub(crate) mod identity;
 #[cfg_attr(windows, path = "interfaces_windows.rs")]

@@ -100,15 +100,47 @@ pub fn create_new(path: &Path) -> io::Result<File> {
     std::fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// Creates an empty file that only `user` and root can read. Without `user`, the owner is the user
-/// of this process. Fails if the path exists.
+/// Creates an empty file that `user` can read. Its owner is the user of this process. All other
+/// users have no access, except root. Fails if the path exists.
 pub fn create_for_user(path: &Path, user: Option<&UserId>) -> io::Result<File> {
-    use std::os::unix::fs::{PermissionsExt, fchown};
-
     let file = create_new(path)?;
-    file.set_permissions(std::fs::Permissions::from_mode(0o400))?;
-    fchown(&file, user.copied(), None)?;
+    // SAFETY: geteuid always succeeds.
+    let owner = unsafe { libc::geteuid() };
+    if let Some(user) = user.filter(|user| **user != owner) {
+        allow_reading(&file, *user).inspect_err(|_| _ = std::fs::remove_file(path))?;
+    }
     Ok(file)
+}
+
+/// Allows another user to read a file that only its owner can access.
+#[cfg(target_os = "linux")]
+fn allow_reading(file: &File, user: UserId) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    // An access control list in the form of the kernel (linux/posix_acl_xattr.h): the version, and
+    // entries of tag, permissions and id. The tags are owner, user, group, mask and others.
+    const VERSION: u32 = 2;
+    const NO_ID: u32 = u32::MAX;
+    let mut list = VERSION.to_le_bytes().to_vec();
+    for (tag, permissions, id) in
+        [(0x01u16, 6u16, NO_ID), (0x02, 4, user), (0x04, 0, NO_ID), (0x10, 4, NO_ID), (0x20, 0, NO_ID)]
+    {
+        list.extend(tag.to_le_bytes());
+        list.extend(permissions.to_le_bytes());
+        list.extend(id.to_le_bytes());
+    }
+    let name = c"system.posix_acl_access";
+    // SAFETY: the descriptor is open, the name ends with NUL, and the length is that of the list.
+    let result = unsafe {
+        libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), list.as_ptr().cast(), list.len(), 0)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes another user the owner of a file, who can then read it.
+#[cfg(all(unix, not(target_os = "linux")))]
+fn allow_reading(file: &File, user: UserId) -> io::Result<()> {
+    std::os::unix::fs::fchown(file, Some(user), None)
 }
 
 /// Renames `from` to `to`. Replaces an existing file atomically (rename(2)).

@@ -1,0 +1,104 @@
+//! Lists the files of a directory without allocating, for code on a hooked path.
+
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Offsets in `linux_dirent64` (getdents64(2)).
+const RECORD_LENGTH: usize = 16;
+const NAME: usize = 19;
+
+/// Calls `visit` with the name of each entry until `visit` breaks. Allocates nothing. Skips names
+/// that are not UTF-8.
+///
+/// # Errors
+/// Fails if the directory cannot be read.
+pub fn for_each_name(
+    directory: &Path,
+    mut visit: impl FnMut(&str) -> ControlFlow<()>,
+) -> io::Result<()> {
+    let mut path = [0u8; 1024];
+    let bytes = directory.as_os_str().as_bytes();
+    if bytes.len() >= path.len() || bytes.contains(&0) {
+        return Err(io::ErrorKind::InvalidFilename.into());
+    }
+    path[..bytes.len()].copy_from_slice(bytes);
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    // SAFETY: the path is NUL-terminated, because it is shorter than the zeroed buffer.
+    let descriptor = unsafe { libc::open(path.as_ptr().cast(), flags) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was opened above and has no other owner.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    let mut buffer = [0u8; 4096];
+    loop {
+        // SAFETY: the kernel writes at most the length of the buffer.
+        let length = unsafe {
+            libc::syscall(
+                libc::SYS_getdents64,
+                descriptor.as_raw_fd(),
+                buffer.as_mut_ptr(),
+                buffer.len(),
+            )
+        };
+        let mut entries = match usize::try_from(length) {
+            Ok(0) => return Ok(()),
+            Ok(length) => buffer.get(..length).unwrap_or_default(),
+            Err(_) => return Err(io::Error::last_os_error()),
+        };
+        while let Some((entry, rest)) = split_entry(entries) {
+            let name = entry.get(NAME..).and_then(|name| CStr::from_bytes_until_nul(name).ok());
+            if let Some(Ok(name)) = name.map(CStr::to_str)
+                && visit(name).is_break()
+            {
+                return Ok(());
+            }
+            entries = rest;
+        }
+    }
+}
+
+/// Splits off the first entry.
+fn split_entry(entries: &[u8]) -> Option<(&[u8], &[u8])> {
+    let length = entries.get(RECORD_LENGTH..)?.first_chunk().copied().map(u16::from_ne_bytes)?;
+    entries.split_at_checked(length.into()).filter(|(entry, _)| !entry.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_visited_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut expected: Vec<String> =
+            (0..300).map(|number| format!("{number}-{}", "x".repeat(number % 99))).collect();
+        for name in &expected {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        expected.extend([".".to_owned(), "..".to_owned()]);
+        let mut found = Vec::new();
+        for_each_name(directory.path(), |name| {
+            found.push(name.to_owned());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+        let mut visited = 0;
+        let stop_at_first = |_: &str| {
+            visited += 1;
+            ControlFlow::Break(())
+        };
+        for_each_name(directory.path(), stop_at_first).unwrap();
+        assert_eq!(visited, 1);
+        assert!(for_each_name(&directory.path().join("missing"), |_| unreachable!()).is_err());
+    }
+}

@@ -1,0 +1,23 @@
+//! Lists the files of a directory, on systems whose hook layers may allocate here.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// Calls `visit` with the name of each entry until `visit` breaks. Skips names that are not UTF-8.
+///
+/// # Errors
+/// Fails if the directory cannot be read.
+pub fn for_each_name(
+    directory: &Path,
+    mut visit: impl FnMut(&str) -> ControlFlow<()>,
+) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        if let Some(name) = entry?.file_name().to_str()
+            && visit(name).is_break()
+        {
+            break;
+        }
+    }
+    Ok(())
+}
