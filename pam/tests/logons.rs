@@ -96,6 +96,16 @@ fn users_cannot_read_or_write_foreign_files() {
 }
 
 #[test]
+fn down_works_without_space() {
+    server_scenario("down_without_space", &["pamtester"]);
+}
+
+#[test]
+fn addresses_of_running_sessions_survive_the_loss_of_the_map() {
+    server_scenario("lost_map", &["python3"]);
+}
+
+#[test]
 fn names_with_arbitrary_bytes_are_harmless() {
     server_scenario("arbitrary_names", &["pamtester", "python3"]);
 }

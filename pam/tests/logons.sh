@@ -195,6 +195,59 @@ file_permissions() {
   assert_equal "$(count_client_files)" 0
 }
 
+down_without_space() {
+  mkdir -p /run/vipool
+  mount -t tmpfs -o size=512m,mode=755 tmpfs /run/vipool
+  write_pam_service logon
+  for sessions in 0 1; do
+    create_map 10.77.0.100-10.77.0.109 $'[[program]]\npath = "/bin/sh"\nfeatures = ["loopback"]\nown-ports = [7001]'
+    [ $sessions = 1 ] && pamtester -Irhost=192.0.2.7 logon alice open_session
+    dd if=/dev/zero of=/run/vipool/fill bs=64k > /dev/null 2>&1 && fail "the file system is not full"
+    if [ $sessions = 1 ]; then
+      # Without --force, the command waits for the session and keeps its address.
+      "$VIPOOL" down > /run/down.log 2>&1 || fail "down: $(cat /run/down.log)"
+      ip -4 address show dev v0 | grep -q 10.77.0.100/32 || fail "the session lost its address"
+    fi
+    "$VIPOOL" down --force > /run/down.log 2>&1 || fail "down --force: $(cat /run/down.log)"
+    ip -4 address show dev v0 | grep -q /32 && fail "addresses are left"
+    grep -q 7001 /proc/sys/net/ipv4/ip_local_reserved_ports && fail "a port is left"
+    for file in map sessions assigned.json; do
+      [ ! -e /run/vipool/$file ] || fail "$file is left"
+    done
+    rm /run/vipool/fill
+  done
+}
+
+# open_session NUMBER: prints the virtual IP of a new session, or the exit status.
+open_session() { "$VIPOOL" session open $1 2> /dev/null | grep -o '10[.]77[.]0[.][0-9]*' || echo "${PIPESTATUS[0]}"; }
+
+lost_map() {
+  create_map 10.77.0.100-10.77.0.101
+  assert_equal "$(open_session 1)" 10.77.0.100
+  # A server of session 1 listens on its address. Then the map is lost.
+  python3 -c 'import socket, sys
+s = socket.create_server(("10.77.0.100", 7000)); print("ready", flush=True); sys.stdin.read()' \
+    < <(sleep infinity) > /run/server.log &
+  local server=$!
+  for _ in $(seq 100); do grep -q ready /run/server.log && break; sleep 0.1; done
+  rm /run/vipool/map /run/vipool/sessions
+  create_map 10.77.0.100-10.77.0.101
+  assert_equal "$(open_session 2)" 10.77.0.101
+  assert_equal "$(open_session 3)" 75
+  "$VIPOOL" gc --quiet
+  assert_equal "$(open_session 3)" 75
+  # The address stays on the interface, also if the farm no longer has it.
+  "$VIPOOL" session close 2 > /dev/null
+  rm /run/vipool/map /run/vipool/sessions
+  create_map 10.77.0.101
+  ip -4 address show dev v0 | grep -q 10.77.0.100/32 || fail "a running server lost its address"
+  create_map 10.77.0.100-10.77.0.101
+  kill $server; wait $server || true
+  "$VIPOOL" gc --quiet
+  assert_equal "$(open_session 4)" 10.77.0.101
+  assert_equal "$(open_session 3)" 10.77.0.100
+}
+
 arbitrary_names() {
   create_map 10.77.0.100-10.77.0.109
   write_pam_service logon

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::engine::files;
+use super::engine::reap::Probe;
 use super::engine::writer::WritableMap;
 use super::format::header::LOCK_HOLDER;
 use super::replan::build::{keep_if_unchanged, replace_files};
@@ -13,6 +14,7 @@ use super::types::error::MapError;
 use super::types::plan::Plan;
 use super::writer::Map;
 use super::writer_lock::{LOCK_TIMEOUT, LockHolder, WriterLock};
+use crate::Tick;
 
 impl Map {
     /// Creates the files of a map in a directory and opens them.
@@ -33,6 +35,35 @@ impl Map {
     /// cannot be created. This function does not replace a damaged map. In this case, the error
     /// names the file to remove.
     pub fn create(directory: &Path, plan: &Plan) -> Result<Self, MapError> {
+        Self::create_and(directory, plan, |_| {})
+    }
+
+    /// Creates the files of a map like [`Map::create`], for a directory whose map may have been lost
+    /// while sessions were open.
+    ///
+    /// If the directory has no map, programs of such sessions may still use addresses of the plan.
+    /// So each address on which `probe` finds sockets lingers: no session gets the address until
+    /// [`Map::reap`] finds no socket on it. No session can open before the probe has ended.
+    ///
+    /// # Errors
+    /// Fails in the same cases as [`Map::create`].
+    pub fn create_after_loss(
+        directory: &Path,
+        plan: &Plan,
+        now: Tick,
+        probe: &mut dyn Probe,
+    ) -> Result<Self, MapError> {
+        Self::create_and(directory, plan, |map| {
+            map.transact(|transaction| transaction.withhold_used(now, probe));
+        })
+    }
+
+    /// Creates the files of a map, and runs `prepare` under the lock if no map was in the directory.
+    fn create_and(
+        directory: &Path,
+        plan: &Plan,
+        prepare: impl FnOnce(&mut WritableMap),
+    ) -> Result<Self, MapError> {
         validate(plan)?;
         let boot = files::current_boot_id(directory)?;
         let lock = WriterLock::open(directory)?;
@@ -48,7 +79,12 @@ impl Map {
         }
         let map = match files::open_writable(directory) {
             Ok(old) => update_files(directory, plan, boot, old),
-            Err(MapError::Missing(_)) => replace_files(directory, plan, boot, None),
+            Err(MapError::Missing(_)) => {
+                replace_files(directory, plan, boot, None).map(|mut map| {
+                    prepare(&mut map);
+                    map
+                })
+            }
             Err(error) => Err(error),
         };
         lock.release();

@@ -26,6 +26,7 @@ mod journal;
 #[cfg(all(test, loom))]
 mod model_checked;
 mod reader;
+mod remove;
 mod replan;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -41,7 +42,9 @@ pub use exclusive::ExclusiveWriter;
 pub use format::journal::CAPACITY as JOURNAL_CAPACITY;
 pub use journal::Journal;
 pub use reader::Reader;
-pub use types::error::{ChangeError, CloseError, MapError, OpenError, PlanError, Shortage};
+pub use types::error::{
+    ChangeError, CloseError, MapError, OpenError, PlanError, RemoveError, Shortage,
+};
 pub use types::event::{Event, EventKind, RecentEvents};
 pub use types::leases::{LeaseIter, Leases, MAX_LEASES};
 pub use types::outcome::{AdminChange, ClosedSession, OpenedSession};

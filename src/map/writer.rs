@@ -271,9 +271,14 @@ impl Map {
         Ok(locked.map.transact(body))
     }
 
+    /// Returns the directory of the map; `None` for a map in memory.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        self.lock.as_ref().map(WriterLock::directory)
+    }
+
     /// Locks the map against other threads and processes.
     #[inline(always)]
-    fn lock_for_writing(&self) -> Result<LockedMap<'_>, MapError> {
+    pub(crate) fn lock_for_writing(&self) -> Result<LockedMap<'_>, MapError> {
         match &self.lock {
             Some(lock) if !self.is_exclusive => self.lock_against_processes(lock),
             _ => Ok(LockedMap { map: self.lock_mutex()?, lock: None }),
@@ -400,8 +405,8 @@ impl Drop for Map {
 }
 
 /// A map that is locked for writing.
-struct LockedMap<'a> {
-    map: MutexGuard<'a, WritableMap>,
+pub(crate) struct LockedMap<'a> {
+    pub(crate) map: MutexGuard<'a, WritableMap>,
     /// The lock that this value releases or hands over when it is dropped.
     lock: Option<&'a WriterLock>,
 }

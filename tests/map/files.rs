@@ -4,11 +4,14 @@
 use std::path::PathBuf;
 
 use vipool::Tick;
-use vipool::map::{Map, MapError, OpenOptions, Reader, Settings};
+use vipool::map::{
+    Map, MapError, OpenError, OpenOptions, Plan, Reader, RemoveError, Settings, Shortage,
+};
 use vipool::pool::Reservation;
 
 use crate::support::{
-    ANONYMOUS, addresses_of, for_user, memory_map, only_address, plan, pool, session_id,
+    ANONYMOUS, FakeSystem, address, addresses_of, for_user, loopback_pool, memory_map, only_address,
+    plan, pool, session_id,
 };
 
 /// A directory that is removed when the value is dropped.
@@ -265,4 +268,52 @@ fn threads_that_hand_over_the_lock_do_not_starve_another_map() {
     // The lock is free again, so a third writer can acquire it.
     let mut third_map = Map::open(directory.path()).unwrap();
     third_map.lock_exclusive().unwrap();
+}
+
+#[test]
+fn map_without_sessions_is_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let plan = plan(&["10.0.0.1-10.0.0.9"], Settings::default());
+    let map = Map::create(directory.path(), &plan).unwrap();
+    let other_map = Map::open(directory.path()).unwrap();
+    let reader = Reader::attach(directory.path()).unwrap();
+    map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    let removed = Map::open(directory.path()).unwrap().remove();
+    assert!(matches!(removed, Err(RemoveError::OpenSessions)));
+    assert!(!reader.is_superseded());
+    map.close_session(session_id(1), Tick::ZERO).unwrap();
+    map.remove().unwrap();
+    assert!(reader.is_superseded());
+    assert!(matches!(Map::open(directory.path()), Err(MapError::Missing(_))));
+    assert!(!directory.path().join("sessions").exists());
+    assert!(other_map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).is_err());
+    Map::create(directory.path(), &plan).unwrap();
+    other_map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+}
+
+#[test]
+fn lost_map_withholds_addresses_with_sockets() {
+    let directory = tempfile::tempdir().unwrap();
+    let plan = Plan::new([pool("default", &["10.0.0.1-10.0.0.2"]), loopback_pool("127.9.0.0/30")]);
+    let mut system = FakeSystem { in_use: vec![address("10.0.0.1")], ..FakeSystem::default() };
+    // The second loopback address of the first slot has a socket.
+    system.in_use.push(address("127.9.0.2"));
+    let (now, later) = (Tick::from_secs(5), Tick::from_secs(6));
+    let map = Map::create_after_loss(directory.path(), &plan, now, &mut system).unwrap();
+    let first = map.open_session(session_id(1), &ANONYMOUS, now).unwrap();
+    assert_eq!(addresses_of(&first.leases), ["10.0.0.2", "127.9.0.1"].map(address));
+    let result = map.open_session(session_id(2), &ANONYMOUS, now);
+    assert!(matches!(result, Err(OpenError::Shortage(Shortage::Lingering))), "{result:?}");
+    let report = map.reap(later, u32::MAX, &mut system).unwrap();
+    assert_eq!((report.freed, report.lingering), (0, 2));
+    assert!(map.open_session(session_id(2), &ANONYMOUS, later).is_err());
+    // An existing map knows its sessions, so their sockets change nothing.
+    system.in_use.push(address("10.0.0.2"));
+    let map = Map::create_after_loss(directory.path(), &plan, later, &mut system).unwrap();
+    map.close_session(session_id(1), later).unwrap();
+    let again = map.open_session(session_id(1), &ANONYMOUS, later).unwrap();
+    assert_eq!(addresses_of(&again.leases), ["10.0.0.2", "127.9.0.1"].map(address));
+    system.in_use.clear();
+    assert_eq!(map.reap(later, u32::MAX, &mut system).unwrap().freed, 2);
+    map.open_session(session_id(2), &ANONYMOUS, later).unwrap();
 }

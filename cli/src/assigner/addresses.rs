@@ -157,8 +157,10 @@ pub fn remove_addresses(
     let (kept_addresses, removed_addresses): (BTreeSet<_>, BTreeSet<_>) =
         assigned.into_iter().partition(is_needed);
     delete_addresses(&mut netlink, &Vec::from_iter(removed_addresses.iter().copied()))?;
-    state
-        .write(AssignedResources { addresses: kept_addresses.clone(), ..state.assigned.clone() })?;
+    state.write_shorter(AssignedResources {
+        addresses: kept_addresses.clone(),
+        ..state.assigned.clone()
+    })?;
     Ok((removed_addresses.len(), kept_addresses))
 }
 

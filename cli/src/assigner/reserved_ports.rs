@@ -24,9 +24,11 @@ pub fn set_reserved_ports(state: &mut AssignerState, ports: &PortSet) -> anyhow:
     // Write the state file first. If this process is killed before it reserves the ports, the
     // additional ports in the file are harmless.
     let intended_ports = added_ports.union(&state.assigned.ports);
-    state.write(AssignedResources { ports: intended_ports, ..state.assigned.clone() })?;
+    if intended_ports != state.assigned.ports {
+        state.write(AssignedResources { ports: intended_ports, ..state.assigned.clone() })?;
+    }
     write_sysctl(&administrator_ports.union(&added_ports))?;
-    state.write(AssignedResources { ports: added_ports, ..state.assigned.clone() })
+    state.write_shorter(AssignedResources { ports: added_ports, ..state.assigned.clone() })
 }
 
 /// Reads the ports that are reserved in this network namespace.

@@ -140,6 +140,28 @@ impl AssignerState {
         self.assigned = assigned;
         Ok(())
     }
+
+    /// Writes `assigned`, which lists no address and no port that the file does not list yet. If the
+    /// file system is full, prints a message and leaves the file: its longer list is harmless.
+    ///
+    /// # Errors
+    /// The file cannot be written for another reason, or cannot be removed.
+    pub fn write_shorter(&mut self, assigned: AssignedResources) -> anyhow::Result<()> {
+        match self.write(assigned.clone()) {
+            Err(error) if is_out_of_space(&error) => {
+                eprintln!("vipool: {error:#}: the older content of the file stays in place");
+                self.assigned = assigned;
+                Ok(())
+            }
+            result => result,
+        }
+    }
+}
+
+fn is_out_of_space(error: &anyhow::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.is_some_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
 }
 
 fn parse(bytes: &[u8]) -> anyhow::Result<AssignedResources> {

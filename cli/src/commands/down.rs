@@ -1,14 +1,13 @@
 //! `vipool down`: removes the addresses and ports that `vipool up` added.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use vipool::Tick;
-use vipool::map::{MAP_FILE, Map, MapError, Plan, SESSIONS_FILE};
+use vipool::map::{Map, MapError};
 
 use crate::assigner::PortSet;
 use crate::assigner::remove_addresses;
@@ -44,8 +43,8 @@ impl Down {
         let leased = match Map::open(&self.map) {
             Ok(map) => {
                 // Drain the server before listing the sessions, so that no session opens after the
-                // list was made.
-                state.write(AssignedResources { draining: true, ..state.assigned.clone() })?;
+                // list was made. This command never needs space, so that it can make space.
+                state.write_shorter(AssignedResources { draining: true, ..state.assigned.clone() })?;
                 map.drain_server(true)?;
                 if self.force {
                     for row in map.sessions()? {
@@ -57,7 +56,7 @@ impl Down {
                 sweep_clients(&map, &self.map);
                 match leased_addresses(&map)? {
                     None => {
-                        retire_map(&self.map)?;
+                        map.remove()?;
                         BTreeSet::new()
                     }
                     Some(addresses) => {
@@ -100,15 +99,4 @@ pub fn leased_addresses(map: &Map) -> anyhow::Result<Option<BTreeSet<IpAddr>>> {
     let rows = map.sessions()?;
     let addresses = rows.iter().flat_map(|row| row.leases.iter()).map(|lease| lease.address);
     Ok((!rows.is_empty()).then(|| addresses.collect()))
-}
-
-/// Removes a map without sessions. First creates a map with an empty plan, which marks the old map
-/// as superseded. So readers stop using the old map.
-fn retire_map(directory: &Path) -> anyhow::Result<()> {
-    Map::create(directory, &Plan::default())?;
-    for file in [MAP_FILE, SESSIONS_FILE] {
-        let file = directory.join(file);
-        fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
-    }
-    Ok(())
 }

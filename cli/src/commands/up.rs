@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use vipool::Tick;
 use vipool::farm::Farm;
 use vipool::map::Map;
+use vipool::system::SystemProbe;
 
 use super::down::leased_addresses;
 use crate::assigner::PortSet;
@@ -69,7 +71,10 @@ impl Up {
         let destinations = probe_destinations(&server_plan, &interfaces);
         let result = add_addresses(&mut state, &desired, !self.no_probe, &destinations)?;
         let map_exists = Map::open(&self.map).is_ok();
-        let map = Map::create(&self.map, &without_conflicts(server_plan.plan, &result))?;
+        // If the map was lost, the sockets show which addresses running sessions still use.
+        let mut probe = SystemProbe::new().context("cannot read the kernel's socket tables")?;
+        let plan = without_conflicts(server_plan.plan, &result);
+        let map = Map::create_after_loss(&self.map, &plan, Tick::now(), &mut probe)?;
         // The last users in an existing map are more recent than those in the file.
         if !map_exists {
             last_users::restore(&map, &self.map);
@@ -81,7 +86,9 @@ impl Up {
         }
         let leased = leased_addresses(&map)?.unwrap_or_default();
         let is_needed = |entry: &InterfaceAddress| {
-            result.usable.contains(entry) || leased.contains(&entry.address)
+            result.usable.contains(entry)
+                || leased.contains(&entry.address)
+                || !map_exists && probe.has_sockets(entry.address)
         };
         let (removed_count, _) = remove_addresses(&mut state, is_needed)?;
         let fixed_ports = farm.fixed_ports();
@@ -89,6 +96,13 @@ impl Up {
             PortSet(fixed_ports.iter().flat_map(|range| range.first..=range.last).collect());
         set_reserved_ports(&mut state, &fixed_ports)?;
 
+        let lingering: u32 = map.reader()?.pools().iter().map(|pool| pool.lingering).sum();
+        if !map_exists && lingering > 0 {
+            eprintln!(
+                "vipool: {lingering} addresses are in use without a session, as after the loss of \
+                 a map: no session gets them before 'vipool gc' finds no sockets on them"
+            );
+        }
         for (address, reason) in &result.conflict_reasons {
             event_log::log_conflict(*address, reason);
             eprintln!("vipool: cannot lease {address}: {reason}");

@@ -207,6 +207,21 @@ pub(crate) fn has_temporary_files(directory: &Path) -> bool {
     [MAP_FILE, SESSIONS_FILE].into_iter().any(|name| temporary_path(directory, name).exists())
 }
 
+/// Removes the map and its sessions file. The caller holds the lock.
+pub(crate) fn remove(directory: &Path) -> Result<(), MapError> {
+    remove_temporary_files(directory);
+    for name in [MAP_FILE, SESSIONS_FILE] {
+        let path = directory.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error("cannot remove", path, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Removes the new files that still have their temporary names.
 pub(crate) fn remove_temporary_files(directory: &Path) {
     for name in [MAP_FILE, SESSIONS_FILE] {

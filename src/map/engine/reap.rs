@@ -109,12 +109,9 @@ impl Transaction<'_> {
         probe: &mut dyn Probe,
         report: &mut ReapReport,
     ) {
-        let words = self.words();
-        let in_use = self.layout().settings.check_in_use
-            && [table.pool.address(words, slot), table.pool.loopback6(words, slot)]
-                .into_iter()
-                .flatten()
-                .any(|address| probe.has_sockets(address));
+        let is_checked = self.layout().settings.check_in_use
+            || matches!(table.owner(slot), Owner::Lingering(_));
+        let in_use = is_checked && self.has_sockets(table, slot, probe);
         // The new stamp sorts a slot with sockets after the other slots. So repeated calls check
         // all slots in turn, even with a small budget.
         let stamp = self.new_stamp(now);
@@ -124,6 +121,27 @@ impl Transaction<'_> {
         } else {
             table.change_state(slot, Owner::Free(stamp));
             report.freed += 1;
+        }
+    }
+
+    fn has_sockets(&self, table: &TableWriter<'_>, slot: u32, probe: &mut dyn Probe) -> bool {
+        let words = self.words();
+        [table.pool.address(words, slot), table.pool.loopback6(words, slot)]
+            .into_iter()
+            .flatten()
+            .any(|address| probe.has_sockets(address))
+    }
+
+    /// Marks the free slots with sockets as lingering.
+    pub(crate) fn withhold_used(&self, now: Tick, probe: &mut dyn Probe) {
+        for (_, table) in self.table_writers() {
+            for slot in 0..table.pool.slots {
+                if matches!(table.owner(slot), Owner::Free(_))
+                    && self.has_sockets(&table, slot, probe)
+                {
+                    table.change_state(slot, Owner::Lingering(self.new_stamp(now)));
+                }
+            }
         }
     }
 

@@ -160,6 +160,18 @@ pub enum MapError {
     Plan(#[from] PlanError),
 }
 
+/// The reason why the files of a map were not removed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoveError {
+    /// Sessions are open.
+    #[error("the map has open sessions")]
+    OpenSessions,
+    /// The map cannot be locked or used, or a file cannot be removed.
+    #[error(transparent)]
+    Map(#[from] MapError),
+}
+
 /// The reason why no map can be built from a plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

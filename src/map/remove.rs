@@ -1,0 +1,27 @@
+//! [`Map::remove`]: removes the files of a map without sessions.
+
+use super::engine::files;
+use super::format::header::SUPERSEDED;
+use super::types::error::RemoveError;
+use super::writer::Map;
+
+impl Map {
+    /// Removes the files `map` and `sessions` of a map without open sessions. Needs no space on the
+    /// file system. Readers and writers of the map then find no map.
+    ///
+    /// # Errors
+    /// Fails if a session is open, another writer holds the lock, or a file cannot be removed. A map
+    /// in memory has no files.
+    pub fn remove(self) -> Result<(), RemoveError> {
+        let Some(directory) = self.directory() else { return Ok(()) };
+        let mut locked = self.lock_for_writing()?;
+        if locked.map.sessions().next().is_some() {
+            return Err(RemoveError::OpenSessions);
+        }
+        // Readers of this file look for the new file. If this process dies before it removes the
+        // files, the next writer removes the mark.
+        locked.map.writer().store_header(SUPERSEDED, 1);
+        files::remove(directory)?;
+        Ok(())
+    }
+}
