@@ -307,6 +307,11 @@ enum vipool_status
      */
     VIPOOL_ERR_NOT_RESERVED = -54,
     /**
+     * A rule selects the pool by a group, and the user database did not return the groups of the
+     * user.
+     */
+    VIPOOL_ERR_UNKNOWN_GROUPS = -55,
+    /**
      * The session is not open.
      */
     VIPOOL_ERR_NOT_OPEN = -60,
@@ -2337,7 +2342,9 @@ void vipool_map_close(struct vipool_map *map);
  * - `out_length`: receives the length without the NUL. May be NULL.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
- * VIPOOL_ERR_KIND, VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (no rule applies: the default pool).
+ * VIPOOL_ERR_KIND, VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (no rule applies: the default pool),
+ * VIPOOL_ERR_UNKNOWN_GROUPS and VIPOOL_ERR_DAMAGED (the pool is unknown: do not open the session),
+ * VIPOOL_ERR_FORKED, and the errors of vipool_map_open() if the map was replaced.
  *
  * Threads: any. May block while it looks up the groups of the user, if a rule names a group.
  */
@@ -2363,7 +2370,7 @@ typedef struct vipool_open_options {
     size_t size;
     /**
      * Name of the user, UTF-8. It selects the last address, the reservations and the quota. The
-     * first 63 bytes are stored. May be NULL.
+     * complete name is compared; the map shows its first 63 bytes. May be NULL.
      */
     const char *user;
     /**
@@ -2801,10 +2808,12 @@ vipool_status vipool_map_reap(const struct vipool_map *map,
  */
 
 /**
- * Stores the client address of a session in a file that only the user of the session can read.
+ * Stores the client address of a session in a file that the user of the session can read, but not
+ * write.
  *
- * The file is in the directory of the map and is named after the lease. Programs with
- * VIPOOL_FEATURE_CLIENT_IP read it.
+ * The file is in the directory of the map. Its name is random. Programs with
+ * VIPOOL_FEATURE_CLIENT_IP search for the file of their lease. On Linux, the file system must support
+ * access control lists.
  *
  * Parameters:
  * - `directory`, `directory_length`: the directory of the map, UTF-8.

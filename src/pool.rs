@@ -63,20 +63,27 @@ pub enum PoolError {
     /// Two ranges overlap.
     #[error("pool {0:?}: {1} and {2} overlap")]
     Overlap(String, Range, Range),
+    /// The ranges have more addresses than a pool can have slots, and no smaller maximum was given.
+    #[error(
+        "pool {0:?} has {1} addresses, but a pool has at most {MAX_SLOTS} (reduce its ranges, or \
+         set a maximum of addresses)"
+    )]
+    TooManyAddresses(String, u128),
     /// A range of a loopback pool contains an address outside 127.0.0.0/8, or 127.0.0.1.
     #[error("pool {0:?}: {1} is not inside 127.0.0.2-127.255.255.254")]
     NotLoopback(String, Range),
 }
 
 impl Pool {
-    /// Returns a pool of these ranges with at most `max_slots` slots, and never more than
-    /// [`MAX_SLOTS`]. A pool without ranges is valid and always exhausted.
+    /// Returns a pool of these ranges with at most `max_slots` slots. A pool without ranges is valid
+    /// and always exhausted.
     ///
     /// In a loopback pool, one half of the addresses become slots. The other half are the second
     /// addresses of these slots.
     ///
     /// # Errors
-    /// Fails if the ranges overlap, mix families, or do not fit the kind of the pool.
+    /// Fails if the ranges overlap, mix families, or do not fit the kind of the pool. Also fails if
+    /// the pool would have more than [`MAX_SLOTS`] slots and `max_slots` allows more.
     pub fn new(
         name: &str,
         kind: PoolKind,
@@ -105,13 +112,19 @@ impl Pool {
                 return Err(PoolError::NotLoopback(name.to_owned(), *range));
             }
         }
+        let slots_of = |range: &Range| {
+            let addresses = range.span().saturating_add(1);
+            if kind == PoolKind::Loopback { addresses / 2 } else { addresses }
+        };
+        let all_slots = sorted.iter().map(slots_of).fold(0, u128::saturating_add);
+        if all_slots > MAX_SLOTS.into() && max_slots > MAX_SLOTS {
+            return Err(PoolError::TooManyAddresses(name.to_owned(), all_slots));
+        }
         let mut remaining_slots = u128::from(max_slots.min(MAX_SLOTS));
         let mut blocks = Vec::new();
         let mut slots = 0u32;
         for range in sorted {
-            let addresses = range.span().saturating_add(1);
-            let count = if kind == PoolKind::Loopback { addresses / 2 } else { addresses }
-                .min(remaining_slots);
+            let count = slots_of(&range).min(remaining_slots);
             if count == 0 {
                 continue;
             }

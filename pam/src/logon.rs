@@ -326,7 +326,8 @@ mod tests {
     fn different_names_have_different_texts() {
         assert_eq!(user_text(c"alice"), "alice");
         assert_eq!(user_text(c"\xc3\xa9ve"), "\u{e9}ve");
-        let names = [c"al\xffce", c"al\xfece", c"al\\xffce", c"\xef\xbf\xbdal\\xffce", c"al\xef\xbf\xbdce"];
+        let names =
+            [c"al\xffce", c"al\xfece", c"al\\xffce", c"\xef\xbf\xbdal\\xffce", c"al\xef\xbf\xbdce"];
         let texts: std::collections::HashSet<_> = names.into_iter().map(user_text).collect();
         assert_eq!(texts.len(), names.len());
     }

@@ -314,10 +314,9 @@ pub unsafe extern "C" fn vipool_map_close(map: *mut vipool_map) {
 /// - `out_length`: receives the length without the NUL. May be NULL.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
-/// VIPOOL_ERR_KIND, VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (no rule applies: the default pool). After
-/// any other status the pool is unknown: do not open the session, or open it as the settings demand
-/// for an exhausted pool. These are VIPOOL_ERR_UNKNOWN_GROUPS, VIPOOL_ERR_DAMAGED (the rules cannot be
-/// read), VIPOOL_ERR_FORKED, and the statuses of vipool_map_open() if the map was replaced.
+/// VIPOOL_ERR_KIND, VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (no rule applies: the default pool),
+/// VIPOOL_ERR_UNKNOWN_GROUPS and VIPOOL_ERR_DAMAGED (the pool is unknown: do not open the session),
+/// VIPOOL_ERR_FORKED, and the errors of vipool_map_open() if the map was replaced.
 ///
 /// Threads: any. May block while it looks up the groups of the user, if a rule names a group.
 #[unsafe(no_mangle)]

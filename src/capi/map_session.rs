@@ -25,7 +25,7 @@ pub struct vipool_open_options {
     /// sizeof(vipool_open_options), set by the caller.
     pub size: usize,
     /// Name of the user, UTF-8. It selects the last address, the reservations and the quota. The
-    /// first 63 bytes are stored. May be NULL.
+    /// complete name is compared; the map shows its first 63 bytes. May be NULL.
     pub user: *const c_char,
     /// Length of `user` in bytes.
     pub user_length: usize,

@@ -8,7 +8,7 @@ use super::engine::files;
 use super::engine::reap::Probe;
 use super::engine::writer::WritableMap;
 use super::format::header::LOCK_HOLDER;
-use super::replan::build::{keep_if_unchanged, replace_files};
+use super::replan::build::{file_bytes, keep_if_unchanged, replace_files};
 use super::replan::validate::validate;
 use super::types::error::MapError;
 use super::types::plan::Plan;
@@ -89,6 +89,17 @@ impl Map {
         };
         lock.release();
         Ok(Self::with_lock(map?, lock))
+    }
+}
+
+impl Plan {
+    /// Returns the number of bytes that the files of a new map take.
+    ///
+    /// [`Map::create`] writes every byte, so the time to create a map grows with this number: a
+    /// gigabyte takes seconds. Files in `/run` take memory.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        file_bytes(self)
     }
 }
 

@@ -122,9 +122,13 @@ fn allow_reading(file: &File, user: UserId) -> io::Result<()> {
     const VERSION: u32 = 2;
     const NO_ID: u32 = u32::MAX;
     let mut list = VERSION.to_le_bytes().to_vec();
-    for (tag, permissions, id) in
-        [(0x01u16, 6u16, NO_ID), (0x02, 4, user), (0x04, 0, NO_ID), (0x10, 4, NO_ID), (0x20, 0, NO_ID)]
-    {
+    for (tag, permissions, id) in [
+        (0x01u16, 6u16, NO_ID),
+        (0x02, 4, user),
+        (0x04, 0, NO_ID),
+        (0x10, 4, NO_ID),
+        (0x20, 0, NO_ID),
+    ] {
         list.extend(tag.to_le_bytes());
         list.extend(permissions.to_le_bytes());
         list.extend(id.to_le_bytes());

@@ -178,9 +178,8 @@ mod tests {
 
     fn rules() -> impl Strategy<Value = Vec<PoolRule>> {
         let names = || prop::collection::vec("[a-c\u{e9}]{0,2}", 0..3);
-        let rule = (names(), names(), names(), "[a-c]").prop_map(
-            |(users, groups, programs, pool)| PoolRule { pool, users, groups, programs },
-        );
+        let rule = (names(), names(), names(), "[a-c]")
+            .prop_map(|(users, groups, programs, pool)| PoolRule { pool, users, groups, programs });
         prop::collection::vec(rule, 0..4)
     }
 

@@ -138,8 +138,14 @@ pub fn required_address_is_leased_or_refused<A: Api>() {
         PoolRule::new("web").with_programs(["firefox"]),
     ];
     let api_with_rules = A::new(&plan_with_rules).unwrap();
-    assert_eq!(api_with_rules.choose_pool("eve", Some("/usr/bin/firefox")).unwrap().as_deref(), Some("lab"));
-    assert_eq!(api_with_rules.choose_pool("ada", Some("/usr/bin/firefox")).unwrap().as_deref(), Some("web"));
+    assert_eq!(
+        api_with_rules.choose_pool("eve", Some("/usr/bin/firefox")).unwrap().as_deref(),
+        Some("lab")
+    );
+    assert_eq!(
+        api_with_rules.choose_pool("ada", Some("/usr/bin/firefox")).unwrap().as_deref(),
+        Some("web")
+    );
     assert_eq!(api_with_rules.choose_pool("ada", None), Ok(None));
     assert_eq!(api.sessions().len(), 1);
 }

@@ -7,11 +7,12 @@ use vipool::Tick;
 use vipool::map::{
     Map, MapError, OpenError, OpenOptions, Plan, Reader, RemoveError, Settings, Shortage,
 };
-use vipool::pool::Reservation;
+use vipool::policy::{Policy, PoolRule};
+use vipool::pool::{MAX_SLOTS, Pool, PoolError, PoolKind, Reservation};
 
 use crate::support::{
-    ANONYMOUS, FakeSystem, address, addresses_of, for_user, loopback_pool, memory_map, only_address,
-    plan, pool, session_id,
+    ANONYMOUS, FakeSystem, address, addresses_of, for_user, loopback_pool, memory_map,
+    only_address, plan, pool, session_id,
 };
 
 /// A directory that is removed when the value is dropped.
@@ -316,4 +317,28 @@ fn lost_map_withholds_addresses_with_sockets() {
     system.in_use.clear();
     assert_eq!(map.reap(later, u32::MAX, &mut system).unwrap().freed, 2);
     map.open_session(session_id(2), &ANONYMOUS, later).unwrap();
+}
+
+#[test]
+fn size_of_the_files_is_known_before_they_are_created() {
+    let directory = tempfile::tempdir().unwrap();
+    let policy = Policy::default().with_pool_rules([PoolRule::new("default").with_users(["ann"])]);
+    let pools = [pool("default", &["10.0.0.0/24"]), loopback_pool("127.9.0.0/24")];
+    let plan = Plan::new(pools).with_policy(policy);
+    Map::create(directory.path(), &plan).unwrap();
+    let length = |name| std::fs::metadata(directory.path().join(name)).unwrap().len();
+    assert_eq!(plan.file_bytes(), ["map", "sessions", "journal"].map(length).iter().sum());
+}
+
+#[test]
+fn range_of_too_many_addresses_is_not_cut_silently() {
+    let new_pool = |range: &str, max_slots| {
+        Pool::new("default", PoolKind::VirtualIp, &[range.parse().unwrap()], max_slots)
+    };
+    let error = new_pool("2001:db8::/64", u32::MAX).unwrap_err();
+    assert_eq!(error, PoolError::TooManyAddresses("default".to_owned(), 1 << 64));
+    assert!(new_pool("10.0.0.0/8", u32::MAX).is_err());
+    // A caller that names a maximum gets the first addresses.
+    assert_eq!(new_pool("2001:db8::/64", MAX_SLOTS).unwrap().slots(), MAX_SLOTS);
+    assert_eq!(new_pool("10.0.0.0/9", u32::MAX).unwrap().slots(), 1 << 23);
 }

@@ -50,7 +50,9 @@ fn long_names_keep_their_address_but_are_not_saved() {
     for (number, name) in [(1, &*long), (2, "bob"), (3, "line\nbreak"), (4, "d \"e\" ")] {
         map.open_session(session_id(number), &for_user(name), Tick::ZERO).unwrap();
     }
-    (1..=4).for_each(|number| drop(map.close_session(session_id(number), Tick::ZERO).unwrap()));
+    for number in 1..=4 {
+        map.close_session(session_id(number), Tick::ZERO).unwrap();
+    }
     map.save_users(&file).unwrap();
     let text = std::fs::read_to_string(&file).unwrap();
     let lines: Vec<&str> = text.lines().skip(1).collect();

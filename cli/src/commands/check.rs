@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use indicatif::HumanBytes;
 use serde::Serialize;
 use vipool::farm::{Farm, Finding, Level, Report};
 use vipool::pool::{Pool, PoolKind};
@@ -92,6 +93,8 @@ struct ServerRow {
     enabled: bool,
     /// 0 means no limit.
     max_sessions: u32,
+    /// The number of bytes that the files of the map take.
+    map_bytes: u64,
     pools: Vec<PoolRow>,
 }
 
@@ -144,6 +147,7 @@ fn server_row(farm: &Farm, name: Option<&str>) -> ServerRow {
         name: name.map(str::to_owned),
         enabled: name.and_then(|name| farm.find_server(name)).is_none_or(|server| server.enabled),
         max_sessions: plan.settings.max_sessions,
+        map_bytes: plan.file_bytes(),
         pools: plan.pools.iter().map(pool_row).collect(),
     }
 }
@@ -205,6 +209,7 @@ fn print_text(
             ]);
         }
         writeln!(out, "{}", table.trim_fmt())?;
+        writeln!(out, "The map takes {}.", HumanBytes(server.map_bytes))?;
     }
     let (errors, warnings) = (report.count(Level::Error), report.count(Level::Warning));
     writeln!(

@@ -44,7 +44,10 @@ impl Down {
             Ok(map) => {
                 // Drain the server before listing the sessions, so that no session opens after the
                 // list was made. This command never needs space, so that it can make space.
-                state.write_shorter(AssignedResources { draining: true, ..state.assigned.clone() })?;
+                state.write_shorter(AssignedResources {
+                    draining: true,
+                    ..state.assigned.clone()
+                })?;
                 map.drain_server(true)?;
                 if self.force {
                     for row in map.sessions()? {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use indicatif::HumanBytes;
 use vipool::Tick;
 use vipool::farm::Farm;
 use vipool::map::Map;
@@ -48,6 +49,10 @@ pub struct Up {
     no_probe: bool,
 }
 
+/// The size from which `up` reports the size of the map before it creates the map: creating a map
+/// of this size takes about a second.
+const LARGE_MAP_BYTES: u64 = 64 << 20;
+
 impl Up {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let (farm, mut report) = Farm::load(&self.farm);
@@ -74,6 +79,10 @@ impl Up {
         // If the map was lost, the sockets show which addresses running sessions still use.
         let mut probe = SystemProbe::new().context("cannot read the kernel's socket tables")?;
         let plan = without_conflicts(server_plan.plan, &result);
+        if plan.file_bytes() >= LARGE_MAP_BYTES {
+            let (size, directory) = (HumanBytes(plan.file_bytes()), self.map.display());
+            eprintln!("vipool: the map takes {size} in {directory}: creating it takes a while");
+        }
         let map = Map::create_after_loss(&self.map, &plan, Tick::now(), &mut probe)?;
         // The last users in an existing map are more recent than those in the file.
         if !map_exists {

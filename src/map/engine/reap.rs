@@ -109,8 +109,8 @@ impl Transaction<'_> {
         probe: &mut dyn Probe,
         report: &mut ReapReport,
     ) {
-        let is_checked = self.layout().settings.check_in_use
-            || matches!(table.owner(slot), Owner::Lingering(_));
+        let is_checked =
+            self.layout().settings.check_in_use || matches!(table.owner(slot), Owner::Lingering(_));
         let in_use = is_checked && self.has_sockets(table, slot, probe);
         // The new stamp sorts a slot with sockets after the other slots. So repeated calls check
         // all slots in turn, even with a small budget.

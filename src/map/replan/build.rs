@@ -13,6 +13,7 @@ use crate::map::format::counters::Counter;
 use crate::map::format::header::{
     DRAINING, DROPPED_GENERATION, LAST_STAMP, RESTORED, SUPERSEDED, user_key,
 };
+use crate::map::format::journal::JOURNAL_WORDS;
 use crate::map::format::layout::{self, Layout};
 use crate::map::format::pool::PlannedPool;
 use crate::map::format::record::RECORD_WORDS;
@@ -34,6 +35,13 @@ pub(crate) fn build_in_memory(plan: &Plan) -> Result<WritableMap, MapError> {
     let map = Region::in_memory(layout::map_words(&pools, policy.len()));
     let sessions = Region::in_memory(sessions_words(&pools, plan));
     build(map, sessions, &pools, plan, &policy, 1, None)
+}
+
+/// Returns the number of bytes of the files of a new map.
+pub(crate) fn file_bytes(plan: &Plan) -> u64 {
+    let (pools, policy) = (new_pools(plan), plan.policy.encode());
+    let words = layout::map_words(&pools, policy.len()) + sessions_words(&pools, plan);
+    (words + JOURNAL_WORDS) as u64 * 8
 }
 
 /// Builds new files from a plan and the sessions of the old map, and publishes them. The caller
