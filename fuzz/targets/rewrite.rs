@@ -9,7 +9,7 @@ use vipool::policy::{Features, ProgramFlags, RewriteFlags};
 use vipool::pool::PoolKind;
 use vipool::rewrite::sockaddr::{self, MAX_LENGTH, Parsed};
 use vipool::rewrite::{
-    ListenerMatch, Outcome, Protocol, RewriteRules, Rewriter, SocketProperties, SystemView,
+    ListenerMatch, Outcome, PacketInfo, Protocol, RewriteRules, Rewriter, SocketProperties, SystemView,
 };
 use vipool::session::Addresses;
 
@@ -140,7 +140,12 @@ fuzz_target!(|input: &[u8]| {
         }
     }
     let _ = rewriter.listen(&properties);
-    let _ = rewriter.datagram_source(address.ip(), Some(address));
+    let info = PacketInfo { address: address.ip(), interface: u32::from(*listener_choice) };
+    if let Outcome::Rewritten(rewritten) =
+        rewriter.send_packet_info(&properties, info, Some(address))
+    {
+        assert_eq!(rewritten.address.is_ipv4(), address.is_ipv4());
+    }
     let _ = rewriter.visible_address(address, || Some(unbound));
     // The visible address has the family of the kernel's address. A second translation returns it
     // unchanged.

@@ -105,4 +105,6 @@ pub mod rewriter;
 
 pub mod rewrite;
 
+pub mod packet_info;
+
 pub mod visible;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::address::vipool_sockaddr;
 use super::layout::layout;
 use super::reason::refusal_number;
-use crate::rewrite::{Bind, Connect, Outcome, Refusal};
+use crate::rewrite::{Bind, Connect, Outcome, PacketInfo, Refusal};
 
 /// How a socket call continues.
 #[repr(u32)]
@@ -69,8 +69,22 @@ pub struct vipool_outcome {
     pub address: vipool_sockaddr,
     /// With VIPOOL_DO_BIND_FIRST: the address to bind first.
     pub bind: vipool_sockaddr,
+    /// With VIPOOL_REWRITTEN, for packet information: the index of the interface. Otherwise 0.
+    pub interface_index: u32,
+    /// Reserved: zero.
+    pub reserved: u32,
 }
-layout!(vipool_outcome { size, kind, reason, error, flags, address, bind });
+layout!(vipool_outcome {
+    size,
+    kind,
+    reason,
+    error,
+    flags,
+    address,
+    bind,
+    interface_index,
+    reserved,
+});
 
 /// The system's EADDRNOTAVAIL (errno.h) or WSAEADDRNOTAVAIL (winsock2.h).
 const ADDRESS_NOT_AVAILABLE: i32 = if cfg!(windows) {
@@ -106,6 +120,14 @@ impl WriteTo for Ipv4Addr {
     #[inline]
     fn write_to(&self, out: &mut vipool_outcome) {
         IpAddr::V4(*self).write_to(out);
+    }
+}
+
+impl WriteTo for PacketInfo {
+    #[inline]
+    fn write_to(&self, out: &mut vipool_outcome) {
+        self.address.write_to(out);
+        out.interface_index = self.interface;
     }
 }
 
@@ -146,6 +168,7 @@ impl vipool_outcome {
         let (kind, reason, error) = outcome_numbers(outcome);
         (self.kind, self.reason, self.error, self.flags) = (kind, reason, error, 0);
         (self.address.length, self.bind.length) = (0, 0);
+        (self.interface_index, self.reserved) = (0, 0);
         if let Outcome::Rewritten(value) = outcome {
             value.write_to(self);
         }

@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::address::{sockaddr_bytes, vipool_ip};
+use super::address::sockaddr_bytes;
 use super::error::silent_status;
 use super::handle::borrow_shared;
 use super::layout::{check_out_silent, fill};
@@ -42,7 +42,7 @@ pub(crate) unsafe fn decide<T: WriteTo>(
 /// # Safety
 /// As for [`decide`] and [`CallerSocket::new`].
 #[inline(always)]
-unsafe fn decide_for_socket<T: WriteTo>(
+pub(crate) unsafe fn decide_for_socket<T: WriteTo>(
     rewriter: *const vipool_rewriter,
     socket: *const vipool_socket,
     out: *mut vipool_outcome,
@@ -66,7 +66,7 @@ unsafe fn decide_for_socket<T: WriteTo>(
 /// # Safety
 /// `address` is NULL or valid for reads of `length` bytes.
 #[inline]
-unsafe fn parse_address(address: *const c_void, length: u32) -> Result<Parsed, vipool_status> {
+pub(crate) unsafe fn parse_address(address: *const c_void, length: u32) -> Result<Parsed, vipool_status> {
     // SAFETY: the caller guarantees the bytes.
     unsafe { sockaddr_bytes(address, length) }.map(sockaddr::parse)
 }
@@ -208,42 +208,6 @@ pub unsafe extern "C" fn vipool_rewrite_send(
     };
     // SAFETY: the caller guarantees handle and structs.
     unsafe { decide_for_socket(rewriter, socket, out, decision) }
-}
-
-/// Decides about the source of one datagram: IP_PKTINFO and IPV6_PKTINFO of sendmsg and WSASendMsg.
-///
-/// Parameters:
-/// - `rewriter`: the rewriter.
-/// - `source`: the source that the program requests.
-/// - `address`, `length`: the destination of the datagram, already rewritten. May be NULL.
-/// - `out`: receives the outcome. With VIPOOL_REWRITTEN `out->address` is the source, with port 0.
-///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
-/// VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
-///
-/// Threads: any; signal-safe.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vipool_rewrite_send_source(
-    rewriter: *const vipool_rewriter,
-    source: *const vipool_ip,
-    address: *const c_void,
-    length: u32,
-    out: *mut vipool_outcome,
-) -> vipool_status {
-    let decision = |rewriter: &vipool_rewriter| {
-        // SAFETY: the caller guarantees the address.
-        let source = unsafe { source.as_ref() }.ok_or(VIPOOL_ERR_NULL)?.decode_required_ip()?;
-        let mut destination = None;
-        if !address.is_null() {
-            // SAFETY: the caller guarantees the bytes.
-            if let Parsed::Inet(parsed) = unsafe { parse_address(address, length) }? {
-                destination = Some(parsed);
-            }
-        }
-        Ok(rewriter.for_call().datagram_source(source, destination))
-    };
-    // SAFETY: the caller guarantees handle and struct.
-    unsafe { decide(rewriter, out, decision) }
 }
 
 /// Decides about an address that the program receives from the kernel.

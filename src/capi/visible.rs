@@ -14,8 +14,7 @@ use crate::rewrite::Outcome;
 
 /// Decides about an address without a port that the program receives.
 ///
-/// Use it for the address of a received IP_PKTINFO, and for an address whose name is looked up
-/// (getnameinfo, gethostbyaddr).
+/// Use it for an address whose name is looked up (getnameinfo, gethostbyaddr).
 ///
 /// Parameters:
 /// - `rewriter`: the rewriter.

@@ -167,7 +167,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
 
     /// Returns whether the session holds this address, even if the program does not use the
     /// address.
-    fn is_session_address(&self, ip: IpAddr) -> bool {
+    pub(super) fn is_session_address(&self, ip: IpAddr) -> bool {
         let Addresses { v4, v6, loopback, loopback6 } = self.addresses;
         match ip {
             IpAddr::V4(ip) => [v4, loopback, loopback6].contains(&Some(ip)),

@@ -67,66 +67,6 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Returns the outcome for the source that the program specifies for one datagram
-    /// (`IP_PKTINFO`, `IPV6_PKTINFO`). This source takes precedence over the bound address (row
-    /// 24). `destination` is the rewritten destination of the datagram, if known.
-    pub fn datagram_source(
-        &self,
-        source: IpAddr,
-        destination: Option<SocketAddr>,
-    ) -> Outcome<IpAddr> {
-        if !self.lease_held {
-            return Outcome::Passed(Reason::LeaseClosed);
-        }
-        let form = AddressForm::of(source);
-        let v4 = sockaddr::as_ipv4(source);
-        let destination_ip = destination.map(|destination| destination.ip());
-        let has_loopback_destination =
-            destination_ip.is_some_and(|ip| match sockaddr::as_ipv4(ip) {
-                Some(v4) => v4.is_loopback(),
-                None => ip.is_loopback(),
-            });
-        if v4.unwrap_or(Ipv4Addr::UNSPECIFIED).is_loopback() || source.is_loopback() {
-            let replacement =
-                if form == AddressForm::Ipv6 { self.loopback6() } else { self.loopback() };
-            let has_host_loopback_destination = destination_ip.is_some_and(is_local_destination);
-            return match replacement {
-                // A datagram to the host's loopback address keeps the host's loopback source.
-                Some(replacement)
-                    if !has_host_loopback_destination && is_local_destination(source) =>
-                {
-                    Outcome::Rewritten(form.convert(replacement))
-                }
-                _ => Outcome::Passed(Reason::OtherAddress),
-            };
-        }
-        let has_link_destination = destination_ip.is_some_and(is_link_scoped);
-        if is_link_scoped(source) || source.is_unspecified() && has_link_destination {
-            return Outcome::Passed(Reason::LinkLocal);
-        }
-        let is_host_source = source.is_unspecified()
-            || v4.is_some_and(|v4| v4.is_unspecified())
-            || self.system.is_host_address(v4.map_or(source, IpAddr::V4));
-        if !is_host_source || has_loopback_destination {
-            return Outcome::Passed(Reason::OtherAddress);
-        }
-        let has_mapped_destination =
-            destination_ip.is_some_and(|ip| AddressForm::of(ip) == AddressForm::Mapped);
-        let replacement = match form {
-            AddressForm::Ipv4 | AddressForm::Mapped => {
-                self.virtual_ipv4().map(|v4| form.convert(v4))
-            }
-            AddressForm::Ipv6 if has_mapped_destination => {
-                self.virtual_ipv4().map(|v4| form.convert(v4))
-            }
-            AddressForm::Ipv6 => self.virtual_ipv6().map(IpAddr::V6),
-        };
-        match replacement {
-            Some(replacement) => Outcome::Rewritten(replacement),
-            None => Outcome::Passed(self.missing_address_reason(self.rules.features.virtual_ip)),
-        }
-    }
-
     /// Returns the interface for a multicast datagram of a program that has set no interface (row
     /// 27). The value is the address of the interface, as for `IP_MULTICAST_IF`.
     #[must_use]
@@ -389,7 +329,7 @@ fn to_socket_family(local: SocketAddr, ip: IpAddr) -> IpAddr {
 
 /// Returns whether this destination is the host itself. The kernel treats 0.0.0.0 as 127.0.0.1 (row
 /// 12).
-fn is_local_destination(ip: IpAddr) -> bool {
+pub(super) fn is_local_destination(ip: IpAddr) -> bool {
     match sockaddr::as_ipv4(ip) {
         Some(v4) => v4 == Ipv4Addr::LOCALHOST || v4.is_unspecified(),
         None => ip == Ipv6Addr::LOCALHOST || ip.is_unspecified(),

@@ -8,6 +8,8 @@
 
 use std::net::IpAddr;
 
+use super::PacketInfo;
+
 /// Length of the header of a control message.
 pub const HEADER_LENGTH: usize = size_of::<usize>() + 2 * size_of::<i32>();
 /// Alignment of each header (`CMSG_ALIGN`, `WSA_CMSGHDR_ALIGN`).
@@ -34,9 +36,14 @@ const IPV6_PKTINFO: i32 = if cfg!(windows) {
     50
 };
 /// Offsets of the addresses in a `struct in_pktinfo`. On Windows, the struct begins with the
-/// address. On other systems, it contains the interface index, the local address and the
-/// destination address.
+/// address, and the interface index follows. On other systems, it contains the interface index, the
+/// local address and the destination address.
 const IN_PKTINFO_ADDRESSES: &[usize] = if cfg!(windows) { &[0] } else { &[4, 8] };
+/// Offset of the interface index in a `struct in_pktinfo`.
+const IN_PKTINFO_INTERFACE: usize = if cfg!(windows) { 4 } else { 0 };
+/// Offset of the interface index in a `struct in6_pktinfo`. The struct begins with the address on
+/// every platform.
+const IN6_PKTINFO_INTERFACE: usize = 16;
 
 /// Calls `visit` with the level, the type and the data of each control message.
 #[inline]
@@ -52,40 +59,59 @@ pub fn for_each_control_message(control: &mut [u8], mut visit: impl FnMut(i32, i
     }
 }
 
-/// Replaces the addresses in `IP_PKTINFO` and `IPV6_PKTINFO` messages (ip(7), ipv6(7)).
+/// Replaces the contents of `IP_PKTINFO` and `IPV6_PKTINFO` messages (ip(7), ipv6(7)).
 ///
-/// `replace` receives each address and returns the new address, or `None` to keep the old address.
-/// This function ignores a new address of the other family. Returns whether any address was
-/// replaced.
+/// `replace` receives each address with the interface of the message. It returns the new address
+/// and interface, or `None` to keep both. This function ignores a new address of the other family.
+/// Returns whether any address or interface was replaced.
 #[inline]
 pub fn replace_packet_info(
     control: &mut [u8],
-    mut replace: impl FnMut(IpAddr) -> Option<IpAddr>,
+    mut replace: impl FnMut(PacketInfo) -> Option<PacketInfo>,
 ) -> bool {
     let mut replaced = false;
     for_each_control_message(control, |level, message_type, data| match (level, message_type) {
         (IPPROTO_IP, IP_PKTINFO) => {
+            let interface = read_interface(data, IN_PKTINFO_INTERFACE);
             for offset in IN_PKTINFO_ADDRESSES {
                 if let Some(octets) = data.get_mut(*offset..).and_then(<[u8]>::first_chunk_mut::<4>)
-                    && let Some(IpAddr::V4(replacement)) = replace(IpAddr::from(*octets))
+                    && let Some(new) = replace(PacketInfo { address: (*octets).into(), interface })
+                    && let IpAddr::V4(address) = new.address
                 {
-                    *octets = replacement.octets();
+                    *octets = address.octets();
+                    write_interface(data, IN_PKTINFO_INTERFACE, new.interface);
                     replaced = true;
                 }
             }
         }
-        // A struct in6_pktinfo begins with the address on every platform.
         (IPPROTO_IPV6, IPV6_PKTINFO) => {
+            let interface = read_interface(data, IN6_PKTINFO_INTERFACE);
             if let Some(octets) = data.first_chunk_mut::<16>()
-                && let Some(IpAddr::V6(replacement)) = replace(IpAddr::from(*octets))
+                && let Some(new) = replace(PacketInfo { address: (*octets).into(), interface })
+                && let IpAddr::V6(address) = new.address
             {
-                *octets = replacement.octets();
+                *octets = address.octets();
+                write_interface(data, IN6_PKTINFO_INTERFACE, new.interface);
                 replaced = true;
             }
         }
         _ => {}
     });
     replaced
+}
+
+/// Reads an interface index; zero if the message is truncated before it.
+#[inline]
+fn read_interface(data: &[u8], offset: usize) -> u32 {
+    let bytes = data.get(offset..).and_then(<[u8]>::first_chunk);
+    bytes.copied().map_or(0, u32::from_ne_bytes)
+}
+
+#[inline]
+fn write_interface(data: &mut [u8], offset: usize, interface: u32) {
+    if let Some(bytes) = data.get_mut(offset..).and_then(<[u8]>::first_chunk_mut) {
+        *bytes = interface.to_ne_bytes();
+    }
 }
 
 /// Reads the length, the level and the type of the first message; `None` if there is no header.
@@ -174,28 +200,52 @@ mod tests {
 
     #[test]
     fn only_packet_info_of_the_same_family_is_replaced() {
-        let mut ipv4_info = [9; 12];
-        for offset in IN_PKTINFO_ADDRESSES {
-            ipv4_info[*offset..offset + 4].copy_from_slice(&[127, 0, 0, 1]);
-        }
+        let ipv4_info = |ip: [u8; 4], interface: u32| {
+            let mut info = [9; 12];
+            for offset in IN_PKTINFO_ADDRESSES {
+                info[*offset..offset + 4].copy_from_slice(&ip);
+            }
+            write_interface(&mut info, IN_PKTINFO_INTERFACE, interface);
+            info
+        };
+        let requested_info = ipv4_info([127, 0, 0, 1], 7);
         let mut ipv6_info = [0; 20];
         ipv6_info[15] = 1;
         let messages = [
             (IPPROTO_IP, 21, &[127, 0, 0, 1, 127, 0, 0, 1, 127, 0, 0, 1][..]),
-            (IPPROTO_IP, IP_PKTINFO, &ipv4_info[..]),
+            (IPPROTO_IP, IP_PKTINFO, &requested_info[..]),
             (IPPROTO_IPV6, IPV6_PKTINFO, &ipv6_info[..]),
         ];
         let mut bytes = encode_messages(&messages);
-        let replacement = IpAddr::from([127, 3, 4, 5]);
-        assert!(replace_packet_info(&mut bytes, |_| Some(replacement)));
-        let mut expected = ipv4_info;
-        for offset in IN_PKTINFO_ADDRESSES {
-            expected[*offset..offset + 4].copy_from_slice(&[127, 3, 4, 5]);
-        }
+        let replacement = PacketInfo { address: [127, 3, 4, 5].into(), interface: 1 };
+        let mut seen_interfaces = Vec::new();
+        assert!(replace_packet_info(&mut bytes, |info| {
+            seen_interfaces.push(info.interface);
+            Some(replacement)
+        }));
+        let mut expected_interfaces = vec![7; IN_PKTINFO_ADDRESSES.len()];
+        expected_interfaces.push(0);
+        assert_eq!(seen_interfaces, expected_interfaces);
         let result = collect_messages(&mut bytes);
         assert_eq!(result[0].2, messages[0].2);
-        assert_eq!(result[1].2, expected);
+        assert_eq!(result[1].2, ipv4_info([127, 3, 4, 5], 1));
         assert_eq!(result[2].2, ipv6_info);
         assert!(!replace_packet_info(&mut bytes, |_| None));
+    }
+
+    #[test]
+    fn ipv6_packet_info_is_replaced_with_its_interface() {
+        let mut info = [0; 20];
+        info[15] = 1;
+        write_interface(&mut info, IN6_PKTINFO_INTERFACE, 7);
+        let mut bytes = encode_messages(&[(IPPROTO_IPV6, IPV6_PKTINFO, &info)]);
+        let address = "::ffff:127.3.4.5".parse().unwrap();
+        assert!(replace_packet_info(&mut bytes, |info| {
+            assert_eq!(info.interface, 7);
+            Some(PacketInfo { address, interface: 0 })
+        }));
+        let IpAddr::V6(ip) = address else { unreachable!() };
+        let expected = [&ip.octets()[..], &[0; 4]].concat();
+        assert_eq!(collect_messages(&mut bytes)[0].2, expected);
     }
 }

@@ -21,6 +21,7 @@ mod hooked_process;
 mod live_system;
 mod names;
 mod outcome;
+mod packet_info;
 pub mod sockaddr;
 mod socket;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use hooked_process::HookedProcess;
 pub use live_system::{KernelListeners, ListenerLookup, LiveSystem};
 pub use names::HostNameAddresses;
 pub use outcome::{Outcome, Reason, Refusal};
+pub use packet_info::PacketInfo;
 pub use socket::{ListenerMatch, Protocol, Socket, SocketProperties};
 
 use crate::policy::{Features, ProgramFlags, RewriteFlags};

@@ -71,8 +71,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             .is_some_and(|ip| [v4, loopback, loopback6].contains(&Some(ip)))
     }
 
-    /// Returns the address that the program sees for an address without a port: in a received
-    /// `IP_PKTINFO`, or in a reverse lookup (rows 25, 42).
+    /// Returns the address that the program sees for an address in a reverse lookup (row 42).
     #[must_use]
     pub fn visible_ip(&self, ip: IpAddr) -> Outcome<IpAddr> {
         match self.visible_address(SocketAddr::new(ip, 0), || None) {

@@ -360,9 +360,9 @@ fn row_24_and_25_packet_information() {
     let rewriter = rewriter(&system);
     let source = |source: &str, destination: &str| {
         rewriter
-            .datagram_source(ip(source), Some(socket_address(destination)))
+            .send_packet_info(&udp(), packet_info(source, 0), Some(socket_address(destination)))
             .rewritten()
-            .map(|ip| ip.to_string())
+            .map(|info| info.address.to_string())
     };
     assert_eq!(source("0.0.0.0", "192.0.2.9:53"), Some(V.into()));
     assert_eq!(source("10.0.5.1", "192.0.2.9:53"), Some(V.into()));
@@ -375,8 +375,56 @@ fn row_24_and_25_packet_information() {
     assert_eq!(source("fe80::1", "[fe80::9%2]:53"), None);
     assert_eq!(source("::", "[ff02::fb%2]:53"), None);
     assert_eq!(source("fd00::1", "[ff02::fb%2]:53"), Some("fd00::7".into()));
+    // The source is the address of the socket. The kernel rejects :: for an IPv4 destination.
+    assert_eq!(source("0.0.0.0", "10.0.5.7:53"), None);
+    assert_eq!(source("::", "[::ffff:127.131.4.5]:53"), Some("::ffff:0.0.0.0".into()));
+    assert_eq!(source("::", "[::ffff:10.0.5.7]:53"), Some("::ffff:0.0.0.0".into()));
     assert_eq!(rewriter.visible_ip(ip(L)), Outcome::Rewritten(ip("127.0.0.1")));
     assert_eq!(rewriter.visible_ip(ip(V)), Outcome::Passed(Reason::VisibleUnchanged));
+}
+
+fn packet_info(address: &str, interface: u32) -> PacketInfo {
+    PacketInfo { address: ip(address), interface }
+}
+
+#[test]
+fn row_24_answers_to_loopback_peers_stay_on_the_host() {
+    let system = TestSystem::default();
+    let rewriter = rewriter(&system);
+    let send = |local: &str, source: &str, destination: &str| {
+        let socket = socket(Protocol::Udp, local);
+        let destination = Some(socket_address(destination));
+        let info = packet_info(source, 3);
+        let rewritten = rewriter.send_packet_info(&socket, info, destination).rewritten()?;
+        Some(format!("{} via {}", rewritten.address, rewritten.interface))
+    };
+    let expected = |text: &str| Some(text.to_owned());
+    // A service on V, whose peer dialled 127.0.0.1 or ::1, answers from V.
+    assert_eq!(send("10.0.5.7:53", "127.0.0.1", "127.3.4.5:9"), expected("10.0.5.7 via 0"));
+    assert_eq!(send("10.0.5.7:53", "10.0.5.7", "127.3.4.5:9"), expected("10.0.5.7 via 0"));
+    assert_eq!(
+        send("[::ffff:10.0.5.7]:53", "::1", "[::ffff:127.131.4.5]:9"),
+        expected("::ffff:10.0.5.7 via 0")
+    );
+    assert_eq!(send("10.0.5.7:53", "0.0.0.0", "127.0.0.1:9"), expected("0.0.0.0 via 0"));
+    assert_eq!(send("10.0.5.7:53", "10.0.5.7", "[::1]:9"), expected("10.0.5.7 via 0"));
+    // 127.0.0.1 cannot be the source towards another host. The kernel rejects L, too.
+    assert_eq!(send("10.0.5.7:53", "127.0.0.1", "192.0.2.9:9"), expected("127.3.4.5 via 3"));
+    assert_eq!(send("10.0.5.7:53", "10.0.5.1", "192.0.2.9:9"), expected("10.0.5.7 via 3"));
+    assert_eq!(send("0.0.0.0:53", "127.0.0.1", "127.0.0.1:9"), expected("127.0.0.1 via 0"));
+
+    let visible = |address: &str, source: &str| {
+        let source = socket_address(source);
+        rewriter
+            .visible_packet_info(packet_info(address, 3), || Some(source))
+            .rewritten()
+            .map(|info| format!("{} via {}", info.address, info.interface))
+    };
+    assert_eq!(visible("10.0.5.7", "127.3.4.5:9"), expected("127.0.0.1 via 1"));
+    assert_eq!(visible("::ffff:10.0.5.7", "[::ffff:127.131.4.5]:9"), expected("::1 via 1"));
+    assert_eq!(visible("127.3.4.5", "127.0.0.1:9"), expected("127.0.0.1 via 1"));
+    assert_eq!(visible("10.0.5.7", "192.0.2.9:9"), None);
+    assert_eq!(visible("239.1.2.3", "127.3.4.5:9"), None);
 }
 
 #[test]

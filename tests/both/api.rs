@@ -10,7 +10,7 @@ use vipool::map::{Leader, OpenOptions, Plan, PoolStatus, Settings, SlotRow};
 use vipool::policy::PortRange;
 use vipool::pool::PoolKind;
 use vipool::range::Range;
-use vipool::rewrite::SocketProperties;
+use vipool::rewrite::{PacketInfo, SocketProperties};
 use vipool::session::{Addresses, Handle, Lease, SessionId};
 
 /// A `vipool_status` below zero.
@@ -65,8 +65,9 @@ pub enum Call {
     Listen(SocketProperties),
     Connect(SocketProperties, SocketAddr),
     Send(SocketProperties, SocketAddr, bool),
-    SendSource(IpAddr, Option<SocketAddr>),
+    SendPacketInfo(SocketProperties, PacketInfo, Option<SocketAddr>),
     VisibleAddress(SocketAddr, Option<SocketAddr>),
+    VisiblePacketInfo(PacketInfo, Option<SocketAddr>),
     VisibleIp(IpAddr),
     MulticastInterface(IpAddr),
     HostAddresses(Option<IpAddr>),

@@ -2,7 +2,7 @@
 
 use vipool::map::Plan;
 use vipool::policy::{Features, Policy, PortRange, Program, RewriteFlags};
-use vipool::rewrite::{Protocol, SocketProperties};
+use vipool::rewrite::{PacketInfo, Protocol, SocketProperties};
 
 use crate::api::{Api, Call};
 use crate::suite::{
@@ -52,6 +52,8 @@ pub fn socket_calls_are_rewritten<A: Api>() {
     let udp = socket(Protocol::Udp, "0.0.0.0:0");
     let tcp6 = SocketProperties { is_v6only: true, ..socket(Protocol::Tcp, "[::]:0") };
     let bound = socket(Protocol::Tcp, "10.0.5.10:4000");
+    let bound_udp = socket(Protocol::Udp, "10.0.5.10:4000");
+    let info = |address: &str, interface| PacketInfo { address: ip(address), interface };
     let listening = [socket_addr("127.3.0.2:6379"), socket_addr("10.0.5.10:8080")];
     let cases = [
         (Call::Bind(tcp, socket_addr("127.0.0.1:80")), "127.3.0.2:80"),
@@ -74,8 +76,23 @@ pub fn socket_calls_are_rewritten<A: Api>() {
         (Call::Send(udp, socket_addr("192.0.2.1:53"), false), "192.0.2.1:53 from 10.0.5.10"),
         (Call::Send(tcp, socket_addr("192.0.2.1:53"), false), "stream"),
         (Call::Send(tcp, socket_addr("192.0.2.1:53"), true), "192.0.2.1:53 from 10.0.5.10 late"),
-        (Call::SendSource(ip("0.0.0.0"), None), "10.0.5.10:0"),
-        (Call::SendSource(ip("192.0.2.7"), Some(socket_addr("192.0.2.1:53"))), "other-address"),
+        (Call::SendPacketInfo(udp, info("0.0.0.0", 3), None), "10.0.5.10 via 3"),
+        (
+            Call::SendPacketInfo(udp, info("192.0.2.7", 3), Some(socket_addr("192.0.2.1:53"))),
+            "other-address",
+        ),
+        (
+            Call::SendPacketInfo(bound_udp, info("127.0.0.1", 1), Some(socket_addr("127.3.0.2:9"))),
+            "10.0.5.10 via 0",
+        ),
+        (
+            Call::VisiblePacketInfo(info("10.0.5.10", 3), Some(socket_addr("127.3.0.2:9"))),
+            "127.0.0.1 via 1",
+        ),
+        (
+            Call::VisiblePacketInfo(info("10.0.5.10", 3), Some(socket_addr("192.0.2.1:9"))),
+            "shown-as-is",
+        ),
         (Call::VisibleAddress(socket_addr("127.3.0.2:80"), None), "127.0.0.1:80"),
         (Call::VisibleAddress(socket_addr("10.0.5.10:80"), None), "shown-as-is"),
         (

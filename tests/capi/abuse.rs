@@ -47,7 +47,7 @@ const OPTIONAL_POINTERS: &[&str] = &[
     "probe vipool_map_reap",
     "sessions vipool_map_open_bytes",
     "user vipool_client_set",
-    "address vipool_rewrite_send_source",
+    "address vipool_rewrite_send_packet_info",
 ];
 
 /// The hand-written part of the program.

@@ -33,7 +33,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("Hook: the rule and the lease of a process", &["rule", "process"]),
     ("Hook: sockets, outcomes and reasons", &["reason", "outcome", "socket", "listener"]),
     ("Hook: the rewriter", &["rewriter"]),
-    ("Hook: rewrite calls", &["rewrite", "visible"]),
+    ("Hook: rewrite calls", &["rewrite", "packet_info", "visible"]),
 ];
 
 const EXTERN_C_BEGIN: &str = "#ifdef __cplusplus\nextern \"C\" {\n#endif // __cplusplus\n";

@@ -8,6 +8,7 @@ use vipool::rewrite::{HookedProcess, Socket};
 
 use crate::caller_memory::{self, CallerArray, MAX_MESSAGES};
 use crate::fd_facts::record_passed_fds;
+use crate::sockaddr_buf::parse_inet;
 use crate::socket::Fd;
 use crate::visible_name::write_visible_name;
 use crate::{hooked_process, original};
@@ -98,21 +99,30 @@ unsafe fn replace_addresses(
 ) {
     // SAFETY: guaranteed by the caller.
     let header = unsafe { message.read_unaligned() };
+    let length = header.msg_controllen;
+    let has_control = !header.msg_control.is_null() && length >= HEADER_LENGTH;
+    let mut source = None;
     if !header.msg_name.is_null() {
         let length = header.msg_namelen as usize;
         let written = capacity.min(length).min(MAX_LENGTH);
         // SAFETY: the kernel has just written this many bytes.
         let name = unsafe { std::slice::from_raw_parts_mut(header.msg_name.cast(), written) };
+        if has_control {
+            source = parse_inet(name);
+        }
         let read_other_end = || Fd(fd).local_address();
         write_visible_name(process, name, length > written, false, || None, read_other_end);
     }
-    let length = header.msg_controllen;
-    if !header.msg_control.is_null() && length >= HEADER_LENGTH {
+    if has_control {
         // SAFETY: the kernel has just written this many bytes.
         let control =
             unsafe { std::slice::from_raw_parts_mut(header.msg_control.cast::<u8>(), length) };
         record_passed_fds(process, control);
         let rewriter = process.display_rewriter();
-        replace_packet_info(control, |address| rewriter.visible_ip(address).rewritten());
+        // If the program does not request the source, only the peer of a connected socket is known.
+        let read_source = || source.or_else(|| Fd(fd).peer());
+        replace_packet_info(control, |info| {
+            rewriter.visible_packet_info(info, read_source).rewritten()
+        });
     }
 }

@@ -246,9 +246,9 @@ fn rewrite_message<'a>(
     if is_rewritten { MessageAction::Rewritten } else { MessageAction::PassThrough }
 }
 
-/// Copies the control data and rewrites its source address (row 24). Returns the copy. Returns
-/// `None` if the control data contains no source address that must be rewritten. Records the facts
-/// of descriptors in the control data.
+/// Copies the control data and rewrites its packet information (row 24). Returns the copy. Returns
+/// `None` if the control data contains no packet information that must be rewritten. Records the
+/// facts of descriptors in the control data.
 fn rewrite_control(
     process: &HookedProcess,
     fd: Fd,
@@ -275,14 +275,14 @@ fn rewrite_control(
         std::slice::from_raw_parts_mut(copy, length)
     };
     record_passed_fds(process, messages);
-    let is_rewritten = replace_packet_info(messages, |source| {
+    let is_rewritten = replace_packet_info(messages, |info| {
         let destination = if header.msg_name.is_null() {
             fd.peer()
         } else {
             SockaddrBuf::read(header.msg_name.cast(), header.msg_namelen)
                 .and_then(|buffer| parse_inet(buffer.bytes()))
         };
-        process.rewriter().datagram_source(source, destination).rewritten()
+        process.rewriter().send_packet_info(&fd, info, destination).rewritten()
     });
     if !is_rewritten {
         return None;

@@ -9,6 +9,7 @@ use std::ptr::null;
 use vipool::capi::address::*;
 use vipool::capi::listener::*;
 use vipool::capi::outcome::*;
+use vipool::capi::packet_info::*;
 use vipool::capi::reason::*;
 use vipool::capi::rewrite::*;
 use vipool::capi::rewriter::*;
@@ -106,14 +107,30 @@ pub unsafe fn call_rewriter(rewriter: *const vipool_rewriter, call: Call) -> Str
                     out,
                 )
             }
-            Call::SendSource(source, destination) => {
-                let destination = destination.map(c_sockaddr);
+            Call::SendPacketInfo(socket, info, destination) => {
+                let (local, destination) =
+                    (socket.local_address.map(c_sockaddr), destination.map(c_sockaddr));
                 let bytes = destination
                     .as_ref()
                     .map_or(null(), |destination| destination.bytes.as_ptr().cast());
-                let length = destination.map_or(0, |destination| destination.length);
-                vipool_rewrite_send_source(rewriter, &c_ip(source), bytes, length, out)
+                vipool_rewrite_send_packet_info(
+                    rewriter,
+                    &c_socket(&socket, &local),
+                    &c_ip(info.address),
+                    info.interface,
+                    bytes,
+                    destination.map_or(0, |destination| destination.length),
+                    out,
+                )
             }
+            Call::VisiblePacketInfo(info, mut source) => vipool_rewrite_visible_packet_info(
+                rewriter,
+                &c_ip(info.address),
+                info.interface,
+                Some(get_other_end),
+                (&raw mut source).cast(),
+                out,
+            ),
             Call::VisibleAddress(address, mut other_end) => {
                 let (address, context) = (c_sockaddr(address), (&raw mut other_end).cast());
                 let bytes = address.bytes.as_ptr().cast();
@@ -151,8 +168,13 @@ pub unsafe fn call_rewriter(rewriter: *const vipool_rewriter, call: Call) -> Str
         }
     };
     check(status).unwrap();
+    let is_packet_info =
+        matches!(call, Call::SendPacketInfo(..) | Call::VisiblePacketInfo(..));
     match outcome.kind {
         0 => (predicate_result == 1).to_string(),
+        1 if is_packet_info => {
+            format!("{} via {}", socket_address(&outcome.address).ip(), outcome.interface_index)
+        }
         1 => {
             let mut description = socket_address(&outcome.address).to_string();
             if outcome.flags & VIPOOL_DO_CLEAR_V6ONLY != 0 {

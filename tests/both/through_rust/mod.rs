@@ -16,7 +16,8 @@ use vipool::policy::{Executable, PathStyle, ProgramView};
 use vipool::pool::PoolKind;
 use vipool::range::Range;
 use vipool::rewrite::{
-    Bind, Connect, ListenerMatch, Outcome, Protocol, Refusal, RewriteRules, Rewriter, SystemView,
+    Bind, Connect, ListenerMatch, Outcome, PacketInfo, Protocol, Refusal, RewriteRules, Rewriter,
+    SystemView,
 };
 use vipool::session::{Handle, Lease, SessionId};
 use vipool::system::SystemProbe;
@@ -240,10 +241,14 @@ impl Api for RustApi {
             Call::Send(socket, destination, is_fast_open) => {
                 describe(rewriter.send(&socket, destination, is_fast_open), describe_connect)
             }
-            Call::SendSource(source, destination) => {
-                describe(rewriter.datagram_source(source, destination), |ip| {
-                    SocketAddr::new(ip, 0).to_string()
-                })
+            Call::SendPacketInfo(socket, info, destination) => {
+                describe(
+                    rewriter.send_packet_info(&socket, info, destination),
+                    describe_packet_info,
+                )
+            }
+            Call::VisiblePacketInfo(info, source) => {
+                describe(rewriter.visible_packet_info(info, || source), describe_packet_info)
             }
             Call::VisibleAddress(address, other_end) => {
                 describe(rewriter.visible_address(address, || other_end), |address| {
@@ -288,6 +293,10 @@ fn describe_connect(connect: Connect) -> String {
     let late_suffix = if connect.defer_port { " late" } else { "" };
     let source = connect.source.map_or(String::new(), |ip| format!(" from {ip}{late_suffix}"));
     format!("{}{v6only_suffix}{source}", connect.destination)
+}
+
+fn describe_packet_info(info: PacketInfo) -> String {
+    format!("{} via {}", info.address, info.interface)
 }
 
 /// The rules of one program, and the addresses that have a listener.

@@ -255,6 +255,65 @@ static void received_messages_have_loopback_addresses(void) {
            ((unsigned char *)&message.name)[4] == 0xaa ? "untouched" : "written", "untouched");
 }
 
+/* Returns the interface in the packet information of a received message. */
+static const char *pktinfo_interface(struct message *message) {
+    struct cmsghdr *control = CMSG_FIRSTHDR(&message->header);
+    int index = 0;
+    if (control && control->cmsg_level == IPPROTO_IP) {
+        struct in_pktinfo info;
+        memcpy(&info, CMSG_DATA(control), sizeof info);
+        index = info.ipi_ifindex;
+    } else if (control) {
+        struct in6_pktinfo info;
+        memcpy(&info, CMSG_DATA(control), sizeof info);
+        index = info.ipi6_ifindex;
+    }
+    static char name[IF_NAMESIZE];
+    return if_indextoname(index, name) ? name : "none";
+}
+
+/* Waits for an answer, and checks its visible source. */
+static void expect_answer(int client, const char *host, int port) {
+    struct pollfd ready = {client, POLLIN, 0};
+    expect("answer arrives", poll(&ready, 1, 5000) == 1 ? "yes" : "no", "yes");
+    struct sockaddr_storage source;
+    socklen_t length = sizeof source;
+    char byte;
+    expect("recvfrom", errno_text(recvfrom(client, &byte, 1, 0, (void *)&source, &length)), "ok");
+    expect("source of the answer", format_address(&source), format_host_port(host, port));
+}
+
+/* A client sends to a loopback address of the session's server. The server answers with the packet
+ * information of the request, then with its own address as the only packet information. Each answer
+ * stays on the host and reaches the client. */
+static void loopback_answer_with_packet_info_stays_on_host(void) {
+    const char *bound[] = {ANY, LOOPBACK, "::", "::1"}, *dialled[] = {LOOPBACK, LOOPBACK, "::1", "::1"};
+    for (int i = 0; i < 8; i++) {
+        const char *host = dialled[i / 2];
+        int is_v4 = i < 4, port = 8240 + i, server = is_v4 ? udp() : udp6();
+        enable_option(server, is_v4 ? IPPROTO_IP : IPPROTO_IPV6,
+                      is_v4 ? IP_PKTINFO : IPV6_RECVPKTINFO);
+        expect("bind", try_bind(server, bound[i / 2], port), "ok");
+        int client = is_v4 ? udp() : udp6(), is_connected = i % 2;
+        struct address to = make_address(host, port);
+        if (is_connected) expect("connect", try_connect(client, host, port), "ok");
+        long sent = is_connected ? send(client, "x", 1, 0)
+                                 : sendto(client, "x", 1, 0, (void *)&to.bytes, to.length);
+        expect("request", errno_text(sent), "ok");
+        struct message message;
+        init_message(&message, NULL);
+        expect("recvmsg", errno_text(recvmsg(server, &message.header, 0)), "ok");
+        expect("sent to", pktinfo_destination(&message), host);
+        expect("interface", pktinfo_interface(&message), "lo");
+        expect("reply", errno_text(sendmsg(server, &message.header, 0)), "ok");
+        expect_answer(client, host, port);
+        set_source(&message, host);
+        expect("reply from its address", errno_text(sendmsg(server, &message.header, 0)), "ok");
+        expect_answer(client, host, port);
+        close(server), close(client);
+    }
+}
+
 /* Multicast datagrams leave on the interface of V, unless the program sets an interface. */
 static void multicast_uses_interface_of_v(void) {
     int fd = udp();
@@ -313,6 +372,7 @@ const struct row message_rows[] = {
     {"24-pages", message_array_may_end_at_page_end},
     {"24-ipv6", ipv6_message_source_is_rewritten},
     {"24-link-local", link_local_message_source_passes},
+    {"24-loopback", loopback_answer_with_packet_info_stays_on_host},
     {"25-messages", received_messages_have_loopback_addresses},
     {"27", multicast_uses_interface_of_v},
     {"28", fast_open_is_rewritten_like_connect},

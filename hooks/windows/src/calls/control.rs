@@ -34,6 +34,7 @@ impl ControlBuf {
 mod tests {
     use std::net::IpAddr;
 
+    use vipool::rewrite::PacketInfo;
     use vipool::rewrite::control_message::{HEADER_LENGTH, replace_packet_info};
     use windows_sys::Win32::Networking::WinSock::{
         IP_PKTINFO, IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO,
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn only_packet_info_addresses_are_rewritten() {
+    fn only_packet_info_is_rewritten() {
         let time_to_live = [7u8; 4];
         let mut v6_info = [0; 20];
         v6_info[15] = 1;
@@ -67,14 +68,14 @@ mod tests {
             (IPPROTO_IPV6, IPV6_PKTINFO, &v6_info),
         ]);
         let original_bytes = control.bytes;
-        let is_changed = replace_packet_info(control.as_mut_slice(), |ip| match ip {
-            IpAddr::V4(_) => Some(IpAddr::from([127, 3, 4, 5])),
+        let is_changed = replace_packet_info(control.as_mut_slice(), |info| match info.address {
+            IpAddr::V4(_) => Some(PacketInfo { address: [127, 3, 4, 5].into(), interface: 1 }),
             IpAddr::V6(_) => None,
         });
         assert!(is_changed);
         let changed_offsets: Vec<usize> =
             (0..512).filter(|offset| control.bytes[*offset] != original_bytes[*offset]).collect();
-        assert_eq!(changed_offsets, [24 + 17, 24 + 18, 24 + 19]);
+        assert_eq!(changed_offsets, [24 + 17, 24 + 18, 24 + 19, 24 + 20]);
     }
 
     #[test]

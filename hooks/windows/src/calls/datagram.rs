@@ -83,8 +83,8 @@ impl RewrittenMessage {
         };
         let mut control = ControlBuf::copy(&message.Control)?;
         let is_control_changed = rewriter().is_some_and(|rewriter| {
-            replace_packet_info(control.as_mut_slice(), |ip| {
-                rewriter.datagram_source(ip, to).rewritten()
+            replace_packet_info(control.as_mut_slice(), |info| {
+                rewriter.send_packet_info(&Winsock(socket), info, to).rewritten()
             })
         });
         if matches!(destination, Destination::Unchanged) && !is_control_changed {
@@ -223,11 +223,15 @@ pub unsafe extern "system" fn wsa_recv_msg(
     if result == 0
         && let Some(received_message) = memory::read(message.cast_const())
     {
+        let source = read_sockaddr(received_message.name, received_message.namelen);
         rewrite_source(socket, received_message.name, &received_message.namelen);
         let saved_error = LastError::save();
         if let Some(rewriter) = rewriter()
             && let Some(mut control) = ControlBuf::copy(&received_message.Control)
-            && replace_packet_info(control.as_mut_slice(), |ip| rewriter.visible_ip(ip).rewritten())
+            && replace_packet_info(control.as_mut_slice(), |info| {
+                let read_source = || source.or_else(|| Winsock(socket).peer_name());
+                rewriter.visible_packet_info(info, read_source).rewritten()
+            })
         {
             let control = control.as_mut_slice();
             // SAFETY: the system has just written this number of bytes at this address.
