@@ -131,17 +131,23 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         let Some(replacement) = replacement.filter(|_| is_local_destination(source)) else {
             return Outcome::Passed(Reason::OtherAddress);
         };
-        // The program sees a service on V as 127.0.0.1 if the peer dialled 127.0.0.1. The peer
-        // accepts an answer only from V.
-        let bound_v = self.virtual_ipv4().filter(|v4| {
-            let local = socket.local_address().and_then(|local| sockaddr::as_ipv4(local.ip()));
-            local == Some(*v4) && destination.is_none_or(|ip| self.stays_on_host(ip))
-        });
-        if bound_v.is_none() && destination.is_some_and(is_local_destination) {
+        let local = socket.local_address().and_then(|local| sockaddr::as_ipv4(local.ip()));
+        let source = if local == Some(replacement) {
+            replacement
+        } else if let Some(v4) = local
+            && self.virtual_ipv4() == Some(v4)
+            && destination.is_none_or(|ip| self.stays_on_host(ip))
+        {
+            // The peer dialled 127.0.0.1, and reached the service on V. It accepts an answer only
+            // from V.
+            v4
+        } else if destination.is_some_and(is_local_destination) {
             // A datagram to the host's loopback address keeps the host's loopback source.
             return Outcome::Passed(Reason::OtherAddress);
-        }
-        Outcome::Rewritten(form.convert(bound_v.unwrap_or(replacement)))
+        } else {
+            replacement
+        };
+        Outcome::Rewritten(form.convert(source))
     }
 
     /// Returns whether a datagram to this address stays on the host: it is a loopback address, the

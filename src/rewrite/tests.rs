@@ -408,6 +408,16 @@ fn row_24_answers_to_loopback_peers_stay_on_the_host() {
     );
     assert_eq!(send("10.0.5.7:53", "0.0.0.0", "127.0.0.1:9"), expected("0.0.0.0 via 0"));
     assert_eq!(send("10.0.5.7:53", "10.0.5.7", "[::1]:9"), expected("10.0.5.7 via 0"));
+    // A service on L answers from L. Its peer can have the host's loopback address.
+    assert_eq!(send("127.3.4.5:53", "127.0.0.1", "127.0.0.1:9"), expected("127.3.4.5 via 0"));
+    assert_eq!(
+        send("[::ffff:127.3.4.5]:53", "::ffff:127.0.0.1", "[::ffff:127.0.0.1]:9"),
+        expected("::ffff:127.3.4.5 via 0")
+    );
+    assert_eq!(
+        send("[::ffff:127.131.4.5]:53", "::1", "[::ffff:127.0.0.1]:9"),
+        expected("::ffff:127.131.4.5 via 0")
+    );
     // 127.0.0.1 cannot be the source towards another host. The kernel rejects L, too.
     assert_eq!(send("10.0.5.7:53", "127.0.0.1", "192.0.2.9:9"), expected("127.3.4.5 via 3"));
     assert_eq!(send("10.0.5.7:53", "10.0.5.1", "192.0.2.9:9"), expected("10.0.5.7 via 3"));
