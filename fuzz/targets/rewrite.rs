@@ -117,7 +117,8 @@ fuzz_target!(|input: &[u8]| {
         SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0)
     };
     let properties = SocketProperties {
-        protocol: [Protocol::Tcp, Protocol::Udp, Protocol::Other][usize::from(socket_bits % 3)],
+        protocol: [Protocol::Tcp, Protocol::Udp, Protocol::UdpLite, Protocol::Other]
+            [usize::from(socket_bits % 4)],
         local_address: has_bit(*socket_bits, 5).then_some(unbound),
         is_v6only: has_bit(*socket_bits, 4),
         can_share_port: has_bit(*socket_bits, 3),

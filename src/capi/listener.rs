@@ -70,6 +70,7 @@ pub unsafe extern "C" fn vipool_listener_find(
         let protocol = match protocol {
             1 => Protocol::Tcp,
             2 => Protocol::Udp,
+            3 => Protocol::UdpLite,
             _ => return VIPOOL_LISTENER_UNKNOWN,
         };
         // SAFETY: the caller guarantees array and address.
@@ -127,6 +128,7 @@ impl ListenerLookup for CallbackLookup {
         let protocol = match protocol {
             Protocol::Tcp => vipool_protocol::VIPOOL_PROTOCOL_TCP,
             Protocol::Udp => vipool_protocol::VIPOOL_PROTOCOL_UDP,
+            Protocol::UdpLite => vipool_protocol::VIPOOL_PROTOCOL_UDPLITE,
             Protocol::Other => vipool_protocol::VIPOOL_PROTOCOL_OTHER,
         };
         let (protocol, array) = (protocol as u32, addresses.as_ptr());

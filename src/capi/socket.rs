@@ -19,8 +19,10 @@ pub enum vipool_protocol {
     VIPOOL_PROTOCOL_OTHER = 0,
     /// TCP or MPTCP.
     VIPOOL_PROTOCOL_TCP = 1,
-    /// UDP or UDP-Lite.
+    /// UDP.
     VIPOOL_PROTOCOL_UDP = 2,
+    /// UDP-Lite.
+    VIPOOL_PROTOCOL_UDPLITE = 3,
 }
 
 /// Reads an address of a socket from the kernel.
@@ -93,7 +95,7 @@ layout!(vipool_socket {
 });
 
 const KNOWN_FLAGS: u32 = VIPOOL_SOCKET_V6ONLY | VIPOOL_SOCKET_SHARES_PORT;
-const MAX_PROTOCOL: u32 = vipool_protocol::VIPOOL_PROTOCOL_UDP as u32;
+const MAX_PROTOCOL: u32 = vipool_protocol::VIPOOL_PROTOCOL_UDPLITE as u32;
 
 /// A pointer to the [`vipool_socket`] of a caller. Each property is read when it is needed.
 pub(crate) struct CallerSocket {
@@ -158,6 +160,7 @@ impl Socket for CallerSocket {
             0 => Protocol::Other,
             1 => Protocol::Tcp,
             2 => Protocol::Udp,
+            3 => Protocol::UdpLite,
             _ => {
                 self.has_unknown_number.set(true);
                 Protocol::Other

@@ -183,6 +183,7 @@ mod sock_diag {
         let ip_protocol = match protocol {
             Protocol::Tcp => libc::IPPROTO_TCP,
             Protocol::Udp => libc::IPPROTO_UDP,
+            Protocol::UdpLite => libc::IPPROTO_UDPLITE,
             Protocol::Other => return None,
         };
         let mut bytes = [0; HEADER_LENGTH + REQUEST_LENGTH];
@@ -191,13 +192,11 @@ mod sock_diag {
         write_at(&mut bytes, 6, &(libc::NLM_F_REQUEST as u16).to_ne_bytes());
         write_at(&mut bytes, HEADER_LENGTH, &[family(candidate) as u8, ip_protocol as u8]);
         write_at(&mut bytes, HEADER_LENGTH + 4, &u32::MAX.to_ne_bytes());
-        // For TCP, the kernel searches for the socket that is bound to "src". For UDP, the kernel
-        // searches for the socket that receives datagrams from "src" at "dst".
+        // For TCP, the kernel searches for the socket that is bound to "src". For datagrams, it
+        // searches for the socket that receives from "src" at "dst".
         let source = source.filter(|source| family(*source) == family(candidate));
-        let (src, dst) = match protocol {
-            Protocol::Udp => (source, Some(candidate)),
-            _ => (Some(candidate), None),
-        };
+        let (src, dst) =
+            if protocol.is_datagram() { (source, Some(candidate)) } else { (Some(candidate), None) };
         for (address, port_offset, ip_offset) in [(src, 0, 4), (dst, 2, 20)] {
             if let Some(address) = address {
                 write_at(

@@ -80,7 +80,8 @@ fn visit_v4_table(protocol: Protocol, visit: &mut impl FnMut(SocketAddr)) -> boo
         Protocol::Udp => visit_table(protocol, AF_INET, |row: &MIB_UDPROW| {
             visit(v4_address(row.dwLocalAddr, row.dwLocalPort));
         }),
-        Protocol::Other => false,
+        // Windows has no UDP-Lite.
+        Protocol::UdpLite | Protocol::Other => false,
     }
 }
 
@@ -94,7 +95,8 @@ fn visit_v6_table(protocol: Protocol, visit: &mut impl FnMut(SocketAddr)) -> boo
             // SAFETY: every member of the union is valid for any bytes.
             visit(v6_address(unsafe { row.dwLocalAddr.u.Byte }, row.dwLocalPort));
         }),
-        Protocol::Other => false,
+        // Windows has no UDP-Lite.
+        Protocol::UdpLite | Protocol::Other => false,
     }
 }
 

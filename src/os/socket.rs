@@ -5,10 +5,20 @@
 pub enum Protocol {
     /// TCP or MPTCP.
     Tcp,
-    /// UDP or UDP-Lite.
+    /// UDP.
     Udp,
+    /// UDP-Lite. Its ports are not those of UDP.
+    UdpLite,
     /// Any other protocol. Calls on such a socket are never rewritten.
     Other,
+}
+
+impl Protocol {
+    /// Returns whether the protocol is UDP or UDP-Lite.
+    #[must_use]
+    pub fn is_datagram(self) -> bool {
+        matches!(self, Protocol::Udp | Protocol::UdpLite)
+    }
 }
 
 /// The result of a search for a listening socket.

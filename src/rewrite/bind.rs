@@ -94,7 +94,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         if protocol == Protocol::Other {
             return Outcome::Passed(Reason::NotTcpOrUdp);
         }
-        if protocol == Protocol::Udp
+        if protocol.is_datagram()
             && (self.system.is_wildcard_udp_port(address.port()) || socket.can_share_port())
         {
             return Outcome::Passed(Reason::SharedReceiver);
@@ -142,7 +142,9 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             // protocol is TCP or UDP.
             return match socket.protocol() {
                 Protocol::Other => Outcome::Passed(Reason::NotTcpOrUdp),
-                Protocol::Tcp | Protocol::Udp => Outcome::Refused(Refusal::OtherSessionAddress),
+                Protocol::Tcp | Protocol::Udp | Protocol::UdpLite => {
+                    Outcome::Refused(Refusal::OtherSessionAddress)
+                }
             };
         }
         // The replacement would lose the scope of the address. `connect` also passes such

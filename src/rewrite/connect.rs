@@ -165,9 +165,10 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             count += 1;
         }
         let available = available.get(..count).unwrap_or_default();
-        let source = match protocol {
-            Protocol::Udp => socket.local_address().filter(|local| !is_unbound(*local)),
-            Protocol::Tcp | Protocol::Other => None,
+        let source = if protocol.is_datagram() {
+            socket.local_address().filter(|local| !is_unbound(*local))
+        } else {
+            None
         };
         match self.system.find_listener(available, protocol, source) {
             ListenerMatch::NotFound => Err(Reason::NoOwnListener),
@@ -316,7 +317,7 @@ fn no_bind_reason(ip: IpAddr) -> Option<Reason> {
 /// socket can send datagrams to an IPv4 sockaddr, but cannot open a stream to an IPv4 sockaddr.
 fn can_reach(socket: &(impl Socket + ?Sized), local: SocketAddr, destination: SocketAddr) -> bool {
     local.is_ipv4() == destination.is_ipv4()
-        || local.is_ipv6() && socket.protocol() == Protocol::Udp
+        || local.is_ipv6() && socket.protocol().is_datagram()
 }
 
 /// Returns the address in the family of the socket. `local` is the local address of the socket.

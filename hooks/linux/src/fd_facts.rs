@@ -24,7 +24,7 @@ fn facts_of_fd(process: &HookedProcess, fd: c_int) -> Facts {
     let protocol = fd.protocol();
     let is_inet = [libc::AF_INET, libc::AF_INET6].contains(&domain);
     let protocol_facts = match protocol {
-        Protocol::Tcp | Protocol::Udp if is_inet => Facts::NONE,
+        Protocol::Tcp | Protocol::Udp | Protocol::UdpLite if is_inet => Facts::NONE,
         _ => OTHER_PROTOCOLS,
     };
     let peer_facts = match (protocol, fd.peer()) {

@@ -23,7 +23,8 @@ impl Socket for Fd {
     fn protocol(&self) -> Protocol {
         match self.option(libc::SOL_SOCKET, libc::SO_PROTOCOL) {
             Some(libc::IPPROTO_TCP | libc::IPPROTO_MPTCP) => Protocol::Tcp,
-            Some(libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE) => Protocol::Udp,
+            Some(libc::IPPROTO_UDP) => Protocol::Udp,
+            Some(libc::IPPROTO_UDPLITE) => Protocol::UdpLite,
             _ => Protocol::Other,
         }
     }
@@ -153,7 +154,7 @@ impl Fd {
 /// A socket with an external destination. The bind of the hook also tests whether the socket is
 /// already bound.
 ///
-/// A UDP socket is presumed to be unbound and to have the family of the destination. The hook does
+/// A datagram socket is presumed to be unbound and to have the family of the destination. The hook does
 /// not read its local address: if the socket has a port or another family, the bind that follows
 /// fails. There is one exception: if a UDP socket with an address but no port may exist, the hook
 /// reads the local address, because the kernel would bind such a socket again.
@@ -177,7 +178,7 @@ impl Socket for PresumedUnbound {
     }
 
     fn local_address(&self) -> Option<SocketAddr> {
-        if PORTLESS_BINDINGS.is_possible() || self.protocol() != Protocol::Udp {
+        if PORTLESS_BINDINGS.is_possible() || !self.protocol().is_datagram() {
             return self.fd.local_address();
         }
         let unbound: IpAddr = match self.destination {

@@ -239,6 +239,7 @@ rows! {
     row_19_external_client_connects_to_v "19";
     row_20_loopback_client_is_visible_as_loopback "20";
     row_11b_loopback_datagrams_reach_session "11b";
+    row_11b_udplite_datagrams_reach_session "11b-udplite";
     row_22_external_datagram_uses_v "22";
     row_22_every_datagram_has_right_source "22-bound-or-not";
     row_22_mapped_destination_uses_v "22-families";

@@ -59,6 +59,7 @@ fn c_socket(socket: &SocketProperties, local: &Option<vipool_sockaddr>) -> vipoo
     properties.protocol = match socket.protocol {
         Protocol::Tcp => 1,
         Protocol::Udp => 2,
+        Protocol::UdpLite => 3,
         Protocol::Other => 0,
     };
     properties.flags = u32::from(socket.is_v6only) * VIPOOL_SOCKET_V6ONLY

@@ -45,6 +45,24 @@ static void loopback_datagrams_reach_session(void) {
     exchange_datagrams(wildcard_fd, udp(), LOOPBACK, 8111, 0);
 }
 
+/* The ports of UDP-Lite are not those of UDP: a service is found by its own protocol. */
+static void udplite_datagrams_reach_session(void) {
+    int server = socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE), other = udp();
+    if (server < 0 && errno == EPROTONOSUPPORT) {
+        printf("this kernel has no UDP-Lite\n");
+        return;
+    }
+    expect("bind", try_bind(server, LOOPBACK, 8611), "ok");
+    expect_listed("kernel name", kernel_name(server), format_host_port(L, 8611), "127.0.0.1:8611");
+    expect("bind a UDP socket", try_bind(other, LOOPBACK, 8711), "ok");
+    for (int i = 0; i < 2; i++)
+        exchange_datagrams(server, socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE), LOOPBACK, 8611,
+                           i);
+    int fd = socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE);
+    expect("connect", try_connect(fd, LOOPBACK, 8711), "ok");
+    expect_unprinted("kernel peer", kernel_peer(fd), "127.0.0.1:8711");
+}
+
 /* An unbound UDP socket sends to external destinations from V. */
 static void external_datagram_uses_v(void) {
     int fd = udp();
@@ -254,6 +272,7 @@ static void fortified_recvfrom_acts_like_recvfrom(void) {
 
 const struct row datagram_rows[] = {
     {"11b", loopback_datagrams_reach_session},
+    {"11b-udplite", udplite_datagrams_reach_session},
     {"22", external_datagram_uses_v},
     {"22-bound-or-not", every_datagram_has_right_source},
     {"22-families", mapped_destination_uses_v},
