@@ -27,8 +27,9 @@ pub const VIPOOL_FEATURE_CLIENT_IP: u32 = 4;
 
 /// vipool_program.flags: the rule also applies to child processes that no rule matches.
 pub const VIPOOL_PROGRAM_INHERIT: u32 = 1;
-/// vipool_program.flags: a bind to 127.0.0.1 with port 0 is rewritten too.
-pub const VIPOOL_PROGRAM_MAP_EPHEMERAL: u32 = 2;
+/// vipool_program.flags: a bind to 127.0.0.1 with port 0 stays on the host, where unlisted programs
+/// reach it.
+pub const VIPOOL_PROGRAM_KEEP_EPHEMERAL: u32 = 2;
 /// vipool_program.flags: a bind to 0.0.0.0 with a fixed port goes to the virtual loopback address if
 /// the session has no virtual IP. Without the flag such a bind passes.
 pub const VIPOOL_PROGRAM_WILDCARD_LOOPBACK: u32 = 4;
@@ -94,7 +95,7 @@ const _: () = assert!(
 );
 const _: () = assert!(
     VIPOOL_PROGRAM_INHERIT
-        | VIPOOL_PROGRAM_MAP_EPHEMERAL
+        | VIPOOL_PROGRAM_KEEP_EPHEMERAL
         | VIPOOL_PROGRAM_WILDCARD_LOOPBACK
         | VIPOOL_PROGRAM_CONNECT_OWN
         == ProgramFlags::ALL_BITS,

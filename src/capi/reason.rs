@@ -32,7 +32,7 @@ pub enum vipool_reason {
     VIPOOL_REASON_FEATURE_OFF = 66,
     /// The session has no address of the kind that would apply.
     VIPOOL_REASON_NO_SUCH_ADDRESS = 67,
-    /// A loopback bind without a fixed port (row 23).
+    /// A loopback bind without a fixed port, with VIPOOL_PROGRAM_KEEP_EPHEMERAL.
     VIPOOL_REASON_EPHEMERAL_PORT = 68,
     /// A loopback port of the host.
     VIPOOL_REASON_SHARED_PORT = 69,

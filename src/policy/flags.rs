@@ -118,8 +118,9 @@ flags! {
     ProgramFlags {
         /// The rule also applies to child processes that match no rule.
         inherit, with_inherit: bool = 0, "inherit";
-        /// A bind to 127.0.0.1 with port 0 is rewritten too (row 23).
-        map_ephemeral, with_map_ephemeral: bool = 1, "map-ephemeral";
+        /// A bind to 127.0.0.1 with port 0 stays on the host, where unlisted programs reach it (row
+        /// 23).
+        keep_ephemeral, with_keep_ephemeral: bool = 1, "keep-ephemeral";
         /// The result of a bind to the wildcard address if there is no virtual IP (row 3).
         wildcard, with_wildcard: WildcardBind = 2, "wildcard";
         /// The destination of a connect to 127.0.0.1 (row 11).

@@ -79,7 +79,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         let Some(replacement) = replacement else {
             return Outcome::Passed(self.missing_address_reason(self.rules.features.loopback));
         };
-        if address.port() == 0 && !self.rules.program.map_ephemeral {
+        if address.port() == 0 && self.rules.program.keep_ephemeral {
             return Outcome::Passed(Reason::EphemeralPort);
         }
         if self.system.is_shared_port(address.port()) {

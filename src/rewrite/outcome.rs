@@ -121,8 +121,9 @@ reasons! {
     FeatureOff = 66, "feature-off", "the program's rule does not use this feature";
     /// The session holds no address of the kind that this call needs.
     NoSuchAddress = 67, "no-such-address", "the session has no address of this kind";
-    /// A loopback bind without a fixed port is not rewritten (row 23).
-    EphemeralPort = 68, "ephemeral-port", "a loopback bind without a fixed port is not rewritten";
+    /// With `keep-ephemeral`, a loopback bind without a fixed port is not rewritten (row 23).
+    EphemeralPort = 68, "ephemeral-port",
+        "the program's rule keeps a loopback bind without a fixed port";
     /// The loopback port belongs to the host.
     SharedPort = 69, "shared-port", "the port is listed as shared with the host";
     /// A bind to the wildcard address is not rewritten if there is no virtual IP (row 3).

@@ -138,10 +138,12 @@ fn row_1_and_23_loopback_binds() {
     let mut rewriter = rewriter(&system);
     assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:80"), "127.3.4.5:80");
     assert_eq!(bind(&rewriter, udp(), "127.0.0.1:80"), "127.3.4.5:80");
-    assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:0"), "ephemeral-port");
-    assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:631"), "shared-port");
-    rewriter.rules.program.map_ephemeral = true;
     assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:0"), "127.3.4.5:0");
+    assert_eq!(bind(&rewriter, tcp6(), "[::1]:0"), "[::ffff:127.131.4.5]:0");
+    assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:631"), "shared-port");
+    rewriter.rules.program.keep_ephemeral = true;
+    assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:0"), "ephemeral-port");
+    assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:80"), "127.3.4.5:80");
     rewriter.rules.features.loopback = false;
     assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:80"), "feature-off");
     rewriter.rules.features.loopback = true;

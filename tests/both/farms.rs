@@ -62,7 +62,7 @@ fn farm() -> Farm {
             .with_flags(
                 ProgramFlags::default()
                     .with_inherit(true)
-                    .with_map_ephemeral(true)
+                    .with_keep_ephemeral(true)
                     .with_wildcard(WildcardBind::Keep)
                     .with_loopback_connect(LoopbackConnect::Own),
             )

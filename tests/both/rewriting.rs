@@ -1,7 +1,7 @@
 //! Tests of the process list and of the calls of the rewriter.
 
 use vipool::map::Plan;
-use vipool::policy::{Features, Policy, PortRange, Program, RewriteFlags};
+use vipool::policy::{Features, Policy, PortRange, Program, ProgramFlags, RewriteFlags};
 use vipool::rewrite::{PacketInfo, Protocol, SocketProperties};
 
 use crate::api::{Api, Call};
@@ -19,7 +19,9 @@ fn plan_with_rules() -> Plan {
             program("/usr/bin/server", both_features)
                 .with_own_ports([PortRange { first: 7000, last: 7001 }])
                 .with_shared_ports([PortRange { first: 631, last: 631 }]),
-            program(r"C:\Program Files\App\app.exe", both_features),
+            program(r"C:\Program Files\App\app.exe", both_features).with_flags(
+                ProgramFlags::default().with_keep_ephemeral(true),
+            ),
             program("client", Features::default().with_client_ip(true)),
         ])
         .with_host_addresses([ip("10.0.5.1")])
@@ -57,7 +59,7 @@ pub fn socket_calls_are_rewritten<A: Api>() {
     let listening = [socket_addr("127.3.0.2:6379"), socket_addr("10.0.5.10:8080")];
     let cases = [
         (Call::Bind(tcp, socket_addr("127.0.0.1:80")), "127.3.0.2:80"),
-        (Call::Bind(tcp, socket_addr("127.0.0.1:0")), "ephemeral-port"),
+        (Call::Bind(tcp, socket_addr("127.0.0.1:0")), "127.3.0.2:0"),
         (Call::Bind(tcp, socket_addr("127.0.0.1:631")), "shared-port"),
         (Call::Bind(tcp, socket_addr("0.0.0.0:80")), "10.0.5.10:80"),
         (Call::Bind(tcp, socket_addr("10.0.5.1:80")), "10.0.5.10:80"),
@@ -115,6 +117,9 @@ pub fn socket_calls_are_rewritten<A: Api>() {
     for (call, expected) in cases {
         assert_eq!(api.rewrite(&handle, rule, &listening, call), expected, "{call:?}");
     }
+    let (keeping_rule, _) = api.rule(r"C:\Program Files\App\app.exe", true).unwrap();
+    let bind = Call::Bind(tcp, socket_addr("127.0.0.1:0"));
+    assert_eq!(api.rewrite(&handle, keeping_rule, &[], bind), "ephemeral-port");
     let (client_rule, _) = api.rule("/bin/client", false).unwrap();
     let hosts = Call::HostAddresses(Some(ip("192.0.2.9")));
     assert_eq!(api.rewrite(&handle, client_rule, &[], hosts), "Some(192.0.2.9) None");

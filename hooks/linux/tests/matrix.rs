@@ -41,7 +41,7 @@ fn host_listeners(row: &str) -> &'static [(&'static str, &'static str)] {
         "2" => &[("0.0.0.0", "8002")],
         "5-host-connect" => &[(HOST_ADDRESS, "8505")],
         "11" => &[("127.0.0.1", "8211"), ("127.0.0.1", "8311"), ("127.0.0.1", "8411")],
-        "23-mapped" => &[("::1", "8223")],
+        "23" => &[("127.0.0.1", "8223"), ("::1", "8223")],
         "29" => &[("::", "8029")],
         "32-bound" => &[("::1", "8532")],
         "45" => &[("127.0.0.1", "8211")],
@@ -72,7 +72,7 @@ fn configure(host: &mut TestHost, row: &str) {
                 rule.flags.wildcard = WildcardBind::Loopback;
             }
         }),
-        "23-mapped" => host.change_rules(|rule| rule.flags.map_ephemeral = true),
+        "23-kept" => host.change_rules(|rule| rule.flags.keep_ephemeral = true),
         "43" => host.change_policy(|policy| policy.rewrite.hide_addresses = true),
         "7-ports" => {
             std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40099").unwrap();
@@ -219,8 +219,8 @@ rows! {
     row_15_unspecified_family_bind_is_wildcard "15";
     row_18_unbound_socket_has_wildcard_name "18";
     row_21_listen_binds_unbound_socket_to_v "21";
-    row_23_ephemeral_loopback_bind_passes "23";
-    row_23_map_ephemeral_rule_binds_l "23-mapped";
+    row_23_ephemeral_loopback_bind_uses_l "23";
+    row_23_keep_ephemeral_rule_keeps_loopback "23-kept";
     row_26_shared_udp_port_bind_passes "26";
     row_29_host_ipv6_wildcard_listener_conflicts "29";
     row_38_reuseport_group_stays_in_session "38";

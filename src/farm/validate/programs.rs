@@ -111,7 +111,7 @@ fn validate_features(key: &str, program: &Program, findings: &mut Vec<Finding>) 
         ("shared-ports", !program.shared_ports.is_empty()),
         ("wildcard", program.flags.wildcard != WildcardBind::Keep),
         ("loopback-connect", program.flags.loopback_connect != LoopbackConnect::OwnFirst),
-        ("map-ephemeral", program.flags.map_ephemeral),
+        ("keep-ephemeral", program.flags.keep_ephemeral),
     ];
     for (option, is_set) in needs_loopback {
         if is_set && !program.features.loopback {

@@ -141,39 +141,47 @@ static void listen_binds_unbound_socket_to_v(void) {
     expect("listen on a Unix socket", errno_text(listen(unix_fd, 8)), "EINVAL");
 }
 
-/* A bind to 127.0.0.1 with port 0 is not rewritten. */
-static void ephemeral_loopback_bind_passes(void) {
+/* A bind to 127.0.0.1 or ::1 with port 0 is rewritten to L or L6. The program finds its own sockets
+ * on the port, and cannot bind the port again. */
+static void ephemeral_loopback_bind_uses_l(void) {
+    char mapped[64];
+    snprintf(mapped, sizeof mapped, "::ffff:%s", L6);
+    const char *hosts[] = {LOOPBACK, "::1"}, *kernel_hosts[] = {L, mapped};
+    for (int i = 0; i < 2; i++) {
+        int fd = i ? tcp6() : tcp(), client = i ? tcp6() : tcp(), second = i ? tcp6() : tcp();
+        expect("bind", try_bind(fd, hosts[i], 0), "ok");
+        int port = kernel_port(fd);
+        expect_listed("kernel name", kernel_name(fd), format_host_port(kernel_hosts[i], port),
+                      format_host_port(hosts[i], port));
+        expect_unprinted("getsockname", visible_name(fd), format_host_port(hosts[i], port));
+        expect("listen", errno_text(listen(fd, 1)), "ok");
+        expect("second bind", try_bind(second, hosts[i], port), "EADDRINUSE");
+        expect("bind the client", try_bind(client, hosts[i], 0), "ok");
+        expect("connect", try_connect(client, hosts[i], port), "ok");
+        expect_unprinted("peer", visible_peer(client), format_host_port(hosts[i], port));
+    }
+    /* A client that is bound to 127.0.0.1 sees 127.0.0.1 as its peer, also if the service is on V. */
+    int fd = tcp();
+    listen_on(ANY, 8323);
+    expect("bind", try_bind(fd, LOOPBACK, 0), "ok");
+    expect("connect to a service on V", try_connect(fd, LOOPBACK, 8323), "ok");
+    expect("peer", visible_peer(fd), "127.0.0.1:8323");
+    /* The test `matrix` runs listeners of the host on 127.0.0.1:8223 and [::1]:8223. */
+    fd = tcp();
+    expect("bind again", try_bind(fd, LOOPBACK, 0), "ok");
+    expect("connect to the host's service", try_connect(fd, LOOPBACK, 8223), "ok");
+    fd = tcp6();
+    expect("bind a second client", try_bind(fd, "::1", 0), "ok");
+    expect_listed("connect to the host's service on ::1", try_connect(fd, "::1", 8223),
+                  "EAFNOSUPPORT", "ok");
+}
+
+/* Under a rule with keep-ephemeral, a loopback bind with port 0 is not rewritten. */
+static void keep_ephemeral_rule_keeps_loopback(void) {
     int fd = tcp();
     expect("bind", try_bind(fd, LOOPBACK, 0), "ok");
     expect_unprinted("kernel name", kernel_name(fd), format_host_port(LOOPBACK, kernel_port(fd)));
     expect_unprinted("getsockname", visible_name(fd), format_host_port(LOOPBACK, kernel_port(fd)));
-}
-
-/* Under a rule with map-ephemeral, a loopback bind with port 0 is rewritten to L or L6. */
-static void map_ephemeral_rule_binds_l(void) {
-    char mapped[64];
-    snprintf(mapped, sizeof mapped, "::ffff:%s", L6);
-    int fd = tcp(), ipv6_fd = tcp6(), client = tcp6();
-    expect("bind", try_bind(fd, LOOPBACK, 0), "ok");
-    int port = kernel_port(fd);
-    expect_listed("kernel name", kernel_name(fd), format_host_port(L, port),
-                  format_host_port(LOOPBACK, port));
-    expect_unprinted("getsockname", visible_name(fd), format_host_port(LOOPBACK, port));
-    expect("listen", errno_text(listen(fd, 1)), "ok");
-    expect("connect", try_connect(tcp(), LOOPBACK, port), "ok");
-    expect("bind IPv6", try_bind(ipv6_fd, "::1", 0), "ok");
-    port = kernel_port(ipv6_fd);
-    expect_listed("kernel name", kernel_name(ipv6_fd), format_host_port(mapped, port),
-                  format_host_port("::1", port));
-    expect_unprinted("getsockname", visible_name(ipv6_fd), format_host_port("::1", port));
-    expect("listen", errno_text(listen(ipv6_fd, 1)), "ok");
-    expect("bind the client", try_bind(client, "::1", 0), "ok");
-    expect("connect", try_connect(client, "::1", port), "ok");
-    /* The test `matrix` runs a listener of the host on [::1]:8223. */
-    client = tcp6();
-    expect("bind a second client", try_bind(client, "::1", 0), "ok");
-    expect_listed("connect to the host's service", try_connect(client, "::1", 8223), "EAFNOSUPPORT",
-                  "ok");
 }
 
 /* Binds of UDP sockets that share their port are not rewritten. Binds to a port of
@@ -230,8 +238,8 @@ const struct row bind_rows[] = {
     {"15", unspecified_family_bind_is_wildcard},
     {"18", unbound_socket_has_wildcard_name},
     {"21", listen_binds_unbound_socket_to_v},
-    {"23", ephemeral_loopback_bind_passes},
-    {"23-mapped", map_ephemeral_rule_binds_l},
+    {"23", ephemeral_loopback_bind_uses_l},
+    {"23-kept", keep_ephemeral_rule_keeps_loopback},
     {"26", shared_udp_port_bind_passes},
     {"29", host_ipv6_wildcard_listener_conflicts},
     {"38", reuseport_group_stays_in_session},

@@ -96,8 +96,7 @@ static void bound_ipv6_socket_has_one_family(void) {
     const char *destinations[] = {EXTERNAL_ADDRESS6, "::1", "::1", "::1", "::1"};
     /* The test `matrix` runs a listener of the host on [::1]:8532. */
     const int ports[] = {7, 8532, 8332, 8432, 8532};
-    const char *if_listed[] = {"EAFNOSUPPORT", "EAFNOSUPPORT", "ECONNREFUSED", "ECONNREFUSED",
-                               "ok"};
+    const char *if_listed[] = {"EAFNOSUPPORT", "EAFNOSUPPORT", "ok", "ok", "EAFNOSUPPORT"};
     for (int i = 0; i < 5; i++) {
         int fd = tcp6();
         expect("bind", try_bind(fd, bound_hosts[i], 0), "ok");
