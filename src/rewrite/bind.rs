@@ -122,6 +122,15 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             _ if defer && form == AddressForm::Ipv6 && self.loopback6().is_some() => {
                 Outcome::Rewritten(Bind { address, clear_v6only: false, defer })
             }
+            // A UDP client must accept IPv4, because L6 stands for ::1 (row 32). The option cannot
+            // change after the bind.
+            _ if is_v6only
+                && protocol.is_datagram()
+                && address.port() == 0
+                && self.loopback6().is_some() =>
+            {
+                Outcome::Rewritten(Bind { address, clear_v6only: true, defer: false })
+            }
             _ => Outcome::Passed(Reason::WildcardUnchanged),
         }
     }

@@ -111,9 +111,16 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             Some(loopback) => Ok(loopback),
             None => self.find_own_listener(socket, candidates),
         };
-        let listener = match listener {
-            Ok(listener) => listener,
-            Err(reason) => return Outcome::Passed(reason),
+        let listener = match (listener, own.loopback) {
+            (Ok(listener), _) => listener,
+            // A socket on an IPv4 address cannot reach ::1. L6 stands for ::1 (row 32).
+            (Err(Reason::NoOwnListener), Some(loopback6))
+                if AddressForm::of(destination.ip()) == AddressForm::Ipv6
+                    && has_ipv4_address(socket) =>
+            {
+                loopback6
+            }
+            (Err(reason), _) => return Outcome::Passed(reason),
         };
         let source = match AddressForm::of(destination.ip()) {
             // If the source is L, both ends see the address 127.0.0.1 (row 11).
@@ -318,6 +325,12 @@ fn no_bind_reason(ip: IpAddr) -> Option<Reason> {
 fn can_reach(socket: &(impl Socket + ?Sized), local: SocketAddr, destination: SocketAddr) -> bool {
     local.is_ipv4() == destination.is_ipv4()
         || local.is_ipv6() && socket.protocol().is_datagram()
+}
+
+/// Returns whether an IPv6 socket is bound to an IPv4 address, and therefore cannot reach an IPv6
+/// destination.
+fn has_ipv4_address(socket: &(impl Socket + ?Sized)) -> bool {
+    socket.local_address().is_some_and(|local| AddressForm::of(local.ip()) == AddressForm::Mapped)
 }
 
 /// Returns the address in the family of the socket. `local` is the local address of the socket.

@@ -483,6 +483,19 @@ fn row_32_ipv6_loopback() {
         connect(&rewriter(&listener_on_v), tcp6(), "[::1]:80"),
         "::ffff:127.131.4.5 > [::ffff:10.0.5.7]:80"
     );
+    // A socket on an IPv4 address cannot reach the host's ::1. A wildcard socket receives at L6.
+    for local in ["[::ffff:127.131.4.5]:9", "[::ffff:10.0.5.7]:9"] {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            assert_eq!(
+                connect(&rewriter(&no_listener), socket(protocol, local), "[::1]:80"),
+                "[::ffff:127.131.4.5]:80"
+            );
+        }
+    }
+    for local in ["[::1]:9", "[::]:9", "[fd00::7]:9"] {
+        let local = socket(Protocol::Udp, local);
+        assert_eq!(connect(&rewriter(&no_listener), local, "[::1]:80"), "no-own-listener");
+    }
     let listener_on_v6 = listening(&["[fd00::7]:80"]);
     assert_eq!(connect(&rewriter(&listener_on_v6), tcp6(), "[::1]:80"), "[fd00::7]:80");
     let bound = socket(Protocol::Tcp, "[fd00::7]:9");
@@ -495,6 +508,9 @@ fn row_32_ipv6_loopback() {
     assert_eq!(bind(&deferring, v6only, "[::]:80"), "wildcard-kept");
     deferring.rules.features.virtual_ip = false;
     assert_eq!(bind(&deferring, tcp6(), "[::]:0"), "deferred [::]:0");
+    let udp_v6only = SocketProperties { is_v6only: true, ..socket(Protocol::Udp, "[::]:0") };
+    assert_eq!(bind(&deferring, udp_v6only, "[::]:0"), "dual [::]:0");
+    assert_eq!(bind(&deferring, udp_v6only, "[::]:80"), "wildcard-kept");
     assert_eq!(bind(&deferring, tcp(), "0.0.0.0:0"), "wildcard-kept");
 }
 

@@ -66,7 +66,7 @@ fn other_session_listeners(row: &str) -> &'static [(&'static str, &'static str)]
 fn configure(host: &mut TestHost, row: &str) {
     match row {
         "6-pass" => host.change_policy(|policy| policy.rewrite.pass_when_missing = true),
-        "3-loopback" | "3-wildcard" | "32-loopback" => host.change_rules(|rule| {
+        "3-loopback" | "3-wildcard" | "32-loopback" | "32-answers-loopback" => host.change_rules(|rule| {
             rule.features.virtual_ip = false;
             if row == "3-wildcard" {
                 rule.flags.wildcard = WildcardBind::Loopback;
@@ -265,6 +265,9 @@ rows! {
     row_32_ipv6_loopback_uses_l6 "32";
     row_32_wildcard_client_connects_without_virtual_ip "32-loopback";
     row_32_bound_ipv6_socket_has_one_family "32-bound";
+    row_32_ipv6_loopback_answer_reaches_wildcard_client "32-answers";
+    row_32_ipv6_loopback_answer_needs_no_virtual_ip "32-answers-loopback";
+    row_32_bound_socket_is_refused_without_a_listener "32-refused";
     row_33_mapped_addresses_stay_mapped "33";
     row_35_passed_descriptors_keep_names "35";
     row_36_closed_descriptors_leave_no_state "36";

@@ -96,7 +96,7 @@ static void bound_ipv6_socket_has_one_family(void) {
     const char *destinations[] = {EXTERNAL_ADDRESS6, "::1", "::1", "::1", "::1"};
     /* The test `matrix` runs a listener of the host on [::1]:8532. */
     const int ports[] = {7, 8532, 8332, 8432, 8532};
-    const char *if_listed[] = {"EAFNOSUPPORT", "EAFNOSUPPORT", "ok", "ok", "EAFNOSUPPORT"};
+    const char *if_listed[] = {"EAFNOSUPPORT", "ECONNREFUSED", "ok", "ok", "ECONNREFUSED"};
     for (int i = 0; i < 5; i++) {
         int fd = tcp6();
         expect("bind", try_bind(fd, bound_hosts[i], 0), "ok");
@@ -116,6 +116,51 @@ static void bound_ipv6_socket_has_one_family(void) {
     expect_listed("sendto",
                   errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)),
                   "EAFNOSUPPORT", "ok");
+}
+
+/* Exchanges a request and an answer between a server on [::1]:port and a client. */
+static void exchange_over_ipv6_loopback(int client, int port) {
+    int server = udp6();
+    expect("bind", try_bind(server, "::1", port), "ok");
+    struct address to = make_address("::1", port);
+    expect("request", errno_text(sendto(client, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
+    struct sockaddr_storage from;
+    socklen_t length = sizeof from;
+    char byte;
+    expect("recvfrom", errno_text(recvfrom(server, &byte, 1, 0, (void *)&from, &length)), "ok");
+    expect_unprinted("source", format_address(&from), format_host_port("::1", kernel_port(client)));
+    expect("answer", errno_text(sendto(server, "y", 1, 0, (void *)&from, length)), "ok");
+    struct pollfd ready = {client, POLLIN, 0};
+    expect("answer arrives", poll(&ready, 1, 5000) == 1 ? "yes" : "no", "yes");
+    length = sizeof from;
+    expect("recvfrom the answer", errno_text(recvfrom(client, &byte, 1, 0, (void *)&from, &length)),
+           "ok");
+    expect("source of the answer", format_address(&from), format_host_port("::1", port));
+}
+
+/* A server on ::1 answers a client that is bound to [::]:0. */
+static void ipv6_loopback_answer_reaches_wildcard_client(void) {
+    int client = udp6();
+    expect("bind the client", try_bind(client, "::", 0), "ok");
+    exchange_over_ipv6_loopback(client, 8732);
+}
+
+/* Without a virtual IP, a client that is bound to [::]:0 stays there, also with IPV6_V6ONLY. */
+static void ipv6_loopback_answer_needs_no_virtual_ip(void) {
+    ipv6_loopback_answer_reaches_wildcard_client();
+    int v6only = udp6();
+    enable_option(v6only, IPPROTO_IPV6, IPV6_V6ONLY);
+    expect("bind the IPV6_V6ONLY client", try_bind(v6only, "::", 0), "ok");
+    expect_unprinted("kernel name", kernel_name(v6only),
+                     format_host_port("::", kernel_port(v6only)));
+    exchange_over_ipv6_loopback(v6only, 8733);
+}
+
+/* A socket that is bound to ::1 gets ECONNREFUSED if the session does not listen. */
+static void bound_socket_is_refused_without_a_listener(void) {
+    int fd = tcp6();
+    expect("bind", try_bind(fd, "::1", 8734), "ok");
+    expect("connect", try_connect(fd, "::1", 8735), "ECONNREFUSED");
 }
 
 /* IPv4-mapped addresses are rewritten and stay mapped. */
@@ -142,6 +187,9 @@ const struct row ipv6_rows[] = {
     {"32", ipv6_loopback_uses_l6},
     {"32-loopback", wildcard_client_connects_without_virtual_ip},
     {"32-bound", bound_ipv6_socket_has_one_family},
+    {"32-answers", ipv6_loopback_answer_reaches_wildcard_client},
+    {"32-answers-loopback", ipv6_loopback_answer_needs_no_virtual_ip},
+    {"32-refused", bound_socket_is_refused_without_a_listener},
     {"33", mapped_addresses_stay_mapped},
     {NULL, NULL},
 };
