@@ -62,6 +62,9 @@ pub enum vipool_reason {
     VIPOOL_REASON_OTHER_NAME = 81,
     /// Refused: the address belongs to another session (EADDRNOTAVAIL, WSAEADDRNOTAVAIL).
     VIPOOL_REASON_OTHER_SESSION_ADDRESS = 129,
+    /// Refused: the session has no IPv6 address, and an IPv6-only socket on :: would share the port
+    /// with other sessions (EADDRNOTAVAIL, WSAEADDRNOTAVAIL).
+    VIPOOL_REASON_SHARED_IPV6_WILDCARD = 130,
 }
 
 impl From<Reason> for vipool_reason {
@@ -134,8 +137,18 @@ pub extern "C" fn vipool_reason_get_text(reason: u32) -> *const c_char {
 /// Returns name and text of a reason.
 fn name_and_text(number: u32) -> [&'static CStr; 2] {
     const OTHER_SESSION_ADDRESS: u32 = refusal_number(Refusal::OtherSessionAddress);
-    if number == OTHER_SESSION_ADDRESS {
-        return [c"other-session-address", c"the address belongs to another session"];
+    const SHARED_IPV6_WILDCARD: u32 = refusal_number(Refusal::SharedIpv6Wildcard);
+    match number {
+        OTHER_SESSION_ADDRESS => {
+            return [c"other-session-address", c"the address belongs to another session"];
+        }
+        SHARED_IPV6_WILDCARD => {
+            return [
+                c"shared-ipv6-wildcard",
+                c"the session has no IPv6 address, and would share the port with other sessions",
+            ];
+        }
+        _ => {}
     }
     match u16::try_from(number).ok().and_then(Reason::from_number) {
         Some(reason) => reason
@@ -162,11 +175,15 @@ mod tests {
             assert_eq!(text(vipool_reason_get_name(number)), reason.name());
             assert_eq!(text(vipool_reason_get_text(number)), reason.text());
         }
-        let refusal = Refusal::OtherSessionAddress;
-        let number = vipool_reason::VIPOOL_REASON_OTHER_SESSION_ADDRESS as u32;
-        assert_eq!(number, refusal_number(refusal));
-        assert_eq!(text(vipool_reason_get_name(number)), refusal.name());
-        assert_eq!(text(vipool_reason_get_text(number)), refusal.text());
+        for (refusal, number) in [
+            (Refusal::OtherSessionAddress, vipool_reason::VIPOOL_REASON_OTHER_SESSION_ADDRESS),
+            (Refusal::SharedIpv6Wildcard, vipool_reason::VIPOOL_REASON_SHARED_IPV6_WILDCARD),
+        ] {
+            let number = number as u32;
+            assert_eq!(number, refusal_number(refusal));
+            assert_eq!(text(vipool_reason_get_name(number)), refusal.name());
+            assert_eq!(text(vipool_reason_get_text(number)), refusal.text());
+        }
         assert_eq!(text(vipool_reason_get_text(0)), "unknown");
     }
 }

@@ -108,16 +108,18 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             let address = with_ip(address, virtual_ip);
             return Outcome::Rewritten(Bind { address, clear_v6only: false, defer });
         }
-        match self.loopback() {
-            // After a bind without a port, the program may connect to another host. L must not be
-            // the source of such a connection (row 4).
-            Some(loopback)
-                if self.rules.program.wildcard == WildcardBind::Loopback
-                    && address.port() != 0
-                    && !is_v6only =>
-            {
-                Bind::immediate(with_ip(address, form.convert(loopback)))
-            }
+        // After a bind without a port, the program may connect to another host. L must not be the
+        // source of such a connection (row 4).
+        let loopback = self.loopback().filter(|_| {
+            self.rules.program.wildcard == WildcardBind::Loopback && address.port() != 0
+        });
+        let is_listener_of_session =
+            address.port() != 0 && (self.virtual_ipv4().is_some() || loopback.is_some());
+        if is_v6only && is_listener_of_session {
+            return self.bind_ipv6_wildcard_to_loopback(address);
+        }
+        match loopback {
+            Some(loopback) => Bind::immediate(with_ip(address, form.convert(loopback))),
             // A socket that is already bound to an IPv6 address cannot connect to L6 (row 32).
             _ if defer && form == AddressForm::Ipv6 && self.loopback6().is_some() => {
                 Outcome::Rewritten(Bind { address, clear_v6only: false, defer })
@@ -132,6 +134,20 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
                 Outcome::Rewritten(Bind { address, clear_v6only: true, defer: false })
             }
             _ => Outcome::Passed(Reason::WildcardUnchanged),
+        }
+    }
+
+    /// Returns the outcome of a bind to `::` with a fixed port, by an IPv6-only socket of a session
+    /// without an IPv6 address (row 30). On `::`, the socket would receive the connections of other
+    /// sessions. The only IPv6 address at which others reach this session is `::1`.
+    fn bind_ipv6_wildcard_to_loopback(&self, address: SocketAddr) -> Outcome<Bind> {
+        match self.loopback6() {
+            Some(loopback6) => Outcome::Rewritten(Bind {
+                address: with_ip(address, AddressForm::Mapped.convert(loopback6)),
+                clear_v6only: true,
+                defer: false,
+            }),
+            None => Outcome::Refused(Refusal::SharedIpv6Wildcard),
         }
     }
 

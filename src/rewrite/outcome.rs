@@ -29,6 +29,9 @@ impl<T> Outcome<T> {
 pub enum Refusal {
     /// The address belongs to another session (`EADDRNOTAVAIL`, `WSAEADDRNOTAVAIL`).
     OtherSessionAddress = 1,
+    /// An IPv6-only socket would listen on `::`, and sessions without an IPv6 address would share
+    /// the port (`EADDRNOTAVAIL`, `WSAEADDRNOTAVAIL`; row 30).
+    SharedIpv6Wildcard = 2,
 }
 
 impl Refusal {
@@ -43,6 +46,7 @@ impl Refusal {
     pub fn name(self) -> &'static str {
         match self {
             Refusal::OtherSessionAddress => "other-session-address",
+            Refusal::SharedIpv6Wildcard => "shared-ipv6-wildcard",
         }
     }
 
@@ -51,6 +55,9 @@ impl Refusal {
     pub fn text(self) -> &'static str {
         match self {
             Refusal::OtherSessionAddress => "the address belongs to another session",
+            Refusal::SharedIpv6Wildcard => {
+                "the session has no IPv6 address, and would share the port with other sessions"
+            }
         }
     }
 }

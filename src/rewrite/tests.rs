@@ -463,6 +463,28 @@ fn row_30_and_31_dual_stack() {
     assert_eq!(bind(&rewriter, tcp6(), "[::]:80"), "[fd00::7]:80");
     rewriter.addresses.v6 = None;
     assert_eq!(bind(&rewriter, tcp6(), "[::]:80"), "wildcard-kept");
+    assert_eq!(bind(&rewriter, v6only, "[::]:80"), "wildcard-kept");
+}
+
+#[test]
+fn row_30_sessions_without_ipv6_address_share_no_wildcard_port() {
+    let system = TestSystem::default();
+    let mut rewriter = rewriter(&system);
+    rewriter.addresses.v6 = None;
+    let v6only = SocketProperties { is_v6only: true, ..tcp6() };
+    let udp_v6only = SocketProperties { is_v6only: true, ..socket(Protocol::Udp, "[::]:0") };
+    for socket in [v6only, udp_v6only] {
+        assert_eq!(bind(&rewriter, socket, "[::]:80"), "dual [::ffff:127.131.4.5]:80");
+    }
+    assert_eq!(bind(&rewriter, v6only, "[::]:0"), "wildcard-kept");
+    assert_eq!(bind(&rewriter, udp_v6only, "[::]:5353"), "shared-receiver");
+    rewriter.rules.features.loopback = false;
+    assert_eq!(bind(&rewriter, v6only, "[::]:80"), "shared-ipv6-wildcard");
+    assert_eq!(bind(&rewriter, v6only, "[::]:0"), "wildcard-kept");
+    rewriter.rules.features = Features { loopback: true, ..Features::default() };
+    assert_eq!(bind(&rewriter, v6only, "[::]:80"), "wildcard-kept");
+    rewriter.rules.program.wildcard = WildcardBind::Loopback;
+    assert_eq!(bind(&rewriter, v6only, "[::]:80"), "dual [::ffff:127.131.4.5]:80");
 }
 
 #[test]
@@ -505,7 +527,7 @@ fn row_32_ipv6_loopback() {
     deferring.rules.defer_wildcard = true;
     deferring.addresses.v6 = None;
     assert_eq!(bind(&deferring, v6only, "[::]:0"), "deferred [::]:0");
-    assert_eq!(bind(&deferring, v6only, "[::]:80"), "wildcard-kept");
+    assert_eq!(bind(&deferring, v6only, "[::]:80"), "dual [::ffff:127.131.4.5]:80");
     deferring.rules.features.virtual_ip = false;
     assert_eq!(bind(&deferring, tcp6(), "[::]:0"), "deferred [::]:0");
     let udp_v6only = SocketProperties { is_v6only: true, ..socket(Protocol::Udp, "[::]:0") };

@@ -21,6 +21,6 @@ pub fn set(value: c_int) {
 /// Returns the error number for a refused call.
 pub fn for_refusal(refusal: Refusal) -> c_int {
     match refusal {
-        Refusal::OtherSessionAddress => libc::EADDRNOTAVAIL,
+        Refusal::OtherSessionAddress | Refusal::SharedIpv6Wildcard => libc::EADDRNOTAVAIL,
     }
 }

@@ -73,6 +73,11 @@ fn configure(host: &mut TestHost, row: &str) {
             }
         }),
         "23-kept" => host.change_rules(|rule| rule.flags.keep_ephemeral = true),
+        "30-v6only" => host.remove_ipv6_pool(),
+        "30-refused" => {
+            host.remove_ipv6_pool();
+            host.change_rules(|rule| rule.features.loopback = false);
+        }
         "43" => host.change_policy(|policy| policy.rewrite.hide_addresses = true),
         "7-ports" => {
             std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40099").unwrap();
@@ -159,7 +164,7 @@ fn transcript(host: &TestHost, session: &TestSession<'_>, row: &str, mode: RunMo
     command
         .env("MATRIX_V", session.v())
         .env("MATRIX_L", session.l())
-        .env("MATRIX_V6", session.v6())
+        .env("MATRIX_V6", session.addresses.v6.map_or("none".to_owned(), |v6| v6.to_string()))
         .env("MATRIX_L6", session.l6())
         .arg(row);
     if row == "19" {
@@ -261,6 +266,8 @@ rows! {
     row_27_multicast_uses_interface_of_v "27";
     row_28_fast_open_is_rewritten_like_connect "28";
     row_30_ipv6_wildcard_bind_uses_v "30";
+    row_30_v6only_wildcard_bind_without_ipv6_address_uses_l6 "30-v6only";
+    row_30_v6only_wildcard_bind_without_session_address_fails "30-refused";
     row_31_v6only_socket_rejects_mapped_addresses "31";
     row_32_ipv6_loopback_uses_l6 "32";
     row_32_wildcard_client_connects_without_virtual_ip "32-loopback";

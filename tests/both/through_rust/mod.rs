@@ -16,7 +16,7 @@ use vipool::policy::{Executable, PathStyle, ProgramView};
 use vipool::pool::PoolKind;
 use vipool::range::Range;
 use vipool::rewrite::{
-    Bind, Connect, ListenerMatch, Outcome, PacketInfo, Protocol, Refusal, RewriteRules, Rewriter,
+    Bind, Connect, ListenerMatch, Outcome, PacketInfo, Protocol, RewriteRules, Rewriter,
     SystemView,
 };
 use vipool::session::{Handle, Lease, SessionId};
@@ -278,7 +278,7 @@ fn describe<T>(outcome: Outcome<T>, describe_value: impl FnOnce(T) -> String) ->
     match outcome {
         Outcome::Rewritten(value) => describe_value(value),
         Outcome::Passed(reason) => reason.name().to_owned(),
-        Outcome::Refused(refusal @ Refusal::OtherSessionAddress) => refusal.name().to_owned(),
+        Outcome::Refused(refusal) => refusal.name().to_owned(),
     }
 }
 

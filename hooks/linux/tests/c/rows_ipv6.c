@@ -34,6 +34,37 @@ static void ipv6_wildcard_bind_uses_v(void) {
     expect_listed("source seen by the peer", receive_text(fd), V6, HOST_ADDRESS6);
 }
 
+/* In a session without an IPv6 address, an IPV6_V6ONLY wildcard listener is on L6, beside the
+ * listener for IPv4. Only the session reaches it. */
+static void v6only_wildcard_bind_without_ipv6_address_uses_l6(void) {
+    char mapped[64];
+    snprintf(mapped, sizeof mapped, "::ffff:%s", L6);
+    int fd = tcp6(), client = tcp6();
+    listen_on(ANY, 8230);
+    enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+    enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
+    expect("bind", try_bind(fd, "::", 8230), "ok");
+    expect_listed("kernel name", kernel_name(fd), format_host_port(mapped, 8230), "[::]:8230");
+    expect("listen", errno_text(listen(fd, 1)), "ok");
+    expect("connect", try_connect(client, "::1", 8230), "ok");
+    expect("peer", visible_peer(client), "[::1]:8230");
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    int accepted = accept(fd, (void *)&peer, &length);
+    expect_unprinted("peer from accept", format_address(&peer),
+                     format_host_port("::1", kernel_port(client)));
+    expect("name of the accepted socket", visible_name(accepted), "[::1]:8230");
+}
+
+/* Without a loopback address, nothing keeps the listeners of two sessions apart. */
+static void v6only_wildcard_bind_without_session_address_fails(void) {
+    int fd = tcp6(), ephemeral = tcp6();
+    enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+    enable_option(ephemeral, IPPROTO_IPV6, IPV6_V6ONLY);
+    expect_listed("bind", try_bind(fd, "::", 8330), "EADDRNOTAVAIL", "ok");
+    expect("bind without a port", try_bind(ephemeral, "::", 0), "ok");
+}
+
 /* An IPV6_V6ONLY socket rejects IPv4-mapped addresses. */
 static void v6only_socket_rejects_mapped_addresses(void) {
     int fd = tcp6();
@@ -183,6 +214,8 @@ static void mapped_addresses_stay_mapped(void) {
 
 const struct row ipv6_rows[] = {
     {"30", ipv6_wildcard_bind_uses_v},
+    {"30-v6only", v6only_wildcard_bind_without_ipv6_address_uses_l6},
+    {"30-refused", v6only_wildcard_bind_without_session_address_fails},
     {"31", v6only_socket_rejects_mapped_addresses},
     {"32", ipv6_loopback_uses_l6},
     {"32-loopback", wildcard_client_connects_without_virtual_ip},

@@ -254,6 +254,12 @@ impl TestHost {
         self.map = Map::create(&self.directory, &self.plan).expect("the map is replaced");
     }
 
+    /// Replaces the map with a map whose sessions have no IPv6 address.
+    pub fn remove_ipv6_pool(&mut self) {
+        self.plan.pools.retain(|pool| pool.is_ipv4() == Some(true));
+        self.map = Map::create(&self.directory, &self.plan).expect("the map is replaced");
+    }
+
     /// Replaces the map with a map that has changed rules.
     pub fn change_rules(&mut self, change: impl FnMut(&mut Program)) {
         self.change_policy(|policy| policy.programs.iter_mut().for_each(change));

@@ -24,7 +24,7 @@ pub unsafe extern "system" fn bind(socket: SOCKET, name: *const SOCKADDR, length
         }
         match rewriter.bind(&Winsock(socket), address) {
             Outcome::Passed(_) => {}
-            Outcome::Refused(Refusal::OtherSessionAddress) => {
+            Outcome::Refused(Refusal::OtherSessionAddress | Refusal::SharedIpv6Wildcard) => {
                 set_last_error(WSAEADDRNOTAVAIL);
                 return SOCKET_ERROR;
             }
