@@ -2,7 +2,9 @@
 
 use libc::{c_int, c_void, size_t, sockaddr, socklen_t, ssize_t};
 
-use crate::destination::{CallAction, DestinationCall, choose_destination};
+use crate::destination::{
+    CallAction, DestinationCall, choose_destination, restore_v6only_on_failure,
+};
 use crate::facts::PORTLESS_BINDINGS;
 use crate::socket::Fd;
 use crate::{errno, mark, original};
@@ -18,10 +20,14 @@ pub unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, length: so
             errno::set(error);
             -1
         }
-        // SAFETY: the buffer contains `length()` bytes.
-        CallAction::UseAddress(buffer) => unsafe {
-            original::connect(fd, buffer.as_ptr(), buffer.length())
-        },
+        CallAction::UseAddress { address, cleared_v6only } => {
+            // SAFETY: the buffer contains `length()` bytes.
+            let result = unsafe { original::connect(fd, address.as_ptr(), address.length()) };
+            if cleared_v6only {
+                restore_v6only_on_failure(Fd(fd), result != 0);
+            }
+            result
+        }
         // SAFETY: the program passed these arguments.
         CallAction::PassThrough => unsafe { original::connect(fd, address, length) },
         CallAction::Disconnect => {
@@ -54,10 +60,16 @@ pub unsafe extern "C" fn sendto(
             errno::set(error);
             -1
         }
-        // SAFETY: the buffer contains `length()` bytes. The program passed the other arguments.
-        CallAction::UseAddress(buffer) => unsafe {
-            original::sendto(fd, data, size, flags, buffer.as_ptr(), buffer.length())
-        },
+        CallAction::UseAddress { address, cleared_v6only } => {
+            // SAFETY: the buffer contains `length()` bytes. The program passed the other arguments.
+            let result = unsafe {
+                original::sendto(fd, data, size, flags, address.as_ptr(), address.length())
+            };
+            if cleared_v6only {
+                restore_v6only_on_failure(Fd(fd), result < 0);
+            }
+            result
+        }
         // SAFETY: the program passed these arguments.
         CallAction::PassThrough | CallAction::Disconnect => unsafe {
             original::sendto(fd, data, size, flags, address, length)

@@ -22,8 +22,8 @@ pub enum CallAction {
     PassThrough,
     /// Makes the call unchanged. If the call is connect(2), it disconnects the socket.
     Disconnect,
-    /// Makes the call with this address.
-    UseAddress(SockaddrBuf),
+    /// Makes the call with this address. The hook may have cleared `IPV6_V6ONLY` for it.
+    UseAddress { address: SockaddrBuf, cleared_v6only: bool },
     /// Does not make the call, and fails with this error number.
     Fail(c_int),
 }
@@ -116,13 +116,19 @@ fn plan_destination(
         }
     };
     if let Err(error) = bind_source(&rewriter, fd, &plan, mark) {
+        if plan.clear_v6only {
+            fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1);
+        }
         return CallAction::Fail(error);
     }
     record_possible_pair(&rewriter, plan.destination, call);
     if plan.destination == destination {
         CallAction::PassThrough
     } else {
-        CallAction::UseAddress(buffer.with_address(&plan.destination))
+        CallAction::UseAddress {
+            address: buffer.with_address(&plan.destination),
+            cleared_v6only: plan.clear_v6only,
+        }
     }
 }
 
@@ -148,6 +154,17 @@ fn bind_source(
         _ => {}
     }
     Ok(())
+}
+
+/// Sets `IPV6_V6ONLY` again if the call that needed the option cleared has failed. A connection that
+/// is not complete yet still needs it. Does not change `errno`.
+///
+/// The kernel rejects the change if the socket still has a port, for example a bound UDP socket.
+pub fn restore_v6only_on_failure(fd: Fd, has_failed: bool) {
+    let is_pending = [libc::EINPROGRESS, libc::EALREADY, libc::EINTR].contains(&errno::get());
+    if has_failed && !is_pending {
+        fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1);
+    }
 }
 
 /// Records that a connection within the session may create paired sockets (see [`PAIRED_SOCKETS`]).

@@ -230,8 +230,8 @@ fn rewrite_message<'a>(
         let call = DestinationCall::from_send_flags(flags);
         match choose_destination(fd, destination, header.msg_namelen, call) {
             CallAction::PassThrough | CallAction::Disconnect => {}
-            CallAction::UseAddress(buffer) => {
-                let buffer = name.write(buffer);
+            CallAction::UseAddress { address, .. } => {
+                let buffer = name.write(address);
                 header.msg_name = buffer.as_ptr().cast_mut().cast();
                 header.msg_namelen = buffer.length();
                 is_rewritten = true;

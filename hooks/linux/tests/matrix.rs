@@ -274,6 +274,7 @@ rows! {
     row_32_bound_ipv6_socket_has_one_family "32-bound";
     row_32_ipv6_loopback_answer_reaches_wildcard_client "32-answers";
     row_32_ipv6_loopback_answer_needs_no_virtual_ip "32-answers-loopback";
+    row_32_failed_connect_keeps_v6only "32-v6only";
     row_32_bound_socket_is_refused_without_a_listener "32-refused";
     row_33_mapped_addresses_stay_mapped "33";
     row_35_passed_descriptors_keep_names "35";

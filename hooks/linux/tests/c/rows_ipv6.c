@@ -187,6 +187,27 @@ static void ipv6_loopback_answer_needs_no_virtual_ip(void) {
     exchange_over_ipv6_loopback(v6only, 8733);
 }
 
+static const char *v6only_option(int fd) {
+    int value = -1;
+    socklen_t length = sizeof value;
+    getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &value, &length);
+    return value == 1 ? "1" : value == 0 ? "0" : "error";
+}
+
+/* A connect that fails leaves IPV6_V6ONLY as the program set it. Port 8311 is one of own-ports, so
+ * the connect is rewritten although nothing listens. */
+static void failed_connect_keeps_v6only(void) {
+    int fd = tcp6(), server = tcp6();
+    enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+    expect("connect", try_connect(fd, "::1", 8311), "ECONNREFUSED");
+    expect("IPV6_V6ONLY", v6only_option(fd), "1");
+    enable_option(server, SOL_SOCKET, SO_REUSEADDR);
+    expect("bind", try_bind(server, "::1", 8311), "ok");
+    expect("listen", errno_text(listen(server, 1)), "ok");
+    expect("connect again", try_connect(fd, "::1", 8311), "ok");
+    expect("peer", visible_peer(fd), "[::1]:8311");
+}
+
 /* A socket that is bound to ::1 gets ECONNREFUSED if the session does not listen. */
 static void bound_socket_is_refused_without_a_listener(void) {
     int fd = tcp6();
@@ -222,6 +243,7 @@ const struct row ipv6_rows[] = {
     {"32-bound", bound_ipv6_socket_has_one_family},
     {"32-answers", ipv6_loopback_answer_reaches_wildcard_client},
     {"32-answers-loopback", ipv6_loopback_answer_needs_no_virtual_ip},
+    {"32-v6only", failed_connect_keeps_v6only},
     {"32-refused", bound_socket_is_refused_without_a_listener},
     {"33", mapped_addresses_stay_mapped},
     {NULL, NULL},

@@ -28,7 +28,9 @@ pub unsafe extern "system" fn connect(socket: SOCKET, name: *const SOCKADDR, len
     let destination = prepare_connect(socket, name, length);
     let Some((name, length)) = destination.sockaddr(name, length) else { return SOCKET_ERROR };
     // SAFETY: the arguments come from the program. A rewritten address is valid too.
-    unsafe { original::connect(socket, name, length) }
+    let result = unsafe { original::connect(socket, name, length) };
+    destination.restore_v6only_on_failure(socket, result != 0);
+    result
 }
 
 pub unsafe extern "system" fn wsa_connect(
@@ -43,7 +45,11 @@ pub unsafe extern "system" fn wsa_connect(
     let destination = prepare_connect(socket, name, length);
     let Some((name, length)) = destination.sockaddr(name, length) else { return SOCKET_ERROR };
     // SAFETY: the arguments come from the program. A rewritten address is valid too.
-    unsafe { original::WSAConnect(socket, name, length, caller, callee, socket_qos, group_qos) }
+    let result = unsafe {
+        original::WSAConnect(socket, name, length, caller, callee, socket_qos, group_qos)
+    };
+    destination.restore_v6only_on_failure(socket, result != 0);
+    result
 }
 
 /// Replaces ConnectEx, which programs get from WSAIoctl.
@@ -81,5 +87,7 @@ pub unsafe extern "system" fn connect_ex(
     }
     let Some((name, length)) = destination.sockaddr(name, length) else { return 0 };
     // SAFETY: the arguments come from the program. A rewritten address is valid too.
-    unsafe { original(socket, name, length, data, size, sent, overlapped) }
+    let result = unsafe { original(socket, name, length, data, size, sent, overlapped) };
+    destination.restore_v6only_on_failure(socket, result == 0);
+    result
 }

@@ -78,7 +78,9 @@ impl RewrittenMessage {
         let message = memory::read(message)?;
         let destination = prepare_send(socket, message.name, message.namelen);
         let to = match &destination {
-            Destination::Rewritten(name) => read_sockaddr(name.as_ptr(), name.length()),
+            Destination::Rewritten { address, .. } => {
+                read_sockaddr(address.as_ptr(), address.length())
+            }
             _ => read_sockaddr(message.name, message.namelen),
         };
         let mut control = ControlBuf::copy(&message.Control)?;
@@ -95,9 +97,9 @@ impl RewrittenMessage {
 
     /// Returns the message to send. Its pointers are valid until `self` moves.
     fn as_wsamsg(&mut self) -> &WSAMSG {
-        if let Destination::Rewritten(name) = &self.destination {
-            self.message.name = name.as_ptr().cast_mut();
-            self.message.namelen = name.length();
+        if let Destination::Rewritten { address, .. } = &self.destination {
+            self.message.name = address.as_ptr().cast_mut();
+            self.message.namelen = address.length();
         }
         let control = self.control.as_mut_slice();
         if !control.is_empty() {

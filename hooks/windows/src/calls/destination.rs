@@ -3,20 +3,23 @@
 use std::net::SocketAddr;
 
 use vipool::rewrite::{Connect, LiveSystem, Outcome, Rewriter};
-use windows_sys::Win32::Networking::WinSock::{SOCKADDR, SOCKET, WSAEADDRNOTAVAIL};
+use windows_sys::Win32::Networking::WinSock::{
+    SOCKADDR, SOCKET, WSA_IO_PENDING, WSAEADDRNOTAVAIL, WSAEALREADY, WSAEWOULDBLOCK,
+};
 
 use super::bind::bind_to_source;
 use crate::context::rewriter;
 use crate::deferred;
-use crate::last_error::{LastError, set_last_error};
+use crate::last_error::{LastError, last_error, set_last_error};
 use crate::socket::{SockaddrBuf, Winsock, read_sockaddr};
 
 /// The destination that the hook layer passes to the system.
 pub enum Destination {
     /// The address that the program passed.
     Unchanged,
-    /// The address that replaces the program's address.
-    Rewritten(SockaddrBuf),
+    /// The address that replaces the program's address. The hook layer may have cleared
+    /// `IPV6_V6ONLY` for it.
+    Rewritten { address: SockaddrBuf, cleared_v6only: bool },
     /// The call must fail. The last error is set.
     Failed,
 }
@@ -27,9 +30,20 @@ impl Destination {
     pub fn sockaddr(&self, name: *const SOCKADDR, length: i32) -> Option<(*const SOCKADDR, i32)> {
         match self {
             Destination::Unchanged => Some((name, length)),
-            Destination::Rewritten(to) => Some((to.as_ptr(), to.length())),
+            Destination::Rewritten { address, .. } => Some((address.as_ptr(), address.length())),
             Destination::Failed => None,
         }
+    }
+
+    /// Sets `IPV6_V6ONLY` again if the hook layer cleared it and the call then failed. A connection
+    /// that is not complete yet still needs the option cleared. Preserves the last error.
+    pub fn restore_v6only_on_failure(&self, socket: SOCKET, has_failed: bool) {
+        let Destination::Rewritten { cleared_v6only: true, .. } = self else { return };
+        let saved_error = LastError::save();
+        if has_failed && ![WSAEWOULDBLOCK, WSAEALREADY, WSA_IO_PENDING].contains(&last_error()) {
+            Winsock(socket).set_v6only(true);
+        }
+        saved_error.restore();
     }
 }
 
@@ -77,12 +91,20 @@ fn apply_decision(
     if let Some(source) = connect.source {
         deferred::remove(socket.0);
         if !bind_to_source(rewriter, socket, source) {
+            if connect.clear_v6only {
+                let saved_error = LastError::save();
+                socket.set_v6only(true);
+                saved_error.restore();
+            }
             return Destination::Failed;
         }
     }
     if connect.destination == requested {
         Destination::Unchanged
     } else {
-        Destination::Rewritten(SockaddrBuf::new(connect.destination))
+        Destination::Rewritten {
+            address: SockaddrBuf::new(connect.destination),
+            cleared_v6only: connect.clear_v6only,
+        }
     }
 }
