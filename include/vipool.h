@@ -1145,9 +1145,10 @@ typedef struct vipool_ports {
 #define VIPOOL_PROGRAM_INHERIT 1
 
 /**
- * vipool_program.flags: a bind to 127.0.0.1 with port 0 is rewritten too.
+ * vipool_program.flags: a bind to 127.0.0.1 with port 0 stays on the host, where unlisted programs
+ * reach it.
  */
-#define VIPOOL_PROGRAM_MAP_EPHEMERAL 2
+#define VIPOOL_PROGRAM_KEEP_EPHEMERAL 2
 
 /**
  * vipool_program.flags: a bind to 0.0.0.0 with a fixed port goes to the virtual loopback address if
@@ -3894,7 +3895,7 @@ enum vipool_reason
      */
     VIPOOL_REASON_NO_SUCH_ADDRESS = 67,
     /**
-     * A loopback bind without a fixed port (row 23).
+     * A loopback bind without a fixed port, with VIPOOL_PROGRAM_KEEP_EPHEMERAL.
      */
     VIPOOL_REASON_EPHEMERAL_PORT = 68,
     /**
@@ -3950,9 +3951,18 @@ enum vipool_reason
      */
     VIPOOL_REASON_OTHER_NAME = 81,
     /**
+     * An IPv6 datagram socket is bound when its first destination is known.
+     */
+    VIPOOL_REASON_FAMILY_UNKNOWN = 82,
+    /**
      * Refused: the address belongs to another session (EADDRNOTAVAIL, WSAEADDRNOTAVAIL).
      */
     VIPOOL_REASON_OTHER_SESSION_ADDRESS = 129,
+    /**
+     * Refused: the session has no IPv6 address, and an IPv6-only socket on :: would share the port
+     * with other sessions (EADDRNOTAVAIL, WSAEADDRNOTAVAIL).
+     */
+    VIPOOL_REASON_SHARED_IPV6_WILDCARD = 130,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -4059,6 +4069,16 @@ typedef uint32_t vipool_outcome_kind;
 #define VIPOOL_DO_DEFER_PORT 8
 
 /**
+ * vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the socket is on the wildcard address, with a port
+ * that the kernel chose. Only with VIPOOL_REWRITER_REBIND_DATAGRAMS. Connect the socket to AF_UNSPEC,
+ * which releases the port, then bind it to `bind` with the same port. A fixed port is not released,
+ * so the bind fails and the call continues. Leave a socket with SO_BINDTODEVICE as it is, because
+ * AF_UNSPEC resets this option. If the bind fails after the release, bind the socket to the wildcard
+ * address and its port again.
+ */
+#define VIPOOL_DO_REBIND 16
+
+/**
  * How a socket call continues.
  */
 typedef struct vipool_outcome {
@@ -4090,6 +4110,14 @@ typedef struct vipool_outcome {
      * With VIPOOL_DO_BIND_FIRST: the address to bind first.
      */
     struct vipool_sockaddr bind;
+    /**
+     * With VIPOOL_REWRITTEN, for packet information: the index of the interface. Otherwise 0.
+     */
+    uint32_t interface_index;
+    /**
+     * Reserved: zero.
+     */
+    uint32_t reserved;
 } vipool_outcome;
 
 /**
@@ -4109,9 +4137,13 @@ enum vipool_protocol
      */
     VIPOOL_PROTOCOL_TCP = 1,
     /**
-     * UDP or UDP-Lite.
+     * UDP.
      */
     VIPOOL_PROTOCOL_UDP = 2,
+    /**
+     * UDP-Lite.
+     */
+    VIPOOL_PROTOCOL_UDPLITE = 3,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -4269,6 +4301,13 @@ int32_t vipool_listener_find(void *context,
  * destination is known, as Windows requires. VIPOOL_DO_DEFER describes what the hook has to do.
  */
 #define VIPOOL_REWRITER_DEFER_WILDCARD 1
+
+/**
+ * vipool_rewriter_options.flags: the hook can bind a datagram socket again (VIPOOL_DO_REBIND). An
+ * IPv6 datagram socket that the program binds without a port then stays on :: and reaches IPv4 and
+ * IPv6 addresses of this host, until its first destination on another host. Only for Linux.
+ */
+#define VIPOOL_REWRITER_REBIND_DATAGRAMS 2
 
 /**
  * Options of vipool_rewriter_new().
@@ -4436,26 +4475,6 @@ vipool_status vipool_rewrite_send(const struct vipool_rewriter *rewriter,
                                   struct vipool_outcome *out);
 
 /**
- * Decides about the source of one datagram: IP_PKTINFO and IPV6_PKTINFO of sendmsg and WSASendMsg.
- *
- * Parameters:
- * - `rewriter`: the rewriter.
- * - `source`: the source that the program requests.
- * - `address`, `length`: the destination of the datagram, already rewritten. May be NULL.
- * - `out`: receives the outcome. With VIPOOL_REWRITTEN `out->address` is the source, with port 0.
- *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
- * VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
- *
- * Threads: any; signal-safe.
- */
-vipool_status vipool_rewrite_send_source(const struct vipool_rewriter *rewriter,
-                                         const struct vipool_ip *source,
-                                         const void *address,
-                                         uint32_t length,
-                                         struct vipool_outcome *out);
-
-/**
  * Decides about an address that the program receives from the kernel.
  *
  * Use it for getsockname, getpeername, accept, accept4, WSAAccept, AcceptEx, and for the source of
@@ -4482,10 +4501,59 @@ vipool_status vipool_rewrite_visible_address(const struct vipool_rewriter *rewri
                                              struct vipool_outcome *out);
 
 /**
+ * Decides about the packet information of one datagram to send: sendmsg and WSASendMsg.
+ *
+ * Parameters:
+ * - `rewriter`: the rewriter.
+ * - `socket`: the socket.
+ * - `source`: the source that the program requests.
+ * - `interface_index`: the interface that the program requests; 0 for none.
+ * - `address`, `length`: the destination of the datagram, already rewritten. May be NULL.
+ * - `out`: receives the outcome. With VIPOOL_REWRITTEN use the source `out->address`, which has no
+ *   port, and the interface `out->interface_index`.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+ * VIPOOL_ERR_KIND, VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made
+ * it.
+ *
+ * Threads: any; signal-safe.
+ */
+vipool_status vipool_rewrite_send_packet_info(const struct vipool_rewriter *rewriter,
+                                              const struct vipool_socket *socket,
+                                              const struct vipool_ip *source,
+                                              uint32_t interface_index,
+                                              const void *address,
+                                              uint32_t length,
+                                              struct vipool_outcome *out);
+
+/**
+ * Decides about the packet information of a received datagram: recvmsg, recvmmsg and WSARecvMsg.
+ *
+ * Parameters:
+ * - `rewriter`: the rewriter.
+ * - `address`: the address in the packet information.
+ * - `interface_index`: the interface in the packet information.
+ * - `get_source`, `context`: the callback that returns the source of the datagram in the kernel.
+ *   The library calls the callback only when the source matters. May be NULL.
+ * - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address` and
+ *   `out->interface_index`.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+ * VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
+ *
+ * Threads: any; signal-safe.
+ */
+vipool_status vipool_rewrite_visible_packet_info(const struct vipool_rewriter *rewriter,
+                                                 const struct vipool_ip *address,
+                                                 uint32_t interface_index,
+                                                 vipool_get_address_fn get_source,
+                                                 void *context,
+                                                 struct vipool_outcome *out);
+
+/**
  * Decides about an address without a port that the program receives.
  *
- * Use it for the address of a received IP_PKTINFO, and for an address whose name is looked up
- * (getnameinfo, gethostbyaddr).
+ * Use it for an address whose name is looked up (getnameinfo, gethostbyaddr).
  *
  * Parameters:
  * - `rewriter`: the rewriter.

@@ -9,7 +9,8 @@ use vipool::policy::{Features, ProgramFlags, RewriteFlags};
 use vipool::pool::PoolKind;
 use vipool::rewrite::sockaddr::{self, MAX_LENGTH, Parsed};
 use vipool::rewrite::{
-    ListenerMatch, Outcome, PacketInfo, Protocol, RewriteRules, Rewriter, SocketProperties, SystemView,
+    ListenerMatch, Outcome, PacketInfo, Protocol, RewriteRules, Rewriter, SocketProperties,
+    SystemView,
 };
 use vipool::session::Addresses;
 
@@ -107,6 +108,7 @@ fuzz_target!(|input: &[u8]| {
             program: ProgramFlags::from_bits(u32::from(*rule_bits >> 3) & 0b111),
             policy: RewriteFlags::from_bits(u32::from(*rule_bits >> 6)),
             defer_wildcard: has_bit(*socket_bits, 7),
+            rebind_datagrams: has_bit(*listener_choice, 7),
         },
         lease_held: !has_bit(*socket_bits, 6),
         system: &system,

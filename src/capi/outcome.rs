@@ -50,6 +50,13 @@ pub const VIPOOL_DO_BIND_FIRST: u32 = 4;
 /// the bind. Clear the option after the bind unless the program had set it, because a bind of the
 /// program must choose a port at once.
 pub const VIPOOL_DO_DEFER_PORT: u32 = 8;
+/// vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the socket is on the wildcard address, with a port
+/// that the kernel chose. Only with VIPOOL_REWRITER_REBIND_DATAGRAMS. Connect the socket to AF_UNSPEC,
+/// which releases the port, then bind it to `bind` with the same port. A fixed port is not released,
+/// so the bind fails and the call continues. Leave a socket with SO_BINDTODEVICE as it is, because
+/// AF_UNSPEC resets this option. If the bind fails after the release, bind the socket to the wildcard
+/// address and its port again.
+pub const VIPOOL_DO_REBIND: u32 = 16;
 
 /// How a socket call continues.
 #[repr(C)]
@@ -155,6 +162,9 @@ impl WriteTo for Connect {
             out.flags |= VIPOOL_DO_BIND_FIRST;
             if self.defer_port {
                 out.flags |= VIPOOL_DO_DEFER_PORT;
+            }
+            if self.rebind {
+                out.flags |= VIPOOL_DO_REBIND;
             }
             out.bind.set(&SocketAddr::new(ip, 0));
         }

@@ -60,6 +60,8 @@ pub enum vipool_reason {
     VIPOOL_REASON_SHOWN_AS_IS = 80,
     /// A name that is not the name of the host.
     VIPOOL_REASON_OTHER_NAME = 81,
+    /// An IPv6 datagram socket is bound when its first destination is known.
+    VIPOOL_REASON_FAMILY_UNKNOWN = 82,
     /// Refused: the address belongs to another session (EADDRNOTAVAIL, WSAEADDRNOTAVAIL).
     VIPOOL_REASON_OTHER_SESSION_ADDRESS = 129,
     /// Refused: the session has no IPv6 address, and an IPv6-only socket on :: would share the port
@@ -95,6 +97,7 @@ impl From<Reason> for vipool_reason {
             Reason::Stream => vipool_reason::VIPOOL_REASON_STREAM,
             Reason::VisibleUnchanged => vipool_reason::VIPOOL_REASON_SHOWN_AS_IS,
             Reason::OtherName => vipool_reason::VIPOOL_REASON_OTHER_NAME,
+            Reason::FamilyUnknown => vipool_reason::VIPOOL_REASON_FAMILY_UNKNOWN,
         }
     }
 }

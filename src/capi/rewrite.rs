@@ -11,7 +11,7 @@ use super::layout::{check_out_silent, fill};
 use super::outcome::{WriteTo, vipool_outcome};
 use super::rewriter::vipool_rewriter;
 use super::socket::{CallerSocket, call_get_address, vipool_get_address_fn, vipool_socket};
-use super::status::vipool_status::{self, *};
+use super::status::vipool_status;
 use crate::rewrite::sockaddr::{self, Parsed};
 use crate::rewrite::{Outcome, Reason, Socket};
 
@@ -66,7 +66,10 @@ pub(crate) unsafe fn decide_for_socket<T: WriteTo>(
 /// # Safety
 /// `address` is NULL or valid for reads of `length` bytes.
 #[inline]
-pub(crate) unsafe fn parse_address(address: *const c_void, length: u32) -> Result<Parsed, vipool_status> {
+pub(crate) unsafe fn parse_address(
+    address: *const c_void,
+    length: u32,
+) -> Result<Parsed, vipool_status> {
     // SAFETY: the caller guarantees the bytes.
     unsafe { sockaddr_bytes(address, length) }.map(sockaddr::parse)
 }

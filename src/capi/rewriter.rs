@@ -18,6 +18,10 @@ use crate::session::{Addresses, Handle};
 /// vipool_rewriter_options.flags: defer TCP binds to the wildcard address without a port until the
 /// destination is known, as Windows requires. VIPOOL_DO_DEFER describes what the hook has to do.
 pub const VIPOOL_REWRITER_DEFER_WILDCARD: u32 = 1;
+/// vipool_rewriter_options.flags: the hook can bind a datagram socket again (VIPOOL_DO_REBIND). An
+/// IPv6 datagram socket that the program binds without a port then stays on :: and reaches IPv4 and
+/// IPv6 addresses of this host, until its first destination on another host. Only for Linux.
+pub const VIPOOL_REWRITER_REBIND_DATAGRAMS: u32 = 2;
 
 /// Options of vipool_rewriter_new().
 #[repr(C)]
@@ -105,7 +109,8 @@ pub unsafe extern "C" fn vipool_rewriter_new(
         let (reader, options) = unsafe { (borrow_shared(reader)?, read(options)?) };
         let reader = &reader.reader;
         check_reserved(options.reserved)?;
-        let flags = check_flags(options.flags, VIPOOL_REWRITER_DEFER_WILDCARD)?;
+        let known_flags = VIPOOL_REWRITER_DEFER_WILDCARD | VIPOOL_REWRITER_REBIND_DATAGRAMS;
+        let flags = check_flags(options.flags, known_flags)?;
         let handle = options.handle.decode_handle()?;
         let leases = reader.lookup(handle.session);
         if !reader.is_live(&handle) {
@@ -121,6 +126,7 @@ pub unsafe extern "C" fn vipool_rewriter_new(
             .ok_or(VIPOOL_ERR_NOT_FOUND)?;
         let mut rules = RewriteRules::new(&program, &policy);
         rules.defer_wildcard = flags & VIPOOL_REWRITER_DEFER_WILDCARD != 0;
+        rules.rebind_datagrams = flags & VIPOOL_REWRITER_REBIND_DATAGRAMS != 0;
         let listeners =
             CallbackLookup { find_listener: options.find_listener, context: options.context };
         let rewriter = vipool_rewriter {

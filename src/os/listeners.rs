@@ -195,8 +195,11 @@ mod sock_diag {
         // For TCP, the kernel searches for the socket that is bound to "src". For datagrams, it
         // searches for the socket that receives from "src" at "dst".
         let source = source.filter(|source| family(*source) == family(candidate));
-        let (src, dst) =
-            if protocol.is_datagram() { (source, Some(candidate)) } else { (Some(candidate), None) };
+        let (src, dst) = if protocol.is_datagram() {
+            (source, Some(candidate))
+        } else {
+            (Some(candidate), None)
+        };
         for (address, port_offset, ip_offset) in [(src, 0, 4), (dst, 2, 20)] {
             if let Some(address) = address {
                 write_at(

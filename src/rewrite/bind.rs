@@ -103,8 +103,22 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         let is_v6only = form == AddressForm::Ipv6 && socket.is_v6only();
         let v4 = self.virtual_ipv4().filter(|_| !is_v6only).map(|v4| form.convert(v4));
         let v6 = self.virtual_ipv6().filter(|_| form == AddressForm::Ipv6).map(IpAddr::V6);
+        let virtual_ip = v4.or(v6);
+        let is_ipv6_client =
+            protocol.is_datagram() && form == AddressForm::Ipv6 && address.port() == 0;
+        if is_ipv6_client && (self.rules.rebind_datagrams || virtual_ip.is_none()) {
+            // The socket must accept IPv4, because L6 stands for ::1 (row 32). The option cannot
+            // change after the bind.
+            if is_v6only && self.loopback6().is_some() {
+                return Outcome::Rewritten(Bind { address, clear_v6only: true, defer: false });
+            }
+            // On V, the socket would not reach IPv6 destinations (row 30).
+            if !is_v6only && virtual_ip.is_some() {
+                return Outcome::Passed(Reason::FamilyUnknown);
+            }
+        }
         let defer = self.rules.defer_wildcard && protocol == Protocol::Tcp && address.port() == 0;
-        if let Some(virtual_ip) = v4.or(v6) {
+        if let Some(virtual_ip) = virtual_ip {
             let address = with_ip(address, virtual_ip);
             return Outcome::Rewritten(Bind { address, clear_v6only: false, defer });
         }
@@ -123,15 +137,6 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             // A socket that is already bound to an IPv6 address cannot connect to L6 (row 32).
             _ if defer && form == AddressForm::Ipv6 && self.loopback6().is_some() => {
                 Outcome::Rewritten(Bind { address, clear_v6only: false, defer })
-            }
-            // A UDP client must accept IPv4, because L6 stands for ::1 (row 32). The option cannot
-            // change after the bind.
-            _ if is_v6only
-                && protocol.is_datagram()
-                && address.port() == 0
-                && self.loopback6().is_some() =>
-            {
-                Outcome::Rewritten(Bind { address, clear_v6only: true, defer: false })
             }
             _ => Outcome::Passed(Reason::WildcardUnchanged),
         }

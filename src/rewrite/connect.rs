@@ -20,6 +20,10 @@ pub struct Connect {
     pub destination: SocketAddr,
     /// Whether the hook layer clears `IPV6_V6ONLY` first.
     pub clear_v6only: bool,
+    /// Whether the socket is on the wildcard address with a port, and the hook layer binds it to
+    /// `source` and the same port instead (row 30, see
+    /// [`RewriteRules::rebind_datagrams`](super::RewriteRules::rebind_datagrams)).
+    pub rebind: bool,
 }
 
 /// The session's own addresses that can replace the program's destination.
@@ -201,8 +205,13 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         let destination = with_ip(requested, to_requested_form(listener.ip()));
         let is_ipv6_to_mapped =
             form == AddressForm::Ipv6 && AddressForm::of(destination.ip()) == AddressForm::Mapped;
-        let mut connect =
-            Connect { source: None, defer_port: false, destination, clear_v6only: false };
+        let mut connect = Connect {
+            source: None,
+            defer_port: false,
+            destination,
+            clear_v6only: false,
+            rebind: false,
+        };
         if is_ipv6_to_mapped || source.is_some() {
             let Some(local) =
                 socket.local_address().filter(|local| can_reach(socket, *local, destination))
@@ -279,7 +288,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         let is_left_on_loopback = local.port() == 0
             && sockaddr::as_ipv4(local.ip())
                 .is_some_and(|ip| self.loopback() == Some(ip) || self.loopback6() == Some(ip));
-        if !is_unbound(local) && !is_left_on_loopback {
+        let rebind = self.is_rebindable(socket, local);
+        if !is_unbound(local) && !is_left_on_loopback && !rebind {
             return Outcome::Passed(Reason::AlreadyBound);
         }
         let protocol = socket.protocol();
@@ -296,7 +306,21 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             defer_port,
             destination,
             clear_v6only: false,
+            rebind,
         })
+    }
+
+    /// Returns whether an IPv6 datagram socket is on the wildcard address only because no
+    /// destination has shown its family yet (row 30). If the program chose the port, the hook
+    /// layer's bind fails, and the socket stays as it is.
+    fn is_rebindable(&self, socket: &(impl Socket + ?Sized), local: SocketAddr) -> bool {
+        self.rules.rebind_datagrams
+            && local.is_ipv6()
+            && local.ip().is_unspecified()
+            && local.port() != 0
+            && socket.protocol().is_datagram()
+            && !self.system.is_wildcard_udp_port(local.port())
+            && !socket.can_share_port()
     }
 }
 
@@ -323,8 +347,7 @@ fn no_bind_reason(ip: IpAddr) -> Option<Reason> {
 /// Returns whether the kernel lets a socket with this local address use the destination. An IPv6
 /// socket can send datagrams to an IPv4 sockaddr, but cannot open a stream to an IPv4 sockaddr.
 fn can_reach(socket: &(impl Socket + ?Sized), local: SocketAddr, destination: SocketAddr) -> bool {
-    local.is_ipv4() == destination.is_ipv4()
-        || local.is_ipv6() && socket.protocol().is_datagram()
+    local.is_ipv4() == destination.is_ipv4() || local.is_ipv6() && socket.protocol().is_datagram()
 }
 
 /// Returns whether an IPv6 socket is bound to an IPv4 address, and therefore cannot reach an IPv6

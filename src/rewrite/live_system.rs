@@ -87,6 +87,7 @@ impl RewriteRules {
             program: program.flags(),
             policy: policy.rewrite_flags(),
             defer_wildcard: cfg!(windows),
+            rebind_datagrams: cfg!(target_os = "linux"),
         }
     }
 }

@@ -56,6 +56,9 @@ pub struct RewriteRules {
     /// Whether a TCP bind to 0.0.0.0:0 is deferred until the destination is known. Windows needs
     /// this setting (row 46), see [`Bind::defer`].
     pub defer_wildcard: bool,
+    /// Whether the hook layer can bind a datagram socket again whose port the kernel chose, see
+    /// [`Connect::rebind`].
+    pub rebind_datagrams: bool,
 }
 
 /// The state outside the socket that a decision depends on: port lists of the policy, pools, and

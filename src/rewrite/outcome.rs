@@ -160,6 +160,9 @@ reasons! {
     VisibleUnchanged = 80, "shown-as-is", "the address is shown unchanged";
     /// The name is not the host's own name.
     OtherName = 81, "other-name", "the name is not the host's own";
+    /// An IPv6 datagram socket is bound to an address of the session when its first destination
+    /// shows the family (row 30).
+    FamilyUnknown = 82, "family-unknown", "the socket is bound when its first destination is known";
 }
 
 impl Reason {

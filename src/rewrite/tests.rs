@@ -467,6 +467,43 @@ fn row_30_and_31_dual_stack() {
 }
 
 #[test]
+fn row_30_ipv6_datagram_client_is_bound_by_its_first_destination() {
+    let system = TestSystem::default();
+    let mut rewriter = rewriter(&system);
+    let udp6 = socket(Protocol::Udp, "[::]:0");
+    let bound = socket(Protocol::Udp, "[::]:4000");
+    let rebind = |rewriter: &Rewriter<'_, TestSystem>, socket, destination| {
+        let connect = rewriter.connect(&socket, socket_address(destination)).rewritten()?;
+        assert!(connect.rebind);
+        connect.source
+    };
+    assert_eq!(bind(&rewriter, udp6, "[::]:0"), "[::ffff:10.0.5.7]:0");
+    assert_eq!(rebind(&rewriter, bound, "[2001:db8::9]:80"), None);
+    rewriter.rules.rebind_datagrams = true;
+    assert_eq!(bind(&rewriter, udp6, "[::]:0"), "family-unknown");
+    assert_eq!(bind(&rewriter, udp6, "[::]:80"), "[::ffff:10.0.5.7]:80");
+    assert_eq!(bind(&rewriter, tcp6(), "[::]:0"), "[::ffff:10.0.5.7]:0");
+    let v6only = SocketProperties { is_v6only: true, ..udp6 };
+    assert_eq!(bind(&rewriter, v6only, "[::]:0"), "dual [::]:0");
+    assert_eq!(rebind(&rewriter, bound, "[2001:db8::9]:80"), Some(ip("fd00::7")));
+    assert_eq!(rebind(&rewriter, bound, "[::ffff:192.0.2.9]:80"), Some(ip("::ffff:10.0.5.7")));
+    assert_eq!(connect(&rewriter, bound, "[fe80::9]:80"), "link-local");
+    for (protocol, local) in
+        [(Protocol::Udp, "[::]:5353"), (Protocol::Udp, "[fd00::9]:80"), (Protocol::Tcp, "[::]:80")]
+    {
+        let destination = "[2001:db8::9]:80";
+        assert_eq!(connect(&rewriter, socket(protocol, local), destination), "already-bound");
+    }
+    let shared = SocketProperties { can_share_port: true, ..bound };
+    assert_eq!(connect(&rewriter, shared, "[2001:db8::9]:80"), "already-bound");
+    rewriter.addresses.v6 = None;
+    assert_eq!(connect(&rewriter, bound, "[2001:db8::9]:80"), "no-such-address");
+    rewriter.rules.features.loopback = false;
+    rewriter.addresses.v6 = "fd00::7".parse().ok();
+    assert_eq!(bind(&rewriter, v6only, "[::]:0"), "[fd00::7]:0");
+}
+
+#[test]
 fn row_30_sessions_without_ipv6_address_share_no_wildcard_port() {
     let system = TestSystem::default();
     let mut rewriter = rewriter(&system);

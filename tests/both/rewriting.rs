@@ -19,9 +19,8 @@ fn plan_with_rules() -> Plan {
             program("/usr/bin/server", both_features)
                 .with_own_ports([PortRange { first: 7000, last: 7001 }])
                 .with_shared_ports([PortRange { first: 631, last: 631 }]),
-            program(r"C:\Program Files\App\app.exe", both_features).with_flags(
-                ProgramFlags::default().with_keep_ephemeral(true),
-            ),
+            program(r"C:\Program Files\App\app.exe", both_features)
+                .with_flags(ProgramFlags::default().with_keep_ephemeral(true)),
             program("client", Features::default().with_client_ip(true)),
         ])
         .with_host_addresses([ip("10.0.5.1")])

@@ -115,11 +115,20 @@ fn plan_destination(
             return CallAction::PassThrough;
         }
     };
-    if let Err(error) = bind_source(&rewriter, fd, &plan, mark) {
-        if plan.clear_v6only {
-            fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1);
+    match bind_source(&rewriter, fd, &plan, mark) {
+        Ok(true) => {}
+        // The socket is bound or has another family, contrary to the presumption.
+        Ok(false) if may_presume_unbound => {
+            return plan_destination(fd, buffer, destination, call, mark, false);
         }
-        return CallAction::Fail(error);
+        Ok(false) if mark == Mark::Unmarked => mark::set_if_bound(fd),
+        Ok(false) => {}
+        Err(error) => {
+            if plan.clear_v6only {
+                fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1);
+            }
+            return CallAction::Fail(error);
+        }
     }
     record_possible_pair(&rewriter, plan.destination, call);
     if plan.destination == destination {
@@ -132,28 +141,31 @@ fn plan_destination(
     }
 }
 
-/// Binds the socket to the planned source. Returns an error number if the program's call must fail.
+/// Binds the socket to the planned source. Returns whether the socket now has the source, or needs
+/// none. Returns an error number if the program's call must fail.
 fn bind_source(
     rewriter: &ProcessRewriter<'_>,
     fd: Fd,
     plan: &Connect,
     mark: Mark,
-) -> Result<(), c_int> {
+) -> Result<bool, c_int> {
     if plan.clear_v6only {
         fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
     }
-    let Some(source) = plan.source else { return Ok(()) };
-    match fd.bind(source, plan.defer_port) {
+    let Some(source) = plan.source else { return Ok(true) };
+    let error = if plan.rebind { fd.rebind(source) } else { fd.bind(source, plan.defer_port) };
+    match error {
         0 if mark == Mark::Unmarked => mark::set(fd),
         0 => {}
         // A socket that is already bound does not need the source address.
-        libc::EADDRNOTAVAIL if !rewriter.retries_original(source) && !fd.has_port() => {
+        libc::EADDRNOTAVAIL
+            if !rewriter.retries_original(source) && (plan.rebind || !fd.has_port()) =>
+        {
             return Err(libc::EADDRNOTAVAIL);
         }
-        _ if mark == Mark::Unmarked => mark::set_if_bound(fd),
         _ => {}
     }
-    Ok(())
+    Ok(error == 0)
 }
 
 /// Sets `IPV6_V6ONLY` again if the call that needed the option cleared has failed. A connection that

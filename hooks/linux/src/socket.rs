@@ -110,9 +110,9 @@ impl Fd {
             self.set_option(libc::IPPROTO_IP, BIND_NO_PORT, 1);
         }
         let saved_errno = errno::get();
-        let mut error = self.bind_exact(address);
+        let mut error = self.bind_exact(SocketAddr::new(address, 0));
         if let (libc::EAFNOSUPPORT, IpAddr::V4(v4)) = (error, address) {
-            error = self.bind_exact(v4.to_ipv6_mapped().into());
+            error = self.bind_exact(SocketAddr::new(v4.to_ipv6_mapped().into(), 0));
         }
         errno::set(saved_errno);
         if sets_option {
@@ -121,14 +121,39 @@ impl Fd {
         error
     }
 
+    /// Binds a datagram socket, which is on the wildcard address, to `address` with the port that it
+    /// has. Returns 0 or the error number.
+    ///
+    /// connect(2) with `AF_UNSPEC` releases a port that the kernel chose. It keeps a port that the
+    /// program chose; the bind then fails with `EINVAL`. It also resets `SO_BINDTODEVICE`, so such a
+    /// socket stays as it is. If the bind fails, the socket gets its wildcard address back.
+    pub fn rebind(&self, address: IpAddr) -> c_int {
+        let Some(local) = self.local_address() else { return libc::EINVAL };
+        if self.option(libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX) != Some(0) {
+            return libc::EINVAL;
+        }
+        // A zeroed address has the family AF_UNSPEC.
+        let unspecified = [0u8; IPV6_LENGTH];
+        let arguments = [self.0 as usize, unspecified.as_ptr() as usize, IPV6_LENGTH, 0, 0, 0];
+        // SAFETY: the buffer contains IPV6_LENGTH bytes.
+        unsafe { system_call(libc::SYS_connect, arguments) };
+        let saved_errno = errno::get();
+        let error = self.bind_exact(SocketAddr::new(address, local.port()));
+        if error != 0 {
+            self.bind_exact(local);
+        }
+        errno::set(saved_errno);
+        error
+    }
+
     /// Binds the socket to `address` without a conversion to another family. Returns 0 or the error
     /// number. For a socket of another family, this number is `EAFNOSUPPORT`.
-    fn bind_exact(&self, address: IpAddr) -> c_int {
+    fn bind_exact(&self, address: SocketAddr) -> c_int {
         // An IPv4 address is passed with the length of an IPv6 address. With a shorter length, the
         // bind of an IPv6 socket would fail with EINVAL, which is also the error for a socket that
         // is already bound.
         let mut bytes = [0u8; IPV6_LENGTH];
-        sockaddr::write(&SocketAddr::new(address, 0), &mut bytes);
+        sockaddr::write(&address, &mut bytes);
         // SAFETY: the buffer contains IPV6_LENGTH bytes.
         let result =
             unsafe { original::bind(self.0, bytes.as_ptr().cast(), IPV6_LENGTH as socklen_t) };

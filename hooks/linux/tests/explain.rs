@@ -106,6 +106,7 @@ bind(tcp, '127.0.0.1', 8104, listen=False)
 bind(udp, '127.0.0.1', 8105)
 bind(udp, '0.0.0.0', 8106)
 bind(udp, '0.0.0.0', 8107, share=True)
+bind(udp, '::', 0, family=socket.AF_INET6)
 sockets.append(socket.socket())
 sockets.append(socket.create_connection(('127.0.0.1', 8100)))
 sockets.append(server.accept()[0])
@@ -196,10 +197,19 @@ time.sleep(1000)";
         );
         check_socket("0.0.0.0:8107", "bound", "0.0.0.0:8107", "multicast");
         check_socket("0.0.0.0:0", "unbound", "-", "not bound yet");
-        let is_ephemeral_listener = |entry: &&Value| {
-            entry["state"] == "listening" && entry["why"].as_str().unwrap().contains("fixed port")
+        let is_ephemeral_listener = |entry: &Value| {
+            entry["state"] == "listening"
+                && entry["bound"].as_str().unwrap().starts_with(&format!("{l}:"))
+                && entry["bound"] != format!("{l}:8100")
+                && entry["requested"].as_str().unwrap().starts_with("127.0.0.1:")
         };
-        assert!(sockets.iter().any(|entry| is_ephemeral_listener(&entry)), "{report:#}");
+        assert!(sockets.iter().any(is_ephemeral_listener), "{report:#}");
+        let waits_for_destination = |entry: &Value| {
+            entry["state"] == "bound"
+                && entry["bound"].as_str().unwrap().starts_with("[::]:")
+                && entry["why"].as_str().unwrap().contains("first destination")
+        };
+        assert!(sockets.iter().any(waits_for_destination), "{report:#}");
         let connected_to = |peer: &str| {
             let found =
                 sockets.iter().find(|entry| entry["peer"] == peer && entry["state"] == "connected");
@@ -243,7 +253,7 @@ time.sleep(1000)";
         let accepted_socket = sockets.iter().find(|entry| entry["state"] == "accepted").unwrap();
         assert_eq!(accepted_socket["bound"], format!("{l}:8100"));
         // The Unix socket is not reported.
-        assert_eq!(sockets.len(), 16, "{report:#}");
+        assert_eq!(sockets.len(), 17, "{report:#}");
 
         // Listeners of the host occupy their ports in the session too (rows 2 and 29).
         let conflicts = report["conflicts"].as_array().unwrap();

@@ -66,12 +66,14 @@ fn other_session_listeners(row: &str) -> &'static [(&'static str, &'static str)]
 fn configure(host: &mut TestHost, row: &str) {
     match row {
         "6-pass" => host.change_policy(|policy| policy.rewrite.pass_when_missing = true),
-        "3-loopback" | "3-wildcard" | "32-loopback" | "32-answers-loopback" => host.change_rules(|rule| {
-            rule.features.virtual_ip = false;
-            if row == "3-wildcard" {
-                rule.flags.wildcard = WildcardBind::Loopback;
-            }
-        }),
+        "3-loopback" | "3-wildcard" | "32-loopback" | "32-answers-loopback" => {
+            host.change_rules(|rule| {
+                rule.features.virtual_ip = false;
+                if row == "3-wildcard" {
+                    rule.flags.wildcard = WildcardBind::Loopback;
+                }
+            })
+        }
         "23-kept" => host.change_rules(|rule| rule.flags.keep_ephemeral = true),
         "30-v6only" => host.remove_ipv6_pool(),
         "30-refused" => {
@@ -266,6 +268,7 @@ rows! {
     row_27_multicast_uses_interface_of_v "27";
     row_28_fast_open_is_rewritten_like_connect "28";
     row_30_ipv6_wildcard_bind_uses_v "30";
+    row_30_ephemeral_ipv6_datagram_socket_reaches_both_families "30-udp";
     row_30_v6only_wildcard_bind_without_ipv6_address_uses_l6 "30-v6only";
     row_30_v6only_wildcard_bind_without_session_address_fails "30-refused";
     row_31_v6only_socket_rejects_mapped_addresses "31";

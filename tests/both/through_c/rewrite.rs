@@ -169,8 +169,7 @@ pub unsafe fn call_rewriter(rewriter: *const vipool_rewriter, call: Call) -> Str
         }
     };
     check(status).unwrap();
-    let is_packet_info =
-        matches!(call, Call::SendPacketInfo(..) | Call::VisiblePacketInfo(..));
+    let is_packet_info = matches!(call, Call::SendPacketInfo(..) | Call::VisiblePacketInfo(..));
     match outcome.kind {
         0 => (predicate_result == 1).to_string(),
         1 if is_packet_info => {

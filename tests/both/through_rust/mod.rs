@@ -16,8 +16,7 @@ use vipool::policy::{Executable, PathStyle, ProgramView};
 use vipool::pool::PoolKind;
 use vipool::range::Range;
 use vipool::rewrite::{
-    Bind, Connect, ListenerMatch, Outcome, PacketInfo, Protocol, RewriteRules, Rewriter,
-    SystemView,
+    Bind, Connect, ListenerMatch, Outcome, PacketInfo, Protocol, RewriteRules, Rewriter, SystemView,
 };
 use vipool::session::{Handle, Lease, SessionId};
 use vipool::system::SystemProbe;
@@ -225,7 +224,7 @@ impl Api for RustApi {
         let policy = self.reader.policy();
         let program = policy.programs().find(|program| program.id() == rule).unwrap();
         let mut rules = RewriteRules::new(&program, &policy);
-        rules.defer_wildcard = false;
+        (rules.defer_wildcard, rules.rebind_datagrams) = (false, false);
         let rewriter = Rewriter {
             addresses: self.reader.addresses(&self.reader.lookup(handle.session)),
             rules,
@@ -241,12 +240,10 @@ impl Api for RustApi {
             Call::Send(socket, destination, is_fast_open) => {
                 describe(rewriter.send(&socket, destination, is_fast_open), describe_connect)
             }
-            Call::SendPacketInfo(socket, info, destination) => {
-                describe(
-                    rewriter.send_packet_info(&socket, info, destination),
-                    describe_packet_info,
-                )
-            }
+            Call::SendPacketInfo(socket, info, destination) => describe(
+                rewriter.send_packet_info(&socket, info, destination),
+                describe_packet_info,
+            ),
             Call::VisiblePacketInfo(info, source) => {
                 describe(rewriter.visible_packet_info(info, || source), describe_packet_info)
             }

@@ -160,7 +160,8 @@ static void ephemeral_loopback_bind_uses_l(void) {
         expect("connect", try_connect(client, hosts[i], port), "ok");
         expect_unprinted("peer", visible_peer(client), format_host_port(hosts[i], port));
     }
-    /* A client that is bound to 127.0.0.1 sees 127.0.0.1 as its peer, also if the service is on V. */
+    /* A client that is bound to 127.0.0.1 sees 127.0.0.1 as its peer, also if the service is on
+     * V. */
     int fd = tcp();
     listen_on(ANY, 8323);
     expect("bind", try_bind(fd, LOOPBACK, 0), "ok");

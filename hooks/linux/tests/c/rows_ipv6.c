@@ -138,9 +138,8 @@ static void bound_ipv6_socket_has_one_family(void) {
                    mapped_destination = make_address("::ffff:" EXTERNAL_ADDRESS, 7);
     int fd = udp6();
     expect("bind", try_bind(fd, "::", 0), "ok");
-    expect_listed("sendto",
-                  errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)),
-                  "EAFNOSUPPORT", "ok");
+    expect("sendto",
+           errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)), "ok");
     fd = udp6();
     long sent = sendto(fd, "x", 1, 0, (void *)&mapped_destination.bytes, mapped_destination.length);
     expect("sendto first", errno_text(sent), "ok");
@@ -215,6 +214,38 @@ static void bound_socket_is_refused_without_a_listener(void) {
     expect("connect", try_connect(fd, "::1", 8735), "ECONNREFUSED");
 }
 
+/* A UDP socket that is bound to [::]:0 reaches destinations of both families. Its first external
+ * destination decides its address, and the port stays the same. */
+static void ephemeral_ipv6_datagram_socket_reaches_both_families(void) {
+    const char *hosts[] = {EXTERNAL_ADDRESS6, "::ffff:" EXTERNAL_ADDRESS},
+               *sources[] = {V6, V}, *host_sources[] = {HOST_ADDRESS6, HOST_ADDRESS};
+    int server = udp6();
+    expect("bind the server", try_bind(server, "::1", 8430), "ok");
+    for (int i = 0; i < 4; i++) {
+        int fd = udp6(), is_connected = i >= 2;
+        expect("bind", try_bind(fd, "::", 0), "ok");
+        int port = kernel_port(fd);
+        expect_unprinted("name", visible_name(fd), format_host_port("::", port));
+        struct address loopback = make_address("::1", 8430), to = make_address(hosts[i % 2], 7),
+                       local = make_link_local(LINK_LOCAL, 7);
+        sendto(fd, "x", 1, 0, (void *)&loopback.bytes, loopback.length);
+        struct sockaddr_storage from;
+        socklen_t length = sizeof from;
+        char byte;
+        expect("recvfrom", errno_text(recvfrom(server, &byte, 1, 0, (void *)&from, &length)), "ok");
+        expect_unprinted("source", format_address(&from), format_host_port("::1", port));
+        expect("sendto a link-local address",
+               errno_text(sendto(fd, "x", 1, 0, (void *)&local.bytes, local.length)), "ok");
+        if (is_connected) expect("connect", try_connect(fd, hosts[i % 2], 7), "ok");
+        long sent = is_connected ? send(fd, "x", 1, 0)
+                                 : sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length);
+        expect("sendto", errno_text(sent), "ok");
+        expect_listed("source seen by the peer", receive_text(fd), sources[i % 2],
+                      host_sources[i % 2]);
+        expect_unprinted("port", kernel_port(fd) == port ? "kept" : "changed", "kept");
+    }
+}
+
 /* IPv4-mapped addresses are rewritten and stay mapped. */
 static void mapped_addresses_stay_mapped(void) {
     char mapped[64];
@@ -235,6 +266,7 @@ static void mapped_addresses_stay_mapped(void) {
 
 const struct row ipv6_rows[] = {
     {"30", ipv6_wildcard_bind_uses_v},
+    {"30-udp", ephemeral_ipv6_datagram_socket_reaches_both_families},
     {"30-v6only", v6only_wildcard_bind_without_ipv6_address_uses_l6},
     {"30-refused", v6only_wildcard_bind_without_session_address_fails},
     {"31", v6only_socket_rejects_mapped_addresses},

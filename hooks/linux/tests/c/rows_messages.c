@@ -287,7 +287,8 @@ static void expect_answer(int client, const char *host, int port) {
  * information of the request, then with its own address as the only packet information. Each answer
  * stays on the host and reaches the client. */
 static void loopback_answer_with_packet_info_stays_on_host(void) {
-    const char *bound[] = {ANY, LOOPBACK, "::", "::1"}, *dialled[] = {LOOPBACK, LOOPBACK, "::1", "::1"};
+    const char *bound[] = {ANY, LOOPBACK, "::", "::1"};
+    const char *dialled[] = {LOOPBACK, LOOPBACK, "::1", "::1"};
     for (int i = 0; i < 8; i++) {
         const char *host = dialled[i / 2];
         int is_v4 = i < 4, port = 8240 + i, server = is_v4 ? udp() : udp6();
