@@ -66,10 +66,12 @@ impl ProgramRun<'_> {
         command
     }
 
+    /// Returns the path of a file in the directory of the run.
     fn path(&self, name: &str) -> String {
         self.directory.join(name).to_str().unwrap().to_owned()
     }
 
+    /// Writes a file into the directory of the run. Returns the path of the file.
     fn write(&self, name: &str, text: &str) -> String {
         fs::write(self.directory.join(name), text).unwrap();
         self.path(name)
