@@ -117,9 +117,9 @@ fn run_in_two_sessions(
                 ProgramRun { session, number, directory }
             })
             .collect();
-        let mut running: Vec<_> =
+        let mut servers: Vec<_> =
             runs.iter().map(|run| (run, ChildGuard::start(&mut command_for(run)))).collect();
-        for (run, child) in &mut running {
+        for (run, child) in &mut servers {
             let address = match endpoint {
                 Endpoint::V(port) => format!("{}:{port}", run.session.v()),
                 Endpoint::L(port) => format!("{}:{port}", run.session.l()),
@@ -132,7 +132,7 @@ fn run_in_two_sessions(
         }
         // Terminate only the started processes. Their children exit when the parents exit or when
         // the PID namespace ends.
-        for (_, child) in &mut running {
+        for (_, child) in &mut servers {
             let pid = child.0.id().to_string();
             let _ = Command::new("kill").arg(pid).status();
         }
@@ -214,12 +214,12 @@ with Server(('127.0.0.1', 8000), Handler) as server:
     server.serve_forever()";
     let client = "
 import socket
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.settimeout(0.5)
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.settimeout(0.5)
 for _ in range(40):
     try:
-        s.sendto(b'query', ('127.0.0.1', 8000))
-        data, source = s.recvfrom(99)
+        client.sendto(b'query', ('127.0.0.1', 8000))
+        data, source = client.recvfrom(99)
     except OSError:
         continue
     assert source == ('127.0.0.1', 8000), source
@@ -264,8 +264,8 @@ subprocess.Popen(arguments, close_fds=False).wait()";
     let client = "
 import socket
 for _ in range(4):
-    s = socket.create_connection(('127.0.0.1', 8000))
-    print(s.recv(99).decode())";
+    connection = socket.create_connection(('127.0.0.1', 8000))
+    print(connection.recv(99).decode())";
     run_in_two_sessions(
         "python_workers_inherit_the_listener",
         &[],
@@ -364,7 +364,8 @@ fn redis_runs_with_distribution_configuration() {
     );
 }
 
-fn nginx(test_name: &str, listen: &'static str, query: impl Fn(&ProgramRun<'_>)) {
+/// Runs nginx in two sessions with these `listen` directives.
+fn run_nginx(test_name: &str, listen: &'static str, query: impl Fn(&ProgramRun<'_>)) {
     run_in_two_sessions(
         test_name,
         &["nginx"],
@@ -395,7 +396,7 @@ fn nginx(test_name: &str, listen: &'static str, query: impl Fn(&ProgramRun<'_>))
 
 #[test]
 fn nginx_serves_ipv4_in_each_session() {
-    nginx("nginx_serves_ipv4_in_each_session", "listen 8080;", |run| {
+    run_nginx("nginx_serves_ipv4_in_each_session", "listen 8080;", |run| {
         let reply = run.curl("http://127.0.0.1:8080/");
         assert_eq!(reply, format!("{} 127.0.0.1 127.0.0.1", run.number));
         let reply = run.curl(&format!("http://{}:8080/", run.session.v()));
@@ -405,7 +406,7 @@ fn nginx_serves_ipv4_in_each_session() {
 
 #[test]
 fn nginx_serves_ipv6_in_each_session() {
-    nginx("nginx_serves_ipv6_in_each_session", "listen 8080; listen [::]:8080;", |run| {
+    run_nginx("nginx_serves_ipv6_in_each_session", "listen 8080; listen [::]:8080;", |run| {
         assert!(run.curl("http://127.0.0.1:8080/").starts_with(&session_id(run)));
         assert!(run.curl("http://[::1]:8080/").starts_with(&session_id(run)));
     });
@@ -474,13 +475,13 @@ fn memcached_serves_each_session() {
 fn dnsmasq_serves_each_session() {
     let client = "
 import socket, struct
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.settimeout(0.5)
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.settimeout(0.5)
 question = struct.pack('>6H', 7, 256, 1, 0, 0, 0) + b'\\7session\\4test\\0' + struct.pack('>2H', 1, 1)
 for _ in range(40):
     try:
-        s.sendto(question, ('127.0.0.1', 5300))
-        data, source = s.recvfrom(512)
+        client.sendto(question, ('127.0.0.1', 5300))
+        data, source = client.recvfrom(512)
     except OSError:
         continue
     print(data[-1])
@@ -601,28 +602,28 @@ fn each_session_has_its_own_source() {
         // The external server sees a different source for each session.
         for session in &sessions {
             let client = format!(
-                "import socket; s = socket.create_connection(('{EXTERNAL_ADDRESS}', 7)); \
-                 print(s.recv(99).decode())"
+                "import socket; connection = socket.create_connection(('{EXTERNAL_ADDRESS}', 7)); \
+                 print(connection.recv(99).decode())"
             );
             let source = output_of(session.command(python_path()).args(["-c", &client]));
             assert_eq!(source.trim(), session.v());
         }
         // Both sessions serve port 8000 on 0.0.0.0, for internal and external clients.
-        let mut running = Vec::new();
+        let mut servers = Vec::new();
         for (name, session) in ["one", "two"].iter().zip(&sessions) {
             let directory = host.directory.join(name);
             fs::create_dir(&directory).unwrap();
             fs::write(directory.join("session_id"), name).unwrap();
             let mut command = session.command(python_path());
             command.args(["-m", "http.server", "8000"]).current_dir(&directory);
-            running.push(ChildGuard::start(&mut command));
-            wait_for_listener(&format!("{}:8000", session.v()), &mut running.last_mut().unwrap().0);
+            servers.push(ChildGuard::start(&mut command));
+            wait_for_listener(&format!("{}:8000", session.v()), &mut servers.last_mut().unwrap().0);
         }
         for (name, session) in ["one", "two"].iter().zip(&sessions) {
             let curl = find_program("curl").unwrap();
-            let internal =
+            let internal_output =
                 session.command(&curl).args(["-sS", "http://127.0.0.1:8000/session_id"]).output();
-            assert_eq!(String::from_utf8_lossy(&internal.unwrap().stdout), *name);
+            assert_eq!(String::from_utf8_lossy(&internal_output.unwrap().stdout), *name);
             let url = format!("http://{}:8000/session_id", session.v());
             assert_eq!(output_of(host.external_command(&curl).args(["-sS", &url])), *name);
         }
@@ -676,8 +677,8 @@ fn python_socket_tests_are_unaffected() {
     let test_name = "python_socket_tests_are_unaffected";
     let classes = vipool_testing::effort(SHORT_RUN_CLASSES, &[]);
     let has_tests = || {
-        let found = Command::new("python3").args(["-c", "import test.test_socket"]).output();
-        found.is_ok_and(|output| output.status.success())
+        let output = Command::new("python3").args(["-c", "import test.test_socket"]).output();
+        output.is_ok_and(|output| output.status.success())
     };
     if !has_tests() {
         return vipool_testing::record_skip(
@@ -688,11 +689,17 @@ fn python_socket_tests_are_unaffected() {
     let prepare = || _ = preload_path();
     in_namespace(test_name, &["python3"], prepare, || {
         let mut host = TestHost::new(vec![listed_program("another")]);
-        let unhooked = socket_tests(Command::new(python_path()), classes);
-        let hooked = socket_tests(host.session(1).command(python_path()), classes);
-        assert_eq!(unhooked, hooked, "the hook changes an unlisted program");
+        let unhooked_results = socket_tests(Command::new(python_path()), classes);
+        let hooked_results = socket_tests(host.session(1).command(python_path()), classes);
+        assert_eq!(
+            unhooked_results, hooked_results,
+            "the hook must not change an unlisted program"
+        );
         host.change_policy(|policy| policy.programs.push(listed_program(python_path())));
-        let listed = socket_tests(host.session(1).command(python_path()), classes);
-        assert_eq!(unhooked, listed, "a listed program sees rewritten addresses");
+        let listed_results = socket_tests(host.session(1).command(python_path()), classes);
+        assert_eq!(
+            unhooked_results, listed_results,
+            "a listed program must not see rewritten addresses"
+        );
     });
 }

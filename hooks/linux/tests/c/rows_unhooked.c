@@ -13,9 +13,9 @@ int run_dns_server(void) {
     printf("ready\n");
     fflush(stdout);
     for (;;) {
-        struct sockaddr_in from;
-        socklen_t length = sizeof from;
-        ssize_t size = recvfrom(fd, message, 256, 0, (void *)&from, &length);
+        struct sockaddr_in client;
+        socklen_t length = sizeof client;
+        ssize_t size = recvfrom(fd, message, 256, 0, (void *)&client, &length);
         if (size < HEADER_SIZE) continue;
         /* The question contains a name, a zero byte, the type and the class. The server removes
          * the records after the question. */
@@ -27,20 +27,20 @@ int run_dns_server(void) {
         if (is_type_a) {
             const unsigned char answer[12] = {0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4};
             memcpy(message + end, answer, sizeof answer);
-            memcpy(message + end + sizeof answer, &from.sin_addr, 4);
+            memcpy(message + end + sizeof answer, &client.sin_addr, 4);
             end += sizeof answer + 4;
         }
-        sendto(fd, message, end, 0, (void *)&from, length);
+        sendto(fd, message, end, 0, (void *)&client, length);
     }
 }
 
 /* Sockets that the C library opens internally use the host's source address. */
 static void c_library_sockets_are_not_rewritten(void) {
-    struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *found;
-    int error = getaddrinfo("source.test", "80", &hints, &found);
+    struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *result;
+    int error = getaddrinfo("source.test", "80", &hints, &result);
     expect("getaddrinfo", error ? gai_strerror(error) : "ok", "ok");
-    expect("source", format_address((void *)found->ai_addr), HOST_ADDRESS ":80");
-    freeaddrinfo(found);
+    expect("source", format_address((void *)result->ai_addr), HOST_ADDRESS ":80");
+    freeaddrinfo(result);
 }
 
 /* Direct system calls are not rewritten. The visible address of such a socket is its address in the
