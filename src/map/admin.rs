@@ -3,7 +3,8 @@
 
 use std::net::IpAddr;
 
-use super::engine::image::{MapImage, missing_sessions};
+use super::engine::files::missing_sessions;
+use super::engine::image::MapImage;
 use super::engine::reap::{Probe, ReapReport};
 use super::engine::table_writer::TableWriter;
 use super::format::header::{DRAINING, RESTORED};

@@ -190,7 +190,7 @@ impl Map {
         let rules = {
             let mut map = self.lock_mutex()?;
             self.reopen_if_superseded(&mut map)?;
-            map.pool_rules()?
+            map.pool_rules().ok_or_else(files::missing_sessions)?
         };
         // Look up the groups without the lock, because the lookup can block.
         let mut groups = None;

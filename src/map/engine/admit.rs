@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::image::{MapImage, missing_sessions};
+use super::files::missing_sessions;
+use super::image::MapImage;
 use super::select::Unavailable;
 use super::table::Table;
 use crate::Tick;

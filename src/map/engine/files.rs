@@ -237,6 +237,12 @@ fn temporary_name(name: &str) -> String {
     format!("{name}.new")
 }
 
+/// Returns the error of an operation that needs the sessions file.
+pub(crate) fn missing_sessions() -> MapError {
+    let reason = "it is missing, damaged or not trusted, so users are unknown (run 'vipool up')";
+    MapError::Damaged { path: SESSIONS_FILE.into(), reason }
+}
+
 fn io_error(failure: &'static str, path: PathBuf, source: io::Error) -> MapError {
     MapError::Io { failure, path, source }
 }

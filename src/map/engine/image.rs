@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 use std::net::IpAddr;
 
-use super::files::SESSIONS_FILE;
 use super::table::Table;
 use crate::map::format::header::{DRAINING, user_key};
 use crate::map::format::layout::Layout;
@@ -12,7 +11,6 @@ use crate::map::format::region::Region;
 use crate::map::format::slot::{AWAITING_RELEASE, Meta, Owner, RETIRED};
 use crate::map::format::user::UserHash;
 use crate::map::format::words::load;
-use crate::map::types::error::MapError;
 use crate::map::types::leases::{Leases, PackedLease};
 use crate::map::types::status::SessionRow;
 use crate::policy::{PoolRule, decode_rules};
@@ -121,13 +119,10 @@ impl MapImage {
         })
     }
 
-    /// Returns the rules that select the pool of a session.
-    ///
-    /// # Errors
-    /// Fails if the map has no sessions file, or if that file is damaged. The rules are then unknown.
-    pub(crate) fn pool_rules(&self) -> Result<Vec<PoolRule>, MapError> {
-        let encoded = self.layout.pool_rules(self.records());
-        encoded.and_then(|bytes| decode_rules(&bytes)).ok_or_else(missing_sessions)
+    /// Returns the rules that select the pool of a session; `None` if the map has no sessions file,
+    /// or if that file is damaged. The rules are then unknown.
+    pub(crate) fn pool_rules(&self) -> Option<Vec<PoolRule>> {
+        decode_rules(&self.layout.pool_rules(self.records())?)
     }
 
     /// Returns the leases of a session.
@@ -263,12 +258,6 @@ impl MapImage {
         let located = || self.locate(table.pool.address(self.words(), slot)?);
         !table.meta(slot).has_any(RETIRED) || located() == Some((number, slot))
     }
-}
-
-/// Returns the error of an operation that needs the sessions file.
-pub(crate) fn missing_sessions() -> MapError {
-    let reason = "it is missing, damaged or not trusted, so users are unknown (run 'vipool up')";
-    MapError::Damaged { path: SESSIONS_FILE.into(), reason }
 }
 
 /// Returns whether a slot holds state in addition to its generation.
