@@ -268,7 +268,7 @@ fn unknown_flags_and_protocols_of_a_socket_are_rejected() {
     };
     assert_eq!(bind(tcp), VIPOOL_OK);
     assert_eq!(bind(vipool_socket { flags: 4, ..tcp }), VIPOOL_ERR_KIND);
-    assert_eq!(bind(vipool_socket { protocol: 3, ..tcp }), VIPOOL_ERR_KIND);
+    assert_eq!(bind(vipool_socket { protocol: 4, ..tcp }), VIPOOL_ERR_KIND);
     let get_protocol = Some(get_unknown_protocol as unsafe extern "C" fn(*mut c_void) -> u32);
     assert_eq!(bind(vipool_socket { get_protocol, ..tcp }), VIPOOL_ERR_KIND);
     // SAFETY: the rewriter is valid and is freed once.
