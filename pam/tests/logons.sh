@@ -195,7 +195,11 @@ file_permissions() {
   assert_equal "$(count_client_files)" 0
 }
 
+# forget_last_users: lets the scenario begin without the last users of earlier scenarios.
+forget_last_users() { mkdir -p /var/lib/vipool; mount -t tmpfs tmpfs /var/lib/vipool; }
+
 down_without_space() {
+  forget_last_users
   mkdir -p /run/vipool
   mount -t tmpfs -o size=512m,mode=755 tmpfs /run/vipool
   write_pam_service logon
@@ -222,6 +226,7 @@ down_without_space() {
 open_session() { "$VIPOOL" session open $1 2> /dev/null | grep -o '10[.]77[.]0[.][0-9]*' || echo none; }
 
 lost_map() {
+  forget_last_users
   create_map 10.77.0.100-10.77.0.101
   assert_equal "$(open_session 1)" 10.77.0.100
   # A server of session 1 listens on its address. Then the map is lost.
