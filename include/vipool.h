@@ -3927,10 +3927,6 @@ enum vipool_reason
      */
     VIPOOL_REASON_NO_OWN_LISTENER = 75,
     /**
-     * The kernel did not report the listeners.
-     */
-    VIPOOL_REASON_LISTENERS_UNKNOWN = 76,
-    /**
      * An IPv6-only socket, where only an IPv4 address could be used.
      */
     VIPOOL_REASON_V6ONLY = 77,
@@ -3963,6 +3959,11 @@ enum vipool_reason
      * with other sessions (EADDRNOTAVAIL, WSAEADDRNOTAVAIL).
      */
     VIPOOL_REASON_SHARED_IPV6_WILDCARD = 130,
+    /**
+     * Refused: the kernel did not report whether the session listens on the port (ENOBUFS,
+     * WSAENOBUFS).
+     */
+    VIPOOL_REASON_LISTENERS_UNKNOWN = 131,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -4244,7 +4245,9 @@ typedef struct vipool_socket {
 #define VIPOOL_LISTENER_NONE -1
 
 /**
- * Result of a vipool_listener_find_fn: the kernel did not report the listeners.
+ * Result of a vipool_listener_find_fn: the kernel did not report the listeners. The call is
+ * refused (VIPOOL_REASON_LISTENERS_UNKNOWN), because it could reach a service of the host in place
+ * of the session's own service.
  */
 #define VIPOOL_LISTENER_UNKNOWN -2
 

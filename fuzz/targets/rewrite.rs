@@ -58,7 +58,7 @@ impl SystemView for FuzzedSystem {
         _source: Option<SocketAddr>,
     ) -> ListenerMatch {
         match usize::from(self.listener_choice % 5) {
-            4 => ListenerMatch::Unknown,
+            4 => ListenerMatch::Unknown { error: 24 },
             index if index < candidates.len() => ListenerMatch::Index(index),
             _ => ListenerMatch::NotFound,
         }

@@ -9,11 +9,14 @@ use super::error::silent_or;
 use super::socket::vipool_protocol;
 use super::text::read_slice;
 use crate::os::listeners;
+use crate::os::socket::NO_SEARCH_RESULT;
 use crate::rewrite::{ListenerLookup, ListenerMatch, Protocol};
 
 /// Result of a vipool_listener_find_fn: no address has a listener.
 pub const VIPOOL_LISTENER_NONE: i32 = -1;
-/// Result of a vipool_listener_find_fn: the kernel did not report the listeners.
+/// Result of a vipool_listener_find_fn: the kernel did not report the listeners. The call is
+/// refused (VIPOOL_REASON_LISTENERS_UNKNOWN), because it could reach a service of the host in place
+/// of the session's own service.
 pub const VIPOOL_LISTENER_UNKNOWN: i32 = -2;
 
 /// Maximum number of addresses in one lookup.
@@ -91,7 +94,7 @@ pub unsafe extern "C" fn vipool_listener_find(
         ) {
             ListenerMatch::NotFound => VIPOOL_LISTENER_NONE,
             ListenerMatch::Index(index) => index as i32,
-            ListenerMatch::Unknown => VIPOOL_LISTENER_UNKNOWN,
+            ListenerMatch::Unknown { .. } => VIPOOL_LISTENER_UNKNOWN,
         }
     })
 }
@@ -116,7 +119,9 @@ impl ListenerLookup for CallbackLookup {
         protocol: Protocol,
         source: Option<SocketAddr>,
     ) -> ListenerMatch {
-        let Some(find_listener) = self.find_listener else { return ListenerMatch::Unknown };
+        let unknown = ListenerMatch::Unknown { error: NO_SEARCH_RESULT };
+        // A caller without a callback chooses the host, see `vipool_rewriter_options`.
+        let Some(find_listener) = self.find_listener else { return ListenerMatch::NotFound };
         let source = source.as_ref().map(vipool_sockaddr::from);
         let source = source.as_ref().map_or(ptr::null(), ptr::from_ref);
         let mut addresses = [vipool_sockaddr::NONE; MAX_CANDIDATES];
@@ -135,7 +140,7 @@ impl ListenerLookup for CallbackLookup {
         // SAFETY: the caller of vipool_rewriter_new() guarantees callback and context.
         match unsafe { find_listener(self.context, array, count, protocol, source) } {
             VIPOOL_LISTENER_NONE => ListenerMatch::NotFound,
-            result => usize::try_from(result).map_or(ListenerMatch::Unknown, ListenerMatch::Index),
+            result => usize::try_from(result).map_or(unknown, ListenerMatch::Index),
         }
     }
 }

@@ -196,6 +196,7 @@ pub(crate) fn outcome_numbers<T>(outcome: &Outcome<T>) -> (u32, u32, i32) {
         Outcome::Refused(refusal) => {
             let error = match refusal {
                 Refusal::OtherSessionAddress | Refusal::SharedIpv6Wildcard => ADDRESS_NOT_AVAILABLE,
+                Refusal::ListenersUnknown { error } => *error,
             };
             (vipool_outcome_kind::VIPOOL_REFUSED as u32, refusal_number(*refusal), error)
         }

@@ -48,8 +48,6 @@ pub enum vipool_reason {
     VIPOOL_REASON_ALREADY_BOUND = 74,
     /// The session does not listen there: the call goes to the real loopback.
     VIPOOL_REASON_NO_OWN_LISTENER = 75,
-    /// The kernel did not report the listeners.
-    VIPOOL_REASON_LISTENERS_UNKNOWN = 76,
     /// An IPv6-only socket, where only an IPv4 address could be used.
     VIPOOL_REASON_V6ONLY = 77,
     /// A link-local IPv6 address.
@@ -67,6 +65,9 @@ pub enum vipool_reason {
     /// Refused: the session has no IPv6 address, and an IPv6-only socket on :: would share the port
     /// with other sessions (EADDRNOTAVAIL, WSAEADDRNOTAVAIL).
     VIPOOL_REASON_SHARED_IPV6_WILDCARD = 130,
+    /// Refused: the kernel did not report whether the session listens on the port (ENOBUFS,
+    /// WSAENOBUFS).
+    VIPOOL_REASON_LISTENERS_UNKNOWN = 131,
 }
 
 impl From<Reason> for vipool_reason {
@@ -91,7 +92,6 @@ impl From<Reason> for vipool_reason {
             Reason::OtherAddress => vipool_reason::VIPOOL_REASON_OTHER_ADDRESS,
             Reason::AlreadyBound => vipool_reason::VIPOOL_REASON_ALREADY_BOUND,
             Reason::NoOwnListener => vipool_reason::VIPOOL_REASON_NO_OWN_LISTENER,
-            Reason::ListenersUnknown => vipool_reason::VIPOOL_REASON_LISTENERS_UNKNOWN,
             Reason::V6Only => vipool_reason::VIPOOL_REASON_V6ONLY,
             Reason::LinkLocal => vipool_reason::VIPOOL_REASON_LINK_LOCAL,
             Reason::Stream => vipool_reason::VIPOOL_REASON_STREAM,
@@ -102,13 +102,13 @@ impl From<Reason> for vipool_reason {
     }
 }
 
-/// The number of a refusal in [`vipool_reason`] is its discriminant plus this base.
+/// The number of a refusal in [`vipool_reason`] is its own number plus this base.
 const REFUSAL_BASE: u32 = 128;
 
 /// Returns the number of a refusal in [`vipool_reason`].
 #[inline]
 pub(crate) const fn refusal_number(refusal: Refusal) -> u32 {
-    REFUSAL_BASE + refusal as u32
+    REFUSAL_BASE + refusal.number() as u32
 }
 
 /// Returns the name of a reason for programs, such as "not-listed".
@@ -141,6 +141,7 @@ pub extern "C" fn vipool_reason_get_text(reason: u32) -> *const c_char {
 fn name_and_text(number: u32) -> [&'static CStr; 2] {
     const OTHER_SESSION_ADDRESS: u32 = refusal_number(Refusal::OtherSessionAddress);
     const SHARED_IPV6_WILDCARD: u32 = refusal_number(Refusal::SharedIpv6Wildcard);
+    const LISTENERS_UNKNOWN: u32 = refusal_number(Refusal::ListenersUnknown { error: 0 });
     match number {
         OTHER_SESSION_ADDRESS => {
             return [c"other-session-address", c"the address belongs to another session"];
@@ -149,6 +150,12 @@ fn name_and_text(number: u32) -> [&'static CStr; 2] {
             return [
                 c"shared-ipv6-wildcard",
                 c"the session has no IPv6 address, and would share the port with other sessions",
+            ];
+        }
+        LISTENERS_UNKNOWN => {
+            return [
+                c"listeners-unknown",
+                c"the kernel did not report whether the session listens on this port",
             ];
         }
         _ => {}
@@ -178,11 +185,15 @@ mod tests {
             assert_eq!(text(vipool_reason_get_name(number)), reason.name());
             assert_eq!(text(vipool_reason_get_text(number)), reason.text());
         }
-        for (refusal, number) in [
+        for (refusal, reason) in [
             (Refusal::OtherSessionAddress, vipool_reason::VIPOOL_REASON_OTHER_SESSION_ADDRESS),
             (Refusal::SharedIpv6Wildcard, vipool_reason::VIPOOL_REASON_SHARED_IPV6_WILDCARD),
+            (
+                Refusal::ListenersUnknown { error: 1 },
+                vipool_reason::VIPOOL_REASON_LISTENERS_UNKNOWN,
+            ),
         ] {
-            let number = number as u32;
+            let number = reason as u32;
             assert_eq!(number, refusal_number(refusal));
             assert_eq!(text(vipool_reason_get_name(number)), refusal.name());
             assert_eq!(text(vipool_reason_get_text(number)), refusal.text());

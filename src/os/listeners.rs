@@ -24,15 +24,16 @@ pub fn find(
     // This guard is declared first, because signals must stay blocked until the descriptor is
     // closed.
     let _blocked_signals = sock_diag::BlockedSignals::new();
-    let Some(socket) = sock_diag::DiagSocket::open() else { return ListenerMatch::Unknown };
-    for (index, address) in candidates.iter().enumerate() {
-        match socket.has_socket(*address, protocol, source) {
-            Some(false) => {}
-            Some(true) => return ListenerMatch::Index(index),
-            None => return ListenerMatch::Unknown,
+    let search = || {
+        let socket = sock_diag::DiagSocket::open()?;
+        for (index, address) in candidates.iter().enumerate() {
+            if socket.has_socket(*address, protocol, source)? {
+                return Ok(ListenerMatch::Index(index));
+            }
         }
-    }
-    ListenerMatch::NotFound
+        Ok(ListenerMatch::NotFound)
+    };
+    search().unwrap_or_else(|error| ListenerMatch::Unknown { error })
 }
 
 /// Returns [`ListenerMatch::Unknown`], because these systems have no query that is suitable for a
@@ -43,7 +44,7 @@ pub fn find(
     _protocol: Protocol,
     _source: Option<SocketAddr>,
 ) -> ListenerMatch {
-    ListenerMatch::Unknown
+    ListenerMatch::Unknown { error: super::socket::NO_SEARCH_RESULT }
 }
 
 #[cfg(target_os = "linux")]
@@ -53,7 +54,7 @@ mod sock_diag {
 
     use libc::{c_int, c_long};
 
-    use crate::os::socket::Protocol;
+    use crate::os::socket::{NO_SEARCH_RESULT, Protocol};
 
     /// `TCP_LISTEN` of the kernel's `tcp_states.h`.
     const TCP_LISTEN: u8 = 10;
@@ -108,11 +109,17 @@ mod sock_diag {
         }
     }
 
+    /// Returns the error number of the system call that has just failed.
+    fn last_error() -> c_int {
+        std::io::Error::last_os_error().raw_os_error().unwrap_or(NO_SEARCH_RESULT)
+    }
+
     /// An open netlink socket.
     pub(super) struct DiagSocket(c_long);
 
     impl DiagSocket {
-        pub(super) fn open() -> Option<Self> {
+        /// Opens the socket. Returns an error number if that fails, for example `EMFILE`.
+        pub(super) fn open() -> Result<Self, c_int> {
             // SAFETY: all arguments are numbers.
             let descriptor = unsafe {
                 libc::syscall(
@@ -122,18 +129,18 @@ mod sock_diag {
                     libc::NETLINK_SOCK_DIAG,
                 )
             };
-            (descriptor >= 0).then_some(Self(descriptor))
+            if descriptor >= 0 { Ok(Self(descriptor)) } else { Err(last_error()) }
         }
 
-        /// Returns whether a socket has exactly this address, or `None` if the kernel sends no
-        /// valid reply.
+        /// Returns whether a socket has exactly this address, or an error number if the kernel
+        /// sends no valid reply.
         pub(super) fn has_socket(
             &self,
             candidate: SocketAddr,
             protocol: Protocol,
             source: Option<SocketAddr>,
-        ) -> Option<bool> {
-            let request = encode_request(candidate, protocol, source)?;
+        ) -> Result<bool, c_int> {
+            let request = encode_request(candidate, protocol, source).ok_or(NO_SEARCH_RESULT)?;
             // SAFETY: the length is that of the buffer, and no address is passed.
             let sent = unsafe {
                 libc::syscall(
@@ -147,7 +154,7 @@ mod sock_diag {
                 )
             };
             if sent != request.len() as c_long {
-                return None;
+                return Err(last_error());
             }
             // The buffer has room for all fields that `parse_reply` reads. The kernel truncates a
             // longer reply.
@@ -164,7 +171,9 @@ mod sock_diag {
                     std::ptr::null_mut::<u8>(),
                 )
             };
-            parse_reply(reply.get(..usize::try_from(length).ok()?)?, candidate, protocol)
+            let length = usize::try_from(length).map_err(|_| last_error())?;
+            parse_reply(reply.get(..length).unwrap_or_default(), candidate, protocol)
+                .ok_or(NO_SEARCH_RESULT)?
         }
     }
 
@@ -222,11 +231,19 @@ mod sock_diag {
         Some(bytes)
     }
 
-    fn parse_reply(reply: &[u8], candidate: SocketAddr, protocol: Protocol) -> Option<bool> {
+    /// Returns the result of [`DiagSocket::has_socket`], or `None` if the reply is not valid.
+    fn parse_reply(
+        reply: &[u8],
+        candidate: SocketAddr,
+        protocol: Protocol,
+    ) -> Option<Result<bool, c_int>> {
         let message_type = u16::from_ne_bytes(*reply.get(4..)?.first_chunk()?);
         if c_int::from(message_type) == libc::NLMSG_ERROR {
             let error = i32::from_ne_bytes(*reply.get(HEADER_LENGTH..)?.first_chunk()?);
-            return (error == -libc::ENOENT).then_some(false);
+            return match error.checked_neg()? {
+                libc::ENOENT => Some(Ok(false)),
+                error => (error > 0).then_some(Err(error)),
+            };
         }
         if message_type != SOCK_DIAG_BY_FAMILY {
             return None;
@@ -244,7 +261,7 @@ mod sock_diag {
         // The kernel also finds wildcard sockets. A wildcard socket is not bound to the candidate.
         let has_address = bound_ip.to_canonical() == canonical_ip(candidate);
         let is_receiving = protocol != Protocol::Tcp || state == TCP_LISTEN;
-        Some(has_address && is_receiving && (is_ipv6 || candidate.is_ipv4()))
+        Some(Ok(has_address && is_receiving && (is_ipv6 || candidate.is_ipv4())))
     }
 
     /// Returns the IP address. Converts a mapped address to IPv4, because the kernel then finds

@@ -1,7 +1,7 @@
 //! Searches for sockets in the tables of the system (GetExtendedTcpTable, GetExtendedUdpTable).
 //!
 //! The system writes a table to a buffer on the stack. If the table does not fit, the result of the
-//! search is [`ListenerMatch::Unknown`], and the rewriter passes the call unchanged.
+//! search is [`ListenerMatch::Unknown`], and the rewriter refuses the call.
 
 #![allow(unsafe_code)]
 
@@ -14,7 +14,7 @@ use windows_sys::Win32::NetworkManagement::IpHelper::{
 };
 use windows_sys::Win32::Networking::WinSock::{AF_INET, AF_INET6};
 
-use super::socket::{ListenerMatch, Protocol};
+use super::socket::{ListenerMatch, NO_SEARCH_RESULT, Protocol};
 
 /// The length of the table buffer, enough for 1600 IPv4 listeners. The `u32` elements give the rows
 /// their alignment.
@@ -48,7 +48,7 @@ pub fn find(
         // table, only a match at index 0 is certain.
         Some(index) if is_complete || index == 0 => ListenerMatch::Index(index),
         None if is_complete => ListenerMatch::NotFound,
-        _ => ListenerMatch::Unknown,
+        _ => ListenerMatch::Unknown { error: NO_SEARCH_RESULT },
     }
 }
 
@@ -155,7 +155,8 @@ mod tests {
         // Wine binds every UDP socket to the wildcard address, so only check that the search works.
         let datagrams = UdpSocket::bind("127.77.1.2:0").unwrap();
         let bound_udp = datagrams.local_addr().unwrap();
-        assert_ne!(find(&[bound_udp], Protocol::Udp, None), ListenerMatch::Unknown);
-        assert_eq!(find(&[bound_tcp], Protocol::Other, None), ListenerMatch::Unknown);
+        let unknown = ListenerMatch::Unknown { error: NO_SEARCH_RESULT };
+        assert_ne!(find(&[bound_udp], Protocol::Udp, None), unknown);
+        assert_eq!(find(&[bound_tcp], Protocol::Other, None), unknown);
     }
 }

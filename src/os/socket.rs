@@ -29,5 +29,21 @@ pub enum ListenerMatch {
     /// A socket listens on the address at this index.
     Index(usize),
     /// The kernel did not report the sockets.
-    Unknown,
+    Unknown {
+        /// The error number of the system with which the call fails.
+        error: i32,
+    },
 }
+
+/// The error of a search that failed without an error number of the system: `ENOBUFS`,
+/// `WSAENOBUFS`.
+pub const NO_SEARCH_RESULT: i32 = {
+    #[cfg(unix)]
+    {
+        libc::ENOBUFS
+    }
+    #[cfg(windows)]
+    {
+        windows_sys::Win32::Networking::WinSock::WSAENOBUFS
+    }
+};

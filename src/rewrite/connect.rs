@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::socket::NO_SEARCH_RESULT;
 use super::{
-    AddressForm, ListenerMatch, Outcome, Protocol, Reason, Rewriter, Socket, SystemView, is_unbound,
+    AddressForm, ListenerMatch, Outcome, Protocol, Reason, Refusal, Rewriter, Socket, SystemView,
+    is_unbound,
 };
 use super::{sockaddr, with_ip};
 use crate::policy::LoopbackConnect;
@@ -63,8 +65,11 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     ) -> Outcome<Connect> {
         match self.connect(socket, destination) {
             // The kernel ignores the destination of data on a stream, so the hook layer binds
-            // nothing.
+            // nothing and refuses nothing.
             Outcome::Rewritten(Connect { defer_port: true, .. }) if !is_fast_open => {
+                Outcome::Passed(Reason::Stream)
+            }
+            Outcome::Refused(_) if !is_fast_open && socket.protocol() == Protocol::Tcp => {
                 Outcome::Passed(Reason::Stream)
             }
             outcome => outcome,
@@ -118,13 +123,13 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         let listener = match (listener, own.loopback) {
             (Ok(listener), _) => listener,
             // A socket on an IPv4 address cannot reach ::1. L6 stands for ::1 (row 32).
-            (Err(Reason::NoOwnListener), Some(loopback6))
+            (Err(Outcome::Passed(Reason::NoOwnListener)), Some(loopback6))
                 if AddressForm::of(destination.ip()) == AddressForm::Ipv6
                     && has_ipv4_address(socket) =>
             {
                 loopback6
             }
-            (Err(reason), _) => return Outcome::Passed(reason),
+            (Err(outcome), _) => return outcome,
         };
         let source = match AddressForm::of(destination.ip()) {
             // If the source is L, both ends see the address 127.0.0.1 (row 11).
@@ -152,22 +157,31 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             return None;
         }
         let [v4, v6] = self.own_addresses(destination).virtual_ip;
-        let listener = self.find_own_listener(socket, [v4, v6, None]).ok()?;
-        Some(self.connect_to_listener(socket, destination, listener, Some(listener.ip())))
+        match self.find_own_listener(socket, [v4, v6, None]) {
+            Ok(listener) => {
+                Some(self.connect_to_listener(socket, destination, listener, Some(listener.ip())))
+            }
+            Err(refused @ Outcome::Refused(_)) => Some(refused),
+            Err(_) => None,
+        }
     }
 
-    /// Returns the first candidate that has a listener.
+    /// Returns the first candidate that has a listener. If there is none, returns the outcome of a
+    /// connect to the program's destination.
+    ///
+    /// If the kernel does not report the listeners, the connect is refused. If it passed, it could
+    /// reach a service of the host although the session has its own.
     fn find_own_listener(
         &self,
         socket: &(impl Socket + ?Sized),
         candidates: [Option<SocketAddr>; 3],
-    ) -> Result<SocketAddr, Reason> {
+    ) -> Result<SocketAddr, Outcome<Connect>> {
         let protocol = socket.protocol();
         if protocol == Protocol::Other {
-            return Err(Reason::NotTcpOrUdp);
+            return Err(Outcome::Passed(Reason::NotTcpOrUdp));
         }
         let Some(first) = candidates.iter().flatten().next() else {
-            return Err(Reason::NoSuchAddress);
+            return Err(Outcome::Passed(Reason::NoSuchAddress));
         };
         let mut available = [*first; 3];
         let mut count = 0;
@@ -181,11 +195,12 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         } else {
             None
         };
+        let refuse = |error| Outcome::Refused(Refusal::ListenersUnknown { error });
         match self.system.find_listener(available, protocol, source) {
-            ListenerMatch::NotFound => Err(Reason::NoOwnListener),
-            ListenerMatch::Unknown => Err(Reason::ListenersUnknown),
+            ListenerMatch::NotFound => Err(Outcome::Passed(Reason::NoOwnListener)),
+            ListenerMatch::Unknown { error } => Err(refuse(error)),
             ListenerMatch::Index(index) => {
-                available.get(index).copied().ok_or(Reason::ListenersUnknown)
+                available.get(index).copied().ok_or_else(|| refuse(NO_SEARCH_RESULT))
             }
         }
     }

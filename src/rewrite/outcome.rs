@@ -25,38 +25,51 @@ impl<T> Outcome<T> {
 
 /// An error that a hook layer returns without making the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u16)]
 pub enum Refusal {
     /// The address belongs to another session (`EADDRNOTAVAIL`, `WSAEADDRNOTAVAIL`).
-    OtherSessionAddress = 1,
+    OtherSessionAddress,
     /// An IPv6-only socket would listen on `::`, and sessions without an IPv6 address would share
     /// the port (`EADDRNOTAVAIL`, `WSAEADDRNOTAVAIL`; row 30).
-    SharedIpv6Wildcard = 2,
+    SharedIpv6Wildcard,
+    /// The kernel did not report whether the session listens on the port, so the call could reach a
+    /// service of the host in place of the session's own service.
+    ListenersUnknown {
+        /// The error number of the query, for example `EMFILE`.
+        error: i32,
+    },
 }
 
 impl Refusal {
     /// Returns the number. It is the same in every version.
     #[must_use]
-    pub fn number(self) -> u16 {
-        self as u16
+    pub const fn number(self) -> u16 {
+        match self {
+            Refusal::OtherSessionAddress => 1,
+            Refusal::SharedIpv6Wildcard => 2,
+            Refusal::ListenersUnknown { .. } => 3,
+        }
     }
 
     /// Returns the machine-readable name.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Refusal::OtherSessionAddress => "other-session-address",
             Refusal::SharedIpv6Wildcard => "shared-ipv6-wildcard",
+            Refusal::ListenersUnknown { .. } => "listeners-unknown",
         }
     }
 
     /// Returns a description in English.
     #[must_use]
-    pub fn text(self) -> &'static str {
+    pub const fn text(self) -> &'static str {
         match self {
             Refusal::OtherSessionAddress => "the address belongs to another session",
             Refusal::SharedIpv6Wildcard => {
                 "the session has no IPv6 address, and would share the port with other sessions"
+            }
+            Refusal::ListenersUnknown { .. } => {
+                "the kernel did not report whether the session listens on this port"
             }
         }
     }
@@ -147,9 +160,7 @@ reasons! {
     AlreadyBound = 74, "already-bound", "the socket is already bound";
     /// The session does not listen on the port, so the call uses the host's loopback address.
     NoOwnListener = 75, "no-own-listener", "the session does not listen on this port";
-    /// The kernel did not report the listening sockets.
-    ListenersUnknown = 76, "listeners-unknown",
-        "the kernel did not report whether the session listens on this port";
+    // 76 was a reason to pass. It is now `Refusal::ListenersUnknown`.
     /// The socket accepts only IPv6, and the replacement is an IPv4 address.
     V6Only = 77, "v6only", "the socket accepts only IPv6";
     /// The IPv6 address has link scope.

@@ -42,7 +42,7 @@ impl SystemView for TestSystem {
         _: Option<SocketAddr>,
     ) -> ListenerMatch {
         if self.kernel_fails {
-            return ListenerMatch::Unknown;
+            return ListenerMatch::Unknown { error: 24 };
         }
         let index = candidates.iter().position(|candidate| self.listening.contains(candidate));
         index.map_or(ListenerMatch::NotFound, ListenerMatch::Index)
@@ -243,8 +243,29 @@ fn row_11_and_12_own_services_first() {
     );
     let raw = socket(Protocol::Other, "0.0.0.0:0");
     assert_eq!(connect(&rewriter(&own_listener), raw, "127.0.0.1:7000"), "not-tcp-or-udp");
+}
+
+#[test]
+fn row_5_and_11_unknown_listeners_never_lead_to_the_host() {
     let failing = TestSystem { kernel_fails: true, ..TestSystem::default() };
-    assert_eq!(connect(&rewriter(&failing), tcp(), "127.0.0.1:80"), "listeners-unknown");
+    let failing_rewriter = rewriter(&failing);
+    let refused = Outcome::Refused(Refusal::ListenersUnknown { error: 24 });
+    for requested in ["127.0.0.1:80", "0.0.0.0:80", "10.0.5.1:80", "[::1]:80", "[fd00::1]:80"] {
+        let socket = if requested.starts_with('[') { tcp6() } else { tcp() };
+        let requested = socket_address(requested);
+        assert_eq!(failing_rewriter.connect(&socket, requested), refused);
+        assert_eq!(failing_rewriter.send(&socket, requested, true), refused);
+        // The kernel ignores the destination of data on a stream.
+        let passed = Outcome::Passed(Reason::Stream);
+        assert_eq!(failing_rewriter.send(&socket, requested, false), passed);
+    }
+    let loopback = socket_address("127.0.0.1:80");
+    assert_eq!(failing_rewriter.connect(&udp(), loopback), refused);
+    assert_eq!(failing_rewriter.send(&udp(), loopback, false), refused);
+    // These calls need no listener.
+    assert_eq!(connect(&failing_rewriter, tcp(), "127.0.0.1:7000"), "127.3.4.5:7000");
+    assert_eq!(connect(&failing_rewriter, tcp(), "127.0.0.1:631"), "shared-port");
+    assert_eq!(connect(&failing_rewriter, tcp(), "192.0.2.1:80"), "10.0.5.7 > 192.0.2.1:80");
     let mut own_only = rewriter(&failing);
     own_only.rules.program.loopback_connect = LoopbackConnect::Own;
     assert_eq!(connect(&own_only, tcp(), "127.0.0.1:80"), "127.3.4.5:80");

@@ -22,5 +22,6 @@ pub fn set(value: c_int) {
 pub fn for_refusal(refusal: Refusal) -> c_int {
     match refusal {
         Refusal::OtherSessionAddress | Refusal::SharedIpv6Wildcard => libc::EADDRNOTAVAIL,
+        Refusal::ListenersUnknown { error } => error,
     }
 }

@@ -100,6 +100,16 @@ fn hooks_leave_descriptors_unchanged() {
     });
 }
 
+/// A query for the session's listeners needs a descriptor. Without a free descriptor, a call fails
+/// and does not reach the host's service on the same port.
+#[test]
+fn full_descriptor_table_never_leads_to_the_host() {
+    on_test_host("full_descriptor_table_never_leads_to_the_host", &[], |host| {
+        let _services = start_until_ready(Command::new(test_program()).arg("host-services"));
+        output_of(listed_command(&host.session(1)).arg("full-descriptor-table"));
+    });
+}
+
 #[test]
 fn connections_may_exceed_the_port_range() {
     on_test_host("connections_may_exceed_the_port_range", &[], |host| {

@@ -3,6 +3,7 @@
 //! The program must see the error that its own call set. So the hook layer saves the error before
 //! its own system calls and restores it afterwards.
 
+use vipool::rewrite::Refusal;
 use windows_sys::Win32::Foundation::{GetLastError, SetLastError};
 use windows_sys::Win32::Networking::WinSock::WSAEADDRNOTAVAIL;
 
@@ -31,6 +32,14 @@ pub fn last_error() -> i32 {
 /// Sets the last error of this thread to a Winsock error code.
 pub fn set_last_error(code: i32) {
     LastError(code as u32).restore();
+}
+
+/// Returns the Winsock error code for a refused call.
+pub fn error_of_refusal(refusal: Refusal) -> i32 {
+    match refusal {
+        Refusal::OtherSessionAddress | Refusal::SharedIpv6Wildcard => WSAEADDRNOTAVAIL,
+        Refusal::ListenersUnknown { error } => error,
+    }
 }
 
 /// Returns whether the last call failed because no interface has the address.

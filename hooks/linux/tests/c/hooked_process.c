@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <sys/time.h>
 #include <ucontext.h>
@@ -353,6 +354,49 @@ static void descriptors_unchanged_by_calls(void) {
     expect("checked calls", call_count > 80 ? "all" : "few", "all");
 }
 
+/* Connects while the descriptor table is full. The hook then cannot query the kernel for the
+ * session's listeners. The host has services on ports 8312 and 8313, and the session too. No call
+ * may reach the service of the host. */
+static void full_descriptor_table(void) {
+    int service = listen_on(LOOPBACK, 8312), datagram_service = udp(), wildcard = tcp();
+    expect("bind", try_bind(datagram_service, LOOPBACK, 8312), "ok");
+    enable_option(wildcard, SOL_SOCKET, SO_REUSEADDR);
+    expect("bind", try_bind(wildcard, "0.0.0.0", 8313), "ok");
+    expect("listen", errno_text(listen(wildcard, 4)), "ok");
+    int stream = tcp(), to_host = tcp(), to_own_port = tcp(), datagram = udp(), sender = udp();
+    struct address service_address = make_address(LOOPBACK, 8312);
+    struct rlimit limit = {64, 64};
+    expect("limit", errno_text(setrlimit(RLIMIT_NOFILE, &limit)), "ok");
+    int last = -1;
+    for (int fd; (fd = dup(service)) >= 0;) last = fd;
+    expect("connect", try_connect(stream, LOOPBACK, 8312), "EMFILE");
+    expect("connect to the host's address", try_connect(to_host, HOST_ADDRESS, 8313), "EMFILE");
+    expect("connect of a datagram socket", try_connect(datagram, LOOPBACK, 8312), "EMFILE");
+    expect("sendto", errno_text(sendto(sender, "x", 1, 0, (void *)&service_address.bytes,
+                                       service_address.length)), "EMFILE");
+    expect("connect to an own port", try_connect(to_own_port, LOOPBACK, 8311), "ECONNREFUSED");
+    expect("connect to another host", try_connect(stream, EXTERNAL_ADDRESS, 8), "ECONNREFUSED");
+    /* A refused call leaves the socket as it was. */
+    close(last);
+    expect("connect after a close", try_connect(stream, LOOPBACK, 8312), "ok");
+    expect("peer", strcmp(kernel_peer(stream), format_host_port(L, 8312)) ? "other" : "L", "L");
+    expect("connect after a close", try_connect(to_host, HOST_ADDRESS, 8313), "ok");
+    expect("peer", strcmp(kernel_peer(to_host), format_host_port(V, 8313)) ? "other" : "V", "V");
+    expect("connect after a close", try_connect(datagram, LOOPBACK, 8312), "ok");
+    expect("peer", strcmp(kernel_peer(datagram), format_host_port(L, 8312)) ? "other" : "L", "L");
+}
+
+/* Listens where `full_descriptor_table` connects. */
+static void host_services(void) {
+    int datagram = udp();
+    listen_on(LOOPBACK, 8312);
+    listen_on(HOST_ADDRESS, 8313);
+    expect_unprinted("bind", try_bind(datagram, LOOPBACK, 8312), "ok");
+    printf("ready\n");
+    fflush(stdout);
+    pause();
+}
+
 /* Opens, binds and closes many sockets. Checks that memory use and the number of descriptors do
  * not grow. */
 static void many_sockets(long count) {
@@ -433,6 +477,10 @@ int main(int count, char **arguments) {
         many_sockets(number);
     else if (strcmp(mode, "descriptors") == 0)
         descriptors_unchanged_by_calls();
+    else if (strcmp(mode, "full-descriptor-table") == 0)
+        full_descriptor_table();
+    else if (strcmp(mode, "host-services") == 0)
+        host_services();
     else if (strcmp(mode, "connections") == 0)
         connections(number);
     else if (strcmp(mode, "listen-forever") == 0)

@@ -2,13 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use vipool::rewrite::{Bind, LiveSystem, Outcome, Refusal, Rewriter, Socket};
-use windows_sys::Win32::Networking::WinSock::{
-    SOCKADDR, SOCKET, SOCKET_ERROR, WSAEADDRNOTAVAIL, WSAEINVAL,
-};
+use vipool::rewrite::{Bind, LiveSystem, Outcome, Rewriter, Socket};
+use windows_sys::Win32::Networking::WinSock::{SOCKADDR, SOCKET, SOCKET_ERROR, WSAEINVAL};
 
 use crate::context::rewriter;
-use crate::last_error::{LastError, is_address_unavailable, set_last_error};
+use crate::last_error::{LastError, error_of_refusal, is_address_unavailable, set_last_error};
 use crate::socket::{SockaddrBuf, Winsock, read_sockaddr};
 use crate::{deferred, original};
 
@@ -24,8 +22,8 @@ pub unsafe extern "system" fn bind(socket: SOCKET, name: *const SOCKADDR, length
         }
         match rewriter.bind(&Winsock(socket), address) {
             Outcome::Passed(_) => {}
-            Outcome::Refused(Refusal::OtherSessionAddress | Refusal::SharedIpv6Wildcard) => {
-                set_last_error(WSAEADDRNOTAVAIL);
+            Outcome::Refused(refusal) => {
+                set_last_error(error_of_refusal(refusal));
                 return SOCKET_ERROR;
             }
             Outcome::Rewritten(bind) => {

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 
 use vipool::rewrite::{Connect, LiveSystem, Outcome, Rewriter};
 use windows_sys::Win32::Networking::WinSock::{
-    SOCKADDR, SOCKET, WSA_IO_PENDING, WSAEADDRNOTAVAIL, WSAEALREADY, WSAEWOULDBLOCK,
+    SOCKADDR, SOCKET, WSA_IO_PENDING, WSAEALREADY, WSAEWOULDBLOCK,
 };
 
 use super::bind::bind_to_source;
 use crate::context::rewriter;
 use crate::deferred;
-use crate::last_error::{LastError, last_error, set_last_error};
+use crate::last_error::{LastError, error_of_refusal, last_error, set_last_error};
 use crate::socket::{SockaddrBuf, Winsock, read_sockaddr};
 
 /// The destination that the hook layer passes to the system.
@@ -63,8 +63,8 @@ pub fn prepare_destination(
         }
         match decide(&rewriter, Winsock(socket), to) {
             Outcome::Passed(_) => None,
-            Outcome::Refused(_) => {
-                set_last_error(WSAEADDRNOTAVAIL);
+            Outcome::Refused(refusal) => {
+                set_last_error(error_of_refusal(refusal));
                 Some(Destination::Failed)
             }
             Outcome::Rewritten(connect) => {
