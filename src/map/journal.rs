@@ -21,10 +21,11 @@ impl Journal {
     /// # Errors
     /// Fails if there is no journal, or if it is damaged or not trusted.
     pub fn open(directory: &Path) -> Result<Self, MapError> {
-        let region = open_region(directory, JOURNAL_FILE, false)?;
+        let path = || directory.join(JOURNAL_FILE);
+        let region =
+            open_region(directory, JOURNAL_FILE, false).map_err(|failure| failure.at(path()))?;
         if !journal::is_journal(region.words()) {
-            let path = directory.join(JOURNAL_FILE);
-            return Err(MapError::Damaged { path, reason: "it is not a journal" });
+            return Err(MapError::Damaged { path: path(), reason: "it is not a journal" });
         }
         Ok(Self { region })
     }

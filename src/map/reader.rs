@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::engine::files;
+use super::engine::files::{self, OpenFailure};
 use super::engine::image::MapImage;
 use super::engine::table::Table;
 use super::format::counters::Counter;
@@ -33,8 +33,13 @@ impl Reader {
     /// Fails if there is no map, if it is damaged or not trusted, or if it belongs to another boot
     /// or network namespace.
     pub fn attach(directory: &Path) -> Result<Self, MapError> {
+        Self::try_attach(directory).map_err(|failure| failure.at(directory.join(files::MAP_FILE)))
+    }
+
+    /// Same result as [`Reader::attach`], but never allocates on Unix.
+    pub(crate) fn try_attach(directory: &Path) -> Result<Self, OpenFailure> {
         let map = files::open_image(directory)?;
-        files::check_boot(directory, map.layout())?;
+        files::check_boot(map.layout())?;
         Ok(Self::new(map))
     }
 
@@ -124,7 +129,14 @@ impl Reader {
     #[inline]
     #[must_use]
     pub fn is_superseded(&self) -> bool {
-        self.map.header(SUPERSEDED) != 0
+        self.superseded_mark() != 0
+    }
+
+    /// Returns 0 if no newer file replaces this map. Otherwise the value changes when the newer
+    /// file is in place.
+    #[inline]
+    pub(crate) fn superseded_mark(&self) -> u64 {
+        self.map.header(SUPERSEDED)
     }
 
     /// Returns the compiled process list.

@@ -1,7 +1,7 @@
 //! [`Map::remove`]: removes the files of a map without sessions.
 
 use super::engine::files;
-use super::format::header::SUPERSEDED;
+use super::format::header::{BEING_REPLACED, SUPERSEDED};
 use super::types::error::RemoveError;
 use super::writer::Map;
 
@@ -20,7 +20,7 @@ impl Map {
         }
         // Readers of this file look for the new file. If this process dies before it removes the
         // files, the next writer removes the mark.
-        locked.map.writer().store_header(SUPERSEDED, 1);
+        locked.map.writer().store_header(SUPERSEDED, BEING_REPLACED);
         files::remove(directory)?;
         Ok(())
     }

@@ -3,124 +3,97 @@
 //! Invariants:
 //! - A value in the chain is never dropped or moved. So a caller can keep a reference forever, in
 //!   any thread, signal handler or vfork child.
-//! - No method locks or allocates.
-//! - Several threads can append at the same time, and siglongjmp or fork can interrupt an append.
-//!   Each append has its own cell. All threads see the append that completes first.
+//! - No method locks or uses the heap.
+//! - siglongjmp or fork can interrupt any method. No thread ever waits for another thread.
+//! - A call for a superseded version makes no system call, except for a few attempts to create the
+//!   successor. [`Attempts`] limits these attempts.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::reader::Reader;
-use crate::raw::set_once::SetOnce;
-
-/// Maximum number of versions over the life of a process.
-const MAX_VERSIONS: usize = 128;
-
-/// Maximum number of threads that create the successor of one version at the same time.
-const MAX_CREATORS: usize = 4;
+use crate::os::clock;
+use crate::raw::newest::Newest;
 
 /// A chain of value versions. Each version supersedes the previous version.
+///
+/// The length of a chain is not limited. Each version has its own pages, and a chain of readers
+/// also keeps all map files mapped. So the number of mappings of a process
+/// (`/proc/sys/vm/max_map_count`) is the only limit.
 #[derive(Debug)]
-pub struct VersionChain<T> {
-    versions: [Version<T>; MAX_VERSIONS],
-    /// The number of cells that appends have claimed.
-    claimed: AtomicUsize,
-    /// The number of the newest version, from 1; 0 if there is none.
-    newest: AtomicUsize,
-    /// The number of threads that create the first version.
-    first_creators: AtomicUsize,
+pub struct VersionChain<T: Send + Sync + 'static> {
+    newest: Newest<Version<T>>,
 }
 
 #[derive(Debug)]
 struct Version<T> {
-    value: SetOnce<T>,
-    /// The number of threads that create the next version.
-    creators: AtomicUsize,
+    value: T,
+    /// The attempts to create the next version.
+    attempts: Attempts,
 }
 
-impl<T> VersionChain<T> {
+impl<T: Send + Sync> VersionChain<T> {
     /// Returns an empty chain.
     #[allow(clippy::new_without_default, reason = "only statics hold a chain")]
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            versions: [const { Version { value: SetOnce::new(), creators: AtomicUsize::new(0) } };
-                MAX_VERSIONS],
-            claimed: AtomicUsize::new(0),
-            newest: AtomicUsize::new(0),
-            first_creators: AtomicUsize::new(0),
-        }
+        Self { newest: Newest::new() }
     }
 
-    /// Returns the newest version. Costs a few loads.
+    /// Returns the newest version. Costs one load.
     #[inline]
-    pub fn newest(&self) -> Option<&T> {
-        self.version(self.newest.load(Ordering::Acquire))
+    pub fn newest(&self) -> Option<&'static T> {
+        self.newest.get().map(|version| &version.value)
     }
 
-    #[inline]
-    fn version(&self, number: usize) -> Option<&T> {
-        self.versions.get(number.checked_sub(1)?)?.value.get()
-    }
-
-    /// Returns the newest version. If `is_superseded` returns true for that version, creates and
-    /// returns its successor.
+    /// Returns the newest version. If the chain is empty, creates the first version.
     ///
-    /// `create` returns the successor, which then stays in the chain forever. The result is the
-    /// superseded version if `create` returns `None`, or if too many other threads are creating the
-    /// successor. In both cases the next call tries again. The result is `None` if the chain is
-    /// full.
+    /// The result is `None` if `create` returns `None`, or if the kernel has no memory.
+    pub fn get_or_init(&self, create: impl FnOnce() -> Option<T>) -> Option<&'static T> {
+        self.newest().or_else(|| self.append(None, create))
+    }
+
+    /// Returns the newest version. If that version is superseded, creates and returns its
+    /// successor.
+    ///
+    /// `mark_of` returns 0 for a version that is not superseded. `create` returns the successor,
+    /// which then stays in the chain forever. The result is the superseded version if `create`
+    /// returns `None`, or while another attempt is not due. The next attempt is due after a delay
+    /// that grows up to 4 seconds, or when the mark changes.
     #[inline]
-    pub fn current(
+    pub fn follow(
         &self,
-        is_superseded: impl FnOnce(&T) -> bool,
-        create: impl FnOnce(Option<&T>) -> Option<T>,
-    ) -> Option<&T> {
-        let number = self.newest.load(Ordering::Acquire);
-        match self.version(number) {
-            Some(value) if !is_superseded(value) => Some(value),
-            old => self.append(number, old, create),
+        mark_of: impl FnOnce(&T) -> u64,
+        create: impl FnOnce(&'static T) -> Option<T>,
+    ) -> Option<&'static T> {
+        let version = self.newest.get()?;
+        match mark_of(&version.value) {
+            0 => Some(&version.value),
+            mark => self.replace(version, mark, create),
         }
     }
 
     #[cold]
-    fn append<'s>(
-        &'s self,
-        old_number: usize,
-        old: Option<&'s T>,
-        create: impl FnOnce(Option<&T>) -> Option<T>,
-    ) -> Option<&'s T> {
-        let old_version = old_number.checked_sub(1).and_then(|index| self.versions.get(index));
-        let creators = old_version.map_or(&self.first_creators, |version| &version.creators);
-        if self.claimed.load(Ordering::Relaxed) >= MAX_VERSIONS {
-            return None;
-        }
-        let increment_below_limit = |count| (count < MAX_CREATORS).then_some(count + 1);
-        if creators
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, increment_below_limit)
-            .is_err()
-        {
-            return old;
-        }
-        let Some(value) = create(old) else {
-            creators.fetch_sub(1, Ordering::Relaxed);
-            return old;
-        };
-        // If another thread has appended a version during `create`, return that version and claim
-        // no cell.
-        if self.newest.load(Ordering::Acquire) != old_number {
-            return self.newest();
-        }
-        // The counter gives each thread its own cell, so no thread waits for another.
-        let index = self.claimed.fetch_add(1, Ordering::Relaxed);
-        self.versions.get(index)?.value.set(value);
-        let _ = self.newest.compare_exchange(
-            old_number,
-            index + 1,
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        );
-        self.newest()
+    fn replace(
+        &self,
+        old: &'static Version<T>,
+        mark: u64,
+        create: impl FnOnce(&'static T) -> Option<T>,
+    ) -> Option<&'static T> {
+        let is_due = old.attempts.claim(mark, clock::coarse_milliseconds());
+        let new = if is_due { self.append(Some(old), || create(&old.value)) } else { None };
+        new.or(Some(&old.value))
+    }
+
+    /// Appends a version, unless another thread has replaced `old` meanwhile. Returns the newest
+    /// version, or `None` if no version was created.
+    fn append(
+        &self,
+        old: Option<&'static Version<T>>,
+        create: impl FnOnce() -> Option<T>,
+    ) -> Option<&'static T> {
+        let version = Version { value: create()?, attempts: Attempts::new() };
+        self.newest.replace(old, version).map(|version| &version.value)
     }
 }
 
@@ -128,15 +101,51 @@ impl VersionChain<Reader> {
     /// Returns a reader of the map in a directory. Attaches to the new map if the current map is
     /// superseded. The files of superseded readers stay mapped.
     ///
-    /// Returns `None` if the directory has no map yet, or if the chain is full.
+    /// Returns `None` if the directory had no map in any call so far.
     #[inline]
-    pub fn map(&self, directory: &Path) -> Option<&Reader> {
-        self.current(Reader::is_superseded, |old| {
-            // The current file can be marked as superseded for two reasons: its successor is not in
-            // place yet, or the process that set the mark has died. In both cases, keep the old
-            // reader until the successor is in place or a writer removes the mark.
-            Reader::attach(directory).ok().filter(|new| old.is_none() || !new.is_superseded())
-        })
+    pub fn map(&self, directory: &Path) -> Option<&'static Reader> {
+        let attach = || Reader::try_attach(directory).ok();
+        self.get_or_init(attach)?;
+        // The current file can be marked as superseded for two reasons: its successor is not in
+        // place yet, or the process that set the mark has died. In both cases, keep the old reader
+        // until the successor is in place or a writer removes the mark.
+        self.follow(Reader::superseded_mark, |_| attach().filter(|new| !new.is_superseded()))
+    }
+}
+
+/// The attempts to create the successor of one version, in one word.
+///
+/// - Only one thread makes each attempt. The others use the superseded version, and do not wait.
+/// - After an attempt, the next attempt is due after a delay. The first delay is 1 ms. Each delay
+///   is twice as long as the previous delay, up to [`Attempts::MAX_DELAY`].
+/// - If the mark of the superseded version changes, an attempt is due at once.
+#[derive(Debug)]
+struct Attempts(AtomicU64);
+
+impl Attempts {
+    /// The binary logarithm of [`Attempts::MAX_DELAY`].
+    const MAX_EXPONENT: u64 = 12;
+    /// The longest delay in milliseconds.
+    #[cfg(test)]
+    const MAX_DELAY: u64 = 1 << Self::MAX_EXPONENT;
+
+    const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Returns whether the caller may make an attempt. `mark` is not 0. `now` is the time in
+    /// milliseconds.
+    fn claim(&self, mark: u64, now: u64) -> bool {
+        let state = self.0.load(Ordering::Relaxed);
+        let (due, exponent, last_mark) = (state >> 16, state >> 8 & 0xff, state & 0xff);
+        let mark = mark.min(0xff);
+        let exponent = match mark == last_mark {
+            true if now < due => return false,
+            true => (exponent + 1).min(Self::MAX_EXPONENT),
+            false => 0,
+        };
+        let next = (now + (1 << exponent)) << 16 | exponent << 8 | mark;
+        self.0.compare_exchange(state, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -147,43 +156,99 @@ mod tests {
     use crate::Tick;
     use crate::pool::{Pool, PoolKind};
     use crate::session::{SessionId, SessionKind};
+    use std::sync::atomic::AtomicUsize;
+    use std::time::{Duration, Instant};
+
+    const CURRENT: u64 = 0;
+    const SUPERSEDED: u64 = 1;
 
     #[test]
     fn each_version_supersedes_the_previous_version() {
         let numbers = VersionChain::new();
-        assert_eq!(numbers.current(|_| true, |_| None::<usize>), None);
-        for number in 0..2 * MAX_VERSIONS {
-            let found = numbers.current(
-                |_| true,
+        assert_eq!(numbers.follow(|_| SUPERSEDED, |_| unreachable!()), None);
+        assert_eq!(numbers.get_or_init(|| None), None);
+        assert_eq!(numbers.get_or_init(|| Some(0)), Some(&0));
+        assert_eq!(numbers.get_or_init(|| unreachable!()), Some(&0));
+        for number in 1..1000 {
+            assert_eq!(numbers.follow(|_| CURRENT, |_| unreachable!()), Some(&(number - 1)));
+            let found = numbers.follow(
+                |_| SUPERSEDED,
                 |old| {
-                    assert_eq!(old.copied(), number.checked_sub(1));
+                    assert_eq!(*old, number - 1);
                     Some(number)
                 },
             );
-            if number + 1 < MAX_VERSIONS {
-                assert_eq!(found, Some(&number));
-            }
-            if number + 1 == MAX_VERSIONS {
-                break;
-            }
+            assert_eq!(found, Some(&number));
+            assert_eq!(numbers.newest(), Some(&number));
         }
-        // The chain is full: the last version stays, and a caller that needs a newer version gets
-        // `None`.
-        assert_eq!(numbers.current(|_| true, |_| unreachable!()), None);
-        assert_eq!(numbers.newest(), Some(&(MAX_VERSIONS - 1)));
-        assert_eq!(numbers.current(|_| false, |_| unreachable!()), Some(&(MAX_VERSIONS - 1)));
     }
 
     #[test]
-    fn a_late_creator_claims_no_cell() {
+    fn late_creator_replaces_nothing() {
         let numbers = VersionChain::new();
-        numbers.current(|_| true, |_| Some(1));
-        let create_late = |_: Option<&_>| {
-            numbers.current(|_| true, |_| Some(2));
+        numbers.get_or_init(|| Some(1));
+        let create_late = |_: &_| {
+            assert_eq!(numbers.follow(|_| SUPERSEDED + 1, |_| Some(2)), Some(&2));
             Some(3)
         };
-        assert_eq!(numbers.current(|_| true, create_late), Some(&2));
-        assert_eq!(numbers.claimed.load(Ordering::Relaxed), 2);
+        assert_eq!(numbers.follow(|_| SUPERSEDED, create_late), Some(&2));
+    }
+
+    #[test]
+    fn delays_double_up_to_a_limit() {
+        let attempts = Attempts::new();
+        let mut now = 77;
+        for exponent in 0..20 {
+            assert!(attempts.claim(1, now));
+            let delay = (1 << exponent).min(Attempts::MAX_DELAY);
+            assert!(!attempts.claim(1, now) && !attempts.claim(1, now + delay - 1));
+            now += delay;
+        }
+        assert!(attempts.claim(1, now));
+        // A new mark permits an attempt at once, and starts again with the shortest delay.
+        assert!(attempts.claim(2, now) && !attempts.claim(2, now));
+        assert!(attempts.claim(2, now + 1));
+        // All marks that do not fit into the word count as one mark.
+        assert!(attempts.claim(u64::MAX, now) && !attempts.claim(u64::MAX - 1, now));
+    }
+
+    #[test]
+    fn create_is_called_again_after_it_returned_none() {
+        let numbers = VersionChain::new();
+        numbers.get_or_init(|| Some(1));
+        let mut calls = 0;
+        for _ in 0..1000 {
+            let create_nothing = |_: &_| {
+                calls += 1;
+                None
+            };
+            assert_eq!(numbers.follow(|_| SUPERSEDED, create_nothing), Some(&1));
+        }
+        assert!((1..100).contains(&calls), "{calls} calls");
+        assert!(becomes_true(|| numbers.follow(|_| SUPERSEDED, |_| Some(2)) == Some(&2)));
+    }
+
+    #[test]
+    fn one_thread_creates_each_version() {
+        let numbers = VersionChain::new();
+        numbers.get_or_init(|| Some(usize::MAX));
+        let created = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for number in 0..32 {
+                let (numbers, created) = (&numbers, &created);
+                scope.spawn(move || {
+                    numbers.follow(
+                        |value| u64::from(*value == usize::MAX),
+                        |_| {
+                            created.fetch_add(1, Ordering::Relaxed);
+                            Some(number)
+                        },
+                    );
+                });
+            }
+        });
+        assert!(created.into_inner() >= 1);
+        assert!(numbers.newest().is_some_and(|number| *number < 32));
     }
 
     /// Returns a plan that differs from the plans of other numbers.
@@ -194,15 +259,27 @@ mod tests {
         Plan { pools: vec![pool], settings, ..Plan::default() }
     }
 
+    /// Calls `condition` until it returns true. Returns false after a minute.
+    fn becomes_true(mut condition: impl FnMut() -> bool) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(60) {
+            if condition() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        false
+    }
+
     #[test]
-    fn a_superseded_map_without_a_successor_claims_no_cells() {
+    fn superseded_map_without_a_successor_stays() {
         let directory = tempfile::tempdir().unwrap();
         let map = Map::create(directory.path(), &plan(0)).unwrap();
         let maps = VersionChain::new();
         let first: *const Reader = maps.map(directory.path()).unwrap();
         // Simulate a process that is killed before it replaces the map.
         map.mark_superseded();
-        for _ in 0..2 * MAX_VERSIONS {
+        for _ in 0..1000 {
             assert!(maps.map(directory.path()).is_some_and(|map| std::ptr::eq(map, first)));
         }
         // A process that starts now attaches to the same map.
@@ -211,80 +288,40 @@ mod tests {
         map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
         let current = maps.map(directory.path()).unwrap();
         assert!(std::ptr::eq(current, first) && !current.is_superseded());
+        // The next call after a replacement attaches to the new map, although attempts have failed
+        // before.
         let map = Map::create(directory.path(), &plan(1)).unwrap();
         map.close_session(session, Tick::ZERO).unwrap();
         assert!(maps.map(directory.path()).is_some_and(|map| map.find(session).is_none()));
     }
 
     #[test]
-    fn readers_follow_new_maps_until_the_chain_is_full() {
+    fn removed_map_stays_until_there_is_a_new_map() {
+        let directory = tempfile::tempdir().unwrap();
+        let map = Map::create(directory.path(), &plan(0)).unwrap();
+        let maps = VersionChain::new();
+        let first: *const Reader = maps.map(directory.path()).unwrap();
+        map.mark_superseded();
+        std::fs::remove_file(directory.path().join(crate::map::MAP_FILE)).unwrap();
+        for _ in 0..1000 {
+            assert!(maps.map(directory.path()).is_some_and(|map| std::ptr::eq(map, first)));
+        }
+        Map::create(directory.path(), &plan(1)).unwrap();
+        assert!(becomes_true(|| maps
+            .map(directory.path())
+            .is_some_and(|map| !map.is_superseded())));
+    }
+
+    #[test]
+    fn readers_follow_many_maps() {
         let directory = tempfile::tempdir().unwrap();
         let maps = VersionChain::new();
-        for number in 0..MAX_VERSIONS {
+        for number in 0..300 {
             let map = Map::create(directory.path(), &plan(number)).unwrap();
             let session =
                 SessionId::new(SessionKind::CommandLine, number as u64 / 100 + 1).unwrap();
             map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
             assert!(maps.map(directory.path()).is_some_and(|map| map.find(session).is_some()));
         }
-        Map::create(directory.path(), &plan(MAX_VERSIONS)).unwrap();
-        assert!(maps.map(directory.path()).is_none());
-        assert!(maps.newest().is_some_and(Reader::is_superseded));
-    }
-
-    #[test]
-    fn create_is_called_again_after_it_returned_none() {
-        let numbers = VersionChain::new();
-        numbers.current(|_| true, |_| Some(1));
-        for _ in 0..3 * MAX_CREATORS {
-            assert_eq!(numbers.current(|_| true, |_| None), Some(&1));
-        }
-        assert_eq!(numbers.current(|_| true, |_| Some(2)), Some(&2));
-    }
-
-    #[test]
-    fn create_is_called_again_after_it_returned_none_to_many_threads() {
-        let numbers = VersionChain::new();
-        numbers.current(|_| true, |_| Some(1));
-        let create_nothing = |_: Option<&_>| {
-            std::thread::yield_now();
-            None
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..4 * MAX_CREATORS {
-                scope.spawn(|| {
-                    for _ in 0..5_000 {
-                        numbers.current(|_| true, create_nothing);
-                        std::thread::yield_now();
-                    }
-                });
-            }
-        });
-        // A thread that stays counted after its return would reduce the limit forever.
-        assert_eq!(numbers.versions[0].creators.load(Ordering::Relaxed), 0);
-        assert_eq!(numbers.current(|_| true, |_| Some(2)), Some(&2));
-    }
-
-    #[test]
-    fn creators_are_limited_and_all_threads_get_one_version() {
-        let numbers = VersionChain::new();
-        numbers.current(|_| true, |_| Some(usize::MAX));
-        let created = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for number in 0..32 {
-                let (numbers, created) = (&numbers, &created);
-                scope.spawn(move || {
-                    numbers.current(
-                        |value| *value == usize::MAX,
-                        |_| {
-                            created.fetch_add(1, Ordering::Relaxed);
-                            Some(number)
-                        },
-                    );
-                });
-            }
-        });
-        assert!((1..=MAX_CREATORS).contains(&created.into_inner()));
-        assert!(numbers.newest().is_some_and(|number| *number < 32));
     }
 }

@@ -97,7 +97,8 @@ impl Map {
     /// or network namespace.
     pub fn open(directory: &Path) -> Result<Self, MapError> {
         let map = files::open_writable(directory)?;
-        files::check_boot(directory, map.layout())?;
+        files::check_boot(map.layout())
+            .map_err(|failure| failure.at(directory.join(files::MAP_FILE)))?;
         Ok(Self::with_lock(map, WriterLock::open(directory)?))
     }
 
@@ -374,7 +375,8 @@ impl Map {
                 result => break result?,
             }
         };
-        files::check_boot(lock.directory(), current.layout())?;
+        files::check_boot(current.layout())
+            .map_err(|failure| failure.at(lock.directory().join(files::MAP_FILE)))?;
         *map = current;
         Ok(())
     }
@@ -392,7 +394,8 @@ impl Map {
     /// Marks the map as superseded, like a process that dies before it replaces the map.
     #[cfg(all(test, not(loom)))]
     pub(crate) fn mark_superseded(&self) {
-        self.map.lock().writer().store_header(SUPERSEDED, 1);
+        let mark = super::format::header::BEING_REPLACED;
+        self.map.lock().writer().store_header(SUPERSEDED, mark);
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod bytes;
 pub mod mapping;
+pub mod newest;
 pub mod prefetch;
 pub mod sections;
 pub mod set_once;

@@ -3,12 +3,11 @@
 //!
 //! When a new map supersedes the current map, the next call adds a version for the new map. This
 //! version keeps the addresses that the process already knows. Versions are never freed, because
-//! another thread can be using them. No function locks or allocates, so signal handlers may call
-//! them.
+//! another thread can be using them. No function locks or uses the heap, so signal handlers may
+//! call them.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::connect::is_external;
 use super::{KernelListeners, LiveSystem, RewriteRules, Rewriter, SystemView, sockaddr};
@@ -24,9 +23,8 @@ use crate::session::{Addresses, Handle, SessionId};
 pub struct HookedProcess {
     system: LiveSystem<'static>,
     rules: RewriteRules,
-    /// False if the newest map has no rule for the program, or if no version for the newest map
-    /// could be added to the chain.
-    is_listed: AtomicBool,
+    /// False if the newest map has no rule for the program.
+    is_listed: bool,
     initial: SessionState,
     /// The lease, once it has every address that the program's features need.
     complete_lease: SetOnce<(Handle, Addresses)>,
@@ -71,7 +69,6 @@ impl HookedProcess {
             .or(previous.client_address);
         let initial =
             SessionState { addresses: leased.or(previous.addresses), client_address, ..previous };
-        let is_listed = AtomicBool::new(is_listed);
         let process = Self { system, rules, is_listed, initial, complete_lease: SetOnce::new() };
         if let Some(handle) = initial.handle {
             process.store_complete_lease(handle, initial.addresses);
@@ -155,6 +152,11 @@ impl HookedProcess {
         self.system.reader.is_superseded()
     }
 
+    #[inline]
+    fn superseded_mark(&self) -> u64 {
+        self.system.reader.superseded_mark()
+    }
+
     /// Returns the address of the session's client, if this user may read it.
     pub fn client_address(&self) -> Option<IpAddr> {
         self.initial.client_address
@@ -171,7 +173,7 @@ impl HookedProcess {
         lease_held: bool,
         addresses: Addresses,
     ) -> Rewriter<'_, LiveSystem<'static>> {
-        let lease_held = lease_held && self.is_listed.load(Ordering::Relaxed);
+        let lease_held = lease_held && self.is_listed;
         Rewriter { addresses, rules: self.rules, lease_held, system: &self.system }
     }
 
@@ -192,18 +194,24 @@ impl VersionChain<HookedProcess> {
     ///
     /// `find_rule` finds the rule in the newest map. If that map has no rule, the process keeps its
     /// older rule but counts as unlisted: its calls pass, and the program sees its addresses as
-    /// before. The process also counts as unlisted if the chain has no room for another map,
-    /// because the leases in a superseded map become outdated.
+    /// before. If the newest map cannot be used, the process stays under the older map, and a later
+    /// call tries again ([`VersionChain::follow`]).
     #[inline]
     pub fn hooked_process(
-        &'static self,
-        maps: &'static VersionChain<Reader>,
+        &self,
+        maps: &VersionChain<Reader>,
         directory: &Path,
         find_rule: impl FnOnce(&'static Reader) -> Option<ProgramView<'static>>,
     ) -> Option<&'static HookedProcess> {
         let last = self.newest()?;
-        let next_version = |reader: &'static Reader, previous: &HookedProcess| {
-            if std::ptr::eq(reader, previous.system.reader) {
+        let Some(reader) =
+            maps.map(directory).filter(|reader| !std::ptr::eq(*reader, last.system.reader))
+        else {
+            return Some(last);
+        };
+        let next_version = |previous: &'static HookedProcess| {
+            // Another thread may already have appended a version for a newer map.
+            if !std::ptr::eq(previous, last) {
                 return None;
             }
             let (policy, rule) = (reader.policy(), find_rule(reader));
@@ -215,13 +223,7 @@ impl VersionChain<HookedProcess> {
             state.handle = state.handle.or_else(|| Some(reader.find(state.session)?.0));
             Some(HookedProcess::build(system, rule.is_some(), state, directory))
         };
-        let process = maps.map(directory).and_then(|reader| {
-            self.current(HookedProcess::is_superseded, |previous| next_version(reader, previous?))
-        });
-        process.or_else(|| {
-            last.is_listed.store(false, Ordering::Relaxed);
-            Some(last)
-        })
+        self.follow(HookedProcess::superseded_mark, next_version)
     }
 }
 
@@ -234,7 +236,7 @@ mod tests {
     use crate::pool::{Pool, PoolKind};
 
     #[test]
-    fn calls_pass_when_there_is_no_room_for_another_map() {
+    fn process_follows_many_maps_and_a_removed_map() {
         static MAPS: VersionChain<Reader> = VersionChain::new();
         static PROCESSES: VersionChain<HookedProcess> = VersionChain::new();
         let features = Features { virtual_ip: true, ..Features::default() };
@@ -254,18 +256,22 @@ mod tests {
         let reader = MAPS.map(directory).unwrap();
         let (policy, program) = (reader.policy(), find_rule(reader).unwrap());
         let system = LiveSystem { reader, policy, program, listeners: KernelListeners };
-        PROCESSES.current(|_| true, |_| Some(HookedProcess::new(system, session, directory)));
-        for round in 1..128 {
+        PROCESSES.get_or_init(|| Some(HookedProcess::new(system, session, directory)));
+        for round in 1..300 {
             // Change the plan: an unchanged plan would keep the map.
             plan.settings.low_water = round;
             Map::create(directory, &plan).unwrap();
             let process = PROCESSES.hooked_process(&MAPS, directory, find_rule).unwrap();
             assert!(!process.is_superseded() && process.rewriter().lease_held);
         }
-        plan.settings.low_water = 0;
-        Map::create(directory, &plan).unwrap();
-        let process = PROCESSES.hooked_process(&MAPS, directory, find_rule).unwrap();
-        assert!(!process.rewriter().lease_held);
-        assert_eq!(process.display_rewriter().addresses.v4, "10.0.0.1".parse().ok());
+        let map = Map::open(directory).unwrap();
+        map.close_session(session, Tick::ZERO).unwrap();
+        map.mark_superseded();
+        std::fs::remove_file(directory.join(crate::map::MAP_FILE)).unwrap();
+        for _ in 0..1000 {
+            let process = PROCESSES.hooked_process(&MAPS, directory, find_rule).unwrap();
+            assert!(process.is_superseded() && !process.rewriter().lease_held);
+            assert_eq!(process.display_rewriter().addresses.v4, "10.0.0.1".parse().ok());
+        }
     }
 }

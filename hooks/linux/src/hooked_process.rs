@@ -45,7 +45,9 @@ pub fn current() -> Option<&'static HookedProcess> {
     if process.is_superseded() { follow_replaced_map() } else { Some(process) }
 }
 
-/// Maps the new map file, and returns the version of the state for the new map.
+/// Maps the new map file, and returns the version of the state for the new map. If the new map
+/// cannot be used, returns the newest version. Most calls then make no system call (see
+/// [`VersionChain::follow`]).
 #[cold]
 fn follow_replaced_map() -> Option<&'static HookedProcess> {
     let identity = IDENTITY.get()?;
@@ -97,10 +99,8 @@ pub unsafe fn initialize(arguments: *const *const c_char, environment: *const *c
     let Some(identity) = (unsafe { IDENTITY.store(&identity) }) else { return };
     let system =
         LiveSystem { reader: map, policy: map.policy(), program, listeners: KernelListeners };
-    let first_version = |_: Option<&HookedProcess>| {
-        Some(HookedProcess::new(system, session, as_path(identity.directory)))
-    };
-    if let Some(process) = PROCESSES.current(|_| true, first_version) {
+    let first_version = || Some(HookedProcess::new(system, session, as_path(identity.directory)));
+    if let Some(process) = PROCESSES.get_or_init(first_version) {
         fd_facts::scan_inherited_fds(process);
     }
 }

@@ -55,7 +55,7 @@ pub fn rewriter() -> Option<Rewriter<'static, LiveSystem<'static>>> {
 /// Returns the policy of the newest map. If this process cannot attach that map, returns the policy
 /// of the newest map that it has attached. A new child process attaches the newest map itself.
 pub fn current_policy() -> Option<PolicyView<'static>> {
-    MAPS.map(&PROCESS.get()?.directory).or_else(|| MAPS.newest()).map(Reader::policy)
+    MAPS.map(&PROCESS.get()?.directory).map(Reader::policy)
 }
 
 /// Returns the id of the rule that the children of this program inherit; 0 for none.
@@ -107,7 +107,7 @@ pub fn initialize(inherited_rule: u64) -> Result<Option<&'static HookedProcess>,
     let system =
         LiveSystem { reader: map, policy: map.policy(), program, listeners: KernelListeners };
     Ok(HOOKED_PROCESSES
-        .current(|_| false, |_| Some(HookedProcess::new(system, session, &process.directory))))
+        .get_or_init(|| Some(HookedProcess::new(system, session, &process.directory))))
 }
 
 impl Process {

@@ -26,85 +26,115 @@ pub const MAP_FILE: &str = "map";
 pub const SESSIONS_FILE: &str = "sessions";
 /// Name of the file with the latest events. Only root and the group of the file can read it.
 pub const JOURNAL_FILE: &str = "journal";
+/// The text of the error if the system does not report the identity of this boot.
+const CANNOT_IDENTIFY_BOOT: &str = "cannot identify this boot for";
 /// Name of the file that writers lock. No process replaces this file.
 pub const LOCK_FILE: &str = "lock";
 
-/// Opens the file `map` for reading. Allocates only if the result is an error.
-pub(crate) fn open_image(directory: &Path) -> Result<MapImage, MapError> {
+/// The reason why a file of a map cannot be used. The value contains no path, so that a failure
+/// allocates nothing.
+#[derive(Debug)]
+pub(crate) enum OpenFailure {
+    /// See [`MapError::Io`].
+    Io(&'static str, io::Error),
+    /// See [`MapError::Missing`].
+    Missing,
+    /// See [`MapError::Damaged`].
+    Damaged(&'static str),
+    /// See [`MapError::OtherBoot`].
+    OtherBoot,
+    /// See [`MapError::Untrusted`].
+    Untrusted(&'static str),
+}
+
+impl OpenFailure {
+    /// Returns the error for the file at `path`.
+    pub(crate) fn at(self, path: PathBuf) -> MapError {
+        match self {
+            Self::Io(failure, source) => io_error(failure, path, source),
+            Self::Missing => MapError::Missing(path),
+            Self::Damaged(reason) => MapError::Damaged { path, reason },
+            Self::OtherBoot => MapError::OtherBoot(path),
+            Self::Untrusted(reason) => MapError::Untrusted { path, reason },
+        }
+    }
+}
+
+/// Opens the file `map` for reading. Allocates nothing on Unix.
+pub(crate) fn open_image(directory: &Path) -> Result<MapImage, OpenFailure> {
     let (map, layout) = open_map(directory, false)?;
     Ok(MapImage::new(map, Region::default(), layout))
 }
 
 /// Opens the files of a map for writing. The map may belong to another boot.
 pub(crate) fn open_writable(directory: &Path) -> Result<WritableMap, MapError> {
-    let (map, layout) = open_map(directory, true)?;
+    let (map, layout) =
+        open_map(directory, true).map_err(|failure| failure.at(directory.join(MAP_FILE)))?;
     let sessions = open_sessions_file(directory, &layout)?;
     let journal = open_journal(directory, layout.boot).unwrap_or_default();
     Ok(WritableMap::new(map, sessions, journal, layout))
 }
 
-fn open_map(directory: &Path, write: bool) -> Result<(Region, Layout), MapError> {
+fn open_map(directory: &Path, write: bool) -> Result<(Region, Layout), OpenFailure> {
     let region = open_region(directory, MAP_FILE, write)?;
-    match Layout::read(region.words()) {
-        Ok(layout) => Ok((region, layout)),
-        Err(reason) => Err(MapError::Damaged { path: directory.join(MAP_FILE), reason }),
-    }
+    let layout = Layout::read(region.words()).map_err(OpenFailure::Damaged)?;
+    Ok((region, layout))
 }
 
 /// Maps one of the files into memory. Does not check its content.
-pub(crate) fn open_region(directory: &Path, name: &str, write: bool) -> Result<Region, MapError> {
-    let path = || directory.join(name);
+pub(crate) fn open_region(
+    directory: &Path,
+    name: &str,
+    write: bool,
+) -> Result<Region, OpenFailure> {
     let file = open_file(directory, name, write)?;
     match Mapping::new(&file, write) {
         Ok(mapping) => Ok(Region::from_mapping(mapping)),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            Err(MapError::Damaged { path: path(), reason: "it is empty" })
+            Err(OpenFailure::Damaged("it is empty"))
         }
-        Err(error) => Err(io_error("cannot map", path(), error)),
+        Err(error) => Err(OpenFailure::Io("cannot map", error)),
     }
 }
 
-fn open_file(directory: &Path, name: &str, write: bool) -> Result<File, MapError> {
-    let path = || directory.join(name);
+fn open_file(directory: &Path, name: &str, write: bool) -> Result<File, OpenFailure> {
     trusted_file::open(directory, name, write).map_err(|refused| match refused {
-        TrustError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
-            MapError::Missing(path())
-        }
-        TrustError::Io(error) => io_error("cannot open", path(), error),
-        TrustError::Untrusted(reason) => MapError::Untrusted { path: path(), reason },
+        TrustError::Io(error) if error.kind() == io::ErrorKind::NotFound => OpenFailure::Missing,
+        TrustError::Io(error) => OpenFailure::Io("cannot open", error),
+        TrustError::Untrusted(reason) => OpenFailure::Untrusted(reason),
     })
 }
 
-/// Returns an error if the map belongs to another boot or network namespace.
-pub(crate) fn check_boot(directory: &Path, layout: &Layout) -> Result<(), MapError> {
-    if current_boot_id(directory)? == layout.boot {
-        Ok(())
-    } else {
-        Err(MapError::OtherBoot(directory.join(MAP_FILE)))
-    }
+/// Returns a failure if the map belongs to another boot or network namespace. Allocates nothing on
+/// Unix.
+pub(crate) fn check_boot(layout: &Layout) -> Result<(), OpenFailure> {
+    let boot = identity::current_boot_id()
+        .map_err(|error| OpenFailure::Io(CANNOT_IDENTIFY_BOOT, error))?;
+    if boot == layout.boot { Ok(()) } else { Err(OpenFailure::OtherBoot) }
 }
 
 /// Returns the hash of this boot and network namespace.
 pub(crate) fn current_boot_id(directory: &Path) -> Result<u64, MapError> {
     identity::current_boot_id()
-        .map_err(|error| io_error("cannot identify this boot for", directory.join(MAP_FILE), error))
+        .map_err(|error| io_error(CANNOT_IDENTIFY_BOOT, directory.join(MAP_FILE), error))
 }
 
 /// Opens the lock file of a map, and creates it if it does not exist.
 pub(crate) fn open_lock(directory: &Path) -> Result<FileLock, MapError> {
     let path = directory.join(LOCK_FILE);
     let file = match open_file(directory, LOCK_FILE, true) {
-        Err(MapError::Missing(_)) => {
+        Err(OpenFailure::Missing) => {
             match trusted_file::create_new(&path) {
                 // Another process has just created the file.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(io_error("cannot create", path, error)),
                 Ok(_) => {}
             }
-            open_file(directory, LOCK_FILE, true)?
+            open_file(directory, LOCK_FILE, true)
         }
-        result => result?,
+        result => result,
     };
+    let file = file.map_err(|failure| failure.at(path.clone()))?;
     FileLock::new(file).map_err(|error| io_error("cannot lock", path, error))
 }
 
@@ -141,7 +171,7 @@ fn open_sessions_file(directory: &Path, layout: &Layout) -> Result<Region, MapEr
     for name in [SESSIONS_FILE, &temporary, SESSIONS_FILE] {
         match open_region(directory, name, true) {
             Ok(region) if layout.is_sessions_file(region.words()) => return Ok(region),
-            Err(error @ MapError::Io { .. }) => return Err(error),
+            Err(failure @ OpenFailure::Io(..)) => return Err(failure.at(directory.join(name))),
             _ => {}
         }
     }

@@ -31,7 +31,7 @@ const USER_KEY: usize = 4;
 const POOL_RULES_BYTES: usize = 6;
 
 // Words that writers publish.
-/// Not 0: a newer map file has replaced this file.
+/// Not 0: a newer map file replaces this file ([`BEING_REPLACED`] or [`REPLACED`]).
 pub(crate) const SUPERSEDED: usize = 64;
 /// Not 0: a writer is in a transaction, or died in one.
 pub(crate) const BUSY: usize = 65;
@@ -52,6 +52,11 @@ pub(crate) const REAP_CURSOR: usize = 71;
 /// get higher generations, so no old handle matches them.
 pub(crate) const DROPPED_GENERATION: usize = 72;
 pub(crate) const HEADER_WORDS: usize = 128;
+
+/// A value of [`SUPERSEDED`]: the newer file may not be in place yet.
+pub(crate) const BEING_REPLACED: u64 = 1;
+/// A value of [`SUPERSEDED`]: the newer file is in place.
+pub(crate) const REPLACED: u64 = 2;
 
 /// Writes the header of a sessions file into zeroed words.
 pub(crate) fn write_sessions_header(

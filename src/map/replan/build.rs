@@ -11,7 +11,8 @@ use crate::map::engine::image::MapImage;
 use crate::map::engine::writer::{MapWriter, WritableMap};
 use crate::map::format::counters::Counter;
 use crate::map::format::header::{
-    DRAINING, DROPPED_GENERATION, LAST_STAMP, RESTORED, SUPERSEDED, user_key,
+    BEING_REPLACED, DRAINING, DROPPED_GENERATION, LAST_STAMP, REPLACED, RESTORED, SUPERSEDED,
+    user_key,
 };
 use crate::map::format::journal::JOURNAL_WORDS;
 use crate::map::format::layout::{self, Layout};
@@ -50,7 +51,7 @@ pub(crate) fn replace_files(
     directory: &Path,
     plan: &Plan,
     boot: u64,
-    old: Option<&mut WritableMap>,
+    mut old: Option<&mut WritableMap>,
 ) -> Result<WritableMap, MapError> {
     // Keep nothing of a map from another boot or network namespace.
     let kept_map = old.as_deref().filter(|old| old.layout().boot == boot);
@@ -71,10 +72,15 @@ pub(crate) fn replace_files(
     // Set the mark before the rename. If this process dies between the two steps, the next writer
     // removes the mark. A writer of the old map, in another network namespace, also reads this mark
     // and so detects the replacement.
-    if let Some(old) = old {
-        old.writer().store_header(SUPERSEDED, 1);
-    }
+    let set_mark = |old: Option<&mut WritableMap>, mark| {
+        if let Some(old) = old {
+            old.writer().store_header(SUPERSEDED, mark);
+        }
+    };
+    set_mark(old.as_deref_mut(), BEING_REPLACED);
     files::publish(directory)?;
+    // Readers that looked for the new file too early look again when the mark changes.
+    set_mark(old, REPLACED);
     Ok(new)
 }
 

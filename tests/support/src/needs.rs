@@ -60,6 +60,7 @@ pub const ALL: &[Need] = &[
     program("nc", "netcat-openbsd"),
     program("setpriv", "util-linux"),
     program("valgrind", "valgrind"),
+    program("strace", "strace"),
     // Servers for the tests that run a server twice on one port.
     program("redis-server", "redis-server"),
     program("nginx", "nginx-light"),

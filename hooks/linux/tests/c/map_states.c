@@ -1,0 +1,198 @@
+/* Calls every hooked function, and counts the allocations of each call. The test runs this program
+ * under strace. Before and after each call, the program writes a marker to the invalid descriptor
+ * -1, so that the trace shows the system calls of each call.
+ *
+ * Each line of input is a command:
+ * - "measure N": makes N rounds of calls. Prints each name with its largest number of allocations
+ *   after the first round.
+ * - "fill": opens descriptors until the descriptor table is full.
+ * - "release": closes the descriptors of "fill". */
+#include "matrix.h"
+
+#include <ifaddrs.h>
+#include <netdb.h>
+#include <sys/resource.h>
+
+static volatile unsigned long allocations;
+
+#ifndef __SANITIZE_ADDRESS__
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *old, size_t size);
+void *__libc_memalign(size_t alignment, size_t size);
+
+void *malloc(size_t size) {
+    allocations++;
+    return __libc_malloc(size);
+}
+
+void *calloc(size_t count, size_t size) {
+    allocations++;
+    return __libc_calloc(count, size);
+}
+
+void *realloc(void *old, size_t size) {
+    allocations++;
+    return __libc_realloc(old, size);
+}
+
+int posix_memalign(void **result, size_t alignment, size_t size) {
+    allocations++;
+    *result = __libc_memalign(alignment, size);
+    return *result ? 0 : ENOMEM;
+}
+#endif
+
+enum { MAX_CALLS = 64 };
+
+static struct {
+    const char *name;
+    unsigned long allocations;
+} calls[MAX_CALLS];
+
+static void write_marker(const char *text) {
+    int saved_errno = errno;
+    syscall(SYS_write, -1, text, strlen(text));
+    errno = saved_errno;
+}
+
+static void record(int round, const char *name, unsigned long count) {
+    int i = 0;
+    while (calls[i].name && strcmp(calls[i].name, name) != 0) i++;
+    calls[i].name = name;
+    if (round > 0 && count > calls[i].allocations) calls[i].allocations = count;
+}
+
+/* Makes one call between two markers. */
+#define MEASURE(name, call)                                                                        \
+    do {                                                                                           \
+        write_marker(name);                                                                        \
+        unsigned long before = allocations;                                                        \
+        (void)!(call);                                                                             \
+        unsigned long count = allocations - before;                                                \
+        write_marker("end");                                                                       \
+        record(round, name, count);                                                                \
+    } while (0)
+
+ssize_t __recvfrom_chk(int fd, void *data, size_t size, size_t buffer_size, int flags,
+                       struct sockaddr *address, socklen_t *length);
+
+/* The arguments of the calls. They are not on the stack, so the hook probes their memory. */
+static struct address local, own_port, unused_port, external, any;
+static struct sockaddr_storage name;
+static socklen_t length;
+static char byte, text[512];
+static struct iovec part = {&byte, 1};
+static struct msghdr message;
+static struct mmsghdr messages;
+static struct ip_mreqn multicast;
+static int listener, stream, bound, datagram, sender;
+
+static void open_sockets(void) {
+    local = make_address(LOOPBACK, 8090), own_port = make_address(LOOPBACK, 8311);
+    unused_port = make_address(LOOPBACK, 8096), external = make_address(EXTERNAL_ADDRESS, 9);
+    any = make_address(ANY, 8097);
+    multicast.imr_ifindex = 1;
+    listener = listen_on(LOOPBACK, 8090);
+    int flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+    stream = socket(AF_INET, SOCK_STREAM | flags, 0), bound = socket(AF_INET, SOCK_STREAM | flags, 0);
+    datagram = socket(AF_INET, SOCK_DGRAM | flags, 0), sender = socket(AF_INET, SOCK_DGRAM | flags, 0);
+    fcntl(listener, F_SETFL, O_NONBLOCK);
+}
+
+static void *name_buffer(void) {
+    length = sizeof name;
+    return &name;
+}
+
+static struct msghdr *message_to(struct address *address) {
+    message = (struct msghdr){.msg_name = address ? (void *)&address->bytes : name_buffer(),
+                              .msg_namelen = address ? address->length : sizeof name,
+                              .msg_iov = &part,
+                              .msg_iovlen = 1};
+    messages.msg_hdr = message;
+    return &message;
+}
+
+static void call_every_hook(int round) {
+    struct address *destinations[] = {&local, &own_port, &unused_port, &external};
+    int opened = -1;
+    MEASURE("socket", opened = socket(AF_INET, SOCK_STREAM, 0));
+    if (opened >= 0) close(opened);
+    MEASURE("bind", bind(bound, (void *)&any.bytes, any.length));
+    MEASURE("listen", listen(bound, 1));
+    MEASURE("accept", accept(listener, name_buffer(), &length));
+    MEASURE("accept4", accept4(listener, name_buffer(), &length, SOCK_CLOEXEC));
+    MEASURE("setsockopt", setsockopt(sender, IPPROTO_IP, IP_MULTICAST_IF, &multicast,
+                                     sizeof multicast));
+    for (int i = 0; i < 4; i++) {
+        struct address *to = destinations[i];
+        MEASURE("connect", connect(stream, (void *)&to->bytes, to->length));
+        MEASURE("connect", connect(datagram, (void *)&to->bytes, to->length));
+        MEASURE("sendto", sendto(sender, &byte, 1, 0, (void *)&to->bytes, to->length));
+        MEASURE("sendmsg", sendmsg(sender, message_to(to), 0));
+        message_to(to);
+        MEASURE("sendmmsg", sendmmsg(sender, &messages, 1, 0));
+    }
+    MEASURE("getsockname", getsockname(listener, name_buffer(), &length));
+    MEASURE("getpeername", getpeername(datagram, name_buffer(), &length));
+    MEASURE("recvfrom", recvfrom(sender, &byte, 1, 0, name_buffer(), &length));
+    MEASURE("__recvfrom_chk", __recvfrom_chk(sender, &byte, 1, 1, 0, name_buffer(), &length));
+    MEASURE("recvmsg", recvmsg(sender, message_to(NULL), 0));
+    message_to(NULL);
+    MEASURE("recvmmsg", recvmmsg(sender, &messages, 1, 0, NULL));
+    MEASURE("getnameinfo", getnameinfo((void *)&local.bytes, local.length, text, sizeof text, NULL,
+                                       0, NI_NUMERICHOST));
+    struct addrinfo *found = NULL;
+    MEASURE("getaddrinfo", getaddrinfo(HOST_NAME, "80", NULL, &found));
+    if (found) freeaddrinfo(found);
+    struct ifaddrs *interfaces = NULL;
+    MEASURE("getifaddrs", getifaddrs(&interfaces));
+    if (interfaces) freeifaddrs(interfaces);
+    MEASURE("gethostbyname", gethostbyname(HOST_NAME));
+    MEASURE("gethostbyname2", gethostbyname2(HOST_NAME, AF_INET));
+    MEASURE("gethostbyaddr", gethostbyaddr("\x7f\0\0\1", 4, AF_INET));
+    struct hostent entry, *result;
+    int error;
+    MEASURE("gethostbyname_r",
+            gethostbyname_r(HOST_NAME, &entry, text, sizeof text, &result, &error));
+    MEASURE("gethostbyname2_r",
+            gethostbyname2_r(HOST_NAME, AF_INET, &entry, text, sizeof text, &result, &error));
+    MEASURE("gethostbyaddr_r", gethostbyaddr_r("\x7f\0\0\1", 4, AF_INET, &entry, text, sizeof text,
+                                               &result, &error));
+}
+
+static void measure(int rounds) {
+    memset(calls, 0, sizeof calls);
+    write_marker("measure");
+    for (int round = 0; round < rounds; round++) call_every_hook(round);
+    for (int i = 0; calls[i].name; i++) printf("%s %lu\n", calls[i].name, calls[i].allocations);
+}
+
+/* Opens descriptors until the table is full, or closes them. */
+static void fill_descriptor_table(int is_fill) {
+    static int filled[256], count;
+    struct rlimit limit = {sizeof filled / sizeof *filled, 4096};
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (is_fill)
+        while ((filled[count] = dup(0)) >= 0) count++;
+    else
+        while (count > 0) close(filled[--count]);
+}
+
+int main(void) {
+    char line[32];
+    matrix_setup();
+    open_sockets();
+    printf("ready\n");
+    fflush(stdout);
+    while (fgets(line, sizeof line, stdin)) {
+        if (strncmp(line, "measure ", 8) == 0)
+            measure(atoi(line + 8));
+        else
+            fill_descriptor_table(strcmp(line, "fill\n") == 0);
+        printf("done\n");
+        fflush(stdout);
+    }
+    return 0;
+}
