@@ -133,14 +133,14 @@ static void small_stack(void) {
 static volatile unsigned probe_count;
 static void count_probe(int number, siginfo_t *info, void *context) {
     (void)number, (void)info;
-    ((ucontext_t *)context)->uc_mcontext.gregs[REG_RAX] = -EINVAL;
+    ((ucontext_t *)context)->uc_mcontext.gregs[REG_RAX] = -EAGAIN;
     probe_count++;
 }
 #endif
 
 /* Counts the memory probes for an array of messages on the heap. With a probe, the hook checks
- * whether a page of the program's memory is accessible. A probe is a call of rt_sigprocmask(2),
- * which a seccomp filter traps. */
+ * whether a page of the program's memory is accessible. A probe is a call of futex(2), which
+ * a program with one thread does not make itself. A seccomp filter traps it. */
 static void memory_probes_of_arrays(void) {
 #ifdef __x86_64__
     enum { COUNT = 1024, MAX_PROBES = COUNT * sizeof(struct mmsghdr) / 4096 + 1 };
@@ -156,7 +156,7 @@ static void memory_probes_of_arrays(void) {
     sigaction(SIGSYS, &action, NULL);
     struct sock_filter trap[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigprocmask, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_futex, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
@@ -172,6 +172,34 @@ static void memory_probes_of_arrays(void) {
     expect_listed("probes", probe_count > 0 && probe_count <= MAX_PROBES ? "few" : "other", "few",
                   "other");
 #endif
+}
+
+/* Makes calls with arguments on the heap, so that the hook probes their memory. The bytes that the
+ * kernel does not read stay uninitialized. */
+static void heap_arguments(void) {
+    struct sockaddr_in *address = malloc(sizeof *address), *name = malloc(sizeof *name);
+    struct msghdr *message = malloc(sizeof *message);
+    struct iovec *part = malloc(sizeof *part);
+    socklen_t *length = malloc(sizeof *length);
+    char *byte = calloc(1, 1);
+    int service = listen_on(LOOPBACK, 8099), fd = udp();
+    address->sin_family = AF_INET;
+    address->sin_port = htons(8099);
+    address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    *length = sizeof *name;
+    expect("bind", errno_text(bind(fd, (void *)address, sizeof *address)), "ok");
+    expect("connect", errno_text(connect(tcp(), (void *)address, sizeof *address)), "ok");
+    expect("sendto", errno_text(sendto(fd, byte, 1, 0, (void *)address, sizeof *address)), "ok");
+    *part = (struct iovec){byte, 1};
+    memset(message, 0, sizeof *message);
+    message->msg_name = address, message->msg_namelen = sizeof *address;
+    message->msg_iov = part, message->msg_iovlen = 1;
+    expect("sendmsg", errno_text(sendmsg(fd, message, 0)), "ok");
+    expect("recvmsg", errno_text(recvmsg(fd, message, 0)), "ok");
+    expect("recvfrom", errno_text(recvfrom(fd, byte, 1, 0, (void *)name, length)), "ok");
+    expect("accept", errno_text(accept(service, (void *)name, length)), "ok");
+    expect("name", errno_text(getsockname(fd, (void *)name, length)), "ok");
+    free(address), free(name), free(message), free(part), free(length), free(byte);
 }
 
 static sigjmp_buf jump_target;
@@ -469,6 +497,8 @@ int main(int count, char **arguments) {
         small_stack();
     else if (strcmp(mode, "memory-probes") == 0)
         memory_probes_of_arrays();
+    else if (strcmp(mode, "heap-arguments") == 0)
+        heap_arguments();
     else if (strcmp(mode, "jumps") == 0)
         jumps();
     else if (strcmp(mode, "jumps-during-connect") == 0)
