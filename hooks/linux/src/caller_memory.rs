@@ -33,17 +33,30 @@ pub fn record_main_stack(address: *const u8) {
     MAIN_STACK_END.store(address as usize, Ordering::Relaxed);
 }
 
-/// Returns a copy of the value at `address`, or `None` if the memory cannot be read.
+/// A type for which every bit pattern is a valid value.
 ///
-/// `T` must be valid for every bit pattern: a number, or a C struct of numbers and raw pointers.
+/// # Safety
+/// Every bit pattern must be a valid value of the type.
+pub unsafe trait Pod: Copy {}
+
+// SAFETY: the type is a number.
+unsafe impl Pod for libc::socklen_t {}
+// SAFETY: the struct contains only numbers.
+unsafe impl Pod for libc::ip_mreqn {}
+// SAFETY: the struct contains only numbers and raw pointers.
+unsafe impl Pod for libc::msghdr {}
+// SAFETY: the struct contains only numbers and raw pointers.
+unsafe impl Pod for libc::mmsghdr {}
+
+/// Returns a copy of the value at `address`, or `None` if the memory cannot be read.
 #[inline]
-pub fn read<T: Copy>(address: *const T) -> Option<T> {
+pub fn read<T: Pod>(address: *const T) -> Option<T> {
     if !is_readable(address.cast(), size_of::<T>()) {
         return None;
     }
     let mut value: MaybeUninit<T> = MaybeUninit::uninit();
-    // SAFETY: the bytes are readable, and `value` has the same size. All callers use types that are
-    // valid for every bit pattern.
+    // SAFETY: the bytes are readable, and `value` has the same size. Every bit pattern is a valid
+    // value of a `Pod` type.
     unsafe {
         ptr::copy_nonoverlapping(address.cast::<u8>(), value.as_mut_ptr().cast(), size_of::<T>());
         Some(value.assume_init())
@@ -63,7 +76,7 @@ pub struct CallerArray<T> {
     writable_end: usize,
 }
 
-impl<T: Copy> CallerArray<T> {
+impl<T: Pod> CallerArray<T> {
     pub fn new(first: *mut T) -> Self {
         Self { first, readable_end: 0, writable_end: 0 }
     }
@@ -72,7 +85,7 @@ impl<T: Copy> CallerArray<T> {
         self.first.wrapping_add(index)
     }
 
-    /// Returns a copy of an element. The contract of [`read`] applies.
+    /// Returns a copy of an element, or `None` if the memory cannot be read.
     pub fn read(&mut self, index: usize) -> Option<T> {
         let element = self.element_ptr(index);
         let end = (element as usize).checked_add(size_of::<T>())?;
@@ -83,8 +96,8 @@ impl<T: Copy> CallerArray<T> {
             }
             self.readable_end = end.next_multiple_of(MIN_PAGE_SIZE);
         }
-        // SAFETY: all bytes of the element are readable, and the type is valid for every bit
-        // pattern.
+        // SAFETY: all bytes of the element are readable, and every bit pattern is a valid value of a
+        // `Pod` type.
         Some(unsafe { element.read_unaligned() })
     }
 }
