@@ -70,15 +70,20 @@ unsafe fn replace_host_addresses(process: &HookedProcess, name: &CStr, list: &mu
         return;
     }
     let mut link: *mut *mut addrinfo = list;
-    // SAFETY: the entries belong to the library's list. Each entry has its own allocation, because
-    // freeaddrinfo frees the entries one by one.
-    while let Some(info) = unsafe { (*link).as_mut() } {
+    // The loop uses copies and raw pointers, because `has_earlier_of_same_kind` reads the entries
+    // that the loop changes.
+    //
+    // SAFETY: `link` points to the head or to a link of the library's list.
+    while let Some(entry) = ptr::NonNull::new(unsafe { *link }).map(ptr::NonNull::as_ptr) {
+        // SAFETY: the entry belongs to this list. Each entry has its own allocation, because
+        // freeaddrinfo frees the entries one by one.
+        let info = unsafe { entry.read() };
         // SAFETY: `ai_addr` points to `ai_addrlen` bytes.
         let address = unsafe { parse_sockaddr(info.ai_addr, info.ai_addrlen) };
         let replacement =
             address.and_then(|address| session_address_for(session_addresses, address.ip()));
         // SAFETY: the entry belongs to this list.
-        let is_duplicate = unsafe { has_earlier_of_same_kind(*list, info) };
+        let is_duplicate = unsafe { has_earlier_of_same_kind(*list, entry) };
         match (address, replacement) {
             (Some(mut address), Some(replacement)) if !is_duplicate => {
                 address.set_ip(replacement);
@@ -90,28 +95,23 @@ unsafe fn replace_host_addresses(process: &HookedProcess, name: &CStr, list: &mu
                     )
                 };
                 sockaddr_bytes::write(&address, target);
-                link = &raw mut info.ai_next;
+                // SAFETY: the entry belongs to this list.
+                link = unsafe { &raw mut (*entry).ai_next };
             }
-            _ => {
+            // SAFETY: the entry and its successor belong to this list. When the entry is freed, it
+            // is a list of one element, and no link refers to it.
+            _ => unsafe {
                 let (next, canonical_name) = (info.ai_next, info.ai_canonname);
-                info.ai_next = ptr::null_mut();
+                (*entry).ai_next = ptr::null_mut();
                 // Only the first entry has the canonical name. If the first entry is removed, the
-                // canonical name moves to the next entry, which becomes the first. SAFETY: `next`
-                // is null or the next entry of the list.
-                if let Some(next) = unsafe { next.as_mut() }
-                    && !canonical_name.is_null()
-                    && next.ai_canonname.is_null()
-                {
-                    next.ai_canonname = canonical_name;
-                    info.ai_canonname = ptr::null_mut();
+                // canonical name moves to the next entry, which becomes the first.
+                if !next.is_null() && !canonical_name.is_null() && (*next).ai_canonname.is_null() {
+                    (*next).ai_canonname = canonical_name;
+                    (*entry).ai_canonname = ptr::null_mut();
                 }
-                // SAFETY: the entry is now a list of one element. Nothing reads `*link` between the
-                // free and the update.
-                unsafe {
-                    libc::freeaddrinfo(info);
-                    *link = next;
-                }
-            }
+                *link = next;
+                libc::freeaddrinfo(entry);
+            },
         }
     }
 }
@@ -120,15 +120,13 @@ unsafe fn replace_host_addresses(process: &HookedProcess, name: &CStr, list: &mu
 ///
 /// # Safety
 /// `list` is a list that getaddrinfo returned, and `entry` belongs to it.
-unsafe fn has_earlier_of_same_kind(list: *const addrinfo, entry: &addrinfo) -> bool {
+unsafe fn has_earlier_of_same_kind(list: *const addrinfo, entry: *const addrinfo) -> bool {
+    let kind = |info: addrinfo| (info.ai_family, info.ai_socktype, info.ai_protocol);
     let mut earlier = list;
-    // SAFETY: guaranteed by the caller.
-    while let Some(info) = unsafe { earlier.as_ref() } {
-        if ptr::eq(info, entry) {
-            return false;
-        }
-        let kind = |info: &addrinfo| (info.ai_family, info.ai_socktype, info.ai_protocol);
-        if kind(info) == kind(entry) {
+    while earlier != entry {
+        // SAFETY: the caller guarantees that the list contains `entry`, so `earlier` is an entry.
+        let (info, this) = unsafe { (earlier.read(), entry.read()) };
+        if kind(info) == kind(this) {
             return true;
         }
         earlier = info.ai_next;

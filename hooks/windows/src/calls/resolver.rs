@@ -163,16 +163,27 @@ pub unsafe extern "system" fn gethostbyaddr(
 }
 
 /// An entry of a list of addresses. Windows has three types of such entries.
+///
+/// The functions that change an entry take raw pointers, because other code of a search through the
+/// list refers to the same entries.
 trait AddrInfo: Sized {
-    /// Returns the link to the next entry.
-    fn next(&mut self) -> &mut *mut Self;
+    /// Returns the next entry, or NULL.
+    fn next(&self) -> *mut Self;
     /// Returns a pointer to the socket address, and the length of the address.
     fn address(&self) -> (*mut SOCKADDR, i32);
     /// Returns the family, type and protocol for the sockets that use this address.
     fn socket_kind(&self) -> (i32, i32, i32);
-    /// Exchanges the canonical name with another entry. Only the first entry of a list has a
-    /// canonical name.
-    fn swap_canonical_name(&mut self, other: &mut Self);
+    /// Returns the place that contains the link of an entry to the next entry.
+    ///
+    /// # Safety
+    /// The entry is valid.
+    unsafe fn link(entry: *mut Self) -> *mut *mut Self;
+    /// Exchanges the canonical names of two entries. Only the first entry of a list has a canonical
+    /// name.
+    ///
+    /// # Safety
+    /// The entries are valid, and no reference to them is live.
+    unsafe fn swap_canonical_names(first: *mut Self, second: *mut Self);
     /// Frees a list.
     ///
     /// # Safety
@@ -183,8 +194,8 @@ trait AddrInfo: Sized {
 macro_rules! impl_addr_info {
     ($($type:ty, $free:path;)*) => {$(
         impl AddrInfo for $type {
-            fn next(&mut self) -> &mut *mut Self {
-                &mut self.ai_next
+            fn next(&self) -> *mut Self {
+                self.ai_next
             }
             fn address(&self) -> (*mut SOCKADDR, i32) {
                 (self.ai_addr, self.ai_addrlen as i32)
@@ -192,8 +203,18 @@ macro_rules! impl_addr_info {
             fn socket_kind(&self) -> (i32, i32, i32) {
                 (self.ai_family, self.ai_socktype, self.ai_protocol)
             }
-            fn swap_canonical_name(&mut self, other: &mut Self) {
-                std::mem::swap(&mut self.ai_canonname, &mut other.ai_canonname);
+            unsafe fn link(entry: *mut Self) -> *mut *mut Self {
+                // SAFETY: the caller passes a valid entry.
+                unsafe { &raw mut (*entry).ai_next }
+            }
+            unsafe fn swap_canonical_names(first: *mut Self, second: *mut Self) {
+                // SAFETY: the caller passes valid entries to which no reference is live.
+                unsafe {
+                    std::ptr::swap(
+                        &raw mut (*first).ai_canonname,
+                        &raw mut (*second).ai_canonname,
+                    );
+                }
             }
             unsafe fn free(list: *mut Self) {
                 // SAFETY: the caller passes a list that the system returned. Nothing refers to the
@@ -224,52 +245,58 @@ unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, addresses: &Hos
         _ => None,
     };
     // SAFETY: the entries of the list are valid until they are freed. Each freed entry is unlinked
-    // first, so it is a list of one entry (RFC 3493, 6.1: parts of a list may be freed).
+    // first, so it is a list of one entry (RFC 3493, 6.1: parts of a list may be freed). No
+    // reference to an entry is live when an entry changes.
     unsafe {
-        if !any_entry(*list, |entry| replacement(entry).is_some()) {
+        if !any_entry(*list, std::ptr::null(), |entry| replacement(entry).is_some()) {
             return;
         }
         let mut link: *mut *mut E = list;
-        while let Some(entry) = (*link).as_mut() {
-            let socket_kind = entry.socket_kind();
-            let current_entry: *const E = entry;
-            // True until the search reaches the current entry. Earlier iterations have kept all
-            // entries before the current entry.
-            let mut is_earlier = true;
-            let is_first_of_kind = !any_entry(*list, |candidate| {
-                is_earlier &= !std::ptr::eq(candidate, current_entry);
-                is_earlier && candidate.socket_kind() == socket_kind
-            });
-            if let Some(ip) = replacement(entry).filter(|_| is_first_of_kind) {
-                let (name, length) = entry.address();
+        while !(*link).is_null() {
+            let current_entry = *link;
+            let (socket_kind, new_ip, (name, length)) = {
+                let entry = &*current_entry;
+                (entry.socket_kind(), replacement(entry), entry.address())
+            };
+            // Earlier iterations have kept all entries before the current entry.
+            let is_first_of_kind =
+                !any_entry(*list, current_entry, |entry| entry.socket_kind() == socket_kind);
+            if let Some(ip) = new_ip.filter(|_| is_first_of_kind) {
                 if let Some(mut address) = read_sockaddr(name, length) {
                     address.set_ip(ip);
                     overwrite_sockaddr(name, address);
                 }
-                link = entry.next();
+                link = E::link(current_entry);
             } else {
-                *link = std::mem::replace(entry.next(), std::ptr::null_mut());
-                if let Some(next_entry) = (*link).as_mut() {
-                    entry.swap_canonical_name(next_entry);
+                let next_entry = E::link(current_entry).replace(std::ptr::null_mut());
+                *link = next_entry;
+                if !next_entry.is_null() {
+                    E::swap_canonical_names(current_entry, next_entry);
                 }
-                E::free(entry);
+                E::free(current_entry);
             }
         }
     }
 }
 
-/// Returns whether the predicate holds for any entry of a list.
+/// Returns whether the predicate holds for any entry from `first` on, up to but not including
+/// `end`.
 ///
 /// # Safety
-/// The list is valid.
-unsafe fn any_entry<E: AddrInfo>(list: *mut E, mut predicate: impl FnMut(&E) -> bool) -> bool {
-    let mut next_entry = list;
-    // SAFETY: the caller passes a valid list.
-    while let Some(entry) = unsafe { next_entry.as_mut() } {
+/// The list is valid. `end` is NULL or an entry of the list.
+unsafe fn any_entry<E: AddrInfo>(
+    first: *const E,
+    end: *const E,
+    predicate: impl Fn(&E) -> bool,
+) -> bool {
+    let mut next_entry = first;
+    while next_entry != end {
+        // SAFETY: the caller passes a valid list. The reference ends before the next entry is read.
+        let Some(entry) = (unsafe { next_entry.as_ref() }) else { break };
         if predicate(entry) {
             return true;
         }
-        next_entry = *entry.next();
+        next_entry = entry.next();
     }
     false
 }
