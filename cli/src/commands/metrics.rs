@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 
 use crate::maps::report::{PoolReport, Report};
 use crate::maps::selection::MapArgs;
@@ -19,7 +20,7 @@ use crate::maps::selection::MapArgs;
   vipool metrics
   vipool metrics --output /var/lib/node_exporter/textfile_collector/vipool.prom")]
 pub struct Metrics {
-    /// Write to this file instead of standard output; the file is replaced atomically
+    /// Write to this regular file instead of standard output; the file is replaced atomically
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -33,15 +34,33 @@ impl Metrics {
             print!("{text}");
             return Ok(ExitCode::SUCCESS);
         };
-        // The collector reads only files named *.prom, so it does not read this file before the
-        // rename.
-        let temporary_path = path.with_extension(format!("new{}", std::process::id()));
-        fs::write(&temporary_path, text)
-            .and_then(|()| fs::rename(&temporary_path, &path))
-            .inspect_err(|_| drop(fs::remove_file(&temporary_path)))
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        replace_file(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Replaces a regular file atomically, or creates it.
+///
+/// # Errors
+/// The path is a device, a link or another special file, or the file cannot be written.
+fn replace_file(path: &Path, text: &str) -> anyhow::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.is_file() => {
+            bail!("it is not a regular file (omit --output to print the text)")
+        }
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    // The collector reads only files named *.prom, so it does not read this file before the rename.
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".vipool-metrics");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    let mut file = builder.tempfile_in(directory.unwrap_or(Path::new(".")))?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)?;
+    Ok(())
 }
 
 /// Formats the report according to the OpenMetrics 1.0 specification.
