@@ -112,14 +112,16 @@ pub enum CloseError {
 #[non_exhaustive]
 pub enum MapError {
     /// The operating system returned an error.
-    #[error("{failure} {path}: {source}", path = path.display())]
+    #[error("{failure} {path}: {source}", path = path.display(), source = r#source)]
     Io {
         /// The failure, such as `cannot open`.
         failure: &'static str,
         /// The file.
         path: PathBuf,
-        /// The error of the operating system.
-        source: io::Error,
+        /// The error of the operating system. The raw identifier keeps it out of
+        /// [`Error::source`](std::error::Error::source), because the text above already contains
+        /// it.
+        r#source: io::Error,
     },
     /// There is no map. The command `vipool up` creates it.
     #[error("there is no map at {} (create it with 'vipool up')", .0.display())]
@@ -135,8 +137,8 @@ pub enum MapError {
     /// The map was created before the last start of the machine, or in another network namespace.
     #[error("{} belongs to another boot or network namespace (create a new map with 'vipool up')", .0.display())]
     OtherBoot(PathBuf),
-    /// The file is not trusted: it is a symbolic link, has another owner, or others can write to
-    /// it.
+    /// The file is not trusted: it is a symbolic link, has another owner, or other users can change
+    /// it or its directory.
     #[error("cannot trust {}: {reason}", path.display())]
     Untrusted {
         /// The file.
