@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use vipool::Tick;
-use vipool::map::{CloseError, Leader, Map, OpenError, OpenOptions};
+use vipool::map::{CloseError, ExhaustionPolicy, Leader, Map, OpenError, OpenOptions};
 use vipool::session::SessionId;
 use vipool::system;
 
@@ -42,7 +42,8 @@ enum Command {
 /// it lacks.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Exit status: 0 the session is open; 75 no address is available; 1 any other failure
+    after_help = "Exit status: 0 the session is open; 75 no address is available, or the session lacks one and
+the farm file refuses that (when-exhausted); 1 any other failure
 
 Examples:
   vipool session open 7 --user alice
@@ -166,6 +167,12 @@ impl Open {
         };
         if let Some(shortage) = opened.shortage {
             eprintln!("vipool: session {} did not get all addresses: {shortage}", self.session);
+            if map.settings().on_exhausted == ExhaustionPolicy::Refuse {
+                if !opened.already_open {
+                    map.close_by_handle(&opened.handle, Tick::now())?;
+                }
+                return Ok(ExitCode::from(exit_status::NO_ADDRESS));
+            }
         }
         if let (false, Some(client)) = (opened.already_open, self.client) {
             record_client(&directory, &opened.handle, client, Some(&user));

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use vipool::EXHAUSTED_MESSAGE;
+use vipool::map::{ExhaustionPolicy, Map, OpenOptions, Plan, Settings};
+use vipool::pool::{Pool, PoolKind};
+use vipool::{EXHAUSTED_MESSAGE, Tick};
 use vipool_testing::ChildGuard;
 
 use crate::support::{PrivateMap, text, wait_for_line};
@@ -62,4 +64,62 @@ fn wait_policy_waits_for_an_address() {
     holder.0.wait().unwrap();
     wait_for_line(waiting_run.0.stdout.take().unwrap(), "lease=05");
     assert!(waiting_run.0.wait().unwrap().success());
+}
+
+/// Creates a map with one virtual IP, which session 1 holds, and free loopback addresses.
+fn map_without_virtual_ip(directory: &Path, exhausted: ExhaustionPolicy, max_sessions: u32) -> Map {
+    let pool = |name, kind, range: &str| {
+        Pool::new(name, kind, &[range.parse().unwrap()], u32::MAX).unwrap()
+    };
+    let plan = Plan::new([
+        pool("default", PoolKind::VirtualIp, "10.77.0.10-10.77.0.10"),
+        pool("loopback", PoolKind::Loopback, "127.98.0.2-127.98.0.99"),
+    ]);
+    let settings = Settings::new().with_on_exhausted(exhausted).with_max_sessions(max_sessions);
+    let map = Map::create(directory, &plan.with_settings(settings)).unwrap();
+    let first = map.open_session("1".parse().unwrap(), &OpenOptions::new(), Tick::now()).unwrap();
+    assert_eq!(first.shortage, None);
+    map
+}
+
+#[test]
+fn session_without_a_demanded_virtual_ip_is_refused() {
+    let private_map = PrivateMap::new();
+    let directory = private_map.path().to_str().unwrap();
+    let run = ["run", "--map", directory, "-s", "2"];
+    let open = ["session", "open", "3", "--map", directory];
+    let status = |arguments: &[&str]| {
+        let output = private_map.output(arguments);
+        (output.status.code(), text(&output.stdout))
+    };
+    let refused = (Some(75), String::new());
+
+    let map = map_without_virtual_ip(private_map.path(), ExhaustionPolicy::Refuse, 0);
+    assert_eq!(status(&[&run[..], &["--", "echo", "ran"]].concat()), refused);
+    assert_eq!(status(&open), refused);
+    assert_eq!(map.sessions().unwrap().len(), 1, "the refused sessions were closed");
+
+    let map = map_without_virtual_ip(private_map.path(), ExhaustionPolicy::Pass, 0);
+    assert_eq!(status(&[&run[..], &["--require", "--", "echo", "ran"]].concat()), refused);
+    assert_eq!(map.sessions().unwrap().len(), 1, "the refused session was closed");
+    let passed = (Some(0), "ran\n".to_owned());
+    assert_eq!(status(&[&run[..], &["--", "echo", "ran"]].concat()), passed);
+    assert_eq!(status(&open).0, Some(0));
+    assert_eq!(map.sessions().unwrap().len(), 2);
+}
+
+#[test]
+fn maximum_of_sessions_is_treated_like_exhaustion() {
+    let private_map = PrivateMap::new();
+    let directory = private_map.path().to_str().unwrap();
+    map_without_virtual_ip(private_map.path(), ExhaustionPolicy::Refuse, 1);
+    for arguments in [
+        &["run", "--map", directory, "-s", "2", "--", "echo", "ran"][..],
+        &["session", "open", "3", "--map", directory],
+    ] {
+        let output = private_map.output(arguments);
+        assert_eq!(output.status.code(), Some(75), "{output:?}");
+        assert!(text(&output.stderr).contains("(max-sessions)"), "{output:?}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+    }
 }

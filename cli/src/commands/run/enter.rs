@@ -9,8 +9,8 @@ use anyhow::{Context, anyhow};
 use nix::sys::signal::Signal;
 use vipool::Tick;
 use vipool::map::{
-    AllocationTime, CloseError, ExhaustionPolicy, Map, OpenError, OpenOptions, OpenedSession,
-    Reader, Shortage,
+    AllocationTime, CloseError, ExhaustionPolicy, Leases, Map, OpenError, OpenOptions,
+    OpenedSession, Reader, Shortage,
 };
 use vipool::policy::{Executable, PathStyle, script_argument};
 use vipool::session::{Handle, SessionId};
@@ -43,8 +43,8 @@ pub enum EnterError {
     /// The program is not on the process list, and only listed programs open a session
     /// (`allocate = "first-use"`).
     NotListed,
-    /// No address is available, or the pool is unknown. If `refuse` is true, the program must not
-    /// run without an address.
+    /// The session lacks an address, or its pool is unknown. If `refuse` is true, the program must not
+    /// run without the address.
     NoAddress { error: OpenError, refuse: bool },
     /// This signal arrived while the process waited for an address.
     Interrupted(Signal),
@@ -110,7 +110,7 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
         MapSelection::Directory(directory) => match Map::open(&directory) {
             Ok(map) => (map, directory, None),
             Err(error) if report::is_permission_denied(&error) => {
-                return join(args.session, directory, hook_file);
+                return join(args, directory, hook_file);
             }
             Err(error) => return Err(error.into()),
         },
@@ -134,7 +134,7 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
         .with_address(args.address)
         .with_client(args.client)
         .with_leader(system::identify_process(std::process::id())?);
-    let opened = open_session(&map, session, &options, choose_pool, signals)?;
+    let opened = open_session(&map, session, &options, choose_pool, args.require, signals)?;
     if let Some(shortage) = opened.shortage {
         eprintln!("vipool: session {session} did not get all addresses: {shortage}");
     }
@@ -186,15 +186,49 @@ impl<'a> ProgramPaths<'a> {
     }
 }
 
-/// Opens the session with an address of the chosen pool. Waits for an address if the farm file requires it (`when-exhausted`).
+/// Opens the session with an address of the chosen pool. Waits for an address if the farm file
+/// requires it (`when-exhausted`).
+///
+/// A session that lacks an address is not used if the farm file or `require` forbids that. Then this
+/// function closes the session, unless it was open before.
 fn open_session(
     map: &Map,
     session: SessionId,
     options: &OpenOptions<'_>,
     choose_pool: impl Fn() -> Result<Option<String>, OpenError>,
+    require: bool,
     signals: &mut Signals,
 ) -> Result<OpenedSession, EnterError> {
+    let mut incomplete = None;
+    let error = match open_completely(map, session, options, choose_pool, signals, &mut incomplete)
+    {
+        Ok(opened) => return Ok(opened),
+        Err(error) => error,
+    };
+    match (error, incomplete) {
+        (EnterError::NoAddress { refuse: false, .. }, Some(opened)) if !require => Ok(opened),
+        (error, incomplete) => {
+            if let Some(opened) = incomplete.filter(|opened| !opened.already_open) {
+                // If this fails, `vipool gc` closes the session after this process has exited.
+                let _ = map.close_by_handle(&opened.handle, Tick::now());
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Opens the session with all its addresses. Stores a session that lacks an address in
+/// `incomplete`, and waits for that address as the farm file requires.
+fn open_completely(
+    map: &Map,
+    session: SessionId,
+    options: &OpenOptions<'_>,
+    choose_pool: impl Fn() -> Result<Option<String>, OpenError>,
+    signals: &mut Signals,
+    incomplete: &mut Option<OpenedSession>,
+) -> Result<OpenedSession, EnterError> {
     let policy = map.settings().on_exhausted;
+    let refuse = policy == ExhaustionPolicy::Refuse;
     let max_wait = match policy {
         ExhaustionPolicy::Wait(seconds) => Duration::from_secs(seconds.into()),
         ExhaustionPolicy::Pass | ExhaustionPolicy::Refuse => Duration::ZERO,
@@ -206,21 +240,28 @@ fn open_session(
             map.open_session(session, &options.with_pool(pool.as_deref()), Tick::now())
         });
         let error = match result {
-            Ok(opened) => return Ok(opened),
-            // Reaping may free an address that has no sockets left.
-            Err(OpenError::Shortage(Shortage::Lingering)) if !has_reaped => {
-                has_reaped = true;
-                reap::reap_all(map)?;
-                continue;
+            Ok(mut opened) => {
+                // The first attempt determines whether this process opened the session.
+                opened.already_open =
+                    incomplete.map_or(opened.already_open, |first| first.already_open);
+                let Some(shortage) = opened.shortage else { return Ok(opened) };
+                *incomplete = Some(opened);
+                shortage.into()
             }
             Err(error @ (OpenError::Shortage(_) | OpenError::UnknownGroups { .. })) => error,
+            Err(error @ (OpenError::Quota { .. } | OpenError::TooManySessions(_))) => {
+                return Err(EnterError::NoAddress { error, refuse });
+            }
             Err(error) => return Err(error.into()),
         };
+        if matches!(error, OpenError::Shortage(Shortage::Lingering)) && !has_reaped {
+            // Reaping may free an address that has no sockets left.
+            has_reaped = true;
+            reap::reap_all(map)?;
+            continue;
+        }
         if Instant::now() >= deadline {
-            return Err(EnterError::NoAddress {
-                error,
-                refuse: policy == ExhaustionPolicy::Refuse,
-            });
+            return Err(EnterError::NoAddress { error, refuse });
         }
         match signals.wait(None, Some(RETRY_MILLISECONDS))? {
             // SIGWINCH does not interrupt the wait for an address. The next attempt only starts
@@ -234,21 +275,33 @@ fn open_session(
 }
 
 /// Joins the session of the caller's logon in a map that the caller may only read.
-fn join(
-    requested: Option<SessionId>,
-    directory: PathBuf,
-    hook_file: PathBuf,
-) -> Result<EnteredSession, EnterError> {
+fn join(args: &Run, directory: PathBuf, hook_file: PathBuf) -> Result<EnteredSession, EnterError> {
     let logon_session = caller::own_session()?;
-    if let Some(requested) = requested.filter(|requested| *requested != logon_session) {
+    if let Some(requested) = args.session.filter(|requested| *requested != logon_session) {
         return Err(anyhow!(
             "cannot join session {requested}: the session of your logon is {logon_session} (omit \
              --session to join it, or add --private for a session in your private map)"
         )
         .into());
     }
-    let (handle, _) = Reader::attach(&directory)?.find(logon_session).with_context(|| {
+    let reader = Reader::attach(&directory)?;
+    let found = reader.find(logon_session);
+    let refuse = reader.settings().on_exhausted == ExhaustionPolicy::Refuse;
+    let is_complete = found.is_some_and(|(_, leases)| !lacks_address(&reader, &leases));
+    if !is_complete && (refuse || found.is_some() && args.require) {
+        return Err(EnterError::NoAddress { error: Shortage::Exhausted.into(), refuse });
+    }
+    let (handle, _) = found.with_context(|| {
         format!("your session {logon_session} has no address (ask your administrator)")
     })?;
     Ok(EnteredSession { handle, directory, hook_file, opened_in: None, claim: None })
+}
+
+/// Returns whether the map has virtual IPs or loopback addresses, and the session has none of them.
+fn lacks_address(reader: &Reader, leases: &Leases) -> bool {
+    let addresses = reader.addresses(leases);
+    reader.pools().iter().filter(|pool| pool.slots > 0).any(|pool| match pool.loopback {
+        true => addresses.loopback.is_none(),
+        false => addresses.v4.is_none() && addresses.v6.is_none(),
+    })
 }

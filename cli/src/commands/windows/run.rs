@@ -85,11 +85,19 @@ impl Run {
         let mut command = Command::new(find_launcher()?);
         command.args(&self.program).env_remove("VIPOOL_LEASE").env_remove("VIPOOL_MAP");
         let mut opened_handle = None;
+        let refuse = self.require || map.settings().on_exhausted == ExhaustionPolicy::Refuse;
         let result = choose_pool().and_then(|pool| {
             map.open_session(session, &options.with_pool(pool.as_deref()), Tick::now())
         });
         match result {
             Ok(opened) => {
+                if let (true, Some(shortage)) = (refuse, opened.shortage) {
+                    eprintln!("{EXHAUSTED_MESSAGE}\nvipool: {shortage}");
+                    if !opened.already_open {
+                        map.close_by_handle(&opened.handle, Tick::now())?;
+                    }
+                    return Ok(exit_status::NO_ADDRESS.into());
+                }
                 command.env("VIPOOL_LEASE", opened.handle.to_string());
                 if let Some(directory) = map_variable(&directory) {
                     command.env("VIPOOL_MAP", directory);
@@ -99,9 +107,14 @@ impl Run {
                     record_client(&directory, &handle, client, None);
                 }
             }
-            Err(error @ (OpenError::Shortage(_) | OpenError::UnknownGroups { .. })) => {
+            Err(
+                error @ (OpenError::Shortage(_)
+                | OpenError::UnknownGroups { .. }
+                | OpenError::Quota { .. }
+                | OpenError::TooManySessions(_)),
+            ) => {
                 eprintln!("{EXHAUSTED_MESSAGE}\nvipool: {error}");
-                if self.require || map.settings().on_exhausted == ExhaustionPolicy::Refuse {
+                if refuse {
                     return Ok(exit_status::NO_ADDRESS.into());
                 }
             }
