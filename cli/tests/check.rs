@@ -70,6 +70,15 @@ fn warnings_fail_only_with_strict() {
 }
 
 #[test]
+fn empty_file_is_an_error() {
+    for content in [&b""[..], b"# nothing\n"] {
+        let (output, text) = FarmFile::new(content).check(&["--strict"]);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("farm.toml: error: the file has no keys"), "{text}");
+    }
+}
+
+#[test]
 fn every_error_is_reported_and_fails_the_check() {
     let truncated_farm = &VALID_FARM.as_bytes()[..VALID_FARM.len() - 4];
     let (output, text) = FarmFile::new(truncated_farm).check(&[]);

@@ -45,6 +45,7 @@ impl Farm {
     pub fn parse(text: &str) -> (Farm, Report) {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let (table, errors) = DeTable::parse_recoverable(text);
+        let is_empty = table.get_ref().is_empty() && errors.is_empty();
         let mut reader = TomlReader::new(text);
         let farm = read_farm(&mut reader, Section::root(table.get_ref()));
         let mut report = Report::new(text, reader.positions);
@@ -67,6 +68,16 @@ impl Farm {
         });
         report.extend(read_findings);
         report.extend(validation_findings);
+        if is_empty {
+            // Such a file is a mistake, for example a failed copy. It would remove all addresses.
+            report.extend([Finding::new(
+                (Level::Error, "file"),
+                "",
+                "",
+                "the file has no keys",
+                "add the ranges and the programs; examples/farm.toml shows all keys",
+            )]);
+        }
         report.suppress_others_on_lines_of("syntax");
         (farm, report)
     }

@@ -270,7 +270,7 @@ static void *run_thread(void *argument)
 
     current_fixture = fx;
     make_plan(fx, 0);
-    exit_on_error(vipool_farm_parse("", 0, &fx->farm), "farm");
+    exit_on_error(vipool_farm_parse("[sessions]", 10, &fx->farm), "farm");
     exit_on_error(vipool_map_create(fx->directory, strlen(fx->directory), fx->plan, NULL, &map), "create");
     vipool_map_close(map);
     exit_on_error(vipool_journal_open(fx->directory, strlen(fx->directory), &fx->journal), "journal");

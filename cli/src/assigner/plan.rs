@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use ipnet::IpNet;
 use vipool::farm::ServerPlan;
 use vipool::interface::Interface;
@@ -12,8 +12,8 @@ use vipool::map::Plan;
 use vipool::pool::{Pool, PoolKind};
 use vipool::range::{Range, subtract};
 
-use super::addresses::AssignResult;
 use super::netlink::{InterfaceAddress, Netlink};
+use super::state::PlannedSizes;
 
 /// Lists the interfaces with the host's own addresses. Leaves out the addresses that an assigner
 /// added.
@@ -61,10 +61,34 @@ pub fn desired_addresses(server_plan: &ServerPlan) -> anyhow::Result<BTreeSet<In
         .collect()
 }
 
-/// Removes the addresses with conflicts from the plan.
-pub fn without_conflicts(mut plan: Plan, result: &AssignResult) -> Plan {
+/// Returns the sizes of the pools in a plan.
+pub fn planned_sizes(plan: &Plan) -> PlannedSizes {
+    let size = |kind: PoolKind| {
+        plan.pools.iter().filter(|pool| pool.kind() == kind).map(Pool::slots).sum()
+    };
+    PlannedSizes { virtual_ips: size(PoolKind::VirtualIp), loopback: size(PoolKind::Loopback) }
+}
+
+/// Checks that a plan keeps at least half of the addresses of the previous plan.
+///
+/// # Errors
+/// The plan has fewer virtual IPs or loopback addresses.
+pub fn check_not_shrunk(before: PlannedSizes, after: PlannedSizes) -> anyhow::Result<()> {
+    for (kind, before, after) in [
+        ("virtual IPs", before.virtual_ips, after.virtual_ips),
+        ("loopback addresses", before.loopback, after.loopback),
+    ] {
+        if after < before.div_ceil(2) {
+            bail!("the farm file leaves {after} of {before} {kind}");
+        }
+    }
+    Ok(())
+}
+
+/// Removes addresses that cannot be used from the plan.
+pub fn without_addresses(mut plan: Plan, unusable: &BTreeSet<IpAddr>) -> Plan {
     let excluded_ranges: Vec<Range> =
-        result.conflict_reasons.keys().map(|address| Range::from(*address)).collect();
+        unusable.iter().map(|address| Range::from(*address)).collect();
     for pool in plan.pools.iter_mut().filter(|pool| pool.kind() == PoolKind::VirtualIp) {
         // A pool may use only the first part of its last range. So clip each range to the addresses
         // that have a slot.
@@ -82,8 +106,7 @@ pub fn without_conflicts(mut plan: Plan, result: &AssignResult) -> Plan {
         *pool = Pool::new(pool.name(), pool.kind(), &subtract(&ranges, &excluded_ranges), u32::MAX)
             .expect("parts of a pool's ranges make a pool");
     }
-    plan.reservations
-        .retain(|reservation| !result.conflict_reasons.contains_key(&reservation.address));
+    plan.reservations.retain(|reservation| !unusable.contains(&reservation.address));
     plan
 }
 
@@ -108,4 +131,28 @@ pub fn probe_destinations(server_plan: &ServerPlan, interfaces: &[Interface]) ->
     let remote_addresses =
         ["192.0.2.1", "2001:db8::1"].map(|text| text.parse().expect("an address"));
     neighbours.chain(remote_addresses).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plan_may_lose_at_most_half_of_its_addresses() {
+        let sizes = |virtual_ips, loopback| PlannedSizes { virtual_ips, loopback };
+        for (before, after) in [
+            (sizes(0, 0), sizes(0, 0)),
+            (sizes(0, 0), sizes(5, 5)),
+            (sizes(2, 10), sizes(1, 5)),
+            (sizes(3, 0), sizes(2, 0)),
+        ] {
+            assert!(check_not_shrunk(before, after).is_ok(), "{before:?} {after:?}");
+        }
+        for (before, after) in
+            [(sizes(1, 0), sizes(0, 0)), (sizes(3, 0), sizes(1, 9)), (sizes(90, 10), sizes(90, 4))]
+        {
+            let error = check_not_shrunk(before, after).unwrap_err().to_string();
+            assert!(error.starts_with("the farm file leaves "), "{error}");
+        }
+    }
 }

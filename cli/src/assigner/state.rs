@@ -44,6 +44,15 @@ pub struct AssignedResources {
     pub ports: PortSet,
     /// Whether `down` drained the server because sessions were open.
     pub draining: bool,
+    /// The sizes of the pools in the plan of the last `up`.
+    pub planned: PlannedSizes,
+}
+
+/// The number of addresses in the pools of a plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedSizes {
+    pub virtual_ips: u32,
+    pub loopback: u32,
 }
 
 /// The JSON in the file.
@@ -53,6 +62,8 @@ struct FileContents {
     network_namespace: u64,
     ports: String,
     draining: bool,
+    #[serde(default)]
+    planned: PlannedSizes,
     /// Addresses by interface index.
     addresses: BTreeMap<u32, Vec<IpAddr>>,
 }
@@ -131,11 +142,11 @@ impl AssignerState {
                 network_namespace: network_namespace()?,
                 ports: assigned.ports.to_string(),
                 draining: assigned.draining,
+                planned: assigned.planned,
                 addresses,
             };
-            let temporary_path = self.path.with_extension("new");
-            fs::write(&temporary_path, serde_json::to_vec(&contents)?).with_context(context)?;
-            fs::rename(&temporary_path, &self.path).with_context(context)?;
+            trusted_file::replace(&self.path, &serde_json::to_vec(&contents)?, 0o644)
+                .with_context(context)?;
         }
         self.assigned = assigned;
         Ok(())
@@ -176,7 +187,16 @@ fn parse(bytes: &[u8]) -> anyhow::Result<AssignedResources> {
             addresses.into_iter().map(move |address| InterfaceAddress { interface, address })
         })
         .collect();
-    Ok(AssignedResources { addresses, ports: contents.ports.parse()?, draining: contents.draining })
+    let FileContents { draining, planned, .. } = contents;
+    Ok(AssignedResources { addresses, ports: contents.ports.parse()?, draining, planned })
+}
+
+/// Returns the addresses on the interfaces that carry the mark of an assigner.
+fn marked_addresses() -> anyhow::Result<BTreeSet<InterfaceAddress>> {
+    let mut netlink = Netlink::open().context("cannot open a routing socket")?;
+    let present = netlink.addresses()?.into_iter();
+    let marked = present.filter(|(_, state)| state.is_pool_like && state.is_marked);
+    Ok(marked.map(|(entry, _)| entry).collect())
 }
 
 fn boot_id() -> io::Result<String> {
@@ -208,6 +228,7 @@ mod tests {
                 .into(),
             ports: "4000-4001,5000".parse().unwrap(),
             draining: true,
+            planned: PlannedSizes { virtual_ips: 2, loopback: 0 },
         };
         let mut state = AssignerState::open(&directory).unwrap();
         assert_eq!(state.assigned, AssignedResources::default());

@@ -4,17 +4,19 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use indicatif::HumanBytes;
 use vipool::Tick;
-use vipool::farm::Farm;
-use vipool::map::Map;
+use vipool::farm::{Farm, ServerPlan};
+use vipool::interface::Interface;
+use vipool::map::{Map, MapError};
 use vipool::system::SystemProbe;
 
 use super::down::leased_addresses;
 use crate::assigner::PortSet;
 use crate::assigner::plan::{
-    desired_addresses, host_interfaces, probe_destinations, without_conflicts,
+    check_not_shrunk, desired_addresses, host_interfaces, planned_sizes, probe_destinations,
+    without_addresses,
 };
 use crate::assigner::reserved_ports::set_reserved_ports;
 use crate::assigner::state::{AssignedResources, AssignerState};
@@ -30,6 +32,8 @@ use crate::maps::last_users;
 /// detection). The probes take about eight seconds for any number of addresses. Then the command
 /// adds the addresses in a form that the host never uses as its own source address, and creates the
 /// map. Run this command again after a change of farm.toml. Open sessions keep their addresses.
+/// A farm file that takes more than half of its addresses from the server changes nothing, unless
+/// you use --allow-shrink.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool up
@@ -47,17 +51,36 @@ pub struct Up {
     /// Do not probe the network by ARP
     #[arg(long)]
     no_probe: bool,
+    /// Accept a farm file with less than half of the addresses of the previous one, or with none
+    #[arg(long)]
+    allow_shrink: bool,
 }
 
 /// The size from which `up` reports the size of the map before it creates the map: creating a map
 /// of this size takes about a second.
 const LARGE_MAP_BYTES: u64 = 64 << 20;
 
-impl Up {
-    pub fn run(self) -> anyhow::Result<ExitCode> {
+/// Options that select the plan of this server.
+#[derive(clap::Args)]
+pub struct PlanArgs {
+    /// The farm file
+    #[arg(long, value_name = "FILE", default_value = "/etc/vipool/farm.toml")]
+    farm: PathBuf,
+    /// This server's name in the farm file [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    server: Option<String>,
+}
+
+impl PlanArgs {
+    /// Reads the farm file and prints its findings. Returns the farm, the plan of this server and
+    /// the interfaces of this host.
+    ///
+    /// # Errors
+    /// The farm file has errors, or the interfaces cannot be listed.
+    pub fn load(&self) -> anyhow::Result<(Farm, ServerPlan, Vec<Interface>)> {
         let (farm, mut report) = Farm::load(&self.farm);
-        let server = match self.server {
-            Some(server) => server,
+        let server = match &self.server {
+            Some(server) => server.clone(),
             None => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
         };
         let interfaces = host_interfaces().context("cannot list the interfaces")?;
@@ -70,20 +93,43 @@ impl Up {
         if report.has_errors() {
             bail!("{} has errors; nothing was changed", self.farm.display());
         }
+        Ok((farm, server_plan, interfaces))
+    }
+}
 
+impl Up {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let (farm, server_plan, interfaces) = self.plan.load()?;
         let mut state = AssignerState::open(&self.map)?;
+        let sizes = planned_sizes(&server_plan.plan);
+        if !self.allow_shrink {
+            check_not_shrunk(state.assigned.planned, sizes).with_context(|| {
+                format!(
+                    "{} removes addresses; nothing was changed (check the file, or use \
+                     --allow-shrink)",
+                    self.plan.farm.display()
+                )
+            })?;
+        }
         let desired = desired_addresses(&server_plan)?;
         let destinations = probe_destinations(&server_plan, &interfaces);
         let result = add_addresses(&mut state, &desired, !self.no_probe, &destinations)?;
         let map_exists = Map::open(&self.map).is_ok();
         // If the map was lost, the sockets show which addresses running sessions still use.
         let mut probe = SystemProbe::new().context("cannot read the kernel's socket tables")?;
-        let plan = without_conflicts(server_plan.plan, &result);
+        let unusable = result.conflict_reasons.keys().copied().collect();
+        let plan = without_addresses(server_plan.plan, &unusable);
         if plan.file_bytes() >= LARGE_MAP_BYTES {
             let (size, directory) = (HumanBytes(plan.file_bytes()), self.map.display());
             eprintln!("vipool: the map takes {size} in {directory}: creating it takes a while");
         }
-        let map = Map::create_after_loss(&self.map, &plan, Tick::now(), &mut probe)?;
+        let map =
+            Map::create_after_loss(&self.map, &plan, Tick::now(), &mut probe).map_err(|error| {
+                match error {
+                    MapError::Damaged { .. } => anyhow!("{error} (run 'vipool repair')"),
+                    error => error.into(),
+                }
+            })?;
         // The last users in an existing map are more recent than those in the file.
         if !map_exists {
             last_users::restore(&map, &self.map);
@@ -91,8 +137,9 @@ impl Up {
         sweep_clients(&map, &self.map);
         if state.assigned.draining {
             map.drain_server(false)?;
-            state.write(AssignedResources { draining: false, ..state.assigned.clone() })?;
         }
+        let assigned = state.assigned.clone();
+        state.write(AssignedResources { draining: false, planned: sizes, ..assigned })?;
         let leased = leased_addresses(&map)?.unwrap_or_default();
         let is_needed = |entry: &InterfaceAddress| {
             result.usable.contains(entry)

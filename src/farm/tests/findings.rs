@@ -53,8 +53,15 @@ fn defaults_in_the_example_are_the_defaults() {
 }
 
 #[test]
-fn empty_farm_is_valid() {
-    assert_findings(&[("", &[]), (SERVER, &[]), ("# nothing\n", &[])]);
+fn empty_farm_is_valid_but_an_empty_file_is_not() {
+    assert_findings(&[
+        ("", &["error file "]),
+        ("# nothing\n", &["error file "]),
+        ("\u{feff}", &["error file "]),
+        ("[sessions]\n", &[]),
+        (SERVER, &[]),
+    ]);
+    assert_eq!(Farm::default().validate(), []);
     let plan = Farm::default().plan("any", None).plan;
     assert_eq!(plan.pools.len(), 1);
     assert_eq!(plan.pools[0].kind(), PoolKind::Loopback);
