@@ -114,14 +114,13 @@ impl Session {
 
 impl Open {
     fn run(self) -> anyhow::Result<ExitCode> {
-        let directory = self.map.directory()?;
         // When this process exits, the kernel ends the claim. The next 'vipool run' claims the same
         // block again.
-        let (map, _claim) = match self.map.selection() {
+        let (map, directory, _claim) = match self.map.selection() {
             MapSelection::Private => {
                 let farm = self.farm.or_else(private::default_farm_file);
                 let private_map = private::open(farm.as_deref(), None)?;
-                (private_map.map, Some(private_map.claim))
+                (private_map.map, private_map.directory, Some(private_map.claim))
             }
             MapSelection::Directory(_) if self.farm.is_some() => {
                 bail!(
@@ -129,7 +128,7 @@ impl Open {
                      'vipool up' (add --private, or omit --farm)"
                 )
             }
-            MapSelection::Directory(_) => (Map::open(&directory)?, None),
+            MapSelection::Directory(directory) => (Map::open(&directory)?, directory, None),
         };
         let user = self.user.unwrap_or_else(caller::user_name);
         let choose_pool = || match &self.pool {

@@ -13,6 +13,7 @@ const NOT_SUPPORTED: &str = "this server has no map (an administrator creates it
 /// A private map. On Windows [`open`] never returns a private map.
 pub struct PrivateMap {
     pub map: Map,
+    pub directory: PathBuf,
     pub claim: Claim,
 }
 

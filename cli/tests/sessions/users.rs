@@ -71,7 +71,13 @@ impl TestUsers {
 impl Drop for TestUsers {
     fn drop(&mut self) {
         for uid in self.0 {
-            let _ = std::fs::remove_dir_all(format!("/tmp/vipool-{uid}"));
+            let name = format!("vipool-{uid}");
+            for entry in std::fs::read_dir("/tmp").unwrap().flatten() {
+                let file_name = entry.file_name().into_string().unwrap_or_default();
+                if file_name == name || file_name.starts_with(&format!("{name}.")) {
+                    let _ = std::fs::remove_dir_all(entry.path());
+                }
+            }
         }
     }
 }
@@ -110,7 +116,7 @@ fn users_have_separate_sessions_on_the_same_port() {
 }
 
 #[test]
-fn directory_of_another_user_is_not_used() {
+fn directory_of_another_user_is_passed_over() {
     if !have(&["root", "setpriv"]) {
         return;
     }
@@ -119,13 +125,18 @@ fn directory_of_another_user_is_not_used() {
     // The directory is created by root, not by the user.
     let foreign_directory = PathBuf::from(format!("/tmp/vipool-{}", users.0[0]));
     std::fs::create_dir(&foreign_directory).unwrap();
-    let mut command = installed.vipool(users.0[0]);
-    let output =
-        command.args(["run", "--private", "-s", "1", "--", "echo", "ran"]).output().unwrap();
-    let errors = text(&output.stderr);
-    assert!(errors.contains("belongs to user 0"), "{errors}");
-    assert!(errors.contains(foreign_directory.to_str().unwrap()), "{errors}");
-    assert_eq!(text(&output.stdout), "ran\n", "the program runs outside the session");
+    let run = |arguments: &[&str]| {
+        let mut command = installed.vipool(users.0[0]);
+        text(&command.args(arguments).output().unwrap().stdout)
+    };
+    let opened = run(&["session", "open", "1", "--private"]);
+    assert!(opened.starts_with("Session 1 is open: 127."), "{opened}");
+    let address = opened.trim().rsplit(' ').next().unwrap();
+    let leased = run(&["run", "--private", "-s", "1", "--", "sh", "-c", "echo $VIPOOL_LEASE"]);
+    assert!(leased.len() > 1, "{leased:?}");
+    let list = run(&["session", "list", "--private"]);
+    assert!(list.contains(address), "the later commands find the same map: {list}");
+    assert_eq!(std::fs::read_dir(foreign_directory).unwrap().count(), 0);
 }
 
 #[test]

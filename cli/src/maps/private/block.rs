@@ -1,6 +1,7 @@
 //! Loopback blocks. A loopback block is a /24 network of 127.0.0.0/8, and contains the addresses of
 //! one private map.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::Ipv4Addr;
 
 use vipool::range::Range;
@@ -8,9 +9,7 @@ use vipool::range::Range;
 /// Private blocks are 127.128.0.0/24 to 127.254.255.0/24. The lower half of 127.0.0.0/8 is left for
 /// farm files, and the last /16 contains the broadcast address.
 const FIRST_BLOCK: u32 = 127 << 16 | 128 << 8;
-const BLOCK_COUNT: u32 = 127 * 256;
-/// Maximum number of blocks to try.
-pub const MAX_ATTEMPTS: u32 = 1024;
+pub const BLOCK_COUNT: u32 = 127 * 256;
 
 /// A /24 of 127.0.0.0/8, identified by its upper 24 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,17 +34,15 @@ impl Block {
         Ipv4Addr::from_bits(self.0 << 8)
     }
 
-    /// Returns the blocks to try, in order. The preferred block is the first, and [`MAX_ATTEMPTS`]
-    /// consecutive blocks follow. The seed determines the first of the consecutive blocks.
+    /// Returns all private blocks, beginning with a random one.
     ///
-    /// Multiplicative hashing (2^32 divided by the golden ratio) maps neighbouring seeds to distant
-    /// blocks.
-    pub fn candidates(preferred: Option<Block>, seed: u32) -> impl Iterator<Item = Block> {
-        let hash = u64::from(seed.wrapping_mul(0x9e37_79b9));
-        let start = (hash * u64::from(BLOCK_COUNT)) >> 32;
-        let following = (0..MAX_ATTEMPTS)
-            .map(move |offset| Block(FIRST_BLOCK + (start as u32 + offset) % BLOCK_COUNT));
-        preferred.into_iter().chain(following)
+    /// Another user can bind the name of a block before its owner does. That user cannot predict
+    /// the block, so only a user who binds the names of all blocks keeps others from a block.
+    pub fn candidates() -> impl Iterator<Item = Block> {
+        // The standard library seeds the hasher with random bytes of the operating system.
+        let random = RandomState::new().build_hasher().finish();
+        let start = (random % u64::from(BLOCK_COUNT)) as u32;
+        (0..BLOCK_COUNT).map(move |index| Block(FIRST_BLOCK + (start + index) % BLOCK_COUNT))
     }
 
     /// Returns the block `index` places before the last private block.
@@ -57,15 +54,20 @@ impl Block {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
-    fn candidates_are_loopback_addresses_in_the_upper_half() {
-        for uid in [0, 1, 1000, 1001, u32::MAX - 1] {
-            for block in Block::candidates(None, uid) {
-                let network = block.network();
-                assert!(network.is_loopback() && (128..255).contains(&network.octets()[1]));
-            }
+    fn candidates_are_all_private_blocks_in_unpredictable_order() {
+        let blocks: Vec<Block> = Block::candidates().collect();
+        for block in &blocks {
+            let first = block.network();
+            assert!(first.is_loopback() && first.octets()[1] >= 128 && first.octets()[1] < 255);
         }
+        let distinct: BTreeSet<u32> = blocks.iter().map(|block| block.0).collect();
+        assert_eq!(distinct.len(), BLOCK_COUNT as usize);
+        // The probability that ten random orders begin with the same block is below 2^-100.
+        assert!((0..10).any(|_| Block::candidates().next() != Some(blocks[0])));
     }
 }

@@ -32,7 +32,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 
-use super::block::{Block, MAX_ATTEMPTS};
+use super::block::{BLOCK_COUNT, Block};
 
 /// Maximum wait for the answer of an owner that has the uid of this process. A stopped owner does
 /// not answer. The claim is valid nevertheless ([`ClaimState::Requested`]).
@@ -70,14 +70,14 @@ enum Attempt {
 impl Claim {
     /// Claims a block for the map in `directory`.
     ///
-    /// Tries `preferred` first, then the candidates of `seed`. Skips blocks for which `is_excluded`
+    /// Tries `preferred`, the block that the map had before. Other processes of the map may own this
+    /// block. If it is not available, tries all other blocks. Skips blocks for which `is_excluded`
     /// returns true.
     ///
     /// # Errors
-    /// All candidates belong to other users, or a system call fails.
+    /// All blocks belong to other users, or a system call fails.
     pub fn acquire(
         directory: &Path,
-        seed: u32,
         preferred: Option<Block>,
         is_excluded: impl Fn(Block) -> bool,
     ) -> io::Result<Self> {
@@ -85,17 +85,19 @@ impl Claim {
         let mut identity = [0; 16];
         identity[..8].copy_from_slice(&metadata.dev().to_ne_bytes());
         identity[8..].copy_from_slice(&metadata.ino().to_ne_bytes());
-        for block in Block::candidates(preferred, seed) {
-            if is_excluded(block) {
-                continue;
-            }
-            if let Attempt::Claimed(state) = try_claim(block, &identity)? {
-                return Ok(Self { block, identity, state });
+        if let Some(block) = preferred.filter(|block| !is_excluded(*block))
+            && let Attempt::Claimed(state) = try_claim(block, &identity)?
+        {
+            return Ok(Self { block, identity, state });
+        }
+        for block in Block::candidates().filter(|block| !is_excluded(*block)) {
+            if let Some(listener) = try_bind(block)? {
+                return Ok(Self { block, identity, state: ClaimState::Owned(listener) });
             }
         }
         Err(io::Error::new(
             io::ErrorKind::AddrInUse,
-            format!("other users own all {MAX_ATTEMPTS} blocks of 127.0.0.0/8 that were tried"),
+            format!("other users own all {BLOCK_COUNT} private blocks of 127.0.0.0/8"),
         ))
     }
 
@@ -138,14 +140,8 @@ impl Claim {
 fn try_claim(block: Block, identity: &MapIdentity) -> io::Result<Attempt> {
     // Two attempts are needed, because the owner may exit between the bind and the connect.
     for _ in 0..2 {
-        let listener = unix_socket()?;
-        match rustix::net::bind(&listener, &abstract_name(block)?) {
-            Ok(()) => {
-                rustix::net::listen(&listener, 64)?;
-                return Ok(Attempt::Claimed(ClaimState::Owned(listener)));
-            }
-            Err(Errno::ADDRINUSE) => {}
-            Err(error) => return Err(error.into()),
+        if let Some(listener) = try_bind(block)? {
+            return Ok(Attempt::Claimed(ClaimState::Owned(listener)));
         }
         let stream = unix_socket()?;
         match rustix::net::connect(&stream, &abstract_name(block)?) {
@@ -159,6 +155,18 @@ fn try_claim(block: Block, identity: &MapIdentity) -> io::Result<Attempt> {
         }
     }
     Ok(Attempt::Foreign)
+}
+
+/// Binds the name of the block, and listens. Returns `None` if a process owns the name.
+fn try_bind(block: Block) -> io::Result<Option<OwnedFd>> {
+    let listener = unix_socket()?;
+    match rustix::net::bind(&listener, &abstract_name(block)?) {
+        Ok(()) => {}
+        Err(Errno::ADDRINUSE) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    rustix::net::listen(&listener, 64)?;
+    Ok(Some(listener))
 }
 
 /// Waits up to [`ANSWER_TIMEOUT`] for the owner at the other end to pass its socket.
@@ -263,14 +271,12 @@ mod tests {
         let own_directory = tempfile::tempdir().unwrap();
         let other_directory = tempfile::tempdir().unwrap();
         let block = test_block();
-        let mut first_claim =
-            Claim::acquire(own_directory.path(), 0, Some(block), |_| false).unwrap();
+        let mut first_claim = Claim::acquire(own_directory.path(), Some(block), |_| false).unwrap();
         assert_eq!(first_claim.block, block);
 
         let directory = own_directory.path().to_owned();
-        let second_thread = std::thread::spawn(move || {
-            Claim::acquire(&directory, 0, Some(block), |_| false).unwrap()
-        });
+        let second_thread =
+            std::thread::spawn(move || Claim::acquire(&directory, Some(block), |_| false).unwrap());
         while !second_thread.is_finished() {
             first_claim.serve().unwrap();
             std::thread::yield_now();
@@ -281,9 +287,8 @@ mod tests {
         drop(first_claim);
 
         let directory = other_directory.path().to_owned();
-        let other_map_thread = std::thread::spawn(move || {
-            Claim::acquire(&directory, 0, Some(block), |_| false).unwrap()
-        });
+        let other_map_thread =
+            std::thread::spawn(move || Claim::acquire(&directory, Some(block), |_| false).unwrap());
         while !other_map_thread.is_finished() {
             second_claim.serve().unwrap();
             std::thread::yield_now();
@@ -296,8 +301,8 @@ mod tests {
     fn claim_is_taken_over_from_an_owner_that_exits_without_an_answer() {
         let directory = tempfile::tempdir().unwrap();
         let block = Block::from_end(4096 + std::process::id() % 4096);
-        let first_claim = Claim::acquire(directory.path(), 0, Some(block), |_| false).unwrap();
-        let mut second_claim = Claim::acquire(directory.path(), 0, Some(block), |_| false).unwrap();
+        let first_claim = Claim::acquire(directory.path(), Some(block), |_| false).unwrap();
+        let mut second_claim = Claim::acquire(directory.path(), Some(block), |_| false).unwrap();
         assert!(matches!(second_claim.state, ClaimState::Requested(_)));
         drop(first_claim);
         assert!(second_claim.serve().unwrap());

@@ -7,13 +7,14 @@
 //! - `/run/vipool-private` for root.
 //! - `$XDG_RUNTIME_DIR/vipool`, if the user owns `$XDG_RUNTIME_DIR`. After su(1) the variable can
 //!   contain the directory of another user.
-//! - `/tmp/vipool-UID`.
+//! - `/tmp/vipool-UID`, unless another user created it. Then a directory `/tmp/vipool-UID.RANDOM`
+//!   that belongs to this user.
 //!
 //! The parent directory has one subdirectory per network namespace, because each namespace has its
 //! own 127.0.0.0/8.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -39,23 +40,10 @@ pub fn path() -> anyhow::Result<PathBuf> {
 /// The directory cannot be created, or another user owns it or can write to it.
 pub fn create() -> anyhow::Result<PathBuf> {
     let path = path()?;
-    for directory in [&parent_directory(), &path] {
+    for directory in path.parent().into_iter().chain([&*path]) {
         create_checked(directory)?;
     }
     Ok(path)
-}
-
-/// Returns a number that depends on the user, or on the directory in `VIPOOL_PRIVATE`. Different
-/// numbers distribute the private maps over the loopback blocks.
-pub fn block_seed() -> u32 {
-    match override_directory() {
-        None => Uid::effective().as_raw(),
-        Some(parent) => {
-            let mut hasher = DefaultHasher::new();
-            parent.hash(&mut hasher);
-            hasher.finish() as u32
-        }
-    }
 }
 
 fn override_directory() -> Option<PathBuf> {
@@ -78,7 +66,30 @@ fn parent_directory() -> PathBuf {
                 .is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == uid.as_raw())
         })
         .map(|path| path.join("vipool"))
-        .unwrap_or_else(|| PathBuf::from(format!("/tmp/vipool-{uid}")))
+        .unwrap_or_else(|| temporary_directory(Path::new("/tmp"), uid))
+}
+
+/// Returns the parent directory in `/tmp`. It may not exist yet.
+///
+/// Another user can create `/tmp/vipool-UID` first, but cannot predict the random name and cannot
+/// remove the directory, because `/tmp` has the sticky bit.
+fn temporary_directory(temporary: &Path, uid: Uid) -> PathBuf {
+    let owner = |path: &Path| fs::symlink_metadata(path).map(|metadata| metadata.uid()).ok();
+    let first = temporary.join(format!("vipool-{uid}"));
+    if owner(&first).is_none_or(|owner| owner == uid.as_raw()) {
+        return first;
+    }
+    let prefix = format!("vipool-{uid}.");
+    let entries = fs::read_dir(temporary).into_iter().flatten().flatten();
+    let own = entries.filter(|entry| {
+        entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes())
+            && owner(&entry.path()) == Some(uid.as_raw())
+    });
+    own.map(|entry| entry.path()).min().unwrap_or_else(|| {
+        // The standard library seeds the hasher with random bytes of the operating system.
+        let random = RandomState::new().build_hasher().finish();
+        temporary.join(format!("{prefix}{random:016x}"))
+    })
 }
 
 fn create_checked(path: &Path) -> anyhow::Result<()> {
@@ -115,4 +126,30 @@ fn create_checked(path: &Path) -> anyhow::Result<()> {
 fn open_directory(path: &Path) -> std::io::Result<File> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
     OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_of_another_user_is_passed_over() {
+        let temporary = tempfile::tempdir().unwrap();
+        let own = Uid::effective();
+        let first = temporary.path().join(format!("vipool-{own}"));
+        assert_eq!(temporary_directory(temporary.path(), own), first);
+        fs::create_dir(&first).unwrap();
+        assert_eq!(temporary_directory(temporary.path(), own), first);
+
+        // The user of this test stands for the other user.
+        let user = Uid::from_raw(own.as_raw() + 1);
+        fs::create_dir(temporary.path().join(format!("vipool-{user}"))).unwrap();
+        fs::create_dir(temporary.path().join(format!("vipool-{user}.0"))).unwrap();
+        let names: Vec<PathBuf> =
+            (0..2).map(|_| temporary_directory(temporary.path(), user)).collect();
+        assert_ne!(names[0], names[1], "the names are random");
+        for name in names {
+            assert!(!name.exists(), "{name:?}");
+        }
+    }
 }

@@ -82,7 +82,7 @@ pub fn open(farm: Option<&Path>, program: Option<&Path>) -> anyhow::Result<Priva
             .as_ref()
             .is_some_and(|map| addresses.any(|address| map.pool_kind(address).is_some()))
     };
-    let claim = Claim::acquire(&directory, directory::block_seed(), preferred_block, is_excluded)
+    let claim = Claim::acquire(&directory, preferred_block, is_excluded)
         .context("cannot claim loopback addresses for your private map")?;
     if open_sessions > 0 && Some(claim.block) != preferred_block {
         bail!(
