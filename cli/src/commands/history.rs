@@ -39,7 +39,7 @@ pub struct History {
     /// Show only this address
     #[arg(long, value_name = "ADDRESS")]
     address: Option<IpAddr>,
-    /// Print comma-separated values (RFC 4180)
+    /// Print comma-separated values (RFC 4180), without control characters and formulas
     #[arg(long)]
     csv: bool,
     /// Print JSON
@@ -177,13 +177,20 @@ fn format_fields(record: &Record, for_terminal: bool) -> [String; 8] {
     ]
 }
 
-/// Quotes a field of comma-separated values if necessary.
+/// Formats a field of comma-separated values. Escapes control characters, which a terminal would
+/// interpret. Puts an apostrophe before a field that a spreadsheet would interpret as a formula.
 fn csv_field(field: &str) -> String {
-    if field.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.to_owned()
+    let mut text = String::new();
+    if field.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        text.push('\'');
     }
+    for character in field.chars() {
+        match character.is_control() {
+            true => text.extend(character.escape_default()),
+            false => text.push(character),
+        }
+    }
+    if text.contains([',', '"']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
 
 impl Who {
@@ -311,8 +318,19 @@ mod tests {
     }
 
     #[test]
-    fn csv_fields_with_commas_are_quoted() {
-        assert_eq!(csv_field("alice"), "alice");
-        assert_eq!(csv_field("a,\"b\"\n"), "\"a,\"\"b\"\"\n\"");
+    fn csv_fields_are_quoted_and_neutralised() {
+        for (field, expected) in [
+            ("alice", "alice"),
+            ("a,\"b\"\n", "\"a,\"\"b\"\"\\n\""),
+            ("=1+1", "'=1+1"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("-2", "'-2"),
+            ("+2", "'+2"),
+            ("\t=1", "'\\t=1"),
+            ("\u{1b}[2J", "\\u{1b}[2J"),
+            ("2026-03-01T00:00:00Z", "2026-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(csv_field(field), expected, "{field:?}");
+        }
     }
 }
