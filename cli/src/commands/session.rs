@@ -66,8 +66,8 @@ struct Open {
     #[arg(long, value_name = "ADDRESS")]
     address: Option<IpAddr>,
     /// The address of the user's client, for the history and for programs with the feature
-    /// client-ip
-    #[arg(long, value_name = "ADDRESS")]
+    /// client-ip. Other users can see the option in the list of processes, but not the variable
+    #[arg(long, value_name = "ADDRESS", env = "VIPOOL_CLIENT", hide_env_values = true)]
     client: Option<IpAddr>,
     /// The session leader: 'vipool gc' closes the session after this process has exited
     #[arg(long, value_name = "PID")]

@@ -129,7 +129,9 @@ impl Run {
         };
         command.args(&self.program[1..]);
         // The program must not inherit the session in which this process was started.
-        command.env_remove("VIPOOL_LEASE").env_remove("VIPOOL_MAP");
+        for name in ["VIPOOL_LEASE", "VIPOOL_MAP", "VIPOOL_CLIENT"] {
+            command.env_remove(name);
+        }
         if user.is_none() {
             command.envs(environment);
         }
