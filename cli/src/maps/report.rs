@@ -12,6 +12,8 @@ use vipool::map::{Map, MapError, PoolStatus, Reader, SessionRow};
 use vipool::session::SessionId;
 use vipool::system;
 
+use crate::system::caller;
+
 /// Version of the JSON format. The version changes when a field is removed or the meaning of a field
 /// changes. A new field does not change the version.
 const SCHEMA: u32 = 1;
@@ -75,17 +77,18 @@ impl Report {
     /// Reads the map in `directory`.
     ///
     /// If the caller may not open the map for writing, the report contains only the pools and the
-    /// session `own_session`, without user names.
+    /// session `own_session`, without user names. On a read-only file system, root gets all
+    /// sessions without user names.
     ///
     /// # Errors
     /// The map does not exist or cannot be used.
     pub fn read(directory: &Path, own_session: Option<SessionId>) -> anyhow::Result<Self> {
         let (reader, rows, is_privileged) = match Map::open(directory) {
             Ok(map) => (map.reader()?, map.sessions()?, true),
-            Err(error) if is_permission_denied(&error) => {
+            Err(error) if is_permission_denied(&error) || is_read_only(&error) => {
                 let reader = Reader::attach(directory)?;
                 let rows = reader.sessions();
-                (reader, rows, false)
+                (reader, rows, caller::is_root())
             }
             Err(error) => return Err(error.into()),
         };
@@ -111,6 +114,12 @@ impl Report {
 pub fn is_permission_denied(error: &MapError) -> bool {
     matches!(error, MapError::Io { source, .. }
         if source.kind() == std::io::ErrorKind::PermissionDenied)
+}
+
+/// Returns whether the map could not be opened because its file system is read-only.
+fn is_read_only(error: &MapError) -> bool {
+    matches!(error, MapError::Io { source, .. }
+        if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem)
 }
 
 impl PoolReport {

@@ -27,6 +27,11 @@ pub fn own_session() -> anyhow::Result<SessionId> {
         .context("this logon has no session id (select a session, for example with --session 1)")
 }
 
+/// Returns whether the caller is root.
+pub fn is_root() -> bool {
+    Uid::effective().is_root()
+}
+
 /// Returns the caller's user name. Returns the uid if the user has no name.
 pub fn user_name() -> String {
     let uid = Uid::effective();

@@ -17,6 +17,11 @@ pub fn own_session() -> anyhow::Result<SessionId> {
     system::process_session(std::process::id()).context("this process is in no Windows session")
 }
 
+/// Returns false: Windows has no root.
+pub fn is_root() -> bool {
+    false
+}
+
 /// Returns the caller's user name. The name is empty if the environment does not contain it.
 pub fn user_name() -> String {
     std::env::var("USERNAME").unwrap_or_default()
