@@ -44,7 +44,7 @@ pub fn write(
     loop {
         let name = keyed_hash(text.as_bytes(), random_key());
         let path = directory.join(format!("{PREFIX}{name:016x}"));
-        match trusted_file::create_for_user(&path, reader.as_ref()) {
+        match trusted_file::create_for_user(&path, reader.as_ref()).map_err(io::Error::from) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             result => {
                 return result?

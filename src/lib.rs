@@ -38,7 +38,7 @@
 //! 6. [`rewrite`] decides what a socket call of such a program does.
 //!
 //! [`system`], `discovery` and [`client_file`] provide information about the machine to agents and
-//! hooks.
+//! hooks. [`trusted_file`] opens and replaces files without following planted links.
 //!
 //! # Features
 //!
@@ -69,6 +69,7 @@ pub mod session;
 mod sync;
 pub mod system;
 mod time;
+pub mod trusted_file;
 
 pub use time::Tick;
 

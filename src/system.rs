@@ -102,7 +102,7 @@ pub fn process_session(pid: u32) -> io::Result<SessionId> {
 #[cfg(windows)]
 pub fn secure_map_directory(path: &Path) -> Result<(), crate::map::MapError> {
     use crate::map::MapError;
-    use crate::os::trusted_file::TrustError;
+    use crate::os::trust_error::TrustError;
 
     os::trusted_file::secure_directory(path).map_err(|error| match error {
         TrustError::Io(source) => {

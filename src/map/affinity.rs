@@ -7,7 +7,7 @@
 //! reader ignores lines that it cannot parse and addresses that the map no longer has.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -18,9 +18,12 @@ use super::format::slot::{Owner, RESERVED};
 use super::types::error::MapError;
 use super::writer::Map;
 use crate::Tick;
+use crate::trusted_file;
 
 /// The first line of the file. A file with another version is ignored.
 const FIRST_LINE: &str = "# vipool: who had an address last, version 3";
+/// Maximum size of the file: enough for several million addresses.
+const MAX_FILE_BYTES: u64 = 512 << 20;
 
 impl Map {
     /// Saves the last user of each address to `file`. [`Map::restore_users`] reads this file.
@@ -50,7 +53,7 @@ impl Map {
         for (_, address, name) in users {
             _ = writeln!(text, "{address} \"{name}\"");
         }
-        replace_file(file, text.as_bytes()).map_err(|source| MapError::Io {
+        trusted_file::replace(file, text.as_bytes(), 0o600).map_err(|source| MapError::Io {
             failure: "cannot write",
             path: file.to_owned(),
             source,
@@ -62,11 +65,12 @@ impl Map {
     /// user was restored, or 0 if the file does not exist.
     ///
     /// # Errors
-    /// Fails if the file cannot be read, or the map cannot be used.
+    /// Fails if the file cannot be read, is not trusted or is too large, or the map cannot be
+    /// used.
     pub fn restore_users(&self, file: &Path, now: Tick) -> Result<u32, MapError> {
-        let text = match std::fs::read(file) {
+        let text = match trusted_file::read(file, MAX_FILE_BYTES) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             Err(source) => {
                 return Err(MapError::Io { failure: "cannot read", path: file.to_owned(), source });
             }
@@ -106,19 +110,4 @@ fn complete_name(map: &MapImage, table: &Table<'_>, slot: u32) -> Option<String>
 fn parse_line(line: &str) -> Option<(IpAddr, &str)> {
     let (address, quoted_name) = line.split_once(' ')?;
     Some((address.parse().ok()?, quoted_name.strip_prefix('"')?.strip_suffix('"')?))
-}
-
-/// Writes a temporary file and renames it, so a crash never leaves an incomplete file.
-fn replace_file(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut temporary_path = file.as_os_str().to_owned();
-    temporary_path.push(".new");
-    let temporary_path = Path::new(&temporary_path);
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut temporary_file = options.open(temporary_path)?;
-    temporary_file.write_all(bytes)?;
-    temporary_file.sync_all()?;
-    std::fs::rename(temporary_path, file)
 }

@@ -19,6 +19,7 @@ pub(crate) mod probe;
 #[cfg_attr(windows, path = "process_windows.rs")]
 pub(crate) mod process;
 pub(crate) mod socket;
+pub(crate) mod trust_error;
 #[cfg_attr(windows, path = "trusted_file_windows.rs")]
 pub(crate) mod trusted_file;
 #[cfg_attr(windows, path = "users_windows.rs")]

@@ -3,36 +3,25 @@
 //! A trusted file meets these conditions: The file is a regular file with one hard link, and the
 //! path is not a symbolic link. Root or the user of this process owns the file. No other user can
 //! write to the file.
+//!
+//! Files are created only in a trusted directory: root or the user of this process owns the
+//! directory, and no other user can replace its entries.
 
 #![allow(unsafe_code)]
 
-use std::fs::File;
+use std::fs::{File, Metadata, Permissions};
 use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
+use super::trust_error::TrustError;
 use super::users::UserId;
-
-/// The reason why a file was not opened.
-#[derive(Debug)]
-pub enum TrustError {
-    /// The operating system returned an error.
-    Io(io::Error),
-    /// The file does not meet the conditions of this module. The value is the reason.
-    Untrusted(&'static str),
-}
-
-impl From<io::Error> for TrustError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
 
 /// Opens a file in `directory` for reading, and also for writing if `write` is set. Allocates
 /// nothing.
 pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustError> {
     use std::os::fd::FromRawFd;
     use std::os::unix::ffi::OsStrExt;
-    use std::os::unix::fs::MetadataExt;
 
     let mut path = [0u8; 1024];
     let directory = directory.as_os_str().as_bytes();
@@ -58,8 +47,6 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustErro
     // SAFETY: the descriptor was opened above and has no other owner.
     let file = unsafe { File::from_raw_fd(descriptor) };
     let metadata = file.metadata()?;
-    // SAFETY: geteuid always succeeds.
-    let user = unsafe { libc::geteuid() };
     if !metadata.file_type().is_file() {
         return Err(TrustError::Untrusted("it is not a regular file"));
     }
@@ -67,7 +54,7 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustErro
     if metadata.nlink() > 1 {
         return Err(TrustError::Untrusted("it has more than one hard link"));
     }
-    if metadata.uid() != 0 && metadata.uid() != user {
+    if !has_trusted_owner(&metadata) {
         return Err(TrustError::Untrusted("it belongs to another user"));
     }
     if metadata.mode() & 0o022 != 0 {
@@ -76,34 +63,67 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustErro
     Ok(file)
 }
 
+/// Returns whether root or the user of this process is the owner.
+fn has_trusted_owner(metadata: &Metadata) -> bool {
+    // SAFETY: geteuid always succeeds.
+    let user = unsafe { libc::geteuid() };
+    metadata.uid() == 0 || metadata.uid() == user
+}
+
+/// Checks that no other user can replace the entries of a directory. In a directory with the sticky
+/// bit, other users can create entries but cannot replace them.
+pub fn check_directory(directory: &Path) -> Result<(), TrustError> {
+    const STICKY: u32 = 0o1000;
+
+    // The owner of a symbolic link could point it to another directory later.
+    let link = std::fs::symlink_metadata(directory)?;
+    let metadata = std::fs::metadata(directory)?;
+    if !has_trusted_owner(&link) || !has_trusted_owner(&metadata) {
+        return Err(TrustError::Untrusted("its directory belongs to another user"));
+    }
+    if metadata.mode() & 0o022 != 0 && metadata.mode() & STICKY == 0 {
+        return Err(TrustError::Untrusted("other users can write to its directory"));
+    }
+    Ok(())
+}
+
 /// Creates a file of `length` zero bytes with the permissions `mode`. The file system allocates
 /// every byte. Removes an existing file at `path` first.
-pub fn create(path: &Path, length: u64, mode: u32) -> io::Result<File> {
-    use std::os::unix::fs::PermissionsExt;
-
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let file = create_new(path)?;
-    allocate(&file, length).inspect_err(|_| _ = std::fs::remove_file(path))?;
-    // Set the mode after the creation, because the umask applies at the creation.
-    file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+pub fn create(path: &Path, length: u64, mode: u32) -> Result<File, TrustError> {
+    let file = recreate(path, mode)?;
+    check_size_limit(length)
+        .and_then(|()| allocate(&file, length))
+        .inspect_err(|_| _ = std::fs::remove_file(path))?;
     Ok(file)
 }
 
-/// Creates an empty file that only the user of this process and root can open. Fails if the path
-/// exists, even if it is a dangling symbolic link.
-pub fn create_new(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
+/// Creates an empty file as [`create_new`] does. Removes an existing file at `path` first.
+pub fn recreate(path: &Path, mode: u32) -> Result<File, TrustError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    create_new(path, mode)
+}
 
-    std::fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
+/// Creates an empty file with the permissions `mode` in a trusted directory. Fails if the path
+/// exists, even if it is a dangling symbolic link.
+pub fn create_new(path: &Path, mode: u32) -> Result<File, TrustError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    check_directory(parent.unwrap_or(Path::new(".")))?;
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.read(true).write(true).create_new(true).mode(0o600).open(path)?;
+    // Set the mode after the creation, because the umask applies at the creation.
+    file.set_permissions(Permissions::from_mode(mode))?;
+    Ok(file)
 }
 
 /// Creates an empty file that `user` can read. Its owner is the user of this process. All other
 /// users have no access, except root. Fails if the path exists.
-pub fn create_for_user(path: &Path, user: Option<&UserId>) -> io::Result<File> {
-    let file = create_new(path)?;
+pub fn create_for_user(path: &Path, user: Option<&UserId>) -> Result<File, TrustError> {
+    // The content is a handle and an address.
+    check_size_limit(128)?;
+    let file = create_new(path, 0o600)?;
     // SAFETY: geteuid always succeeds.
     let owner = unsafe { libc::geteuid() };
     if let Some(user) = user.filter(|user| **user != owner) {
@@ -145,6 +165,27 @@ fn allow_reading(file: &File, user: UserId) -> io::Result<()> {
 #[cfg(all(unix, not(target_os = "linux")))]
 fn allow_reading(file: &File, user: UserId) -> io::Result<()> {
     std::os::unix::fs::fchown(file, Some(user), None)
+}
+
+/// Gives a new file the group of the file that it is going to replace, so that a chgrp(1) by an
+/// administrator lasts. The new file keeps its group if this process may not change it.
+pub fn keep_group(new: &File, old: &Path) {
+    if let Ok(metadata) = std::fs::symlink_metadata(old)
+        && metadata.is_file()
+    {
+        _ = fchown(new, None, Some(metadata.gid()));
+    }
+}
+
+/// Checks that the process may write a file of `length` bytes. Beyond RLIMIT_FSIZE the kernel sends
+/// SIGXFSZ, which would kill the process that loaded this library.
+pub fn check_size_limit(length: u64) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid `rlimit`, and the kernel writes only this value.
+    let (status, limit) = unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        (libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit), limit.rlim_cur)
+    };
+    if status == 0 && limit < length { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(()) }
 }
 
 /// Renames `from` to `to`. Replaces an existing file atomically (rename(2)).

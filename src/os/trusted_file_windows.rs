@@ -42,22 +42,8 @@ use windows_sys::Win32::System::SystemServices::ACCESS_ALLOWED_ACE_TYPE;
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
 use windows_sys::core::BOOL;
 
+use super::trust_error::TrustError;
 use super::users::UserId;
-
-/// The reason why a file was not opened.
-#[derive(Debug)]
-pub enum TrustError {
-    /// The operating system returned an error.
-    Io(io::Error),
-    /// The file does not meet the conditions of this module. The value is the reason.
-    Untrusted(&'static str),
-}
-
-impl From<io::Error> for TrustError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
 
 /// Other processes may read, write, rename and delete the file while it is open, because writers
 /// and readers share the file. Windows cannot remove a mapped file, but it can rename a mapped
@@ -102,13 +88,8 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustErro
 /// Creates a file of `length` zero bytes, all of them allocated. The system, the administrators and
 /// the owner have full access. If `mode` has the bit 0o004, every user can read the file. Removes
 /// an existing file at `path` first.
-pub fn create(path: &Path, length: u64, mode: u32) -> io::Result<File> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let extra_entries = if mode & 0o004 != 0 { "(A;;FR;;;BU)" } else { "" };
-    let file = create_with_access(path, extra_entries)?;
+pub fn create(path: &Path, length: u64, mode: u32) -> Result<File, TrustError> {
+    let file = recreate(path, mode)?;
     // Write the zeros, because setting the length allocates no blocks. If the disk were full later,
     // an access to a mapped hole would fault.
     io::copy(&mut io::Read::take(io::repeat(0), length), &mut &file)
@@ -116,16 +97,40 @@ pub fn create(path: &Path, length: u64, mode: u32) -> io::Result<File> {
     Ok(file)
 }
 
-/// Creates an empty file that only the system, the administrators and its owner can open. Fails if
-/// the path exists.
-pub fn create_new(path: &Path) -> io::Result<File> {
-    create_with_access(path, "")
+/// Creates an empty file as [`create_new`] does. Removes an existing file at `path` first.
+pub fn recreate(path: &Path, mode: u32) -> Result<File, TrustError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    create_new(path, mode)
+}
+
+/// Creates an empty file. The system, the administrators and the owner have full access. If `mode`
+/// has the bit 0o004, every user can read the file. Fails if the path exists.
+pub fn create_new(path: &Path, mode: u32) -> Result<File, TrustError> {
+    let extra_entries = if mode & 0o004 != 0 { "(A;;FR;;;BU)" } else { "" };
+    Ok(create_with_access(path, extra_entries)?)
 }
 
 /// Creates an empty file that `user` can read. Only the system, the administrators and the user of
 /// this process have full access. Fails if the path exists.
-pub fn create_for_user(path: &Path, user: Option<&UserId>) -> io::Result<File> {
-    create_with_access(path, &user.map_or(String::new(), |sid| format!("(A;;FR;;;{sid})")))
+pub fn create_for_user(path: &Path, user: Option<&UserId>) -> Result<File, TrustError> {
+    let extra_entries = user.map_or(String::new(), |sid| format!("(A;;FR;;;{sid})"));
+    Ok(create_with_access(path, &extra_entries)?)
+}
+
+/// Does nothing: the access list of a new file does not depend on the file that it replaces.
+pub fn keep_group(_new: &File, _old: &Path) {}
+
+/// Succeeds: Windows does not limit the size of the files of a process.
+pub fn check_size_limit(_length: u64) -> io::Result<()> {
+    Ok(())
+}
+
+/// Succeeds: [`secure_directory`] secures the directory of a map.
+pub fn check_directory(_directory: &Path) -> Result<(), TrustError> {
+    Ok(())
 }
 
 /// Creates the directory of a map, or secures an existing one: the system, the administrators and

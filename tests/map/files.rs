@@ -245,6 +245,22 @@ fn user_gets_the_last_address_after_a_restart() {
     assert_eq!(new_map.restore_users(&last_users_file, Tick::ZERO).unwrap(), 0);
 }
 
+#[cfg(unix)]
+#[test]
+fn last_users_are_saved_without_following_a_planted_link() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("target"), "target").unwrap();
+    let map = memory_map(&["10.0.0.1-10.0.0.4"], Settings::default());
+    map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
+    std::os::unix::fs::symlink(path("target"), path("last-users.new")).unwrap();
+    std::os::unix::fs::symlink(path("target"), path("last-users")).unwrap();
+    assert!(map.restore_users(&path("last-users"), Tick::ZERO).is_err());
+    map.save_users(&path("last-users")).unwrap();
+    assert_eq!(std::fs::read(path("target")).unwrap(), b"target");
+    assert!(!path("last-users").is_symlink());
+}
+
 #[test]
 fn threads_that_hand_over_the_lock_do_not_starve_another_map() {
     let directory = tempfile::tempdir().unwrap();
@@ -341,4 +357,45 @@ fn range_of_too_many_addresses_is_not_cut_silently() {
     // A caller that names a maximum gets the first addresses.
     assert_eq!(new_pool("2001:db8::/64", MAX_SLOTS).unwrap().slots(), MAX_SLOTS);
     assert_eq!(new_pool("10.0.0.0/9", u32::MAX).unwrap().slots(), 1 << 23);
+}
+
+#[test]
+fn missing_space_for_the_journal_is_an_error_of_create() {
+    let directory = tempfile::tempdir().unwrap();
+    // A directory at the temporary name of the journal makes the creation fail, as a full file
+    // system does.
+    std::fs::create_dir(directory.path().join("journal.new")).unwrap();
+    let plan = plan(&["10.0.0.1-10.0.0.9"], Settings::default());
+    let error = Map::create(directory.path(), &plan).unwrap_err();
+    assert!(matches!(error, MapError::Io { failure: "cannot create", .. }), "{error}");
+    assert!(matches!(Map::open(directory.path()), Err(MapError::Missing(_))));
+    std::fs::remove_dir(directory.path().join("journal.new")).unwrap();
+    Map::create(directory.path(), &plan).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn replaced_files_keep_their_group() {
+    use std::os::unix::fs::{MetadataExt, chown};
+
+    if !vipool_testing::have(&["root"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let group_of = |name: &str| directory.path().join(name).metadata().unwrap().gid();
+    Map::create(directory.path(), &plan(&["10.0.0.1-10.0.0.9"], Settings::default())).unwrap();
+    for name in ["sessions", "journal"] {
+        chown(directory.path().join(name), None, Some(12)).unwrap();
+    }
+    // The journal is created again because its content is damaged.
+    std::fs::write(directory.path().join("journal"), [0; 64]).unwrap();
+    let map =
+        Map::create(directory.path(), &plan(&["10.0.0.1-10.0.0.5"], Settings::default())).unwrap();
+    assert_eq!((group_of("sessions"), group_of("journal")), (12, 12));
+
+    let last_users = directory.path().join("last-users");
+    map.save_users(&last_users).unwrap();
+    chown(&last_users, None, Some(12)).unwrap();
+    map.save_users(&last_users).unwrap();
+    assert_eq!(group_of("last-users"), 12);
 }

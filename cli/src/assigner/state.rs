@@ -7,25 +7,28 @@
 //! such an address is harmless. The file is valid for one boot and one network namespace.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
+use vipool::trusted_file;
 
-use super::netlink::InterfaceAddress;
+use super::netlink::{InterfaceAddress, Netlink};
 use super::port_set::PortSet;
+use crate::system::file_lock;
 
 const STATE_FILE: &str = "assigned.json";
 const LOCK_FILE: &str = "assigner.lock";
 /// Maximum wait for the lock. A killed assigner exits within this time, and the kernel then
 /// releases its lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Maximum size of the state file. More addresses than fit into it cannot be on interfaces.
+const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// The state file, locked: no other assigner can run as long as this value lives.
 pub struct AssignerState {
@@ -71,50 +74,37 @@ struct FileContents {
 impl AssignerState {
     /// Locks and reads the file in the directory of the map. Creates the directory if necessary.
     ///
+    /// If the file is damaged, prints the reason. Then the mark of the addresses on the interfaces
+    /// replaces the list in the file, so that `down` can still remove them.
+    ///
     /// # Errors
-    /// Another assigner runs, or the directory or the file cannot be used.
+    /// Another assigner runs, the directory cannot be used, or other users can change it.
     pub fn open(directory: &Path) -> anyhow::Result<Self> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(directory)
-            .with_context(|| format!("cannot create {}", directory.display()))?;
-        let lock_path = directory.join(LOCK_FILE);
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            // Only root may open the file, because any user who can open the file can lock it.
-            .mode(0o600)
-            .open(&lock_path)
-            .with_context(|| format!("cannot open {} (run as root)", lock_path.display()))?;
-        let deadline = Instant::now() + LOCK_TIMEOUT;
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                    thread::sleep(Duration::from_millis(20));
-                }
-                Err(TryLockError::WouldBlock) => bail!(
-                    "cannot lock {}: another 'vipool up' or 'vipool down' is running",
-                    lock_path.display()
-                ),
-                Err(TryLockError::Error(error)) => {
-                    return Err(error).context(format!("cannot lock {}", lock_path.display()));
-                }
-            }
-        }
+        trusted_file::create_directory(directory, 0o755)
+            .with_context(|| format!("cannot use {} (run as root)", directory.display()))?;
+        let lock = file_lock::lock(
+            &directory.join(LOCK_FILE),
+            LOCK_TIMEOUT,
+            "another 'vipool up' or 'vipool down' is running",
+        )?;
         let path = directory.join(STATE_FILE);
-        let assigned = match fs::read(&path) {
-            Ok(bytes) => parse(&bytes).with_context(|| {
-                format!(
-                    "{} is damaged (first remove the pool addresses that 'ip -4 address show scope \
-                     host' lists, then remove this file)",
+        let recorded = match trusted_file::read(&path, MAX_FILE_BYTES) {
+            Ok(bytes) => parse(&bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(AssignedResources::default())
+            }
+            Err(error) => Err(error.into()),
+        };
+        let assigned = match recorded {
+            Ok(assigned) => assigned,
+            Err(error) => {
+                eprintln!(
+                    "vipool: cannot use {}: {error:#}: every address that carries the mark of \
+                     vipool counts as added by vipool",
                     path.display()
-                )
-            })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => AssignedResources::default(),
-            Err(error) => return Err(error).context(format!("cannot read {}", path.display())),
+                );
+                AssignedResources { addresses: marked_addresses()?, ..Default::default() }
+            }
         };
         Ok(Self { path, assigned, _lock: lock })
     }
@@ -242,15 +232,29 @@ mod tests {
     }
 
     #[test]
-    fn second_assigner_and_damaged_file_are_rejected() {
+    fn second_assigner_is_refused_and_a_damaged_file_is_replaced() {
         let directory = new_directory("lock");
         let state = AssignerState::open(&directory).unwrap();
         let error = AssignerState::open(&directory).err().unwrap();
         assert!(error.to_string().contains("is running"), "{error}");
         drop(state);
-        fs::write(directory.join(STATE_FILE), b"{\"boot\"").unwrap();
-        let error = AssignerState::open(&directory).err().unwrap();
-        assert!(error.to_string().contains("damaged"), "{error}");
+        let path = directory.join(STATE_FILE);
+        let is_read = || {
+            let state = AssignerState::open(&directory).unwrap();
+            assert_eq!(state.assigned.ports, PortSet::default());
+        };
+        fs::write(&path, b"{\"boot\"").unwrap();
+        is_read();
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        is_read();
+        fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        is_read();
+        let mut state = AssignerState::open(&directory).unwrap();
+        let draining = AssignedResources { draining: true, ..AssignedResources::default() };
+        state.write(draining.clone()).unwrap();
+        drop(state);
+        assert_eq!(AssignerState::open(&directory).unwrap().assigned, draining);
         fs::remove_dir_all(directory).unwrap();
     }
 }

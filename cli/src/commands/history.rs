@@ -9,16 +9,15 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use crate::event_log;
 use crate::history::{self, Record, RecordKind};
 use crate::maps::selection::MapArgs;
 use crate::table::{self, table};
 
 /// Show when addresses were leased to sessions and released
 ///
-/// The command first moves new events from the map's journal to the history. The history of the
-/// system's map is in /var/lib/vipool, in an append-only file with checksums. 'vipool gc' removes
-/// old records. If events were lost before they reached the history, the output shows a gap.
+/// The command reads the history and the new events in the map's journal. The history of the
+/// system's map is in /var/lib/vipool, in an append-only file with checksums. 'vipool gc' moves the
+/// events from the journal to the history, and removes old records. If events were lost before they reached the history, the output shows a gap.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool history --since 2026-03-01 --user alice
@@ -96,18 +95,18 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
     })
 }
 
-/// Moves new events from the journal of the selected map to its history, and returns all records.
+/// Returns all records of the selected map: its history and the new events in its journal.
 fn read_records(map: &MapArgs) -> anyhow::Result<Vec<Record>> {
     let directory = map.directory()?;
     let file = history::history_file(&directory);
-    match history::collect(&directory, &file, None) {
-        Ok(new_records) => event_log::log_records(&directory, &new_records),
-        // If the map is missing or not accessible, the older records can still be read.
-        Err(error) => eprintln!("vipool: the newest events are missing: {error:#}"),
-    }
-    let (records, damaged_lines) = history::read(&file)?;
+    let (mut records, damaged_lines) = history::read(&file)?;
     if damaged_lines > 0 {
         eprintln!("vipool: ignored {damaged_lines} damaged lines of {}", file.display());
+    }
+    match history::pending(&directory, &records) {
+        Ok(new_records) => records.extend(new_records),
+        // If the map is missing or not accessible, the older records can still be read.
+        Err(error) => eprintln!("vipool: the newest events are missing: {error:#}"),
     }
     Ok(records)
 }

@@ -34,16 +34,33 @@ pub fn collect(
     history: &Path,
     retention: Option<&Retention>,
 ) -> anyhow::Result<Vec<Record>> {
-    // Open the log first, because its lock prevents other processes from collecting at the same
-    // time.
+    // Open the map first: without a map that this process trusts, nothing is created.
+    let map = Map::open(directory)?;
+    // The lock of the log prevents other processes from collecting the same events.
     let mut log = HistoryLog::open(history)?;
     if let Some(limits) = retention {
         log.apply_retention(limits, SystemTime::now())?;
     }
-    let map = Map::open(directory)?;
+    let records = events_after(&map, directory, log.state())?;
+    log.append(&records)?;
+    Ok(records)
+}
+
+/// Returns the records of the events that are not in the history yet. Writes nothing.
+///
+/// # Errors
+/// The map or its journal cannot be used.
+pub fn pending(directory: &Path, collected: &[Record]) -> anyhow::Result<Vec<Record>> {
+    let mut state = HistoryState::default();
+    collected.iter().for_each(|record| state.apply(record));
+    events_after(&Map::open(directory)?, directory, &state)
+}
+
+/// Converts the events after a state of the history to records.
+fn events_after(map: &Map, directory: &Path, state: &HistoryState) -> anyhow::Result<Vec<Record>> {
     let journal = Journal::open(directory)?;
     let boot = format!("{:016x}", journal.boot());
-    let first_number = match &log.state().last_position {
+    let first_number = match &state.last_position {
         // If the journal has not reached the last number of the history, the journal is new.
         Some((last_boot, number)) if *last_boot == boot && *number < journal.next_number() => {
             number + 1
@@ -62,7 +79,7 @@ pub fn collect(
     };
     let mut collector = Collector {
         boot,
-        state: log.state().clone(),
+        state: state.clone(),
         records: Vec::new(),
         last_number: first_number - 1,
     };
@@ -82,7 +99,6 @@ pub fn collect(
     if journal.next_number() == journal_tail.next {
         collector.reconcile(&rows);
     }
-    log.append(&collector.records)?;
     Ok(collector.records)
 }
 

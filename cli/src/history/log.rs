@@ -5,22 +5,32 @@
 //!
 //! - Readers ignore a line with a wrong checksum. If the last line is incomplete after a crash, the
 //!   next writer removes it.
-//! - Only the process that holds the lock on the file writes to the file.
+//! - Only the process that holds the lock writes to the file. The lock is a file of its own,
+//!   `FILE.lock`, because every user who can read a file can also lock it.
 //! - A file begins with the leases that were open when it was created. So readers do not need the
 //!   older files, and old files can be removed.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use vipool::trusted_file;
 
 use super::record::{HistoryState, Record};
+use crate::system::file_lock;
 
 /// If the file is longer than this size, the writer rotates it: the file is renamed to `FILE.1`.
 pub const MAX_FILE_BYTES: u64 = 8 << 20;
+/// Maximum size of a file that is read. The last append before a rotation exceeds
+/// [`MAX_FILE_BYTES`] by much less.
+const MAX_READ_BYTES: u64 = 8 * MAX_FILE_BYTES;
+/// Maximum wait for another process that writes the history.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Root and the group of the file can read it.
+const FILE_MODE: u32 = 0o640;
 /// Maximum number of rotated files.
 const MAX_ROTATED_FILES: u32 = 99;
 /// Number of rotations within the maximum age. vipool removes only whole files, so a record can
@@ -41,30 +51,27 @@ pub struct HistoryLog {
     path: PathBuf,
     file: File,
     state: HistoryState,
+    _lock: File,
 }
 
 impl HistoryLog {
-    /// Opens the file, and creates it if it does not exist. Waits for the lock on the file.
+    /// Opens the file, and creates it if it does not exist. Waits for the lock.
     ///
     /// # Errors
-    /// The file or its directory cannot be created, read or locked.
+    /// The file or its directory cannot be created, read or locked, or other users can change them.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let context = || format!("cannot open the history {}", path.display());
         if let Some(directory) = path.parent() {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o750)
-                .create(directory)
-                .with_context(context)?;
+            trusted_file::create_directory(directory, 0o750).with_context(context)?;
         }
-        let mut file = open_file(path).with_context(context)?;
-        file.lock().with_context(context)?;
-        // Another process may have rotated the file while this process waited for the lock.
-        while fs::metadata(path).map(|current| inode(&current)).ok()
-            != Some(inode(&file.metadata()?))
-        {
-            file = open_file(path).with_context(context)?;
-            file.lock().with_context(context)?;
+        let lock = file_lock::lock(
+            &suffixed_path(path, "lock"),
+            LOCK_TIMEOUT,
+            "another vipool process writes the history",
+        )?;
+        let mut file = trusted_file::open_or_create(path, FILE_MODE).with_context(context)?;
+        if file.metadata()?.len() > MAX_READ_BYTES {
+            bail!("{}: it is longer than {MAX_READ_BYTES} bytes, the maximum", context());
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).with_context(context)?;
@@ -77,7 +84,7 @@ impl HistoryLog {
         for record in bytes[..complete_length].split(|byte| *byte == b'\n').filter_map(parse_line) {
             state.apply(&record);
         }
-        Ok(Self { path: path.to_owned(), file, state })
+        Ok(Self { path: path.to_owned(), file, state, _lock: lock })
     }
 
     /// Returns the state after the records in the current file.
@@ -98,6 +105,7 @@ impl HistoryLog {
             self.rotate()?;
         }
         let context = || format!("cannot write the history {}", self.path.display());
+        self.file.seek(SeekFrom::End(0)).with_context(context)?;
         self.file.write_all(&format_lines(records)?).with_context(context)?;
         self.file.sync_data().with_context(context)?;
         records.iter().for_each(|record| self.state.apply(record));
@@ -114,7 +122,7 @@ impl HistoryLog {
             now.duration_since(time).is_ok_and(|elapsed| elapsed > age)
         };
         // The current file begins where the newest rotated file ends.
-        let start_time = match fs::metadata(rotated_path(&self.path, "1")) {
+        let start_time = match fs::metadata(suffixed_path(&self.path, "1")) {
             Ok(previous) => previous.modified().ok(),
             Err(_) => self.state.first_time.map(SystemTime::from),
         };
@@ -125,7 +133,7 @@ impl HistoryLog {
         }
         let mut total_bytes = 0;
         for number in 1..=MAX_ROTATED_FILES {
-            let file = rotated_path(&self.path, &number.to_string());
+            let file = suffixed_path(&self.path, &number.to_string());
             let Ok(metadata) = fs::metadata(&file) else { continue };
             total_bytes += metadata.len();
             let is_expired = metadata
@@ -144,14 +152,10 @@ impl HistoryLog {
     fn rotate(&mut self) -> anyhow::Result<()> {
         let context = || format!("cannot rotate {}", self.path.display());
         let open_leases: Vec<_> = self.state.open_leases.values().cloned().collect();
-        let temporary_path = rotated_path(&self.path, "new");
-        let _ = fs::remove_file(&temporary_path);
-        let mut file = open_file(&temporary_path).with_context(context)?;
-        file.lock().with_context(context)?;
-        file.write_all(&format_lines(&open_leases)?).with_context(context)?;
+        let contents = format_lines(&open_leases)?;
         for number in (1..MAX_ROTATED_FILES).rev() {
-            let next_path = rotated_path(&self.path, &(number + 1).to_string());
-            match fs::rename(rotated_path(&self.path, &number.to_string()), next_path) {
+            let next_path = suffixed_path(&self.path, &(number + 1).to_string());
+            match fs::rename(suffixed_path(&self.path, &number.to_string()), next_path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
                 _ => {}
             }
@@ -159,9 +163,13 @@ impl HistoryLog {
         // The modification time must be the end of the file's period, also if the last write was
         // long ago.
         self.file.set_modified(SystemTime::now()).with_context(context)?;
-        fs::rename(&self.path, rotated_path(&self.path, "1")).with_context(context)?;
-        fs::rename(&temporary_path, &self.path).with_context(context)?;
-        self.file = file;
+        let group = self.file.metadata().with_context(context)?.gid();
+        fs::rename(&self.path, suffixed_path(&self.path, "1")).with_context(context)?;
+        trusted_file::replace(&self.path, &contents, FILE_MODE).with_context(context)?;
+        self.file = trusted_file::open_or_create(&self.path, FILE_MODE).with_context(context)?;
+        // A chgrp(1) by an administrator lasts. Without the right to set the group, the new file
+        // keeps its own.
+        let _ = fchown(&self.file, None, Some(group));
         Ok(())
     }
 }
@@ -174,16 +182,16 @@ pub fn read(path: &Path) -> anyhow::Result<(Vec<Record>, usize)> {
     let mut records = Vec::new();
     let mut damaged_lines = 0;
     // Open the current file first, so that a permission error contains its path.
-    match File::open(path) {
+    match trusted_file::open(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot read {}", path.display()));
         }
         _ => {}
     }
     let rotated_files =
-        (1..=MAX_ROTATED_FILES).rev().map(|number| rotated_path(path, &number.to_string()));
+        (1..=MAX_ROTATED_FILES).rev().map(|number| suffixed_path(path, &number.to_string()));
     for file in rotated_files.chain([path.to_owned()]) {
-        let bytes = match fs::read(&file) {
+        let bytes = match trusted_file::read(&file, MAX_READ_BYTES) {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             bytes => bytes.with_context(|| format!("cannot read {}", file.display()))?,
         };
@@ -200,20 +208,11 @@ pub fn read(path: &Path) -> anyhow::Result<(Vec<Record>, usize)> {
     Ok((records, damaged_lines))
 }
 
-fn open_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(path)
-}
-
-fn rotated_path(path: &Path, suffix: &str) -> PathBuf {
+fn suffixed_path(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
     name.push(suffix);
     name.into()
-}
-
-fn inode(metadata: &fs::Metadata) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    metadata.ino()
 }
 
 fn format_lines(records: &[Record]) -> anyhow::Result<Vec<u8>> {
@@ -308,10 +307,11 @@ mod tests {
         let day = Duration::from_secs(24 * 3600);
         let start = SystemTime::from(record(RecordKind::Assigned, "10.0.5.10", 0).time);
         let limits = Retention { max_age: Some(80 * day), max_bytes: u64::MAX };
-        let file_count = || fs::read_dir(directory.path()).unwrap().count();
+        // One of the entries is the lock.
+        let file_count = || fs::read_dir(directory.path()).unwrap().count() - 1;
         // The modification time of a rotated file is the end of its period.
         let set_end = |number: u32, time| {
-            let file = File::options().append(true).open(rotated_path(&path, &number.to_string()));
+            let file = File::options().append(true).open(suffixed_path(&path, &number.to_string()));
             file.unwrap().set_modified(time).unwrap();
         };
         let mut log = HistoryLog::open(&path).unwrap();

@@ -1,7 +1,7 @@
 //! The history records which session and user held which address, and when.
 //!
 //! A map has a short journal of its last events. [`collect()`] moves the events from the journal to
-//! the history file of the map. [`log`] writes and reads the history file.
+//! the history file of the map; [`pending()`] only reads them. [`log`] writes and reads the history file.
 
 mod collect;
 mod log;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use vipool::system::map_directory;
 
-pub use collect::collect;
+pub use collect::{collect, pending};
 pub use log::{MAX_FILE_BYTES, Retention, read};
 pub use record::{Record, RecordKind};
 

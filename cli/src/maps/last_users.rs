@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use vipool::Tick;
 use vipool::map::Map;
 use vipool::system::map_directory;
+use vipool::trusted_file;
 
 /// Returns the file for the map in `directory`.
 ///
@@ -23,11 +24,8 @@ fn file_path(directory: &Path) -> PathBuf {
 pub fn save(map: &Map, directory: &Path) {
     let file = file_path(directory);
     if let Some(parent) = file.parent() {
-        let mut builder = std::fs::DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o750);
         // If this fails, `save_users` below reports the reason.
-        let _ = builder.recursive(true).create(parent);
+        let _ = trusted_file::create_directory(parent, 0o750);
     }
     if let Err(error) = map.save_users(&file) {
         eprintln!("vipool: users may get different addresses after a restart: {error}");

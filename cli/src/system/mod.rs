@@ -12,6 +12,8 @@ pub mod elf;
 #[cfg(unix)]
 pub mod exec_path;
 #[cfg(unix)]
+pub mod file_lock;
+#[cfg(unix)]
 pub mod hook;
 #[cfg(target_os = "linux")]
 pub mod proc_net;

@@ -16,7 +16,8 @@ use crate::map::format::region::Region;
 use crate::map::types::error::MapError;
 use crate::os::identity;
 use crate::os::lock::FileLock;
-use crate::os::trusted_file::{self, TrustError};
+use crate::os::trust_error::TrustError;
+use crate::os::trusted_file;
 use crate::raw::mapping::Mapping;
 
 /// Name of the map file, which every user can read.
@@ -124,10 +125,10 @@ pub(crate) fn open_lock(directory: &Path) -> Result<FileLock, MapError> {
     let path = directory.join(LOCK_FILE);
     let file = match open_file(directory, LOCK_FILE, true) {
         Err(OpenFailure::Missing) => {
-            match trusted_file::create_new(&path) {
+            match trusted_file::create_new(&path, 0o600) {
                 // Another process has just created the file.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(io_error("cannot create", path, error)),
+                Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(refused) => return Err(trust_error("cannot create", path, refused)),
                 Ok(_) => {}
             }
             open_file(directory, LOCK_FILE, true)
@@ -148,10 +149,12 @@ pub(crate) fn create(
 ) -> Result<(Region, Region), MapError> {
     let create_file = |name, words: usize, mode| {
         let path = temporary_path(directory, name);
-        trusted_file::create(&path, words as u64 * 8, mode)
-            .and_then(|file| Mapping::new(&file, true))
-            .map(Region::from_mapping)
-            .map_err(|error| io_error("cannot create", path, error))
+        let map_new_file = || {
+            let file = trusted_file::create(&path, words as u64 * 8, mode)?;
+            trusted_file::keep_group(&file, &directory.join(name));
+            Ok(Region::from_mapping(Mapping::new(&file, true)?))
+        };
+        map_new_file().map_err(|refused| trust_error("cannot create", path.clone(), refused))
     };
     let map = create_file(MAP_FILE, map_words, 0o644)?;
     let sessions = create_file(SESSIONS_FILE, sessions_words, 0o640)
@@ -179,13 +182,13 @@ fn open_sessions_file(directory: &Path, layout: &Layout) -> Result<Region, MapEr
 }
 
 /// Opens the journal, or creates it. The caller holds the lock.
-///
-/// Returns an empty region if the journal can be neither opened nor created. The map then works
-/// without a journal.
-pub(crate) fn open_or_create_journal(directory: &Path, boot: u64) -> Region {
-    open_journal(directory, boot)
-        .or_else(|| create_journal(directory, boot).ok())
-        .unwrap_or_default()
+pub(crate) fn open_or_create_journal(directory: &Path, boot: u64) -> Result<Region, MapError> {
+    match open_journal(directory, boot) {
+        Some(region) => Ok(region),
+        None => create_journal(directory, boot).map_err(|refused| {
+            trust_error("cannot create", temporary_path(directory, JOURNAL_FILE), refused)
+        }),
+    }
 }
 
 fn open_journal(directory: &Path, boot: u64) -> Option<Region> {
@@ -194,13 +197,15 @@ fn open_journal(directory: &Path, boot: u64) -> Option<Region> {
     is_current.then_some(region)
 }
 
-fn create_journal(directory: &Path, boot: u64) -> io::Result<Region> {
+fn create_journal(directory: &Path, boot: u64) -> Result<Region, TrustError> {
     let temporary = temporary_path(directory, JOURNAL_FILE);
+    let path = directory.join(JOURNAL_FILE);
     let file = trusted_file::create(&temporary, JOURNAL_WORDS as u64 * 8, 0o640)?;
+    trusted_file::keep_group(&file, &path);
     let mut region = Region::from_mapping(Mapping::new(&file, true)?);
     let (words, access) = region.write_access();
     journal::write_header(access, words, boot);
-    trusted_file::replace(&temporary, &directory.join(JOURNAL_FILE))?;
+    trusted_file::replace(&temporary, &path)?;
     Ok(region)
 }
 
@@ -271,6 +276,13 @@ fn temporary_name(name: &str) -> String {
 pub(crate) fn missing_sessions() -> MapError {
     let reason = "it is missing, damaged or not trusted, so users are unknown (run 'vipool up')";
     MapError::Damaged { path: SESSIONS_FILE.into(), reason }
+}
+
+fn trust_error(failure: &'static str, path: PathBuf, error: TrustError) -> MapError {
+    match error {
+        TrustError::Io(source) => io_error(failure, path, source),
+        TrustError::Untrusted(reason) => MapError::Untrusted { path, reason },
+    }
 }
 
 fn io_error(failure: &'static str, path: PathBuf, source: io::Error) -> MapError {

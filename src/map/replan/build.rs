@@ -68,7 +68,9 @@ pub(crate) fn replace_files(
     let image = kept_map.map(|old| &**old);
     let mut new = build(map, sessions, &pools, plan, &policy, boot, image)
         .inspect_err(|_| files::remove_temporary_files(directory))?;
-    new.set_journal(files::open_or_create_journal(directory, boot));
+    let journal = files::open_or_create_journal(directory, boot)
+        .inspect_err(|_| files::remove_temporary_files(directory))?;
+    new.set_journal(journal);
     // Set the mark before the rename. If this process dies between the two steps, the next writer
     // removes the mark. A writer of the old map, in another network namespace, also reads this mark
     // and so detects the replacement.

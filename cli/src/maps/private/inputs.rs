@@ -3,15 +3,16 @@
 //! The next `vipool run` compares the saved inputs with its own inputs. If the inputs differ, it
 //! creates a new map.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
+use vipool::trusted_file;
 
 const FILE_NAME: &str = "map-inputs.json";
+const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// The inputs of a private map.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +34,7 @@ impl MapInputs {
     /// The file exists but cannot be read.
     pub fn read(directory: &Path) -> anyhow::Result<Self> {
         let path = directory.join(FILE_NAME);
-        match fs::read(&path) {
+        match trusted_file::read(&path, MAX_FILE_BYTES) {
             // A file that does not parse comes from another version of vipool. Empty inputs cause
             // a new map.
             Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_default()),
@@ -48,9 +49,7 @@ impl MapInputs {
     /// The file cannot be written.
     pub fn write(&self, directory: &Path) -> anyhow::Result<()> {
         let path = directory.join(FILE_NAME);
-        let temporary_path = path.with_extension("new");
-        fs::write(&temporary_path, serde_json::to_vec_pretty(self)?)
-            .and_then(|()| fs::rename(&temporary_path, &path))
+        trusted_file::replace(&path, &serde_json::to_vec_pretty(self)?, 0o600)
             .with_context(|| format!("cannot write {}", path.display()))
     }
 }

@@ -12,10 +12,10 @@ mod claim;
 mod directory;
 mod inputs;
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use vipool::farm::Farm;
@@ -30,6 +30,7 @@ pub use directory::path;
 use inputs::MapInputs;
 
 use super::reap;
+use crate::system::file_lock;
 
 /// Maximum wait for another process of the same user that creates the map.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -51,7 +52,11 @@ pub struct PrivateMap {
 pub fn open(farm: Option<&Path>, program: Option<&Path>) -> anyhow::Result<PrivateMap> {
     let directory = directory::create()?;
     // The lock is released when this function returns and the file closes.
-    let _lock = lock(&directory)?;
+    let _lock = file_lock::lock(
+        &directory.join("create.lock"),
+        LOCK_TIMEOUT,
+        "another vipool process of yours holds the lock",
+    )?;
     let old_inputs = MapInputs::read(&directory)?;
     let existing_map = match Map::open(&directory) {
         Ok(map) => Some(map),
@@ -177,25 +182,4 @@ fn read_farm(file: &Path) -> anyhow::Result<(Policy, Settings, u32)> {
     let loopback_pools = plan.pools.iter().filter(|pool| pool.kind() == PoolKind::Loopback);
     let slot_count = loopback_pools.map(Pool::slots).sum();
     Ok((plan.policy, plan.settings, slot_count))
-}
-
-fn lock(directory: &Path) -> anyhow::Result<File> {
-    let path = directory.join("create.lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-    let deadline = Instant::now() + LOCK_TIMEOUT;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            Err(TryLockError::WouldBlock) => {
-                bail!("cannot lock {}: another vipool process of yours holds it", path.display())
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
-            }
-        }
-    }
 }

@@ -1,0 +1,182 @@
+//! Files beside a map, for example the history: opened and replaced without following planted
+//! links.
+//!
+//! A privileged process can be told to use the directory of another user. That user can plant
+//! symbolic links, FIFOs and files of any size there. The functions of this module therefore open
+//! only trusted files: regular files with one hard link that belong to root or to the user of this
+//! process, and that no other user can write. They create files only in directories whose entries
+//! no other user can replace.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::os::trusted_file;
+
+/// Opens a trusted file for reading. Never blocks, even if the path is a FIFO.
+///
+/// # Errors
+/// The kind is `NotFound` if there is no file, and `PermissionDenied` if the file is not trusted.
+pub fn open(path: &Path) -> io::Result<File> {
+    open_with(path, false)
+}
+
+/// Opens a trusted file for reading and writing. Creates the file with the permissions `mode` if it
+/// does not exist.
+///
+/// # Errors
+/// The kind is `PermissionDenied` if the file or its directory is not trusted.
+pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
+    match open_with(path, true) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        result => return result,
+    }
+    match trusted_file::create_new(path, mode).map_err(io::Error::from) {
+        // Another process has just created the file.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open_with(path, true),
+        result => result,
+    }
+}
+
+/// Reads a trusted file.
+///
+/// # Errors
+/// Fails as [`open`] does. The kind is `FileTooLarge` if the file has more than `max_bytes` bytes.
+pub fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let mut contents = Vec::new();
+    let file = open(path)?;
+    if file.metadata()?.len() <= max_bytes {
+        // The file can grow after the check.
+        file.take(max_bytes + 1).read_to_end(&mut contents)?;
+        if contents.len() as u64 <= max_bytes {
+            return Ok(contents);
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::FileTooLarge,
+        format!("it is longer than {max_bytes} bytes, the maximum"),
+    ))
+}
+
+/// Replaces a file atomically: writes `PATH.new` with the permissions `mode`, then renames it. The
+/// new file keeps the group of the old file. A link at either path is replaced, not followed.
+///
+/// # Errors
+/// The kind is `PermissionDenied` if the directory is not trusted.
+pub fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = PathBuf::from(temporary);
+    trusted_file::check_size_limit(contents.len() as u64)?;
+    let mut file = trusted_file::recreate(&temporary, mode)?;
+    trusted_file::keep_group(&file, path);
+    file.write_all(contents)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| trusted_file::replace(&temporary, path))
+        .inspect_err(|_| _ = std::fs::remove_file(&temporary))
+}
+
+/// Creates a trusted directory with the permissions `mode`, and its parents. Checks an existing
+/// directory.
+///
+/// # Errors
+/// The kind is `PermissionDenied` if the directory belongs to another user or other users can
+/// replace its entries.
+pub fn create_directory(path: &Path, mode: u32) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder.recursive(true).create(path)?;
+    Ok(trusted_file::check_directory(path)?)
+}
+
+fn open_with(path: &Path, write: bool) -> io::Result<File> {
+    let name =
+        path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidFilename)?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    Ok(trusted_file::open(directory.unwrap_or(Path::new(".")), name, write)?)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+
+    use super::*;
+
+    fn kind<T: std::fmt::Debug>(result: io::Result<T>) -> io::ErrorKind {
+        result.unwrap_err().kind()
+    }
+
+    #[test]
+    fn planted_links_fifos_and_huge_files_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("target");
+        fs::write(&target, "target").unwrap();
+        let link = directory.path().join("link");
+        symlink(&target, &link).unwrap();
+        assert_eq!(kind(open(&link)), io::ErrorKind::PermissionDenied);
+        assert_eq!(kind(open_or_create(&link, 0o600)), io::ErrorKind::PermissionDenied);
+        let dangling = directory.path().join("dangling");
+        symlink(directory.path().join("absent"), &dangling).unwrap();
+        assert!(open_or_create(&dangling, 0o600).is_err());
+        assert!(!directory.path().join("absent").exists());
+
+        let fifo = directory.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
+        assert!(made.success());
+        assert_eq!(kind(read(&fifo, 10)), io::ErrorKind::PermissionDenied);
+        let huge = directory.path().join("huge");
+        File::create(&huge).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(kind(read(&huge, 10)), io::ErrorKind::FileTooLarge);
+        assert_eq!(read(&target, 6).unwrap(), b"target");
+        assert_eq!(kind(read(&target, 5)), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn replacement_follows_no_link_and_keeps_the_group() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("target");
+        fs::write(&target, "target").unwrap();
+        let path = directory.path().join("file");
+        symlink(&target, directory.path().join("file.new")).unwrap();
+        symlink(&target, &path).unwrap();
+        replace(&path, b"contents", 0o640).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"target");
+        assert_eq!(fs::read(&path).unwrap(), b"contents");
+        assert_eq!(path.symlink_metadata().unwrap().permissions().mode() & 0o7777, 0o640);
+        assert!(!directory.path().join("file.new").exists());
+
+        if vipool_testing::have(&["root"]) {
+            chown(&path, None, Some(12)).unwrap();
+            replace(&path, b"newer", 0o640).unwrap();
+            assert_eq!(path.metadata().unwrap().gid(), 12);
+        }
+    }
+
+    #[test]
+    fn nothing_is_created_in_a_directory_of_another_user() {
+        if !vipool_testing::have(&["root"]) {
+            return;
+        }
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("directory");
+        fs::create_dir(&directory).unwrap();
+        let check = || {
+            let file = directory.join("file");
+            assert_eq!(kind(replace(&file, b"", 0o600)), io::ErrorKind::PermissionDenied);
+            assert_eq!(kind(open_or_create(&file, 0o600)), io::ErrorKind::PermissionDenied);
+            assert_eq!(kind(create_directory(&directory, 0o755)), io::ErrorKind::PermissionDenied);
+            assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+        };
+        chown(&directory, Some(12), None).unwrap();
+        check();
+        chown(&directory, Some(0), None).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
+        check();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o1777)).unwrap();
+        replace(&directory.join("file"), b"", 0o600).unwrap();
+    }
+}
