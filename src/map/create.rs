@@ -32,8 +32,7 @@ impl Map {
     ///
     /// # Errors
     /// Fails if no map can be built from the plan, another writer holds the lock, or the files
-    /// cannot be created. This function does not replace a damaged map. In this case, the error
-    /// names the file to remove.
+    /// cannot be created. This function does not replace a damaged map; [`Map::repair`] does.
     pub fn create(directory: &Path, plan: &Plan) -> Result<Self, MapError> {
         Self::create_and(directory, plan, |_| {})
     }

@@ -27,6 +27,7 @@ mod journal;
 mod model_checked;
 mod reader;
 mod remove;
+mod repair;
 mod replan;
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -42,6 +43,7 @@ pub use exclusive::ExclusiveWriter;
 pub use format::journal::CAPACITY as JOURNAL_CAPACITY;
 pub use journal::Journal;
 pub use reader::Reader;
+pub use repair::RepairReport;
 pub use types::error::{
     ChangeError, CloseError, MapError, OpenError, PlanError, RemoveError, Shortage,
 };

@@ -16,6 +16,8 @@ mod generate;
 #[cfg(unix)]
 mod history;
 mod metrics;
+#[cfg(target_os = "linux")]
+mod repair;
 #[cfg_attr(windows, path = "windows/run.rs")]
 mod run;
 mod session;
@@ -62,6 +64,8 @@ enum Command {
     #[cfg(target_os = "linux")]
     Down(down::Down),
     #[cfg(target_os = "linux")]
+    Repair(repair::Repair),
+    #[cfg(target_os = "linux")]
     Discover(discover::Discover),
     #[cfg(target_os = "linux")]
     Explain(explain::Explain),
@@ -105,6 +109,8 @@ impl Cli {
             Command::Up(args) => args.run(),
             #[cfg(target_os = "linux")]
             Command::Down(args) => args.run(),
+            #[cfg(target_os = "linux")]
+            Command::Repair(args) => args.run(),
             #[cfg(target_os = "linux")]
             Command::Discover(args) => args.run(),
             #[cfg(target_os = "linux")]

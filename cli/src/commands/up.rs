@@ -39,12 +39,8 @@ use crate::maps::last_users;
   vipool up
   vipool up --farm ./farm.toml --server ts1 --no-probe")]
 pub struct Up {
-    /// The farm file
-    #[arg(long, value_name = "FILE", default_value = "/etc/vipool/farm.toml")]
-    farm: PathBuf,
-    /// This server's name in the farm file [default: the host name]
-    #[arg(long, value_name = "NAME")]
-    server: Option<String>,
+    #[command(flatten)]
+    plan: PlanArgs,
     /// The directory for the map
     #[arg(long, value_name = "DIRECTORY", default_value = "/run/vipool")]
     map: PathBuf,

@@ -5,6 +5,7 @@ mod bad_input;
 mod control;
 mod ending;
 mod exhaustion;
+mod files;
 mod lifecycle;
 mod listing;
 mod pools;

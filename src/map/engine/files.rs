@@ -264,6 +264,26 @@ pub(crate) fn remove_temporary_files(directory: &Path) {
     }
 }
 
+/// Renames the map and its sessions file to unused names with the suffix `.damaged-N`. Returns the
+/// new names. The caller holds the lock.
+pub(crate) fn set_aside(directory: &Path) -> Result<Vec<PathBuf>, MapError> {
+    let path = |name: &str, number: u32| directory.join(format!("{name}.damaged-{number}"));
+    let names = [MAP_FILE, SESSIONS_FILE];
+    let number = (1..=u32::MAX)
+        .find(|number| names.iter().all(|name| !path(name, *number).exists()))
+        .unwrap_or(u32::MAX);
+    let mut set_aside = Vec::new();
+    for name in names {
+        let new_path = path(name, number);
+        match std::fs::rename(directory.join(name), &new_path) {
+            Ok(()) => set_aside.push(new_path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io_error("cannot rename", directory.join(name), error)),
+        }
+    }
+    Ok(set_aside)
+}
+
 fn temporary_path(directory: &Path, name: &str) -> PathBuf {
     directory.join(temporary_name(name))
 }

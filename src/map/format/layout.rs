@@ -94,7 +94,8 @@ fn policy_offset(pools: &[PlannedPool]) -> usize {
     HEADER_WORDS + pools.len() * ENTRY_WORDS + blocks * BLOCK_WORDS
 }
 
-fn tables_offset(pools: &[PlannedPool], policy_bytes: usize) -> usize {
+/// Returns the offset of the first table: the end of the fixed part.
+pub(crate) fn tables_offset(pools: &[PlannedPool], policy_bytes: usize) -> usize {
     let policy_words = policy_bytes.div_ceil(8).next_multiple_of(8);
     (policy_offset(pools) + policy_words).next_multiple_of(8)
 }
@@ -132,6 +133,12 @@ pub(crate) fn write(
     store(access, words, MAGIC, MAP_MAGIC);
 }
 
+/// Returns whether these words are a map of another version.
+pub(crate) fn has_other_version(words: &[Word]) -> bool {
+    let magic = load(words, MAGIC);
+    magic != MAP_MAGIC && magic & MAGIC_WITHOUT_VERSION == MAP_MAGIC & MAGIC_WITHOUT_VERSION
+}
+
 impl Layout {
     /// Reads and checks the fixed part of a map. Whatever `words` contains, the returned layout
     /// refers only to words inside the slice.
@@ -141,9 +148,7 @@ impl Layout {
         }
         match load(words, MAGIC) {
             MAP_MAGIC => {}
-            magic if magic & MAGIC_WITHOUT_VERSION == MAP_MAGIC & MAGIC_WITHOUT_VERSION => {
-                return Err("this program does not know its version");
-            }
+            _ if has_other_version(words) => return Err("this program does not know its version"),
             _ => return Err("it is not a vipool map"),
         }
         if load(words, LENGTH) != words.len() as u64 {

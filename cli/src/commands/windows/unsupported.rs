@@ -12,6 +12,8 @@ pub enum Unsupported {
     #[command(hide = true)]
     Down(Arguments),
     #[command(hide = true)]
+    Repair(Arguments),
+    #[command(hide = true)]
     Discover(Arguments),
     #[command(hide = true)]
     Explain(Arguments),
@@ -39,6 +41,9 @@ impl Unsupported {
                 "close the sessions with 'vipool session close' and remove the addresses from the \
                  interfaces with Remove-NetIPAddress",
             ),
+            Self::Repair(_) => {
+                ("repair", "rename the files 'map' and 'sessions', then run 'vipool up'")
+            }
             Self::Discover(_) => (
                 "discover",
                 "find the listening programs with 'netstat -abn' and list them in farm.toml",

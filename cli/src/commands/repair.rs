@@ -1,0 +1,87 @@
+//! `vipool repair`: puts a damaged map aside and rebuilds what is readable.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use vipool::Tick;
+use vipool::map::Map;
+use vipool::range::Range;
+
+use super::up::PlanArgs;
+use crate::assigner::plan::{desired_addresses, without_addresses};
+use crate::assigner::state::AssignerState;
+use crate::history::{self, Record, RecordKind};
+
+/// Put a damaged map aside and rebuild what is readable
+///
+/// No other command replaces a damaged map. This command renames the damaged files to
+/// map.damaged-N and sessions.damaged-N, and builds a new map from the farm file. Sessions whose
+/// leases are readable keep their addresses, and their programs continue. The command lists the
+/// addresses that the history shows as leased but that are not readable, and drains them, because
+/// programs can still use them. Use the farm file with which the damaged map was created. If the
+/// map is not damaged, nothing changes.
+#[derive(clap::Args)]
+#[command(after_help = "Exit status: 0 every lease was kept, or the map is not damaged; 1 leases were lost, or the
+command failed
+
+Example:
+  vipool repair")]
+pub struct Repair {
+    #[command(flatten)]
+    plan: PlanArgs,
+    /// The directory of the map
+    #[arg(long, value_name = "DIRECTORY", default_value = "/run/vipool")]
+    map: PathBuf,
+}
+
+impl Repair {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let (_, planned, _) = self.plan.load()?;
+        let state = AssignerState::open(&self.map)?;
+        // The map contains only the addresses that 'vipool up' could use.
+        let unusable: BTreeSet<IpAddr> = desired_addresses(&planned)?
+            .difference(&state.assigned.addresses)
+            .map(|entry| entry.address)
+            .collect();
+        let plan = without_addresses(planned.plan, &unusable);
+        let Some(report) = Map::repair(&self.map, &plan)? else {
+            println!("the map in {} is not damaged: nothing was changed", self.map.display());
+            return Ok(ExitCode::SUCCESS);
+        };
+        println!("the map was damaged: {}", report.reason);
+        for file in &report.set_aside {
+            println!("set aside as {}", file.display());
+        }
+        if !report.kept_leases {
+            println!("the damaged map does not belong to this farm file and this boot");
+        }
+        let map = Map::open(&self.map)?;
+        println!("{} sessions keep their addresses", map.sessions()?.len());
+        let lost = lost_leases(&self.map)?;
+        for record in &lost {
+            let Some(address) = record.address else { continue };
+            map.drain(&Range::from(address), Tick::now())?;
+            println!(
+                "the lease of {address} by session {} of {} was lost; the address is drained \
+                 ('vipool undrain {address}' after the programs of the session have ended)",
+                record.session.as_deref().unwrap_or("?"),
+                record.user.as_deref().unwrap_or("an unknown user").escape_debug()
+            );
+        }
+        if !lost.is_empty() {
+            bail!("{} leases were lost", lost.len());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Returns the leases that are open in the history but not in the map.
+fn lost_leases(directory: &Path) -> anyhow::Result<Vec<Record>> {
+    let (records, _) = history::read(&history::history_file(directory))?;
+    let mut new = history::pending(directory, &records)?;
+    new.retain(|record| record.event == RecordKind::Released && record.reconciled);
+    Ok(new)
+}

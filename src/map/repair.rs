@@ -1,0 +1,191 @@
+//! [`Map::repair`]: replaces a damaged map and keeps the leases that are readable.
+
+use std::path::{Path, PathBuf};
+
+use super::engine::files;
+use super::engine::writer::WritableMap;
+use super::format::header::{
+    BOOT, BUSY, FILE_ID, FIXED_WORDS, HEADER_WORDS, LOCK_HOLDER, REPLACED, SUPERSEDED,
+};
+use super::format::layout::{self, Layout};
+use super::format::region::Region;
+use super::format::words::{load, store};
+use super::replan::build::replace_files;
+use super::replan::merge::new_pools;
+use super::replan::validate::validate;
+use super::types::error::MapError;
+use super::types::plan::Plan;
+use super::writer::Map;
+use super::writer_lock::{LOCK_TIMEOUT, LockHolder, WriterLock};
+
+/// The result of [`Map::repair`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RepairReport {
+    /// The damage.
+    pub reason: &'static str,
+    /// The new names of the damaged map and of its sessions file.
+    pub set_aside: Vec<PathBuf>,
+    /// Whether the new map contains the leases of the damaged map. If not, the map belonged to
+    /// another boot or was not built from this plan.
+    pub kept_leases: bool,
+}
+
+impl Map {
+    /// Replaces a damaged map: renames its files and builds a new map from `plan`. Returns `None`
+    /// if the map is not damaged. In this case, nothing changes.
+    ///
+    /// The plan must be the plan of the damaged map. Then the leases of the damaged map stay valid
+    /// with their handles, because the plan determines the place of each slot. A lease whose slot is
+    /// damaged is lost. The caller compares the sessions of the new map with other records.
+    ///
+    /// # Errors
+    /// Fails if there is no map, it is not trusted, another writer holds the lock, or the files
+    /// cannot be renamed or created.
+    pub fn repair(directory: &Path, plan: &Plan) -> Result<Option<RepairReport>, MapError> {
+        validate(plan)?;
+        let boot = files::current_boot_id(directory)?;
+        let lock = WriterLock::open(directory)?;
+        if !lock.acquire(LOCK_TIMEOUT)? {
+            return Err(LockHolder::default().to_error());
+        }
+        let repaired = match files::open_writable(directory) {
+            Ok(_) => Ok(None),
+            Err(MapError::Damaged { reason, .. }) => {
+                replace_damaged(directory, plan, boot).map(|(set_aside, kept_leases)| {
+                    Some(RepairReport { reason, set_aside, kept_leases })
+                })
+            }
+            Err(error) => Err(error),
+        };
+        lock.release();
+        repaired
+    }
+}
+
+/// Returns the new names of the damaged files, and whether the leases were readable. The caller
+/// holds the lock.
+fn replace_damaged(
+    directory: &Path,
+    plan: &Plan,
+    boot: u64,
+) -> Result<(Vec<PathBuf>, bool), MapError> {
+    // An empty file cannot be mapped and contains no leases.
+    let mut damaged = files::open_region(directory, files::MAP_FILE, true).unwrap_or_default();
+    let sessions = files::open_region(directory, files::SESSIONS_FILE, false).unwrap_or_default();
+    let mut readable = read_slots(&damaged, &sessions, plan, boot);
+    let set_aside = files::set_aside(directory)?;
+    replace_files(directory, plan, boot, readable.as_mut())?;
+    // Running programs have mapped the damaged file. This mark makes them follow to the new map.
+    let (words, access) = damaged.write_access();
+    store(access, words, SUPERSEDED, REPLACED);
+    Ok((set_aside, readable.is_some()))
+}
+
+/// Copies the slots of a damaged map behind a new fixed part. Returns `None` if the files belong to
+/// another boot, or if the map has another version or is longer than a map of this plan.
+fn read_slots(map: &Region, sessions: &Region, plan: &Plan, boot: u64) -> Option<WritableMap> {
+    let (pools, policy) = (new_pools(plan), plan.policy.encode());
+    let length = layout::map_words(&pools, policy.len());
+    let is_of_this_boot = [map, sessions].iter().any(|region| load(region.words(), BOOT) == boot);
+    // A shorter map was truncated. Its missing slots are free.
+    if !is_of_this_boot || map.words().len() > length || layout::has_other_version(map.words()) {
+        return None;
+    }
+    let mut image = Region::in_memory(length);
+    let (words, access) = image.write_access();
+    let header = (FIXED_WORDS..HEADER_WORDS)
+        .filter(|offset| ![SUPERSEDED, BUSY, LOCK_HOLDER].contains(offset));
+    for offset in header.chain(layout::tables_offset(&pools, policy.len())..length) {
+        store(access, words, offset, load(map.words(), offset));
+    }
+    let file_id = load(sessions.words(), FILE_ID);
+    layout::write(access, words, &pools, &policy, &plan.settings, boot, file_id);
+    let layout = Layout::read(image.words()).ok()?;
+    let records = match layout.is_sessions_file(sessions.words()) {
+        true => copy(sessions),
+        false => Region::default(),
+    };
+    Some(WritableMap::new(image, records, Region::default(), layout))
+}
+
+fn copy(region: &Region) -> Region {
+    let mut copy = Region::in_memory(region.words().len());
+    let (words, access) = copy.write_access();
+    for (offset, word) in region.words().iter().enumerate() {
+        store(access, words, offset, word.load());
+    }
+    copy
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::Tick;
+    use crate::map::OpenOptions;
+    use crate::pool::{Pool, PoolKind};
+
+    fn plan() -> Plan {
+        let ranges = ["10.0.5.10-10.0.5.29".parse().unwrap()];
+        Plan::new([Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX).unwrap()])
+    }
+
+    /// Damages a map with two sessions. Returns the directory, and the handle of session 1.
+    fn damaged_map(damage: impl Fn(&mut Vec<u8>)) -> (tempfile::TempDir, crate::session::Handle) {
+        let directory = tempfile::tempdir().unwrap();
+        let map = Map::create(directory.path(), &plan()).unwrap();
+        let open = |session: &str, user| {
+            let options = OpenOptions::new().with_user(user);
+            map.open_session(session.parse().unwrap(), &options, Tick::from_secs(9)).unwrap()
+        };
+        let handle = open("1", "ann").handle;
+        open("2", "bob");
+        drop(map);
+        let file = directory.path().join(files::MAP_FILE);
+        let mut bytes = std::fs::read(&file).unwrap();
+        damage(&mut bytes);
+        std::fs::write(&file, bytes).unwrap();
+        (directory, handle)
+    }
+
+    #[test]
+    fn leases_survive_a_damaged_fixed_part() {
+        let overwrite = |bytes: &mut Vec<u8>| bytes[..FIXED_WORDS * 8].fill(0x5a);
+        let (directory, handle) = damaged_map(overwrite);
+        let directory = directory.path();
+        assert!(matches!(Map::create(directory, &plan()), Err(MapError::Damaged { .. })));
+        let report = Map::repair(directory, &plan()).unwrap().unwrap();
+        assert_eq!(report.reason, "it is not a vipool map");
+        assert!(report.kept_leases);
+        assert_eq!(report.set_aside.len(), 2);
+        assert!(report.set_aside.iter().all(|file| file.exists()), "{report:?}");
+        let map = Map::open(directory).unwrap();
+        let rows = map.sessions().unwrap();
+        let users: Vec<_> = rows.iter().map(|row| row.user.as_deref()).collect();
+        assert_eq!(users, [Some("ann"), Some("bob")]);
+        assert!(map.reader().unwrap().is_live(&handle));
+        let third = map
+            .open_session("3".parse().unwrap(), &OpenOptions::default(), Tick::from_secs(10))
+            .unwrap();
+        assert!(rows.iter().all(|row| row.leases.iter().next() != third.leases.iter().next()));
+        map.close_by_handle(&handle, Tick::from_secs(11)).unwrap();
+        assert_eq!(Map::repair(directory, &plan()).unwrap(), None, "the new map is not damaged");
+    }
+
+    #[test]
+    fn truncated_and_foreign_maps_are_replaced_without_a_lease() {
+        for damage in [
+            (|bytes: &mut Vec<u8>| bytes.truncate(64 * 8)) as fn(&mut Vec<u8>),
+            |bytes: &mut Vec<u8>| bytes.clear(),
+            |bytes: &mut Vec<u8>| bytes.extend([0; 8]),
+        ] {
+            let (directory, handle) = damaged_map(damage);
+            let directory = directory.path();
+            let report = Map::repair(directory, &plan()).unwrap().unwrap();
+            let map = Map::open(directory).unwrap();
+            assert_eq!(map.sessions().unwrap(), [], "{report:?}");
+            assert!(!map.reader().unwrap().is_live(&handle));
+            assert!(report.set_aside[0].exists());
+        }
+    }
+}
