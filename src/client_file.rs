@@ -84,9 +84,13 @@ fn read_file(directory: &Path, name: &str) -> Option<(Handle, IpAddr)> {
 /// # Errors
 /// Fails if the directory cannot be read, or the file exists and cannot be removed.
 pub fn remove(directory: &Path, handle: &Handle) -> io::Result<()> {
-    remove_files(directory, |name| {
-        read_file(directory, name).is_some_and(|(stored, _)| stored == *handle)
-    })
+    let is_file =
+        |name: &str| matches!(read_file(directory, name), Some((stored, _)) if stored == *handle);
+    match remove_files(directory, is_file) {
+        // Without the directory, there is no file.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
 }
 
 /// Removes the files of all closed sessions. `is_live` returns whether a session still holds the
@@ -167,6 +171,7 @@ mod tests {
         assert_eq!(read(directory, &handle(2)), None);
         remove(directory, &handle(1)).unwrap();
         remove(directory, &handle(1)).unwrap();
+        remove(&directory.join("missing"), &handle(1)).unwrap();
         assert_eq!(read(directory, &handle(1)), None);
         assert_eq!(names(directory).len(), 0);
     }

@@ -188,6 +188,33 @@ pub fn reserved_and_drained_addresses_are_withheld<A: Api>() {
     draining_api.open(session_id(1), &for_user("ada"), 100).unwrap();
 }
 
+pub fn names_are_compared_completely<A: Api>() {
+    let long = "a".repeat(63);
+    for [first, second] in [
+        ["alice".to_owned(), "uwsf1hi".to_owned()],
+        [format!("{long}b"), format!("{long}c")],
+        [format!("{long}b"), long.clone()],
+    ] {
+        let api = A::new(&plan_with(Settings::new().with_sessions_per_user(1))).unwrap();
+        api.reserve(ip(SECOND_ADDRESS), &first, 100).unwrap();
+        assert_eq!(status_of(api.reserve(ip(SECOND_ADDRESS), &second, 100)), VIPOOL_ERR_RESERVED);
+        let options = for_user(&second).with_address(ip(SECOND_ADDRESS));
+        assert_eq!(status_of(api.open(session_id(1), &options, 100)), VIPOOL_ERR_RESERVED);
+        assert_eq!(
+            addresses(&api.open(session_id(1), &for_user(&second), 100).unwrap())[0],
+            FIRST_ADDRESS
+        );
+        assert_eq!(
+            addresses(&api.open(session_id(2), &for_user(&first), 100).unwrap())[0],
+            SECOND_ADDRESS
+        );
+        for name in [&first, &second] {
+            let result = api.open(session_id(3), &for_user(name), 100);
+            assert_eq!(status_of(result), VIPOOL_ERR_QUOTA);
+        }
+    }
+}
+
 pub fn lingering_address_is_freed_by_the_probe<A: Api>() {
     let settings = Settings::new().with_cool_down(60).with_check_in_use(true);
     let api = A::new(&plan_with(settings)).unwrap();
