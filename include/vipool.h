@@ -3893,7 +3893,7 @@ enum vipool_reason
     /**
      * The session has no address of the kind that would apply.
      */
-    VIPOOL_REASON_NO_SUCH_ADDRESS = 67,
+    VIPOOL_REASON_NO_ADDRESS_OF_KIND = 67,
     /**
      * A loopback bind without a fixed port, with VIPOOL_PROGRAM_KEEP_EPHEMERAL.
      */
@@ -3905,7 +3905,7 @@ enum vipool_reason
     /**
      * A wildcard bind that passes because there is no virtual IP (row 3).
      */
-    VIPOOL_REASON_WILDCARD_KEPT = 70,
+    VIPOOL_REASON_WILDCARD_UNCHANGED = 70,
     /**
      * A wildcard UDP bind of a multicast or broadcast receiver (row 26).
      */
@@ -3937,11 +3937,11 @@ enum vipool_reason
     /**
      * A connected stream ignores the destination.
      */
-    VIPOOL_REASON_STREAM = 79,
+    VIPOOL_REASON_STREAM_DATA = 79,
     /**
      * The program sees the real address.
      */
-    VIPOOL_REASON_SHOWN_AS_IS = 80,
+    VIPOOL_REASON_VISIBLE_UNCHANGED = 80,
     /**
      * A name that is not the name of the host.
      */

@@ -36,7 +36,7 @@ pub fn corrupt(input: &[u8], valid: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A small map with slots in every state, in a temporary directory.
+/// A small map with free, leased, cooling, reserved and drained slots, in a temporary directory.
 struct Template {
     directory: TempDir,
     /// The valid bytes of the map file.

@@ -1,6 +1,7 @@
 #!/bin/bash
-# Runs the scenario of logons.rs under systemd. Usage: DEB=PACKAGE systemd.sh SCENARIO. The script
-# boots a new systemd on an overlay of the machine's files. The overlay disappears with the namespace.
+# Runs the function inside_SCENARIO of this file under systemd. Usage: DEB=PACKAGE systemd.sh SCENARIO.
+# The test logons.rs starts the script. The script boots a new systemd on an overlay of the machine's
+# files. The kernel removes the overlay when the mount namespace of the script ends.
 # A service of this systemd runs the script again.
 FILES=machine source "$(dirname "$0")/machine.sh"
 
@@ -53,8 +54,8 @@ UNIT
 
 count_sessions() { vipool session list --json | python3 -c 'import json,sys; print(len(json.load(sys.stdin)))'; }
 count_assigned_addresses() { ip -4 -o address show dev v0 scope host | wc -l; }
-# wait_until_same EXPECTED COMMAND...: waits until the command prints this text.
-wait_until_same() {
+# wait_for_output EXPECTED COMMAND...: waits until the command prints this text.
+wait_for_output() {
   local expected=$1; shift
   for i in $(seq 600); do [ "$("$@")" = "$expected" ] && return; sleep 0.1; done
   assert_equal "$("$@")" "$expected"
@@ -116,7 +117,7 @@ FARM
   start_listener alice; local alice=$!
   start_listener bob; local bob=$!
   count_listeners() { ss -Hltn 'sport = :4711' | wc -l; }
-  wait_until_same 2 count_listeners
+  wait_for_output 2 count_listeners
   assert_equal "$(count_sessions)" 2
 
   # While sessions are open, a reload rejects an invalid farm.toml and applies a valid farm.toml.
@@ -143,7 +144,7 @@ FARM
 import json, sys
 print(*(s["leader"] for s in json.load(sys.stdin) if s["user"] == "bob"))')
   pkill -9 -u bob -x nc || true
-  wait_until_same 1 count_sessions
+  wait_for_output 1 count_sessions
   wait $bob || true
   assert_logged assigned '^10.77.0.1[01][0-9] is leased to session .* of bob$'
   assert_logged released '^10.77.0.1[01][0-9] was released by session .* of bob'

@@ -31,13 +31,13 @@ pub enum vipool_reason {
     /// The rule of the program lacks the feature that would apply.
     VIPOOL_REASON_FEATURE_OFF = 66,
     /// The session has no address of the kind that would apply.
-    VIPOOL_REASON_NO_SUCH_ADDRESS = 67,
+    VIPOOL_REASON_NO_ADDRESS_OF_KIND = 67,
     /// A loopback bind without a fixed port, with VIPOOL_PROGRAM_KEEP_EPHEMERAL.
     VIPOOL_REASON_EPHEMERAL_PORT = 68,
-    /// A loopback port of the host.
+    /// A loopback port that the process list shares with the host.
     VIPOOL_REASON_SHARED_PORT = 69,
     /// A wildcard bind that passes because there is no virtual IP (row 3).
-    VIPOOL_REASON_WILDCARD_KEPT = 70,
+    VIPOOL_REASON_WILDCARD_UNCHANGED = 70,
     /// A wildcard UDP bind of a multicast or broadcast receiver (row 26).
     VIPOOL_REASON_SHARED_RECEIVER = 71,
     /// The address already belongs to the session.
@@ -52,10 +52,10 @@ pub enum vipool_reason {
     VIPOOL_REASON_V6ONLY = 77,
     /// A link-local IPv6 address.
     VIPOOL_REASON_LINK_LOCAL = 78,
-    /// A connected stream ignores the destination.
-    VIPOOL_REASON_STREAM = 79,
-    /// The program sees the real address.
-    VIPOOL_REASON_SHOWN_AS_IS = 80,
+    /// A send on a stream socket: the data has no destination of its own.
+    VIPOOL_REASON_STREAM_DATA = 79,
+    /// The address that the program sees is the real address.
+    VIPOOL_REASON_VISIBLE_UNCHANGED = 80,
     /// A name that is not the name of the host.
     VIPOOL_REASON_OTHER_NAME = 81,
     /// An IPv6 datagram socket is bound when its first destination is known.
@@ -83,10 +83,10 @@ impl From<Reason> for vipool_reason {
             Reason::NotInet => vipool_reason::VIPOOL_REASON_NOT_INET,
             Reason::NotTcpOrUdp => vipool_reason::VIPOOL_REASON_NOT_TCP_OR_UDP,
             Reason::FeatureOff => vipool_reason::VIPOOL_REASON_FEATURE_OFF,
-            Reason::NoSuchAddress => vipool_reason::VIPOOL_REASON_NO_SUCH_ADDRESS,
+            Reason::NoSuchAddress => vipool_reason::VIPOOL_REASON_NO_ADDRESS_OF_KIND,
             Reason::EphemeralPort => vipool_reason::VIPOOL_REASON_EPHEMERAL_PORT,
             Reason::SharedPort => vipool_reason::VIPOOL_REASON_SHARED_PORT,
-            Reason::WildcardUnchanged => vipool_reason::VIPOOL_REASON_WILDCARD_KEPT,
+            Reason::WildcardUnchanged => vipool_reason::VIPOOL_REASON_WILDCARD_UNCHANGED,
             Reason::SharedReceiver => vipool_reason::VIPOOL_REASON_SHARED_RECEIVER,
             Reason::OwnAddress => vipool_reason::VIPOOL_REASON_OWN_ADDRESS,
             Reason::OtherAddress => vipool_reason::VIPOOL_REASON_OTHER_ADDRESS,
@@ -94,8 +94,8 @@ impl From<Reason> for vipool_reason {
             Reason::NoOwnListener => vipool_reason::VIPOOL_REASON_NO_OWN_LISTENER,
             Reason::V6Only => vipool_reason::VIPOOL_REASON_V6ONLY,
             Reason::LinkLocal => vipool_reason::VIPOOL_REASON_LINK_LOCAL,
-            Reason::Stream => vipool_reason::VIPOOL_REASON_STREAM,
-            Reason::VisibleUnchanged => vipool_reason::VIPOOL_REASON_SHOWN_AS_IS,
+            Reason::Stream => vipool_reason::VIPOOL_REASON_STREAM_DATA,
+            Reason::VisibleUnchanged => vipool_reason::VIPOOL_REASON_VISIBLE_UNCHANGED,
             Reason::OtherName => vipool_reason::VIPOOL_REASON_OTHER_NAME,
             Reason::FamilyUnknown => vipool_reason::VIPOOL_REASON_FAMILY_UNKNOWN,
         }
@@ -111,7 +111,7 @@ pub(crate) const fn refusal_number(refusal: Refusal) -> u32 {
     REFUSAL_BASE + refusal.number() as u32
 }
 
-/// Returns the name of a reason for programs, such as "not-listed".
+/// Returns the machine-readable name of a reason, such as "not-listed".
 ///
 /// Parameters:
 /// - `reason`: vipool_reason.
@@ -124,7 +124,7 @@ pub extern "C" fn vipool_reason_get_name(reason: u32) -> *const c_char {
     name_and_text(reason)[0].as_ptr()
 }
 
-/// Returns the description of a reason for people.
+/// Returns the human-readable description of a reason.
 ///
 /// Parameters:
 /// - `reason`: vipool_reason.

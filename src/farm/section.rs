@@ -119,7 +119,7 @@ impl<'s> TomlReader<'s> {
         }
     }
 
-    /// Reads a string that is one of `words`.
+    /// Reads a string that is one of `keywords`.
     pub fn read_keyword<T: Copy>(&mut self, value: Value<'_>, keywords: &[(&str, T)]) -> Option<T> {
         let text = self.read_text(value.clone())?;
         let matching = keywords.iter().find(|(keyword, _)| *keyword == text);
@@ -167,8 +167,7 @@ impl<'s> TomlReader<'s> {
         };
         let mut list = Vec::new();
         for item in array.iter() {
-            // The key contains the index in the result, so that the key matches the value in the
-            // farm.
+            // The index counts only the valid items, so the key is correct for the parsed farm.
             let item = self.record_value(format!("{}[{}]", value.key, list.len()), item);
             list.extend(read(self, item));
         }
@@ -228,7 +227,7 @@ impl<'t> Section<'t> {
         Self { key: String::new(), table: Some(table), known: Vec::new() }
     }
 
-    /// Returns an absent table.
+    /// Returns the section of a table that the file does not contain.
     pub fn empty() -> Self {
         Self { key: String::new(), table: None, known: Vec::new() }
     }

@@ -159,7 +159,7 @@ pub fn system_state_is_reported<A: Api>() {
     assert!(leader.start_time > 0 && leader.pid_namespace > 0);
     assert_eq!(A::leader_from_pid(u32::MAX >> 1).unwrap_err(), VIPOOL_ERR_NOT_FOUND as i32);
 
-    // If this process has an audit session, both APIs must return this session.
+    // If this process has an audit session, the result for 0 and for its pid is this session.
     let api = A::new(&plan()).unwrap();
     assert_eq!(api.process_session(0), None);
     let audit_text = fs::read_to_string("/proc/self/sessionid").unwrap_or_default();
@@ -182,10 +182,10 @@ pub fn system_state_is_reported<A: Api>() {
     assert_eq!(api.parent_rule(), Some((plan_with_parent.policy.programs[0].id(), parent)));
 
     // Two addresses have cooled down. The first address has a socket, so it must linger.
-    let mut plan_with_check = plan();
-    plan_with_check.settings = Settings::new().with_cool_down(1).with_check_in_use(true);
-    plan_with_check.pools.remove(0);
-    let api = A::new(&plan_with_check).unwrap();
+    let mut plan_with_in_use_check = plan();
+    plan_with_in_use_check.settings = Settings::new().with_cool_down(1).with_check_in_use(true);
+    plan_with_in_use_check.pools.remove(0);
+    let api = A::new(&plan_with_in_use_check).unwrap();
     let first_address: IpAddr =
         api.open(session_id(1), &for_user("ada"), 100).unwrap().leases[0].address;
     api.open(session_id(2), &for_user("ada"), 100).unwrap();
@@ -195,6 +195,7 @@ pub fn system_state_is_reported<A: Api>() {
     let _socket = std::net::UdpSocket::bind((first_address, 0)).unwrap();
     let [freed, lingering, closed] = api.reap_by_system(200).unwrap();
     assert_eq!((freed, lingering, closed), (1, 1, 0));
+    // `slots` begins with slot 1, which holds the second address.
     let slots = api.slots(0);
     assert_eq!(slots[0].state, SlotState::Free);
 }

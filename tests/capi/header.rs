@@ -1,4 +1,4 @@
-//! Parses the functions, structs and numbers of `include/vipool.h`. Other tests are generated from
+//! Parses the functions, structs and constants of `include/vipool.h`. Other tests are generated from
 //! the result, so these tests cover new functions and structs automatically. The parser supports
 //! only the form that cbindgen writes.
 
@@ -37,7 +37,7 @@ pub struct Header {
     pub functions: Vec<Function>,
     pub structs: Vec<Struct>,
     /// Names of macros and of the constants of enums.
-    pub numbers: Vec<String>,
+    pub constants: Vec<String>,
 }
 
 impl Header {
@@ -48,7 +48,7 @@ impl Header {
         for line in strip_comments(&text).lines() {
             if let Some(macro_line) = line.trim().strip_prefix("#define ") {
                 if let Some((name, _value)) = macro_line.split_once(' ') {
-                    header.numbers.push(name.to_owned());
+                    header.constants.push(name.to_owned());
                 }
                 continue;
             }
@@ -75,7 +75,7 @@ impl Header {
         let body = text.split_once('{').and_then(|(_, body)| body.rsplit_once('}'));
         if let (Some((body, _)), true) = (body, text.starts_with("enum ")) {
             let names = body.split(',').filter_map(|item| item.split('=').next());
-            self.numbers
+            self.constants
                 .extend(names.map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned));
         } else if let (Some((body, name)), true) = (body, text.starts_with("typedef struct ")) {
             let name = name.trim_matches([' ', ';']).to_owned();
@@ -121,7 +121,7 @@ fn parse_field_name(field: &str) -> String {
     parse_declaration(field.split('[').next().unwrap()).name
 }
 
-/// Returns every function of the header with its comment.
+/// Returns the name, the comment and the parameters of every documented function.
 fn documented_functions(text: &str) -> Vec<(&str, &str, &str)> {
     let items = text.split("\n/**\n").skip(1).filter_map(|item| item.split_once("*/"));
     items
@@ -167,7 +167,7 @@ fn every_function_is_documented_in_the_fixed_form() {
 }
 
 #[test]
-fn contents_list_every_section() {
+fn every_title_in_the_contents_has_a_section() {
     let text = fs::read_to_string(workspace_root().join("include/vipool.h")).unwrap();
     let (head, body) = text.split_once("extern \"C\" {").unwrap();
     let (_, contents) = head.split_once(" * Contents\n").unwrap();

@@ -31,9 +31,9 @@ fn library_needs_only_libc_and_libgcc_s() {
 }
 
 /// The library does not import functions that could change the host process, so the library cannot
-/// call such functions. (`abuse.c` counts the threads after it has called every function.)
+/// call such functions. `abuse.c` also checks that no function leaves a thread running.
 #[test]
-fn library_imports_no_function_that_affects_the_host() {
+fn library_imports_no_function_that_changes_the_host_process() {
     if !have(&["nm"]) {
         return;
     }

@@ -1,4 +1,4 @@
-//! Compares the sizes, offsets and numbers of the C ABI with the checked-in record
+//! Compares the sizes, offsets and constants of the C ABI with the checked-in record
 //! (`include/abi.txt`, for 64-bit systems) and with Rust. A C program prints the actual values.
 //!
 //! The record may get new entries, but existing entries must not change. After an addition, run the
@@ -30,7 +30,7 @@ fn record_program(header: &Header) -> String {
             writeln!(code, "FIELD({name}, {field});").unwrap();
         }
     }
-    for number in &header.numbers {
+    for number in &header.constants {
         writeln!(code, "printf(\"{number} %ld\\n\", (long)({number}));").unwrap();
     }
     code.push_str("return 0;\n}\n");

@@ -28,7 +28,7 @@ const LONG_COMMAND_TIMEOUT: Duration = Duration::from_secs(12 * 3600);
 pub enum Selection {
     /// The fast checks, for use after each edit.
     Quick,
-    /// All checks that take minutes.
+    /// The checks that take at most some minutes each.
     Full,
     /// All checks, including the checks that take hours.
     Long,
@@ -157,16 +157,16 @@ pub fn test(names: &[String], selection: Selection, install: bool) -> Result<boo
     if install {
         install::install_missing(&steps::needs_of(&steps))?;
     }
-    let logs = target_dir().join("xtask");
-    fs::create_dir_all(&logs)?;
+    let log_directory = target_dir().join("xtask");
+    fs::create_dir_all(&log_directory)?;
     let mut outcomes = Vec::new();
     for step in steps {
         print!("{:<16} {} … ", step.name, step.summary);
         std::io::stdout().flush()?;
-        let outcome = run_step(step, &logs, selection == Selection::Long)?;
+        let outcome = run_step(step, &log_directory, selection == Selection::Long)?;
         println!("{} in {:.0?}", format_counts(&outcome), outcome.duration);
         if outcome.failed > 0 {
-            print_log(&logs.join(format!("{}.log", step.name)));
+            print_log(&log_directory.join(format!("{}.log", step.name)));
         }
         outcomes.push(outcome);
     }
@@ -174,7 +174,7 @@ pub fn test(names: &[String], selection: Selection, install: bool) -> Result<boo
 }
 
 /// Runs one step, or skips it if one of its needs is missing.
-fn run_step(step: &Step, logs: &Path, long: bool) -> Result<Outcome, Error> {
+fn run_step(step: &Step, log_directory: &Path, long: bool) -> Result<Outcome, Error> {
     let mut outcome = Outcome {
         name: step.name,
         passed: 0,
@@ -189,9 +189,9 @@ fn run_step(step: &Step, logs: &Path, long: bool) -> Result<Outcome, Error> {
         outcome.skipped.push(line);
         return Ok(outcome);
     }
-    let skip_record = logs.join("skipped");
+    let skip_record = log_directory.join("skipped");
     fs::write(&skip_record, "")?;
-    let log_path = logs.join(format!("{}.log", step.name));
+    let log_path = log_directory.join(format!("{}.log", step.name));
     let mut log = Log { file: File::create(&log_path)?, skip_record: skip_record.clone(), long };
     let started = Instant::now();
     let result = (step.run)(&mut log);

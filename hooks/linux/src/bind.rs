@@ -21,15 +21,15 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: sockl
         return unsafe { original::bind(fd, address, length) };
     };
     let saved_errno = errno::get();
-    let (outcome, requested) = plan_bind(process, fd, address, length);
+    let (outcome, requested) = rewrite_bind(process, fd, address, length);
     errno::set(saved_errno);
     match (outcome, requested) {
-        (Outcome::Rewritten(plan), Some(requested)) => {
-            let rewritten = requested.with_address(&plan.address);
-            let result = bind_rewritten(Fd(fd), &plan, &rewritten);
+        (Outcome::Rewritten(rewritten_bind), Some(requested)) => {
+            let rewritten = requested.with_address(&rewritten_bind.address);
+            let result = bind_rewritten(Fd(fd), &rewritten_bind, &rewritten);
             if result != 0
                 && errno::get() == libc::EADDRNOTAVAIL
-                && process.rewriter().retries_original(plan.address.ip())
+                && process.rewriter().retries_original(rewritten_bind.address.ip())
             {
                 errno::set(saved_errno);
                 // SAFETY: the program passed these arguments.
@@ -46,7 +46,7 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: sockl
     }
 }
 
-fn plan_bind(
+fn rewrite_bind(
     process: &HookedProcess,
     fd: c_int,
     address: *const sockaddr,
@@ -64,16 +64,15 @@ fn plan_bind(
     (process.rewriter().bind(&Fd(fd), requested), Some(buffer))
 }
 
-/// Makes the original call with the planned address. If `plan.clear_v6only` is set, this function
-/// clears `IPV6_V6ONLY` before the call. If the call then fails, this function sets the option
-/// again.
-fn bind_rewritten(fd: Fd, plan: &Bind, address: &SockaddrBuf) -> c_int {
-    if plan.clear_v6only {
+/// Makes the original call with the rewritten address. If `rewritten_bind.clear_v6only` is set, this
+/// function clears `IPV6_V6ONLY` before the call, and sets it again if the call fails.
+fn bind_rewritten(fd: Fd, rewritten_bind: &Bind, address: &SockaddrBuf) -> c_int {
+    if rewritten_bind.clear_v6only {
         fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
     }
     // SAFETY: the buffer contains `length()` bytes.
     let result = unsafe { original::bind(fd.0, address.as_ptr(), address.length()) };
-    if result != 0 && plan.clear_v6only {
+    if result != 0 && rewritten_bind.clear_v6only {
         let error = errno::get();
         fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1);
         errno::set(error);
@@ -90,9 +89,11 @@ pub unsafe extern "C" fn listen(fd: c_int, backlog: c_int) -> c_int {
     if let Some(process) = hooked_process::current() {
         let saved_errno = errno::get();
         let rewriter = process.rewriter();
-        if let Outcome::Rewritten(plan) = rewriter.listen(&Fd(fd)) {
-            let error = Fd(fd).bind(plan.address.ip(), false);
-            if error == libc::EADDRNOTAVAIL && !rewriter.retries_original(plan.address.ip()) {
+        if let Outcome::Rewritten(rewritten_bind) = rewriter.listen(&Fd(fd)) {
+            let error = Fd(fd).bind(rewritten_bind.address.ip(), false);
+            if error == libc::EADDRNOTAVAIL
+                && !rewriter.retries_original(rewritten_bind.address.ip())
+            {
                 errno::set(error);
                 return -1;
             }

@@ -1,4 +1,5 @@
-//! The system functions that the hook layer replaces, callable by name.
+//! The system functions that the hook layer hooks. For example, `original::bind` calls the bind of
+//! the system.
 //!
 //! Each line of the table below defines three items with the name of a system function: a function
 //! that calls the system's own code, a type for its signature, and a [`SystemFunction`] in

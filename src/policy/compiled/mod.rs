@@ -2,7 +2,8 @@
 //! from the start of the policy.
 //!
 //! A reader checks the bounds of every access. A value outside the bytes counts as absent. The
-//! number of bytes limits every loop. No function allocates.
+//! size of the policy bounds every loop, so a corrupted count cannot make a loop long. A reader
+//! never allocates.
 //!
 //! | offset | header | offset | program record |
 //! |---|---|---|---|
@@ -36,7 +37,7 @@ const MAGIC: u32 = u32::from_le_bytes(*b"vpol");
 const VERSION: u32 = 3;
 const HEADER_LENGTH: usize = 40;
 const PROGRAM_LENGTH: usize = 56;
-const HOST_LENGTH: usize = 20;
+const HOST_ADDRESS_LENGTH: usize = 20;
 const PORT_RANGE_LENGTH: usize = 4;
 
 impl Policy {
@@ -76,12 +77,12 @@ impl Policy {
 
 /// Encodes an address of the host.
 #[inline]
-fn encode_host_address(address: IpAddr) -> [u8; HOST_LENGTH] {
+fn encode_host_address(address: IpAddr) -> [u8; HOST_ADDRESS_LENGTH] {
     let (family, bits) = match address {
         IpAddr::V4(v4) => (4u32, u128::from(v4.to_bits()) << 96),
         IpAddr::V6(v6) => (6, v6.to_bits()),
     };
-    let mut record = [0; HOST_LENGTH];
+    let mut record = [0; HOST_ADDRESS_LENGTH];
     if let Some(start) = record.first_chunk_mut() {
         *start = family.to_le_bytes();
     }

@@ -87,7 +87,7 @@ impl<'a> PolicyView<'a> {
     /// docs/socket-matrix.md).
     pub fn host_addresses(&self) -> impl Iterator<Item = IpAddr> + use<'a> {
         let bytes = self.bytes;
-        record_offsets(bytes, 24, HOST_LENGTH).filter_map(move |record| {
+        record_offsets(bytes, 24, HOST_ADDRESS_LENGTH).filter_map(move |record| {
             let octets: [u8; 16] = read_array(bytes, record + 4)?;
             match read_u32(bytes, record)? {
                 4 => Some(IpAddr::V4(Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]))),
@@ -102,7 +102,7 @@ impl<'a> PolicyView<'a> {
     #[must_use]
     pub fn is_host_address(&self, address: IpAddr) -> bool {
         let encoded = encode_host_address(address);
-        record_offsets(self.bytes, 24, HOST_LENGTH)
+        record_offsets(self.bytes, 24, HOST_ADDRESS_LENGTH)
             .any(|record| read_array(self.bytes, record) == Some(encoded))
     }
 
