@@ -44,13 +44,6 @@ pub struct LeaseRecord {
     since: Tick,
 }
 
-impl LeaseRecord {
-    /// Returns the record without user, client and leader.
-    pub fn without_identity(&self) -> Self {
-        Self { user: None, client: None, leader: None, ..self.clone() }
-    }
-}
-
 /// Reports no sockets and only live leaders.
 pub struct IdleProbe;
 

@@ -212,17 +212,8 @@ fn check_states(
             }
         }
         for (slot, record) in &state.recovered {
-            // A session that is being closed releases its leases one by one. One of these releases
-            // also removes the record with the identity of the session.
-            let is_closed = leases_after
-                .values()
-                .all(|record_after| record_after.lease.session != record.lease.session);
-            let is_expected = leases_before.get(slot) == Some(record)
-                || leases_after.get(slot) == Some(record)
-                || is_closed
-                    && leases_before
-                        .get(slot)
-                        .is_some_and(|before| before.without_identity() == *record);
+            let is_expected =
+                leases_before.get(slot) == Some(record) || leases_after.get(slot) == Some(record);
             assert!(
                 is_expected,
                 "{}: {record:?} exists neither before nor after the operation",

@@ -9,6 +9,7 @@ use super::transaction::Transaction;
 use crate::Tick;
 use crate::map::format::header::OPEN_SESSIONS;
 use crate::map::format::index::HomeBucket;
+use crate::map::format::record;
 use crate::map::format::slot::RETIRED;
 use crate::map::types::error::CloseError;
 use crate::map::types::event::EventKind;
@@ -130,6 +131,7 @@ impl<'t> Transaction<'t> {
     /// releases the anchor last.
     #[inline(never)]
     fn release_in_all_pools(&self, session: SessionId, anchor: HeldLease<'_>, now: Tick) -> Leases {
+        self.keep_identity(session, &anchor);
         let mut leases = Leases::default();
         let other_leases =
             self.held_leases(session).rev().filter(|lease| lease.pool != anchor.pool);
@@ -140,6 +142,25 @@ impl<'t> Transaction<'t> {
             leases.push(session, lease);
         }
         leases.sorted()
+    }
+
+    /// Copies the record of the session to its anchor if the anchor has none. So the session keeps
+    /// its user, client and leader if the writer dies before it releases the anchor.
+    ///
+    /// The anchor has no record if the session was first opened without an identity.
+    fn keep_identity(&self, session: SessionId, anchor: &HeldLease<'_>) {
+        let HeldLease { table, slot, generation, .. } = *anchor;
+        let Some(anchor_record) = table.record(slot) else { return };
+        if record::exists(anchor_record, generation) {
+            return;
+        }
+        let record = self.leases_of(session).find_map(|lease| {
+            let record = lease.table.record(lease.slot)?;
+            record::exists(record, lease.generation).then_some(record)
+        });
+        if let Some(record) = record {
+            record::copy_identity(self.access(), record, (anchor_record, generation));
+        }
     }
 
     /// Releases one lease and returns it.

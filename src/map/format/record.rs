@@ -178,6 +178,31 @@ pub(crate) fn invalidate_uncommitted(
     }
 }
 
+/// Returns whether this is the record of the lease with this generation, and has any content.
+pub(crate) fn exists(record: &RecordWords, generation: u32) -> bool {
+    has_content(load(record, COMMIT_WORD), load(record, LEADER_PID), generation)
+}
+
+fn has_content(commit_word: u64, leader_pid: u64, generation: u32) -> bool {
+    let (recorded_generation, attributes) = split_halves(commit_word);
+    let is_valid = recorded_generation == generation && attributes & VALID != 0;
+    is_valid && (attributes & !VALID != 0 || leader_pid != 0)
+}
+
+/// Copies user, client and leader of a session to the record of its lease with this generation.
+pub(crate) fn copy_identity(
+    access: WriteAccess<'_>,
+    from: &RecordWords,
+    (to, generation): (&RecordWords, u32),
+) {
+    store(access, to, COMMIT_WORD, 0);
+    for word in LEADER_PID..RESERVATION {
+        store(access, to, word, load(from, word));
+    }
+    let (_, attributes) = split_halves(load(from, COMMIT_WORD));
+    store(access, to, COMMIT_WORD, join_halves(generation, attributes));
+}
+
 /// Reads the record of the lease with this generation.
 pub(crate) fn read(
     words: &[Word],
@@ -187,10 +212,8 @@ pub(crate) fn read(
 ) -> Option<Record> {
     let record = record_offset(pool, slot);
     let commit_word = load(words, record + COMMIT_WORD);
-    let (recorded_generation, attributes) = split_halves(commit_word);
-    let is_valid = recorded_generation == generation && attributes & VALID != 0;
-    let is_empty = attributes & !VALID == 0 && load(words, record + LEADER_PID) == 0;
-    if !is_valid || is_empty {
+    let (_, attributes) = split_halves(commit_word);
+    if !has_content(commit_word, load(words, record + LEADER_PID), generation) {
         return None;
     }
     let (upper, lower) = (load(words, record + CLIENT), load(words, record + CLIENT + 1));
