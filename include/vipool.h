@@ -100,8 +100,9 @@
  * Callbacks. The library calls them on the thread of the call, before it returns. They must not throw
  * or longjmp.
  *
- * Writer errors. Calls that change a map may return VIPOOL_ERR_IO, VIPOOL_ERR_DAMAGED,
- * VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE and VIPOOL_ERR_FORKED.
+ * Writer errors. Calls that change a map may return VIPOOL_ERR_IO, VIPOOL_ERR_MISSING,
+ * VIPOOL_ERR_DAMAGED, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE, VIPOOL_ERR_FORKED and
+ * VIPOOL_ERR_LOCK_LOST.
  *
  * Threads. `any`: any number of threads may call the function at once, also with the same object.
  * If the object is a map with VIPOOL_MAP_SINGLE_THREADED, one thread at a time may use it. `one at
@@ -110,6 +111,12 @@
  * nothing, keeps errno and does not change vipool_last_error(). The other functions for readers and
  * rewriters may be called in the child of fork() too. A map must be opened again there
  * (VIPOOL_ERR_FORKED).
+ *
+ * Lock. A writer that closes all descriptors, for example with closefrom(), loses its lock, unless it
+ * holds the map exclusively: calls return VIPOOL_ERR_LOCK_LOST, and the map must be opened again. If
+ * the files of a map are removed, its writers get VIPOOL_ERR_MISSING or VIPOOL_ERR_LOCK_LOST. An
+ * exclusive writer notices the removal when the time that it passes has a new second. A child that
+ * was made by the system call clone(2) keeps the lock of its parent until it exits or opens the map.
  *
  * Host process. The library starts no thread, changes no environment variable or signal handler,
  * and writes nothing to standard output or error. A defect inside the library causes
@@ -359,6 +366,11 @@ enum vipool_status
      * The parent of this process opened the map before fork(). Open it again.
      */
     VIPOOL_ERR_FORKED = -78,
+    /**
+     * The lock no longer excludes other writers: this process has closed the descriptor of the
+     * lock file, or the lock file was removed. Open the map again.
+     */
+    VIPOOL_ERR_LOCK_LOST = -79,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L

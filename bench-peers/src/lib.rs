@@ -6,7 +6,7 @@
 
 use std::sync::atomic::Ordering;
 
-use vipool::raw::mapping::Mapping;
+use vipool::raw::mapping::WritableMapping;
 
 mod memory;
 mod store;
@@ -65,7 +65,7 @@ impl<A: Allocator> Accessor for &A {
 /// line. The table has the same size and page size as the table of vipool. `Floor` tracks no
 /// leases, so `open` always succeeds.
 pub struct Floor {
-    table: Mapping,
+    table: WritableMapping,
 }
 
 /// The number of 64-bit words in a cache line.
@@ -74,13 +74,13 @@ const WORDS_PER_LINE: usize = 8;
 impl Floor {
     /// Creates a table of 32 bytes for each of `slots` addresses.
     pub fn new(slots: u32) -> Self {
-        Self { table: Mapping::in_memory(slots.div_ceil(2) as usize * WORDS_PER_LINE) }
+        Self { table: WritableMapping::in_memory(slots.div_ceil(2) as usize * WORDS_PER_LINE) }
     }
 
     /// Increments a word in the line that `key` selects. Returns the previous value of the
     /// word.
     fn touch(&self, key: u64) -> u64 {
-        let words = self.table.words();
+        let words = self.table.atomics();
         // Fibonacci hashing spreads consecutive keys over all lines.
         let hash = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize;
         let line = hash % (words.len() / WORDS_PER_LINE);

@@ -138,6 +138,9 @@ pub enum vipool_status {
     VIPOOL_ERR_PLAN = -77,
     /// The parent of this process opened the map before fork(). Open it again.
     VIPOOL_ERR_FORKED = -78,
+    /// The lock no longer excludes other writers: this process has closed the descriptor of the
+    /// lock file, or the lock file was removed. Open the map again.
+    VIPOOL_ERR_LOCK_LOST = -79,
 }
 
 status_texts! {
@@ -187,6 +190,7 @@ status_texts! {
     VIPOOL_ERR_BUSY_EXCLUSIVE "another writer holds the map exclusively",
     VIPOOL_ERR_PLAN "no map can be made from the plan",
     VIPOOL_ERR_FORKED "the map was opened before this process was forked: open it again",
+    VIPOOL_ERR_LOCK_LOST "the descriptor of the lock file was closed, or the file was removed: open the map again",
 }
 
 use vipool_status::*;
@@ -317,6 +321,7 @@ impl From<&MapError> for vipool_status {
             MapError::Busy { exclusive: false, .. } => VIPOOL_ERR_BUSY,
             MapError::Busy { exclusive: true, .. } => VIPOOL_ERR_BUSY_EXCLUSIVE,
             MapError::Forked => VIPOOL_ERR_FORKED,
+            MapError::LockLost { .. } => VIPOOL_ERR_LOCK_LOST,
             MapError::Plan(_) => VIPOOL_ERR_PLAN,
         }
     }

@@ -7,6 +7,7 @@ use super::types::plan::OpenOptions;
 use super::writer::Map;
 use super::writer_lock::WriterLock;
 use crate::Tick;
+use crate::os::fork::ProcessMark;
 use crate::session::{Handle, SessionId};
 
 impl Map {
@@ -17,8 +18,9 @@ impl Map {
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.
     pub fn exclusive_writer(&mut self) -> Result<ExclusiveWriter<'_>, MapError> {
+        let process = self.process();
         let (map, lock, keeps_lock) = self.split_exclusive()?;
-        Ok(ExclusiveWriter { map, lock, keeps_lock })
+        Ok(ExclusiveWriter { map, lock, keeps_lock, process })
     }
 }
 
@@ -31,6 +33,7 @@ pub struct ExclusiveWriter<'a> {
     /// Whether the map already held the lock when this writer was created. If so, dropping the
     /// writer does not release the lock.
     keeps_lock: bool,
+    process: ProcessMark,
 }
 
 impl ExclusiveWriter<'_> {
@@ -45,7 +48,7 @@ impl ExclusiveWriter<'_> {
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<OpenedSession, OpenError> {
-        self.check_fork()?;
+        self.check(now)?;
         self.map.begin().open_session_and_commit(session, options, now)
     }
 
@@ -59,7 +62,7 @@ impl ExclusiveWriter<'_> {
         handle: &Handle,
         now: Tick,
     ) -> Result<ClosedSession, CloseError> {
-        self.check_fork()?;
+        self.check(now)?;
         self.map.begin().close_by_handle_and_commit(handle, now)
     }
 
@@ -73,16 +76,17 @@ impl ExclusiveWriter<'_> {
         session: SessionId,
         now: Tick,
     ) -> Result<ClosedSession, CloseError> {
-        self.check_fork()?;
+        self.check(now)?;
         self.map.begin().close_session_and_commit(session, now)
     }
 
+    /// Returns an error if this process may not write to the map.
     #[inline(always)]
-    fn check_fork(&self) -> Result<(), MapError> {
-        match self.lock {
-            Some(lock) if lock.is_from_parent() => Err(MapError::Forked),
-            _ => Ok(()),
+    fn check(&self, now: Tick) -> Result<(), MapError> {
+        if !self.process.is_current() {
+            return Err(MapError::Forked);
         }
+        self.lock.map_or(Ok(()), |lock| lock.check_exclusive(self.map, Some(now)))
     }
 }
 

@@ -23,7 +23,7 @@ impl Journal {
     pub fn open(directory: &Path) -> Result<Self, MapError> {
         let path = || directory.join(JOURNAL_FILE);
         let region =
-            open_region(directory, JOURNAL_FILE, false).map_err(|failure| failure.at(path()))?;
+            open_region(directory, JOURNAL_FILE).map_err(|failure| failure.at(path()))?;
         if !journal::is_journal(region.words()) {
             return Err(MapError::Damaged { path: path(), reason: "it is not a journal" });
         }
@@ -60,6 +60,7 @@ impl Journal {
 mod tests {
     use super::*;
     use crate::Tick;
+    use crate::map::format::region::WritableRegion;
     use crate::map::format::words::store;
     use crate::map::{EventKind, Map, OpenOptions, Plan};
     use crate::pool::{Pool, PoolKind};
@@ -131,7 +132,7 @@ mod tests {
     fn a_journal_with_random_bytes_is_read_without_a_panic() {
         const NEXT: usize = 2;
         let access = WriteAccess::for_test();
-        let region = Region::in_memory(journal::JOURNAL_WORDS);
+        let region = WritableRegion::in_memory(journal::JOURNAL_WORDS).into_region();
         for offset in 0..journal::JOURNAL_WORDS {
             store(access, region.words(), offset, crate::hash::mix64(offset as u64));
         }

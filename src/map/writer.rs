@@ -19,6 +19,7 @@ use super::types::plan::{OpenOptions, Plan, Settings};
 use super::types::status::SessionRow;
 use super::writer_lock::{LOCK_TIMEOUT, LockHolder, WriterLock};
 use crate::Tick;
+use crate::os::fork::ProcessMark;
 use crate::os::users::UserGroups;
 use crate::policy::{Executable, choose_pool_by};
 use crate::session::{Handle, SessionId};
@@ -60,6 +61,7 @@ pub struct Map {
     /// Whether no other process can write: this process holds the lock until it drops the map, or
     /// the map is in memory.
     is_exclusive: bool,
+    process: ProcessMark,
 }
 
 impl Map {
@@ -87,7 +89,12 @@ impl Map {
     }
 
     fn without_lock(map: WritableMap) -> Self {
-        Self { map: Mutex::new(map), lock: None, is_exclusive: true }
+        Self {
+            map: Mutex::new(map),
+            lock: None,
+            is_exclusive: true,
+            process: ProcessMark::current(),
+        }
     }
 
     /// Opens the map in a directory.
@@ -104,11 +111,17 @@ impl Map {
 
     /// Returns a map in files, which other processes can write too.
     pub(crate) fn with_lock(map: WritableMap, lock: WriterLock) -> Self {
-        Self { map: Mutex::new(map), lock: Some(lock), is_exclusive: false }
+        Self {
+            map: Mutex::new(map),
+            lock: Some(lock),
+            is_exclusive: false,
+            process: ProcessMark::current(),
+        }
     }
 
-    /// Acquires the writer lock and holds it until this map is dropped. Operations then need no
-    /// system call. Other writers get an error that names this process.
+    /// Acquires the writer lock and holds it until this map is dropped. Other writers get an error
+    /// that names this process. Operations then need no system call, except that the first operation
+    /// in each second checks that the files of the map were not removed.
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.
@@ -120,7 +133,10 @@ impl Map {
 
     /// Acquires the writer lock and does not release it.
     fn acquire_permanently(&self) -> Result<(), MapError> {
-        let mut locked = self.lock_for_writing()?;
+        let mut locked = self.lock_for_writing(None)?;
+        if let Some(lock) = locked.lock {
+            lock.keep()?;
+        }
         let holder = LockHolder::this_process(true);
         locked.map.transact(|transaction| transaction.store_header(LOCK_HOLDER, holder));
         locked.lock = None;
@@ -144,7 +160,7 @@ impl Map {
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<OpenedSession, OpenError> {
-        let mut locked = self.lock_for_writing()?;
+        let mut locked = self.lock_for_writing(Some(now))?;
         locked.map.begin().open_session_and_commit(session, options, now)
     }
 
@@ -154,7 +170,7 @@ impl Map {
     /// Fails if the handle is stale or belongs to another boot, or the map cannot be used.
     #[inline(always)]
     pub fn close_by_handle(&self, handle: &Handle, now: Tick) -> Result<ClosedSession, CloseError> {
-        let mut locked = self.lock_for_writing()?;
+        let mut locked = self.lock_for_writing(Some(now))?;
         locked.map.begin().close_by_handle_and_commit(handle, now)
     }
 
@@ -168,7 +184,7 @@ impl Map {
         session: SessionId,
         now: Tick,
     ) -> Result<ClosedSession, CloseError> {
-        let mut locked = self.lock_for_writing()?;
+        let mut locked = self.lock_for_writing(Some(now))?;
         locked.map.begin().close_session_and_commit(session, now)
     }
 
@@ -215,7 +231,10 @@ impl Map {
         let map = self.lock_mutex()?;
         match (&self.lock, map.share()) {
             (Some(lock), _) => Reader::attach(lock.directory()),
-            (None, Some(image)) => Ok(Reader::new(image)),
+            (None, Some(image)) => Reader::new(image).map_err(|source| {
+                let path = files::MAP_FILE.into();
+                MapError::Io { failure: "cannot copy the process list of", path, source }
+            }),
             (None, None) => unreachable!("a map without a lock is in memory"),
         }
     }
@@ -268,7 +287,7 @@ impl Map {
         &self,
         body: impl FnOnce(&Transaction<'_>) -> T,
     ) -> Result<T, MapError> {
-        let mut locked = self.lock_for_writing()?;
+        let mut locked = self.lock_for_writing(None)?;
         Ok(locked.map.transact(body))
     }
 
@@ -277,12 +296,19 @@ impl Map {
         self.lock.as_ref().map(WriterLock::directory)
     }
 
-    /// Locks the map against other threads and processes.
+    /// Locks the map against other threads and processes. `now` is the time, if the caller knows
+    /// it, see [`WriterLock::check_exclusive`].
     #[inline(always)]
-    pub(crate) fn lock_for_writing(&self) -> Result<LockedMap<'_>, MapError> {
+    pub(crate) fn lock_for_writing(&self, now: Option<Tick>) -> Result<LockedMap<'_>, MapError> {
         match &self.lock {
             Some(lock) if !self.is_exclusive => self.lock_against_processes(lock),
-            _ => Ok(LockedMap { map: self.lock_mutex()?, lock: None }),
+            lock => {
+                let map = self.lock_mutex()?;
+                if let Some(lock) = lock {
+                    lock.check_exclusive(&map, now)?;
+                }
+                Ok(LockedMap { map, lock: None })
+            }
         }
     }
 
@@ -291,7 +317,8 @@ impl Map {
         lock: &'a WriterLock,
     ) -> Result<LockedMap<'a>, MapError> {
         let mut map = lock.count_as_waiting(|| self.lock_mutex())?;
-        if !lock.is_handed_over() {
+        let is_handed_over = lock.is_handed_over();
+        if !is_handed_over {
             self.reopen_if_superseded(&mut map)?;
             if !lock.acquire(Duration::ZERO)? {
                 drop(map);
@@ -301,6 +328,10 @@ impl Map {
         // From here on, dropping `locked` releases the lock or hands it over to a waiting thread.
         let mut locked = LockedMap { map, lock: Some(lock) };
         self.reopen_if_superseded(&mut locked.map)?;
+        // A map that was removed and created again has no mark in the old file.
+        if !is_handed_over && !files::is_in_place(lock.directory(), &locked.map)? {
+            Self::reopen(lock, &mut locked.map)?;
+        }
         let writer = locked.map.writer();
         // If the current file has this mark, a process died after it had set the mark and before it
         // replaced the map. Remove the mark.
@@ -338,10 +369,10 @@ impl Map {
     /// writing during the fork.
     #[inline]
     fn lock_mutex(&self) -> Result<MutexGuard<'_, WritableMap>, MapError> {
-        match &self.lock {
-            Some(lock) if lock.is_from_parent() => Err(MapError::Forked),
-            _ => Ok(self.map.try_lock().unwrap_or_else(|| self.spin_and_lock())),
+        if !self.process.is_current() {
+            return Err(MapError::Forked);
         }
+        Ok(self.map.try_lock().unwrap_or_else(|| self.spin_and_lock()))
     }
 
     /// Waits for the mutex.
@@ -365,9 +396,12 @@ impl Map {
     /// Opens the new map if the current map is superseded.
     fn reopen_if_superseded(&self, map: &mut WritableMap) -> Result<(), MapError> {
         let Some(lock) = &self.lock else { return Ok(()) };
-        if map.header(SUPERSEDED) == 0 {
-            return Ok(());
-        }
+        if map.header(SUPERSEDED) == 0 { Ok(()) } else { Self::reopen(lock, map) }
+    }
+
+    /// Opens the map that is now in the directory.
+    #[cold]
+    fn reopen(lock: &WriterLock, map: &mut WritableMap) -> Result<(), MapError> {
         let mut backoff = Backoff::new(REPLACEMENT_TIMEOUT);
         let current = loop {
             match files::open_writable(lock.directory()) {
@@ -381,14 +415,23 @@ impl Map {
         Ok(())
     }
 
-    /// Acquires the lock between processes. Returns the map, that lock, and whether this map
+    /// Acquires the lock between processes, unless this map holds it. Returns the map, that lock, and whether this map
     /// already held the lock. The caller needs no lock between threads, because the caller borrows
     /// the map exclusively.
     pub(crate) fn split_exclusive(
         &mut self,
     ) -> Result<(&mut WritableMap, Option<&WriterLock>, bool), MapError> {
-        self.acquire_permanently()?;
+        if !self.is_exclusive {
+            self.acquire_permanently()?;
+        } else if !self.process.is_current() {
+            return Err(MapError::Forked);
+        }
         Ok((self.map.get_mut(), self.lock.as_ref(), self.is_exclusive))
+    }
+
+    /// Returns the mark of the process that opened this map.
+    pub(crate) fn process(&self) -> ProcessMark {
+        self.process
     }
 
     /// Marks the map as superseded, like a process that dies before it replaces the map.

@@ -1,7 +1,8 @@
 //! The writer lock of a map in files. All threads of this process share it.
 
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::engine::files;
@@ -10,6 +11,7 @@ use super::engine::writer::WritableMap;
 use super::format::header::LOCK_HOLDER;
 use super::format::words::{join_halves, split_halves};
 use super::types::error::MapError;
+use crate::Tick;
 use crate::os::lock::FileLock;
 
 /// Maximum time to wait until another writer releases the lock.
@@ -56,7 +58,12 @@ pub(crate) struct WriterLock {
     waiting_threads: AtomicU32,
     /// The number of handoffs since this process acquired the lock; 0 if it does not hold the lock.
     handoffs: AtomicU32,
+    /// The second of the last [`WriterLock::check_exclusive`], or [`UNKNOWN_TIME`].
+    last_check: AtomicU64,
 }
+
+/// A value that is no time in seconds.
+const UNKNOWN_TIME: u64 = u64::MAX;
 
 impl WriterLock {
     /// Opens the lock file of the map in a directory.
@@ -66,6 +73,7 @@ impl WriterLock {
             file: files::open_lock(directory)?,
             waiting_threads: AtomicU32::new(0),
             handoffs: AtomicU32::new(0),
+            last_check: AtomicU64::new(UNKNOWN_TIME),
         })
     }
 
@@ -99,10 +107,61 @@ impl WriterLock {
 
     /// Acquires the lock. Returns false if other processes held it until the timeout.
     pub(crate) fn acquire(&self, timeout: Duration) -> Result<bool, MapError> {
-        self.file.acquire(timeout).map_err(|source| {
-            let path = self.directory.join(files::LOCK_FILE);
-            MapError::Io { failure: "cannot lock", path, source }
+        let result = self.file.acquire(timeout);
+        if !matches!(result, Ok(false))
+            && let Some(reason) = self.file.loss()
+        {
+            self.file.release();
+            return Err(MapError::LockLost { path: self.path(), reason });
+        }
+        result.map_err(|source| MapError::Io { failure: "cannot lock", path: self.path(), source })
+    }
+
+    /// Keeps the lock until [`WriterLock::end_exclusive`]. The caller holds the lock.
+    pub(crate) fn keep(&self) -> Result<(), MapError> {
+        self.file.pin().map_err(|source| MapError::Io {
+            failure: "cannot keep the lock of",
+            path: self.path(),
+            source,
         })
+    }
+
+    /// Returns an error if the files of the map were removed while this process holds the lock
+    /// exclusively. Another process can then create a map with the same addresses.
+    ///
+    /// With a time, this function examines the files only once in each second, so that operations
+    /// need no system call. Without a time, it always examines them.
+    #[inline(always)]
+    pub(crate) fn check_exclusive(
+        &self,
+        map: &WritableMap,
+        now: Option<Tick>,
+    ) -> Result<(), MapError> {
+        let now = now.map_or(UNKNOWN_TIME, |now| now.as_secs().into());
+        if now != UNKNOWN_TIME && self.last_check.load(Ordering::Relaxed) == now {
+            return Ok(());
+        }
+        self.check_files(map)?;
+        self.last_check.store(now, Ordering::Relaxed);
+        Ok(())
+    }
+
+    #[cold]
+    fn check_files(&self, map: &WritableMap) -> Result<(), MapError> {
+        let path = self.path();
+        match self.file.is_at(&path) {
+            Ok(true) => {}
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(MapError::Io { failure: "cannot examine", path, source });
+            }
+            _ => return Err(MapError::LockLost { path, reason: "it was removed" }),
+        }
+        // While this process holds the lock, no other process can replace the map.
+        files::is_in_place(&self.directory, map).map(drop)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join(files::LOCK_FILE)
     }
 
     /// Ends the turn of a thread. Hands the lock over to a waiting thread, which saves two system

@@ -1,39 +1,70 @@
 //! A file lock between processes, which the kernel releases when its holder exits.
 //!
-//! On Linux the lock is an open file description lock (`F_OFD_SETLK`, fcntl_locking(2)). The child
-//! of a fork inherits the open file description and would keep the lock held. This module therefore
-//! registers every descriptor of a lock. A fork handler closes the registered descriptors in the
-//! child.
+//! On Linux the lock is an open file description lock (`F_OFD_SETLK`, fcntl_locking(2)). The kernel
+//! keeps it as long as a descriptor or a mapping refers to the open file description. Two
+//! properties follow:
+//!
+//! - A child of a fork inherits the descriptor and would keep the lock. This module therefore
+//!   registers every descriptor of a lock, and the child closes the registered descriptors.
+//! - A mapping keeps the lock if the program closes descriptors that it does not know, as
+//!   closefrom(3) does. [`FileLock::pin`] makes such a mapping, which a child does not inherit.
 
 #![allow(unsafe_code)]
 
+use std::ffi::c_void;
 use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
+#[cfg(unix)]
+use super::descriptors::Registration;
+use super::fork::{ForkBarrier, ProcessMark};
+use super::trusted_file::FileIdentity;
 use crate::sync::Backoff;
 
 /// A lock on a file. The threads of a process share the lock, so the lock does not exclude these
 /// threads from each other.
 #[derive(Debug)]
 pub struct FileLock {
-    /// A child of a fork does not drop the file, because the fork handler has already closed its
-    /// descriptor.
+    /// Not dropped if the descriptor no longer belongs to this lock.
     file: ManuallyDrop<File>,
-    fork_count: u32,
+    process: ProcessMark,
+    identity: FileIdentity,
+    #[cfg(unix)]
+    registration: Registration,
+    /// The mapping that [`FileLock::pin`] made, or null.
+    pin: AtomicPtr<c_void>,
 }
 
 impl FileLock {
-    /// Creates a lock on this file. The lock is not held yet.
+    /// Creates a lock on the file that `open` opens. The lock is not held yet. No thread forks
+    /// through the C library while `open` runs.
     ///
     /// # Errors
-    /// Fails if the process has too many locks open.
-    pub fn new(file: File) -> io::Result<Self> {
-        #[cfg(unix)]
-        fork_children::register(&file)?;
-        Ok(Self { file: ManuallyDrop::new(file), fork_count: fork_count() })
+    /// Fails if `open` fails or the process has too many locks open. `to_error` converts the second
+    /// error.
+    pub fn open<E>(
+        open: impl FnOnce() -> Result<File, E>,
+        to_error: impl FnOnce(io::Error) -> E,
+    ) -> Result<Self, E> {
+        let process = ProcessMark::current();
+        let _barrier = ForkBarrier::new();
+        let file = open()?;
+        Self::new(file, process).map_err(to_error)
+    }
+
+    fn new(file: File, process: ProcessMark) -> io::Result<Self> {
+        Ok(Self {
+            identity: FileIdentity::of(&file)?,
+            #[cfg(unix)]
+            registration: Registration::new(&file, process)?,
+            file: ManuallyDrop::new(file),
+            process,
+            pin: AtomicPtr::default(),
+        })
     }
 
     /// Acquires the lock. Returns false if another process holds the lock until the timeout.
@@ -57,14 +88,102 @@ impl FileLock {
 
     /// Releases the lock.
     pub fn release(&self) {
+        if self.unpin() && !self.has_descriptor() {
+            // The mapping was the last reference to the lock, so the kernel has released the lock.
+            return;
+        }
         _ = self.set_locked(false);
+    }
+
+    /// Keeps the lock until [`FileLock::release`], even if the program closes the descriptor of the
+    /// lock. The caller holds the lock.
+    ///
+    /// # Errors
+    /// Fails if the kernel refuses the mapping.
+    #[cfg(target_os = "linux")]
+    pub fn pin(&self) -> io::Result<()> {
+        use std::os::fd::AsRawFd;
+
+        if !self.pin.load(Ordering::Relaxed).is_null() {
+            return Ok(());
+        }
+        let (protection, flags) = (libc::PROT_NONE, libc::MAP_SHARED);
+        let descriptor = self.file.as_raw_fd();
+        // SAFETY: the kernel chooses the address of a new mapping, so no memory in use changes. The
+        // mapping is never accessed.
+        let pin = unsafe { libc::mmap(std::ptr::null_mut(), 1, protection, flags, descriptor, 0) };
+        if pin == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the page was just mapped. The advice only removes it from children of a fork.
+        if unsafe { libc::madvise(pin, 1, libc::MADV_DONTFORK) } != 0 {
+            let error = io::Error::last_os_error();
+            // SAFETY: the page was just mapped, and nothing else knows its address.
+            unsafe { libc::munmap(pin, 1) };
+            return Err(error);
+        }
+        self.pin.store(pin, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Does nothing: on this system only the descriptor keeps the lock.
+    #[cfg(not(target_os = "linux"))]
+    pub fn pin(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Removes the mapping of [`FileLock::pin`]. Returns whether there was one.
+    fn unpin(&self) -> bool {
+        if self.pin.load(Ordering::Relaxed).is_null() {
+            return false;
+        }
+        let pin = self.pin.swap(std::ptr::null_mut(), Ordering::Relaxed);
+        #[cfg(target_os = "linux")]
+        // SAFETY: `pin` mapped this page in this process, and the swap removed the only copy of its
+        // address. A child of a fork never gets here, because it does not release the lock.
+        unsafe {
+            libc::munmap(pin, 1);
+        }
+        !pin.is_null()
     }
 
     /// Returns whether the parent of this process opened the lock. This process does not hold such
     /// a lock.
-    #[inline]
+    #[inline(always)]
     pub fn is_from_parent(&self) -> bool {
-        self.fork_count != fork_count()
+        !self.process.is_current()
+    }
+
+    /// Returns whether the descriptor still belongs to this lock.
+    fn has_descriptor(&self) -> bool {
+        #[cfg(unix)]
+        return self.registration.links().is_some();
+        #[cfg(not(unix))]
+        true
+    }
+
+    /// Returns why this lock no longer excludes other processes; `None` if it does.
+    #[cfg(unix)]
+    pub fn loss(&self) -> Option<&'static str> {
+        match self.registration.links() {
+            Some(1..) => None,
+            Some(0) => Some("it was removed"),
+            None => Some("this process has closed its descriptor"),
+        }
+    }
+
+    /// Returns `None`: on Windows, no other code closes a handle, and an open file is not removed.
+    #[cfg(not(unix))]
+    pub fn loss(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Returns whether the path names the file of this lock.
+    ///
+    /// # Errors
+    /// Fails if the file at this path cannot be examined.
+    pub fn is_at(&self, path: &Path) -> io::Result<bool> {
+        self.identity.is_at(path)
     }
 
     fn try_acquire(&self) -> io::Result<bool> {
@@ -85,7 +204,7 @@ impl FileLock {
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = kind as libc::c_short;
         lock.l_whence = libc::SEEK_SET as libc::c_short;
-        // SAFETY: the descriptor is open, and the kernel only reads the `flock`.
+        // SAFETY: the kernel only reads the `flock`, and refuses a descriptor that is not open.
         match unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_OFD_SETLK, &lock) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
@@ -104,70 +223,18 @@ impl FileLock {
 impl Drop for FileLock {
     fn drop(&mut self) {
         if self.is_from_parent() {
-            // The fork handler closed the descriptor. Its number can belong to another file now.
+            // The child of a fork closes the inherited descriptors, so their numbers can belong to
+            // other files now.
             return;
         }
+        self.unpin();
+        let _barrier = ForkBarrier::new();
         #[cfg(unix)]
-        fork_children::unregister(&self.file);
+        if !self.registration.end() {
+            // The number of the descriptor belongs to another file now.
+            return;
+        }
         // SAFETY: the file is dropped only here.
         unsafe { ManuallyDrop::drop(&mut self.file) };
-    }
-}
-
-static FORK_COUNT: AtomicU32 = AtomicU32::new(0);
-
-/// Returns the number of forks between the first process and this one. The number excludes forks
-/// before the first lock.
-#[inline]
-fn fork_count() -> u32 {
-    FORK_COUNT.load(Ordering::Relaxed)
-}
-
-/// Closes the descriptors of all locks in the child of a fork.
-#[cfg(unix)]
-mod fork_children {
-    use std::fs::File;
-    use std::io;
-    use std::os::fd::AsRawFd;
-    use std::sync::Once;
-    use std::sync::atomic::{AtomicI32, Ordering};
-
-    /// The descriptors of all locks of the process; -1 for a free entry.
-    static DESCRIPTORS: [AtomicI32; 64] = [const { AtomicI32::new(-1) }; 64];
-    static REGISTER_HANDLER: Once = Once::new();
-
-    pub(super) fn register(file: &File) -> io::Result<()> {
-        REGISTER_HANDLER.call_once(|| {
-            // SAFETY: the handler accesses only statics and calls close(2), which is allowed in a
-            // child of a fork.
-            unsafe { libc::pthread_atfork(None, None, Some(close_in_child)) };
-        });
-        let claim_entry = |entry: &&AtomicI32| {
-            entry
-                .compare_exchange(-1, file.as_raw_fd(), Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-        };
-        match DESCRIPTORS.iter().find(claim_entry) {
-            Some(_) => Ok(()),
-            None => Err(io::Error::other("too many maps are open in this process")),
-        }
-    }
-
-    pub(super) fn unregister(file: &File) {
-        for entry in &DESCRIPTORS {
-            _ = entry.compare_exchange(file.as_raw_fd(), -1, Ordering::Relaxed, Ordering::Relaxed);
-        }
-    }
-
-    extern "C" fn close_in_child() {
-        super::FORK_COUNT.fetch_add(1, Ordering::Relaxed);
-        for entry in &DESCRIPTORS {
-            let descriptor = entry.swap(-1, Ordering::Relaxed);
-            if descriptor >= 0 {
-                // SAFETY: the owner of the descriptor compares `FORK_COUNT`, so the owner does not
-                // use or close the descriptor again.
-                unsafe { libc::close(descriptor) };
-            }
-        }
     }
 }

@@ -2,8 +2,11 @@
 //! unsafe system calls are in this module.
 
 pub(crate) mod clock;
+#[cfg(unix)]
+mod descriptors;
 #[cfg_attr(not(target_os = "linux"), path = "directory_std.rs")]
 pub(crate) mod directory;
+pub(crate) mod fork;
 #[cfg_attr(windows, path = "identity_windows.rs")]
 pub(crate) mod identity;
 #[cfg_attr(windows, path = "interfaces_windows.rs")]

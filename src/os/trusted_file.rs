@@ -63,6 +63,29 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustErro
     Ok(file)
 }
 
+/// Identifies a file that is open or mapped. A later file can have the same identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileIdentity {
+    device: u64,
+    inode: u64,
+}
+
+impl FileIdentity {
+    /// Returns the identity of an open file.
+    pub fn of(file: &File) -> io::Result<Self> {
+        Ok(Self::of_metadata(&file.metadata()?))
+    }
+
+    /// Returns whether the path names this file.
+    pub fn is_at(self, path: &Path) -> io::Result<bool> {
+        Ok(Self::of_metadata(&path.symlink_metadata()?) == self)
+    }
+
+    fn of_metadata(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+}
+
 /// Returns whether root or the user of this process is the owner.
 fn has_trusted_owner(metadata: &Metadata) -> bool {
     // SAFETY: geteuid always succeeds.

@@ -9,12 +9,15 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use super::word::Word;
+
 /// A shared mapping of a whole file, or private memory. Dropping it releases the memory.
+///
+/// The memory can be read-only. Only a [`WritableMapping`] gives the right to store to the words.
 #[derive(Debug)]
 pub struct Mapping {
-    start: NonNull<AtomicU64>,
+    start: NonNull<Word>,
     word_count: usize,
-    writable: bool,
     /// `None` for a file.
     memory: Option<Arc<Memory>>,
 }
@@ -32,18 +35,11 @@ unsafe impl Sync for Mapping {}
 impl Default for Mapping {
     /// Returns a mapping without words.
     fn default() -> Self {
-        Self { start: NonNull::dangling(), word_count: 0, writable: false, memory: None }
+        Self { start: NonNull::dangling(), word_count: 0, memory: None }
     }
 }
 
 impl Mapping {
-    /// Returns zeroed private memory that is aligned to a cache line.
-    #[must_use]
-    pub fn in_memory(word_count: usize) -> Self {
-        let memory = Arc::new(Memory::new(word_count));
-        Self { start: memory.start.cast(), word_count, writable: true, memory: Some(memory) }
-    }
-
     /// Returns a second view of the same private memory; `None` for a file.
     #[must_use]
     pub fn share(&self) -> Option<Self> {
@@ -51,16 +47,20 @@ impl Mapping {
         Some(Self { memory: Some(memory), ..*self })
     }
 
-    /// Maps the whole words of a file of at least 8 bytes. Does not allocate.
+    /// Maps the whole words of a file of at least 8 bytes for reading. Does not allocate.
     ///
     /// The file must keep its length: access to a page past its end kills the process (SIGBUS,
-    /// mmap(2)).
+    /// mmap(2)). Windows does not truncate a mapped file.
     ///
     /// # Errors
-    /// Fails if the file is shorter than a word (`UnexpectedEof`) or the kernel refuses the
+    /// Fails if the file is shorter than a word (`UnexpectedEof`) or the system refuses the
     /// mapping.
+    pub fn new(file: &File) -> io::Result<Self> {
+        Self::map(file, false)
+    }
+
     #[cfg(unix)]
-    pub fn new(file: &File, writable: bool) -> io::Result<Self> {
+    fn map(file: &File, writable: bool) -> io::Result<Self> {
         use std::os::fd::AsRawFd;
 
         let length = usize::try_from(file.metadata()?.len()).unwrap_or(0) & !7;
@@ -84,16 +84,11 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { start, word_count: length / 8, writable, memory: None })
+        Ok(Self { start, word_count: length / 8, memory: None })
     }
 
-    /// Maps the whole words of a file of at least 8 bytes. The file keeps its length, because
-    /// Windows does not truncate a mapped file.
-    ///
-    /// # Errors
-    /// Fails if the file is shorter than a word (`UnexpectedEof`) or Windows refuses the mapping.
     #[cfg(windows)]
-    pub fn new(file: &File, writable: bool) -> io::Result<Self> {
+    fn map(file: &File, writable: bool) -> io::Result<Self> {
         use std::os::windows::io::AsRawHandle;
         use std::ptr::null;
 
@@ -125,22 +120,56 @@ impl Mapping {
             CloseHandle(section);
             NonNull::new(view.Value.cast()).ok_or(error)?
         };
-        Ok(Self { start, word_count: length / 8, writable, memory: None })
+        Ok(Self { start, word_count: length / 8, memory: None })
     }
 
-    /// Returns the words. A store to a read-only mapping faults.
+    /// Returns the words.
+    #[cfg(not(loom))]
     #[inline]
     #[must_use]
-    pub fn words(&self) -> &[AtomicU64] {
+    pub fn words(&self) -> &[Word] {
         // SAFETY: the memory is aligned to words, holds `self.word_count` words, and lives as long
-        // as `self`. This process and all other processes access the memory only as atomic words.
+        // as `self`. A word is one atomic integer, which any bytes represent. This process accesses
+        // the memory only as such words.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.word_count) }
     }
+}
 
-    /// Returns whether stores are allowed.
+/// A [`Mapping`] of memory that this process may write.
+#[derive(Debug)]
+pub struct WritableMapping(Mapping);
+
+impl WritableMapping {
+    /// Returns zeroed private memory that is aligned to a cache line.
     #[must_use]
-    pub fn is_writable(&self) -> bool {
-        self.writable
+    pub fn in_memory(word_count: usize) -> Self {
+        let memory = Arc::new(Memory::new(word_count));
+        Self(Mapping { start: memory.start.cast(), word_count, memory: Some(memory) })
+    }
+
+    /// Maps the whole words of a file of at least 8 bytes for reading and writing, like
+    /// [`Mapping::new`].
+    ///
+    /// # Errors
+    /// Fails as [`Mapping::new`] does.
+    pub fn new(file: &File) -> io::Result<Self> {
+        Mapping::map(file, true).map(Self)
+    }
+
+    /// Returns the words as integers that every thread may change.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub fn atomics(&self) -> &[AtomicU64] {
+        let words = self.0.words();
+        // SAFETY: `Word` is a transparent wrapper of `AtomicU64`, so both slices have the same
+        // layout. The result borrows the same memory for the same lifetime.
+        unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len()) }
+    }
+
+    /// Returns the mapping without the right to store to its words.
+    #[must_use]
+    pub fn into_mapping(self) -> Mapping {
+        self.0
     }
 }
 

@@ -47,25 +47,6 @@ impl Word {
     pub fn store_relaxed(&self, _: WriteAccess<'_>, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
-
-    /// Returns a view of these atomics that cannot store without [`WriteAccess`].
-    #[cfg(not(loom))]
-    #[inline(always)]
-    pub fn from_atomics(atomics: &[AtomicU64]) -> &[Self] {
-        // SAFETY: `Word` is a transparent wrapper of `AtomicU64`, so both slices have the same
-        // layout, and the result borrows the same memory for the same lifetime.
-        unsafe { std::slice::from_raw_parts(atomics.as_ptr().cast(), atomics.len()) }
-    }
-}
-
-/// Returns the bytes, in memory order, of words that no writer changes any more.
-///
-/// The caller passes only words of the part of a map that never changes after publication.
-#[cfg(not(loom))]
-pub(crate) fn bytes_of(words: &[Word]) -> &[u8] {
-    // SAFETY: the words are readable for as long as the slice is borrowed, and any bytes are valid.
-    // The caller guarantees that no thread or process writes to them.
-    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
 }
 
 /// The right to store to words.

@@ -5,6 +5,7 @@
 #![cfg(target_os = "linux")]
 
 mod environment;
+mod exclusion;
 mod kill;
 mod operations;
 mod permissions;

@@ -28,7 +28,21 @@ impl Child {
     pub fn start(run: impl FnOnce()) -> Self {
         // SAFETY: the child runs the closure on its only thread and exits with _exit. The C library
         // keeps its allocator usable in the fork child of a multi-threaded process.
-        match unsafe { libc::fork() } {
+        Self::run(unsafe { libc::fork() }, run)
+    }
+
+    /// Forks a child by a system call, so that no fork handlers run. The process must have one
+    /// thread.
+    pub fn start_without_handlers(run: impl FnOnce()) -> Self {
+        // SAFETY: without flags, clone copies the process as fork does. The child runs the closure
+        // on its only thread and exits with _exit.
+        let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+        Self::run(pid as libc::pid_t, run)
+    }
+
+    /// Continues after a fork that returned `pid`.
+    fn run(pid: libc::pid_t, run: impl FnOnce()) -> Self {
+        match pid {
             0 => {
                 let result = catch_unwind(AssertUnwindSafe(run));
                 if let Err(panic) = &result {
@@ -106,6 +120,23 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Closes all descriptors except the standard streams, as closefrom(3) does.
+pub fn close_all_descriptors() {
+    // SAFETY: only the owners of the descriptors notice, and the tests check that they do.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+    assert_eq!(result, 0, "close_range: {}", io::Error::last_os_error());
+}
+
+/// Returns the inode of an open descriptor. Allocates nothing.
+pub fn inode_of(descriptor: i32) -> Option<u64> {
+    let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `status` is valid for writing, and fstat has written it if it succeeds.
+    unsafe {
+        let result = libc::fstat(descriptor, status.as_mut_ptr());
+        (result == 0).then(|| status.assume_init().st_ino)
     }
 }
 

@@ -23,7 +23,7 @@ pub fn plan(slots: u32) -> Plan {
 }
 
 /// Waits until another process has stored the value.
-fn wait_for(word: &std::sync::atomic::AtomicU64, value: u64) {
+pub fn wait_for(word: &std::sync::atomic::AtomicU64, value: u64) {
     let started = Instant::now();
     while word.load(SeqCst) != value {
         assert!(started.elapsed() < Duration::from_secs(60), "the other process hangs");

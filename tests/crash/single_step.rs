@@ -70,7 +70,7 @@ fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u6
         let path = directory.0.join(name);
         std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap()
     });
-    let mappings = files.each_ref().map(|file| Mapping::new(file, false).unwrap());
+    let mappings = files.each_ref().map(|file| Mapping::new(file).unwrap());
     let progress = &shared_words(1)[0];
     let seed = seeds.below(u32::MAX.into());
     let mut child = Child::start(|| {
@@ -163,18 +163,16 @@ fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u6
 
 /// Returns the contents of both files.
 fn copy_bytes(mappings: &[Mapping; 2]) -> [Vec<u8>; 2] {
-    mappings.each_ref().map(|map| {
-        map.words().iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect()
-    })
+    mappings
+        .each_ref()
+        .map(|map| map.words().iter().flat_map(|word| word.load_relaxed().to_ne_bytes()).collect())
 }
 
 /// Returns whether the mappings contain these bytes.
 fn is_unchanged(mappings: &[Mapping; 2], bytes: &[Vec<u8>; 2]) -> bool {
     mappings.iter().zip(bytes).all(|(map, bytes)| {
         let words = map.words().iter().zip(bytes.chunks_exact(8));
-        words.fold(true, |same, (word, bytes)| {
-            same & (word.load(Ordering::Relaxed).to_ne_bytes() == *bytes)
-        })
+        words.fold(true, |same, (word, bytes)| same & (word.load_relaxed().to_ne_bytes() == *bytes))
     })
 }
 

@@ -12,13 +12,13 @@ use super::image::MapImage;
 use super::writer::WritableMap;
 use crate::map::format::journal::{self, JOURNAL_WORDS};
 use crate::map::format::layout::Layout;
-use crate::map::format::region::Region;
+use crate::map::format::region::{Region, WritableRegion};
 use crate::map::types::error::MapError;
 use crate::os::identity;
 use crate::os::lock::FileLock;
 use crate::os::trust_error::TrustError;
-use crate::os::trusted_file;
-use crate::raw::mapping::Mapping;
+use crate::os::trusted_file::{self, FileIdentity};
+use crate::raw::mapping::{Mapping, WritableMapping};
 
 /// Name of the map file, which every user can read.
 pub const MAP_FILE: &str = "map";
@@ -63,39 +63,67 @@ impl OpenFailure {
 
 /// Opens the file `map` for reading. Allocates nothing on Unix.
 pub(crate) fn open_image(directory: &Path) -> Result<MapImage, OpenFailure> {
-    let (map, layout) = open_map(directory, false)?;
+    let map = open_region(directory, MAP_FILE)?;
+    let layout = Layout::read(map.words()).map_err(OpenFailure::Damaged)?;
     Ok(MapImage::new(map, Region::default(), layout))
 }
 
 /// Opens the files of a map for writing. The map may belong to another boot.
 pub(crate) fn open_writable(directory: &Path) -> Result<WritableMap, MapError> {
-    let (map, layout) =
-        open_map(directory, true).map_err(|failure| failure.at(directory.join(MAP_FILE)))?;
+    let (map, layout, identity) =
+        open_writable_map(directory).map_err(|failure| failure.at(directory.join(MAP_FILE)))?;
     let sessions = open_sessions_file(directory, &layout)?;
     let journal = open_journal(directory, layout.boot).unwrap_or_default();
-    Ok(WritableMap::new(map, sessions, journal, layout))
+    let mut map = WritableMap::new(map, sessions, journal, layout);
+    map.set_identity(identity);
+    Ok(map)
 }
 
-fn open_map(directory: &Path, write: bool) -> Result<(Region, Layout), OpenFailure> {
-    let region = open_region(directory, MAP_FILE, write)?;
-    let layout = Layout::read(region.words()).map_err(OpenFailure::Damaged)?;
-    Ok((region, layout))
-}
-
-/// Maps one of the files into memory. Does not check its content.
-pub(crate) fn open_region(
+fn open_writable_map(
     directory: &Path,
-    name: &str,
-    write: bool,
-) -> Result<Region, OpenFailure> {
-    let file = open_file(directory, name, write)?;
-    match Mapping::new(&file, write) {
-        Ok(mapping) => Ok(Region::from_mapping(mapping)),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            Err(OpenFailure::Damaged("it is empty"))
-        }
-        Err(error) => Err(OpenFailure::Io("cannot map", error)),
+) -> Result<(WritableRegion, Layout, FileIdentity), OpenFailure> {
+    let file = open_file(directory, MAP_FILE, true)?;
+    let identity =
+        FileIdentity::of(&file).map_err(|error| OpenFailure::Io("cannot examine", error))?;
+    let map = map_writable(&file)?;
+    let layout = Layout::read(map.words()).map_err(OpenFailure::Damaged)?;
+    Ok((map, layout, identity))
+}
+
+/// Maps one of the files into memory for reading. Does not check its content.
+pub(crate) fn open_region(directory: &Path, name: &str) -> Result<Region, OpenFailure> {
+    let file = open_file(directory, name, false)?;
+    Mapping::new(&file).map(Region::from_mapping).map_err(map_failure)
+}
+
+/// Maps one of the files into memory for writing. Does not check its content.
+fn open_writable_region(directory: &Path, name: &str) -> Result<WritableRegion, OpenFailure> {
+    map_writable(&open_file(directory, name, true)?)
+}
+
+fn map_writable(file: &File) -> Result<WritableRegion, OpenFailure> {
+    WritableMapping::new(file).map(WritableRegion::from_mapping).map_err(map_failure)
+}
+
+fn map_failure(error: io::Error) -> OpenFailure {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => OpenFailure::Damaged("it is empty"),
+        _ => OpenFailure::Io("cannot map", error),
     }
+}
+
+/// Returns whether this map is still the map in the directory. Another map is in its place if the
+/// map was removed and a new map was created.
+///
+/// # Errors
+/// Fails if the directory has no map.
+pub(crate) fn is_in_place(directory: &Path, map: &WritableMap) -> Result<bool, MapError> {
+    let Some(identity) = map.identity() else { return Ok(true) };
+    let path = directory.join(MAP_FILE);
+    identity.is_at(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => MapError::Missing(path),
+        _ => io_error("cannot examine", path, error),
+    })
 }
 
 fn open_file(directory: &Path, name: &str, write: bool) -> Result<File, OpenFailure> {
@@ -122,44 +150,46 @@ pub(crate) fn current_boot_id(directory: &Path) -> Result<u64, MapError> {
 
 /// Opens the lock file of a map, and creates it if it does not exist.
 pub(crate) fn open_lock(directory: &Path) -> Result<FileLock, MapError> {
-    let path = directory.join(LOCK_FILE);
-    let file = match open_file(directory, LOCK_FILE, true) {
+    let path = || directory.join(LOCK_FILE);
+    let open = || match open_file(directory, LOCK_FILE, true) {
         Err(OpenFailure::Missing) => {
-            match trusted_file::create_new(&path, 0o600) {
+            match trusted_file::create_new(&path(), 0o600) {
                 // Another process has just created the file.
                 Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(refused) => return Err(trust_error("cannot create", path, refused)),
+                Err(TrustError::Io(error)) => return Err(OpenFailure::Io("cannot create", error)),
+                Err(TrustError::Untrusted(reason)) => return Err(OpenFailure::Untrusted(reason)),
                 Ok(_) => {}
             }
             open_file(directory, LOCK_FILE, true)
         }
         result => result,
     };
-    let file = file.map_err(|failure| failure.at(path.clone()))?;
-    FileLock::new(file).map_err(|error| io_error("cannot lock", path, error))
+    FileLock::open(open, |error| OpenFailure::Io("cannot lock", error))
+        .map_err(|failure| failure.at(path()))
 }
 
 /// Creates zeroed, fully allocated files for a map and its sessions, under temporary names.
-/// [`publish`] renames the files. Replaces existing temporary files. The caller holds the lock, so
+/// [`publish`] renames the files. Also returns the identity of the map file. Replaces existing temporary files. The caller holds the lock, so
 /// the process that created such a file is dead.
 pub(crate) fn create(
     directory: &Path,
     map_words: usize,
     sessions_words: usize,
-) -> Result<(Region, Region), MapError> {
+) -> Result<(WritableRegion, WritableRegion, FileIdentity), MapError> {
     let create_file = |name, words: usize, mode| {
         let path = temporary_path(directory, name);
         let map_new_file = || {
             let file = trusted_file::create(&path, words as u64 * 8, mode)?;
             trusted_file::keep_group(&file, &directory.join(name));
-            Ok(Region::from_mapping(Mapping::new(&file, true)?))
+            let region = WritableRegion::from_mapping(WritableMapping::new(&file)?);
+            Ok((region, FileIdentity::of(&file)?))
         };
         map_new_file().map_err(|refused| trust_error("cannot create", path.clone(), refused))
     };
-    let map = create_file(MAP_FILE, map_words, 0o644)?;
-    let sessions = create_file(SESSIONS_FILE, sessions_words, 0o640)
+    let (map, identity) = create_file(MAP_FILE, map_words, 0o644)?;
+    let (sessions, _) = create_file(SESSIONS_FILE, sessions_words, 0o640)
         .inspect_err(|_| remove_temporary_files(directory))?;
-    Ok((map, sessions))
+    Ok((map, sessions, identity))
 }
 
 /// Opens the sessions file of a map. Returns an empty region if there is none, or if it is not
@@ -167,22 +197,25 @@ pub(crate) fn create(
 ///
 /// If the creator of the file died before it published the file, the file still has its temporary
 /// name.
-fn open_sessions_file(directory: &Path, layout: &Layout) -> Result<Region, MapError> {
+fn open_sessions_file(directory: &Path, layout: &Layout) -> Result<WritableRegion, MapError> {
     let temporary = temporary_name(SESSIONS_FILE);
     // Try the final name again at the end: another process can rename the file between the first
     // two attempts.
     for name in [SESSIONS_FILE, &temporary, SESSIONS_FILE] {
-        match open_region(directory, name, true) {
+        match open_writable_region(directory, name) {
             Ok(region) if layout.is_sessions_file(region.words()) => return Ok(region),
             Err(failure @ OpenFailure::Io(..)) => return Err(failure.at(directory.join(name))),
             _ => {}
         }
     }
-    Ok(Region::default())
+    Ok(WritableRegion::default())
 }
 
 /// Opens the journal, or creates it. The caller holds the lock.
-pub(crate) fn open_or_create_journal(directory: &Path, boot: u64) -> Result<Region, MapError> {
+pub(crate) fn open_or_create_journal(
+    directory: &Path,
+    boot: u64,
+) -> Result<WritableRegion, MapError> {
     match open_journal(directory, boot) {
         Some(region) => Ok(region),
         None => create_journal(directory, boot).map_err(|refused| {
@@ -191,18 +224,18 @@ pub(crate) fn open_or_create_journal(directory: &Path, boot: u64) -> Result<Regi
     }
 }
 
-fn open_journal(directory: &Path, boot: u64) -> Option<Region> {
-    let region = open_region(directory, JOURNAL_FILE, true).ok()?;
+fn open_journal(directory: &Path, boot: u64) -> Option<WritableRegion> {
+    let region = open_writable_region(directory, JOURNAL_FILE).ok()?;
     let is_current = journal::is_journal(region.words()) && journal::boot(region.words()) == boot;
     is_current.then_some(region)
 }
 
-fn create_journal(directory: &Path, boot: u64) -> Result<Region, TrustError> {
+fn create_journal(directory: &Path, boot: u64) -> Result<WritableRegion, TrustError> {
     let temporary = temporary_path(directory, JOURNAL_FILE);
     let path = directory.join(JOURNAL_FILE);
     let file = trusted_file::create(&temporary, JOURNAL_WORDS as u64 * 8, 0o640)?;
     trusted_file::keep_group(&file, &path);
-    let mut region = Region::from_mapping(Mapping::new(&file, true)?);
+    let mut region = WritableRegion::from_mapping(WritableMapping::new(&file)?);
     let (words, access) = region.write_access();
     journal::write_header(access, words, boot);
     trusted_file::replace(&temporary, &path)?;
@@ -231,7 +264,7 @@ pub(crate) fn finish_publishing(directory: &Path, layout: &Layout) -> Result<(),
     let is_sessions_file = |region: Region| layout.is_sessions_file(region.words());
     // This statement drops the mapping before the rename, because Windows does not replace a mapped
     // file.
-    if !open_region(directory, &temporary, true).is_ok_and(is_sessions_file) {
+    if !open_region(directory, &temporary).is_ok_and(is_sessions_file) {
         return Ok(());
     }
     publish_file(directory, SESSIONS_FILE)

@@ -8,12 +8,13 @@ use crate::Tick;
 use crate::map::format::header::LAST_STAMP;
 use crate::map::format::journal::{self, EventCore, EventLease};
 use crate::map::format::layout::Layout;
-use crate::map::format::region::Region;
+use crate::map::format::region::WritableRegion;
 use crate::map::format::slot::next_stamp;
 use crate::map::format::words::store;
 use crate::map::types::event::EventKind;
 use crate::map::types::leases::Leases;
 use crate::map::types::plan::OpenOptions;
+use crate::os::trusted_file::FileIdentity;
 use crate::raw::word::{OwnsWords, Word, WriteAccess};
 use crate::session::SessionId;
 
@@ -23,9 +24,12 @@ use crate::session::SessionId;
 /// Between processes, the writer lock of the map guarantees that there is one writer.
 #[derive(Debug)]
 pub(crate) struct WritableMap {
+    /// The regions of the image come from [`WritableRegion`]s.
     image: MapImage,
     /// Empty if the map has no journal. A map in memory never has a journal.
-    journal: Region,
+    journal: WritableRegion,
+    /// The map file. `None` for a map in memory.
+    identity: Option<FileIdentity>,
 }
 
 impl OwnsWords for WritableMap {}
@@ -40,26 +44,42 @@ impl Deref for WritableMap {
 }
 
 impl WritableMap {
-    /// Returns a map with writable regions. `sessions` and `journal` are empty if the files do not
+    /// Returns a map with these regions. `sessions` and `journal` are empty if the files do not
     /// exist.
-    pub(crate) fn new(map: Region, sessions: Region, journal: Region, layout: Layout) -> Self {
-        Self { image: MapImage::new(map, sessions, layout), journal }
+    pub(crate) fn new(
+        map: WritableRegion,
+        sessions: WritableRegion,
+        journal: WritableRegion,
+        layout: Layout,
+    ) -> Self {
+        let image = MapImage::new(map.into_region(), sessions.into_region(), layout);
+        Self { image, journal, identity: None }
     }
 
     /// Returns a map in memory with a copy of these bytes of a map file and a sessions file.
     /// Ignores the sessions file if it belongs to another map.
     pub(crate) fn from_bytes(map: &[u8], sessions: &[u8]) -> Result<Self, &'static str> {
-        let map = Region::from_bytes(map);
+        let map = WritableRegion::from_bytes(map);
         let layout = Layout::read(map.words())?;
-        let sessions = Some(Region::from_bytes(sessions))
+        let sessions = Some(WritableRegion::from_bytes(sessions))
             .filter(|sessions| layout.is_sessions_file(sessions.words()))
             .unwrap_or_default();
-        Ok(Self::new(map, sessions, Region::default(), layout))
+        Ok(Self::new(map, sessions, WritableRegion::default(), layout))
     }
 
     /// Adds a journal.
-    pub(crate) fn set_journal(&mut self, journal: Region) {
+    pub(crate) fn set_journal(&mut self, journal: WritableRegion) {
         self.journal = journal;
+    }
+
+    /// Sets the identity of the map file.
+    pub(crate) fn set_identity(&mut self, identity: FileIdentity) {
+        self.identity = Some(identity);
+    }
+
+    /// Returns the identity of the map file; `None` for a map in memory.
+    pub(crate) fn identity(&self) -> Option<FileIdentity> {
+        self.identity
     }
 
     /// Returns the words of the journal.

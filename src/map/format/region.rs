@@ -1,10 +1,11 @@
 //! The memory that holds the words of one file of a map.
 //!
-//! All access to a word that can change is atomic, so a reader and a writer do not race. The
-//! compiled policy is plain bytes, because it never changes once a map is published.
+//! All access to a word is atomic, so a reader and a writer do not race.
+
+use std::ops::Deref;
 
 use super::words::store;
-use crate::raw::mapping::Mapping;
+use crate::raw::mapping::{Mapping, WritableMapping};
 use crate::raw::word::{OwnsWords, Word, WriteAccess};
 
 /// The words of one file of a map, mapped or in private memory.
@@ -20,29 +21,7 @@ type Words = Mapping;
 #[cfg(loom)]
 type Words = std::sync::Arc<[Word]>;
 
-impl OwnsWords for Region {}
-
 impl Region {
-    /// Returns zeroed words in private memory.
-    pub(crate) fn in_memory(words: usize) -> Self {
-        #[cfg(not(loom))]
-        let words = Mapping::in_memory(words);
-        #[cfg(loom)]
-        let words = (0..words).map(|_| Word::new(0)).collect();
-        Self { words }
-    }
-
-    /// Returns a copy of `bytes` in private memory. Ignores bytes after the last whole word.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
-        let mut region = Self::in_memory(bytes.len() / 8);
-        let (words, access) = region.write_access();
-        for (offset, chunk) in bytes.chunks_exact(8).enumerate() {
-            let word = u64::from_ne_bytes(chunk.try_into().unwrap_or_default());
-            store(access, words, offset, word);
-        }
-        region
-    }
-
     /// Returns the words of a mapped file.
     pub(crate) fn from_mapping(mapping: Mapping) -> Self {
         #[cfg(not(loom))]
@@ -65,14 +44,61 @@ impl Region {
     #[inline(always)]
     pub(crate) fn words(&self) -> &[Word] {
         #[cfg(not(loom))]
-        return Word::from_atomics(self.words.words());
+        return self.words.words();
         #[cfg(loom)]
         return &self.words;
+    }
+}
+
+/// The words of one file of a map, in memory that this process may write.
+#[derive(Debug, Default)]
+pub(crate) struct WritableRegion(Region);
+
+impl OwnsWords for WritableRegion {}
+
+impl Deref for WritableRegion {
+    type Target = Region;
+
+    #[inline(always)]
+    fn deref(&self) -> &Region {
+        &self.0
+    }
+}
+
+impl WritableRegion {
+    /// Returns zeroed words in private memory.
+    pub(crate) fn in_memory(words: usize) -> Self {
+        #[cfg(not(loom))]
+        let words = WritableMapping::in_memory(words).into_mapping();
+        #[cfg(loom)]
+        let words = (0..words).map(|_| Word::new(0)).collect();
+        Self(Region { words })
+    }
+
+    /// Returns a copy of `bytes` in private memory. Ignores bytes after the last whole word.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        let mut region = Self::in_memory(bytes.len() / 8);
+        let (words, access) = region.write_access();
+        for (offset, chunk) in bytes.chunks_exact(8).enumerate() {
+            let word = u64::from_ne_bytes(chunk.try_into().unwrap_or_default());
+            store(access, words, offset, word);
+        }
+        region
+    }
+
+    /// Returns the words of a file that is mapped for writing.
+    pub(crate) fn from_mapping(mapping: WritableMapping) -> Self {
+        Self(Region::from_mapping(mapping.into_mapping()))
     }
 
     /// Returns the words and the right to store to them.
     pub(crate) fn write_access(&mut self) -> (&[Word], WriteAccess<'_>) {
         let (region, access) = WriteAccess::split(self);
         (region.words(), access)
+    }
+
+    /// Returns the words without the right to store to them.
+    pub(crate) fn into_region(self) -> Region {
+        self.0
     }
 }

@@ -18,7 +18,7 @@ use crate::map::format::journal::JOURNAL_WORDS;
 use crate::map::format::layout::{self, Layout};
 use crate::map::format::pool::PlannedPool;
 use crate::map::format::record::RECORD_WORDS;
-use crate::map::format::region::Region;
+use crate::map::format::region::WritableRegion;
 use crate::map::format::slot::{PLANNED, RESERVED, RETIRED, next_stamp, stamp_time};
 use crate::map::format::user::UserHash;
 use crate::map::format::words::{load, store};
@@ -33,8 +33,8 @@ const MAX_FUTURE_SECONDS: u32 = 366 * 24 * 3600;
 /// Builds a map in memory.
 pub(crate) fn build_in_memory(plan: &Plan) -> Result<WritableMap, MapError> {
     let (pools, policy) = (new_pools(plan), plan.policy.encode());
-    let map = Region::in_memory(layout::map_words(&pools, policy.len()));
-    let sessions = Region::in_memory(sessions_words(&pools, plan));
+    let map = WritableRegion::in_memory(layout::map_words(&pools, policy.len()));
+    let sessions = WritableRegion::in_memory(sessions_words(&pools, plan));
     build(map, sessions, &pools, plan, &policy, 1, None)
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn replace_files(
         None => new_pools(plan),
     };
     let policy = plan.policy.encode();
-    let (map, sessions) = files::create(
+    let (map, sessions, identity) = files::create(
         directory,
         layout::map_words(&pools, policy.len()),
         sessions_words(&pools, plan),
@@ -68,6 +68,7 @@ pub(crate) fn replace_files(
     let image = kept_map.map(|old| &**old);
     let mut new = build(map, sessions, &pools, plan, &policy, boot, image)
         .inspect_err(|_| files::remove_temporary_files(directory))?;
+    new.set_identity(identity);
     let journal = files::open_or_create_journal(directory, boot)
         .inspect_err(|_| files::remove_temporary_files(directory))?;
     new.set_journal(journal);
@@ -106,7 +107,7 @@ pub(crate) fn keep_if_unchanged(
     if map_words != old.words().len() {
         return Ok(false);
     }
-    let (map, sessions) = (Region::in_memory(map_words), Region::default());
+    let (map, sessions) = (WritableRegion::in_memory(map_words), WritableRegion::default());
     let new = build(map, sessions, &pools, plan, &policy, boot, Some(&**old))?;
     let pool_rules = encode_rules(&plan.policy.pool_rules);
     if !authoritative_words(old).eq(authoritative_words(&new))
@@ -153,8 +154,8 @@ fn authoritative_words(map: &MapImage) -> impl Iterator<Item = u64> {
 }
 
 fn build(
-    mut map: Region,
-    mut sessions: Region,
+    mut map: WritableRegion,
+    mut sessions: WritableRegion,
     pools: &[PlannedPool],
     plan: &Plan,
     policy: &[u8],
@@ -170,7 +171,7 @@ fn build(
     let key = old.and_then(|old| user_key(old.records())).unwrap_or_else(random_key);
     layout::write_sessions(access, words, slot_counts(pools), &pool_rules, boot, file_id, key);
     let layout = Layout::read(map.words()).map_err(PlanError::Layout)?;
-    let mut new = WritableMap::new(map, sessions, Region::default(), layout);
+    let mut new = WritableMap::new(map, sessions, WritableRegion::default(), layout);
     let writer = new.writer();
     if let Some(old) = old {
         copy_persistent_state(&writer, old, pools);

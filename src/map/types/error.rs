@@ -154,6 +154,15 @@ pub enum MapError {
         /// Whether the process holds the lock until it closes the map.
         exclusive: bool,
     },
+    /// The lock of this map no longer excludes other writers, because this process has closed the
+    /// descriptor of the lock file, or the lock file was removed.
+    #[error("cannot use lock file {}: {reason} (open the map again)", path.display())]
+    LockLost {
+        /// The lock file.
+        path: PathBuf,
+        /// The reason.
+        reason: &'static str,
+    },
     /// The parent of this process opened the map before the fork.
     #[error("the map was opened before this process forked (open it again)")]
     Forked,

@@ -1,0 +1,141 @@
+//! The descriptors of all locks of the process, so that a child of a fork can close them.
+//!
+//! Only the thread that holds the [`ForkBarrier`](super::fork::ForkBarrier) changes the list, or
+//! the only thread of a child.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
+
+use super::fork::ProcessMark;
+
+/// An entry of the list.
+#[derive(Debug)]
+struct Entry {
+    /// -1 for a free entry.
+    descriptor: AtomicI32,
+    device: AtomicU64,
+    inode: AtomicU64,
+    /// The number of the registration.
+    registration: AtomicU64,
+}
+
+static ENTRIES: [Entry; 64] = [const {
+    Entry {
+        descriptor: AtomicI32::new(-1),
+        device: AtomicU64::new(0),
+        inode: AtomicU64::new(0),
+        registration: AtomicU64::new(0),
+    }
+}; 64];
+
+/// The number of the process that registered the descriptors.
+static PROCESS: AtomicU64 = AtomicU64::new(0);
+
+/// The number of the last registration.
+static LAST_REGISTRATION: AtomicU64 = AtomicU64::new(0);
+
+/// A registered descriptor.
+#[derive(Debug)]
+pub(super) struct Registration {
+    entry: &'static Entry,
+    descriptor: RawFd,
+    number: u64,
+}
+
+impl Registration {
+    /// Registers the descriptor of a lock.
+    pub(super) fn new(file: &File, process: ProcessMark) -> io::Result<Self> {
+        if PROCESS.swap(process.number(), Relaxed) != process.number() {
+            // This process is a child of a fork, and perhaps no fork handler ran.
+            close_inherited();
+        }
+        let descriptor = file.as_raw_fd();
+        let status = file_status(descriptor).ok_or_else(io::Error::last_os_error)?;
+        // The program has closed the descriptor of another lock, and this file got its number.
+        if let Some(stale) = ENTRIES.iter().find(|entry| entry.number() == descriptor) {
+            stale.descriptor.store(-1, Relaxed);
+        }
+        let entry = ENTRIES
+            .iter()
+            .find(|entry| entry.number() < 0)
+            .ok_or_else(|| io::Error::other("too many maps are open in this process"))?;
+        let number = LAST_REGISTRATION.fetch_add(1, Relaxed) + 1;
+        entry.device.store(status.device, Relaxed);
+        entry.inode.store(status.inode, Relaxed);
+        entry.registration.store(number, Relaxed);
+        entry.descriptor.store(descriptor, Relaxed);
+        Ok(Self { entry, descriptor, number })
+    }
+
+    /// Removes the descriptor from the list. Returns whether the descriptor still belongs to the
+    /// lock, so that the caller must close it.
+    pub(super) fn end(&self) -> bool {
+        let is_open = self.links().is_some();
+        if self.entry.registration.load(Relaxed) == self.number {
+            self.entry.descriptor.store(-1, Relaxed);
+        }
+        is_open
+    }
+
+    /// Returns the number of hard links of the file of the lock; `None` if the descriptor is closed
+    /// or belongs to another file.
+    pub(super) fn links(&self) -> Option<u64> {
+        let is_registered = self.entry.registration.load(Relaxed) == self.number
+            && self.entry.number() == self.descriptor;
+        let status = file_status(self.descriptor).filter(|_| is_registered)?;
+        self.entry.is(&status).then_some(status.links)
+    }
+}
+
+impl Entry {
+    fn number(&self) -> RawFd {
+        self.descriptor.load(Relaxed)
+    }
+
+    /// Returns whether this is the registered file.
+    fn is(&self, status: &FileStatus) -> bool {
+        (self.device.load(Relaxed), self.inode.load(Relaxed)) == (status.device, status.inode)
+    }
+}
+
+/// Closes the registered descriptors in a child of a fork. Keeps a descriptor that belongs to
+/// another file, because the parent has closed the descriptor of the lock.
+pub(super) fn close_inherited() {
+    for entry in &ENTRIES {
+        let descriptor = entry.descriptor.swap(-1, Relaxed);
+        if descriptor >= 0 && file_status(descriptor).is_some_and(|status| entry.is(&status)) {
+            // SAFETY: the descriptor belongs to a lock of the parent. The owner of the lock
+            // compares process marks, so it neither uses nor closes the descriptor in this process.
+            unsafe { libc::close(descriptor) };
+        }
+    }
+}
+
+/// The properties of an open file that identify it.
+struct FileStatus {
+    device: u64,
+    inode: u64,
+    links: u64,
+}
+
+/// Returns the properties of an open file. Safe in a child of a fork.
+#[allow(clippy::unnecessary_cast, reason = "the types differ between systems")]
+fn file_status(descriptor: RawFd) -> Option<FileStatus> {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `status` is valid for writing.
+    if unsafe { libc::fstat(descriptor, status.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: fstat succeeded, so it has written the struct.
+    let status = unsafe { status.assume_init() };
+    Some(FileStatus {
+        device: status.st_dev as u64,
+        inode: status.st_ino as u64,
+        links: status.st_nlink as u64,
+    })
+}

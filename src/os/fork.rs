@@ -1,0 +1,170 @@
+//! Detects forks: a child of a fork must not use the locks of its parent.
+//!
+//! The child has copies of all values of its parent. [`ProcessMark`] lets the child recognise such
+//! copies, and costs one load. It also recognises copies after a fork that runs no fork handlers,
+//! such as the system call clone(2).
+
+#![allow(unsafe_code)]
+
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+
+/// State of this process. All of it is 0 in a new child of a fork.
+struct ProcessState {
+    /// A number that no ancestor of this process has. 0 until the first [`ProcessMark`].
+    number: AtomicU64,
+    /// Whether a [`ForkBarrier`] exists, or a thread is forking.
+    is_locked: AtomicBool,
+}
+
+impl ProcessState {
+    const fn new() -> Self {
+        Self { number: AtomicU64::new(0), is_locked: AtomicBool::new(false) }
+    }
+
+    fn lock(&self) {
+        while self.is_locked.swap(true, Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+    }
+
+    fn unlock(&self) {
+        self.is_locked.store(false, Ordering::Release);
+    }
+}
+
+/// The state of this process in memory that the kernel clears in a child of a fork. Null until the
+/// first use.
+static CLEARED_BY_KERNEL: AtomicPtr<ProcessState> = AtomicPtr::new(ptr::null_mut());
+
+/// The state of this process if the kernel cannot clear memory at a fork. The fork handler clears
+/// it in the child.
+static CLEARED_BY_HANDLER: ProcessState = ProcessState::new();
+
+/// The highest number of this process and its ancestors.
+static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
+
+fn process_state() -> &'static ProcessState {
+    let existing = CLEARED_BY_KERNEL.load(Ordering::Acquire);
+    let state = if existing.is_null() { publish_state() } else { existing };
+    // SAFETY: both possible states live until the process exits, and all access to them is atomic.
+    unsafe { &*state }
+}
+
+/// Creates the state of this process. Returns the state that the first thread created.
+#[cold]
+fn publish_state() -> *mut ProcessState {
+    let handler_state = ptr::from_ref(&CLEARED_BY_HANDLER).cast_mut();
+    let state = allocate_cleared_at_fork().map_or(handler_state, NonNull::as_ptr);
+    let published = CLEARED_BY_KERNEL.compare_exchange(
+        ptr::null_mut(),
+        state,
+        Ordering::AcqRel,
+        Ordering::Acquire,
+    );
+    match published {
+        Ok(_) => {
+            #[cfg(all(unix, not(miri)))]
+            // SAFETY: the handlers are safe in a child of a fork: they access only statics and the
+            // state, and call only sched_yield(2), fstat(2) and close(2).
+            unsafe {
+                libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(in_child));
+            }
+            state
+        }
+        Err(first) => first,
+    }
+}
+
+/// Maps a zeroed page that the kernel clears in a child of a fork (`MADV_WIPEONFORK`, Linux 4.14).
+#[cfg(all(target_os = "linux", not(miri)))]
+fn allocate_cleared_at_fork() -> Option<NonNull<ProcessState>> {
+    let length = size_of::<ProcessState>();
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: the kernel chooses the address of a new mapping, so no memory in use changes.
+    let page = unsafe { libc::mmap(ptr::null_mut(), length, protection, flags, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return None;
+    }
+    // SAFETY: the page was just mapped with this length, and nothing uses it yet.
+    unsafe {
+        if libc::madvise(page, length, libc::MADV_WIPEONFORK) != 0 {
+            libc::munmap(page, length);
+            return None;
+        }
+    }
+    NonNull::new(page.cast())
+}
+
+#[cfg(not(all(target_os = "linux", not(miri))))]
+fn allocate_cleared_at_fork() -> Option<NonNull<ProcessState>> {
+    None
+}
+
+#[cfg(all(unix, not(miri)))]
+extern "C" fn before_fork() {
+    process_state().lock();
+}
+
+#[cfg(all(unix, not(miri)))]
+extern "C" fn after_fork() {
+    process_state().unlock();
+}
+
+#[cfg(all(unix, not(miri)))]
+extern "C" fn in_child() {
+    CLEARED_BY_HANDLER.number.store(0, Ordering::Relaxed);
+    CLEARED_BY_HANDLER.unlock();
+    super::descriptors::close_inherited();
+}
+
+/// Identifies the process that created a value.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessMark {
+    current: &'static AtomicU64,
+    number: u64,
+}
+
+impl ProcessMark {
+    /// Returns the mark of this process.
+    pub fn current() -> Self {
+        let current = &process_state().number;
+        if current.load(Ordering::Relaxed) == 0 {
+            let number = LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1;
+            // If another thread has set a number, that number stays.
+            _ = current.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        Self { current, number: current.load(Ordering::Relaxed) }
+    }
+
+    /// Returns whether this process created the mark. Returns false in a child of a fork.
+    #[inline(always)]
+    pub fn is_current(self) -> bool {
+        self.current.load(Ordering::Relaxed) == self.number
+    }
+
+    /// Returns the number of the process, which is never 0.
+    pub fn number(self) -> u64 {
+        self.number
+    }
+}
+
+/// While this value exists, no thread of this process forks through the C library. A system call
+/// such as clone(2) can still fork.
+pub struct ForkBarrier(&'static ProcessState);
+
+impl ForkBarrier {
+    /// Waits until no thread forks.
+    pub fn new() -> Self {
+        let state = process_state();
+        state.lock();
+        Self(state)
+    }
+}
+
+impl Drop for ForkBarrier {
+    fn drop(&mut self) {
+        self.0.unlock();
+    }
+}
