@@ -1,5 +1,6 @@
 //! [`Reader`]: looks up sessions in a map while writers change the map.
 
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -15,6 +16,8 @@ use super::types::plan::Settings;
 use super::types::status::{PoolStatus, SessionRow, SlotRow, SlotState};
 use crate::policy::PolicyView;
 use crate::pool::PoolKind;
+use crate::raw::private_bytes::PrivateBytes;
+use crate::raw::word::Word;
 use crate::session::{Addresses, Handle, SessionId};
 
 /// A read-only view of a map. It never blocks and never writes.
@@ -24,6 +27,8 @@ use crate::session::{Addresses, Handle, SessionId};
 #[derive(Debug)]
 pub struct Reader {
     map: MapImage,
+    /// A copy of the compiled process list. So the list cannot change while it is read.
+    policy: PrivateBytes,
 }
 
 impl Reader {
@@ -40,11 +45,15 @@ impl Reader {
     pub(crate) fn try_attach(directory: &Path) -> Result<Self, OpenFailure> {
         let map = files::open_image(directory)?;
         files::check_boot(map.layout())?;
-        Ok(Self::new(map))
+        Self::new(map)
+            .map_err(|error| OpenFailure::Io("cannot copy the process list of", error))
     }
 
-    pub(crate) fn new(map: MapImage) -> Self {
-        Self { map }
+    /// Returns a reader of this map. Fails if the system has no memory left.
+    pub(crate) fn new(map: MapImage) -> io::Result<Self> {
+        let (words, length) = map.layout().policy(map.words());
+        let policy = PrivateBytes::copy(words.iter().map(Word::load), length)?;
+        Ok(Self { map, policy })
     }
 
     /// Returns the leases of a session. The result is empty if the session is not open.
@@ -142,16 +151,7 @@ impl Reader {
     /// Returns the compiled process list.
     #[must_use]
     pub fn policy(&self) -> PolicyView<'_> {
-        let (words, length) = self.map.layout().policy(self.map.words());
-        #[cfg(not(loom))]
-        let bytes = crate::raw::word::bytes_of(words).get(..length).unwrap_or_default();
-        // The words of the model checker are not plain bytes.
-        #[cfg(loom)]
-        let bytes = {
-            let _ = (words, length);
-            &[]
-        };
-        PolicyView::new(bytes)
+        PolicyView::new(self.policy.bytes())
     }
 
     /// Returns the settings of the map.

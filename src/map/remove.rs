@@ -14,7 +14,7 @@ impl Map {
     /// in memory has no files.
     pub fn remove(self) -> Result<(), RemoveError> {
         let Some(directory) = self.directory() else { return Ok(()) };
-        let mut locked = self.lock_for_writing()?;
+        let mut locked = self.lock_for_writing(None)?;
         if locked.map.sessions().next().is_some() {
             return Err(RemoveError::OpenSessions);
         }

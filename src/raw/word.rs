@@ -4,8 +4,6 @@
 //! exists only while the owner of the words is borrowed exclusively. So the compiler rejects code
 //! that writes without the writer lock. It also rejects a method of a read-only type that writes.
 
-#![allow(unsafe_code)]
-
 use std::marker::PhantomData;
 
 use crate::sync::{AtomicU64, Ordering};

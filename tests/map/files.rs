@@ -1,13 +1,14 @@
 //! Tests of maps in files. Several writers and readers share a map, and a new plan replaces a map
 //! while sessions are open.
 
+use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 use vipool::Tick;
 use vipool::map::{
     Map, MapError, OpenError, OpenOptions, Plan, Reader, RemoveError, Settings, Shortage,
 };
-use vipool::policy::{Policy, PoolRule};
+use vipool::policy::{Policy, PoolRule, Program};
 use vipool::pool::{MAX_SLOTS, Pool, PoolError, PoolKind, Reservation};
 
 use crate::support::{
@@ -398,4 +399,24 @@ fn replaced_files_keep_their_group() {
     chown(&last_users, None, Some(12)).unwrap();
     map.save_users(&last_users).unwrap();
     assert_eq!(group_of("last-users"), 12);
+}
+
+#[test]
+fn process_list_of_a_reader_does_not_change_with_the_file() {
+    let directory = TestDirectory::new("process-list");
+    let plan = plan(&["10.0.0.1"], Settings::default())
+        .with_policy(Policy::new([Program::new("/usr/bin/nc"), Program::new("redis-server")]));
+    Map::create(&directory.0, &plan).unwrap();
+    let reader = Reader::attach(&directory.0).unwrap();
+    let patterns = || -> Vec<Vec<u8>> {
+        reader.policy().programs().map(|program| program.pattern().to_vec()).collect()
+    };
+    let before = patterns();
+    assert_eq!(before, [b"/usr/bin/nc".to_vec(), b"redis-server".to_vec()]);
+    // Overwrite the file in place, from the middle of its header on.
+    let mut file = std::fs::File::options().write(true).open(directory.0.join("map")).unwrap();
+    let length = file.metadata().unwrap().len() as usize;
+    file.seek(SeekFrom::Start(512)).unwrap();
+    file.write_all(&vec![0xff; length - 512]).unwrap();
+    assert_eq!(patterns(), before);
 }
