@@ -6,7 +6,7 @@
 
 use std::marker::PhantomData;
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, fence};
 
 /// A word that one writer stores to while other threads and processes read it.
 #[derive(Debug, Default)]
@@ -22,9 +22,18 @@ impl Word {
 
     /// Reads the word with acquire ordering: the reader also sees every store that preceded the
     /// store of this value.
+    ///
+    /// The memory can be mapped read-only. For such memory, the standard library guarantees relaxed
+    /// loads of up to 8 bytes on 64-bit processors, and no other atomic operation. So the ordering
+    /// comes from a fence. On x86-64 the fence is no instruction. On 32-bit x86 the guarantee ends
+    /// at 4 bytes. There, the compiler loads 8 bytes with one SSE2 or x87 load, because a
+    /// compare-and-swap would not be a load. The tests of the Windows hook read a read-only map
+    /// with that code.
     #[inline(always)]
     pub fn load(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        let value = self.0.load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        value
     }
 
     /// Reads the word without ordering. Use this method for words that only the writer reads.
@@ -54,8 +63,9 @@ impl Word {
 #[derive(Clone, Copy, Debug)]
 pub struct WriteAccess<'a>(PhantomData<(&'a mut Word, *const ())>);
 
-/// A type that owns writable words. An exclusive borrow of the owner includes the right to store to
-/// its words.
+/// A type that owns words in writable memory. An exclusive borrow of the owner includes the right to
+/// store to its words. Only types that are built from writable memory implement this trait: a store
+/// to read-only memory would kill the process.
 pub trait OwnsWords {}
 
 impl<'a> WriteAccess<'a> {
