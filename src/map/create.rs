@@ -34,7 +34,16 @@ impl Map {
     /// Fails if no map can be built from the plan, another writer holds the lock, or the files
     /// cannot be created. This function does not replace a damaged map; [`Map::repair`] does.
     pub fn create(directory: &Path, plan: &Plan) -> Result<Self, MapError> {
-        Self::create_and(directory, plan, |_| {})
+        Self::create_at(directory, plan, Tick::now())
+    }
+
+    /// Creates the files of a map like [`Map::create`], at this time. Use it if the other operations
+    /// receive the time from another clock than [`Tick::now`].
+    ///
+    /// # Errors
+    /// Fails as [`Map::create`] does.
+    pub fn create_at(directory: &Path, plan: &Plan, now: Tick) -> Result<Self, MapError> {
+        Self::create_and(directory, plan, now, |_| {})
     }
 
     /// Creates the files of a map like [`Map::create`], for a directory whose map may have been lost
@@ -52,7 +61,7 @@ impl Map {
         now: Tick,
         probe: &mut dyn Probe,
     ) -> Result<Self, MapError> {
-        Self::create_and(directory, plan, |map| {
+        Self::create_and(directory, plan, now, |map| {
             map.transact(|transaction| transaction.withhold_used(now, probe));
         })
     }
@@ -61,6 +70,7 @@ impl Map {
     fn create_and(
         directory: &Path,
         plan: &Plan,
+        now: Tick,
         prepare: impl FnOnce(&mut WritableMap),
     ) -> Result<Self, MapError> {
         validate(plan)?;
@@ -77,9 +87,9 @@ impl Map {
             return Err(read_holder().to_error());
         }
         let map = match files::open_writable(directory) {
-            Ok(old) => update_files(directory, plan, boot, old),
+            Ok(old) => update_files(directory, plan, boot, old, now),
             Err(MapError::Missing(_)) => {
-                replace_files(directory, plan, boot, None).map(|mut map| {
+                replace_files(directory, plan, boot, None, now).map(|mut map| {
                     prepare(&mut map);
                     map
                 })
@@ -108,15 +118,16 @@ fn update_files(
     plan: &Plan,
     boot: u64,
     mut old: WritableMap,
+    now: Tick,
 ) -> Result<WritableMap, MapError> {
     let writer = old.writer();
     writer.store_header(LOCK_HOLDER, LockHolder::this_process(false));
     writer.recover_if_needed();
     let result = files::finish_publishing(directory, old.layout())
-        .and_then(|()| keep_if_unchanged(&mut old, directory, plan, boot))
+        .and_then(|()| keep_if_unchanged(&mut old, directory, plan, boot, now))
         .and_then(|is_kept| match is_kept {
             true => Ok(None),
-            false => replace_files(directory, plan, boot, Some(&mut old)).map(Some),
+            false => replace_files(directory, plan, boot, Some(&mut old), now).map(Some),
         });
     old.writer().store_header(LOCK_HOLDER, 0);
     Ok(result?.unwrap_or(old))

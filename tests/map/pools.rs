@@ -263,3 +263,23 @@ fn equal_rules_leave_the_map_in_place() {
     assert_eq!(map.choose_pool("ann", None).unwrap().as_deref(), Some("lab"));
     assert_eq!(map.choose_pool("eve", None).unwrap(), None);
 }
+
+#[test]
+fn removed_pool_disappears_after_its_cool_down_on_an_idle_server() {
+    let directory = new_directory();
+    let settings = Settings::new().with_cool_down(60);
+    let default = pool("default", &["10.0.0.1"]);
+    let create_at = |pools: &[Pool], second| {
+        let plan = Plan::new(pools.to_vec()).with_settings(settings);
+        Map::create_at(directory.path(), &plan, Tick::from_secs(second)).unwrap()
+    };
+    let map = create_at(&[default.clone(), pool("lab", &["10.0.1.1"])], 0);
+    let release = Tick::from_secs(100);
+    map.open_session(session_id(1), &for_pool("ann", "lab"), release).unwrap();
+    map.close_session(session_id(1), release).unwrap();
+    create_at(std::slice::from_ref(&default), 159);
+    assert_eq!(pool_names(&directory), ["default", "lab"]);
+    // No operation has happened since the release.
+    create_at(&[default], 160);
+    assert_eq!(pool_names(&directory), ["default"]);
+}

@@ -226,3 +226,37 @@ fn cooled_address_waits_for_a_socket_check() {
         "10.0.0.2"
     );
 }
+
+#[test]
+fn reap_ends_a_cool_down_that_began_in_the_future() {
+    let map = memory_map(&["10.0.0.1-10.0.0.2"], Settings::new().with_cool_down(60));
+    let now = Tick::now();
+    // The first release has a wrong time. The second release is later, so its stamp is higher.
+    for (number, time) in [(1, now.saturating_add(100_000_000)), (2, now)] {
+        map.open_session(session_id(number), &ANONYMOUS, now).unwrap();
+        map.close_session(session_id(number), time).unwrap();
+    }
+    let later = now.saturating_add(100);
+    let is_cooling = |result| matches!(result, Err(OpenError::Shortage(Shortage::Cooling { .. })));
+    assert!(is_cooling(map.open_session(session_id(3), &ANONYMOUS, later)));
+    map.reap(now, u32::MAX, &mut FakeSystem::default()).unwrap();
+    assert!(is_cooling(map.open_session(session_id(3), &ANONYMOUS, now)));
+    // The addresses are reused in the order of their release.
+    let opened = map.open_session(session_id(3), &ANONYMOUS, later).unwrap();
+    assert_eq!(only_address(&opened.leases), "10.0.0.1");
+    let opened = map.open_session(session_id(4), &ANONYMOUS, later).unwrap();
+    assert_eq!(only_address(&opened.leases), "10.0.0.2");
+}
+
+#[test]
+fn reap_closes_the_session_of_a_leader_that_a_wrong_time_found_dead() {
+    let map = memory_map(&["10.0.0.1"], Settings::default());
+    let leader = Leader { pid: 7, start_time: 1, pid_namespace: 2 };
+    let (now, end) = (Tick::from_secs(1000), Tick::from_secs(1000 + LEADER_GRACE));
+    map.open_session(session_id(1), &ANONYMOUS.with_leader(leader), now).unwrap();
+    let mut system = FakeSystem { leaders_exited: true, ..FakeSystem::default() };
+    for time in [Tick::from_secs(1_000_000_000), now] {
+        assert!(map.reap(time, u32::MAX, &mut system).unwrap().closed.is_empty());
+    }
+    assert_eq!(map.reap(end, u32::MAX, &mut system).unwrap().closed, [session_id(1)]);
+}

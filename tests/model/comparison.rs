@@ -224,7 +224,7 @@ impl Comparison {
             Operation::Restart => self.map = Map::open(&self.directory).unwrap(),
             Operation::Configure(number) => {
                 let plan = plan(number);
-                let newer = Map::create(&self.directory, &plan).unwrap();
+                let newer = Map::create_at(&self.directory, &plan, now).unwrap();
                 // If the plan is equal, `Map::create` may keep the map.
                 prop_assert!(self.reader.is_superseded() || plan == self.plan);
                 self.reader = newer.reader().unwrap();
@@ -233,7 +233,7 @@ impl Comparison {
                 if number % 2 == 0 {
                     self.map = newer;
                 }
-                self.model.configure(&plan);
+                self.model.configure(&plan, now);
                 self.plan = plan;
             }
             Operation::Advance(seconds) => self.now = now.saturating_add_signed(seconds),

@@ -46,7 +46,7 @@ pub enum OpenFailure {
 impl Model {
     pub fn new(plan: &Plan) -> Self {
         let mut model = Self::default();
-        model.configure(plan);
+        model.configure(plan, Tick::ZERO);
         model
     }
 
@@ -382,6 +382,7 @@ impl Model {
             match (has_exited(leader), *exited_since) {
                 (false, _) => *exited_since = None,
                 (true, None) => *exited_since = Some(now),
+                (true, Some(since)) if since > now => *exited_since = Some(now),
                 (true, Some(since)) if now.seconds_since(since) >= grace => closed.push(session),
                 (true, Some(_)) => {}
             }

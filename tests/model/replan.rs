@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use vipool::Tick;
 use vipool::map::Plan;
 use vipool::pool::{Pool, PoolKind};
 
@@ -10,7 +11,7 @@ use crate::pool::{IdleState, ModelPool, Slot};
 
 impl Model {
     /// Applies a new plan.
-    pub fn configure(&mut self, plan: &Plan) {
+    pub fn configure(&mut self, plan: &Plan, now: Tick) {
         self.settings = plan.settings;
         let is_same_pool = |pool: &ModelPool, new_pool: &Pool| match new_pool.kind() {
             PoolKind::Loopback => pool.kind == PoolKind::Loopback,
@@ -46,7 +47,7 @@ impl Model {
                 .pools
                 .iter()
                 .any(|new_pool| !pool.slots.is_empty() && is_same_pool(pool, new_pool));
-            let must_remain = self.must_remain(pool, plan);
+            let must_remain = Self::must_remain(pool, plan, now);
             let entry = &mut self.pools[number];
             entry.dropped = !is_planned;
             if is_planned || must_remain {
@@ -111,7 +112,7 @@ impl Model {
     }
 
     /// Returns whether a pool must remain although the plan does not contain it.
-    fn must_remain(&self, pool: &ModelPool, plan: &Plan) -> bool {
+    fn must_remain(pool: &ModelPool, plan: &Plan, now: Tick) -> bool {
         let is_planned = |address: IpAddr| {
             let has_address = |new_pool: &Pool| {
                 new_pool.kind() == pool.kind && new_pool.slot_of(address).is_some()
@@ -119,8 +120,7 @@ impl Model {
             plan.pools.iter().any(has_address)
         };
         pool.slots.iter().any(|slot| {
-            let has_cooled =
-                slot.since.0.saturating_add(plan.settings.cool_down) <= self.last_stamp.0;
+            let has_cooled = slot.since.0.saturating_add(plan.settings.cool_down) <= now;
             match slot.idle_state {
                 _ if slot.lease.is_some() => true,
                 IdleState::Free => false,

@@ -10,6 +10,7 @@ pub(crate) mod admit;
 pub(crate) mod close;
 pub(crate) mod fast_path;
 pub(crate) mod files;
+pub(crate) mod future_stamps;
 pub(crate) mod handover;
 pub(crate) mod image;
 pub(crate) mod open;

@@ -53,6 +53,8 @@ impl Transaction<'_> {
     /// Checks up to `budget` sessions, and up to `budget` addresses of each pool.
     pub(crate) fn reap(&self, now: Tick, budget: u32, probe: &mut dyn Probe) -> ReapReport {
         let mut report = ReapReport::default();
+        // If the caller passes a wrong time before the real time, correct no stamp.
+        self.correct_future_stamps(now.max(Tick::now()));
         let start_stamp = self.new_stamp(now);
         self.close_sessions_of_dead_leaders(now, budget, probe, &mut report);
         for (_, table) in self.table_writers() {
@@ -198,10 +200,12 @@ impl Transaction<'_> {
                 record::set_first_seen_dead(access, records, pool, lease.slot, None);
                 false
             }
-            (true, None) => {
+            // An earlier call can have recorded a wrong time in the future.
+            (true, since) if since.is_none_or(|since| since > now) => {
                 record::set_first_seen_dead(access, records, pool, lease.slot, Some(now));
                 false
             }
+            (true, None) => false,
             (true, Some(since)) => now.seconds_since(since) >= LEADER_GRACE,
         }
     }

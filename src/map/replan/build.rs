@@ -19,16 +19,13 @@ use crate::map::format::layout::{self, Layout};
 use crate::map::format::pool::PlannedPool;
 use crate::map::format::record::RECORD_WORDS;
 use crate::map::format::region::WritableRegion;
-use crate::map::format::slot::{PLANNED, RESERVED, RETIRED, next_stamp, stamp_time};
+use crate::map::format::slot::{PLANNED, RESERVED, RETIRED};
 use crate::map::format::user::UserHash;
 use crate::map::format::words::{load, store};
 use crate::map::types::error::{MapError, PlanError};
 use crate::map::types::plan::Plan;
 use crate::policy::encode_rules;
 use crate::pool::Pool;
-
-/// Maximum number of seconds between now and a stamp in the future. A later stamp is wrong.
-const MAX_FUTURE_SECONDS: u32 = 366 * 24 * 3600;
 
 /// Builds a map in memory.
 pub(crate) fn build_in_memory(plan: &Plan) -> Result<WritableMap, MapError> {
@@ -52,11 +49,12 @@ pub(crate) fn replace_files(
     plan: &Plan,
     boot: u64,
     mut old: Option<&mut WritableMap>,
+    now: Tick,
 ) -> Result<WritableMap, MapError> {
     // Keep nothing of a map from another boot or network namespace.
     let kept_map = old.as_deref().filter(|old| old.layout().boot == boot);
     let pools = match kept_map {
-        Some(old) => merge(old, plan)?,
+        Some(old) => merge(old, plan, now)?,
         None => new_pools(plan),
     };
     let policy = plan.policy.encode();
@@ -65,8 +63,8 @@ pub(crate) fn replace_files(
         layout::map_words(&pools, policy.len()),
         sessions_words(&pools, plan),
     )?;
-    let image = kept_map.map(|old| &**old);
-    let mut new = build(map, sessions, &pools, plan, &policy, boot, image)
+    let kept_state = kept_map.map(|old| (&**old, now));
+    let mut new = build(map, sessions, &pools, plan, &policy, boot, kept_state)
         .inspect_err(|_| files::remove_temporary_files(directory))?;
     new.set_identity(identity);
     let journal = files::open_or_create_journal(directory, boot)
@@ -95,6 +93,7 @@ pub(crate) fn keep_if_unchanged(
     directory: &Path,
     plan: &Plan,
     boot: u64,
+    now: Tick,
 ) -> Result<bool, MapError> {
     let is_complete = !old.records().is_empty()
         && !old.journal().is_empty()
@@ -102,7 +101,7 @@ pub(crate) fn keep_if_unchanged(
     if !is_complete || old.layout().boot != boot {
         return Ok(false);
     }
-    let (pools, policy) = (merge(old, plan)?, plan.policy.encode());
+    let (pools, policy) = (merge(old, plan, now)?, plan.policy.encode());
     let map_words = layout::map_words(&pools, policy.len());
     if map_words != old.words().len() {
         return Ok(false);
@@ -153,6 +152,7 @@ fn authoritative_words(map: &MapImage) -> impl Iterator<Item = u64> {
     map.layout().fixed_words(map.words()).chain(slots)
 }
 
+/// Builds a map in these regions. `old` is the map whose state it keeps, and the current time.
 fn build(
     mut map: WritableRegion,
     mut sessions: WritableRegion,
@@ -160,25 +160,25 @@ fn build(
     plan: &Plan,
     policy: &[u8],
     boot: u64,
-    old: Option<&MapImage>,
+    old: Option<(&MapImage, Tick)>,
 ) -> Result<WritableMap, MapError> {
-    let file_id = new_file_id(boot, old);
+    let file_id = new_file_id(boot, old.map(|(old, _)| old));
     let (words, access) = map.write_access();
     layout::write(access, words, pools, policy, &plan.settings, boot, file_id);
     let (words, access) = sessions.write_access();
     let pool_rules = encode_rules(&plan.policy.pool_rules);
     // The tags in the slots of the old map belong to its key.
-    let key = old.and_then(|old| user_key(old.records())).unwrap_or_else(random_key);
+    let key = old.and_then(|(old, _)| user_key(old.records())).unwrap_or_else(random_key);
     layout::write_sessions(access, words, slot_counts(pools), &pool_rules, boot, file_id, key);
     let layout = Layout::read(map.words()).map_err(PlanError::Layout)?;
     let mut new = WritableMap::new(map, sessions, WritableRegion::default(), layout);
     let writer = new.writer();
-    if let Some(old) = old {
+    if let Some((old, now)) = old {
         copy_persistent_state(&writer, old, pools);
-        correct_future_stamps(&writer, Tick::now());
+        writer.correct_future_stamps(now);
     }
     retire_dropped_addresses(&writer, pools, plan);
-    if let Some(old) = old {
+    if let Some((old, _)) = old {
         migrate(&writer, pools, old);
     }
     apply_reservations(&writer, plan, key);
@@ -217,26 +217,6 @@ fn copy_persistent_state(new: &MapWriter<'_>, old: &MapImage, pools: &[PlannedPo
             target.store_meta(slot, target.meta(slot).with_generation(max_dropped_generation));
         }
     }
-}
-
-/// Replaces stamps that are far in the future. Such a stamp results from a caller that passed a
-/// wrong time. Stamps never decrease. Without this correction, every address that is released later
-/// would get a stamp in the future too, and would cool down until the machine restarts.
-fn correct_future_stamps(new: &MapWriter<'_>, now: Tick) {
-    let latest_plausible = now.saturating_add(MAX_FUTURE_SECONDS);
-    if stamp_time(new.header(LAST_STAMP)) <= latest_plausible {
-        return;
-    }
-    let corrected = next_stamp(0, now);
-    for (_, table) in new.table_writers() {
-        for slot in 0..table.pool.slots {
-            let owner = table.owner(slot);
-            if owner.stamp().is_some_and(|stamp| stamp_time(stamp) > latest_plausible) {
-                table.store_owner(slot, owner.with_stamp(corrected));
-            }
-        }
-    }
-    new.store_header(LAST_STAMP, corrected);
 }
 
 /// Retires the addresses that the plan no longer has, and removes the reservations of the old plan.

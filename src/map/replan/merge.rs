@@ -9,9 +9,8 @@
 use crate::Tick;
 use crate::map::engine::image::MapImage;
 use crate::map::engine::table::Table;
-use crate::map::format::header::LAST_STAMP;
 use crate::map::format::pool::PlannedPool;
-use crate::map::format::slot::{Owner, stamp_time};
+use crate::map::format::slot::Owner;
 use crate::map::types::error::{MapError, PlanError};
 use crate::map::types::plan::{MAX_POOLS, Plan};
 use crate::pool::{DEFAULT_POOL, Pool, PoolKind};
@@ -69,7 +68,7 @@ pub(crate) fn new_pools(plan: &Plan) -> Vec<PlannedPool> {
 ///
 /// # Errors
 /// Fails if the map would have more than [`MAX_POOLS`] pools.
-pub(crate) fn merge(old: &MapImage, plan: &Plan) -> Result<Vec<PlannedPool>, MapError> {
+pub(crate) fn merge(old: &MapImage, plan: &Plan, now: Tick) -> Result<Vec<PlannedPool>, MapError> {
     let old_pools = old.pools();
     let mut matches: Vec<Option<PlannedPool>> = old_pools.iter().map(|_| None).collect();
     let mut added_pools = Vec::new();
@@ -93,7 +92,7 @@ pub(crate) fn merge(old: &MapImage, plan: &Plan) -> Result<Vec<PlannedPool>, Map
         let pool = &old_pools[usize::from(number)];
         pools.push(match matched {
             Some(planned) => planned,
-            None if is_in_use(old, &table, plan) => {
+            None if is_in_use(old, &table, plan, now) => {
                 former_in_use.push(pool.name());
                 dropped_pool(pool.clone(), true)
             }
@@ -118,9 +117,7 @@ pub(crate) fn merge(old: &MapImage, plan: &Plan) -> Result<Vec<PlannedPool>, Map
 
 /// Returns whether a pool that the plan no longer has is still needed. It is needed for a leased
 /// address, and for a cooling or lingering address that no pool of the plan takes over.
-fn is_in_use(old: &MapImage, table: &Table<'_>, plan: &Plan) -> bool {
-    // A lower bound of the current time.
-    let now: Tick = stamp_time(old.header(LAST_STAMP));
+fn is_in_use(old: &MapImage, table: &Table<'_>, plan: &Plan, now: Tick) -> bool {
     let has_cooled =
         |slot| !plan.settings.check_in_use && table.cool_down_end(slot, &plan.settings) <= now;
     let is_taken_over = |slot| {

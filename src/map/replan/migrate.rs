@@ -101,11 +101,12 @@ mod tests {
             let pool = Pool::new(name, PoolKind::VirtualIp, &ranges, 1).unwrap();
             Plan { pools: vec![pool], settings, ..Plan::default() }
         };
-        let mut old = replace_files(directory.path(), &plan("default"), 7, None).unwrap();
+        let now = Tick::from_secs(100);
+        let mut old = replace_files(directory.path(), &plan("default"), 7, None, now).unwrap();
         let ann = OpenOptions { user: Some("ann"), ..OpenOptions::default() };
         let session = "1".parse().unwrap();
-        old.begin().open_session_and_commit(session, &ann, Tick::from_secs(100)).unwrap();
-        replace_files(directory.path(), &plan("office"), 7, Some(&mut old)).unwrap()
+        old.begin().open_session_and_commit(session, &ann, now).unwrap();
+        replace_files(directory.path(), &plan("office"), 7, Some(&mut old), now).unwrap()
     }
 
     fn old_and_new_table<'a>(writer: &MapWriter<'a>) -> (TableWriter<'a>, TableWriter<'a>) {

@@ -1,0 +1,114 @@
+//! Correction of stamps in the future.
+//!
+//! A caller that passes a wrong time, for example from another time namespace, creates a stamp in
+//! the future. All later stamps are higher. Without a correction, the addresses that are released
+//! after it would cool down until that time.
+
+use super::writer::MapWriter;
+use crate::Tick;
+use crate::map::format::header::LAST_STAMP;
+use crate::map::format::slot::{next_stamp, stamp_time};
+
+/// Maximum number of seconds between now and a correct stamp. All processes of a machine have the
+/// same clock, so this time is generous.
+const MAX_FUTURE_SECONDS: u32 = 3600;
+
+impl MapWriter<'_> {
+    /// Replaces the stamps in the future by stamps of this time. Keeps the order of all stamps, so
+    /// the queues stay sorted. If the writer dies, the next call completes the correction.
+    pub(crate) fn correct_future_stamps(&self, now: Tick) {
+        let is_wrong = |stamp| stamp_time(stamp) > now.saturating_add(MAX_FUTURE_SECONDS);
+        if !is_wrong(self.header(LAST_STAMP)) {
+            return;
+        }
+        let mut last_stamp = 0;
+        let mut wrong_stamps = Vec::new();
+        for (_, table) in self.table_writers() {
+            for slot in 0..table.pool.slots {
+                match table.owner(slot).stamp() {
+                    Some(stamp) if is_wrong(stamp) => wrong_stamps.push((stamp, table, slot)),
+                    Some(stamp) => last_stamp = last_stamp.max(stamp),
+                    None => {}
+                }
+            }
+        }
+        wrong_stamps.sort_unstable_by_key(|(stamp, ..)| *stamp);
+        for (_, table, slot) in wrong_stamps {
+            last_stamp = next_stamp(last_stamp, now);
+            table.store_owner(slot, table.owner(slot).with_stamp(last_stamp));
+        }
+        self.store_header(LAST_STAMP, last_stamp);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::map::engine::writer::WritableMap;
+    use crate::map::replan::build::build_in_memory;
+    use crate::map::types::plan::{OpenOptions, Plan, Settings};
+    use crate::pool::{Pool, PoolKind};
+    use crate::session::SessionId;
+
+    const NOW: Tick = Tick::from_secs(500);
+
+    /// Returns a map after these releases, each of them with its time.
+    fn map_with_releases(times: &[u32]) -> WritableMap {
+        let ranges = ["10.0.0.0/24".parse().unwrap()];
+        let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX).unwrap();
+        let settings = Settings { cool_down: 60, ..Settings::default() };
+        let plan = Plan { pools: vec![pool], settings, ..Plan::default() };
+        let mut map = build_in_memory(&plan).unwrap();
+        let sessions: Vec<SessionId> =
+            (1..=times.len()).map(|number| number.to_string().parse().unwrap()).collect();
+        for session in &sessions {
+            let options = OpenOptions::default();
+            map.begin().open_session_and_commit(*session, &options, NOW).unwrap();
+        }
+        for (session, time) in sessions.iter().zip(times) {
+            map.begin().close_session_and_commit(*session, Tick::from_secs(*time)).unwrap();
+        }
+        map
+    }
+
+    #[test]
+    fn corrected_stamps_are_unique_and_keep_their_order() {
+        let mut map = map_with_releases(&[499, 500, 500, 1_000_000_000, 500, 501]);
+        let writer = map.writer();
+        writer.correct_future_stamps(NOW);
+        let table = writer.table_writer(0).unwrap();
+        let stamps: Vec<u64> = (0..6).map(|slot| table.owner(slot).stamp().unwrap()).collect();
+        assert!(stamps.is_sorted_by(|first, second| first < second), "{stamps:x?}");
+        let times: Vec<u32> = stamps.iter().map(|stamp| stamp_time(*stamp).as_secs()).collect();
+        assert_eq!(times, [499, 500, 500, 500, 500, 500]);
+        assert!(writer.new_stamp(NOW) > stamps[5]);
+    }
+
+    #[test]
+    fn an_interrupted_correction_is_completed() {
+        let mut map = map_with_releases(&[500, 1_000_000_000, 500, 500]);
+        let writer = map.writer();
+        let table = writer.table_writer(0).unwrap();
+        // A writer corrects the stamp of the second release and dies.
+        let last = table.owner(0).stamp().unwrap();
+        let corrected = next_stamp(last, NOW);
+        table.store_owner(1, table.owner(1).with_stamp(corrected));
+        writer.correct_future_stamps(NOW);
+        let stamps: Vec<u64> = (0..4).map(|slot| table.owner(slot).stamp().unwrap()).collect();
+        assert!(stamps.is_sorted_by(|first, second| first < second), "{stamps:x?}");
+        assert_eq!(stamp_time(stamps[3]), NOW);
+    }
+
+    #[test]
+    fn correct_stamps_do_not_change() {
+        let mut map = map_with_releases(&[400, 500, 500 + MAX_FUTURE_SECONDS]);
+        let writer = map.writer();
+        let owners = || -> Vec<u64> {
+            let table = writer.table_writer(0).unwrap();
+            (0..3).map(|slot| table.owner(slot).to_word()).collect()
+        };
+        let before = owners();
+        writer.correct_future_stamps(NOW);
+        assert_eq!(owners(), before);
+    }
+}
