@@ -1,9 +1,13 @@
 //! Time since the machine was started.
 
+#[cfg(target_os = "linux")]
+use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 /// Returns the time since boot, including the time the machine was asleep: `CLOCK_BOOTTIME` of
-/// clock_gettime(2).
+/// clock_gettime(2), without the offset of the time namespace of this process.
 #[cfg(unix)]
 #[allow(unsafe_code)]
 pub fn since_boot() -> Duration {
@@ -15,7 +19,40 @@ pub fn since_boot() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: clock_gettime writes one timespec to `time`, which is valid for writing.
     unsafe { libc::clock_gettime(CLOCK, &mut time) };
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    #[cfg(target_os = "linux")]
+    {
+        time.tv_sec -= namespace_offset();
+    }
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), time.tv_nsec as u32)
+}
+
+/// Returns the whole seconds that the time namespace of this process adds to `CLOCK_BOOTTIME`. All
+/// processes that share a map must have the same time. The first call reads the offset, because a
+/// process stays in its time namespace (time_namespaces(7)).
+#[cfg(target_os = "linux")]
+fn namespace_offset() -> libc::time_t {
+    static OFFSET: AtomicI64 = AtomicI64::new(UNKNOWN_OFFSET);
+    const UNKNOWN_OFFSET: i64 = i64::MIN;
+
+    let mut offset = OFFSET.load(Ordering::Relaxed);
+    if offset == UNKNOWN_OFFSET {
+        offset = read_namespace_offset().unwrap_or(0);
+        OFFSET.store(offset, Ordering::Relaxed);
+    }
+    offset as libc::time_t
+}
+
+#[cfg(target_os = "linux")]
+fn read_namespace_offset() -> Option<i64> {
+    let namespace = |name| std::fs::read_link(Path::new("/proc/self/ns").join(name)).ok();
+    // The file has the offsets of future children. They are the offsets of this process too, unless
+    // this process has created a time namespace for its children.
+    if namespace("time")? != namespace("time_for_children")? {
+        return None;
+    }
+    let offsets = std::fs::read_to_string("/proc/self/timens_offsets").ok()?;
+    let line = offsets.lines().find_map(|line| line.strip_prefix("boottime"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Returns the time since boot, including the time asleep, in steps of 10 to 16 ms

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use vipool::Tick;
 use vipool::map::{CloseError, Map, MapError, OpenError, OpenOptions, Reader};
@@ -41,6 +42,23 @@ fn file_names(directory: &Path) -> Vec<String> {
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+#[test]
+fn a_time_namespace_does_not_change_the_tick() {
+    const EXPECTED_TICK: &str = "VIPOOL_EXPECTED_TICK";
+    if let Ok(expected) = std::env::var(EXPECTED_TICK) {
+        assert!(Tick::now().as_secs().abs_diff(expected.parse().unwrap()) < 600);
+        return;
+    }
+    run_in_namespaces(libc::CLONE_NEWTIME, || {
+        fs::write("/proc/self/timens_offsets", "boottime 1000000 0").unwrap();
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "environment::a_time_namespace_does_not_change_the_tick"])
+            .env(EXPECTED_TICK, Tick::now().as_secs().to_string())
+            .status();
+        assert!(status.unwrap().success());
+    });
 }
 
 #[test]
