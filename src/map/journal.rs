@@ -129,6 +129,22 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_event_number_does_not_stop_the_writer() {
+        const NEXT_OFFSET: u64 = 16;
+        let directory = tempfile::tempdir().unwrap();
+        let map = Map::create(directory.path(), &plan()).unwrap();
+        let path = directory.path().join(JOURNAL_FILE);
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        for number in [u64::MAX, 0] {
+            std::io::Seek::seek(&mut &file, std::io::SeekFrom::Start(NEXT_OFFSET)).unwrap();
+            std::io::Write::write_all(&mut &file, &number.to_ne_bytes()).unwrap();
+            let opened = map.open_session(session(1), &OpenOptions::default(), Tick::ZERO).unwrap();
+            map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
+        }
+        assert_eq!(Journal::open(directory.path()).unwrap().since(1).events.len(), 2);
+    }
+
+    #[test]
     fn a_journal_with_random_bytes_is_read_without_a_panic() {
         const NEXT: usize = 2;
         let access = WriteAccess::for_test();

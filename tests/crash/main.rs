@@ -4,6 +4,7 @@
 //! map. Other tests cover full file systems, other namespaces, other boots and hostile users.
 #![cfg(target_os = "linux")]
 
+mod changing_file;
 mod environment;
 mod exclusion;
 mod kill;

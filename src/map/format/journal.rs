@@ -104,33 +104,36 @@ pub(crate) fn append(
 ) {
     let user = truncate_name(options.user.unwrap_or_default());
     let option_attributes = family(options.client) << 12 | user.len() as u32;
-    let Some(entry) = begin_entry(access, words, event, option_attributes) else { return };
+    let Some((number, entry)) = begin_entry(access, words, event, option_attributes) else {
+        return;
+    };
     let bits = options.client.map_or(0, crate::range::bits);
     store(access, entry, CLIENT, (bits >> 64) as u64);
     store(access, entry, CLIENT + 1, bits as u64);
     store_bytes(access, entry, USER_NAME, user.as_bytes());
-    end_entry(access, words, entry);
+    end_entry(access, words, number, entry);
 }
 
 /// Appends an event of a session without user and client.
 #[inline(never)]
 pub(crate) fn append_anonymous(access: WriteAccess<'_>, words: &[Word], event: EventCore) {
-    if let Some(entry) = begin_entry(access, words, event, 0) {
-        end_entry(access, words, entry);
+    if let Some((number, entry)) = begin_entry(access, words, event, 0) {
+        end_entry(access, words, number, entry);
     }
 }
 
-/// Writes the fields that every entry has. `option_attributes` contains the attribute bits for the
-/// options of the session.
+/// Writes the fields that every entry has. Returns the number of the event and its entry.
+/// `option_attributes` contains the attribute bits for the options of the session.
 #[inline(always)]
 fn begin_entry<'a>(
     access: WriteAccess<'_>,
     words: &'a [Word],
     event: EventCore,
     option_attributes: u32,
-) -> Option<&'a Entry> {
+) -> Option<(u64, &'a Entry)> {
     let EventCore { kind, session, now, lease } = event;
-    let entry = words.get(entry_offset(load(words, NEXT))..)?.first_chunk::<ENTRY_WORDS>()?;
+    let number = load(words, NEXT).max(1);
+    let entry = words.get(entry_offset(number)..)?.first_chunk::<ENTRY_WORDS>()?;
     let (generation, [upper, lower], family) = match lease {
         Some(EventLease { generation, address_bits, ipv4 }) => {
             (generation, address_bits, if ipv4 { 4 } else { 6 })
@@ -144,14 +147,14 @@ fn begin_entry<'a>(
     store(access, entry, GENERATION, generation.into());
     store(access, entry, ADDRESS, upper);
     store(access, entry, ADDRESS + 1, lower);
-    Some(entry)
+    Some((number, entry))
 }
 
 #[inline(always)]
-fn end_entry(access: WriteAccess<'_>, words: &[Word], entry: &Entry) {
-    let number = load(words, NEXT).max(1);
+fn end_entry(access: WriteAccess<'_>, words: &[Word], number: u64, entry: &Entry) {
     store(access, entry, NUMBER, number);
-    store(access, words, NEXT, number + 1);
+    // A damaged number can be the highest number.
+    store(access, words, NEXT, number.wrapping_add(1));
 }
 
 /// Reads the event with this number; `None` if it was overwritten.

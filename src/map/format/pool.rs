@@ -142,7 +142,10 @@ impl SlotBlocks for PoolBlocks<'_> {
         let offset = self.layout.blocks_offset + index * BLOCK_WORDS;
         let first = load_address(self.words, offset + 1, self.layout.ipv4);
         let last = load_address(self.words, offset + 3, self.layout.ipv4);
-        Some((load(self.words, offset) as u32, Range::new(first, last)?))
+        // In a damaged map, the first slot can be too high. Its limit also limits the work of every
+        // loop over the slots of a block.
+        let first_slot = (load(self.words, offset) as u32).min(self.layout.slots);
+        Some((first_slot, Range::new(first, last)?))
     }
 }
 
