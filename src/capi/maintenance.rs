@@ -40,10 +40,10 @@ unsafe fn change_map<E: Into<CallError>>(
 ) -> vipool_status {
     catch_panic(|| {
         // SAFETY: the caller guarantees the handle.
-        let map = unsafe { borrow_shared(map) }?;
+        let map = unsafe { borrow_shared(map) }?.map()?;
         // SAFETY: the caller guarantees the struct.
         unsafe { check_optional_out(out) }?;
-        let change = operation(map.map())?.map_err(Into::into)?;
+        let change = operation(&map)?.map_err(Into::into)?;
         // SAFETY: checked above.
         unsafe {
             fill_optional(out, |out| {
@@ -151,7 +151,7 @@ pub unsafe extern "C" fn vipool_map_set_draining(
     draining: u32,
 ) -> vipool_status {
     // SAFETY: the caller guarantees the handle.
-    catch_panic(|| Ok(unsafe { borrow_shared(map) }?.map().drain_server(draining != 0)?))
+    catch_panic(|| Ok(unsafe { borrow_shared(map) }?.map()?.drain_server(draining != 0)?))
 }
 
 /// Reserves an address for a user. A session that holds it keeps it.
@@ -223,7 +223,7 @@ pub unsafe extern "C" fn vipool_map_unreserve(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_map_mark_restored(map: *const vipool_map) -> vipool_status {
     // SAFETY: the caller guarantees the handle.
-    catch_panic(|| Ok(unsafe { borrow_shared(map) }?.map().mark_restored()?))
+    catch_panic(|| Ok(unsafe { borrow_shared(map) }?.map()?.mark_restored()?))
 }
 
 /// Rebuilds free lists, index and counters from the slots.
@@ -240,7 +240,7 @@ pub unsafe extern "C" fn vipool_map_mark_restored(map: *const vipool_map) -> vip
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vipool_map_recover(map: *const vipool_map) -> vipool_status {
     // SAFETY: the caller guarantees the handle.
-    catch_panic(|| Ok(unsafe { borrow_shared(map) }?.map().recover()?))
+    catch_panic(|| Ok(unsafe { borrow_shared(map) }?.map()?.recover()?))
 }
 
 /// Returns whether a session still exists in the operating system. The callback must not use the
@@ -289,7 +289,7 @@ pub unsafe extern "C" fn vipool_map_reconcile(
         let map = unsafe { borrow_shared(map) }?;
         let is_alive = is_alive.ok_or(VIPOOL_ERR_NULL)?;
         let previous_rows = map.rows_for_events()?;
-        let closed = map.map().reconcile(Tick::from_secs(now), |session, leader| {
+        let closed = map.map()?.reconcile(Tick::from_secs(now), |session, leader| {
             let leader = leader.map(vipool_leader::from);
             let leader = leader.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
             // SAFETY: the caller guarantees callback and context.
@@ -390,8 +390,8 @@ pub unsafe extern "C" fn vipool_map_reap(
         };
         let previous_rows = map.rows_for_events()?;
         let report = match caller_probe {
-            Some(mut probe) => map.map().reap(Tick::from_secs(now), budget, &mut probe)?,
-            None => map.map().reap(Tick::from_secs(now), budget, &mut system_probe()?)?,
+            Some(mut probe) => map.map()?.reap(Tick::from_secs(now), budget, &mut probe)?,
+            None => map.map()?.reap(Tick::from_secs(now), budget, &mut system_probe()?)?,
         };
         map.sink.report_closed_sessions(&previous_rows, &report.closed);
         // SAFETY: checked above.

@@ -1,7 +1,8 @@
 //! A map that an agent writes: the functions that create, open and close it.
 
-use std::cell::UnsafeCell;
+use std::cell::{Ref, RefCell};
 use std::ffi::{c_char, c_void};
+use std::ops::Deref;
 use std::path::Path;
 
 use super::error::{CallError, catch_panic, silent};
@@ -20,21 +21,42 @@ use crate::map::{ExclusiveWriter, Map, MapError, SessionRow};
 /// open the same map, unless it was opened with VIPOOL_MAP_EXCLUSIVE. A process may have 64 maps
 /// with files open at once. Opening another one returns VIPOOL_ERR_IO. Windows has no such limit.
 pub struct vipool_map {
-    /// The writer of a single-threaded map. The first open or close of a session creates the
-    /// writer. It borrows `map`, so it is dropped before any other use of `map`, and is declared
-    /// before `map`.
-    writer: UnsafeCell<Option<ExclusiveWriter<'static>>>,
-    map: UnsafeCell<Map>,
-    is_single_threaded: bool,
+    map: MapCell,
     pub(crate) sink: EventSink,
 }
 
-// SAFETY: a map without VIPOOL_MAP_SINGLE_THREADED is only borrowed immutably, and `Map` is Sync. With
-// the flag, the caller guarantees that one thread at a time uses the handle.
+/// The map of a handle.
+enum MapCell {
+    /// Threads share the map.
+    Shared(Map),
+    /// One thread at a time uses the map, so opening and closing sessions needs no lock.
+    SingleThreaded(RefCell<Map>),
+}
+
+// SAFETY: a map without VIPOOL_MAP_SINGLE_THREADED is a `Map`, which is Sync. With the flag, the
+// caller guarantees that one thread at a time uses the handle.
 unsafe impl Sync for vipool_map {}
 
 impl Opaque for vipool_map {
     type Access = Shared;
+}
+
+/// A borrow of the map of a handle.
+pub(crate) enum MapRef<'a> {
+    Shared(&'a Map),
+    SingleThreaded(Ref<'a, Map>),
+}
+
+impl Deref for MapRef<'_> {
+    type Target = Map;
+
+    #[inline]
+    fn deref(&self) -> &Map {
+        match self {
+            Self::Shared(map) => map,
+            Self::SingleThreaded(map) => map,
+        }
+    }
 }
 
 /// vipool_map_options.flags: hold the writer lock as long as the map is open. Calls then need no
@@ -64,52 +86,49 @@ layout!(vipool_map_options { size, on_event, context, flags, reserved });
 
 impl vipool_map {
     pub(crate) fn new(map: Map, sink: EventSink, is_single_threaded: bool) -> Self {
-        let (writer, map) = (UnsafeCell::new(None), UnsafeCell::new(map));
-        Self { writer, map, is_single_threaded, sink }
+        let map = match is_single_threaded {
+            true => MapCell::SingleThreaded(RefCell::new(map)),
+            false => MapCell::Shared(map),
+        };
+        Self { map, sink }
     }
 
     /// Returns the map for all operations except opening and closing sessions.
+    ///
+    /// # Errors
+    /// Fails if a session of a single-threaded map is being opened or closed.
     #[inline]
-    pub(crate) fn map(&self) -> &Map {
-        if self.is_single_threaded {
-            // SAFETY: one thread uses the handle, and no borrow of the writer is live between calls:
-            // `with_session_writer` ends its borrow before a callback runs.
-            unsafe { *self.writer.get() = None };
+    pub(crate) fn map(&self) -> Result<MapRef<'_>, vipool_status> {
+        match &self.map {
+            MapCell::Shared(map) => Ok(MapRef::Shared(map)),
+            MapCell::SingleThreaded(map) => {
+                map.try_borrow().map(MapRef::SingleThreaded).map_err(|_| VIPOOL_ERR_BUSY)
+            }
         }
-        // SAFETY: no writer exists, so nothing borrows the map mutably.
-        unsafe { &*self.map.get() }
     }
 
-    /// Runs `use_map` with the map, or `use_writer` with the writer of a single-threaded map.
+    /// Runs `use_map` with the map, or `use_writer` with a writer of a single-threaded map.
     ///
     /// The closures must not call a callback of the caller, because the callback may use the map.
     #[inline(always)]
     pub(crate) fn with_session_writer<R, E: From<MapError>>(
         &self,
         use_map: impl FnOnce(&Map) -> Result<R, E>,
-        use_writer: impl FnOnce(&mut ExclusiveWriter<'static>) -> Result<R, E>,
+        use_writer: impl FnOnce(&mut ExclusiveWriter<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
-        if !self.is_single_threaded {
-            // SAFETY: without the flag no writer is ever made, so nothing borrows the map mutably.
-            return use_map(unsafe { &*self.map.get() });
-        }
-        // SAFETY: one thread uses the handle, and no other borrow of the writer is live.
-        let writer = unsafe { &mut *self.writer.get() };
-        if writer.is_none() {
-            // SAFETY: no writer exists, so nothing borrows the map. The writer is dropped before the
-            // next borrow of the map and before the map itself.
-            *writer = Some(unsafe { &mut *self.map.get() }.exclusive_writer()?);
-        }
-        match writer {
-            Some(writer) => use_writer(writer),
-            None => use_map(self.map()),
+        match &self.map {
+            MapCell::Shared(map) => use_map(map),
+            MapCell::SingleThreaded(map) => {
+                let busy = |_| MapError::Busy { pid: std::process::id(), exclusive: true };
+                use_writer(&mut map.try_borrow_mut().map_err(busy)?.exclusive_writer()?)
+            }
         }
     }
 
     /// Returns the open sessions if the map has an event callback. A call uses the list to report
     /// the leases of the sessions that it closes.
     pub(crate) fn rows_for_events(&self) -> Result<Vec<SessionRow>, CallError> {
-        if self.sink.is_set() { Ok(self.map().sessions()?) } else { Ok(Vec::new()) }
+        if self.sink.is_set() { Ok(self.map()?.sessions()?) } else { Ok(Vec::new()) }
     }
 }
 
@@ -335,7 +354,7 @@ pub unsafe extern "C" fn vipool_map_choose_pool(
         }
         // SAFETY: the caller guarantees handle, texts, struct and buffer.
         unsafe {
-            let (map, user) = (borrow_shared(map)?.map(), read_utf8(user, user_length)?);
+            let (map, user) = (borrow_shared(map)?.map()?, read_utf8(user, user_length)?);
             let pool = match program.is_null() {
                 true => map.choose_pool(user, None),
                 false => with_executable(&read(program)?, |program| {

@@ -121,7 +121,7 @@ pub unsafe extern "C" fn vipool_reader_open_map(
         // SAFETY: the caller guarantees the handle.
         let map = unsafe { borrow_shared(map) }?;
         check_not_null(out)?;
-        let reader = Arc::new(map.map().reader()?);
+        let reader = Arc::new(map.map()?.reader()?);
         // SAFETY: not NULL.
         unsafe { write_handle(vipool_reader { reader }, out) };
         Ok(())

@@ -176,7 +176,7 @@ pub unsafe extern "C" fn vipool_snapshot_new(
 ) -> vipool_status {
     catch_panic(|| {
         // SAFETY: the caller guarantees the handle.
-        let map = unsafe { borrow_shared(map) }?.map();
+        let map = unsafe { borrow_shared(map) }?.map()?;
         check_not_null(out)?;
         let snapshot = vipool_snapshot { sessions: map.sessions()?, pools: map.reader()?.pools() };
         // SAFETY: not NULL.

@@ -113,7 +113,6 @@ fn read(reader: &Reader, handle: &Handle, random: &mut Random) {
             let policy = reader.policy();
             _ = (policy.find(&program), policy.explain(program).count());
             _ = (policy.host_addresses().count(), policy.rewrite_flags());
-            _ = policy.choose_pool("eve", Vec::new, Some(&program));
         }
     }
 }

@@ -107,7 +107,7 @@ pub(crate) fn keep_if_unchanged(
         return Ok(false);
     }
     let (map, sessions) = (WritableRegion::in_memory(map_words), WritableRegion::default());
-    let new = build(map, sessions, &pools, plan, &policy, boot, Some(&**old))?;
+    let new = build(map, sessions, &pools, plan, &policy, boot, Some((&**old, now)))?;
     let pool_rules = encode_rules(&plan.policy.pool_rules);
     if !authoritative_words(old).eq(authoritative_words(&new))
         || old.layout().pool_rules(old.records()) != Some(pool_rules)
