@@ -22,8 +22,7 @@ impl Journal {
     /// Fails if there is no journal, or if it is damaged or not trusted.
     pub fn open(directory: &Path) -> Result<Self, MapError> {
         let path = || directory.join(JOURNAL_FILE);
-        let region =
-            open_region(directory, JOURNAL_FILE).map_err(|failure| failure.at(path()))?;
+        let region = open_region(directory, JOURNAL_FILE).map_err(|failure| failure.at(path()))?;
         if !journal::is_journal(region.words()) {
             return Err(MapError::Damaged { path: path(), reason: "it is not a journal" });
         }

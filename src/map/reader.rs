@@ -45,8 +45,7 @@ impl Reader {
     pub(crate) fn try_attach(directory: &Path) -> Result<Self, OpenFailure> {
         let map = files::open_image(directory)?;
         files::check_boot(map.layout())?;
-        Self::new(map)
-            .map_err(|error| OpenFailure::Io("cannot copy the process list of", error))
+        Self::new(map).map_err(|error| OpenFailure::Io("cannot copy the process list of", error))
     }
 
     /// Returns a reader of this map. Fails if the system has no memory left.

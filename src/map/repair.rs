@@ -8,7 +8,7 @@ use super::format::header::{
     BOOT, BUSY, FILE_ID, FIXED_WORDS, HEADER_WORDS, LOCK_HOLDER, REPLACED, SUPERSEDED,
 };
 use super::format::layout::{self, Layout};
-use super::format::region::Region;
+use super::format::region::{Region, WritableRegion};
 use super::format::words::{load, store};
 use super::replan::build::replace_files;
 use super::replan::merge::new_pools;
@@ -17,6 +17,7 @@ use super::types::error::MapError;
 use super::types::plan::Plan;
 use super::writer::Map;
 use super::writer_lock::{LOCK_TIMEOUT, LockHolder, WriterLock};
+use crate::Tick;
 
 /// The result of [`Map::repair`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,11 +72,11 @@ fn replace_damaged(
     boot: u64,
 ) -> Result<(Vec<PathBuf>, bool), MapError> {
     // An empty file cannot be mapped and contains no leases.
-    let mut damaged = files::open_region(directory, files::MAP_FILE, true).unwrap_or_default();
-    let sessions = files::open_region(directory, files::SESSIONS_FILE, false).unwrap_or_default();
+    let mut damaged = files::open_writable_region(directory, files::MAP_FILE).unwrap_or_default();
+    let sessions = files::open_region(directory, files::SESSIONS_FILE).unwrap_or_default();
     let mut readable = read_slots(&damaged, &sessions, plan, boot);
     let set_aside = files::set_aside(directory)?;
-    replace_files(directory, plan, boot, readable.as_mut())?;
+    replace_files(directory, plan, boot, readable.as_mut(), Tick::now())?;
     // Running programs have mapped the damaged file. This mark makes them follow to the new map.
     let (words, access) = damaged.write_access();
     store(access, words, SUPERSEDED, REPLACED);
@@ -92,7 +93,7 @@ fn read_slots(map: &Region, sessions: &Region, plan: &Plan, boot: u64) -> Option
     if !is_of_this_boot || map.words().len() > length || layout::has_other_version(map.words()) {
         return None;
     }
-    let mut image = Region::in_memory(length);
+    let mut image = WritableRegion::in_memory(length);
     let (words, access) = image.write_access();
     let header = (FIXED_WORDS..HEADER_WORDS)
         .filter(|offset| ![SUPERSEDED, BUSY, LOCK_HOLDER].contains(offset));
@@ -104,13 +105,13 @@ fn read_slots(map: &Region, sessions: &Region, plan: &Plan, boot: u64) -> Option
     let layout = Layout::read(image.words()).ok()?;
     let records = match layout.is_sessions_file(sessions.words()) {
         true => copy(sessions),
-        false => Region::default(),
+        false => WritableRegion::default(),
     };
-    Some(WritableMap::new(image, records, Region::default(), layout))
+    Some(WritableMap::new(image, records, WritableRegion::default(), layout))
 }
 
-fn copy(region: &Region) -> Region {
-    let mut copy = Region::in_memory(region.words().len());
+fn copy(region: &Region) -> WritableRegion {
+    let mut copy = WritableRegion::in_memory(region.words().len());
     let (words, access) = copy.write_access();
     for (offset, word) in region.words().iter().enumerate() {
         store(access, words, offset, word.load());
@@ -121,7 +122,6 @@ fn copy(region: &Region) -> Region {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::Tick;
     use crate::map::OpenOptions;
     use crate::pool::{Pool, PoolKind};
 

@@ -97,7 +97,10 @@ pub(crate) fn open_region(directory: &Path, name: &str) -> Result<Region, OpenFa
 }
 
 /// Maps one of the files into memory for writing. Does not check its content.
-fn open_writable_region(directory: &Path, name: &str) -> Result<WritableRegion, OpenFailure> {
+pub(crate) fn open_writable_region(
+    directory: &Path,
+    name: &str,
+) -> Result<WritableRegion, OpenFailure> {
     map_writable(&open_file(directory, name, true)?)
 }
 
