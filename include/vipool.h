@@ -3911,7 +3911,7 @@ enum vipool_reason
      */
     VIPOOL_REASON_EPHEMERAL_PORT = 68,
     /**
-     * A loopback port of the host.
+     * A loopback port that the process list shares with the host.
      */
     VIPOOL_REASON_SHARED_PORT = 69,
     /**
@@ -3947,11 +3947,11 @@ enum vipool_reason
      */
     VIPOOL_REASON_LINK_LOCAL = 78,
     /**
-     * A connected stream ignores the destination.
+     * A send on a stream socket: the data has no destination of its own.
      */
     VIPOOL_REASON_STREAM_DATA = 79,
     /**
-     * The program sees the real address.
+     * The address that the program sees is the real address.
      */
     VIPOOL_REASON_VISIBLE_UNCHANGED = 80,
     /**
@@ -3986,7 +3986,7 @@ typedef uint32_t vipool_reason;
 #endif // __cplusplus
 
 /**
- * Returns the name of a reason for programs, such as "not-listed".
+ * Returns the machine-readable name of a reason, such as "not-listed".
  *
  * Parameters:
  * - `reason`: vipool_reason.
@@ -3998,7 +3998,7 @@ typedef uint32_t vipool_reason;
 const char *vipool_reason_get_name(uint32_t reason);
 
 /**
- * Returns the description of a reason for people.
+ * Returns the human-readable description of a reason.
  *
  * Parameters:
  * - `reason`: vipool_reason.

@@ -24,11 +24,13 @@ use crate::history::{self, Record, RecordKind};
 /// programs can still use them. Use the farm file with which the damaged map was created. If the
 /// map is not damaged, nothing changes.
 #[derive(clap::Args)]
-#[command(after_help = "Exit status: 0 every lease was kept, or the map is not damaged; 1 leases were lost, or the
+#[command(
+    after_help = "Exit status: 0 every lease was kept, or the map is not damaged; 1 leases were lost, or the
 command failed
 
 Example:
-  vipool repair")]
+  vipool repair"
+)]
 pub struct Repair {
     #[command(flatten)]
     plan: PlanArgs,
