@@ -117,13 +117,13 @@ impl VersionChain<Reader> {
 ///
 /// - Only one thread makes each attempt. The others use the superseded version, and do not wait.
 /// - After an attempt, the next attempt is due after a delay. The first delay is 1 ms. Each delay
-///   is twice as long as the previous delay, up to [`Attempts::MAX_DELAY`].
+///   is twice as long as the previous delay, up to `MAX_DELAY`.
 /// - If the mark of the superseded version changes, an attempt is due at once.
 #[derive(Debug)]
 struct Attempts(AtomicU64);
 
 impl Attempts {
-    /// The binary logarithm of [`Attempts::MAX_DELAY`].
+    /// The binary logarithm of `MAX_DELAY`.
     const MAX_EXPONENT: u64 = 12;
     /// The longest delay in milliseconds.
     #[cfg(test)]

@@ -47,8 +47,8 @@ impl UserGroups {
     }
 }
 
-/// Returns the ID of a user, or `None` if the system does not know the user. May block, like
-/// [`UserGroups::of`].
+/// Returns the ID of a user, or `None` if the system does not know the user. May block,
+/// because the system can ask a server.
 #[must_use]
 pub fn user_id(user: &CStr) -> Option<UserId> {
     user_and_primary_group(user).ok().flatten().map(|(id, _)| id)

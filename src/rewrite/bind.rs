@@ -107,7 +107,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         let is_ipv6_client =
             protocol.is_datagram() && form == AddressForm::Ipv6 && address.port() == 0;
         if is_ipv6_client && (self.rules.rebind_datagrams || virtual_ip.is_none()) {
-            // The socket must accept IPv4, because L6 stands for ::1 (row 32). The option cannot
+            // The socket must accept IPv4, because L6 represents ::1 (row 32). The option cannot
             // change after the bind.
             if is_v6only && self.loopback6().is_some() {
                 return Outcome::Rewritten(Bind { address, clear_v6only: true, defer: false });

@@ -141,7 +141,7 @@ mod tests {
         fs::create_dir(&first).unwrap();
         assert_eq!(temporary_directory(temporary.path(), own), first);
 
-        // The user of this test stands for the other user.
+        // The user of this test represents the other user.
         let user = Uid::from_raw(own.as_raw() + 1);
         fs::create_dir(temporary.path().join(format!("vipool-{user}"))).unwrap();
         fs::create_dir(temporary.path().join(format!("vipool-{user}.0"))).unwrap();
