@@ -968,8 +968,9 @@ typedef struct vipool_interface_list vipool_interface_list;
 /**
  * Lists the interfaces of this machine that have an IP address.
  *
- * The list has every address that the system reports. Before vipool_plan_new(), remove the
- * addresses that vipool added itself: the addresses inside the ranges of the farm.
+ * The list has every address that the system reports, also the addresses that vipool added.
+ * vipool_plan_new() needs a list without them: leave out the addresses inside the ranges of the
+ * farm.
  *
  * Parameters:
  * - `out`: receives the list. Free it with vipool_interface_list_free().
@@ -1226,8 +1227,8 @@ typedef struct vipool_program {
     size_t shared_port_count;
     /**
      * If `pattern` is a symbolic link: the target of the link, UTF-8. The system reports the
-     * target as the path of the running program. May be NULL; VIPOOL_PLAN_FOLLOW_LINKS sets the
-     * target.
+     * target as the path of the running program. May be NULL. With the flag
+     * VIPOOL_PLAN_FOLLOW_LINKS of vipool_plan_options, the library finds the target itself.
      */
     const char *target;
     /**
@@ -3495,8 +3496,8 @@ typedef struct vipool_journal_page {
      */
     uint64_t next;
     /**
-     * Hash of the boot id and the network namespace: vipool_handle.boot of the leases. If the
-     * value changes, the event numbers start again at 1.
+     * Hash of the boot id and the network namespace, as in vipool_handle.boot. If the value
+     * changes, the event numbers start again at 1.
      */
     uint64_t boot;
 } vipool_journal_page;
@@ -3854,7 +3855,7 @@ vipool_status vipool_reader_find_parent_rule(const struct vipool_reader *reader,
 
 /**
  * The reason why a socket call passes or is refused. The numbers never change. Numbers below 64
- * concern the whole process; hooks set them. Numbers from 64 on concern one call that passes.
+ * concern the whole process; the hook layer reports them, not the rewriter. Numbers from 64 on concern one call that passes.
  * Numbers from 128 on concern one call that is refused.
  */
 enum vipool_reason
@@ -3959,7 +3960,7 @@ enum vipool_reason
      */
     VIPOOL_REASON_OTHER_NAME = 81,
     /**
-     * An IPv6 datagram socket is bound when its first destination is known.
+     * The bind of an IPv6 datagram socket is deferred: its first destination decides the family.
      */
     VIPOOL_REASON_FAMILY_UNKNOWN = 82,
     /**

@@ -2,7 +2,7 @@
 //!
 //! The text form of a range is a CIDR prefix, first-last, or a single address. A range contains
 //! addresses of one family, and its first address is not above its last. No function iterates over
-//! addresses, so an IPv6 /64 costs the same as a /32.
+//! addresses, so an IPv6 /64 costs the same as a single address.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -221,9 +221,9 @@ pub(crate) fn bits(address: IpAddr) -> u128 {
     }
 }
 
-/// Returns the number as an address of the same family as `family`. IPv4 uses the low 32 bits.
-pub(crate) fn from_bits(family: IpAddr, bits: u128) -> IpAddr {
-    match family {
+/// Returns the number as an address of the same family as `family_of`. IPv4 uses the low 32 bits.
+pub(crate) fn from_bits(family_of: IpAddr, bits: u128) -> IpAddr {
+    match family_of {
         IpAddr::V4(_) => IpAddr::V4((bits as u32).into()),
         IpAddr::V6(_) => IpAddr::V6(bits.into()),
     }

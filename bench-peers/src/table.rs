@@ -74,7 +74,7 @@ impl Table {
     }
 }
 
-/// Returns the id of a session.
+/// Converts a number to a session id of the kind `Embedder`.
 pub fn session_id(session: u64) -> SessionId {
     SessionId::new(SessionKind::Embedder, session).expect("a small number")
 }

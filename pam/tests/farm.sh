@@ -170,7 +170,7 @@ for p in s["pools"]:
 used = sum(p["used"] for p in s["pools"] if p["kind"] == "virtual-ip")
 assert used == len(leased), (used, leased)
 print(len(leased), "addresses are leased to killed logons")'
-  # Sessions with a running leader stay open.
+  # gc closes the sessions of the killed logons. Session 7 has no leader and stays open.
   in_host ts1 "$VIPOOL" session open 7 --user bob --map /run/ts1
   for i in 1 2; do in_host ts1 "$VIPOOL" gc --map /run/ts1; sleep 11; done
   in_host ts1 "$VIPOOL" gc --map /run/ts1
@@ -185,8 +185,8 @@ concurrent_ssh_logons() {
     > /etc/pam.d/sshd
   vipool_up ts1 --no-probe
   start_sshd 10.77.0.1 ts1
-  # The collector records the source of each connection. It keeps every connection open until all
-  # connections have arrived.
+  # The collector records the source of each connection. It keeps every connection open until
+  # the file /run/enough exists.
   in_host client timeout 300 python3 - $LOGONS > /run/seen <<'END' &
 import socket, sys
 server = socket.create_server(("10.77.0.50", 9000), backlog=1000)

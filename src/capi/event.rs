@@ -1,4 +1,4 @@
-//! Events of a map, reported by a callback of the agent.
+//! The events of a map. The library reports them to a callback of the agent.
 
 use std::ffi::c_void;
 use std::ptr;

@@ -116,8 +116,9 @@ impl Opaque for vipool_interface_list {
 
 /// Lists the interfaces of this machine that have an IP address.
 ///
-/// The list has every address that the system reports. Before vipool_plan_new(), remove the
-/// addresses that vipool added itself: the addresses inside the ranges of the farm.
+/// The list has every address that the system reports, also the addresses that vipool added.
+/// vipool_plan_new() needs a list without them: leave out the addresses inside the ranges of the
+/// farm.
 ///
 /// Parameters:
 /// - `out`: receives the list. Free it with vipool_interface_list_free().

@@ -98,8 +98,8 @@ pub struct vipool_journal_page {
     pub lost: u64,
     /// Number of the first event of the next page.
     pub next: u64,
-    /// Hash of the boot id and the network namespace: vipool_handle.boot of the leases. If the
-    /// value changes, the event numbers start again at 1.
+    /// Hash of the boot id and the network namespace, as in vipool_handle.boot. If the value
+    /// changes, the event numbers start again at 1.
     pub boot: u64,
 }
 layout!(vipool_journal_page { size, count, lost, next, boot });

@@ -66,8 +66,8 @@ pub struct vipool_program {
     /// Number of `shared_ports`.
     pub shared_port_count: usize,
     /// If `pattern` is a symbolic link: the target of the link, UTF-8. The system reports the
-    /// target as the path of the running program. May be NULL; VIPOOL_PLAN_FOLLOW_LINKS sets the
-    /// target.
+    /// target as the path of the running program. May be NULL. With the flag
+    /// VIPOOL_PLAN_FOLLOW_LINKS of vipool_plan_options, the library finds the target itself.
     pub target: *const c_char,
     /// Length of `target` in bytes.
     pub target_length: usize,

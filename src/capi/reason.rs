@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char};
 use crate::rewrite::{Reason, Refusal};
 
 /// The reason why a socket call passes or is refused. The numbers never change. Numbers below 64
-/// concern the whole process; hooks set them. Numbers from 64 on concern one call that passes.
+/// concern the whole process; the hook layer reports them, not the rewriter. Numbers from 64 on concern one call that passes.
 /// Numbers from 128 on concern one call that is refused.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ pub enum vipool_reason {
     VIPOOL_REASON_VISIBLE_UNCHANGED = 80,
     /// A name that is not the name of the host.
     VIPOOL_REASON_OTHER_NAME = 81,
-    /// An IPv6 datagram socket is bound when its first destination is known.
+    /// The bind of an IPv6 datagram socket is deferred: its first destination decides the family.
     VIPOOL_REASON_FAMILY_UNKNOWN = 82,
     /// Refused: the address belongs to another session (EADDRNOTAVAIL, WSAEADDRNOTAVAIL).
     VIPOOL_REASON_OTHER_SESSION_ADDRESS = 129,

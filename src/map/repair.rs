@@ -28,7 +28,7 @@ pub struct RepairReport {
     /// The new names of the damaged map and of its sessions file.
     pub set_aside: Vec<PathBuf>,
     /// Whether the new map contains the leases of the damaged map. If not, the map belonged to
-    /// another boot or was not built from this plan.
+    /// another boot, had another version, or was longer than a map of this plan.
     pub kept_leases: bool,
 }
 
@@ -38,7 +38,8 @@ impl Map {
     ///
     /// The plan must be the plan of the damaged map. Then the leases of the damaged map stay valid
     /// with their handles, because the plan determines the place of each slot. A lease whose slot is
-    /// damaged is lost. The caller compares the sessions of the new map with other records.
+    /// damaged is lost, and no error reports it: compare the sessions of the new map with other
+    /// records.
     ///
     /// # Errors
     /// Fails if there is no map, it is not trusted, another writer holds the lock, or the files
@@ -74,23 +75,24 @@ fn replace_damaged(
     // An empty file cannot be mapped and contains no leases.
     let mut damaged = files::open_writable_region(directory, files::MAP_FILE).unwrap_or_default();
     let sessions = files::open_region(directory, files::SESSIONS_FILE).unwrap_or_default();
-    let mut readable = read_slots(&damaged, &sessions, plan, boot);
+    let mut recovered_map = recover_map(&damaged, &sessions, plan, boot);
     let set_aside = files::set_aside(directory)?;
-    replace_files(directory, plan, boot, readable.as_mut(), Tick::now())?;
+    replace_files(directory, plan, boot, recovered_map.as_mut(), Tick::now())?;
     // Running programs have mapped the damaged file. This mark makes them follow to the new map.
     let (words, access) = damaged.write_access();
     store(access, words, SUPERSEDED, REPLACED);
-    Ok((set_aside, readable.is_some()))
+    Ok((set_aside, recovered_map.is_some()))
 }
 
-/// Copies the slots of a damaged map behind a new fixed part. Returns `None` if the files belong to
+/// Builds a map in memory: the fixed part from the plan, the slots and sessions from the damaged
+/// files. Returns `None` if the files belong to
 /// another boot, or if the map has another version or is longer than a map of this plan.
-fn read_slots(map: &Region, sessions: &Region, plan: &Plan, boot: u64) -> Option<WritableMap> {
+fn recover_map(map: &Region, sessions: &Region, plan: &Plan, boot: u64) -> Option<WritableMap> {
     let (pools, policy) = (new_pools(plan), plan.policy.encode());
     let length = layout::map_words(&pools, policy.len());
-    let is_of_this_boot = [map, sessions].iter().any(|region| load(region.words(), BOOT) == boot);
+    let is_same_boot = [map, sessions].iter().any(|region| load(region.words(), BOOT) == boot);
     // A shorter map was truncated. Its missing slots are free.
-    if !is_of_this_boot || map.words().len() > length || layout::has_other_version(map.words()) {
+    if !is_same_boot || map.words().len() > length || layout::has_other_version(map.words()) {
         return None;
     }
     let mut image = WritableRegion::in_memory(length);

@@ -1,7 +1,7 @@
 //! The descriptors of all locks of the process, so that a child of a fork can close them.
 //!
-//! Only the thread that holds the [`ForkBarrier`](super::fork::ForkBarrier) changes the list, or
-//! the only thread of a child.
+//! Only the thread that holds the [`ForkBarrier`](super::fork::ForkBarrier) changes the list. After
+//! a fork, the only thread of the child also changes it.
 
 #![allow(unsafe_code)]
 
@@ -33,7 +33,8 @@ static ENTRIES: [Entry; 64] = [const {
     }
 }; 64];
 
-/// The number of the process that registered the descriptors.
+/// The number in the [`ProcessMark`] of the process that registered the descriptors. It is not a
+/// pid.
 static PROCESS: AtomicU64 = AtomicU64::new(0);
 
 /// The number of the last registration.
@@ -56,13 +57,14 @@ impl Registration {
         }
         let descriptor = file.as_raw_fd();
         let status = file_status(descriptor).ok_or_else(io::Error::last_os_error)?;
-        // The program has closed the descriptor of another lock, and this file got its number.
-        if let Some(stale) = ENTRIES.iter().find(|entry| entry.number() == descriptor) {
+        // If an entry has this descriptor, the program closed the descriptor of another lock, and
+        // the kernel reused its number. That entry is stale.
+        if let Some(stale) = ENTRIES.iter().find(|entry| entry.descriptor() == descriptor) {
             stale.descriptor.store(-1, Relaxed);
         }
         let entry = ENTRIES
             .iter()
-            .find(|entry| entry.number() < 0)
+            .find(|entry| entry.descriptor() < 0)
             .ok_or_else(|| io::Error::other("too many maps are open in this process"))?;
         let number = LAST_REGISTRATION.fetch_add(1, Relaxed) + 1;
         entry.device.store(status.device, Relaxed);
@@ -73,8 +75,8 @@ impl Registration {
     }
 
     /// Removes the descriptor from the list. Returns whether the descriptor still belongs to the
-    /// lock, so that the caller must close it.
-    pub(super) fn end(&self) -> bool {
+    /// lock. If it does, the caller must close it.
+    pub(super) fn unregister(&self) -> bool {
         let is_open = self.links().is_some();
         if self.entry.registration.load(Relaxed) == self.number {
             self.entry.descriptor.store(-1, Relaxed);
@@ -86,29 +88,31 @@ impl Registration {
     /// or belongs to another file.
     pub(super) fn links(&self) -> Option<u64> {
         let is_registered = self.entry.registration.load(Relaxed) == self.number
-            && self.entry.number() == self.descriptor;
+            && self.entry.descriptor() == self.descriptor;
         let status = file_status(self.descriptor).filter(|_| is_registered)?;
-        self.entry.is(&status).then_some(status.links)
+        self.entry.is_same_file(&status).then_some(status.links)
     }
 }
 
 impl Entry {
-    fn number(&self) -> RawFd {
+    fn descriptor(&self) -> RawFd {
         self.descriptor.load(Relaxed)
     }
 
     /// Returns whether this is the registered file.
-    fn is(&self, status: &FileStatus) -> bool {
+    fn is_same_file(&self, status: &FileStatus) -> bool {
         (self.device.load(Relaxed), self.inode.load(Relaxed)) == (status.device, status.inode)
     }
 }
 
-/// Closes the registered descriptors in a child of a fork. Keeps a descriptor that belongs to
-/// another file, because the parent has closed the descriptor of the lock.
+/// Closes the registered descriptors in a child of a fork. Does not close a descriptor that now
+/// refers to another file: the parent closed the descriptor of the lock, and the number was reused.
 pub(super) fn close_inherited() {
     for entry in &ENTRIES {
         let descriptor = entry.descriptor.swap(-1, Relaxed);
-        if descriptor >= 0 && file_status(descriptor).is_some_and(|status| entry.is(&status)) {
+        if descriptor >= 0
+            && file_status(descriptor).is_some_and(|status| entry.is_same_file(&status))
+        {
             // SAFETY: the descriptor belongs to a lock of the parent. The owner of the lock
             // compares process marks, so it neither uses nor closes the descriptor in this process.
             unsafe { libc::close(descriptor) };
@@ -116,7 +120,7 @@ pub(super) fn close_inherited() {
     }
 }
 
-/// The properties of an open file that identify it.
+/// The numbers that identify an open file, and the number of its hard links.
 struct FileStatus {
     device: u64,
     inode: u64,

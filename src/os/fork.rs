@@ -145,6 +145,7 @@ impl ProcessMark {
     }
 
     /// Returns the number of the process, which is never 0.
+    #[cfg(unix)]
     pub fn number(self) -> u64 {
         self.number
     }

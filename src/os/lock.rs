@@ -230,7 +230,7 @@ impl Drop for FileLock {
         self.unpin();
         let _barrier = ForkBarrier::new();
         #[cfg(unix)]
-        if !self.registration.end() {
+        if !self.registration.unregister() {
             // The number of the descriptor belongs to another file now.
             return;
         }

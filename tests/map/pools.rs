@@ -12,7 +12,7 @@ use crate::plan_support::{
 use crate::support::{for_user, loopback_pool, only_address, pool, session_id};
 
 #[test]
-fn unused_pool_is_removed_with_the_plan() {
+fn unused_pool_is_removed_if_the_new_plan_omits_it() {
     let directory = new_directory();
     create_map(&directory, &[pool("default", &["10.0.0.1-10.0.0.4"])], Settings::default());
     let map =
@@ -40,8 +40,8 @@ fn session_without_a_pool_gets_the_default_pool_of_the_current_plan() {
     // The default pool is the first pool of the plan, not the first pool of the map.
     let map = create_map(&directory, &[annex.clone(), lab], Settings::default());
     assert_eq!(open_for_user(&map, 2, "eve", 0).1, "10.0.1.1");
-    // A pool with the name "default" is the default pool, even if it is not the first pool. The
-    // session keeps its address of the removed pool.
+    // A pool with the name "default" is the default pool, even if it is not the first pool.
+    // Session 1 keeps its address of the removed pool.
     let map = create_map(&directory, &[annex, pool("default", &["10.0.2.1"])], Settings::default());
     assert_eq!(open_for_user(&map, 3, "joe", 0).1, "10.0.2.1");
     let reopened_session = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
@@ -131,8 +131,9 @@ fn handle_of_a_removed_pool_is_stale_in_its_successors() {
         map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
         old_handles.push(opened.handle);
     }
-    // All sessions have the same session number, slot and pool number. The new pool replaces the
-    // old pool directly, after a plan without such a pool, or with more slots.
+    // All sessions have the same session number, slot and pool number. In the first case, the new
+    // pool replaces the old pool. In the second, a plan without the pool comes between. In the
+    // third, the new pool has more slots.
     for (is_removed_first, range) in
         [(false, "10.0.2.1"), (true, "10.0.3.1"), (false, "10.0.3.1-10.0.3.2")]
     {
@@ -221,7 +222,7 @@ fn pools_that_share_addresses_are_refused() {
 }
 
 #[test]
-fn unreadable_rules_choose_no_pool() {
+fn choose_pool_fails_if_the_rules_are_missing() {
     let directory = new_directory();
     let pools = [pool("default", &["10.0.0.1"]), pool("lab", &["10.0.1.1"])];
     let plan_with = |low_water| {

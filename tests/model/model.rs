@@ -404,7 +404,10 @@ impl Model {
                     if !is_due {
                         continue;
                     }
-                    let in_use = self.settings.check_in_use && is_in_use(address);
+                    // A lingering slot is also checked if the current plan does not check addresses.
+                    let is_checked =
+                        self.settings.check_in_use || idle_state == IdleState::Lingering;
+                    let in_use = is_checked && is_in_use(address);
                     (freed, lingering) =
                         (freed + u32::from(!in_use), lingering + u32::from(in_use));
                     self.pools[number].slots[slot].idle_state =

@@ -1,5 +1,5 @@
-//! `vipool session open|close|list`: opens, closes and lists sessions. A session that `open` opens
-//! does not depend on a running program.
+//! `vipool session open|close|list`: opens, closes and lists sessions. A session of `open`
+//! stays open after the command exits. With `--leader` it depends on that process.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -42,8 +42,8 @@ enum Command {
 /// it lacks.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Exit status: 0 the session is open; 75 no address is available, or the session lacks one and
-the farm file refuses that (when-exhausted); 1 any other failure
+    after_help = "Exit status: 0 the session is open; 75 the session did not get the addresses that the farm file demands
+(when-exhausted), a limit of sessions is reached, or the groups of the user are unknown; 1 any other failure
 
 Examples:
   vipool session open 7 --user alice
@@ -66,7 +66,7 @@ struct Open {
     #[arg(long, value_name = "ADDRESS")]
     address: Option<IpAddr>,
     /// The address of the user's client, for the history and for programs with the feature
-    /// client-ip. Other users can see the option in the list of processes, but not the variable
+    /// client-ip. Other users can see --client in the output of ps, but not VIPOOL_CLIENT
     #[arg(long, value_name = "ADDRESS", env = "VIPOOL_CLIENT", hide_env_values = true)]
     client: Option<IpAddr>,
     /// The session leader: 'vipool gc' closes the session after this process has exited
@@ -114,8 +114,8 @@ impl Session {
 
 impl Open {
     fn run(self) -> anyhow::Result<ExitCode> {
-        // When this process exits, the kernel ends the claim. The next 'vipool run' claims the same
-        // block again.
+        // A private map has a loopback block, which a running process claims. When this process
+        // exits, the claim ends, and the next 'vipool run' claims the same block again.
         let (map, directory, _claim) = match self.map.selection() {
             MapSelection::Private => {
                 let farm = self.farm.or_else(private::default_farm_file);

@@ -45,10 +45,11 @@ pub unsafe extern "C" fn accept4(
     })
 }
 
-/// Calls `accept_call`, and replaces the address of the peer with the visible address.
+/// Calls `accept_call`, and replaces the address of the peer with the address
+/// that the program must see.
 ///
-/// The hook also needs the address of the peer to decide whether to record [`PAIRED_SOCKETS`]. So
-/// if the program does not request the address, a buffer of the hook receives it.
+/// The hook also needs the address of the peer to decide whether the accepted socket is
+/// paired, which the hook records as the fact [`PAIRED_SOCKETS`]. So if the program does not request the address, a buffer of the hook receives it.
 #[inline]
 fn accept_with(
     address: *mut sockaddr,

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | 0, 1 | magic number and version, boot |
 //! | 2 | number of the next entry, from 1 |
-//! | 16 + 16 i | entry `i`, modulo the capacity |
+//! | 16 + 16 i | the entry of each event number n with n - 1 = i modulo the capacity |
 //!
 //! | word of an entry | content |
 //! |---|---|
@@ -53,7 +53,7 @@ const CLIENT: usize = 6;
 const USER_NAME: usize = 8;
 type Entry = [Word; ENTRY_WORDS];
 
-/// The part of an event that the options of a session do not contain.
+/// The fields of an event without user and client, which come from the options of the session.
 #[derive(Clone, Copy)]
 pub(crate) struct EventCore {
     pub(crate) kind: EventKind,
@@ -153,7 +153,7 @@ fn begin_entry<'a>(
 #[inline(always)]
 fn end_entry(access: WriteAccess<'_>, words: &[Word], number: u64, entry: &Entry) {
     store(access, entry, NUMBER, number);
-    // A damaged number can be the highest number.
+    // In a damaged journal the number can be u64::MAX, so the addition wraps.
     store(access, words, NEXT, number.wrapping_add(1));
 }
 

@@ -49,7 +49,7 @@ impl Programs {
         let (Self::Python(file) | Self::Page(file)) = self;
         format!(
             "[loopback]\n\
-             ranges = \"127.200.0.2-127.200.0.5\"  # two for each session\n\n\
+             ranges = \"127.200.0.2-127.200.0.5\"  # two per session: for 127.0.0.1 and ::1\n\n\
              [sessions]\n\
              cool-down = 0\n\
              check-in-use = false\n\n\

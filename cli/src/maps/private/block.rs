@@ -36,8 +36,8 @@ impl Block {
 
     /// Returns all private blocks, beginning with a random one.
     ///
-    /// Another user can bind the name of a block before its owner does. That user cannot predict
-    /// the block, so only a user who binds the names of all blocks keeps others from a block.
+    /// A user claims a block by binding a socket to the name of the block. The first candidate is
+    /// random, so another user cannot predict it and would have to bind the names of all blocks.
     pub fn candidates() -> impl Iterator<Item = Block> {
         // The standard library seeds the hasher with random bytes of the operating system.
         let random = RandomState::new().build_hasher().finish();
