@@ -117,6 +117,9 @@ exhaustion() {
   # The group database does not answer, so the pool of a user without a rule of her own is unknown.
   local rules=$'[[range]]\naddresses = "10.77.0.101"\npool = "lab"\n[pool.lab]\ngroups = ["students"]\nusers = ["bob"]'
   python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("/run/db/broken")'
+  # Without another source, the C library reports the failure of the file.
+  printf 'passwd: files\ngroup: files\n' > /run/nsswitch.conf
+  mount --bind /run/nsswitch.conf /etc/nsswitch.conf
   create_map 10.77.0.100 "$rules"$'\n[sessions]\nwhen-exhausted = "refuse"'
   mount --bind /run/db/broken /etc/group
   if pamtester logon alice open_session > /run/out 2>&1; then fail "the logon was not refused"; fi
