@@ -22,9 +22,10 @@ use crate::programs::{SANITIZED, under_valgrind};
 const OPTIONAL_POINTERS: &[&str] = &[
     "addresses vipool_listener_find",
     "get_other_end",
+    "get_source",
     "client",
     "context",
-    "from",
+    "source vipool_listener_find",
     "options vipool_map_create",
     "options vipool_map_open_bytes",
     "options vipool_map_create_in_memory",
