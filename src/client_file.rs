@@ -195,6 +195,8 @@ mod tests {
         }
         let old_file = fs::File::options().write(true).open(directory.join(old)).unwrap();
         old_file.set_modified(std::time::SystemTime::now() - 2 * ABANDONED_AGE).unwrap();
+        // On Windows, a deleted file keeps its name until the last handle is closed.
+        drop(old_file);
         remove_stale(directory, |live| *live == handle(1)).unwrap();
         let mut left = names(directory);
         left.sort_unstable();
