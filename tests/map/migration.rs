@@ -125,6 +125,26 @@ fn address_continues_to_linger_in_its_new_pool() {
 }
 
 #[test]
+fn last_user_leaves_the_old_slot_with_the_address() {
+    let directory = new_directory();
+    let range = ["10.0.0.1-10.0.0.3"];
+    let map = create_map(&directory, &[pool("default", &range)], Settings::default());
+    // The lease of this session keeps the pool `default` in all later maps.
+    open_for_user(&map, 1, "ann", 0);
+    let (eve, address) = open_for_user(&map, 2, "eve", 0);
+    assert_eq!(address, "10.0.0.2");
+    let map = create_map(&directory, &[pool("office", &range)], Settings::default());
+    map.close_by_handle(&eve, Tick::ZERO).unwrap();
+    // The pool `office` is unused, so this plan removes it with the last user of the address.
+    create_map(&directory, &[pool("lab", &["10.0.1.1"])], Settings::default());
+    let plan = Plan::new(vec![pool("default", &range)])
+        .with_reservations([Reservation::new("10.0.0.2".parse().unwrap(), "bob")]);
+    let map = Map::create(directory.path(), &plan).unwrap();
+    map.unreserve("10.0.0.2".parse().unwrap(), Tick::ZERO).unwrap();
+    assert_eq!(open_for_user(&map, 3, "eve", 0).1, "10.0.0.3");
+}
+
+#[test]
 fn drain_and_reservation_move_with_the_address() {
     let directory = new_directory();
     let map =

@@ -4,8 +4,10 @@ use vipool::Tick;
 use vipool::map::{Map, OpenError, Settings};
 use vipool::pool::Reservation;
 
+use crate::plan_support::{create_map, new_directory};
 use crate::support::{
-    FakeSystem, address, for_address, for_user, memory_map, only_address, plan, session_id,
+    ANONYMOUS, FakeSystem, address, for_address, for_user, loopback_pool, memory_map, only_address,
+    plan, pool, session_id,
 };
 
 #[test]
@@ -61,6 +63,26 @@ fn reservation_skips_the_cool_down_for_the_last_user_only() {
     // The user need not wait for the cool-down of her own last address.
     map.close_by_handle(&ann.handle, Tick::from_secs(63)).unwrap();
     assert_eq!(only_address(&open(3, "ann", Tick::from_secs(63)).leases), "10.0.0.1");
+}
+
+#[test]
+fn user_of_a_later_lease_is_not_the_last_user_of_an_anonymous_lease() {
+    let directory = new_directory();
+    let virtual_ip = pool("default", &["10.0.0.1"]);
+    let settings = Settings::new().with_cool_down(60);
+    let map = create_map(&directory, std::slice::from_ref(&virtual_ip), settings);
+    map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    // The session gets its second lease with a user.
+    let map = create_map(&directory, &[virtual_ip, loopback_pool("127.3.4.0/29")], settings);
+    map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
+    map.reserve(address("10.0.0.1"), "ann", Tick::ZERO).unwrap();
+    map.close_session(session_id(1), Tick::from_secs(10)).unwrap();
+    let options = for_user("ann").with_address(address("10.0.0.1"));
+    let result = map.open_session(session_id(2), &options, Tick::from_secs(11));
+    assert!(
+        matches!(result, Err(OpenError::AddressCooling(_, until)) if until == Tick::from_secs(70)),
+        "{result:?}"
+    );
 }
 
 #[test]

@@ -86,6 +86,11 @@ fn reset_and_retire_queued(table: &TableWriter<'_>, slot: u32) {
 /// generation. Does not update queues and index.
 pub(crate) fn reset_and_retire(table: &TableWriter<'_>, slot: u32) {
     let Meta { generation, .. } = table.meta(slot);
+    // Invalidate the record first: after a crash, recovery finds only slots whose words still have
+    // a state.
+    if let Some(record) = table.record(slot) {
+        record::invalidate(table.access(), record);
+    }
     table.store_owner(slot, Owner::Free(0));
     let meta = Meta::from_word(0).with_generation(generation);
     table.store_meta(slot, meta.with_flags(RETIRED, 0));

@@ -164,6 +164,11 @@ pub(crate) fn copy_users(
     }
 }
 
+/// Removes the record of a slot that is not leased.
+pub(crate) fn invalidate(access: WriteAccess<'_>, record: &RecordWords) {
+    store(access, record, COMMIT_WORD, 0);
+}
+
 /// Removes the record of a slot that is not leased, unless it belongs to the last lease, which has
 /// this generation. A writer that died before it committed a lease can have left another record,
 /// and the next lease of the slot gets the generation of that record.
@@ -174,7 +179,7 @@ pub(crate) fn invalidate_uncommitted(
 ) {
     let commit_word = load(record, COMMIT_WORD);
     if commit_word != 0 && split_halves(commit_word).0 != generation {
-        store(access, record, COMMIT_WORD, 0);
+        invalidate(access, record);
     }
 }
 
@@ -189,7 +194,9 @@ fn has_content(commit_word: u64, leader_pid: u64, generation: u32) -> bool {
     is_valid && (attributes & !VALID != 0 || leader_pid != 0)
 }
 
-/// Copies user, client and leader of a session to the record of its lease with this generation.
+/// Copies the user's name, client and leader of a session to the record of its lease with this
+/// generation. Does not copy the hash of the user: the slot was leased without a user, so this user
+/// is not the last user of its address.
 pub(crate) fn copy_identity(
     access: WriteAccess<'_>,
     from: &RecordWords,
@@ -199,6 +206,7 @@ pub(crate) fn copy_identity(
     for word in LEADER_PID..RESERVATION {
         store(access, to, word, load(from, word));
     }
+    store(access, to, USER_HASH, UserHash::NONE.to_word());
     let (_, attributes) = split_halves(load(from, COMMIT_WORD));
     store(access, to, COMMIT_WORD, join_halves(generation, attributes));
 }
