@@ -11,7 +11,7 @@ use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use crate::os::trusted_file;
+use crate::os::{directory_of, trusted_file};
 
 /// Opens a trusted file for reading. Never blocks, even if the path is a FIFO.
 ///
@@ -95,8 +95,7 @@ pub fn create_directory(path: &Path, mode: u32) -> io::Result<()> {
 fn open_with(path: &Path, write: bool) -> io::Result<File> {
     let name =
         path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidFilename)?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    Ok(trusted_file::open(directory.unwrap_or(Path::new(".")), name, write)?)
+    Ok(trusted_file::open(directory_of(path), name, write)?)
 }
 
 #[cfg(all(test, unix))]

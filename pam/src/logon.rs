@@ -188,13 +188,7 @@ impl Logon<'_> {
     /// Writes to the log that the logon has no session or no address. If no address is available,
     /// also shows the user a message. Returns the PAM status of the logon.
     fn report_failure(&self, error: &OpenError, may_refuse: bool) -> c_int {
-        let is_exhausted = matches!(
-            error,
-            OpenError::Shortage(_)
-                | OpenError::UnknownGroups { .. }
-                | OpenError::Quota { .. }
-                | OpenError::TooManySessions(_)
-        );
+        let is_exhausted = error.is_decided_by_exhaustion_policy();
         let is_refused = may_refuse && is_exhausted;
         let outcome = if is_refused {
             "the logon is refused"

@@ -85,8 +85,8 @@ fn replace_damaged(
 }
 
 /// Builds a map in memory: the fixed part from the plan, the slots and sessions from the damaged
-/// files. Returns `None` if the files belong to
-/// another boot, or if the map has another version or is longer than a map of this plan.
+/// files. Returns `None` if the files belong to another boot, or if the map has another version or
+/// is longer than a map of this plan.
 fn recover_map(map: &Region, sessions: &Region, plan: &Plan, boot: u64) -> Option<WritableMap> {
     let (pools, policy) = (new_pools(plan), plan.policy.encode());
     let length = layout::map_words(&pools, policy.len());

@@ -5,9 +5,11 @@
 use std::ffi::CStr;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+use super::open_path::open_path;
 
 /// Offsets in `linux_dirent64` (getdents64(2)).
 const RECORD_LENGTH: usize = 16;
@@ -22,20 +24,8 @@ pub fn for_each_name(
     directory: &Path,
     mut visit: impl FnMut(&str) -> ControlFlow<()>,
 ) -> io::Result<()> {
-    let mut path = [0u8; 1024];
-    let bytes = directory.as_os_str().as_bytes();
-    if bytes.len() >= path.len() || bytes.contains(&0) {
-        return Err(io::ErrorKind::InvalidFilename.into());
-    }
-    path[..bytes.len()].copy_from_slice(bytes);
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    // SAFETY: the path is NUL-terminated, because it is shorter than the zeroed buffer.
-    let descriptor = unsafe { libc::open(path.as_ptr().cast(), flags) };
-    if descriptor < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor was opened above and has no other owner.
-    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    let descriptor = open_path(&[directory.as_os_str().as_bytes()], flags)?;
     let mut buffer = [0u8; 4096];
     loop {
         // SAFETY: the kernel writes at most the length of the buffer.

@@ -9,6 +9,9 @@
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
+#[cfg(all(target_os = "linux", not(miri)))]
+use crate::raw::pages;
+
 /// State of this process. All of it is 0 in a new child of a fork.
 struct ProcessState {
     /// A number that no ancestor of this process has. 0 until the first [`ProcessMark`].
@@ -80,21 +83,15 @@ fn publish_state() -> *mut ProcessState {
 #[cfg(all(target_os = "linux", not(miri)))]
 fn allocate_cleared_at_fork() -> Option<NonNull<ProcessState>> {
     let length = size_of::<ProcessState>();
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: the kernel chooses the address of a new mapping, so no memory in use changes.
-    let page = unsafe { libc::mmap(ptr::null_mut(), length, protection, flags, -1, 0) };
-    if page == libc::MAP_FAILED {
-        return None;
-    }
+    let page = pages::map(length).ok()?;
     // SAFETY: the page was just mapped with this length, and nothing uses it yet.
     unsafe {
-        if libc::madvise(page, length, libc::MADV_WIPEONFORK) != 0 {
-            libc::munmap(page, length);
+        if libc::madvise(page.as_ptr().cast(), length, libc::MADV_WIPEONFORK) != 0 {
+            pages::unmap(page, length);
             return None;
         }
     }
-    NonNull::new(page.cast())
+    Some(page.cast())
 }
 
 #[cfg(not(all(target_os = "linux", not(miri))))]

@@ -1,6 +1,8 @@
 //! The interface to the operating system, one small module for each concern. Most of the crate's
 //! unsafe system calls are in this module.
 
+use std::path::Path;
+
 pub(crate) mod clock;
 #[cfg(unix)]
 mod descriptors;
@@ -15,6 +17,8 @@ pub(crate) mod interfaces;
 pub(crate) mod listeners;
 pub(crate) mod lock;
 pub(crate) mod map_directory;
+#[cfg(unix)]
+mod open_path;
 #[cfg(any(target_os = "linux", windows))]
 #[cfg_attr(windows, path = "probe_windows.rs")]
 pub(crate) mod probe;
@@ -27,3 +31,8 @@ pub(crate) mod trust_error;
 pub(crate) mod trusted_file;
 #[cfg_attr(windows, path = "users_windows.rs")]
 pub(crate) mod users;
+
+/// Returns the directory that contains the file at `path`.
+pub(crate) fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}

@@ -11,41 +11,27 @@
 
 use std::fs::{File, Metadata, Permissions};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
+use super::directory_of;
+use super::open_path::open_path;
 use super::trust_error::TrustError;
 use super::users::UserId;
 
 /// Opens a file in `directory` for reading, and also for writing if `write` is set. Allocates
 /// nothing.
 pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustError> {
-    use std::os::fd::FromRawFd;
-    use std::os::unix::ffi::OsStrExt;
-
-    let mut path = [0u8; 1024];
-    let directory = directory.as_os_str().as_bytes();
-    let path_length = directory.len() + 1 + name.len();
-    if path_length >= path.len() || directory.contains(&0) {
-        return Err(io::Error::from(io::ErrorKind::InvalidFilename).into());
-    }
-    path[..directory.len()].copy_from_slice(directory);
-    path[directory.len()] = b'/';
-    path[directory.len() + 1..path_length].copy_from_slice(name.as_bytes());
+    let parts = [directory.as_os_str().as_bytes(), b"/", name.as_bytes()];
     let access = if write { libc::O_RDWR } else { libc::O_RDONLY };
     // O_NONBLOCK: opening a planted FIFO must not block. The flag has no effect on regular files.
     let flags = access | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
-    // SAFETY: the path is NUL-terminated: the byte at `path_length` is 0.
-    let descriptor = unsafe { libc::open(path.as_ptr().cast(), flags) };
-    if descriptor < 0 {
-        let error = io::Error::last_os_error();
-        return Err(match error.raw_os_error() {
+    let file =
+        File::from(open_path(&parts, flags).map_err(|error| match error.raw_os_error() {
             Some(libc::ELOOP) => TrustError::Untrusted("it is a symbolic link"),
             _ => error.into(),
-        });
-    }
-    // SAFETY: the descriptor was opened above and has no other owner.
-    let file = unsafe { File::from_raw_fd(descriptor) };
+        })?);
     let metadata = file.metadata()?;
     if !metadata.file_type().is_file() {
         return Err(TrustError::Untrusted("it is not a regular file"));
@@ -88,9 +74,12 @@ impl FileIdentity {
 
 /// Returns whether root or the user of this process is the owner.
 fn has_trusted_owner(metadata: &Metadata) -> bool {
+    metadata.uid() == 0 || metadata.uid() == effective_user()
+}
+
+fn effective_user() -> UserId {
     // SAFETY: geteuid always succeeds.
-    let user = unsafe { libc::geteuid() };
-    metadata.uid() == 0 || metadata.uid() == user
+    unsafe { libc::geteuid() }
 }
 
 /// Checks that no other user can replace the entries of a directory. In a directory with the sticky
@@ -132,8 +121,7 @@ pub fn recreate(path: &Path, mode: u32) -> Result<File, TrustError> {
 /// Creates an empty file with the permissions `mode` in a trusted directory. Fails if the path
 /// exists, even if it is a dangling symbolic link.
 pub fn create_new(path: &Path, mode: u32) -> Result<File, TrustError> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    check_directory(parent.unwrap_or(Path::new(".")))?;
+    check_directory(directory_of(path))?;
     let mut options = std::fs::OpenOptions::new();
     let file = options.read(true).write(true).create_new(true).mode(0o600).open(path)?;
     // Set the mode after the creation, because the umask applies at the creation.
@@ -147,9 +135,7 @@ pub fn create_for_user(path: &Path, user: Option<&UserId>) -> Result<File, Trust
     // The content is a handle and an address.
     check_size_limit(128)?;
     let file = create_new(path, 0o600)?;
-    // SAFETY: geteuid always succeeds.
-    let owner = unsafe { libc::geteuid() };
-    if let Some(user) = user.filter(|user| **user != owner) {
+    if let Some(user) = user.filter(|user| **user != effective_user()) {
         allow_reading(&file, *user).inspect_err(|_| _ = std::fs::remove_file(path))?;
     }
     Ok(file)

@@ -6,6 +6,7 @@
 pub mod bytes;
 pub mod mapping;
 pub mod newest;
+pub mod pages;
 pub mod prefetch;
 pub mod private_bytes;
 pub mod sections;

@@ -3,8 +3,10 @@
 #![allow(unsafe_code)]
 
 use std::fmt;
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
+
+use super::pages;
 
 /// The newest of several values. Threads may share it.
 ///
@@ -37,15 +39,16 @@ impl<T: Send + Sync> Newest<T> {
     /// otherwise. Returns the newest value, or `None` if the kernel has no memory for `value`.
     pub fn replace(&self, old: Option<&'static T>, value: T) -> Option<&'static T> {
         let old = old.map_or(ptr::null_mut(), |old| ptr::from_ref(old).cast_mut());
-        let new = map_pages(size_of::<T>())?.cast::<T>().as_ptr();
-        const { assert!(align_of::<T>() <= MIN_PAGE_SIZE) };
+        const { assert!(align_of::<T>() <= pages::MIN_PAGE_SIZE) };
+        let page = pages::map(size_of::<T>()).ok()?;
+        let new = page.cast::<T>().as_ptr();
         // SAFETY: the pages are writable, large enough, aligned, and known to this thread only.
         unsafe { new.write(value) };
         if self.value.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             // SAFETY: the value was written above, and no other thread has seen the pointer.
             unsafe {
                 new.drop_in_place();
-                unmap_pages(new.cast(), size_of::<T>());
+                pages::unmap(page, size_of::<T>());
             }
         }
         self.get()
@@ -55,51 +58,6 @@ impl<T: Send + Sync> Newest<T> {
 impl<T: fmt::Debug + Send + Sync + 'static> fmt::Debug for Newest<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Newest").field(&self.get()).finish()
-    }
-}
-
-/// The smallest page size of all supported processors.
-const MIN_PAGE_SIZE: usize = 4096;
-
-/// Maps zeroed private pages for `length` bytes.
-fn map_pages(length: usize) -> Option<NonNull<u8>> {
-    // A mapping has at least one byte.
-    let length = length.max(1);
-    #[cfg(unix)]
-    {
-        let (access, kind) =
-            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: the kernel chooses the address of a new mapping, so no memory in use changes.
-        let start = unsafe { libc::mmap(ptr::null_mut(), length, access, kind, -1, 0) };
-        if start == libc::MAP_FAILED { None } else { NonNull::new(start.cast()) }
-    }
-    #[cfg(windows)]
-    {
-        use windows_sys::Win32::System::Memory::{
-            MEM_COMMIT, MEM_RESERVE, PAGE_READWRITE, VirtualAlloc,
-        };
-        let kind = MEM_RESERVE | MEM_COMMIT;
-        // SAFETY: Windows chooses the address of the new pages, so no memory in use changes.
-        NonNull::new(unsafe { VirtualAlloc(ptr::null(), length, kind, PAGE_READWRITE) }.cast())
-    }
-}
-
-/// Unmaps the pages of [`map_pages`].
-///
-/// # Safety
-/// `map_pages` has returned `start` for this length, and nothing refers to the pages any more.
-unsafe fn unmap_pages(start: *mut u8, length: usize) {
-    #[cfg(unix)]
-    // SAFETY: guaranteed by the caller.
-    unsafe {
-        libc::munmap(start.cast(), length.max(1));
-    }
-    #[cfg(windows)]
-    // SAFETY: guaranteed by the caller. With `MEM_RELEASE`, the length is 0.
-    unsafe {
-        use windows_sys::Win32::System::Memory::{MEM_RELEASE, VirtualFree};
-        let _ = length;
-        VirtualFree(start.cast(), 0, MEM_RELEASE);
     }
 }
 

@@ -5,6 +5,8 @@
 use std::io;
 use std::ptr::NonNull;
 
+use super::pages;
+
 /// A private copy of bytes. No other process can change it. Dropping it releases the memory.
 ///
 /// The memory comes from the kernel, because code inside other programs must not use their heap.
@@ -33,7 +35,7 @@ impl PrivateBytes {
         if word_count == 0 {
             return Ok(Self { start: NonNull::dangling(), word_count, length });
         }
-        let copy = Self { start: allocate(word_count * 8)?.cast(), word_count, length };
+        let copy = Self { start: pages::map(word_count * 8)?.cast(), word_count, length };
         for (index, word) in words.take(word_count).enumerate() {
             // SAFETY: the memory is aligned to a page and holds `word_count` words.
             unsafe { copy.start.add(index).write(word) };
@@ -54,58 +56,10 @@ impl PrivateBytes {
 impl Drop for PrivateBytes {
     fn drop(&mut self) {
         if self.word_count > 0 {
-            // SAFETY: `copy` allocated this memory, and no slice of it outlives `self`.
-            unsafe { release(self.start.cast(), self.word_count * 8) };
+            // SAFETY: `copy` mapped these pages, and no slice of them outlives `self`.
+            unsafe { pages::unmap(self.start.cast(), self.word_count * 8) };
         }
     }
-}
-
-/// Allocates zeroed pages.
-#[cfg(unix)]
-fn allocate(length: usize) -> io::Result<NonNull<u8>> {
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANON;
-    // SAFETY: the kernel chooses the address of a new mapping, so no memory in use changes.
-    let start = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
-    if start == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
-    NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
-}
-
-/// Releases pages.
-///
-/// # Safety
-/// [`allocate`] returned the pages for this length, and nothing uses them any more.
-#[cfg(unix)]
-unsafe fn release(start: NonNull<u8>, length: usize) {
-    // SAFETY: the caller guarantees that these pages are mapped and unused.
-    unsafe { libc::munmap(start.as_ptr().cast(), length) };
-}
-
-/// Allocates zeroed pages.
-#[cfg(windows)]
-fn allocate(length: usize) -> io::Result<NonNull<u8>> {
-    use windows_sys::Win32::System::Memory::{
-        MEM_COMMIT, MEM_RESERVE, PAGE_READWRITE, VirtualAlloc,
-    };
-
-    let kind = MEM_COMMIT | MEM_RESERVE;
-    // SAFETY: Windows chooses the address of the new pages, so no memory in use changes.
-    let start = unsafe { VirtualAlloc(std::ptr::null(), length, kind, PAGE_READWRITE) };
-    NonNull::new(start.cast()).ok_or_else(io::Error::last_os_error)
-}
-
-/// Releases pages.
-///
-/// # Safety
-/// [`allocate`] returned the pages for this length, and nothing uses them any more.
-#[cfg(windows)]
-unsafe fn release(start: NonNull<u8>, _length: usize) {
-    use windows_sys::Win32::System::Memory::{MEM_RELEASE, VirtualFree};
-
-    // SAFETY: the caller guarantees that these pages are allocated and unused.
-    unsafe { VirtualFree(start.as_ptr().cast(), 0, MEM_RELEASE) };
 }
 
 #[cfg(test)]

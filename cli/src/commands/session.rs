@@ -145,12 +145,7 @@ impl Open {
         });
         let opened = match result {
             Ok(opened) => opened,
-            Err(
-                error @ (OpenError::Shortage(_)
-                | OpenError::UnknownGroups { .. }
-                | OpenError::Quota { .. }
-                | OpenError::TooManySessions(_)),
-            ) => {
+            Err(error) if error.is_decided_by_exhaustion_policy() => {
                 eprintln!("vipool: {error}");
                 #[cfg(unix)]
                 if matches!(error, OpenError::UnknownGroups { .. })

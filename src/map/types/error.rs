@@ -89,6 +89,22 @@ pub enum OpenError {
     Map(#[from] MapError),
 }
 
+impl OpenError {
+    /// Returns whether [`Settings::on_exhausted`](crate::map::Settings::on_exhausted) decides how the
+    /// logon continues: no address is available, a limit of sessions is reached, or the pool of the
+    /// user is unknown.
+    #[must_use]
+    pub fn is_decided_by_exhaustion_policy(&self) -> bool {
+        matches!(
+            self,
+            Self::Shortage(_)
+                | Self::UnknownGroups { .. }
+                | Self::Quota { .. }
+                | Self::TooManySessions(_)
+        )
+    }
+}
+
 /// The reason why a session was not closed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -249,7 +249,8 @@ fn open_completely(
                 shortage.into()
             }
             Err(error @ (OpenError::Shortage(_) | OpenError::UnknownGroups { .. })) => error,
-            Err(error @ (OpenError::Quota { .. } | OpenError::TooManySessions(_))) => {
+            Err(error) if error.is_decided_by_exhaustion_policy() => {
+                // A limit: another address does not help, so do not wait.
                 return Err(EnterError::NoAddress { error, refuse });
             }
             Err(error) => return Err(error.into()),

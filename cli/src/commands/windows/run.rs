@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, bail};
 use vipool::EXHAUSTED_MESSAGE;
 use vipool::Tick;
-use vipool::map::{CloseError, ExhaustionPolicy, Map, OpenError, OpenOptions};
+use vipool::map::{CloseError, ExhaustionPolicy, Map, OpenOptions};
 use vipool::policy::{Executable, PathStyle};
 use vipool::session::SessionId;
 use vipool::system;
@@ -107,12 +107,7 @@ impl Run {
                     record_client(&directory, &handle, client, None);
                 }
             }
-            Err(
-                error @ (OpenError::Shortage(_)
-                | OpenError::UnknownGroups { .. }
-                | OpenError::Quota { .. }
-                | OpenError::TooManySessions(_)),
-            ) => {
+            Err(error) if error.is_decided_by_exhaustion_policy() => {
                 eprintln!("{EXHAUSTED_MESSAGE}\nvipool: {error}");
                 if refuse {
                     return Ok(exit_status::NO_ADDRESS.into());
