@@ -10,12 +10,16 @@
 //! 3. `history` writes and reads the file that records which session held which address.
 //! 4. `maps` selects the map for a command, creates private maps, and reports about a map.
 //! 5. `system` reads information from the operating system: processes, sockets, users, program
-//!    files. `table` and `exit_status` are at the same level. Only `system::trace` and
+//!    files. `table`, `output` and `exit_status` are at the same level. Only `system::trace` and
 //!    `system::arp_socket` contain `unsafe` code.
 //!
 //! `main` prints an error once, with its causes.
 
 #![deny(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+#[macro_use]
+mod output;
 
 #[cfg(target_os = "linux")]
 mod assigner;
@@ -37,7 +41,7 @@ use commands::Cli;
 
 fn main() -> ExitCode {
     Cli::parse().run().unwrap_or_else(|error| {
-        eprintln!("vipool: {error:#}");
+        errln!("vipool: {error:#}");
         ExitCode::from(exit_status::FAILURE)
     })
 }

@@ -98,7 +98,7 @@ impl AssignerState {
         let assigned = match recorded {
             Ok(assigned) => assigned,
             Err(error) => {
-                eprintln!(
+                errln!(
                     "vipool: cannot use {}: {error:#}: every address that carries the mark of \
                      vipool counts as added by vipool",
                     path.display()
@@ -150,7 +150,7 @@ impl AssignerState {
     pub fn write_shorter(&mut self, assigned: AssignedResources) -> anyhow::Result<()> {
         match self.write(assigned.clone()) {
             Err(error) if is_out_of_space(&error) => {
-                eprintln!("vipool: {error:#}: the older content of the file stays in place");
+                errln!("vipool: {error:#}: the older content of the file stays in place");
                 self.assigned = assigned;
                 Ok(())
             }

@@ -64,14 +64,14 @@ impl Addresses {
                     map.slots(*number).into_iter().map(|row| json_row(pool, row))
                 })
                 .collect();
-            println!("{}", serde_json::to_string_pretty(&rows)?);
+            outln!("{}", serde_json::to_string_pretty(&rows)?)?;
             return Ok(ExitCode::SUCCESS);
         }
         let use_colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         for (number, pool) in &pools {
-            print!("{}", draw_pool(&pool.name, &map.slots(*number), use_colour));
+            out!("{}", draw_pool(&pool.name, &map.slots(*number), use_colour))?;
         }
-        println!("\n. free   # used   c cooling   l lingering   r reserved   d drained");
+        outln!("\n. free   # used   c cooling   l lingering   r reserved   d drained")?;
         Ok(ExitCode::SUCCESS)
     }
 }

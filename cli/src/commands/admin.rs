@@ -94,14 +94,14 @@ impl DrainTarget {
         let map = Map::open(&self.map.directory()?)?;
         if self.all {
             map.drain_server(drain)?;
-            println!(
+            outln!(
                 "{}",
                 if drain {
                     "The server is drained: no new session gets an address"
                 } else {
                     "New sessions get addresses again"
                 }
-            );
+            )?;
         }
         for range in self.ranges {
             let now = Tick::now();
@@ -111,7 +111,7 @@ impl DrainTarget {
                     "no pool of this server contains {range} ('vipool addresses' shows the pools)"
                 );
             }
-            println!("{}", describe_change(&change, drain));
+            outln!("{}", describe_change(&change, drain))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -136,7 +136,7 @@ impl Reserve {
         let change = map.reserve(self.address, &self.user, Tick::now())?;
         let lease_note =
             if change.held > 0 { "; the session that holds the address keeps it" } else { "" };
-        println!("{} is reserved for {}{lease_note}", self.address, self.user);
+        outln!("{} is reserved for {}{lease_note}", self.address, self.user)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -145,7 +145,7 @@ impl Unreserve {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let map = Map::open(&self.map.directory()?)?;
         map.unreserve(self.address, Tick::now())?;
-        println!("{} is no longer reserved", self.address);
+        outln!("{} is no longer reserved", self.address)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,6 +1,6 @@
 //! `vipool check`: validates a farm.toml and shows the pools of each server.
 
-use std::io::{self, Write};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -53,14 +53,12 @@ fn check(file: &Path, server: Option<&str>, json: bool, strict: bool) -> Result<
     let (farm, report) = Farm::load(file);
     let servers = server_rows(&farm, server)?;
     let passed = if strict { report.is_empty() } else { !report.has_errors() };
-    let out = &mut io::stdout().lock();
     if json {
         let findings = report.findings().iter().map(FindingRow::from).collect();
         let output = JsonOutput { file, passed, findings, servers };
-        serde_json::to_writer_pretty(&mut *out, &output)?;
-        writeln!(out)?;
+        outln!("{}", serde_json::to_string_pretty(&output)?)?;
     } else {
-        print_text(out, file, &report, &servers)?;
+        out!("{}", render(file, &report, &servers)?)?;
     }
     Ok(passed)
 }
@@ -173,12 +171,9 @@ fn pool_row(pool: &Pool) -> PoolRow {
     }
 }
 
-fn print_text(
-    out: &mut impl Write,
-    file: &Path,
-    report: &Report,
-    servers: &[ServerRow],
-) -> Result<()> {
+/// Formats the findings and the pools as text.
+fn render(file: &Path, report: &Report, servers: &[ServerRow]) -> Result<String> {
+    let mut out = String::new();
     write!(out, "{report}")?;
     for server in servers {
         let limit = match (server.enabled, server.max_sessions) {
@@ -219,7 +214,7 @@ fn print_text(
         count_noun(errors, "error"),
         count_noun(warnings, "warning")
     )?;
-    Ok(())
+    Ok(out)
 }
 
 /// Joins the first ranges and counts the other ranges, so that the line does not become too long.

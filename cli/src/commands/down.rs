@@ -35,7 +35,7 @@ pub struct Down {
 impl Down {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         if !self.map.exists() {
-            println!("there is no map in {}: nothing to remove", self.map.display());
+            outln!("there is no map in {}: nothing to remove", self.map.display())?;
             return Ok(ExitCode::SUCCESS);
         }
         let mut state = AssignerState::open(&self.map)?;
@@ -70,7 +70,7 @@ impl Down {
             }
             Err(MapError::Missing(_) | MapError::OtherBoot(_)) => BTreeSet::new(),
             Err(error) if self.force => {
-                eprintln!("vipool: {error}: open sessions are ignored");
+                errln!("vipool: {error}: open sessions are ignored");
                 BTreeSet::new()
             }
             Err(error) => {
@@ -80,12 +80,12 @@ impl Down {
         };
         let (removed_count, kept_addresses) =
             remove_addresses(&mut state, |entry| leased.contains(&entry.address))?;
-        println!("{removed_count} addresses were removed");
+        outln!("{removed_count} addresses were removed")?;
         if has_sessions {
-            println!(
+            outln!(
                 "open sessions keep {} addresses (run 'vipool down' again later, or with --force)",
                 kept_addresses.len()
-            );
+            )?;
         } else {
             set_reserved_ports(&mut state, &PortSet::default())?;
             state.write(AssignedResources::default())?;

@@ -72,14 +72,14 @@ impl Gc {
         last_users::save(&map, &directory);
         sweep_clients(&map, &directory);
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&summary)?);
+            outln!("{}", serde_json::to_string_pretty(&summary)?)?;
         } else if !self.quiet {
-            println!(
+            outln!(
                 "{} addresses became free, {} still have sockets on them, {} sessions closed",
                 summary.freed,
                 summary.lingering,
                 summary.closed.len()
-            );
+            )?;
         }
         // Report this error last: a failure to write the history must not prevent the maintenance
         // of the map.

@@ -1,6 +1,5 @@
 //! `vipool completions` and `vipool man`: generate files from the definition of the command line.
 
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -19,7 +18,9 @@ pub struct Completions {
 
 impl Completions {
     pub fn run(self, command: &mut clap::Command) -> anyhow::Result<ExitCode> {
-        clap_complete::generate(self.shell, command, "vipool", &mut io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, command, "vipool", &mut script);
+        out!("{}", String::from_utf8_lossy(&script))?;
         Ok(ExitCode::SUCCESS)
     }
 }

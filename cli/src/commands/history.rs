@@ -101,12 +101,12 @@ fn read_records(map: &MapArgs) -> anyhow::Result<Vec<Record>> {
     let file = history::history_file(&directory);
     let (mut records, damaged_lines) = history::read(&file)?;
     if damaged_lines > 0 {
-        eprintln!("vipool: ignored {damaged_lines} damaged lines of {}", file.display());
+        errln!("vipool: ignored {damaged_lines} damaged lines of {}", file.display());
     }
     match history::pending(&directory, &records) {
         Ok(new_records) => records.extend(new_records),
         // If the map is missing or not accessible, the older records can still be read.
-        Err(error) => eprintln!("vipool: the newest events are missing: {error:#}"),
+        Err(error) => errln!("vipool: the newest events are missing: {error:#}"),
     }
     Ok(records)
 }
@@ -116,14 +116,14 @@ impl History {
         let mut records = read_records(&self.map)?;
         records.retain(|record| self.matches(record));
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&records)?);
+            outln!("{}", serde_json::to_string_pretty(&records)?)?;
         } else if self.csv {
-            println!("time,event,session,address,user,client,reconciled,lost");
+            outln!("time,event,session,address,user,client,reconciled,lost")?;
             for record in &records {
-                println!(
+                outln!(
                     "{}",
                     format_fields(record, false).map(|field| csv_field(&field)).join(",")
-                );
+                )?;
             }
         } else {
             let titles = ["TIME", "EVENT", "SESSION", "ADDRESS", "USER", "CLIENT", "NOTE"];
@@ -138,7 +138,7 @@ impl History {
                 };
                 rows.add_row([time, event, session, address, user, client, note]);
             }
-            print!("{}", table::render(&rows));
+            out!("{}", table::render(&rows))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -197,11 +197,11 @@ impl Who {
         let time = self.at.unwrap_or_else(Timestamp::now);
         let records = read_records(&self.map)?;
         if let Some(lost) = lost_events_around(&records, time) {
-            eprintln!("vipool: {lost} events around this time were lost: the answer may be wrong");
+            errln!("vipool: {lost} events around this time were lost: the answer may be wrong");
         }
         let holder = find_holder(&records, self.address, time);
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&holder)?);
+            outln!("{}", serde_json::to_string_pretty(&holder)?)?;
             return Ok(ExitCode::from(u8::from(holder.is_none())));
         }
         let Some(holder) = holder else {
@@ -209,7 +209,7 @@ impl Who {
             if time < first_record.time {
                 bail!("the history begins later, at {}", first_record.time);
             }
-            println!("{} was not leased", self.address);
+            outln!("{} was not leased", self.address)?;
             return Ok(ExitCode::FAILURE);
         };
         let user = holder
@@ -217,13 +217,13 @@ impl Who {
             .map_or("an unknown user".to_owned(), |user| format!("user {}", user.escape_debug()));
         let client = holder.client.map(|client| format!(" at {client}")).unwrap_or_default();
         let until = holder.until.map_or("now".to_owned(), |until| until.to_string());
-        println!(
+        outln!(
             "{} was leased to session {} of {user}{client}, from {} to {until}{}",
             self.address,
             holder.session.unwrap_or("?"),
             holder.from,
             if holder.reconciled { " (a time was reconstructed and may be inexact)" } else { "" },
-        );
+        )?;
         Ok(ExitCode::SUCCESS)
     }
 }

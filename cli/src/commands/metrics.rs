@@ -31,7 +31,7 @@ impl Metrics {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let text = render(&Report::read(&self.map.directory()?, None)?);
         let Some(path) = self.output else {
-            print!("{text}");
+            out!("{text}")?;
             return Ok(ExitCode::SUCCESS);
         };
         replace_file(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;

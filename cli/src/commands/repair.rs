@@ -50,28 +50,28 @@ impl Repair {
             .collect();
         let plan = without_addresses(planned.plan, &unusable);
         let Some(report) = Map::repair(&self.map, &plan)? else {
-            println!("the map in {} is not damaged: nothing was changed", self.map.display());
+            outln!("the map in {} is not damaged: nothing was changed", self.map.display())?;
             return Ok(ExitCode::SUCCESS);
         };
-        println!("the map was damaged: {}", report.reason);
+        outln!("the map was damaged: {}", report.reason)?;
         for file in &report.set_aside {
-            println!("set aside as {}", file.display());
+            outln!("set aside as {}", file.display())?;
         }
         if !report.kept_leases {
-            println!("the damaged map does not belong to this farm file and this boot");
+            outln!("the damaged map does not belong to this farm file and this boot")?;
         }
         let map = Map::open(&self.map)?;
-        println!("{} sessions keep their addresses", map.sessions()?.len());
+        outln!("{} sessions keep their addresses", map.sessions()?.len())?;
         let lost = lost_leases(&self.map)?;
         for record in &lost {
             let Some(address) = record.address else { continue };
             map.drain(&Range::from(address), Tick::now())?;
-            println!(
+            outln!(
                 "the lease of {address} by session {} of {} was lost; the address is drained \
                  ('vipool undrain {address}' after the programs of the session have ended)",
                 record.session.as_deref().unwrap_or("?"),
                 record.user.as_deref().unwrap_or("an unknown user").escape_debug()
-            );
+            )?;
         }
         if !lost.is_empty() {
             bail!("{} leases were lost", lost.len());

@@ -146,7 +146,7 @@ impl Open {
         let opened = match result {
             Ok(opened) => opened,
             Err(error) if error.is_decided_by_exhaustion_policy() => {
-                eprintln!("vipool: {error}");
+                errln!("vipool: {error}");
                 #[cfg(unix)]
                 if matches!(error, OpenError::UnknownGroups { .. })
                     && directory == system::map_directory()
@@ -160,7 +160,7 @@ impl Open {
             }
         };
         if let Some(shortage) = opened.shortage {
-            eprintln!("vipool: session {} did not get all addresses: {shortage}", self.session);
+            errln!("vipool: session {} did not get all addresses: {shortage}", self.session);
             if map.settings().on_exhausted == ExhaustionPolicy::Refuse {
                 if !opened.already_open {
                     map.close_by_handle(&opened.handle, Tick::now())?;
@@ -174,7 +174,7 @@ impl Open {
         let addresses: Vec<_> =
             opened.leases.iter().map(|lease| lease.address.to_string()).collect();
         let state = if opened.already_open { "was already open" } else { "is open" };
-        println!("Session {} {state}: {}", self.session, addresses.join(", "));
+        outln!("Session {} {state}: {}", self.session, addresses.join(", "))?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -195,7 +195,7 @@ impl Close {
             Ok(closed) => {
                 let addresses: Vec<_> =
                     closed.leases.iter().map(|lease| lease.address.to_string()).collect();
-                println!("Session {} is closed, released {}", self.session, addresses.join(", "));
+                outln!("Session {} is closed, released {}", self.session, addresses.join(", "))?;
             }
             Err(CloseError::NotOpen(_)) if self.if_open => {}
             Err(error) => return Err(error.into()),
@@ -208,9 +208,9 @@ impl List {
     fn run(self) -> anyhow::Result<ExitCode> {
         let report = Report::read(&self.map.directory()?, caller::own_session().ok())?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&report.sessions)?);
+            outln!("{}", serde_json::to_string_pretty(&report.sessions)?)?;
         } else {
-            print!("{}", status::render_sessions(&report.sessions));
+            out!("{}", status::render_sessions(&report.sessions))?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -30,9 +30,9 @@ impl Status {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let report = Report::read(&self.map.directory()?, caller::own_session().ok())?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&report)?);
+            outln!("{}", serde_json::to_string_pretty(&report)?)?;
         } else {
-            print!("{}", render(&report));
+            out!("{}", render(&report))?;
         }
         Ok(ExitCode::SUCCESS)
     }

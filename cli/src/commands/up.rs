@@ -84,7 +84,7 @@ impl PlanArgs {
         server_plan.plan.policy.resolve_links(|path| fs::canonicalize(path));
         report.extend(server_plan.findings.iter().cloned());
         if !report.is_empty() {
-            eprint!("{report}");
+            err!("{report}");
         }
         if report.has_errors() {
             bail!("{} has errors; nothing was changed", self.farm.display());
@@ -117,7 +117,7 @@ impl Up {
         let plan = without_addresses(server_plan.plan, &unusable);
         if plan.file_bytes() >= LARGE_MAP_BYTES {
             let (size, directory) = (HumanBytes(plan.file_bytes()), self.map.display());
-            eprintln!("vipool: the map takes {size} in {directory}: creating it takes a while");
+            errln!("vipool: the map takes {size} in {directory}: creating it takes a while");
         }
         let map =
             Map::create_after_loss(&self.map, &plan, Tick::now(), &mut probe).map_err(|error| {
@@ -150,21 +150,21 @@ impl Up {
 
         let lingering: u32 = map.reader()?.pools().iter().map(|pool| pool.lingering).sum();
         if !map_exists && lingering > 0 {
-            eprintln!(
+            errln!(
                 "vipool: {lingering} addresses are in use without a session, as after the loss of \
                  a map: no session gets them before 'vipool gc' finds no sockets on them"
             );
         }
         for (address, reason) in &result.conflict_reasons {
             event_log::log_conflict(*address, reason);
-            eprintln!("vipool: cannot lease {address}: {reason}");
+            errln!("vipool: cannot lease {address}: {reason}");
         }
-        println!(
+        outln!(
             "{} addresses are usable ({} added, {removed_count} removed, {} not usable)",
             result.usable.len(),
             result.added_count,
             result.conflict_reasons.len()
-        );
+        )?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,9 +1,10 @@
 //! `vipool watch`: prints the status repeatedly.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use jiff::Zoned;
 
 use super::status;
@@ -37,7 +38,7 @@ impl Watch {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let is_terminal = std::io::stdout().is_terminal();
         if is_terminal {
-            print!("{CLEAR_SCREEN}");
+            out!("{CLEAR_SCREEN}")?;
         }
         let mut updates = 0;
         loop {
@@ -50,13 +51,20 @@ impl Watch {
                 Err(error) => format!("vipool: {error:#}\n"),
             };
             let text = format!("{}  {now}\n\n{body}", directory.display());
-            if is_terminal {
+            let text = if is_terminal {
                 let lines = text.replace('\n', &format!("{CLEAR_LINE}\n"));
-                print!("{CURSOR_HOME}{lines}{CLEAR_BELOW}");
+                format!("{CURSOR_HOME}{lines}{CLEAR_BELOW}")
             } else {
-                println!("{text}");
+                format!("{text}\n")
+            };
+            let mut stdout = std::io::stdout();
+            match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+                // The reader has closed the pipe, so it cannot receive more updates.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                    return Ok(ExitCode::SUCCESS);
+                }
+                result => result.context("cannot write to standard output")?,
             }
-            std::io::stdout().flush()?;
             updates += 1;
             if self.count.is_some_and(|count| updates >= count) {
                 return Ok(ExitCode::SUCCESS);

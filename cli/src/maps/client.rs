@@ -15,7 +15,7 @@ use vipool::session::Handle;
 /// because the session works without the file.
 pub fn record_client(directory: &Path, handle: &Handle, address: IpAddr, user: Option<&str>) {
     if let Err(error) = client_file::write(directory, handle, address, owner(user)) {
-        eprintln!("vipool: cannot record the client address {address} for client-ip: {error}");
+        errln!("vipool: cannot record the client address {address} for client-ip: {error}");
     }
 }
 
@@ -51,6 +51,6 @@ pub fn sweep_clients(map: &Map, directory: &Path) {
             .map_err(|error| error.to_string())
     });
     if let Err(error) = sweep_result {
-        eprintln!("vipool: cannot remove old client files in {}: {error}", directory.display());
+        errln!("vipool: cannot remove old client files in {}: {error}", directory.display());
     }
 }

@@ -28,13 +28,13 @@ pub fn save(map: &Map, directory: &Path) {
         let _ = trusted_file::create_directory(parent, 0o750);
     }
     if let Err(error) = map.save_users(&file) {
-        eprintln!("vipool: users may get different addresses after a restart: {error}");
+        errln!("vipool: users may get different addresses after a restart: {error}");
     }
 }
 
 /// Copies the last user of every address from the file to a new map. Only prints a failure.
 pub fn restore(map: &Map, directory: &Path) {
     if let Err(error) = map.restore_users(&file_path(directory), Tick::now()) {
-        eprintln!("vipool: users may get different addresses than before: {error}");
+        errln!("vipool: users may get different addresses than before: {error}");
     }
 }

@@ -67,53 +67,54 @@ fn run_demo(transcript: &mut Transcript, programs: &Programs, port: u16) -> anyh
 
     transcript.print_heading(
         "The farm file lists the programs and has loopback addresses for two sessions:",
-    );
-    transcript.run("cat farm.toml");
+    )?;
+    transcript.run("cat farm.toml")?;
 
-    transcript.print_heading(&format!("The host runs a web server on 127.0.0.1, port {port}:"));
+    transcript.print_heading(&format!("The host runs a web server on 127.0.0.1, port {port}:"))?;
     transcript.start(&serve("host"), &ready_line)?;
-    transcript.print_heading("Two sessions run the same program on the same address and port:");
+    transcript.print_heading("Two sessions run the same program on the same address and port:")?;
     transcript.start(&format!("{} {}", in_session(1), serve("session-1")), &ready_line)?;
     transcript.start(&format!("{} {}", in_session(2), serve("session-2")), &ready_line)?;
 
     transcript.print_heading(
         "A client in a session gets the page of that session. A client outside gets the host's \
          page:",
-    );
-    let output = transcript.run(&format!("{} {fetch}", in_session(1)));
+    )?;
+    let output = transcript.run(&format!("{} {fetch}", in_session(1)))?;
     transcript
-        .check("the client in session 1 got session 1's page", output.stdout == page("session 1"));
-    let output = transcript.run(&format!("{} {fetch}", in_session(2)));
+        .check("the client in session 1 got session 1's page", output.stdout == page("session 1"))?;
+    let output = transcript.run(&format!("{} {fetch}", in_session(2)))?;
     transcript
-        .check("the client in session 2 got session 2's page", output.stdout == page("session 2"));
-    let output = transcript.run(&fetch);
-    transcript.check("the client outside got the host's page", output.stdout == page("host"));
+        .check("the client in session 2 got session 2's page", output.stdout == page("session 2"))?;
+    let output = transcript.run(&fetch)?;
+    transcript.check("the client outside got the host's page", output.stdout == page("host"))?;
 
-    transcript.print_heading("The pools and sessions:");
-    transcript.run("vipool status --private");
+    transcript.print_heading("The pools and sessions:")?;
+    transcript.run("vipool status --private")?;
     let (used_count, free_count, addresses) = transcript.address_counts()?;
     transcript.check(
         "each session holds one address, and no address is free",
         (used_count, free_count) == (2, 0),
-    );
+    )?;
     let are_different = addresses.len() == 2 && addresses[0] != addresses[1];
-    transcript.check("the two addresses are different", are_different);
+    transcript.check("the two addresses are different", are_different)?;
 
     transcript.print_heading(
         "A third session gets no address, so the calls of its program are not rewritten:",
-    );
-    let output = transcript.run(&format!("{} {fetch}", in_session(3)));
+    )?;
+    let output = transcript.run(&format!("{} {fetch}", in_session(3)))?;
     let has_message = output.stderr.lines().any(|line| line == EXHAUSTED_MESSAGE);
-    transcript.check("the message about the missing address was printed", has_message);
+    transcript.check("the message about the missing address was printed", has_message)?;
     transcript
-        .check("the program ran and reached the host's server", output.stdout == page("host"));
+        .check("the program ran and reached the host's server", output.stdout == page("host"))?;
 
-    transcript.print_heading("The sessions close with their programs and release their addresses:");
-    transcript.stop_all();
-    transcript.run("vipool status --private");
+    transcript
+        .print_heading("The sessions close with their programs and release their addresses:")?;
+    transcript.stop_all()?;
+    transcript.run("vipool status --private")?;
     let (used_count, free_count, _) = transcript.address_counts()?;
-    transcript.check("both addresses are free again", (used_count, free_count) == (0, 2));
-    Ok(transcript.finish())
+    transcript.check("both addresses are free again", (used_count, free_count) == (0, 2))?;
+    transcript.finish()
 }
 
 /// Returns the page of `owner`, which is `host`, `session 1` and so on.

@@ -54,13 +54,13 @@ impl Transcript {
     }
 
     /// Prints a sentence before a group of commands.
-    pub fn print_heading(&self, text: &str) {
-        println!("\n# {text}");
+    pub fn print_heading(&self, text: &str) -> anyhow::Result<()> {
+        outln!("\n# {text}")
     }
 
     /// Runs a command and waits until it exits.
-    pub fn run(&mut self, line: &str) -> CommandOutput {
-        println!("$ {line}");
+    pub fn run(&mut self, line: &str) -> anyhow::Result<CommandOutput> {
+        outln!("$ {line}")?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let output = match self.sh(line).output() {
             Ok(output) => {
@@ -68,14 +68,14 @@ impl Transcript {
             }
             Err(error) => CommandOutput { stdout: String::new(), stderr: format!("sh: {error}\n") },
         };
-        print!("{}{}", output.stderr, output.stdout);
-        output
+        out!("{}{}", output.stderr, output.stdout)?;
+        Ok(output)
     }
 
     /// Starts a command in the background and waits until it prints a line that contains
     /// `ready_text`.
     pub fn start(&mut self, line: &str, ready_text: &str) -> anyhow::Result<()> {
-        println!("$ {line} &");
+        outln!("$ {line} &")?;
         let name = format!("log-{}", self.background.len());
         let log = self.directory.join(&name);
         let output = File::create(&log)?;
@@ -87,7 +87,7 @@ impl Transcript {
             let lines: Vec<_> =
                 BufReader::new(File::open(&log)?).lines().collect::<Result<_, _>>()?;
             if let Some(line) = lines.iter().find(|line| line.contains(ready_text)) {
-                println!("{line}");
+                outln!("{line}")?;
                 self.background.push(child);
                 return Ok(());
             }
@@ -102,13 +102,14 @@ impl Transcript {
 
     /// Terminates the background commands with SIGTERM, in reverse order of their start. Prints the
     /// kill(1) command with the same effect.
-    pub fn stop_all(&mut self) {
+    pub fn stop_all(&mut self) -> anyhow::Result<()> {
         let count = self.background.len();
-        println!(
+        outln!(
             "$ kill {}",
             (1..=count).rev().map(|job| format!("%{job}")).collect::<Vec<_>>().join(" ")
-        );
+        )?;
         self.terminate_background();
+        Ok(())
     }
 
     fn terminate_background(&mut self) {
@@ -121,17 +122,17 @@ impl Transcript {
     }
 
     /// Prints a claim and whether it holds, and counts it.
-    pub fn check(&mut self, claim: &str, holds: bool) {
+    pub fn check(&mut self, claim: &str, holds: bool) -> anyhow::Result<()> {
         self.claims += 1;
         self.failed_claims += u32::from(!holds);
-        println!("  {} {claim}", if holds { "ok:" } else { "FAILED:" });
+        outln!("  {} {claim}", if holds { "ok:" } else { "FAILED:" })
     }
 
     /// Prints the number of claims that hold. Returns whether all claims hold.
-    pub fn finish(&self) -> bool {
+    pub fn finish(&self) -> anyhow::Result<bool> {
         let passed = self.claims - self.failed_claims;
-        println!("\n{passed} of {} claims hold.", self.claims);
-        self.failed_claims == 0
+        outln!("\n{passed} of {} claims hold.", self.claims)?;
+        Ok(self.failed_claims == 0)
     }
 
     /// Returns the numbers of used and free addresses, and the loopback addresses of the sessions.

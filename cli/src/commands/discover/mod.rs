@@ -90,25 +90,25 @@ impl Discover {
                 "farm_toml": farm_lines,
                 "unobserved": limits,
             });
-            println!("{report:#}");
+            outln!("{report:#}")?;
             return Ok(ExitCode::SUCCESS);
         }
         let (with_evidence, without_evidence): (Vec<_>, Vec<_>) =
             verdicts.iter().partition(|verdict| !verdict.evidence.is_empty());
         for verdict in with_evidence {
-            println!("{}", verdict.summary());
+            outln!("{}", verdict.summary())?;
             for evidence in &verdict.evidence {
-                println!("  {evidence}");
+                outln!("  {evidence}")?;
             }
         }
         for verdict in without_evidence {
-            println!("{}", verdict.summary());
+            outln!("{}", verdict.summary())?;
         }
         match farm_lines.is_empty() {
-            true => println!("\nNo program needs a line in farm.toml."),
-            false => print!("\nLines for farm.toml:\n\n{farm_lines}"),
+            true => outln!("\nNo program needs a line in farm.toml.")?,
+            false => out!("\nLines for farm.toml:\n\n{farm_lines}")?,
         }
-        println!("\nNot observed: {}.", limits.join("; "));
+        outln!("\nNot observed: {}.", limits.join("; "))?;
         Ok(ExitCode::SUCCESS)
     }
 }

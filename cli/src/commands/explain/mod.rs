@@ -79,9 +79,9 @@ impl Explain {
         let explanation =
             explanation::explain(&subject, directory, self.session, private_map_lists_all)?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&explanation)?);
+            outln!("{}", serde_json::to_string_pretty(&explanation)?)?;
         } else {
-            print!("{}", text::render(&explanation));
+            out!("{}", text::render(&explanation))?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -34,7 +34,7 @@ impl AsUser {
         let user = match find_user(&self.user).and_then(|user| become_user(&user).map(|()| user)) {
             Ok(user) => user,
             Err(error) => {
-                eprintln!("vipool: {error:#}");
+                errln!("vipool: {error:#}");
                 return Ok(ExitCode::from(CANNOT_EXECUTE));
             }
         };

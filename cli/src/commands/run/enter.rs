@@ -136,7 +136,7 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
         .with_leader(system::identify_process(std::process::id())?);
     let opened = open_session(&map, session, &options, choose_pool, args.require, signals)?;
     if let Some(shortage) = opened.shortage {
-        eprintln!("vipool: session {session} did not get all addresses: {shortage}");
+        errln!("vipool: session {session} did not get all addresses: {shortage}");
     }
     if let (false, Some(address)) = (opened.already_open, args.client) {
         record_client(&directory, &opened.handle, address, args.user.as_deref());

@@ -33,7 +33,7 @@ impl Run {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let result = self.try_run();
         Ok(result.unwrap_or_else(|error| {
-            eprintln!("vipool: {error:#}");
+            errln!("vipool: {error:#}");
             ExitCode::from(VIPOOL_FAILED)
         }))
     }
@@ -50,9 +50,9 @@ impl Run {
             Err(EnterError::NotListed) => None,
             Err(EnterError::Interrupted(signal)) => return Ok(signals::kill_self(signal as i32)),
             Err(EnterError::NoAddress { error, refuse }) => {
-                eprintln!("{EXHAUSTED_MESSAGE}");
+                errln!("{EXHAUSTED_MESSAGE}");
                 if error.to_string() != EXHAUSTED_MESSAGE {
-                    eprintln!("vipool: {error}");
+                    errln!("vipool: {error}");
                 }
                 if matches!(error, OpenError::UnknownGroups { .. }) && self.uses_system_map() {
                     event_log::log_unknown_pool(&error.to_string());
@@ -68,8 +68,8 @@ impl Run {
                     let program = self.program[0].to_string_lossy();
                     event_log::log_not_rewritten(&program, &format!("{error:#}"));
                 }
-                eprintln!("vipool: {error:#}");
-                eprintln!(
+                errln!("vipool: {error:#}");
+                errln!(
                     "vipool: {} runs outside the session, with the host's addresses",
                     self.program[0].display()
                 );
@@ -80,7 +80,7 @@ impl Run {
         // Close the session before this process kills itself with the signal that killed the
         // program.
         if let Some(Err(error)) = entered.map(EnteredSession::leave) {
-            eprintln!("vipool: {error:#}");
+            errln!("vipool: {error:#}");
         }
         Ok(match exit? {
             ProgramExit::Exited(status) => signals::exit_like(status),
@@ -161,9 +161,7 @@ fn wait(
             WakeReason::Signal(signal) => signals::forward(&child, signal),
             WakeReason::ExtraReadable => {
                 if !claim.is_some_and(|claim| claim.serve().unwrap_or(false)) {
-                    eprintln!(
-                        "vipool: another user has taken the loopback addresses of this session"
-                    );
+                    errln!("vipool: another user has taken the loopback addresses of this session");
                 }
             }
             WakeReason::ChildChanged | WakeReason::TimedOut => {}

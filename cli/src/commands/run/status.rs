@@ -13,7 +13,7 @@ pub const NOT_FOUND: u8 = 127;
 
 /// Prints the reason why the program was not started, and returns the exit status.
 pub fn report_exec_failure(program: &OsStr, error: &io::Error) -> ExitCode {
-    eprintln!("vipool: cannot run {}: {error}", program.display());
+    errln!("vipool: cannot run {}: {error}", program.display());
     let is_missing = error.kind() == io::ErrorKind::NotFound;
     ExitCode::from(if is_missing { NOT_FOUND } else { CANNOT_EXECUTE })
 }

@@ -60,7 +60,7 @@ impl Run {
         let code = match self.try_run() {
             Ok(code) => code,
             Err(error) => {
-                eprintln!("vipool: {error:#}");
+                errln!("vipool: {error:#}");
                 VIPOOL_FAILED.into()
             }
         };
@@ -92,7 +92,7 @@ impl Run {
         match result {
             Ok(opened) => {
                 if let (true, Some(shortage)) = (refuse, opened.shortage) {
-                    eprintln!("{EXHAUSTED_MESSAGE}\nvipool: {shortage}");
+                    errln!("{EXHAUSTED_MESSAGE}\nvipool: {shortage}");
                     if !opened.already_open {
                         map.close_by_handle(&opened.handle, Tick::now())?;
                     }
@@ -108,7 +108,7 @@ impl Run {
                 }
             }
             Err(error) if error.is_decided_by_exhaustion_policy() => {
-                eprintln!("{EXHAUSTED_MESSAGE}\nvipool: {error}");
+                errln!("{EXHAUSTED_MESSAGE}\nvipool: {error}");
                 if refuse {
                     return Ok(exit_status::NO_ADDRESS.into());
                 }
@@ -120,7 +120,7 @@ impl Run {
             forget_client(&directory, &handle);
             match map.close_by_handle(&handle, Tick::now()) {
                 Ok(_) | Err(CloseError::NotOpen(_) | CloseError::Stale(_)) => {}
-                Err(error) => eprintln!("vipool: cannot close session {session}: {error}"),
+                Err(error) => errln!("vipool: cannot close session {session}: {error}"),
             }
         }
         Ok(status?.code().unwrap_or(VIPOOL_FAILED.into()))

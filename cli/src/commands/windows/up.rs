@@ -46,7 +46,7 @@ impl Up {
         let server_plan = farm.plan(&server, Some(&interfaces));
         report.extend(server_plan.findings.iter().cloned());
         if !report.is_empty() {
-            eprint!("{report}");
+            err!("{report}");
         }
         if report.has_errors() {
             bail!("{} has errors; nothing was changed", file.display());
@@ -56,7 +56,7 @@ impl Up {
         let map = Map::create(&directory, &server_plan.plan)?;
         last_users::restore(&map, &directory);
         let addresses: u32 = map.reader()?.pools().iter().map(|pool| pool.slots).sum();
-        println!("the map in {} has {addresses} addresses", directory.display());
+        outln!("the map in {} has {addresses} addresses", directory.display())?;
         Ok(ExitCode::SUCCESS)
     }
 }
