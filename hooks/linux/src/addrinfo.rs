@@ -2,8 +2,8 @@
 //! lookup functions.
 //!
 //! The original functions allocate memory and take locks, so they are not safe in signal handlers.
-//! The hooks add no allocation and no lock. They change the result in place, and call
-//! freeaddrinfo(3) for removed entries.
+//! The hooks allocate nothing. They change the result in place, and call freeaddrinfo(3) for
+//! removed entries.
 
 use std::ffi::CStr;
 use std::net::SocketAddr;
@@ -125,11 +125,11 @@ unsafe fn has_earlier_of_same_kind(list: *const addrinfo, entry: *const addrinfo
     let mut earlier = list;
     while earlier != entry {
         // SAFETY: the caller guarantees that the list contains `entry`, so `earlier` is an entry.
-        let (info, this) = unsafe { (earlier.read(), entry.read()) };
-        if kind(info) == kind(this) {
+        let (earlier_info, entry_info) = unsafe { (earlier.read(), entry.read()) };
+        if kind(earlier_info) == kind(entry_info) {
             return true;
         }
-        earlier = info.ai_next;
+        earlier = earlier_info.ai_next;
     }
     false
 }
@@ -152,17 +152,17 @@ pub unsafe extern "C" fn getnameinfo(
         let requested = parse_inet(SockaddrBuf::read(address, length)?.bytes())?;
         Some((process.display_rewriter(), requested))
     });
-    let mut visible = address;
+    let mut lookup_address = address;
     let mut effective_flags = flags;
-    let mut substitute = [0u8; MAX_LENGTH];
-    let mut writes_host_name = false;
+    let mut substitute_bytes = [0u8; MAX_LENGTH];
+    let mut must_write_host_name = false;
     if let Some((rewriter, requested)) = lookup {
         if let Some(ip) = rewriter.visible_ip(requested.ip()).rewritten() {
-            sockaddr_bytes::write(&SocketAddr::new(ip, requested.port()), &mut substitute);
-            visible = substitute.as_ptr().cast();
+            sockaddr_bytes::write(&SocketAddr::new(ip, requested.port()), &mut substitute_bytes);
+            lookup_address = substitute_bytes.as_ptr().cast();
         } else if rewriter.is_virtual_ip(requested.ip()) && flags & libc::NI_NUMERICHOST == 0 {
-            writes_host_name = !host.is_null() && host_size > 0;
-            if writes_host_name {
+            must_write_host_name = !host.is_null() && host_size > 0;
+            if must_write_host_name {
                 // With these flags, the library makes no query for V. The hook then replaces the
                 // host that the library writes.
                 effective_flags = (flags | libc::NI_NUMERICHOST) & !libc::NI_NAMEREQD;
@@ -172,7 +172,7 @@ pub unsafe extern "C" fn getnameinfo(
     // SAFETY: the program passed these arguments. A substitute address has the same length.
     let error = unsafe {
         original::getnameinfo(
-            visible,
+            lookup_address,
             length,
             host,
             host_size,
@@ -181,7 +181,7 @@ pub unsafe extern "C" fn getnameinfo(
             effective_flags,
         )
     };
-    if error == 0 && writes_host_name {
+    if error == 0 && must_write_host_name {
         let node_name = NodeName::read();
         let name = node_name.bytes();
         if name.len() >= host_size as usize {

@@ -21,12 +21,12 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: sockl
         return unsafe { original::bind(fd, address, length) };
     };
     let saved_errno = errno::get();
-    let (outcome, requested) = rewrite_bind(process, fd, address, length);
+    let (outcome, requested_buffer) = rewrite_bind(process, fd, address, length);
     errno::set(saved_errno);
-    match (outcome, requested) {
-        (Outcome::Rewritten(rewritten_bind), Some(requested)) => {
-            let rewritten = requested.with_address(&rewritten_bind.address);
-            let result = bind_rewritten(Fd(fd), &rewritten_bind, &rewritten);
+    match (outcome, requested_buffer) {
+        (Outcome::Rewritten(rewritten_bind), Some(requested_buffer)) => {
+            let rewritten_buffer = requested_buffer.with_address(&rewritten_bind.address);
+            let result = bind_rewritten(Fd(fd), &rewritten_bind, &rewritten_buffer);
             if result != 0
                 && errno::get() == libc::EADDRNOTAVAIL
                 && process.rewriter().retries_original(rewritten_bind.address.ip())
@@ -46,26 +46,28 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: sockl
     }
 }
 
+/// Returns the outcome of the bind. If the program's address is an IPv4 or IPv6 address, also
+/// returns a copy of it.
 fn rewrite_bind(
     process: &HookedProcess,
     fd: c_int,
     address: *const sockaddr,
     length: socklen_t,
 ) -> (Outcome<Bind>, Option<SockaddrBuf>) {
-    let not_rewritten = Outcome::Passed(Reason::NotInet);
-    let Some(buffer) = SockaddrBuf::read(address, length) else { return (not_rewritten, None) };
+    let passed = Outcome::Passed(Reason::NotInet);
+    let Some(buffer) = SockaddrBuf::read(address, length) else { return (passed, None) };
     let requested = match sockaddr_bytes::parse(buffer.bytes()) {
         Parsed::Inet(address) => address,
         // Row 15 of the socket matrix: the kernel accepts AF_UNSPEC with a zero address as
         // 0.0.0.0.
         Parsed::Unspecified(Some(port)) => SocketAddr::from(([0, 0, 0, 0], port)),
-        Parsed::Unspecified(None) | Parsed::Other => return (not_rewritten, None),
+        Parsed::Unspecified(None) | Parsed::Other => return (passed, None),
     };
     (process.rewriter().bind(&Fd(fd), requested), Some(buffer))
 }
 
-/// Makes the original call with the rewritten address. If `rewritten_bind.clear_v6only` is set, this
-/// function clears `IPV6_V6ONLY` before the call, and sets it again if the call fails.
+/// Makes the original call with `address`, the rewritten address. If `rewritten_bind.clear_v6only`
+/// is set, this function clears `IPV6_V6ONLY` before the call, and sets it again if the call fails.
 fn bind_rewritten(fd: Fd, rewritten_bind: &Bind, address: &SockaddrBuf) -> c_int {
     if rewritten_bind.clear_v6only {
         fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);

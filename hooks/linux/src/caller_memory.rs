@@ -20,8 +20,8 @@ static MAIN_STACK_END: AtomicUsize = AtomicUsize::new(0);
 /// into that stack, because thread stacks are larger than this limit in practice. Otherwise the
 /// code may run in a signal handler on another stack.
 const THREAD_STACK_WINDOW: usize = 64 << 10;
-/// The same limit for the main thread. The kernel reserves this much address space for the stack of
-/// the main thread.
+/// The same limit for the main thread. The kernel reserves at least this much address space for the
+/// stack of the main thread.
 const MAIN_STACK_WINDOW: usize = 128 << 20;
 /// The smallest page size of all supported processors.
 const MIN_PAGE_SIZE: usize = 4096;
@@ -66,10 +66,10 @@ pub fn read<T: Pod>(address: *const T) -> Option<T> {
 /// The kernel's limit of messages in one sendmmsg or recvmmsg (`UIO_MAXIOV`).
 pub const MAX_MESSAGES: usize = 1024;
 
-/// An array of structs in the program's memory. The hook accesses the elements in ascending order,
-/// and probes each page at most once.
+/// An array of structs in the program's memory. A hook accesses the elements in ascending order. So
+/// each page needs at most one probe for reading and one for writing.
 pub struct CallerArray<T> {
-    first: *mut T,
+    first_element: *mut T,
     /// The array is readable up to this address.
     readable_end: usize,
     /// The array is writable up to this address.
@@ -77,12 +77,12 @@ pub struct CallerArray<T> {
 }
 
 impl<T: Pod> CallerArray<T> {
-    pub fn new(first: *mut T) -> Self {
-        Self { first, readable_end: 0, writable_end: 0 }
+    pub fn new(first_element: *mut T) -> Self {
+        Self { first_element, readable_end: 0, writable_end: 0 }
     }
 
     pub fn element_ptr(&self, index: usize) -> *mut T {
-        self.first.wrapping_add(index)
+        self.first_element.wrapping_add(index)
     }
 
     /// Returns a copy of an element, or `None` if the memory cannot be read.
@@ -90,8 +90,8 @@ impl<T: Pod> CallerArray<T> {
         let element = self.element_ptr(index);
         let end = (element as usize).checked_add(size_of::<T>())?;
         if end > self.readable_end {
-            let unchecked = self.readable_end.max(element as usize);
-            if !is_readable(unchecked as *const u8, end - unchecked) {
+            let probe_start = self.readable_end.max(element as usize);
+            if !is_readable(probe_start as *const u8, end - probe_start) {
                 return None;
             }
             self.readable_end = end.next_multiple_of(MIN_PAGE_SIZE);
@@ -110,16 +110,16 @@ impl CallerArray<libc::mmsghdr> {
         const { assert!(offset_of!(libc::mmsghdr, msg_len) + SIGSET_SIZE == size_of::<libc::mmsghdr>()) }
         let field = self.element_ptr(index).wrapping_byte_add(offset_of!(libc::mmsghdr, msg_len));
         let field = field.cast::<libc::c_uint>();
-        let last = (field as usize).wrapping_add(SIGSET_SIZE - 1);
-        let stack_variable = 0u8;
-        let stack_pointer = &raw const stack_variable as usize;
-        if last >= self.writable_end {
+        let last_byte = (field as usize).wrapping_add(SIGSET_SIZE - 1);
+        let frame_variable = 0u8;
+        let stack_pointer = &raw const frame_variable as usize;
+        if last_byte >= self.writable_end {
             let is_on_stack =
-                field as usize >= stack_pointer && is_within_stack(stack_pointer, last);
+                field as usize >= stack_pointer && is_within_stack(stack_pointer, last_byte);
             if !is_on_stack && !probe_writable(field as usize) {
                 return false;
             }
-            self.writable_end = last.next_multiple_of(MIN_PAGE_SIZE);
+            self.writable_end = last_byte.next_multiple_of(MIN_PAGE_SIZE);
         }
         // SAFETY: the field is writable.
         unsafe { field.write_unaligned(length) };
@@ -130,32 +130,33 @@ impl CallerArray<libc::mmsghdr> {
 /// Returns whether all `length` bytes at `address` are readable.
 #[inline]
 pub fn is_readable(address: *const u8, length: usize) -> bool {
-    let stack_variable = 0u8;
-    let (start, stack_pointer) = (address as usize, &raw const stack_variable as usize);
-    let Some(last) = start.checked_add(length.saturating_sub(1)) else { return false };
+    let frame_variable = 0u8;
+    let (start, stack_pointer) = (address as usize, &raw const frame_variable as usize);
+    let Some(last_byte) = start.checked_add(length.saturating_sub(1)) else { return false };
     if length == 0 {
         return true;
     }
     // All memory from the stack pointer to the end of the stack is mapped.
     if start >= stack_pointer
-        && (last / MIN_PAGE_SIZE == stack_pointer / MIN_PAGE_SIZE
-            || is_within_stack(stack_pointer, last))
+        && (last_byte / MIN_PAGE_SIZE == stack_pointer / MIN_PAGE_SIZE
+            || is_within_stack(stack_pointer, last_byte))
     {
         return true;
     }
-    probe_readable(start) && (start / MIN_PAGE_SIZE == last / MIN_PAGE_SIZE || probe_readable(last))
+    probe_readable(start)
+        && (start / MIN_PAGE_SIZE == last_byte / MIN_PAGE_SIZE || probe_readable(last_byte))
 }
 
-/// Returns whether `last` lies on the current stack, given that it is above `stack_pointer`.
-fn is_within_stack(stack_pointer: usize, last: usize) -> bool {
+/// Returns whether `last_byte` lies on the current stack, given that it is above `stack_pointer`.
+fn is_within_stack(stack_pointer: usize, last_byte: usize) -> bool {
     let main_stack_end = MAIN_STACK_END.load(Ordering::Relaxed);
-    if last < main_stack_end && main_stack_end - stack_pointer < MAIN_STACK_WINDOW {
+    if last_byte < main_stack_end && main_stack_end - stack_pointer < MAIN_STACK_WINDOW {
         return true;
     }
     // SAFETY: pthread_self has no preconditions. glibc returns the address of the thread's control
     // block, which lies at the end of the thread's stack.
     let thread_stack_end = unsafe { libc::pthread_self() } as usize;
-    last < thread_stack_end && thread_stack_end - stack_pointer < THREAD_STACK_WINDOW
+    last_byte < thread_stack_end && thread_stack_end - stack_pointer < THREAD_STACK_WINDOW
 }
 
 /// Makes a system call that probes whether the page that contains `address` is readable.

@@ -20,24 +20,24 @@ const MAX_POLLED_FDS: usize = 256;
 /// Calls `visit` with every open descriptor. Returns `false` if the list may be incomplete.
 pub fn for_each_open_fd(mut visit: impl FnMut(c_int)) -> bool {
     match poll_first_fds() {
-        Some(polled) => {
-            let open = polled.iter().filter(|entry| entry.revents & libc::POLLNVAL == 0);
-            open.for_each(|entry| visit(entry.fd));
+        Some(entries) => {
+            let open_entries = entries.iter().filter(|entry| entry.revents & libc::POLLNVAL == 0);
+            open_entries.for_each(|entry| visit(entry.fd));
             true
         }
-        None => for_each_in_proc(visit),
+        None => for_each_fd_in_proc(visit),
     }
 }
 
 /// Polls the first [`MAX_POLLED_FDS`] descriptors. Returns `None` if the process may have higher
-/// descriptors.
+/// descriptors, or if the poll fails.
 ///
 /// This function is ten times faster than reading /proc/self/fd, and nearly all programs start with
 /// few descriptors. poll(2) reports `POLLNVAL` for a number that is not an open descriptor.
 fn poll_first_fds() -> Option<[pollfd; MAX_POLLED_FDS]> {
     let mut entries: [pollfd; MAX_POLLED_FDS] =
         array::from_fn(|fd| pollfd { fd: fd as c_int, events: 0, revents: 0 });
-    let mut next = pollfd { fd: MAX_POLLED_FDS as c_int, events: 0, revents: 0 };
+    let mut probe = pollfd { fd: MAX_POLLED_FDS as c_int, events: 0, revents: 0 };
     // The variable is mutable, because the kernel writes the remaining time to it.
     let mut no_wait = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let no_wait = &raw mut no_wait as usize;
@@ -46,16 +46,16 @@ fn poll_first_fds() -> Option<[pollfd; MAX_POLLED_FDS]> {
         // SAFETY: both callers pass an array of `count` entries.
         unsafe { system_call(libc::SYS_ppoll, arguments) }
     };
-    if poll(&raw mut next, 1) != 1 || next.revents & libc::POLLNVAL == 0 {
+    if poll(&raw mut probe, 1) != 1 || probe.revents & libc::POLLNVAL == 0 {
         return None;
     }
     // select(2) ignores numbers beyond the end of the process's descriptor table. For a number
     // inside the table that is not open, it fails with EBADF. The descriptor MAX_POLLED_FDS is not
     // open. So if select succeeds, the table ends before MAX_POLLED_FDS, and no higher descriptor
     // is open.
-    let mut set = [0u64; MAX_POLLED_FDS / 64 + 1];
-    set[MAX_POLLED_FDS / 64] = 1;
-    let arguments = [MAX_POLLED_FDS + 1, &raw mut set as usize, 0, 0, no_wait, 0];
+    let mut fd_set = [0u64; MAX_POLLED_FDS / 64 + 1];
+    fd_set[MAX_POLLED_FDS / 64] = 1;
+    let arguments = [MAX_POLLED_FDS + 1, &raw mut fd_set as usize, 0, 0, no_wait, 0];
     // SAFETY: the set contains at least MAX_POLLED_FDS + 1 bits.
     if unsafe { system_call(libc::SYS_pselect6, arguments) } != 0 {
         return None;
@@ -65,13 +65,13 @@ fn poll_first_fds() -> Option<[pollfd; MAX_POLLED_FDS]> {
 
 /// Calls `visit` with every descriptor in /proc/self/fd, except the descriptor that reads this
 /// directory. Returns `false` if the list may be incomplete.
-fn for_each_in_proc(mut visit: impl FnMut(c_int)) -> bool {
+fn for_each_fd_in_proc(mut visit: impl FnMut(c_int)) -> bool {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
     let path = c"/proc/self/fd".as_ptr() as usize;
     let arguments = [libc::AT_FDCWD as usize, path, flags as usize, 0, 0, 0];
     // SAFETY: the path is a C string.
-    let opened = unsafe { system_call(libc::SYS_openat, arguments) };
-    let Ok(directory) = usize::try_from(opened) else { return false };
+    let open_result = unsafe { system_call(libc::SYS_openat, arguments) };
+    let Ok(directory) = usize::try_from(open_result) else { return false };
     let mut buffer = DirentBuffer([0; _]);
     let is_complete = loop {
         let arguments = [directory, &raw mut buffer as usize, buffer.0.len(), 0, 0, 0];

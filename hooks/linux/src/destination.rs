@@ -77,14 +77,15 @@ pub fn choose_destination(
     let saved_errno = errno::get();
     let may_presume_unbound =
         is_external && (call == DestinationCall::Connect || mark == Mark::Unmarked);
-    let action = plan_destination(Fd(fd), &buffer, destination, call, mark, may_presume_unbound);
+    let action =
+        choose_destination_slow_path(Fd(fd), &buffer, destination, call, mark, may_presume_unbound);
     errno::set(saved_errno);
     action
 }
 
 /// The slow path of [`choose_destination`]. `may_presume_unbound` permits [`PresumedUnbound`].
 #[inline(never)]
-fn plan_destination(
+fn choose_destination_slow_path(
     fd: Fd,
     buffer: &SockaddrBuf,
     destination: SocketAddr,
@@ -104,8 +105,8 @@ fn plan_destination(
         DestinationCall::FastOpen => rewriter.send(socket, destination, true),
         DestinationCall::Send => rewriter.send(socket, destination, false),
     };
-    let plan = match outcome {
-        Outcome::Rewritten(plan) => plan,
+    let rewritten_call = match outcome {
+        Outcome::Rewritten(rewritten_call) => rewritten_call,
         Outcome::Refused(refusal) => return CallAction::Fail(errno::for_refusal(refusal)),
         Outcome::Passed(reason) => {
             if mark == Mark::Unmarked && reason == Reason::AlreadyBound {
@@ -115,51 +116,55 @@ fn plan_destination(
             return CallAction::PassThrough;
         }
     };
-    match bind_source(&rewriter, fd, &plan, mark) {
+    match bind_source(&rewriter, fd, &rewritten_call, mark) {
         Ok(true) => {}
         // The socket is bound or has another family, contrary to the presumption.
         Ok(false) if may_presume_unbound => {
-            return plan_destination(fd, buffer, destination, call, mark, false);
+            return choose_destination_slow_path(fd, buffer, destination, call, mark, false);
         }
         Ok(false) if mark == Mark::Unmarked => mark::set_if_bound(fd),
         Ok(false) => {}
         Err(error) => {
-            if plan.clear_v6only {
+            if rewritten_call.clear_v6only {
                 fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1);
             }
             return CallAction::Fail(error);
         }
     }
-    record_possible_pair(&rewriter, plan.destination, call);
-    if plan.destination == destination {
+    record_possible_pair(&rewriter, rewritten_call.destination, call);
+    if rewritten_call.destination == destination {
         CallAction::PassThrough
     } else {
         CallAction::UseAddress {
-            address: buffer.with_address(&plan.destination),
-            cleared_v6only: plan.clear_v6only,
+            address: buffer.with_address(&rewritten_call.destination),
+            cleared_v6only: rewritten_call.clear_v6only,
         }
     }
 }
 
-/// Binds the socket to the planned source. Returns whether the socket now has the source, or needs
-/// none. Returns an error number if the program's call must fail.
+/// Binds the socket to the source that the rewriter chose. Returns whether the socket now has the
+/// source, or needs none. Returns an error number if the program's call must fail.
 fn bind_source(
     rewriter: &ProcessRewriter<'_>,
     fd: Fd,
-    plan: &Connect,
+    rewritten_call: &Connect,
     mark: Mark,
 ) -> Result<bool, c_int> {
-    if plan.clear_v6only {
+    if rewritten_call.clear_v6only {
         fd.set_option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0);
     }
-    let Some(source) = plan.source else { return Ok(true) };
-    let error = if plan.rebind { fd.rebind(source) } else { fd.bind(source, plan.defer_port) };
+    let Some(source) = rewritten_call.source else { return Ok(true) };
+    let error = if rewritten_call.rebind {
+        fd.rebind(source)
+    } else {
+        fd.bind(source, rewritten_call.defer_port)
+    };
     match error {
         0 if mark == Mark::Unmarked => mark::set(fd),
         0 => {}
         // A socket that is already bound does not need the source address.
         libc::EADDRNOTAVAIL
-            if !rewriter.retries_original(source) && (plan.rebind || !fd.has_port()) =>
+            if !rewriter.retries_original(source) && (rewritten_call.rebind || !fd.has_port()) =>
         {
             return Err(libc::EADDRNOTAVAIL);
         }
@@ -168,8 +173,8 @@ fn bind_source(
     Ok(error == 0)
 }
 
-/// Sets `IPV6_V6ONLY` again if the call that needed the option cleared has failed. A connection that
-/// is not complete yet still needs it. Does not change `errno`.
+/// Sets `IPV6_V6ONLY` again if the call that needed the option cleared has failed. While a
+/// connection is still being established, the option must stay cleared. Does not change `errno`.
 ///
 /// The kernel rejects the change if the socket still has a port, for example a bound UDP socket.
 pub fn restore_v6only_on_failure(fd: Fd, has_failed: bool) {

@@ -1,5 +1,5 @@
-//! Access to `errno`. Every hook saves `errno` before its own system calls, and restores it before
-//! the original call. So the program reads the same value as without the hook.
+//! Access to `errno`. A hook saves `errno` before code that may change it, and restores it
+//! afterwards. So the program reads the same value as without the hook.
 
 use libc::c_int;
 use vipool::rewrite::Refusal;

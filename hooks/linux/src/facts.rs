@@ -5,7 +5,7 @@
 //! socket, so the hook has no state per socket.
 //!
 //! Invariants:
-//! - A fact is recorded before any hook call can use a socket for which the fact is true.
+//! - A fact is recorded before the program can use a socket for which the fact is true.
 //! - A recorded fact is never cleared.
 //! - Every fact counts as recorded until the process has scanned its inherited descriptors.
 //!
@@ -20,11 +20,11 @@ use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 #[derive(Clone, Copy)]
 pub struct Facts(u8);
 
-/// Paired sockets: the visible address of one end of the socket depends on the address of the other
-/// end. The program sees 127.0.0.1 or ::1 only because of the address of the other end. The
-/// addresses of a pair are V and L, or 127.0.0.1 and L6.
+/// A connected socket is paired: the address that the program must see for one end depends on the
+/// other end. One end is V and the other is L or L6, or one end is 127.0.0.1 and the other is L6.
+/// The program must see a loopback address for both ends.
 pub const PAIRED_SOCKETS: Facts = Facts(1);
-/// An IPv4 or IPv6 socket carries a protocol other than TCP and UDP.
+/// A socket is neither TCP nor UDP, and may have an IPv4 or IPv6 address.
 pub const OTHER_PROTOCOLS: Facts = Facts(2);
 /// A UDP socket is bound to an address but has no port.
 pub const PORTLESS_BINDINGS: Facts = Facts(4);
@@ -66,8 +66,9 @@ fn current_facts() -> &'static AtomicU8 {
     unsafe { &*CURRENT.load(Ordering::Acquire) }
 }
 
-/// Replaces the current facts with `page`. `initial` contains the facts that may already be true.
-pub fn use_shared_page(page: &'static AtomicU8, initial: Facts) {
-    page.store(initial.0, Ordering::Relaxed);
+/// Replaces the current facts with `page`. `initial_facts` contains the facts that may already be
+/// true.
+pub fn use_shared_page(page: &'static AtomicU8, initial_facts: Facts) {
+    page.store(initial_facts.0, Ordering::Relaxed);
     CURRENT.store(std::ptr::from_ref(page).cast_mut(), Ordering::Release);
 }

@@ -12,12 +12,13 @@ use crate::descriptors;
 use crate::facts::{self, Facts, OTHER_PROTOCOLS, PAIRED_SOCKETS, PORTLESS_BINDINGS};
 use crate::socket::Fd;
 
-/// Returns the facts that may become true because of `fd`. The other process that has `fd` open can
-/// also make them true.
+/// Returns the facts that may be or become true for the socket `fd`. Another process that has the
+/// same socket open can change the socket.
 fn facts_of_fd(process: &HookedProcess, fd: c_int) -> Facts {
     let fd = Fd(fd);
     let domain = match fd.option(libc::SOL_SOCKET, libc::SO_DOMAIN) {
-        // A file has no socket address, and these families have no IPv4 or IPv6 address.
+        // `None`: the descriptor is not a socket. Sockets of these families have no IPv4 or IPv6
+        // address.
         None | Some(libc::AF_UNIX | libc::AF_NETLINK) => return Facts::NONE,
         Some(domain) => domain,
     };
@@ -45,8 +46,8 @@ fn facts_of_fd(process: &HookedProcess, fd: c_int) -> Facts {
 /// Records the facts that may become true because of descriptors in control messages (`SCM_RIGHTS`
 /// of unix(7)).
 pub fn record_passed_fds(process: &HookedProcess, control: &mut [u8]) {
-    for_each_control_message(control, |level, kind, data| {
-        if (level, kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+    for_each_control_message(control, |level, message_type, data| {
+        if (level, message_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
             for fd in data.as_chunks().0 {
                 facts_of_fd(process, c_int::from_ne_bytes(*fd)).record();
             }
@@ -54,7 +55,7 @@ pub fn record_passed_fds(process: &HookedProcess, control: &mut [u8]) {
     });
 }
 
-/// Scans the descriptors that are open while the hook is loaded. The process inherited them, or
+/// Scans the descriptors that are open while this library is loaded. The process inherited them, or
 /// constructors of other libraries opened them. If the scan fails, every fact stays possible.
 pub fn scan_inherited_fds(process: &HookedProcess) {
     let mut facts = Facts::NONE;
@@ -65,9 +66,9 @@ pub fn scan_inherited_fds(process: &HookedProcess) {
     }
     // SAFETY: the call creates a new anonymous mapping at an address that the kernel chooses.
     let page = unsafe {
-        let (access, kind) =
+        let (access, flags) =
             (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
-        libc::mmap(ptr::null_mut(), size_of::<AtomicU8>(), access, kind, -1, 0)
+        libc::mmap(ptr::null_mut(), size_of::<AtomicU8>(), access, flags, -1, 0)
     };
     if page != libc::MAP_FAILED {
         // SAFETY: the mapping is writable, zeroed, aligned to a page and never unmapped.

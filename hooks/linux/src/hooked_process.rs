@@ -1,9 +1,9 @@
 //! The state of this process, a [`HookedProcess`]. It contains the session, the rule and the map.
 //! If there is no state, the hooks rewrite no call.
 //!
-//! `initialize` creates the state while the hook is loaded. If the map is replaced, a hook adds a
-//! newer version of the state. Invariant: no version is ever freed or unmapped, so a hook in any
-//! thread, signal handler or vfork child may hold a reference (see [`VersionChain`]).
+//! `initialize` creates the state while this library is loaded. If a new map replaces the map, a
+//! hook adds a newer version of the state. Invariant: no version is ever freed or unmapped, so a
+//! hook in any thread, signal handler or vfork child may hold a reference (see [`VersionChain`]).
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -23,69 +23,70 @@ use crate::{errno, fd_facts, node_name};
 pub type ProcessRewriter<'a> = Rewriter<'a, LiveSystem<'static>>;
 
 /// The default directory of the map. `VIPOOL_MAP` can contain another directory.
-const MAP_DIRECTORY: &[u8] = b"/run/vipool";
+const DEFAULT_MAP_DIRECTORY: &[u8] = b"/run/vipool";
 
 /// The map and its replacements.
 static MAPS: VersionChain<Reader> = VersionChain::new();
 /// The versions of the state, one per map. Empty in a process that is not rewritten.
-static PROCESSES: VersionChain<HookedProcess> = VersionChain::new();
-/// The identity of this process, used to find its rule in a replaced map.
+static PROCESS_VERSIONS: VersionChain<HookedProcess> = VersionChain::new();
+/// The identity of this process. It is used to find the rule in a new map.
 static IDENTITY: IdentityStore = IdentityStore::empty();
 
 /// Returns the newest known version of the state. Does not check whether the map was replaced.
 #[inline]
 pub fn cached() -> Option<&'static HookedProcess> {
-    PROCESSES.newest()
+    PROCESS_VERSIONS.newest()
 }
 
 /// Returns the version of the state for the current map.
 #[inline]
 pub fn current() -> Option<&'static HookedProcess> {
-    let process = PROCESSES.newest()?;
-    if process.is_superseded() { follow_replaced_map() } else { Some(process) }
+    let process = PROCESS_VERSIONS.newest()?;
+    if process.is_superseded() { follow_new_map() } else { Some(process) }
 }
 
 /// Maps the new map file, and returns the version of the state for the new map. If the new map
-/// cannot be used, returns the newest version. Most calls then make no system call (see
-/// [`VersionChain::follow`]).
+/// cannot be used, returns the newest version. Most calls do not try the new map again (see
+/// [`VersionChain::follow`]), and make no system call.
 #[cold]
-fn follow_replaced_map() -> Option<&'static HookedProcess> {
+fn follow_new_map() -> Option<&'static HookedProcess> {
     let identity = IDENTITY.get()?;
     let saved_errno = errno::get();
-    let process = PROCESSES
+    let process = PROCESS_VERSIONS
         .hooked_process(&MAPS, as_path(identity.directory), |map| find_rule(map, &identity));
     errno::set(saved_errno);
     process
 }
 
-/// Creates the state of this process. The hook calls this function once, while it is loaded.
+/// Creates the state of this process, if a rule lists the program and the process belongs to a
+/// session. This function is called once, while this library is loaded.
 ///
 /// # Safety
 /// `arguments` and `environment` are the argument vector and the environment of the process.
 pub unsafe fn initialize(arguments: *const *const c_char, environment: *const *const c_char) {
     // SAFETY: getauxval has no preconditions.
     let may_trust_environment = unsafe { libc::getauxval(libc::AT_SECURE) } == 0;
-    let variable = |name: &[u8]| {
+    let read_variable = |name: &[u8]| {
         // SAFETY: guaranteed by the caller.
         let mut variables = unsafe { c_strings(environment) };
         variables
-            .find_map(|text| text.strip_prefix(name)?.strip_prefix(b"="))
+            .find_map(|assignment| assignment.strip_prefix(name)?.strip_prefix(b"="))
             .filter(|_| may_trust_environment)
     };
-    if variable(b"VIPOOL_DISABLE").is_some_and(|value| value == b"1") {
+    if read_variable(b"VIPOOL_DISABLE").is_some_and(|value| value == b"1") {
         return;
     }
-    let directory = variable(b"VIPOOL_MAP").filter(|value| !value.is_empty());
-    let directory = directory.unwrap_or(MAP_DIRECTORY);
+    let directory = read_variable(b"VIPOOL_MAP").filter(|value| !value.is_empty());
+    let directory = directory.unwrap_or(DEFAULT_MAP_DIRECTORY);
     let Some(map) = MAPS.map(as_path(directory)) else { return };
-    let mut buffers = [[0; _]; 2];
+    let mut path_buffers = [[0; _]; 2];
     // SAFETY: guaranteed by the caller.
-    let identity = unsafe { ProcessIdentity::current(arguments, directory, &mut buffers) };
+    let identity = unsafe { ProcessIdentity::current(arguments, directory, &mut path_buffers) };
     let Some(identity) = identity else { return };
     let Some(program) = find_rule(map, &identity) else { return };
-    let session = match variable(b"VIPOOL_LEASE") {
-        Some(text) => {
-            let handle = Handle::parse(text).filter(|handle| map.is_live(handle));
+    let session = match read_variable(b"VIPOOL_LEASE") {
+        Some(handle_text) => {
+            let handle = Handle::parse(handle_text).filter(|handle| map.is_live(handle));
             handle.map(|handle| handle.session)
         }
         None => {
@@ -100,7 +101,7 @@ pub unsafe fn initialize(arguments: *const *const c_char, environment: *const *c
     let system =
         LiveSystem { reader: map, policy: map.policy(), program, listeners: KernelListeners };
     let first_version = || Some(HookedProcess::new(system, session, as_path(identity.directory)));
-    if let Some(process) = PROCESSES.get_or_init(first_version) {
+    if let Some(process) = PROCESS_VERSIONS.get_or_init(first_version) {
         fd_facts::scan_inherited_fds(process);
     }
 }

@@ -24,12 +24,12 @@ unsafe fn replace_host_addresses(name: *const c_char, entry: *mut hostent) {
     let rewriter = process.rewriter();
     if let Some(session_addresses) = rewriter.resolve_host_name(process.client_address()).rewritten()
         // SAFETY: the library created the entry.
-        && let Some(first) = unsafe { first_address(entry) }
-        && let Some(replacement) = session_address_for(session_addresses, first)
+        && let Some(first_ip) = unsafe { first_address(entry) }
+        && let Some(replacement) = session_address_for(session_addresses, first_ip)
         && is_host_name(
             // SAFETY: guaranteed by the caller.
             unsafe { CStr::from_ptr(name) }.to_bytes(),
-            is_host_or_session_address(&rewriter, first),
+            is_host_or_session_address(&rewriter, first_ip),
         )
     {
         // SAFETY: the list continues after its first address, with another address or the null
@@ -85,10 +85,10 @@ unsafe fn write_first_address(entry: &mut hostent, address: IpAddr) {
     // SAFETY: the first address has `h_length` bytes. The code writes only an address of this
     // length.
     unsafe {
-        let first = *entry.h_addr_list;
+        let target = *entry.h_addr_list;
         match (address, entry.h_length) {
-            (IpAddr::V4(v4), 4) => first.cast::<[u8; 4]>().write_unaligned(v4.octets()),
-            (IpAddr::V6(v6), 16) => first.cast::<[u8; 16]>().write_unaligned(v6.octets()),
+            (IpAddr::V4(v4), 4) => target.cast::<[u8; 4]>().write_unaligned(v4.octets()),
+            (IpAddr::V6(v6), 16) => target.cast::<[u8; 16]>().write_unaligned(v6.octets()),
             _ => {}
         }
     }
@@ -129,17 +129,17 @@ pub unsafe extern "C" fn gethostbyname2(name: *const c_char, family: c_int) -> *
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn gethostbyname_r(
     name: *const c_char,
-    result: *mut hostent,
+    entry: *mut hostent,
     buffer: *mut c_char,
     size: size_t,
-    found: *mut *mut hostent,
-    error: *mut c_int,
+    result: *mut *mut hostent,
+    h_errno: *mut c_int,
 ) -> c_int {
     // SAFETY: the program passed these arguments. The entry is the result for `name`.
     unsafe {
-        let status = original::gethostbyname_r(name, result, buffer, size, found, error);
+        let status = original::gethostbyname_r(name, entry, buffer, size, result, h_errno);
         if status == 0 {
-            replace_host_addresses(name, *found);
+            replace_host_addresses(name, *result);
         }
         status
     }
@@ -153,17 +153,17 @@ pub unsafe extern "C" fn gethostbyname_r(
 pub unsafe extern "C" fn gethostbyname2_r(
     name: *const c_char,
     family: c_int,
-    result: *mut hostent,
+    entry: *mut hostent,
     buffer: *mut c_char,
     size: size_t,
-    found: *mut *mut hostent,
-    error: *mut c_int,
+    result: *mut *mut hostent,
+    h_errno: *mut c_int,
 ) -> c_int {
     // SAFETY: the program passed these arguments. The entry is the result for `name`.
     unsafe {
-        let status = original::gethostbyname2_r(name, family, result, buffer, size, found, error);
+        let status = original::gethostbyname2_r(name, family, entry, buffer, size, result, h_errno);
         if status == 0 {
-            replace_host_addresses(name, *found);
+            replace_host_addresses(name, *result);
         }
         status
     }
@@ -172,7 +172,7 @@ pub unsafe extern "C" fn gethostbyname2_r(
 /// The address that the hook looks up in place of one of the session's addresses.
 struct SubstituteQuery {
     octets: [u8; 16],
-    /// The requested address, if it is V. In this case the result contains the host name.
+    /// The requested address, if it is V. In this case the entry contains the host name.
     virtual_ip: Option<IpAddr>,
 }
 
@@ -265,20 +265,20 @@ pub unsafe extern "C" fn gethostbyaddr_r(
     address: *const c_void,
     length: socklen_t,
     family: c_int,
-    result: *mut hostent,
+    entry: *mut hostent,
     buffer: *mut c_char,
     size: size_t,
-    found: *mut *mut hostent,
-    error: *mut c_int,
+    result: *mut *mut hostent,
+    h_errno: *mut c_int,
 ) -> c_int {
     // SAFETY: the program passed these arguments. A substitute address has the same length.
     unsafe {
         let query = substitute_query(address, length, family);
         let octets = query.as_ref().map_or(address, |query| query.octets.as_ptr().cast());
         let status =
-            original::gethostbyaddr_r(octets, length, family, result, buffer, size, found, error);
+            original::gethostbyaddr_r(octets, length, family, entry, buffer, size, result, h_errno);
         if let (0, Some(query)) = (status, query) {
-            query.patch_entry(*found);
+            query.patch_entry(*result);
         }
         status
     }

@@ -1,8 +1,8 @@
 //! The identity of this process: the directory of the map, the executable file, the path by which
 //! the program was started, and the script.
 //!
-//! Invariant: a stored identity is written once, while the hook is loaded, and never changes. The
-//! store contains copies, because programs may overwrite their arguments and environment.
+//! Invariant: a stored identity is written once, while this library is loaded, and never changes.
+//! The store contains copies, because programs may overwrite their arguments and environment.
 
 use std::cell::UnsafeCell;
 use std::ffi::CStr;
@@ -16,7 +16,7 @@ const MAX_PATH: usize = libc::PATH_MAX as usize;
 /// The size of the buffer for the four paths of an identity.
 const STORE_SIZE: usize = 4 * MAX_PATH;
 
-/// A buffer for one path on the stack.
+/// A buffer for one path.
 pub type PathBuffer = [u8; MAX_PATH];
 
 /// The paths that identify a process for the process list.
@@ -42,7 +42,7 @@ impl<'a> ProcessIdentity<'a> {
     ) -> Option<Self> {
         let [file_buffer, script_buffer] = buffers;
         // SAFETY: the length is the length of the buffer.
-        let length = unsafe {
+        let file_length = unsafe {
             libc::readlink(
                 c"/proc/self/exe".as_ptr(),
                 file_buffer.as_mut_ptr().cast(),
@@ -51,15 +51,15 @@ impl<'a> ProcessIdentity<'a> {
         };
         // SAFETY: this entry of the auxiliary vector is a C string or absent.
         let invoked_as = unsafe {
-            let name = libc::getauxval(libc::AT_EXECFN) as *const c_char;
-            if name.is_null() { &[] } else { CStr::from_ptr(name).to_bytes() }
+            let exec_path = libc::getauxval(libc::AT_EXECFN) as *const c_char;
+            if exec_path.is_null() { &[] } else { CStr::from_ptr(exec_path).to_bytes() }
         };
         // SAFETY: guaranteed by the caller.
         let arguments = unsafe { c_strings(arguments) };
         let script_name = script_argument(arguments.skip(1)).unwrap_or_default();
         Some(Self {
             directory,
-            file: file_buffer.get(..usize::try_from(length).ok()?)?,
+            file: file_buffer.get(..usize::try_from(file_length).ok()?)?,
             invoked_as,
             script: absolute_path(script_name, script_buffer).unwrap_or(script_name),
         })

@@ -46,8 +46,8 @@ impl Mark {
         }
         match read_hint(fd) {
             Some(HINT_BOUND) => Mark::Bound,
-            // If the kernel does not support hints, the first attempt to set a hint records
-            // MARKS_UNSUPPORTED.
+            // `None`: the kernel does not support hints. The first attempt to set a hint then
+            // records MARKS_UNSUPPORTED.
             Some(HINT_NOT_SET) | None => Mark::Unmarked,
             Some(_) => Mark::Unknown,
         }
@@ -81,9 +81,9 @@ fn read_hint(fd: Fd) -> Option<u64> {
 }
 
 fn write_hint(fd: Fd, mut hint: u64) -> bool {
-    let is_set = fd.fcntl_u64(F_SET_RW_HINT, &mut hint);
-    if !is_set {
+    let is_stored = fd.fcntl_u64(F_SET_RW_HINT, &mut hint);
+    if !is_stored {
         MARKS_UNSUPPORTED.record();
     }
-    is_set
+    is_stored
 }

@@ -18,7 +18,7 @@ use crate::{caller_memory, hooked_process, original};
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
     use libc::{IPPROTO_MPTCP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE};
-    let is_known_kind = match (domain, kind & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)) {
+    let needs_no_fact = match (domain, kind & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)) {
         (libc::AF_UNIX | libc::AF_NETLINK, _) => true,
         (libc::AF_INET | libc::AF_INET6, libc::SOCK_STREAM) => {
             matches!(protocol, 0 | IPPROTO_TCP | IPPROTO_MPTCP)
@@ -28,7 +28,7 @@ pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> 
         }
         _ => false,
     };
-    if !is_known_kind {
+    if !needs_no_fact {
         OTHER_PROTOCOLS.record();
     }
     // SAFETY: the program passed these arguments.
@@ -52,29 +52,32 @@ pub unsafe extern "C" fn setsockopt(
     if level == libc::IPPROTO_IP && option == libc::IP_BIND_ADDRESS_NO_PORT {
         PORTLESS_BINDINGS.record();
     }
-    let mut request = None;
+    let mut interface_request = None;
     if level == libc::IPPROTO_IP
         && option == libc::IP_MULTICAST_IF
         && length as usize >= size_of::<libc::ip_mreqn>()
         && let Some(process) = hooked_process::current()
     {
-        request = caller_memory::read(value.cast::<libc::ip_mreqn>()).filter(|request| {
-            request.imr_address.s_addr == libc::INADDR_ANY && request.imr_ifindex != 0
-        });
+        interface_request =
+            caller_memory::read(value.cast::<libc::ip_mreqn>()).filter(|interface_request| {
+                interface_request.imr_address.s_addr == libc::INADDR_ANY
+                    && interface_request.imr_ifindex != 0
+            });
+        // The interface is the same for every IPv4 multicast group.
         let group = Ipv4Addr::new(224, 0, 0, 1);
-        match (&mut request, process.rewriter().multicast_interface(group.into())) {
-            (Some(request), Outcome::Rewritten(interface)) => {
-                request.imr_address.s_addr = u32::from_ne_bytes(interface.octets());
+        match (&mut interface_request, process.rewriter().multicast_interface(group.into())) {
+            (Some(interface_request), Outcome::Rewritten(interface)) => {
+                interface_request.imr_address.s_addr = u32::from_ne_bytes(interface.octets());
             }
-            _ => request = None,
+            _ => interface_request = None,
         }
     }
-    match &request {
+    match &interface_request {
         // SAFETY: the program passed these arguments. The value is a modified copy of the program's
         // value.
-        Some(request) => unsafe {
+        Some(interface_request) => unsafe {
             let size = size_of::<libc::ip_mreqn>() as socklen_t;
-            original::setsockopt(fd, level, option, ptr::from_ref(request).cast(), size)
+            original::setsockopt(fd, level, option, ptr::from_ref(interface_request).cast(), size)
         },
         // SAFETY: the program passed these arguments.
         None => unsafe { original::setsockopt(fd, level, option, value, length) },

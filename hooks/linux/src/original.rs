@@ -1,10 +1,10 @@
-//! The original functions: the functions of the C library that this object interposes.
+//! The original functions: the functions of the C library that this library interposes.
 //!
-//! Invariant: the original functions are resolved while this object is loaded, never inside a hook,
-//! because dlsym allocates memory and takes locks. There is one exception: the constructor of
+//! Invariant: the original functions are resolved while this library is loaded, never inside a
+//! hook, because dlsym allocates memory and takes locks. There is one exception: the constructor of
 //! another library may call a hook before the original functions are resolved. In this case the
-//! hook of a socket function makes the system call directly. A lookup function has no system call,
-//! so its hook resolves the original function.
+//! hook makes the system call of the function directly. For a function without its own system call,
+//! such as getaddrinfo, the hook resolves the original function.
 
 use std::ffi::{CStr, c_void};
 use std::ptr;
@@ -18,8 +18,8 @@ fn resolve_next(name: &CStr) -> *mut c_void {
     unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }
 }
 
-/// Declares three items for each function: the resolved address, a function that makes the original
-/// call, and a fallback for calls that arrive before the address is resolved.
+/// Declares three items for each function: a function that makes the original call, the resolved
+/// address, and a fallback for calls that arrive before the address is resolved.
 macro_rules! originals {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $return:ty $(= $system_call:ident)?;)*) => {
         $(
@@ -50,7 +50,7 @@ macro_rules! originals {
             $(pub static $name: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());)*
         }
 
-        /// Makes calls before the original functions are resolved.
+        /// The fallbacks for calls that arrive before the original functions are resolved.
         mod before_load {
             use super::*;
             $(
@@ -156,17 +156,17 @@ originals! {
     fn gethostbyname(name: *const c_char) -> *mut hostent;
     fn gethostbyname2(name: *const c_char, family: c_int) -> *mut hostent;
     fn gethostbyname_r(
-        name: *const c_char, result: *mut hostent, buffer: *mut c_char, size: size_t,
-        found: *mut *mut hostent, error: *mut c_int
+        name: *const c_char, entry: *mut hostent, buffer: *mut c_char, size: size_t,
+        result: *mut *mut hostent, h_errno: *mut c_int
     ) -> c_int;
     fn gethostbyname2_r(
-        name: *const c_char, family: c_int, result: *mut hostent, buffer: *mut c_char,
-        size: size_t, found: *mut *mut hostent, error: *mut c_int
+        name: *const c_char, family: c_int, entry: *mut hostent, buffer: *mut c_char,
+        size: size_t, result: *mut *mut hostent, h_errno: *mut c_int
     ) -> c_int;
     fn gethostbyaddr(address: *const c_void, length: socklen_t, family: c_int) -> *mut hostent;
     fn gethostbyaddr_r(
-        address: *const c_void, length: socklen_t, family: c_int, result: *mut hostent,
-        buffer: *mut c_char, size: size_t, found: *mut *mut hostent, error: *mut c_int
+        address: *const c_void, length: socklen_t, family: c_int, entry: *mut hostent,
+        buffer: *mut c_char, size: size_t, result: *mut *mut hostent, h_errno: *mut c_int
     ) -> c_int;
     fn getifaddrs(list: *mut *mut libc::ifaddrs) -> c_int;
 }

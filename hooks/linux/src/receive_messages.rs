@@ -69,9 +69,9 @@ unsafe fn recvmmsg_hooked(
 ) -> c_int {
     // The capacity of each address buffer. An address never needs more than u8::MAX bytes.
     let mut capacities = [0u8; MAX_MESSAGES];
-    let mut array = CallerArray::new(messages);
+    let mut message_array = CallerArray::new(messages);
     for (index, capacity) in capacities.iter_mut().take(count as usize).enumerate() {
-        let Some(message) = array.read(index) else { break };
+        let Some(message) = message_array.read(index) else { break };
         *capacity = u8::try_from(message.msg_hdr.msg_namelen).unwrap_or(u8::MAX);
     }
     // SAFETY: the program passed these arguments.
@@ -119,7 +119,8 @@ unsafe fn replace_addresses(
             unsafe { std::slice::from_raw_parts_mut(header.msg_control.cast::<u8>(), length) };
         record_passed_fds(process, control);
         let rewriter = process.display_rewriter();
-        // If the program does not request the source, only the peer of a connected socket is known.
+        // If the program does not request the source, the source is known only for a connected
+        // socket: it is the peer.
         let read_source = || source.or_else(|| Fd(fd).peer());
         replace_packet_info(control, |info| {
             rewriter.visible_packet_info(info, read_source).rewritten()

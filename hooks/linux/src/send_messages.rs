@@ -40,6 +40,7 @@ impl ControlBuffer {
 
 /// The action of the hook for a message.
 enum MessageAction {
+    /// Sends the message unchanged.
     PassThrough,
     /// Sends the copy. Its header points to the changed address or control data.
     Rewritten,
@@ -82,7 +83,8 @@ unsafe fn sendmsg_hooked(
         rewrite_message(process, fd, header, flags, &mut name, &mut control.0.as_mut_slice())
     });
     match (action, &header) {
-        // SAFETY: the program passed these arguments. The replaced header points to live copies.
+        // SAFETY: the program passed these arguments. The buffers to which the rewritten header
+        // points live until the call returns.
         (MessageAction::Rewritten, Some(header)) => unsafe { original::sendmsg(fd, header, flags) },
         (MessageAction::Fail(error), _) => {
             errno::set(error);
@@ -130,26 +132,26 @@ unsafe fn sendmmsg_hooked(
     let saved_errno = errno::get();
     let mut messages = CallerArray::new(messages);
     let count = (count as usize).min(MAX_MESSAGES);
-    let mut sent = 0;
-    while sent < count {
-        let size = (count - sent).min(BATCH_SIZE);
+    let mut sent_count = 0;
+    while sent_count < count {
+        let batch_size = (count - sent_count).min(BATCH_SIZE);
         // SAFETY: the program passed these arguments. The messages are a part of its array.
-        let (batch_sent, is_complete) =
-            unsafe { send_batch(process, fd, &mut messages, sent, size, flags) };
-        sent += batch_sent;
-        if !is_complete {
+        let (batch_sent, has_sent_all) =
+            unsafe { send_batch(process, fd, &mut messages, sent_count, batch_size, flags) };
+        sent_count += batch_sent;
+        if !has_sent_all {
             break;
         }
     }
-    if sent == 0 {
+    if sent_count == 0 {
         return -1;
     }
     errno::set(saved_errno);
-    sent as c_int
+    sent_count as c_int
 }
 
-/// Sends up to `size` messages. Returns the number of sent messages, and whether the kernel sent
-/// all messages that the hook passed to it.
+/// Sends up to `size` messages, from the index `start`. Returns the number of sent messages, and
+/// whether the kernel sent all messages that the hook passed to it.
 ///
 /// # Safety
 /// The caller must uphold the contract of sendmmsg. `size` is 1 to [`BATCH_SIZE`].
@@ -165,48 +167,53 @@ unsafe fn send_batch(
     let mut copies = [const { MaybeUninit::<mmsghdr>::uninit() }; BATCH_SIZE];
     let mut control = ControlBuffer::new();
     let mut unused_control = control.0.as_mut_slice();
-    let (mut copied, mut is_rewritten) = (0, false);
+    let (mut copied_count, mut has_rewritten_message) = (0, false);
     for (name, copy) in names.iter_mut().zip(&mut copies).take(size) {
-        let Some(mut message) = messages.read(start + copied) else { break };
+        let Some(mut message) = messages.read(start + copied_count) else { break };
         let header = &mut message.msg_hdr;
         match rewrite_message(process, fd, header, flags, name, &mut unused_control) {
             MessageAction::PassThrough => {}
-            MessageAction::Rewritten => is_rewritten = true,
-            MessageAction::Fail(error) if copied == 0 => {
+            MessageAction::Rewritten => has_rewritten_message = true,
+            MessageAction::Fail(error) if copied_count == 0 => {
                 errno::set(error);
                 return (0, false);
             }
             MessageAction::Fail(_) | MessageAction::NextBatch => break,
         }
         copy.write(message);
-        copied += 1;
+        copied_count += 1;
     }
-    // If the first message is unreadable, the hook passes it to the kernel, which reports the
-    // error.
-    let attempted = copied.max(1);
-    let first = if is_rewritten { copies.as_mut_ptr().cast() } else { messages.element_ptr(start) };
-    // SAFETY: `first` points to the program's own messages, or to `attempted` copies. The buffers
-    // of the copies live until the call returns.
-    let sent = unsafe { original::sendmmsg(fd, first, attempted as c_uint, flags) };
-    let sent = usize::try_from(sent).unwrap_or(0);
-    if is_rewritten {
-        for index in 0..sent {
+    // If the first message is unreadable, the hook passes this message to the kernel, which reports
+    // the error.
+    let attempted_count = copied_count.max(1);
+    let first_message = if has_rewritten_message {
+        copies.as_mut_ptr().cast()
+    } else {
+        messages.element_ptr(start)
+    };
+    // SAFETY: `first_message` points to the program's own messages, or to `attempted_count` copies.
+    // The buffers of the copies live until the call returns.
+    let sent_count =
+        unsafe { original::sendmmsg(fd, first_message, attempted_count as c_uint, flags) };
+    let sent_count = usize::try_from(sent_count).unwrap_or(0);
+    if has_rewritten_message {
+        for index in 0..sent_count {
             // SAFETY: the kernel sent this copy and wrote its length.
-            let length = unsafe { (*first.add(index)).msg_len };
+            let length = unsafe { (*first_message.add(index)).msg_len };
             if !messages.write_sent_length(start + index, length) {
                 errno::set(libc::EFAULT);
                 return (index, false);
             }
         }
     }
-    (sent, sent == attempted)
+    (sent_count, sent_count == attempted_count)
 }
 
 /// Rewrites a message if necessary. May also bind the socket.
 ///
 /// `name` receives the rewritten destination. The start of `unused_control` receives the rewritten
-/// control data, and `unused_control` is then shortened by this data. The function changes `header`
-/// so that it points to the rewritten parts.
+/// control data, and `unused_control` then begins after this data. The function changes `header` so
+/// that it points to the rewritten parts.
 fn rewrite_message<'a>(
     process: &HookedProcess,
     fd: c_int,
@@ -270,12 +277,12 @@ fn rewrite_control(
     let copy = buffer.as_mut_ptr().cast::<u8>();
     // SAFETY: `length` bytes are readable. `copy` points to `length` bytes that belong to this
     // hook.
-    let messages = unsafe {
+    let control_data = unsafe {
         std::ptr::copy_nonoverlapping(program_data, copy, length);
         std::slice::from_raw_parts_mut(copy, length)
     };
-    record_passed_fds(process, messages);
-    let is_rewritten = replace_packet_info(messages, |info| {
+    record_passed_fds(process, control_data);
+    let is_rewritten = replace_packet_info(control_data, |info| {
         let destination = if header.msg_name.is_null() {
             fd.peer()
         } else {

@@ -8,8 +8,9 @@ use vipool::rewrite::sockaddr::{self, IPV4_LENGTH, IPV6_LENGTH, MAX_LENGTH, Pars
 
 use crate::caller_memory::is_readable;
 
-/// A copy of a socket address that the program passed. The buffer has the size of an IPv6 address.
-/// A longer address of another family is truncated, because no hook reads the rest.
+/// A copy of a socket address that the program passed. The buffer has the size of a `struct
+/// sockaddr_in6`. A longer address is truncated, because the hooks read only IPv4 and IPv6
+/// addresses.
 #[derive(Clone, Copy)]
 pub struct SockaddrBuf {
     bytes: [u8; IPV6_LENGTH],

@@ -105,8 +105,9 @@ impl Fd {
     /// IPv4-mapped form of an IPv4 address.
     pub fn bind(&self, address: IpAddr, defer_port: bool) -> c_int {
         const BIND_NO_PORT: c_int = libc::IP_BIND_ADDRESS_NO_PORT;
-        let sets_option = defer_port && self.option(libc::IPPROTO_IP, BIND_NO_PORT) == Some(0);
-        if sets_option {
+        let should_set_option =
+            defer_port && self.option(libc::IPPROTO_IP, BIND_NO_PORT) == Some(0);
+        if should_set_option {
             self.set_option(libc::IPPROTO_IP, BIND_NO_PORT, 1);
         }
         let saved_errno = errno::get();
@@ -115,18 +116,19 @@ impl Fd {
             error = self.bind_exact(SocketAddr::new(v4.to_ipv6_mapped().into(), 0));
         }
         errno::set(saved_errno);
-        if sets_option {
+        if should_set_option {
             self.set_option(libc::IPPROTO_IP, BIND_NO_PORT, 0);
         }
         error
     }
 
-    /// Binds a datagram socket, which is on the wildcard address, to `address` with the port that it
-    /// has. Returns 0 or the error number.
+    /// Moves a datagram socket from the wildcard address to `address`, and keeps its port. Returns
+    /// 0 or the error number.
     ///
     /// connect(2) with `AF_UNSPEC` releases a port that the kernel chose. It keeps a port that the
-    /// program chose; the bind then fails with `EINVAL`. It also resets `SO_BINDTODEVICE`, so such a
-    /// socket stays as it is. If the bind fails, the socket gets its wildcard address back.
+    /// program chose; the bind then fails with `EINVAL`. It also resets `SO_BINDTODEVICE`, so a
+    /// socket with this option is not moved. If the bind fails, this function binds the socket to
+    /// the wildcard address again.
     pub fn rebind(&self, address: IpAddr) -> c_int {
         let Some(local) = self.local_address() else { return libc::EINVAL };
         if self.option(libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX) != Some(0) {
@@ -176,29 +178,29 @@ impl Fd {
     }
 }
 
-/// A socket with an external destination. The bind of the hook also tests whether the socket is
-/// already bound.
+/// A socket for a call with an external destination. For a datagram socket, the hook's bind
+/// replaces the check whether the socket is already bound.
 ///
-/// A datagram socket is presumed to be unbound and to have the family of the destination. The hook does
-/// not read its local address: if the socket has a port or another family, the bind that follows
-/// fails. There is one exception: if a UDP socket with an address but no port may exist, the hook
-/// reads the local address, because the kernel would bind such a socket again.
+/// A datagram socket is presumed to be unbound and to have the family of the destination. The hook
+/// does not read its local address: if the socket has a port, or cannot have an address of this
+/// family, the bind fails. There is one exception: if a UDP socket with an address but no port may
+/// exist, the hook reads the local address, because the kernel would bind such a socket again.
 pub struct PresumedUnbound {
     fd: Fd,
     destination: SocketAddr,
-    protocol: Cell<Option<Protocol>>,
+    cached_protocol: Cell<Option<Protocol>>,
 }
 
 impl PresumedUnbound {
     pub fn new(fd: Fd, destination: SocketAddr) -> Self {
-        Self { fd, destination, protocol: Cell::new(None) }
+        Self { fd, destination, cached_protocol: Cell::new(None) }
     }
 }
 
 impl Socket for PresumedUnbound {
     fn protocol(&self) -> Protocol {
-        let protocol = self.protocol.get().unwrap_or_else(|| self.fd.protocol());
-        self.protocol.set(Some(protocol));
+        let protocol = self.cached_protocol.get().unwrap_or_else(|| self.fd.protocol());
+        self.cached_protocol.set(Some(protocol));
         protocol
     }
 
@@ -206,11 +208,11 @@ impl Socket for PresumedUnbound {
         if PORTLESS_BINDINGS.is_possible() || !self.protocol().is_datagram() {
             return self.fd.local_address();
         }
-        let unbound: IpAddr = match self.destination {
+        let wildcard: IpAddr = match self.destination {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        Some(SocketAddr::new(unbound, 0))
+        Some(SocketAddr::new(wildcard, 0))
     }
 
     fn is_v6only(&self) -> bool {

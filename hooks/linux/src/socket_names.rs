@@ -45,11 +45,12 @@ pub unsafe extern "C" fn accept4(
     })
 }
 
-/// Calls `accept_call`, and replaces the address of the peer with the address
-/// that the program must see.
+/// Calls `accept_call`, and replaces the address of the peer with the address that the program must
+/// see.
 ///
-/// The hook also needs the address of the peer to decide whether the accepted socket is
-/// paired, which the hook records as the fact [`PAIRED_SOCKETS`]. So if the program does not request the address, a buffer of the hook receives it.
+/// The hook also needs the address of the peer to decide whether the accepted socket is paired. The
+/// hook records this as the fact [`PAIRED_SOCKETS`]. So if the program does not request the
+/// address, a buffer of the hook receives it.
 #[inline]
 fn accept_with(
     address: *mut sockaddr,
@@ -67,7 +68,7 @@ fn accept_with(
     let accepted = accept_call(address, length);
     if let (Some(buffer), 0..) = (buffer, accepted) {
         let fd = Fd(accepted);
-        if buffer.make_visible(length, false, || fd.peer(), || fd.local_address()) {
+        if buffer.replace_with_visible(length, false, || fd.peer(), || fd.local_address()) {
             PAIRED_SOCKETS.record();
         }
     }
@@ -88,8 +89,13 @@ pub unsafe extern "C" fn getsockname(
     // SAFETY: the program passed these arguments.
     let result = unsafe { original::getsockname(fd, address, length) };
     if let (Some(buffer), 0) = (buffer, result) {
-        let ignores_peer = !PAIRED_SOCKETS.is_possible();
-        buffer.make_visible(length, ignores_peer, || Fd(fd).local_address(), || Fd(fd).peer());
+        let ignores_other_end = !PAIRED_SOCKETS.is_possible();
+        buffer.replace_with_visible(
+            length,
+            ignores_other_end,
+            || Fd(fd).local_address(),
+            || Fd(fd).peer(),
+        );
     }
     result
 }
@@ -108,8 +114,13 @@ pub unsafe extern "C" fn getpeername(
     // SAFETY: the program passed these arguments.
     let result = unsafe { original::getpeername(fd, address, length) };
     if let (Some(buffer), 0) = (buffer, result) {
-        let ignores_peer = !PAIRED_SOCKETS.is_possible();
-        buffer.make_visible(length, ignores_peer, || Fd(fd).peer(), || Fd(fd).local_address());
+        let ignores_other_end = !PAIRED_SOCKETS.is_possible();
+        buffer.replace_with_visible(
+            length,
+            ignores_other_end,
+            || Fd(fd).peer(),
+            || Fd(fd).local_address(),
+        );
     }
     result
 }
@@ -130,7 +141,7 @@ pub unsafe extern "C" fn recvfrom(
     let buffer = NameBuffer::new(address, length);
     // SAFETY: the program passed these arguments.
     let received = unsafe { original::recvfrom(fd, data, size, flags, address, length) };
-    make_source_visible(fd, received, buffer, length);
+    replace_source(fd, received, buffer, length);
     received
 }
 
@@ -152,18 +163,19 @@ pub unsafe extern "C" fn __recvfrom_chk(
     // SAFETY: the program passed these arguments.
     let received =
         unsafe { original::__recvfrom_chk(fd, data, size, data_capacity, flags, address, length) };
-    make_source_visible(fd, received, buffer, length);
+    replace_source(fd, received, buffer, length);
     received
 }
 
-fn make_source_visible(
+/// Replaces the source of a received datagram in the program's buffer.
+fn replace_source(
     fd: c_int,
     received: ssize_t,
     buffer: Option<NameBuffer>,
     length: *const socklen_t,
 ) {
     if let (Some(buffer), 0..) = (buffer, received) {
-        buffer.make_visible(length, false, || None, || Fd(fd).local_address());
+        buffer.replace_with_visible(length, false, || None, || Fd(fd).local_address());
     }
 }
 
@@ -192,13 +204,14 @@ impl NameBuffer {
         Some(Self { process, address, capacity })
     }
 
-    /// Replaces the address in the buffer, which the kernel has just written, with the visible
-    /// address. Returns whether the address changed. See [`write_visible_name`] for the parameters.
+    /// Replaces the address in the buffer, which the kernel has just written, with the address that
+    /// the program must see. Returns whether the address changed. See [`write_visible_name`] for
+    /// the parameters.
     #[inline]
-    fn make_visible(
+    fn replace_with_visible(
         &self,
         length: *const socklen_t,
-        ignores_peer: bool,
+        ignores_other_end: bool,
         read_name: impl FnOnce() -> Option<SocketAddr>,
         read_other_end: impl FnOnce() -> Option<SocketAddr>,
     ) -> bool {
@@ -212,7 +225,7 @@ impl NameBuffer {
             self.process,
             name,
             length > written,
-            ignores_peer,
+            ignores_other_end,
             read_name,
             read_other_end,
         )

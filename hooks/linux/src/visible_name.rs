@@ -14,8 +14,8 @@ use crate::sockaddr_buf::parse_inet;
 ///
 /// - `is_truncated`: `name` contains only the beginning of the address. In this case `read_name`
 ///   returns the whole address.
-/// - `ignores_peer`: the peer cannot influence the visible address, so the function does not call
-///   `read_other_end`.
+/// - `ignores_other_end`: the other end of the socket cannot influence the visible address, so the
+///   function does not call `read_other_end`.
 /// - `read_other_end` returns the address of the other end of the socket.
 ///
 /// This function is the fast path for IPv4 addresses. `write_visible_slow_path` handles all other
@@ -25,19 +25,19 @@ pub fn write_visible_name(
     process: &HookedProcess,
     name: &mut [u8],
     is_truncated: bool,
-    ignores_peer: bool,
+    ignores_other_end: bool,
     read_name: impl FnOnce() -> Option<SocketAddr>,
     read_other_end: impl FnOnce() -> Option<SocketAddr>,
 ) -> bool {
     if !is_truncated {
         let Some(ip) = sockaddr_bytes::ipv4_octets_mut(name) else { return false };
         let octets = *ip;
-        if let Some(visible) = process.fast_visible_ipv4(octets.into(), ignores_peer) {
+        if let Some(visible) = process.fast_visible_ipv4(octets.into(), ignores_other_end) {
             *ip = visible.octets();
             return *ip != octets;
         }
     }
-    let read_other_end = || if ignores_peer { None } else { read_other_end() };
+    let read_other_end = || if ignores_other_end { None } else { read_other_end() };
     write_visible_slow_path(process, name, is_truncated, read_name, read_other_end)
 }
 
