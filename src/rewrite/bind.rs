@@ -104,9 +104,9 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         let v4 = self.virtual_ipv4().filter(|_| !is_v6only).map(|v4| form.convert(v4));
         let v6 = self.virtual_ipv6().filter(|_| form == AddressForm::Ipv6).map(IpAddr::V6);
         let virtual_ip = v4.or(v6);
-        let is_ipv6_client =
+        let is_ipv6_datagram_client =
             protocol.is_datagram() && form == AddressForm::Ipv6 && address.port() == 0;
-        if is_ipv6_client && (self.rules.rebind_datagrams || virtual_ip.is_none()) {
+        if is_ipv6_datagram_client && (self.rules.rebind_datagrams || virtual_ip.is_none()) {
             // The socket must accept IPv4, because L6 represents ::1 (row 32). The option cannot
             // change after the bind.
             if is_v6only && self.loopback6().is_some() {
@@ -127,9 +127,9 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         let loopback = self.loopback().filter(|_| {
             self.rules.program.wildcard == WildcardBind::Loopback && address.port() != 0
         });
-        let is_listener_of_session =
+        let is_session_listener =
             address.port() != 0 && (self.virtual_ipv4().is_some() || loopback.is_some());
-        if is_v6only && is_listener_of_session {
+        if is_v6only && is_session_listener {
             return self.bind_ipv6_wildcard_to_loopback(address);
         }
         match loopback {
@@ -168,8 +168,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             return Outcome::Passed(Reason::OwnAddress);
         }
         if self.system.pool_kind(ip).is_some() {
-            // `is_tcp_or_udp` can be true for a socket of another family. Refuse only sockets whose
-            // protocol is TCP or UDP.
+            // `is_tcp_or_udp` can be true for a socket of another family. Only a socket whose
+            // protocol is TCP or UDP is refused.
             return match socket.protocol() {
                 Protocol::Other => Outcome::Passed(Reason::NotTcpOrUdp),
                 Protocol::Tcp | Protocol::Udp | Protocol::UdpLite => {

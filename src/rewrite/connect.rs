@@ -55,8 +55,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Returns the outcome of a datagram with a destination, or of a stream that `MSG_FASTOPEN`
-    /// begins (rows 11b, 22, 28).
+    /// Returns the outcome of a datagram with a destination, or of a send that opens a stream with
+    /// `MSG_FASTOPEN` (rows 11b, 22, 28).
     pub fn send(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -65,7 +65,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     ) -> Outcome<Connect> {
         match self.connect(socket, destination) {
             // The kernel ignores the destination of data on a stream, so the hook layer binds
-            // nothing and refuses nothing.
+            // nothing and refuses nothing. Only a rewritten TCP connect has `defer_port`.
             Outcome::Rewritten(Connect { defer_port: true, .. }) if !is_fast_open => {
                 Outcome::Passed(Reason::Stream)
             }
@@ -100,8 +100,9 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         socket: &(impl Socket + ?Sized),
         destination: SocketAddr,
     ) -> Outcome<Connect> {
-        let own = self.own_addresses(destination);
-        let candidates = [own.loopback, own.virtual_ip[0], own.virtual_ip[1]];
+        let own_addresses = self.own_addresses(destination);
+        let candidates =
+            [own_addresses.loopback, own_addresses.virtual_ip[0], own_addresses.virtual_ip[1]];
         if candidates.iter().all(Option::is_none) {
             let features = self.rules.features;
             return Outcome::Passed(
@@ -116,11 +117,11 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
         let is_always_own = self.rules.program.loopback_connect == LoopbackConnect::Own
             || self.system.is_own_port(destination.port());
-        let listener = match own.loopback.filter(|_| is_always_own) {
+        let listener = match own_addresses.loopback.filter(|_| is_always_own) {
             Some(loopback) => Ok(loopback),
             None => self.find_own_listener(socket, candidates),
         };
-        let listener = match (listener, own.loopback) {
+        let listener = match (listener, own_addresses.loopback) {
             (Ok(listener), _) => listener,
             // A socket on an IPv4 address cannot reach ::1. L6 represents ::1 (row 32).
             (Err(Outcome::Passed(Reason::NoOwnListener)), Some(loopback6))
@@ -134,7 +135,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         let source = match AddressForm::of(destination.ip()) {
             // If the source is L, both ends see the address 127.0.0.1 (row 11).
             AddressForm::Ipv4 | AddressForm::Mapped => {
-                self.loopback().filter(|_| Some(listener) != own.loopback)
+                self.loopback().filter(|_| Some(listener) != own_addresses.loopback)
             }
             // With any other source, the program would see ::ffff:127.0.0.1 instead of ::1.
             AddressForm::Ipv6 => {
@@ -180,16 +181,16 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         if protocol == Protocol::Other {
             return Err(Outcome::Passed(Reason::NotTcpOrUdp));
         }
-        let Some(first) = candidates.iter().flatten().next() else {
+        let Some(first_candidate) = candidates.iter().flatten().next() else {
             return Err(Outcome::Passed(Reason::NoSuchAddress));
         };
-        let mut available = [*first; 3];
-        let mut count = 0;
+        let mut available = [*first_candidate; 3];
+        let mut available_count = 0;
         for (entry, candidate) in available.iter_mut().zip(candidates.iter().flatten()) {
             *entry = *candidate;
-            count += 1;
+            available_count += 1;
         }
-        let available = available.get(..count).unwrap_or_default();
+        let available = available.get(..available_count).unwrap_or_default();
         let source = if protocol.is_datagram() {
             socket.local_address().filter(|local| !is_unbound(*local))
         } else {
@@ -249,6 +250,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         Outcome::Rewritten(connect)
     }
 
+    /// Returns the session's own addresses with the port of `destination`.
     fn own_addresses(&self, destination: SocketAddr) -> OwnAddresses {
         let with_port = |ip: IpAddr| SocketAddr::new(ip, destination.port());
         match AddressForm::of(destination.ip()) {

@@ -69,38 +69,39 @@ pub fn replace_packet_info(
     control: &mut [u8],
     mut replace: impl FnMut(PacketInfo) -> Option<PacketInfo>,
 ) -> bool {
-    let mut replaced = false;
+    let mut is_replaced = false;
     for_each_control_message(control, |level, message_type, data| match (level, message_type) {
         (IPPROTO_IP, IP_PKTINFO) => {
             let interface = read_interface(data, IN_PKTINFO_INTERFACE);
             for offset in IN_PKTINFO_ADDRESSES {
                 if let Some(octets) = data.get_mut(*offset..).and_then(<[u8]>::first_chunk_mut::<4>)
-                    && let Some(new) = replace(PacketInfo { address: (*octets).into(), interface })
-                    && let IpAddr::V4(address) = new.address
+                    && let Some(new_info) =
+                        replace(PacketInfo { address: (*octets).into(), interface })
+                    && let IpAddr::V4(address) = new_info.address
                 {
                     *octets = address.octets();
-                    write_interface(data, IN_PKTINFO_INTERFACE, new.interface);
-                    replaced = true;
+                    write_interface(data, IN_PKTINFO_INTERFACE, new_info.interface);
+                    is_replaced = true;
                 }
             }
         }
         (IPPROTO_IPV6, IPV6_PKTINFO) => {
             let interface = read_interface(data, IN6_PKTINFO_INTERFACE);
             if let Some(octets) = data.first_chunk_mut::<16>()
-                && let Some(new) = replace(PacketInfo { address: (*octets).into(), interface })
-                && let IpAddr::V6(address) = new.address
+                && let Some(new_info) = replace(PacketInfo { address: (*octets).into(), interface })
+                && let IpAddr::V6(address) = new_info.address
             {
                 *octets = address.octets();
-                write_interface(data, IN6_PKTINFO_INTERFACE, new.interface);
-                replaced = true;
+                write_interface(data, IN6_PKTINFO_INTERFACE, new_info.interface);
+                is_replaced = true;
             }
         }
         _ => {}
     });
-    replaced
+    is_replaced
 }
 
-/// Reads an interface index; zero if the message is truncated before it.
+/// Reads an interface index. Returns zero if the message is too short to contain the index.
 #[inline]
 fn read_interface(data: &[u8], offset: usize) -> u32 {
     let bytes = data.get(offset..).and_then(<[u8]>::first_chunk);
@@ -114,7 +115,8 @@ fn write_interface(data: &mut [u8], offset: usize, interface: u32) {
     }
 }
 
-/// Reads the length, the level and the type of the first message; `None` if there is no header.
+/// Reads the length, the level and the type of the first message. Returns `None` if there is no
+/// complete header.
 #[inline]
 fn read_header(control: &[u8]) -> Option<(usize, i32, i32)> {
     let header = control.first_chunk::<HEADER_LENGTH>()?;
@@ -183,17 +185,17 @@ mod tests {
     fn malformed_length_ends_the_iteration() {
         for length in [0, 1, HEADER_LENGTH - 1, 2 * HEADER_LENGTH + 9, usize::MAX - 7, usize::MAX] {
             let mut bytes = encode_messages(&[(1, 2, &[3]), (4, 5, &[6])]);
-            let second = bytes.len() / 2;
-            bytes[second..second + ALIGNMENT].copy_from_slice(&length.to_ne_bytes());
+            let second_offset = bytes.len() / 2;
+            bytes[second_offset..second_offset + ALIGNMENT].copy_from_slice(&length.to_ne_bytes());
             assert_eq!(collect_messages(&mut bytes), [(1, 2, vec![3])], "{length}");
         }
     }
 
     #[test]
     fn truncated_buffers_are_not_read_past_the_end() {
-        let complete = encode_messages(&[(1, 2, &[3; 5]), (4, 5, &[6; 9])]);
-        for length in 0..complete.len() {
-            let mut truncated = complete[..length].to_vec();
+        let complete_bytes = encode_messages(&[(1, 2, &[3; 5]), (4, 5, &[6; 9])]);
+        for length in 0..complete_bytes.len() {
+            let mut truncated = complete_bytes[..length].to_vec();
             assert!(collect_messages(&mut truncated).len() <= 2);
         }
     }

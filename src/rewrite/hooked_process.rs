@@ -23,9 +23,9 @@ use crate::session::{Addresses, Handle, SessionId};
 pub struct HookedProcess {
     system: LiveSystem<'static>,
     rules: RewriteRules,
-    /// False if the newest map has no rule for the program.
+    /// False if the map of this version has no rule for the program.
     is_listed: bool,
-    initial: SessionState,
+    initial_state: SessionState,
     /// The lease, once it has every address that the program's features need.
     complete_lease: SetOnce<(Handle, Addresses)>,
 }
@@ -67,11 +67,12 @@ impl HookedProcess {
             .filter(|_| rules.features.client_ip)
             .and_then(|handle| client_file::read(directory, &handle))
             .or(previous.client_address);
-        let initial =
+        let initial_state =
             SessionState { addresses: leased.or(previous.addresses), client_address, ..previous };
-        let process = Self { system, rules, is_listed, initial, complete_lease: SetOnce::new() };
-        if let Some(handle) = initial.handle {
-            process.store_complete_lease(handle, initial.addresses);
+        let process =
+            Self { system, rules, is_listed, initial_state, complete_lease: SetOnce::new() };
+        if let Some(handle) = initial_state.handle {
+            process.store_complete_lease(handle, initial_state.addresses);
         }
         process
     }
@@ -79,9 +80,9 @@ impl HookedProcess {
     fn session_state(&self) -> SessionState {
         match self.complete_lease.get() {
             Some((handle, addresses)) => {
-                SessionState { handle: Some(*handle), addresses: *addresses, ..self.initial }
+                SessionState { handle: Some(*handle), addresses: *addresses, ..self.initial_state }
             }
-            None => self.initial,
+            None => self.initial_state,
         }
     }
 
@@ -93,12 +94,12 @@ impl HookedProcess {
             return self.rewriter_with(self.system.reader.is_live(handle), *addresses);
         }
         let reader = self.system.reader;
-        let is_closed = self.initial.handle.is_some_and(|handle| !reader.is_live(&handle));
-        let found = reader.find(self.initial.session).filter(|_| !is_closed);
-        let Some((handle, leases)) = found else {
-            return self.rewriter_with(false, self.initial.addresses);
+        let is_closed = self.initial_state.handle.is_some_and(|handle| !reader.is_live(&handle));
+        let live_lease = reader.find(self.initial_state.session).filter(|_| !is_closed);
+        let Some((handle, leases)) = live_lease else {
+            return self.rewriter_with(false, self.initial_state.addresses);
         };
-        let addresses = reader.addresses(&leases).or(self.initial.addresses);
+        let addresses = reader.addresses(&leases).or(self.initial_state.addresses);
         self.store_complete_lease(handle, addresses);
         self.rewriter_with(true, addresses)
     }
@@ -117,15 +118,15 @@ impl HookedProcess {
     /// other information.
     ///
     /// Returns `None` in all other cases. The caller then uses [`Rewriter::visible_address`].
-    /// `ignores_peer` states that the other end of the socket does not change the result.
+    /// `ignores_other_end` states that the other end of the socket does not change the result.
     #[inline]
-    pub fn fast_visible_ipv4(&self, ip: Ipv4Addr, ignores_peer: bool) -> Option<Ipv4Addr> {
+    pub fn fast_visible_ipv4(&self, ip: Ipv4Addr, ignores_other_end: bool) -> Option<Ipv4Addr> {
         let (_, Addresses { v4, loopback, loopback6, .. }) = self.complete_lease.get()?;
         if *loopback == Some(ip) {
             return self.rules.features.loopback.then_some(Ipv4Addr::LOCALHOST);
         }
         let may_be_in_pair = *v4 == Some(ip) || ip == Ipv4Addr::LOCALHOST;
-        (*loopback6 != Some(ip) && (ignores_peer || !may_be_in_pair)).then_some(ip)
+        (*loopback6 != Some(ip) && (ignores_other_end || !may_be_in_pair)).then_some(ip)
     }
 
     /// Returns whether this destination is certainly external. For an external destination, the
@@ -159,7 +160,7 @@ impl HookedProcess {
 
     /// Returns the address of the session's client, if this user may read it.
     pub fn client_address(&self) -> Option<IpAddr> {
-        self.initial.client_address
+        self.initial_state.client_address
     }
 
     /// Returns the rule that matches the program.
@@ -203,15 +204,15 @@ impl VersionChain<HookedProcess> {
         directory: &Path,
         find_rule: impl FnOnce(&'static Reader) -> Option<ProgramView<'static>>,
     ) -> Option<&'static HookedProcess> {
-        let last = self.newest()?;
+        let newest = self.newest()?;
         let Some(reader) =
-            maps.map(directory).filter(|reader| !std::ptr::eq(*reader, last.system.reader))
+            maps.map(directory).filter(|reader| !std::ptr::eq(*reader, newest.system.reader))
         else {
-            return Some(last);
+            return Some(newest);
         };
         let next_version = |previous: &'static HookedProcess| {
             // Another thread may already have appended a version for a newer map.
-            if !std::ptr::eq(previous, last) {
+            if !std::ptr::eq(previous, newest) {
                 return None;
             }
             let (policy, rule) = (reader.policy(), find_rule(reader));

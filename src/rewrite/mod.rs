@@ -64,9 +64,10 @@ pub struct RewriteRules {
 /// The state outside the socket that a decision depends on: port lists of the policy, pools, and
 /// listening sockets.
 pub trait SystemView {
-    /// Returns whether connects to this loopback port always go to the session's own address.
+    /// Returns whether connects to this loopback port always use L.
     fn is_own_port(&self, port: u16) -> bool;
-    /// Returns whether this loopback port belongs to the host and is never rewritten.
+    /// Returns whether this loopback port belongs to the host. Binds and connects to it are never
+    /// rewritten.
     fn is_shared_port(&self, port: u16) -> bool;
     /// Returns whether a UDP bind to the wildcard address and this port stays unchanged (row 26).
     fn is_wildcard_udp_port(&self, port: u16) -> bool;
@@ -88,7 +89,7 @@ pub trait SystemView {
     ) -> ListenerMatch;
 }
 
-/// Returns the outcome of each call of one program in one session.
+/// Decides the socket calls of one program in one session.
 #[derive(Clone, Copy, Debug)]
 pub struct Rewriter<'s, S: ?Sized> {
     /// The addresses of the session. Each address may be missing.

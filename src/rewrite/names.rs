@@ -1,5 +1,5 @@
-//! The addresses that a program sees: names of sockets, sources of datagrams, the host's own name,
-//! and lists of interfaces.
+//! The addresses that a program sees: for its sockets, as sources of datagrams, for the host's own
+//! name, and in lists of interfaces.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -34,7 +34,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         let Some(ip) = sockaddr::as_ipv4(address.ip()) else {
             return Outcome::Passed(Reason::VisibleUnchanged);
         };
-        let replaced = self.replaced_loopback(ip).or_else(|| {
+        let host_loopback = self.replaced_loopback(ip).or_else(|| {
             self.loopback()?;
             // If a socket without a source address connects to ::1, the kernel selects the source
             // 127.0.0.1.
@@ -45,7 +45,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             }
             self.replaced_loopback(sockaddr::as_ipv4(read_other_end()?.ip())?)
         });
-        match (replaced, address) {
+        match (host_loopback, address) {
             (None, _) => Outcome::Passed(Reason::VisibleUnchanged),
             (Some(HostLoopback::Ipv6), SocketAddr::V6(_)) => {
                 Outcome::Rewritten(with_ip(address, Ipv6Addr::LOCALHOST.into()))

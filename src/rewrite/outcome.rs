@@ -106,7 +106,7 @@ macro_rules! reasons {
                 match self { $(Reason::$variant => $text,)* }
             }
 
-            /// Returns name and text with a NUL terminator, for C.
+            /// Returns the name and the description, each with a NUL terminator, for C.
             #[cfg(feature = "capi")]
             pub(crate) const fn c_texts(self) -> [&'static str; 2] {
                 match self {
@@ -144,12 +144,12 @@ reasons! {
     /// With `keep-ephemeral`, a loopback bind without a fixed port is not rewritten (row 23).
     EphemeralPort = 68, "ephemeral-port",
         "the program's rule keeps a loopback bind without a fixed port";
-    /// The loopback port belongs to the host.
+    /// The process list contains the loopback port as shared with the host.
     SharedPort = 69, "shared-port", "the port is listed as shared with the host";
     /// A bind to the wildcard address is not rewritten if there is no virtual IP (row 3).
     WildcardUnchanged = 70, "wildcard-kept", "a wildcard bind is not rewritten without a virtual IP";
-    /// A bind of a multicast or broadcast receiver to the wildcard address is not rewritten (row
-    /// 26).
+    /// A UDP bind to the wildcard address is not rewritten if the policy lists the port, or if
+    /// other sockets can receive the same datagrams (row 26).
     SharedReceiver = 71, "shared-receiver",
         "a wildcard UDP bind for multicast, broadcast or a shared port is not rewritten";
     /// The address already belongs to the session.

@@ -1,4 +1,4 @@
-//! The packet information of a datagram: its own address and its interface (`IP_PKTINFO`,
+//! The packet information of a datagram: the address at this end and the interface (`IP_PKTINFO`,
 //! `IPV6_PKTINFO`).
 //!
 //! An interface index and an address belong together. If the index of another interface stays
@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::connect::{is_link_scoped, is_local_destination};
 use super::{AddressForm, Outcome, Reason, Rewriter, Socket, SystemView, sockaddr};
 
-/// The index of the loopback interface. Linux, Windows and macOS give it to this interface first.
+/// The index of the loopback interface on Linux, Windows and macOS.
 const LOOPBACK_INTERFACE: u32 = 1;
 
 /// The packet information of a datagram.
@@ -26,8 +26,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     /// Its source takes precedence over the bound address (row 24). `destination` is the rewritten
     /// destination of the datagram, if known.
     ///
-    /// The kernel chooses the interface of a datagram to this host, because the program can only
-    /// name the interface of the address that it requested.
+    /// For a datagram to this host, the result leaves the choice of the interface to the kernel.
+    /// The program named the interface of the address that it requested, not of the replacement.
     pub fn send_packet_info(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -131,14 +131,14 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         let Some(replacement) = replacement.filter(|_| is_local_destination(source)) else {
             return Outcome::Passed(Reason::OtherAddress);
         };
-        let local = socket.local_address().and_then(|local| sockaddr::as_ipv4(local.ip()));
-        let source = if local == Some(replacement) {
+        let local_v4 = socket.local_address().and_then(|local_v4| sockaddr::as_ipv4(local_v4.ip()));
+        let source = if local_v4 == Some(replacement) {
             replacement
-        } else if let Some(v4) = local
+        } else if let Some(v4) = local_v4
             && self.virtual_ipv4() == Some(v4)
             && destination.is_none_or(|ip| self.stays_on_host(ip))
         {
-            // The peer dialled 127.0.0.1, and reached the service on V. It accepts an answer only
+            // The peer sent to 127.0.0.1, and reached the service on V. It accepts an answer only
             // from V.
             v4
         } else if destination.is_some_and(is_local_destination) {

@@ -79,10 +79,16 @@ pub fn ipv4_octets_mut(bytes: &mut [u8]) -> Option<&mut [u8; 4]> {
 pub fn write(address: &SocketAddr, out: &mut [u8]) -> usize {
     match address {
         SocketAddr::V4(v4) => {
-            let [f0, f1] = encode_family(AF_INET, IPV4_LENGTH);
-            let [p0, p1] = v4.port().to_be_bytes();
-            let [a, b, c, d] = v4.ip().octets();
-            copy_truncated(out, &[f0, f1, p0, p1, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0])
+            let [family0, family1] = encode_family(AF_INET, IPV4_LENGTH);
+            let [port_high, port_low] = v4.port().to_be_bytes();
+            let [ip0, ip1, ip2, ip3] = v4.ip().octets();
+            copy_truncated(
+                out,
+                &[
+                    family0, family1, port_high, port_low, ip0, ip1, ip2, ip3, 0, 0, 0, 0, 0, 0, 0,
+                    0,
+                ],
+            )
         }
         SocketAddr::V6(v6) => {
             let mut bytes = [0; IPV6_LENGTH];
@@ -135,18 +141,21 @@ fn encode_family(family: u16, length: usize) -> [u8; 2] {
 
 fn parse_ipv4(bytes: &[u8]) -> Option<SocketAddrV4> {
     let bytes: &[u8; IPV4_LENGTH] = bytes.first_chunk()?;
-    let [_, _, p0, p1, a, b, c, d, ..] = *bytes;
-    Some(SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([p0, p1])))
+    let [_, _, port_high, port_low, ip0, ip1, ip2, ip3, ..] = *bytes;
+    Some(SocketAddrV4::new(
+        Ipv4Addr::new(ip0, ip1, ip2, ip3),
+        u16::from_be_bytes([port_high, port_low]),
+    ))
 }
 
 fn parse_ipv6(bytes: &[u8]) -> Option<SocketAddrV6> {
-    let short: &[u8; IPV6_SHORT_LENGTH] = bytes.first_chunk()?;
-    let [_, _, p0, p1, f0, f1, f2, f3, address @ ..] = *short;
+    let short_address: &[u8; IPV6_SHORT_LENGTH] = bytes.first_chunk()?;
+    let [_, _, port_high, port_low, flow0, flow1, flow2, flow3, address @ ..] = *short_address;
     let scope = bytes.get(IPV6_SHORT_LENGTH..IPV6_LENGTH).and_then(|tail| tail.first_chunk());
     Some(SocketAddrV6::new(
         Ipv6Addr::from(address),
-        u16::from_be_bytes([p0, p1]),
-        u32::from_ne_bytes([f0, f1, f2, f3]),
+        u16::from_be_bytes([port_high, port_low]),
+        u32::from_ne_bytes([flow0, flow1, flow2, flow3]),
         scope.copied().map_or(0, u32::from_ne_bytes),
     ))
 }
@@ -182,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn truncated_addresses_are_rejected_or_written_in_part() {
+    fn short_input_is_rejected_and_short_output_is_truncated() {
         let address: SocketAddr = "[fe80::1%3]:9".parse().unwrap();
         let mut bytes = [0; IPV6_LENGTH];
         write(&address, &mut bytes);
@@ -199,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv4_octets_are_found_in_plain_and_mapped_addresses() {
+    fn ipv4_octets_are_found_in_ipv4_and_mapped_addresses() {
         for text in ["10.1.2.3:5", "[::ffff:10.1.2.3]:5", "[::1]:5", "[fe80::10.1.2.3]:5"] {
             let address: SocketAddr = text.parse().unwrap();
             let mut bytes = [0; MAX_LENGTH];
@@ -207,8 +216,8 @@ mod tests {
             for length in 0..IPV4_LENGTH {
                 assert_eq!(ipv4_octets_mut(&mut bytes[..length]), None, "{text}");
             }
-            let found = ipv4_octets_mut(&mut bytes[..length]).map(|ip| Ipv4Addr::from(*ip));
-            assert_eq!(found, as_ipv4(address.ip()), "{text}");
+            let octets = ipv4_octets_mut(&mut bytes[..length]).map(|ip| Ipv4Addr::from(*ip));
+            assert_eq!(octets, as_ipv4(address.ip()), "{text}");
             if let Some(ip) = ipv4_octets_mut(&mut bytes[..length]) {
                 *ip = [192, 0, 2, 9];
                 let changed = text.replace("10.1.2.3", "192.0.2.9").parse().unwrap();

@@ -9,8 +9,8 @@ const L: &str = "127.3.4.5";
 /// A system with fixed results in place of the map and the kernel.
 #[derive(Default)]
 pub(super) struct TestSystem {
-    listening: Vec<SocketAddr>,
-    kernel_fails: bool,
+    listeners: Vec<SocketAddr>,
+    is_kernel_failing: bool,
 }
 
 impl SystemView for TestSystem {
@@ -41,10 +41,10 @@ impl SystemView for TestSystem {
         _: Protocol,
         _: Option<SocketAddr>,
     ) -> ListenerMatch {
-        if self.kernel_fails {
+        if self.is_kernel_failing {
             return ListenerMatch::Unknown { error: 24 };
         }
-        let index = candidates.iter().position(|candidate| self.listening.contains(candidate));
+        let index = candidates.iter().position(|candidate| self.listeners.contains(candidate));
         index.map_or(ListenerMatch::NotFound, ListenerMatch::Index)
     }
 }
@@ -57,7 +57,7 @@ fn socket_address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-fn session() -> Addresses {
+fn session_addresses() -> Addresses {
     Addresses {
         v4: V.parse().ok(),
         v6: "fd00::7".parse().ok(),
@@ -74,7 +74,7 @@ fn rules() -> RewriteRules {
 }
 
 pub(super) fn rewriter(system: &TestSystem) -> Rewriter<'_, TestSystem> {
-    Rewriter { addresses: session(), rules: rules(), lease_held: true, system }
+    Rewriter { addresses: session_addresses(), rules: rules(), lease_held: true, system }
 }
 
 fn socket(protocol: Protocol, local: &str) -> SocketProperties {
@@ -93,7 +93,8 @@ fn tcp6() -> SocketProperties {
     socket(Protocol::Tcp, "[::]:0")
 }
 
-/// Returns the outcome of a bind as text: the address, or the name of the reason.
+/// Returns the outcome of a bind as text: the address, or the name of the reason or refusal. "dual"
+/// means that the hook layer clears `IPV6_V6ONLY`.
 fn bind(rewriter: &Rewriter<'_, TestSystem>, socket: SocketProperties, address: &str) -> String {
     match rewriter.bind(&socket, socket_address(address)) {
         Outcome::Rewritten(Bind { address, clear_v6only: false, defer: false }) => {
@@ -106,7 +107,8 @@ fn bind(rewriter: &Rewriter<'_, TestSystem>, socket: SocketProperties, address: 
     }
 }
 
-/// Returns the outcome of a connect as text: `source > destination`, or the name of the reason.
+/// Returns the outcome of a connect as text: `source > destination`, the destination alone, or the
+/// name of the reason or refusal. "dual" means that the hook layer clears `IPV6_V6ONLY`.
 fn connect(
     rewriter: &Rewriter<'_, TestSystem>,
     socket: SocketProperties,
@@ -125,15 +127,15 @@ fn connect(
     }
 }
 
-fn listening(addresses: &[&str]) -> TestSystem {
+fn system_with_listeners(addresses: &[&str]) -> TestSystem {
     TestSystem {
-        listening: addresses.iter().map(|text| socket_address(text)).collect(),
-        kernel_fails: false,
+        listeners: addresses.iter().map(|text| socket_address(text)).collect(),
+        is_kernel_failing: false,
     }
 }
 
 #[test]
-fn row_1_and_23_loopback_binds() {
+fn row_1_and_23_loopback_bind_uses_l() {
     let system = TestSystem::default();
     let mut rewriter = rewriter(&system);
     assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:80"), "127.3.4.5:80");
@@ -152,7 +154,7 @@ fn row_1_and_23_loopback_binds() {
 }
 
 #[test]
-fn row_3_and_4_wildcard_binds() {
+fn row_3_and_4_wildcard_bind_uses_v_or_configured_l() {
     let system = TestSystem::default();
     let mut rewriter = rewriter(&system);
     assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:80"), "10.0.5.7:80");
@@ -165,7 +167,7 @@ fn row_3_and_4_wildcard_binds() {
 }
 
 #[test]
-fn row_5_specific_binds() {
+fn row_5_bind_to_host_address_uses_v() {
     let system = TestSystem::default();
     let rewriter = rewriter(&system);
     assert_eq!(bind(&rewriter, tcp(), "10.0.5.1:80"), "10.0.5.7:80");
@@ -194,7 +196,7 @@ fn row_6_only_virtual_ip_is_retried_unchanged() {
 }
 
 #[test]
-fn row_7_to_10_connects_to_external_destinations() {
+fn row_7_to_10_external_connect_uses_source_v() {
     let system = TestSystem::default();
     let mut rewriter = rewriter(&system);
     let external = "192.0.2.9:80";
@@ -224,31 +226,32 @@ fn row_7_to_10_connects_to_external_destinations() {
 }
 
 #[test]
-fn row_11_and_12_own_services_first() {
-    let no_listener = TestSystem::default();
-    let (own_listener, listener_on_v) = (listening(&["127.3.4.5:80"]), listening(&["10.0.5.7:80"]));
-    let both = listening(&["127.3.4.5:80", "10.0.5.7:80"]);
+fn row_11_and_12_own_listener_precedes_the_host() {
+    let without_listener = TestSystem::default();
+    let (own_listener, listener_on_v) =
+        (system_with_listeners(&["127.3.4.5:80"]), system_with_listeners(&["10.0.5.7:80"]));
+    let both_listeners = system_with_listeners(&["127.3.4.5:80", "10.0.5.7:80"]);
     for requested in ["127.0.0.1:80", "0.0.0.0:80"] {
-        assert_eq!(connect(&rewriter(&no_listener), tcp(), requested), "no-own-listener");
+        assert_eq!(connect(&rewriter(&without_listener), tcp(), requested), "no-own-listener");
         assert_eq!(connect(&rewriter(&own_listener), tcp(), requested), "127.3.4.5:80");
         assert_eq!(connect(&rewriter(&listener_on_v), tcp(), requested), "127.3.4.5 > 10.0.5.7:80");
-        assert_eq!(connect(&rewriter(&both), tcp(), requested), "127.3.4.5:80");
-        let bound = socket(Protocol::Tcp, "10.0.5.7:9");
-        assert_eq!(connect(&rewriter(&listener_on_v), bound, requested), "10.0.5.7:80");
+        assert_eq!(connect(&rewriter(&both_listeners), tcp(), requested), "127.3.4.5:80");
+        let bound_socket = socket(Protocol::Tcp, "10.0.5.7:9");
+        assert_eq!(connect(&rewriter(&listener_on_v), bound_socket, requested), "10.0.5.7:80");
     }
-    assert_eq!(connect(&rewriter(&no_listener), tcp(), "127.0.0.1:7000"), "127.3.4.5:7000");
+    assert_eq!(connect(&rewriter(&without_listener), tcp(), "127.0.0.1:7000"), "127.3.4.5:7000");
     assert_eq!(
-        connect(&rewriter(&listening(&["127.3.4.5:631"])), tcp(), "127.0.0.1:631"),
+        connect(&rewriter(&system_with_listeners(&["127.3.4.5:631"])), tcp(), "127.0.0.1:631"),
         "shared-port"
     );
-    let raw = socket(Protocol::Other, "0.0.0.0:0");
-    assert_eq!(connect(&rewriter(&own_listener), raw, "127.0.0.1:7000"), "not-tcp-or-udp");
+    let raw_socket = socket(Protocol::Other, "0.0.0.0:0");
+    assert_eq!(connect(&rewriter(&own_listener), raw_socket, "127.0.0.1:7000"), "not-tcp-or-udp");
 }
 
 #[test]
 fn row_5_and_11_unknown_listeners_never_lead_to_the_host() {
-    let failing = TestSystem { kernel_fails: true, ..TestSystem::default() };
-    let failing_rewriter = rewriter(&failing);
+    let failing_system = TestSystem { is_kernel_failing: true, ..TestSystem::default() };
+    let failing_rewriter = rewriter(&failing_system);
     let refused = Outcome::Refused(Refusal::ListenersUnknown { error: 24 });
     for requested in ["127.0.0.1:80", "0.0.0.0:80", "10.0.5.1:80", "[::1]:80", "[fd00::1]:80"] {
         let socket = if requested.starts_with('[') { tcp6() } else { tcp() };
@@ -266,22 +269,25 @@ fn row_5_and_11_unknown_listeners_never_lead_to_the_host() {
     assert_eq!(connect(&failing_rewriter, tcp(), "127.0.0.1:7000"), "127.3.4.5:7000");
     assert_eq!(connect(&failing_rewriter, tcp(), "127.0.0.1:631"), "shared-port");
     assert_eq!(connect(&failing_rewriter, tcp(), "192.0.2.1:80"), "10.0.5.7 > 192.0.2.1:80");
-    let mut own_only = rewriter(&failing);
-    own_only.rules.program.loopback_connect = LoopbackConnect::Own;
-    assert_eq!(connect(&own_only, tcp(), "127.0.0.1:80"), "127.3.4.5:80");
+    let mut own_only_rewriter = rewriter(&failing_system);
+    own_only_rewriter.rules.program.loopback_connect = LoopbackConnect::Own;
+    assert_eq!(connect(&own_only_rewriter, tcp(), "127.0.0.1:80"), "127.3.4.5:80");
 }
 
 #[test]
 fn row_5_and_11_own_listener_is_reached_at_the_host_address() {
-    let (no_listener, listener_on_v) =
-        (TestSystem::default(), listening(&["10.0.5.7:80", "[::ffff:10.0.5.7]:80"]));
-    let listener_on_v6 = listening(&["[fd00::7]:80"]);
-    let host = "10.0.5.1:80";
-    assert_eq!(connect(&rewriter(&no_listener), tcp(), host), "10.0.5.7 > 10.0.5.1:80");
-    assert_eq!(connect(&rewriter(&listener_on_v), tcp(), host), "10.0.5.7 > 10.0.5.7:80");
-    assert_eq!(connect(&rewriter(&listener_on_v), udp(), host), "10.0.5.7 > 10.0.5.7:80");
+    let (without_listener, listener_on_v) =
+        (TestSystem::default(), system_with_listeners(&["10.0.5.7:80", "[::ffff:10.0.5.7]:80"]));
+    let listener_on_v6 = system_with_listeners(&["[fd00::7]:80"]);
+    let host_address = "10.0.5.1:80";
     assert_eq!(
-        connect(&rewriter(&listener_on_v), socket(Protocol::Tcp, "127.3.4.5:9"), host),
+        connect(&rewriter(&without_listener), tcp(), host_address),
+        "10.0.5.7 > 10.0.5.1:80"
+    );
+    assert_eq!(connect(&rewriter(&listener_on_v), tcp(), host_address), "10.0.5.7 > 10.0.5.7:80");
+    assert_eq!(connect(&rewriter(&listener_on_v), udp(), host_address), "10.0.5.7 > 10.0.5.7:80");
+    assert_eq!(
+        connect(&rewriter(&listener_on_v), socket(Protocol::Tcp, "127.3.4.5:9"), host_address),
         "10.0.5.7:80"
     );
     assert_eq!(connect(&rewriter(&listener_on_v), tcp(), "10.0.5.2:80"), "10.0.5.7 > 10.0.5.2:80");
@@ -297,14 +303,14 @@ fn row_5_and_11_own_listener_is_reached_at_the_host_address() {
         connect(&rewriter(&listener_on_v), tcp6(), "[fd00::1]:80"),
         "::ffff:10.0.5.7 > [::ffff:10.0.5.7]:80"
     );
-    assert_eq!(connect(&rewriter(&no_listener), tcp6(), "[fe80::1%2]:80"), "link-local");
+    assert_eq!(connect(&rewriter(&without_listener), tcp6(), "[fe80::1%2]:80"), "link-local");
     let mut without_virtual_ip = rewriter(&listener_on_v);
     without_virtual_ip.rules.features.virtual_ip = false;
-    assert_eq!(connect(&without_virtual_ip, tcp(), host), "feature-off");
+    assert_eq!(connect(&without_virtual_ip, tcp(), host_address), "feature-off");
 }
 
 #[test]
-fn row_19_and_20_names() {
+fn row_19_and_20_program_sees_l_as_host_loopback() {
     let system = TestSystem::default();
     let rewriter = rewriter(&system);
     let visible = |end: &str, other_end: &str| {
@@ -351,8 +357,8 @@ fn row_21_listen_binds_an_unbound_socket() {
 }
 
 #[test]
-fn row_22_datagrams() {
-    let listener_on_v = listening(&["10.0.5.7:53"]);
+fn row_22_unbound_datagram_socket_is_bound_to_v() {
+    let listener_on_v = system_with_listeners(&["10.0.5.7:53"]);
     let rewriter = rewriter(&listener_on_v);
     let send = |socket: SocketProperties, destination: &str| {
         rewriter
@@ -378,30 +384,30 @@ fn row_22_datagrams() {
 }
 
 #[test]
-fn row_24_and_25_packet_information() {
+fn row_24_and_25_packet_info_source_becomes_v_or_l() {
     let system = TestSystem::default();
     let rewriter = rewriter(&system);
-    let source = |source: &str, destination: &str| {
+    let rewritten_source = |source: &str, destination: &str| {
         rewriter
             .send_packet_info(&udp(), packet_info(source, 0), Some(socket_address(destination)))
             .rewritten()
             .map(|info| info.address.to_string())
     };
-    assert_eq!(source("0.0.0.0", "192.0.2.9:53"), Some(V.into()));
-    assert_eq!(source("10.0.5.1", "192.0.2.9:53"), Some(V.into()));
-    assert_eq!(source("10.0.5.7", "192.0.2.9:53"), None);
-    assert_eq!(source("127.0.0.1", "127.3.4.5:53"), Some(L.into()));
-    assert_eq!(source("127.0.0.1", "127.0.0.1:53"), None);
-    assert_eq!(source("0.0.0.0", "127.0.0.1:53"), None);
-    assert_eq!(source("::", "[::ffff:192.0.2.9]:53"), Some("::ffff:10.0.5.7".into()));
-    assert_eq!(source("::", "[2001:db8::1]:53"), Some("fd00::7".into()));
-    assert_eq!(source("fe80::1", "[fe80::9%2]:53"), None);
-    assert_eq!(source("::", "[ff02::fb%2]:53"), None);
-    assert_eq!(source("fd00::1", "[ff02::fb%2]:53"), Some("fd00::7".into()));
+    assert_eq!(rewritten_source("0.0.0.0", "192.0.2.9:53"), Some(V.into()));
+    assert_eq!(rewritten_source("10.0.5.1", "192.0.2.9:53"), Some(V.into()));
+    assert_eq!(rewritten_source("10.0.5.7", "192.0.2.9:53"), None);
+    assert_eq!(rewritten_source("127.0.0.1", "127.3.4.5:53"), Some(L.into()));
+    assert_eq!(rewritten_source("127.0.0.1", "127.0.0.1:53"), None);
+    assert_eq!(rewritten_source("0.0.0.0", "127.0.0.1:53"), None);
+    assert_eq!(rewritten_source("::", "[::ffff:192.0.2.9]:53"), Some("::ffff:10.0.5.7".into()));
+    assert_eq!(rewritten_source("::", "[2001:db8::1]:53"), Some("fd00::7".into()));
+    assert_eq!(rewritten_source("fe80::1", "[fe80::9%2]:53"), None);
+    assert_eq!(rewritten_source("::", "[ff02::fb%2]:53"), None);
+    assert_eq!(rewritten_source("fd00::1", "[ff02::fb%2]:53"), Some("fd00::7".into()));
     // The source is the address of the socket. The kernel rejects :: for an IPv4 destination.
-    assert_eq!(source("0.0.0.0", "10.0.5.7:53"), None);
-    assert_eq!(source("::", "[::ffff:127.131.4.5]:53"), Some("::ffff:0.0.0.0".into()));
-    assert_eq!(source("::", "[::ffff:10.0.5.7]:53"), Some("::ffff:0.0.0.0".into()));
+    assert_eq!(rewritten_source("0.0.0.0", "10.0.5.7:53"), None);
+    assert_eq!(rewritten_source("::", "[::ffff:127.131.4.5]:53"), Some("::ffff:0.0.0.0".into()));
+    assert_eq!(rewritten_source("::", "[::ffff:10.0.5.7]:53"), Some("::ffff:0.0.0.0".into()));
     assert_eq!(rewriter.visible_ip(ip(L)), Outcome::Rewritten(ip("127.0.0.1")));
     assert_eq!(rewriter.visible_ip(ip(V)), Outcome::Passed(Reason::VisibleUnchanged));
 }
@@ -422,7 +428,7 @@ fn row_24_answers_to_loopback_peers_stay_on_the_host() {
         Some(format!("{} via {}", rewritten.address, rewritten.interface))
     };
     let expected = |text: &str| Some(text.to_owned());
-    // A service on V, whose peer dialled 127.0.0.1 or ::1, answers from V.
+    // A service on V answers from V if its peer sent to 127.0.0.1 or ::1.
     assert_eq!(send("10.0.5.7:53", "127.0.0.1", "127.3.4.5:9"), expected("10.0.5.7 via 0"));
     assert_eq!(send("10.0.5.7:53", "10.0.5.7", "127.3.4.5:9"), expected("10.0.5.7 via 0"));
     assert_eq!(
@@ -461,7 +467,7 @@ fn row_24_answers_to_loopback_peers_stay_on_the_host() {
 }
 
 #[test]
-fn row_26_shared_receivers() {
+fn row_26_shared_receiver_stays_on_the_wildcard() {
     let system = TestSystem::default();
     let rewriter = rewriter(&system);
     assert_eq!(bind(&rewriter, udp(), "0.0.0.0:53"), "10.0.5.7:53");
@@ -473,7 +479,7 @@ fn row_26_shared_receivers() {
 }
 
 #[test]
-fn row_30_and_31_dual_stack() {
+fn row_30_and_31_ipv6_wildcard_bind_uses_v() {
     let system = TestSystem::default();
     let mut rewriter = rewriter(&system);
     let v6only = SocketProperties { is_v6only: true, ..tcp6() };
@@ -492,33 +498,36 @@ fn row_30_ipv6_datagram_client_is_bound_by_its_first_destination() {
     let system = TestSystem::default();
     let mut rewriter = rewriter(&system);
     let udp6 = socket(Protocol::Udp, "[::]:0");
-    let bound = socket(Protocol::Udp, "[::]:4000");
+    let bound_socket = socket(Protocol::Udp, "[::]:4000");
     let rebind = |rewriter: &Rewriter<'_, TestSystem>, socket, destination| {
         let connect = rewriter.connect(&socket, socket_address(destination)).rewritten()?;
         assert!(connect.rebind);
         connect.source
     };
     assert_eq!(bind(&rewriter, udp6, "[::]:0"), "[::ffff:10.0.5.7]:0");
-    assert_eq!(rebind(&rewriter, bound, "[2001:db8::9]:80"), None);
+    assert_eq!(rebind(&rewriter, bound_socket, "[2001:db8::9]:80"), None);
     rewriter.rules.rebind_datagrams = true;
     assert_eq!(bind(&rewriter, udp6, "[::]:0"), "family-unknown");
     assert_eq!(bind(&rewriter, udp6, "[::]:80"), "[::ffff:10.0.5.7]:80");
     assert_eq!(bind(&rewriter, tcp6(), "[::]:0"), "[::ffff:10.0.5.7]:0");
     let v6only = SocketProperties { is_v6only: true, ..udp6 };
     assert_eq!(bind(&rewriter, v6only, "[::]:0"), "dual [::]:0");
-    assert_eq!(rebind(&rewriter, bound, "[2001:db8::9]:80"), Some(ip("fd00::7")));
-    assert_eq!(rebind(&rewriter, bound, "[::ffff:192.0.2.9]:80"), Some(ip("::ffff:10.0.5.7")));
-    assert_eq!(connect(&rewriter, bound, "[fe80::9]:80"), "link-local");
+    assert_eq!(rebind(&rewriter, bound_socket, "[2001:db8::9]:80"), Some(ip("fd00::7")));
+    assert_eq!(
+        rebind(&rewriter, bound_socket, "[::ffff:192.0.2.9]:80"),
+        Some(ip("::ffff:10.0.5.7"))
+    );
+    assert_eq!(connect(&rewriter, bound_socket, "[fe80::9]:80"), "link-local");
     for (protocol, local) in
         [(Protocol::Udp, "[::]:5353"), (Protocol::Udp, "[fd00::9]:80"), (Protocol::Tcp, "[::]:80")]
     {
         let destination = "[2001:db8::9]:80";
         assert_eq!(connect(&rewriter, socket(protocol, local), destination), "already-bound");
     }
-    let shared = SocketProperties { can_share_port: true, ..bound };
-    assert_eq!(connect(&rewriter, shared, "[2001:db8::9]:80"), "already-bound");
+    let shared_socket = SocketProperties { can_share_port: true, ..bound_socket };
+    assert_eq!(connect(&rewriter, shared_socket, "[2001:db8::9]:80"), "already-bound");
     rewriter.addresses.v6 = None;
-    assert_eq!(connect(&rewriter, bound, "[2001:db8::9]:80"), "no-such-address");
+    assert_eq!(connect(&rewriter, bound_socket, "[2001:db8::9]:80"), "no-such-address");
     rewriter.rules.features.loopback = false;
     rewriter.addresses.v6 = "fd00::7".parse().ok();
     assert_eq!(bind(&rewriter, v6only, "[::]:0"), "[fd00::7]:0");
@@ -546,19 +555,22 @@ fn row_30_sessions_without_ipv6_address_share_no_wildcard_port() {
 }
 
 #[test]
-fn row_32_ipv6_loopback() {
+fn row_32_ipv6_loopback_uses_l6() {
     let v6only = SocketProperties { is_v6only: true, ..tcp6() };
-    let no_listener = TestSystem::default();
-    assert_eq!(bind(&rewriter(&no_listener), tcp6(), "[::1]:80"), "[::ffff:127.131.4.5]:80");
-    assert_eq!(bind(&rewriter(&no_listener), v6only, "[::1]:80"), "dual [::ffff:127.131.4.5]:80");
-    assert_eq!(connect(&rewriter(&no_listener), tcp6(), "[::1]:80"), "no-own-listener");
-    let own_listener = listening(&["[::ffff:127.131.4.5]:80"]);
+    let without_listener = TestSystem::default();
+    assert_eq!(bind(&rewriter(&without_listener), tcp6(), "[::1]:80"), "[::ffff:127.131.4.5]:80");
+    assert_eq!(
+        bind(&rewriter(&without_listener), v6only, "[::1]:80"),
+        "dual [::ffff:127.131.4.5]:80"
+    );
+    assert_eq!(connect(&rewriter(&without_listener), tcp6(), "[::1]:80"), "no-own-listener");
+    let own_listener = system_with_listeners(&["[::ffff:127.131.4.5]:80"]);
     let expected = "::ffff:127.131.4.5 > [::ffff:127.131.4.5]:80";
     assert_eq!(connect(&rewriter(&own_listener), tcp6(), "[::1]:80"), expected);
-    let dual =
+    let dual_connect =
         rewriter(&own_listener).connect(&v6only, socket_address("[::1]:80")).rewritten().unwrap();
-    assert!(dual.clear_v6only);
-    let listener_on_v = listening(&["[::ffff:10.0.5.7]:80"]);
+    assert!(dual_connect.clear_v6only);
+    let listener_on_v = system_with_listeners(&["[::ffff:10.0.5.7]:80"]);
     assert_eq!(
         connect(&rewriter(&listener_on_v), tcp6(), "[::1]:80"),
         "::ffff:127.131.4.5 > [::ffff:10.0.5.7]:80"
@@ -567,19 +579,22 @@ fn row_32_ipv6_loopback() {
     for local in ["[::ffff:127.131.4.5]:9", "[::ffff:10.0.5.7]:9"] {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             assert_eq!(
-                connect(&rewriter(&no_listener), socket(protocol, local), "[::1]:80"),
+                connect(&rewriter(&without_listener), socket(protocol, local), "[::1]:80"),
                 "[::ffff:127.131.4.5]:80"
             );
         }
     }
     for local in ["[::1]:9", "[::]:9", "[fd00::7]:9"] {
-        let local = socket(Protocol::Udp, local);
-        assert_eq!(connect(&rewriter(&no_listener), local, "[::1]:80"), "no-own-listener");
+        let local_socket = socket(Protocol::Udp, local);
+        assert_eq!(
+            connect(&rewriter(&without_listener), local_socket, "[::1]:80"),
+            "no-own-listener"
+        );
     }
-    let listener_on_v6 = listening(&["[fd00::7]:80"]);
+    let listener_on_v6 = system_with_listeners(&["[fd00::7]:80"]);
     assert_eq!(connect(&rewriter(&listener_on_v6), tcp6(), "[::1]:80"), "[fd00::7]:80");
-    let bound = socket(Protocol::Tcp, "[fd00::7]:9");
-    assert_eq!(connect(&rewriter(&own_listener), bound, "[::1]:80"), "already-bound");
+    let bound_socket = socket(Protocol::Tcp, "[fd00::7]:9");
+    assert_eq!(connect(&rewriter(&own_listener), bound_socket, "[::1]:80"), "already-bound");
     // On Windows, ConnectEx needs a bound socket. A connect to ::1 must still reach L6.
     let mut deferring = rewriter(&own_listener);
     deferring.rules.defer_wildcard = true;
@@ -595,8 +610,8 @@ fn row_32_ipv6_loopback() {
 }
 
 #[test]
-fn row_33_mapped_loopback() {
-    let own_listener = listening(&["127.3.4.5:80"]);
+fn row_33_mapped_loopback_uses_mapped_l() {
+    let own_listener = system_with_listeners(&["127.3.4.5:80"]);
     let rewriter = rewriter(&own_listener);
     assert_eq!(bind(&rewriter, tcp6(), "[::ffff:127.0.0.1]:80"), "[::ffff:127.3.4.5]:80");
     assert_eq!(connect(&rewriter, tcp6(), "[::ffff:127.0.0.1]:80"), "[::ffff:127.3.4.5]:80");
@@ -610,7 +625,7 @@ fn row_33_mapped_loopback() {
 }
 
 #[test]
-fn row_40_to_43_names_and_interfaces() {
+fn row_40_to_43_host_name_and_interfaces_show_own_addresses() {
     let system = TestSystem::default();
     let mut rewriter = rewriter(&system);
     let host_names = HostNameAddresses { v4: V.parse().ok(), v6: "fd00::7".parse().ok() };
@@ -630,7 +645,7 @@ fn row_40_to_43_names_and_interfaces() {
 fn numbers_and_names_of_reasons_are_unique() {
     for reason in Reason::ALL {
         assert_eq!(Reason::from_number(reason.number()), Some(*reason));
-        let same = Reason::ALL.iter().filter(|other| other.name() == reason.name());
-        assert_eq!(same.count(), 1, "{}", reason.name());
+        let same_name = Reason::ALL.iter().filter(|other| other.name() == reason.name());
+        assert_eq!(same_name.count(), 1, "{}", reason.name());
     }
 }
