@@ -6,7 +6,8 @@
 //!
 //! Invariants:
 //! - No panic crosses an entry point.
-//! - A logon fails only if the farm sets `when-exhausted = "refuse"` and no address is available.
+//! - A logon fails only if the farm sets `when-exhausted = "refuse"`, and no address is available
+//!   or the pool of the user is unknown.
 //! - No thread, lock or descriptor outlives a call. The environment of the process is not changed.
 //! - The process runs as root. A name that a client or user chooses can contain any bytes. The
 //!   module never uses such a name as part of a path.

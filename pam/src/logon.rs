@@ -29,7 +29,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The session that this transaction opened and has to close.
 struct OpenedRecord {
     handle: Handle,
-    map: PathBuf,
+    map_directory: PathBuf,
 }
 
 /// Opens the session and sets the environment of its programs. Fails only if the farm sets
@@ -69,7 +69,7 @@ pub fn close(transaction: &Transaction) -> c_int {
     // SAFETY: only values of type `OpenedRecord` are stored under this name.
     if let Some(record) = unsafe { transaction.data::<OpenedRecord>(OPENED_RECORD) } {
         let close_result =
-            Map::open(&record.map).map_err(|error| error.to_string()).and_then(|map| {
+            Map::open(&record.map_directory).map_err(|error| error.to_string()).and_then(|map| {
                 map.close_by_handle(&record.handle, Tick::now()).map_err(|error| error.to_string())
             });
         if let Err(error) = close_result {
@@ -78,7 +78,7 @@ pub fn close(transaction: &Transaction) -> c_int {
                 &format!("cannot close session {}: {error}", record.handle.session),
             );
         }
-        let _ = client_file::remove(&record.map, &record.handle);
+        let _ = client_file::remove(&record.map_directory, &record.handle);
         transaction.clear_data(OPENED_RECORD);
     }
     PAM_SUCCESS
@@ -100,7 +100,7 @@ impl Logon<'_> {
     /// Returns the PAM status of a logon without a session.
     fn open(&self) -> Result<Option<OpenedSession>, c_int> {
         let start = Instant::now();
-        let map = Map::open(&self.settings.map)
+        let map = Map::open(&self.settings.map_directory)
             .map_err(|error| self.report_failure(&error.into(), false))?;
         if map.settings().allocate == AllocationTime::FirstUse {
             return Ok(None);
@@ -127,7 +127,9 @@ impl Logon<'_> {
                 Ok(mut opened) => {
                     // The result of the first attempt states whether this logon opened the session.
                     opened.already_open = incomplete_session
-                        .map_or(opened.already_open, |first: OpenedSession| first.already_open);
+                        .map_or(opened.already_open, |first_result: OpenedSession| {
+                            first_result.already_open
+                        });
                     let Some(shortage) = opened.shortage else {
                         return Ok(Some(self.record_session(opened)));
                     };
@@ -142,8 +144,8 @@ impl Logon<'_> {
             };
             // The last attempt may wait for the lock, so it must begin `LOCK_TIMEOUT` before the
             // deadline.
-            let deadline = self.settings.deadline.saturating_sub(LOCK_TIMEOUT);
-            if start.elapsed() + RETRY_INTERVAL > timeout.min(deadline) {
+            let latest_attempt = self.settings.deadline.saturating_sub(LOCK_TIMEOUT);
+            if start.elapsed() + RETRY_INTERVAL > timeout.min(latest_attempt) {
                 break error;
             }
             std::thread::sleep(RETRY_INTERVAL);
@@ -163,7 +165,7 @@ impl Logon<'_> {
 
     /// Returns the address of the user's client, if PAM_RHOST contains an address.
     fn client_address(&self) -> Option<IpAddr> {
-        self.transaction.item(Item::RemoteHost).and_then(parse_client)
+        self.transaction.item(Item::RemoteHost).and_then(parse_client_address)
     }
 
     /// If this logon opened the session, stores the session in the transaction, so that the logoff
@@ -171,13 +173,20 @@ impl Logon<'_> {
     /// programs.
     fn record_session(&self, opened: OpenedSession) -> OpenedSession {
         if let (false, Some(address)) = (opened.already_open, self.client_address())
-            && let Err(error) =
-                client_file::write(&self.settings.map, &opened.handle, address, Some(self.uid))
+            && let Err(error) = client_file::write(
+                &self.settings.map_directory,
+                &opened.handle,
+                address,
+                Some(self.uid),
+            )
         {
             let message = format!("cannot store the client address of {}: {error}", self.user);
             self.transaction.log(libc::LOG_WARNING, &message);
         }
-        let record = OpenedRecord { handle: opened.handle, map: self.settings.map.clone() };
+        let record = OpenedRecord {
+            handle: opened.handle,
+            map_directory: self.settings.map_directory.clone(),
+        };
         if !opened.already_open && !self.transaction.set_data(OPENED_RECORD, record) {
             let message = "out of memory: the session is closed only after its leader has exited";
             self.transaction.log(libc::LOG_WARNING, message);
@@ -215,23 +224,26 @@ fn exhaustion_timeout(policy: ExhaustionPolicy) -> Duration {
 /// Sets the environment variables of the session. If `lease` is `None`, the hook layer finds the
 /// lease of the session itself.
 fn set_session_environment(transaction: &Transaction, settings: &Settings, lease: Option<Handle>) {
-    let mut succeeded = lease
+    let mut has_succeeded = lease
         .is_none_or(|handle| transaction.set_env("VIPOOL_LEASE", handle.to_string().as_bytes()));
     if !settings.is_system_map() {
-        succeeded &= transaction.set_env("VIPOOL_MAP", settings.map.as_os_str().as_encoded_bytes());
+        has_succeeded &= transaction
+            .set_env("VIPOOL_MAP", settings.map_directory.as_os_str().as_encoded_bytes());
     }
     // If the file does not exist, ld.so would print an error whenever a program starts.
     if let Some(preload) = settings.preload.as_deref().filter(|file| Path::new(file).exists()) {
-        let previous = transaction.env(c"LD_PRELOAD").map(CStr::to_bytes).unwrap_or_default();
-        let is_listed =
-            previous.split(|byte| b": ".contains(byte)).any(|entry| entry == preload.as_bytes());
-        if !is_listed {
-            let separator: &[u8] = if previous.is_empty() { b"" } else { b":" };
-            succeeded &= transaction
-                .set_env("LD_PRELOAD", &[previous, separator, preload.as_bytes()].concat());
+        let previous_preload =
+            transaction.env(c"LD_PRELOAD").map(CStr::to_bytes).unwrap_or_default();
+        let is_preloaded = previous_preload
+            .split(|byte| b": ".contains(byte))
+            .any(|entry| entry == preload.as_bytes());
+        if !is_preloaded {
+            let separator: &[u8] = if previous_preload.is_empty() { b"" } else { b":" };
+            has_succeeded &= transaction
+                .set_env("LD_PRELOAD", &[previous_preload, separator, preload.as_bytes()].concat());
         }
     }
-    if !succeeded {
+    if !has_succeeded {
         transaction.log(
             libc::LOG_WARNING,
             "out of memory: cannot set the environment variables of the session",
@@ -290,7 +302,7 @@ fn generate_session_id(leader: Option<&Leader>) -> SessionId {
 
 /// Parses PAM_RHOST as an address. Host names are not resolved, because that could delay the logon
 /// beyond its deadline.
-fn parse_client(host: &CStr) -> Option<IpAddr> {
+fn parse_client_address(host: &CStr) -> Option<IpAddr> {
     let text = host.to_str().ok()?;
     // In a link-local address, the name of the interface follows a percent sign.
     let text = text.split_once('%').map_or(text, |(address, _)| address);
@@ -327,15 +339,15 @@ mod tests {
     }
 
     #[test]
-    fn only_numeric_addresses_are_clients() {
+    fn only_numeric_addresses_are_client_addresses() {
         let ip = |text: &str| Some(text.parse::<IpAddr>().unwrap());
-        assert_eq!(parse_client(c"192.0.2.7"), ip("192.0.2.7"));
-        assert_eq!(parse_client(c"::ffff:192.0.2.7"), ip("192.0.2.7"));
-        assert_eq!(parse_client(c"fe80::1%eth0"), ip("fe80::1"));
+        assert_eq!(parse_client_address(c"192.0.2.7"), ip("192.0.2.7"));
+        assert_eq!(parse_client_address(c"::ffff:192.0.2.7"), ip("192.0.2.7"));
+        assert_eq!(parse_client_address(c"fe80::1%eth0"), ip("fe80::1"));
         for invalid_host in
             [c"client.example", c"", c"%", c"\xff\xfe", c"192.0.2.7; rm -rf /", c"1.2.3.4\n"]
         {
-            assert_eq!(parse_client(invalid_host), None, "{invalid_host:?}");
+            assert_eq!(parse_client_address(invalid_host), None, "{invalid_host:?}");
         }
     }
 }

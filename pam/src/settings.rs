@@ -1,4 +1,4 @@
-//! The arguments of the module in the PAM configuration, and the decision which logons get a
+//! The arguments of the module in the PAM configuration, and the decision which logons open a
 //! session.
 
 use std::ffi::CStr;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The directory in which `vipool up` creates the system-wide map.
-const SYSTEM_MAP: &str = "/run/vipool";
+const SYSTEM_MAP_DIRECTORY: &str = "/run/vipool";
 /// The path at which the package installs the hook layer.
 const DEFAULT_PRELOAD: &str = "/usr/lib/vipool/libvipool_preload.so";
 /// The lowest user id that does not belong to a system user (UID_MIN in login.defs(5)).
@@ -40,7 +40,7 @@ const NON_LOGON_SERVICES: &[&str] = &[
 #[derive(Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `map=DIRECTORY`: the directory of the map.
-    pub map: PathBuf,
+    pub map_directory: PathBuf,
     /// `preload=FILE`: the hook layer, which the module appends to LD_PRELOAD. `preload=none` sets
     /// `None`.
     pub preload: Option<String>,
@@ -56,7 +56,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            map: SYSTEM_MAP.into(),
+            map_directory: SYSTEM_MAP_DIRECTORY.into(),
             preload: Some(DEFAULT_PRELOAD.into()),
             pool: None,
             min_uid: FIRST_REGULAR_UID,
@@ -89,7 +89,7 @@ impl Settings {
     fn set(&mut self, argument: &str) -> Option<()> {
         let (name, value) = argument.split_once('=')?;
         match name {
-            "map" if value.starts_with('/') => self.map = value.into(),
+            "map" if value.starts_with('/') => self.map_directory = value.into(),
             "preload" if value == "none" => self.preload = None,
             // Spaces and colons separate the entries of LD_PRELOAD.
             "preload" if value.starts_with('/') && !value.contains([':', ' ']) => {
@@ -109,7 +109,7 @@ impl Settings {
 
     /// Returns whether the map is the map that programs use without `VIPOOL_MAP`.
     pub fn is_system_map(&self) -> bool {
-        self.map.as_os_str() == SYSTEM_MAP
+        self.map_directory.as_os_str() == SYSTEM_MAP_DIRECTORY
     }
 
     /// Returns whether a logon of this user at this service gets a session.
@@ -141,7 +141,7 @@ mod tests {
             c"deadline=2",
         ]);
         assert_eq!(warning_count, 0);
-        assert_eq!(settings.map, PathBuf::from("/tmp/m"));
+        assert_eq!(settings.map_directory, PathBuf::from("/tmp/m"));
         assert_eq!(settings.preload.as_deref(), Some("/x.so"));
         assert_eq!(settings.pool.as_deref(), Some("lab"));
         assert_eq!((settings.min_uid, settings.deadline), (0, Duration::from_secs(2)));
@@ -174,7 +174,7 @@ mod tests {
         {
             assert!(!settings.applies_to(uid, Some(service)), "{uid} {service}");
         }
-        let every_user = Settings { min_uid: 0, ..settings };
-        assert!(every_user.applies_to(0, Some("sshd")));
+        let settings_with_root = Settings { min_uid: 0, ..settings };
+        assert!(settings_with_root.applies_to(0, Some("sshd")));
     }
 }
