@@ -28,11 +28,11 @@ static MAPS: VersionChain<Reader> = VersionChain::new();
 /// The state of the program under each version of the map. The chain is empty if the program is not
 /// on the process list. In that case, only the functions that start processes are hooked.
 static HOOKED_PROCESSES: VersionChain<HookedProcess> = VersionChain::new();
-static PROCESS: OnceLock<Process> = OnceLock::new();
+static PROCESS: OnceLock<ProcessContext> = OnceLock::new();
 
 /// The part of the context that does not depend on the version of the map.
-struct Process {
-    directory: PathBuf,
+struct ProcessContext {
+    map_directory: PathBuf,
     session: Option<SessionId>,
     /// The id of the rule inherited from the parent process; 0 for none.
     inherited_rule: AtomicU64,
@@ -53,9 +53,10 @@ pub fn rewriter() -> Option<Rewriter<'static, LiveSystem<'static>>> {
 }
 
 /// Returns the policy of the newest map. If this process cannot attach that map, returns the policy
-/// of the newest map that it has attached. A new child process attaches the newest map itself.
+/// of the newest map that it has attached. The caller needs the newest map, because a new child
+/// process attaches that map.
 pub fn current_policy() -> Option<PolicyView<'static>> {
-    MAPS.map(&PROCESS.get()?.directory).map(Reader::policy)
+    MAPS.map(&PROCESS.get()?.map_directory).map(Reader::policy)
 }
 
 /// Returns the id of the rule that the children of this program inherit; 0 for none.
@@ -72,7 +73,7 @@ fn attach_newest_map() -> Option<&'static HookedProcess> {
     let saved_error = LastError::save();
     let process = PROCESS.get()?;
     let hooked_process = HOOKED_PROCESSES
-        .hooked_process(&MAPS, &process.directory, |map| process.matching_rule(map));
+        .hooked_process(&MAPS, &process.map_directory, |map| process.matching_rule(map));
     saved_error.restore();
     hooked_process
 }
@@ -88,11 +89,12 @@ pub fn initialize(inherited_rule: u64) -> Result<Option<&'static HookedProcess>,
     if environment::read::<2>("VIPOOL_DISABLE").is_some_and(|value| value.as_bytes() == b"1") {
         return Err(InstallStatus::Disabled);
     }
-    let directory =
-        PROCESS.get().map_or_else(environment::map_directory, |process| process.directory.clone());
-    let map = MAPS.map(&directory).ok_or(InstallStatus::NoMap)?;
-    let process = PROCESS.get_or_init(|| Process {
-        directory,
+    let map_directory = PROCESS
+        .get()
+        .map_or_else(environment::map_directory, |process| process.map_directory.clone());
+    let map = MAPS.map(&map_directory).ok_or(InstallStatus::NoMap)?;
+    let process = PROCESS.get_or_init(|| ProcessContext {
+        map_directory,
         session: find_session(map),
         inherited_rule: AtomicU64::new(0),
     });
@@ -107,10 +109,10 @@ pub fn initialize(inherited_rule: u64) -> Result<Option<&'static HookedProcess>,
     let system =
         LiveSystem { reader: map, policy: map.policy(), program, listeners: KernelListeners };
     Ok(HOOKED_PROCESSES
-        .get_or_init(|| Some(HookedProcess::new(system, session, &process.directory))))
+        .get_or_init(|| Some(HookedProcess::new(system, session, &process.map_directory))))
 }
 
-impl Process {
+impl ProcessContext {
     /// Returns the rule that the process list has for this program, or else the inherited rule.
     fn matching_rule<'m>(&self, map: &'m Reader) -> Option<ProgramView<'m>> {
         let policy = map.policy();

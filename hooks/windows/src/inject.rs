@@ -79,9 +79,9 @@ impl Dll {
         process: HANDLE,
         inherited_rule: u64,
     ) -> Result<InstallStatus, InjectError> {
-        let mut wow64 = 0;
+        let mut is_wow64 = 0;
         // SAFETY: the caller passes a valid handle. The flag is a local variable.
-        if unsafe { IsWow64Process(process, &mut wow64) } == 0 || wow64 != 0 {
+        if unsafe { IsWow64Process(process, &mut is_wow64) } == 0 || is_wow64 != 0 {
             return Err(InjectError {
                 message: "the program is not a 64-bit program",
                 error_code: 0,
@@ -95,12 +95,13 @@ impl Dll {
             let load_library = kernel32_function(s!("LoadLibraryW"));
             run_remote_thread(process, load_library, path.address, "cannot load vipool_hook.dll")?;
         }
-        let base = module_base(process, &self.path[..self.path_length - 1])?;
+        let base_address = module_base(process, &self.path[..self.path_length - 1])?;
         // SAFETY: the module at this base is the DLL. Its function at this offset has the signature
         // of a thread function.
         let status_code = unsafe {
-            let install =
-                std::mem::transmute::<usize, LPTHREAD_START_ROUTINE>(base + self.install_offset);
+            let install = std::mem::transmute::<usize, LPTHREAD_START_ROUTINE>(
+                base_address + self.install_offset,
+            );
             run_remote_thread(
                 process,
                 install,
@@ -191,27 +192,27 @@ fn module_base(process: HANDLE, path: &[u16]) -> Result<usize, InjectError> {
         let mut entry: MODULEENTRY32W = std::mem::zeroed();
         entry.dwSize = size_of::<MODULEENTRY32W>() as u32;
         let mut has_entry = Module32FirstW(snapshot, &mut entry);
-        let mut base = None;
-        while has_entry != 0 && base.is_none() {
+        let mut base_address = None;
+        while has_entry != 0 && base_address.is_none() {
             if is_file_name_of(&entry.szModule, path) {
-                base = Some(entry.modBaseAddr as usize);
+                base_address = Some(entry.modBaseAddr as usize);
             }
             has_entry = Module32NextW(snapshot, &mut entry);
         }
         CloseHandle(snapshot);
-        base.ok_or(InjectError { message, error_code: 0 })
+        base_address.ok_or(InjectError { message, error_code: 0 })
     }
 }
 
 /// Returns whether a module name is the last component of the path. The module name ends in NUL.
 /// The comparison ignores ASCII case.
-fn is_file_name_of(module: &[u16], path: &[u16]) -> bool {
-    let module = module.split(|unit| *unit == 0).next().unwrap_or_default();
+fn is_file_name_of(module_name: &[u16], path: &[u16]) -> bool {
+    let module_name = module_name.split(|unit| *unit == 0).next().unwrap_or_default();
     let is_separator = |unit: &u16| *unit == u16::from(b'\\') || *unit == u16::from(b'/');
-    let name = path.rsplit(is_separator).next().unwrap_or_default();
+    let file_name = path.rsplit(is_separator).next().unwrap_or_default();
     let lowercase =
         |unit: &u16| u8::try_from(*unit).map_or(*unit, |byte| byte.to_ascii_lowercase().into());
-    module.iter().map(lowercase).eq(name.iter().map(lowercase))
+    module_name.iter().map(lowercase).eq(file_name.iter().map(lowercase))
 }
 
 /// Returns a function of kernel32 as a thread function.

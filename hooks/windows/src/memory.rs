@@ -17,7 +17,7 @@ pub fn read_bytes(source: *const c_void, buffer: &mut [u8]) -> bool {
     }
     let mut bytes_read = 0;
     // SAFETY: the kernel checks the source. The destination is a slice of this length.
-    let succeeded = unsafe {
+    let has_succeeded = unsafe {
         ReadProcessMemory(
             GetCurrentProcess(),
             source,
@@ -26,7 +26,7 @@ pub fn read_bytes(source: *const c_void, buffer: &mut [u8]) -> bool {
             &mut bytes_read,
         )
     } != 0;
-    succeeded && bytes_read == buffer.len()
+    has_succeeded && bytes_read == buffer.len()
 }
 
 /// Reads a value from an address that may be invalid. Returns `None` if the memory is not readable.

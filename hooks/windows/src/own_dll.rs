@@ -19,14 +19,14 @@ pub fn own_dll() -> Option<Dll> {
     let mut path = [0; MAX_PATH_UNITS];
     // SAFETY: the module is loaded, because this code is part of it. The system writes at most as
     // many units as the buffer holds.
-    let (install_address, length) = unsafe {
-        let install = GetProcAddress(module, s!("vipool_hook_install"))?;
-        let length = GetModuleFileNameW(module, path.as_mut_ptr(), MAX_PATH_UNITS as u32);
-        (install as usize, length as usize)
+    let (install_address, path_length) = unsafe {
+        let install_function = GetProcAddress(module, s!("vipool_hook_install"))?;
+        let path_length = GetModuleFileNameW(module, path.as_mut_ptr(), MAX_PATH_UNITS as u32);
+        (install_function as usize, path_length as usize)
     };
     // If the path does not fit, the system truncates it and fills the whole buffer.
-    (length < MAX_PATH_UNITS)
-        .then(|| Dll::new(path.get(..=length)?, install_address - module as usize))?
+    (path_length < MAX_PATH_UNITS)
+        .then(|| Dll::new(path.get(..=path_length)?, install_address - module as usize))?
 }
 
 /// Keeps the DLL in the process. Later calls of FreeLibrary do not unload the DLL.

@@ -35,10 +35,10 @@ pub unsafe fn may_be_listed(policy: &PolicyView<'_>, process: HANDLE) -> bool {
     let mut length = MAX_PATH_UNITS as u32;
     // SAFETY: the caller passes a valid handle. The system writes at most as many units as the
     // buffer holds.
-    let succeeded =
+    let has_succeeded =
         unsafe { QueryFullProcessImageNameW(process, 0, wide_path.as_mut_ptr(), &mut length) } != 0;
     let mut path_bytes = [0; MAX_PATH_UNITS * 3];
-    let path = wide_path.get(..length as usize).filter(|_| succeeded);
+    let path = wide_path.get(..length as usize).filter(|_| has_succeeded);
     let Some(path) = path.and_then(|path| utf16_to_wtf8(path, &mut path_bytes)) else {
         return false;
     };

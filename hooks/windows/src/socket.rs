@@ -103,22 +103,22 @@ impl Winsock {
     }
 
     /// Sets `IPV6_V6ONLY`.
-    pub fn set_v6only(self, enabled: bool) {
-        let value = i32::from(enabled);
-        let pointer: *const i32 = &value;
+    pub fn set_v6only(self, is_enabled: bool) {
+        let value = i32::from(is_enabled);
+        let value_pointer: *const i32 = &value;
         // SAFETY: the option and the variable both have four bytes.
-        unsafe { setsockopt(self.0, IPPROTO_IPV6, IPV6_V6ONLY, pointer.cast(), 4) };
+        unsafe { setsockopt(self.0, IPPROTO_IPV6, IPV6_V6ONLY, value_pointer.cast(), 4) };
     }
 
     /// Sets the interface for outgoing multicast, unless the program has set one (row 27).
     pub fn set_multicast_interface(self, interface: Ipv4Addr) {
         let mut value = 0u32;
         let mut length = 4;
-        let pointer: *mut u32 = &mut value;
+        let value_pointer: *mut u32 = &mut value;
         // SAFETY: the option and the variable both have four bytes.
         unsafe {
             let result =
-                getsockopt(self.0, IPPROTO_IP, IP_MULTICAST_IF, pointer.cast(), &mut length);
+                getsockopt(self.0, IPPROTO_IP, IP_MULTICAST_IF, value_pointer.cast(), &mut length);
             if result == 0 && value == 0 {
                 let octets = interface.octets();
                 setsockopt(self.0, IPPROTO_IP, IP_MULTICAST_IF, octets.as_ptr(), 4);
@@ -129,9 +129,10 @@ impl Winsock {
     fn bool_option(self, level: i32, option: i32) -> bool {
         let mut value = 0i32;
         let mut length = 4;
-        let pointer: *mut i32 = &mut value;
+        let value_pointer: *mut i32 = &mut value;
         // SAFETY: the option and the variable both have four bytes.
-        let result = unsafe { getsockopt(self.0, level, option, pointer.cast(), &mut length) };
+        let result =
+            unsafe { getsockopt(self.0, level, option, value_pointer.cast(), &mut length) };
         result == 0 && value != 0
     }
 
@@ -139,10 +140,10 @@ impl Winsock {
         // SAFETY: the structure has integers and character arrays only, so zeroes are valid.
         let mut info: WSAPROTOCOL_INFOW = unsafe { std::mem::zeroed() };
         let mut length = size_of::<WSAPROTOCOL_INFOW>() as i32;
-        let pointer: *mut WSAPROTOCOL_INFOW = &mut info;
+        let info_pointer: *mut WSAPROTOCOL_INFOW = &mut info;
         // SAFETY: the pointer and the length describe `info`.
         let result = unsafe {
-            getsockopt(self.0, SOL_SOCKET, SO_PROTOCOL_INFOW, pointer.cast(), &mut length)
+            getsockopt(self.0, SOL_SOCKET, SO_PROTOCOL_INFOW, info_pointer.cast(), &mut length)
         };
         (result == 0).then_some(info)
     }

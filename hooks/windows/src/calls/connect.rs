@@ -66,11 +66,11 @@ pub unsafe extern "system" fn connect_ex(
     overlapped: *mut OVERLAPPED,
 ) -> BOOL {
     let Some(original) = extension::connect_ex() else { return 0 };
-    let was_deferred = deferred::contains(socket);
+    let has_deferred_bind = deferred::contains(socket);
     let destination = prepare_destination(
         socket,
         |rewriter, socket, to| match rewriter.connect(&socket, to) {
-            Outcome::Rewritten(connect) if !was_deferred => {
+            Outcome::Rewritten(connect) if !has_deferred_bind => {
                 Outcome::Rewritten(Connect { source: None, ..connect })
             }
             outcome => outcome,

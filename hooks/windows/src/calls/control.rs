@@ -45,12 +45,12 @@ mod tests {
     /// Builds control messages from tuples of level, type and data.
     fn control_buf(messages: &[(i32, i32, &[u8])]) -> ControlBuf {
         let mut control = ControlBuf { bytes: [0; ControlBuf::CAPACITY], length: 0 };
-        for (level, kind, data) in messages {
+        for (level, message_type, data) in messages {
             let offset = control.length;
             let length = HEADER_LENGTH + data.len();
             control.bytes[offset..offset + 8].copy_from_slice(&length.to_ne_bytes());
             control.bytes[offset + 8..offset + 12].copy_from_slice(&level.to_ne_bytes());
-            control.bytes[offset + 12..offset + 16].copy_from_slice(&kind.to_ne_bytes());
+            control.bytes[offset + 12..offset + 16].copy_from_slice(&message_type.to_ne_bytes());
             control.bytes[offset + 16..offset + length].copy_from_slice(data);
             control.length = offset + length.next_multiple_of(8);
         }

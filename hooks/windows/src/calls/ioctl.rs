@@ -13,10 +13,11 @@ use super::extension::{self, FunctionAddress};
 use super::{connect, datagram, socket_names};
 use crate::{context, memory, original};
 
-/// Returns the stored address and the replacement of the extension function with this GUID.
+/// Returns the place for the system's address of the extension function with this GUID, and the
+/// replacement of the function.
 fn replacement_for(guid: &GUID) -> Option<(&'static FunctionAddress, *mut c_void)> {
     let fields = |guid: &GUID| (guid.data1, guid.data2, guid.data3, guid.data4);
-    let is_guid = |known: &GUID| fields(guid) == fields(known);
+    let is_guid = |known_guid: &GUID| fields(guid) == fields(known_guid);
     if is_guid(&WSAID_CONNECTEX) {
         Some((&extension::CONNECT_EX, connect::connect_ex as *mut c_void))
     } else if is_guid(&WSAID_GETACCEPTEXSOCKADDRS) {

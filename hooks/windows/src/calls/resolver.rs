@@ -42,9 +42,9 @@ impl HostName {
     /// Reads a name from a UTF-16 string. A UTF-16 unit above 0xff becomes 0xff. The host's own
     /// name is ASCII, so a name with such a unit never matches the host's own name.
     fn from_utf16(name: PCWSTR) -> Option<Self> {
-        let byte =
+        let byte_at =
             |index| memory::read(name.wrapping_add(index)).map(|unit: u16| unit.min(0xff) as u8);
-        Self::read(byte, name.is_null())
+        Self::read(byte_at, name.is_null())
     }
 
     fn read(byte_at: impl Fn(usize) -> Option<u8>, is_null: bool) -> Option<Self> {
@@ -65,16 +65,17 @@ impl HostName {
     /// qualified name, the NetBIOS name, the empty name and `..localmachine`.
     fn is_own_host(&self) -> bool {
         let name = &self.bytes[..self.length];
-        let kinds = [ComputerNameDnsHostname, ComputerNameDnsFullyQualified, ComputerNameNetBIOS];
+        let name_types =
+            [ComputerNameDnsHostname, ComputerNameDnsFullyQualified, ComputerNameNetBIOS];
         name.is_empty()
             || name == LOCAL_MACHINE
-            || kinds.into_iter().any(|kind| {
+            || name_types.into_iter().any(|name_type| {
                 let mut own_name = [0; HOST_NAME_BUFFER_SIZE];
                 let mut size = HOST_NAME_BUFFER_SIZE as u32;
                 // SAFETY: the system writes at most as many bytes as the buffer holds.
-                let succeeded =
-                    unsafe { GetComputerNameExA(kind, own_name.as_mut_ptr(), &mut size) } != 0;
-                succeeded
+                let has_succeeded =
+                    unsafe { GetComputerNameExA(name_type, own_name.as_mut_ptr(), &mut size) } != 0;
+                has_succeeded
                     && own_name
                         .get(..size as usize)
                         .is_some_and(|own_name| own_name.eq_ignore_ascii_case(name))
@@ -164,8 +165,8 @@ pub unsafe extern "system" fn gethostbyaddr(
 
 /// An entry of a list of addresses. Windows has three types of such entries.
 ///
-/// The functions that change an entry take raw pointers, because other code of a search through the
-/// list refers to the same entries.
+/// The functions that change an entry take raw pointers, so that no reference to an entry is live
+/// while the entry changes.
 trait AddrInfo: Sized {
     /// Returns the next entry, or NULL.
     fn next(&self) -> *mut Self;
@@ -173,7 +174,7 @@ trait AddrInfo: Sized {
     fn address(&self) -> (*mut SOCKADDR, i32);
     /// Returns the family, type and protocol for the sockets that use this address.
     fn socket_kind(&self) -> (i32, i32, i32);
-    /// Returns the place that contains the link of an entry to the next entry.
+    /// Returns a pointer to the link from an entry to the next entry.
     ///
     /// # Safety
     /// The entry is valid.
@@ -183,7 +184,7 @@ trait AddrInfo: Sized {
     ///
     /// # Safety
     /// The entries are valid, and no reference to them is live.
-    unsafe fn swap_canonical_names(first: *mut Self, second: *mut Self);
+    unsafe fn swap_canonical_names(first_entry: *mut Self, second_entry: *mut Self);
     /// Frees a list.
     ///
     /// # Safety
@@ -207,12 +208,12 @@ macro_rules! impl_addr_info {
                 // SAFETY: the caller passes a valid entry.
                 unsafe { &raw mut (*entry).ai_next }
             }
-            unsafe fn swap_canonical_names(first: *mut Self, second: *mut Self) {
+            unsafe fn swap_canonical_names(first_entry: *mut Self, second_entry: *mut Self) {
                 // SAFETY: the caller passes valid entries to which no reference is live.
                 unsafe {
                     std::ptr::swap(
-                        &raw mut (*first).ai_canonname,
-                        &raw mut (*second).ai_canonname,
+                        &raw mut (*first_entry).ai_canonname,
+                        &raw mut (*second_entry).ai_canonname,
                     );
                 }
             }
@@ -279,17 +280,17 @@ unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, addresses: &Hos
     }
 }
 
-/// Returns whether the predicate holds for any entry from `first` on, up to but not including
+/// Returns whether the predicate holds for any entry from `first_entry` on, up to but not including
 /// `end`.
 ///
 /// # Safety
 /// The list is valid. `end` is NULL or an entry of the list.
 unsafe fn any_entry<E: AddrInfo>(
-    first: *const E,
+    first_entry: *const E,
     end: *const E,
     predicate: impl Fn(&E) -> bool,
 ) -> bool {
-    let mut next_entry = first;
+    let mut next_entry = first_entry;
     while next_entry != end {
         // SAFETY: the caller passes a valid list. The reference ends before the next entry is read.
         let Some(entry) = (unsafe { next_entry.as_ref() }) else { break };
@@ -433,7 +434,7 @@ macro_rules! name_info {
             service_size: u32,
             flags: i32,
         ) -> i32 {
-            let call = |name, length, host, host_size| {
+            let call_original = |name, length, host, host_size| {
                 // SAFETY: the arguments come from the program. A rewritten address is valid too.
                 // The system writes no more than the sizes allow.
                 unsafe {
@@ -441,20 +442,20 @@ macro_rules! name_info {
                 }
             };
             match name_lookup(name, length, flags) {
-                NameLookup::Unchanged => call(name, length, host, host_size),
+                NameLookup::Unchanged => call_original(name, length, host, host_size),
                 NameLookup::Address(visible) => {
-                    call(visible.as_ptr(), visible.length(), host, host_size)
+                    call_original(visible.as_ptr(), visible.length(), host, host_size)
                 }
                 NameLookup::HostName => {
-                    let wants_host = !host.is_null() && host_size > 0;
+                    let must_write_host = !host.is_null() && host_size > 0;
                     // SAFETY: the system writes at most as much as the size allows.
-                    if wants_host && unsafe { $own_name(host, host_size as i32) } != 0 {
+                    if must_write_host && unsafe { $own_name(host, host_size as i32) } != 0 {
                         return WSAEFAULT;
                     }
                     if service.is_null() || service_size == 0 {
                         return 0;
                     }
-                    call(name, length, std::ptr::null_mut(), 0)
+                    call_original(name, length, std::ptr::null_mut(), 0)
                 }
             }
         }

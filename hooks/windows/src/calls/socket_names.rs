@@ -15,12 +15,12 @@ use crate::last_error::LastError;
 use crate::socket::{Winsock, overwrite_sockaddr, read_sockaddr};
 use crate::{memory, original};
 
-/// Rewrites an address that the system has just written for the program. `other_end` returns the
-/// address of the other end of the connection.
+/// Rewrites an address that the system has just written for the program. `read_other_end` returns
+/// the address of the other end of the connection.
 fn rewrite_reported_address(
     name: *mut SOCKADDR,
     length: *const i32,
-    other_end: impl FnOnce() -> Option<SocketAddr>,
+    read_other_end: impl FnOnce() -> Option<SocketAddr>,
 ) {
     if name.is_null() {
         return;
@@ -28,7 +28,7 @@ fn rewrite_reported_address(
     let saved_error = LastError::save();
     if let Some(rewriter) = rewriter()
         && let Some(address) = memory::read(length).and_then(|length| read_sockaddr(name, length))
-        && let Some(visible) = rewriter.visible_address(address, other_end).rewritten()
+        && let Some(visible) = rewriter.visible_address(address, read_other_end).rewritten()
     {
         overwrite_sockaddr(name, visible);
     }

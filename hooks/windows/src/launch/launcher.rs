@@ -30,30 +30,30 @@ const USAGE: &str = "usage: vipool-launch [--explain] PROGRAM [ARGUMENT...]\n\
 
 /// Runs the launcher.
 pub fn main() -> ! {
-    let code = match run() {
-        Ok(code) => code,
+    let exit_code = match run() {
+        Ok(exit_code) => exit_code,
         Err(error) => {
             eprintln!("vipool-launch: {error}");
             LAUNCHER_FAILED
         }
     };
-    std::process::exit(code as i32)
+    std::process::exit(exit_code as i32)
 }
 
 fn run() -> Result<u32, String> {
-    let mut remaining = skip_argument(&command_line()).to_vec();
-    let mut explain = false;
+    let mut remaining_line = skip_argument(&command_line()).to_vec();
+    let mut should_explain = false;
     loop {
-        let (option, after_option) = split_argument(&remaining);
+        let (option, after_option) = split_argument(&remaining_line);
         match String::from_utf16_lossy(&option).as_str() {
             "" => return Err(USAGE.to_owned()),
             "--help" | "-h" => {
                 println!("{USAGE}");
                 return Ok(0);
             }
-            "--explain" => explain = true,
+            "--explain" => should_explain = true,
             "--" => {
-                remaining = after_option.to_vec();
+                remaining_line = after_option.to_vec();
                 break;
             }
             unknown if unknown.starts_with("--") => {
@@ -61,9 +61,9 @@ fn run() -> Result<u32, String> {
             }
             _ => break,
         }
-        remaining = after_option.to_vec();
+        remaining_line = after_option.to_vec();
     }
-    let (program, _) = split_argument(&remaining);
+    let (program, _) = split_argument(&remaining_line);
     let program = OsString::from_wide(&program);
     if program.is_empty() {
         return Err(USAGE.to_owned());
@@ -71,7 +71,7 @@ fn run() -> Result<u32, String> {
     let dll = env::current_exe()
         .map_err(|error| format!("cannot find the launcher's own file: {error}"))?
         .with_file_name("vipool_hook.dll");
-    run_program(&program, remaining, &dll, explain)
+    run_program(&program, remaining_line, &dll, should_explain)
 }
 
 /// Runs the command line and waits until the program ends. Returns the exit code of the program.
@@ -79,7 +79,7 @@ fn run_program(
     program: &OsString,
     mut command_line: Vec<u16>,
     dll: &Path,
-    explain: bool,
+    should_explain: bool,
 ) -> Result<u32, String> {
     command_line.push(0);
     // SAFETY: zeroes are valid values of both structures. CreateProcessW uses them and the command
@@ -113,7 +113,7 @@ fn run_program(
             Err(error) => {
                 eprintln!("vipool-launch: {} runs as without vipool: {error}", program.display());
             }
-            Ok(status) if explain => {
+            Ok(status) if should_explain => {
                 eprintln!("vipool-launch: {}: {}", program.display(), status.description());
             }
             Ok(_) => {}
@@ -123,10 +123,10 @@ fn run_program(
         ResumeThread(process.hThread);
         CloseHandle(process.hThread);
         WaitForSingleObject(process.hProcess, INFINITE);
-        let mut code = LAUNCHER_FAILED;
-        GetExitCodeProcess(process.hProcess, &mut code);
+        let mut exit_code = LAUNCHER_FAILED;
+        GetExitCodeProcess(process.hProcess, &mut exit_code);
         CloseHandle(process.hProcess);
-        Ok(code)
+        Ok(exit_code)
     }
 }
 
@@ -149,10 +149,11 @@ fn describe_dll(dll: &Path) -> Result<Dll, String> {
             return Err(load_error());
         }
         let install = GetProcAddress(module, s!("vipool_hook_install"));
-        let offset = install.map(|install| install as usize - module as usize);
+        let install_offset = install.map(|install| install as usize - module as usize);
         FreeLibrary(module);
-        let offset = offset.ok_or_else(|| format!("{} is not the DLL of vipool", dll.display()))?;
-        Dll::new(&wide_path, offset).ok_or_else(load_error)
+        let install_offset =
+            install_offset.ok_or_else(|| format!("{} is not the DLL of vipool", dll.display()))?;
+        Dll::new(&wide_path, install_offset).ok_or_else(load_error)
     }
 }
 
@@ -162,8 +163,8 @@ fn command_line() -> Vec<u16> {
     // SAFETY: the system returns a pointer to a constant string that ends in NUL.
     unsafe {
         let text = GetCommandLineW();
-        let units = (0..).take_while(|index| *text.add(*index) != 0).count();
-        std::slice::from_raw_parts(text, units).to_vec()
+        let length = (0..).take_while(|index| *text.add(*index) != 0).count();
+        std::slice::from_raw_parts(text, length).to_vec()
     }
 }
 
