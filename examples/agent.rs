@@ -35,7 +35,7 @@ impl Probe for NoSocketsProbe {
 
 fn main() -> ExitCode {
     match run() {
-        Ok(code) => code,
+        Ok(exit_code) => exit_code,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
@@ -45,18 +45,18 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [farm, host, directory] = &*arguments else {
+    let [farm_path, host, directory] = &*arguments else {
         eprintln!("usage: agent FARM.TOML HOST MAP-DIRECTORY");
         return Ok(ExitCode::from(2));
     };
-    let (farm, mut report) = Farm::load(Path::new(farm));
-    let planned = farm.plan(host, None);
-    report.extend(planned.findings);
+    let (farm, mut report) = Farm::load(Path::new(farm_path));
+    let server_plan = farm.plan(host, None);
+    report.extend(server_plan.findings);
     if report.has_errors() {
         eprint!("{report}");
         return Ok(ExitCode::FAILURE);
     }
-    let mut map = Map::create(Path::new(directory), &planned.plan)?;
+    let mut map = Map::create(Path::new(directory), &server_plan.plan)?;
     map.lock_exclusive()?;
     for line in std::io::stdin().lines() {
         if let Err(error) = run_command(&map, &line?) {
@@ -124,7 +124,7 @@ fn logon(map: &Map, session: SessionId, user: &str) -> Result<(), OpenError> {
 fn shortage_text(shortage: Shortage) -> String {
     match shortage {
         Shortage::Cooling { .. } => "every free address is cooling down".to_owned(),
-        other => other.to_string(),
+        shortage => shortage.to_string(),
     }
 }
 

@@ -33,8 +33,9 @@ static vipool_range parse_range(const char *addresses)
     return range;
 }
 
-/* Builds a farm of one server: network addresses, loopback addresses, and one program on the process
- * list. A real agent reads farm.toml with vipool_farm_load() instead. */
+/* Builds a farm of one server, with network addresses, loopback addresses and one program on the
+ * process list. Returns the plan of the server. A real agent reads farm.toml with vipool_farm_load()
+ * instead. */
 static vipool_plan *make_plan(const char *program_path)
 {
     vipool_range network = parse_range("10.0.5.10-10.0.5.99");
@@ -83,18 +84,18 @@ static void rewrite_bind(const vipool_rewriter *rewriter)
     vipool_ip ip;
     uint16_t port = 0;
     vipool_sockaddr requested;
-    vipool_socket facts;
+    vipool_socket socket_facts;
     vipool_outcome outcome;
 
     check(vipool_ip_parse(localhost, strlen(localhost), &ip), localhost);
     check(vipool_ip_to_sockaddr(&ip, 6379, &requested), "vipool_ip_to_sockaddr");
 
-    memset(&facts, 0, sizeof facts);
-    facts.size = sizeof facts;
-    facts.protocol = VIPOOL_PROTOCOL_TCP;
+    memset(&socket_facts, 0, sizeof socket_facts);
+    socket_facts.size = sizeof socket_facts;
+    socket_facts.protocol = VIPOOL_PROTOCOL_TCP;
     memset(&outcome, 0, sizeof outcome);
     outcome.size = sizeof outcome;
-    check(vipool_rewrite_bind(rewriter, &facts, requested.bytes, requested.length, &outcome),
+    check(vipool_rewrite_bind(rewriter, &socket_facts, requested.bytes, requested.length, &outcome),
           "vipool_rewrite_bind");
 
     switch (outcome.kind) {
@@ -154,8 +155,8 @@ int main(int argc, char **argv)
 
     printf("vipool %s\n", vipool_version());
 
-    /* The part of the agent. If the program has a directory as argument, the files of the map are
-     * in the directory. Otherwise the map is in memory. */
+    /* The agent's part. If the argument names a directory, the files of the map are in this
+     * directory. Without an argument, the map is in memory. */
     if (argc > 1) {
         check(vipool_map_create(argv[1], strlen(argv[1]), plan, NULL, &map), "vipool_map_create");
     } else {
@@ -176,7 +177,7 @@ int main(int argc, char **argv)
         print_ip("leased", &opened.leases[index].address);
     }
 
-    /* The part of the hook. */
+    /* The hook's part. */
     if (argc > 1) {
         check(vipool_reader_open(argv[1], strlen(argv[1]), &reader), "vipool_reader_open");
     } else {

@@ -82,14 +82,14 @@ static uint32_t get_flags(void *context)
 
 static vipool_socket describe_socket(int *descriptor)
 {
-    vipool_socket facts = {
-        .size = sizeof facts,
+    vipool_socket socket_facts = {
+        .size = sizeof socket_facts,
         .get_local = get_local,
         .get_protocol = get_protocol,
         .get_flags = get_flags,
         .context = descriptor,
     };
-    return facts;
+    return socket_facts;
 }
 
 /* ---- The replacements ------------------------------------------------------------------------ */
@@ -150,10 +150,10 @@ static int must_fail_without_address(const vipool_sockaddr *address)
 static int hooked_bind(int descriptor, const struct sockaddr *address, socklen_t length)
 {
     int saved_errno = errno;
-    vipool_socket facts = describe_socket(&descriptor);
+    vipool_socket socket_facts = describe_socket(&descriptor);
     vipool_outcome outcome = passed_outcome();
 
-    (void)vipool_rewrite_bind(rewriter, &facts, address, (uint32_t)length, &outcome);
+    (void)vipool_rewrite_bind(rewriter, &socket_facts, address, (uint32_t)length, &outcome);
     if (outcome.kind == VIPOOL_REFUSED) {
         errno = outcome.error;
         return -1;
@@ -174,15 +174,15 @@ static int hooked_bind(int descriptor, const struct sockaddr *address, socklen_t
 static int hooked_listen(int descriptor, int backlog)
 {
     int saved_errno = errno;
-    vipool_socket facts = describe_socket(&descriptor);
+    vipool_socket socket_facts = describe_socket(&descriptor);
     vipool_outcome outcome = passed_outcome();
 
-    (void)vipool_rewrite_listen(rewriter, &facts, &outcome);
+    (void)vipool_rewrite_listen(rewriter, &socket_facts, &outcome);
     if (outcome.kind == VIPOOL_REWRITTEN && bind_outcome(descriptor, &outcome) != 0
         && must_fail_without_address(&outcome.address)) {
         return -1;
     }
-    /* Any other error of the bind is ignored, because listen() reports it. */
+    /* Other errors of the bind are ignored. listen() then fails, or binds the socket itself. */
     errno = saved_errno;
     return listen(descriptor, backlog);
 }
@@ -193,7 +193,7 @@ static int bind_source(int descriptor, const vipool_outcome *outcome)
     int result;
 #ifdef IP_BIND_ADDRESS_NO_PORT
     /* With this option, the kernel chooses the port at the connect. The option is set only for this
-     * bind. If the program itself binds a socket, it may read the port before it connects. */
+     * bind, because a program that binds the socket again may read the port before it connects. */
     int option_name = IP_BIND_ADDRESS_NO_PORT;
     if ((outcome->flags & VIPOOL_DO_DEFER_PORT) && !get_option(descriptor, IPPROTO_IP, option_name)) {
         set_option(descriptor, IPPROTO_IP, option_name, 1);
@@ -208,11 +208,11 @@ static int bind_source(int descriptor, const vipool_outcome *outcome)
 static int hooked_connect(int descriptor, const struct sockaddr *address, socklen_t length)
 {
     int saved_errno = errno;
-    vipool_socket facts = describe_socket(&descriptor);
+    vipool_socket socket_facts = describe_socket(&descriptor);
     vipool_outcome outcome = passed_outcome();
     int result;
 
-    (void)vipool_rewrite_connect(rewriter, &facts, address, (uint32_t)length, &outcome);
+    (void)vipool_rewrite_connect(rewriter, &socket_facts, address, (uint32_t)length, &outcome);
     if (outcome.kind == VIPOOL_REFUSED) {
         errno = outcome.error;
         return -1;
@@ -281,8 +281,8 @@ static int hooked_accept(int descriptor, struct sockaddr *address, socklen_t *le
 /* ---- Start of the process -------------------------------------------------------------------- */
 
 /* Creates the rewriter from the lease and the rule of this process. Returns NULL on success,
- * otherwise the reason why calls pass. A complete hook also checks VIPOOL_DISABLE and AT_SECURE. vipool.h describes other
- * ways to find the lease and the rule. */
+ * otherwise the reason why calls pass. A complete hook also checks VIPOOL_DISABLE and AT_SECURE.
+ * vipool.h describes other ways to find the lease and the rule. */
 static const char *create_rewriter(const char *directory, const char *lease)
 {
     char program_path[4096];
@@ -348,7 +348,7 @@ int main(int argc, char **argv)
     struct sockaddr *generic_address = (struct sockaddr *)(void *)&address;
     socklen_t length = sizeof address;
     int server, client, connection;
-    char received = 0;
+    char received_byte = 0;
     const char *reason;
 
     if (argc != 4) {
@@ -389,12 +389,12 @@ int main(int argc, char **argv)
     exit_on_error(connection, "accept");
     printf("accepted from %s\n", inet_ntoa(address.sin_addr));
     exit_on_error((int)write(client, "x", 1), "write");
-    exit_on_error((int)read(connection, &received, 1), "read");
-    printf("received %c\n", received);
+    exit_on_error((int)read(connection, &received_byte, 1), "read");
+    printf("received %c\n", received_byte);
 
     close(connection);
     close(client);
     close(server);
     vipool_rewriter_free(rewriter);
-    return received == 'x' ? 0 : 1;
+    return received_byte == 'x' ? 0 : 1;
 }

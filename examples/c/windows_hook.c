@@ -1,5 +1,5 @@
-/* A vendor's hook DLL for Windows. It replaces bind, connect and getsockname in the import table of the
- * program that loads it, and rewrites their addresses with vipool.dll.
+/* A vendor's hook DLL for Windows. It replaces bind, connect and getsockname in the import table of
+ * the program that loads it, and rewrites their addresses with vipool.dll.
  *
  *     x86_64-w64-mingw32-gcc -shared -o windows_hook.dll windows_hook.c libvipool.dll.a -lws2_32
  *
@@ -44,8 +44,8 @@ static uint32_t get_local(void *context, void *buffer, uint32_t capacity)
 {
     SOCKET sock = *(SOCKET *)context;
     int length = (int)capacity;
-    WSAPROTOCOL_INFOW info;
-    int info_length = sizeof info;
+    WSAPROTOCOL_INFOW protocol_info;
+    int info_length = sizeof protocol_info;
     struct sockaddr *name = buffer;
     if (getsockname(sock, name, &length) == 0) {
         return (uint32_t)length;
@@ -53,13 +53,13 @@ static uint32_t get_local(void *context, void *buffer, uint32_t capacity)
     /* On an unbound socket, getsockname of Winsock fails. vipool expects 0.0.0.0:0 or [::]:0 for
      * such a socket. */
     if (WSAGetLastError() != WSAEINVAL
-        || getsockopt(sock, SOL_SOCKET, SO_PROTOCOL_INFOW, (char *)&info, &info_length) != 0) {
+        || getsockopt(sock, SOL_SOCKET, SO_PROTOCOL_INFOW, (char *)&protocol_info, &info_length) != 0) {
         return 0;
     }
     memset(buffer, 0, capacity);
-    name->sa_family = (ADDRESS_FAMILY)info.iAddressFamily;
-    return info.iAddressFamily == AF_INET6 ? sizeof(struct sockaddr_in6)
-           : info.iAddressFamily == AF_INET ? sizeof(struct sockaddr_in)
+    name->sa_family = (ADDRESS_FAMILY)protocol_info.iAddressFamily;
+    return protocol_info.iAddressFamily == AF_INET6 ? sizeof(struct sockaddr_in6)
+           : protocol_info.iAddressFamily == AF_INET ? sizeof(struct sockaddr_in)
                                             : 0;
 }
 
@@ -78,9 +78,9 @@ static DWORD get_option(SOCKET sock, int level, int option)
 
 static uint32_t get_protocol(void *context)
 {
-    DWORD type = get_option(*(SOCKET *)context, SOL_SOCKET, SO_TYPE);
-    return type == SOCK_STREAM  ? VIPOOL_PROTOCOL_TCP
-           : type == SOCK_DGRAM ? VIPOOL_PROTOCOL_UDP
+    DWORD socket_type = get_option(*(SOCKET *)context, SOL_SOCKET, SO_TYPE);
+    return socket_type == SOCK_STREAM  ? VIPOOL_PROTOCOL_TCP
+           : socket_type == SOCK_DGRAM ? VIPOOL_PROTOCOL_UDP
                                 : VIPOOL_PROTOCOL_OTHER;
 }
 
@@ -96,14 +96,14 @@ static uint32_t get_flags(void *context)
 
 static vipool_socket describe_socket(SOCKET *sock)
 {
-    vipool_socket facts = {
-        .size = sizeof facts,
+    vipool_socket socket_facts = {
+        .size = sizeof socket_facts,
         .get_local = get_local,
         .get_protocol = get_protocol,
         .get_flags = get_flags,
         .context = sock,
     };
-    return facts;
+    return socket_facts;
 }
 
 /* ---- The replacements ------------------------------------------------------------------------ */
@@ -150,10 +150,10 @@ static BOOL must_fail_without_address(const vipool_sockaddr *address)
 static int WSAAPI hooked_bind(SOCKET sock, const struct sockaddr *name, int length)
 {
     int saved_error = WSAGetLastError();
-    vipool_socket facts = describe_socket(&sock);
+    vipool_socket socket_facts = describe_socket(&sock);
     vipool_outcome outcome = passed_outcome();
 
-    (void)vipool_rewrite_bind(get_rewriter(), &facts, name, (uint32_t)length, &outcome);
+    (void)vipool_rewrite_bind(get_rewriter(), &socket_facts, name, (uint32_t)length, &outcome);
     if (outcome.kind == VIPOOL_REFUSED) {
         WSASetLastError(outcome.error);
         return SOCKET_ERROR;
@@ -176,11 +176,11 @@ static int WSAAPI hooked_bind(SOCKET sock, const struct sockaddr *name, int leng
 static int WSAAPI hooked_connect(SOCKET sock, const struct sockaddr *name, int length)
 {
     int saved_error = WSAGetLastError();
-    vipool_socket facts = describe_socket(&sock);
+    vipool_socket socket_facts = describe_socket(&sock);
     vipool_outcome outcome = passed_outcome();
     int result = 0;
 
-    (void)vipool_rewrite_connect(get_rewriter(), &facts, name, (uint32_t)length, &outcome);
+    (void)vipool_rewrite_connect(get_rewriter(), &socket_facts, name, (uint32_t)length, &outcome);
     if (outcome.kind == VIPOOL_REFUSED) {
         WSASetLastError(outcome.error);
         return SOCKET_ERROR;
@@ -225,17 +225,17 @@ static int WSAAPI hooked_getsockname(SOCKET sock, struct sockaddr *name, int *le
 /* Replaces a function in the import table of the program. */
 static void replace_import(const void *original, const void *replacement)
 {
-    BYTE *base = (BYTE *)GetModuleHandleW(NULL);
+    BYTE *image_base = (BYTE *)GetModuleHandleW(NULL);
     const IMAGE_NT_HEADERS *headers =
-        (const void *)(base + ((const IMAGE_DOS_HEADER *)base)->e_lfanew);
+        (const void *)(image_base + ((const IMAGE_DOS_HEADER *)image_base)->e_lfanew);
     const IMAGE_DATA_DIRECTORY *directory =
         &headers->OptionalHeader.DataDirectory[IMAGE_DIRECTORY_ENTRY_IMPORT];
-    const IMAGE_IMPORT_DESCRIPTOR *imported_dll = (const void *)(base + directory->VirtualAddress);
+    const IMAGE_IMPORT_DESCRIPTOR *imported_dll = (const void *)(image_base + directory->VirtualAddress);
     if (directory->VirtualAddress == 0) {
         return;
     }
     for (; imported_dll->Name != 0; imported_dll++) {
-        const void **entry = (const void **)(base + imported_dll->FirstThunk);
+        const void **entry = (const void **)(image_base + imported_dll->FirstThunk);
         for (; *entry != NULL; entry++) {
             DWORD old_protection;
             if (*entry == original

@@ -58,8 +58,8 @@ void print_status(const vipool::map &map)
     for (const vipool_session_row &row : snapshot.sessions()) {
         std::cout << "session " << vipool::session_to_string(row.session) << " of "
                   << std::string(row.user, row.user_length) << ':';
-        for (std::uint32_t lease = 0; lease < row.lease_count; lease++) {
-            std::cout << ' ' << vipool::to_string(row.leases[lease].address);
+        for (std::uint32_t index = 0; index < row.lease_count; index++) {
+            std::cout << ' ' << vipool::to_string(row.leases[index].address);
         }
         std::cout << '\n';
     }
