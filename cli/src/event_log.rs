@@ -14,10 +14,10 @@ use vipool::system::map_directory;
 
 use crate::history::{Record, RecordKind};
 
-const JOURNALD: &str = "/run/systemd/journal/socket";
-const SYSLOG: &str = "/dev/log";
+const JOURNALD_SOCKET: &str = "/run/systemd/journal/socket";
+const SYSLOG_SOCKET: &str = "/dev/log";
 /// The facility `daemon` of syslog(3).
-const FACILITY: u8 = 3;
+const DAEMON_FACILITY: u8 = 3;
 
 /// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,13 +54,13 @@ pub fn log_records(directory: &Path, records: &[Record]) {
         return;
     }
     for record in records {
-        let (kind, message) = describe(record);
-        let text = |address: Option<IpAddr>| address.map(|address| address.to_string());
+        let (kind, message) = describe_record(record);
+        let to_text = |address: Option<IpAddr>| address.map(|address| address.to_string());
         let fields = [
             ("VIPOOL_SESSION", record.session.clone()),
-            ("VIPOOL_ADDRESS", text(record.address)),
+            ("VIPOOL_ADDRESS", to_text(record.address)),
             ("VIPOOL_USER", record.user.clone()),
-            ("VIPOOL_CLIENT", text(record.client)),
+            ("VIPOOL_CLIENT", to_text(record.client)),
         ];
         let fields: Vec<_> =
             fields.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
@@ -85,7 +85,7 @@ pub fn log_unknown_pool(reason: &str) {
     log(EventKind::UnknownPool, reason, &[]);
 }
 
-fn describe(record: &Record) -> (EventKind, String) {
+fn describe_record(record: &Record) -> (EventKind, String) {
     let session = record.session.as_deref().unwrap_or("?");
     let address = record.address.map(|address| address.to_string()).unwrap_or_default();
     let user = record.user.as_ref().map(|user| format!(" of {user}")).unwrap_or_default();
@@ -103,17 +103,20 @@ fn describe(record: &Record) -> (EventKind, String) {
             (EventKind::LowWater, format!("the pool of {address} is below its low-water mark"))
         }
         RecordKind::Gap => {
-            let lost = record.lost.unwrap_or_default();
-            (EventKind::Gap, format!("{lost} events were lost before they reached the history"))
+            let lost_count = record.lost.unwrap_or_default();
+            (
+                EventKind::Gap,
+                format!("{lost_count} events were lost before they reached the history"),
+            )
         }
     }
 }
 
 fn log(kind: EventKind, message: &str, fields: &[(&str, &str)]) {
     let Ok(socket) = UnixDatagram::unbound() else { return };
-    let sent = send(&socket, JOURNALD, &journald_message(kind, message, fields));
-    if sent.is_err() {
-        let _ = send(&socket, SYSLOG, &syslog_message(kind, message));
+    let send_result = send(&socket, JOURNALD_SOCKET, &journald_message(kind, message, fields));
+    if send_result.is_err() {
+        let _ = send(&socket, SYSLOG_SOCKET, &syslog_message(kind, message));
     }
 }
 
@@ -126,11 +129,11 @@ fn send(socket: &UnixDatagram, path: &str, message: &str) -> io::Result<()> {
 /// Formats a message of journald's native protocol. Each line is a field, so line breaks in values
 /// are replaced.
 fn journald_message(kind: EventKind, message: &str, fields: &[(&str, &str)]) -> String {
-    let (name, id, priority) = kind.properties();
+    let (name, message_id, priority) = kind.properties();
     let priority = priority.to_string();
     let common_fields = [
         ("MESSAGE", message),
-        ("MESSAGE_ID", id),
+        ("MESSAGE_ID", message_id),
         ("PRIORITY", &priority),
         ("SYSLOG_IDENTIFIER", "vipool"),
         ("VIPOOL_EVENT", name),
@@ -146,7 +149,7 @@ fn syslog_message(kind: EventKind, message: &str) -> String {
     let pid = std::process::id();
     format!(
         "<{}>vipool[{pid}]: {name}: {}",
-        FACILITY * 8 + priority,
+        DAEMON_FACILITY * 8 + priority,
         replace_control_chars(message)
     )
 }
@@ -170,8 +173,8 @@ mod tests {
         let mut buffer = [0; 1024];
 
         let fields = [("VIPOOL_USER", "eve\nPRIORITY=0")];
-        let text = journald_message(EventKind::Exhausted, EXHAUSTED_MESSAGE, &fields);
-        send(&socket, path.to_str().unwrap(), &text).unwrap();
+        let message = journald_message(EventKind::Exhausted, EXHAUSTED_MESSAGE, &fields);
+        send(&socket, path.to_str().unwrap(), &message).unwrap();
         let length = log_socket.recv(&mut buffer).unwrap();
         let received = std::str::from_utf8(&buffer[..length]).unwrap();
         let lines: Vec<_> = received.lines().collect();
@@ -180,9 +183,9 @@ mod tests {
         assert_eq!(lines[5], "VIPOOL_USER=eve?PRIORITY=0");
         assert_eq!(lines.len(), 6);
 
-        let text = syslog_message(EventKind::Conflict, "10.0.5.10 is taken");
-        assert!(text.starts_with("<28>vipool["), "{text}");
-        assert!(text.ends_with("]: conflict: 10.0.5.10 is taken"), "{text}");
+        let message = syslog_message(EventKind::Conflict, "10.0.5.10 is taken");
+        assert!(message.starts_with("<28>vipool["), "{message}");
+        assert!(message.ends_with("]: conflict: 10.0.5.10 is taken"), "{message}");
     }
 
     #[test]
@@ -197,11 +200,14 @@ mod tests {
             EventKind::UnknownPool,
             EventKind::Gap,
         ];
-        let page = include_str!("../../docs/events.md");
+        let events_page = include_str!("../../docs/events.md");
         let mut ids: Vec<_> = kinds.iter().map(|kind| kind.properties().1).collect();
         for kind in kinds {
             let (name, id, _) = kind.properties();
-            assert!(id.len() == 32 && page.contains(&format!("| `{name}` | `{id}` |")), "{name}");
+            assert!(
+                id.len() == 32 && events_page.contains(&format!("| `{name}` | `{id}` |")),
+                "{name}"
+            );
         }
         ids.sort_unstable();
         ids.dedup();

@@ -26,36 +26,37 @@ const DAD_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug, Default)]
 pub struct AssignResult {
     /// Addresses that are on their interface and can be leased.
-    pub usable: BTreeSet<InterfaceAddress>,
+    pub usable_addresses: BTreeSet<InterfaceAddress>,
     /// Addresses that must not be leased, with the reason.
     pub conflict_reasons: BTreeMap<IpAddr, String>,
     /// Number of addresses that this run added.
     pub added_count: usize,
 }
 
-/// Adds the `desired` addresses to their interfaces.
+/// Adds `desired_addresses` to their interfaces.
 ///
-/// If `probe` is true, this function first probes the network for other hosts that use one of the
-/// addresses. The host's own source address for each of `destinations` must not change.
+/// If `should_probe` is true, this function first probes the network for other hosts that use one
+/// of the addresses. The host's own source address for each of `destinations` must not change.
 ///
 /// # Errors
 /// The kernel reports an error, or the host's own source address would change. If a check of the
 /// added addresses fails, this function removes the addresses that it added.
 pub fn add_addresses(
     state: &mut AssignerState,
-    desired: &BTreeSet<InterfaceAddress>,
-    probe: bool,
+    desired_addresses: &BTreeSet<InterfaceAddress>,
+    should_probe: bool,
     destinations: &[IpAddr],
 ) -> anyhow::Result<AssignResult> {
     let mut netlink = Netlink::open().context("cannot open a routing socket")?;
     let links: BTreeMap<u32, Link> =
         netlink.links()?.into_iter().map(|link| (link.index, link)).collect();
     let mut result = AssignResult::default();
-    let (mut present, obsolete) = assigned_addresses(&mut netlink, state, desired)?;
+    let (mut present_addresses, obsolete_addresses) =
+        assigned_addresses(&mut netlink, state, desired_addresses)?;
     let interface_of: BTreeMap<IpAddr, u32> =
-        desired.iter().map(|entry| (entry.address, entry.interface)).collect();
+        desired_addresses.iter().map(|entry| (entry.address, entry.interface)).collect();
     // The subnet of these addresses is on another interface now, so the addresses move there too.
-    let moved_addresses: Vec<InterfaceAddress> = obsolete
+    let moved_addresses: Vec<InterfaceAddress> = obsolete_addresses
         .iter()
         .filter(|entry| interface_of.contains_key(&entry.address))
         .copied()
@@ -64,7 +65,7 @@ pub fn add_addresses(
 
     let interface_name = |index: u32| links.get(&index).map_or("an interface", |link| &link.name);
     for (entry, _) in netlink.addresses()? {
-        if interface_of.contains_key(&entry.address) && !present.contains(&entry) {
+        if interface_of.contains_key(&entry.address) && !present_addresses.contains(&entry) {
             let reason = format!(
                 "this host already uses the address on {}",
                 interface_name(entry.interface)
@@ -72,32 +73,33 @@ pub fn add_addresses(
             result.conflict_reasons.insert(entry.address, reason);
         }
     }
-    if probe {
-        for (address, mac) in probe_network(desired, &links)? {
+    if should_probe {
+        for (address, mac) in probe_network(desired_addresses, &links)? {
             let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
             result
                 .conflict_reasons
                 .insert(address.into(), format!("{mac} uses the address on the network"));
         }
     }
-    let missing_addresses: Vec<InterfaceAddress> = desired
+    let missing_addresses: Vec<InterfaceAddress> = desired_addresses
         .iter()
         .filter(|entry| {
-            !present.contains(entry) && !result.conflict_reasons.contains_key(&entry.address)
+            !present_addresses.contains(entry)
+                && !result.conflict_reasons.contains_key(&entry.address)
         })
         .copied()
         .collect();
 
     let sources_before = source_addresses(destinations);
     let assigned_before = state.assigned.clone();
-    let intended = assigned_before
+    let intended_addresses = assigned_before
         .addresses
         .iter()
-        .chain(&present)
+        .chain(&present_addresses)
         .chain(&missing_addresses)
         .copied()
         .collect();
-    state.write(AssignedResources { addresses: intended, ..assigned_before.clone() })?;
+    state.write(AssignedResources { addresses: intended_addresses, ..assigned_before.clone() })?;
     let progress = progress_bar(missing_addresses.len() as u64, "adding");
     let outcomes = netlink.add(&missing_addresses, |count| progress.set_position(count as u64))?;
     progress.finish_and_clear();
@@ -135,8 +137,8 @@ pub fn add_addresses(
     added_addresses.retain(|entry| !duplicates.contains(entry));
     result.added_count = added_addresses.len();
     announce(&added_addresses, &links);
-    present.extend(&added_addresses);
-    result.usable = present
+    present_addresses.extend(&added_addresses);
+    result.usable_addresses = present_addresses
         .into_iter()
         .filter(|entry| !result.conflict_reasons.contains_key(&entry.address))
         .collect();
@@ -157,7 +159,7 @@ pub fn remove_addresses(
     let (kept_addresses, removed_addresses): (BTreeSet<_>, BTreeSet<_>) =
         assigned.into_iter().partition(is_needed);
     delete_addresses(&mut netlink, &Vec::from_iter(removed_addresses.iter().copied()))?;
-    state.write_shorter(AssignedResources {
+    state.write_subset(AssignedResources {
         addresses: kept_addresses.clone(),
         ..state.assigned.clone()
     })?;
@@ -168,20 +170,20 @@ pub fn remove_addresses(
 /// set contains the desired addresses, the second set the obsolete addresses.
 ///
 /// The state file identifies the addresses of both sets. Without the state file, the mark
-/// (`netlink::PROTOCOL`) identifies only the desired addresses, because an obsolete address with
-/// the mark can belong to another map.
+/// (`netlink::POOL_ADDRESS_PROTOCOL`) identifies only the desired addresses, because an obsolete
+/// address with the mark can belong to another map.
 fn assigned_addresses(
     netlink: &mut Netlink,
     state: &AssignerState,
-    desired: &BTreeSet<InterfaceAddress>,
+    desired_addresses: &BTreeSet<InterfaceAddress>,
 ) -> io::Result<(BTreeSet<InterfaceAddress>, BTreeSet<InterfaceAddress>)> {
     let present = netlink.addresses()?;
     let is_recorded = |entry: &InterfaceAddress| state.assigned.addresses.contains(entry);
     let assigned = present.iter().filter(|(entry, address_state)| {
         address_state.is_pool_like
-            && (is_recorded(entry) || desired.contains(entry) && address_state.is_marked)
+            && (is_recorded(entry) || desired_addresses.contains(entry) && address_state.is_marked)
     });
-    Ok(assigned.map(|(entry, _)| *entry).partition(|entry| desired.contains(entry)))
+    Ok(assigned.map(|(entry, _)| *entry).partition(|entry| desired_addresses.contains(entry)))
 }
 
 fn delete_addresses(netlink: &mut Netlink, addresses: &[InterfaceAddress]) -> anyhow::Result<()> {
@@ -202,11 +204,11 @@ fn delete_addresses(netlink: &mut Netlink, addresses: &[InterfaceAddress]) -> an
 /// Probes the IPv4 addresses on all interfaces concurrently. Returns each address in use with the
 /// Ethernet address of the host that uses it.
 fn probe_network(
-    desired: &BTreeSet<InterfaceAddress>,
+    desired_addresses: &BTreeSet<InterfaceAddress>,
     links: &BTreeMap<u32, Link>,
 ) -> anyhow::Result<BTreeMap<Ipv4Addr, arp::MacAddress>> {
     let mut addresses_by_link: BTreeMap<u32, BTreeSet<Ipv4Addr>> = BTreeMap::new();
-    for entry in desired {
+    for entry in desired_addresses {
         if let IpAddr::V4(address) = entry.address {
             addresses_by_link.entry(entry.interface).or_default().insert(address);
         }
@@ -216,8 +218,9 @@ fn probe_network(
     });
     let host_macs: BTreeSet<arp::MacAddress> =
         links.values().filter_map(|link| link.arp_mac).collect();
-    let count: usize = addresses_by_link.values().map(BTreeSet::len).sum();
-    let progress = progress_bar(1000, &format!("probing the network for {count} addresses"));
+    let address_count: usize = addresses_by_link.values().map(BTreeSet::len).sum();
+    let progress =
+        progress_bar(1000, &format!("probing the network for {address_count} addresses"));
     let conflicts = thread::scope(|scope| {
         let threads: Vec<_> = addresses_by_link
             .iter()
@@ -251,11 +254,11 @@ fn announce(addresses: &[InterfaceAddress], links: &BTreeMap<u32, Link>) {
         }
         for (index, link) in links {
             let Some(source_mac) = link.arp_mac.filter(|_| link.is_up) else { continue };
-            let on_link = addresses.iter().filter(|entry| entry.interface == *index);
+            let link_addresses = addresses.iter().filter(|entry| entry.interface == *index);
             let _ = arp::announce(
                 *index,
                 source_mac,
-                on_link.filter_map(|entry| match entry.address {
+                link_addresses.filter_map(|entry| match entry.address {
                     IpAddr::V4(address) => Some(address),
                     IpAddr::V6(_) => None,
                 }),
@@ -274,10 +277,10 @@ fn wait_until_usable(
     loop {
         let present = netlink.addresses()?;
         let state_of = |entry: &&InterfaceAddress| present.get(entry);
-        let tentative = addresses.iter().find(|entry| {
+        let tentative_entry = addresses.iter().find(|entry| {
             state_of(entry).is_some_and(|state| state.is_tentative && !state.is_duplicate)
         });
-        match tentative {
+        match tentative_entry {
             Some(entry) if Instant::now() >= deadline => bail!(
                 "{} is not usable after {} seconds (check the carrier of its interface with \
                  'ip link')",
@@ -306,11 +309,11 @@ fn wait_until_usable(
 ///
 /// For a UDP socket, connect(2) only looks up the route. The kernel sends no packet.
 fn source_address(destination: IpAddr) -> Option<IpAddr> {
-    let unspecified: IpAddr = match destination {
+    let wildcard: IpAddr = match destination {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
     };
-    let socket = UdpSocket::bind((unspecified, 0)).ok()?;
+    let socket = UdpSocket::bind((wildcard, 0)).ok()?;
     socket.connect((destination, 9)).ok()?;
     Some(socket.local_addr().ok()?.ip())
 }
@@ -324,10 +327,10 @@ fn source_addresses(destinations: &[IpAddr]) -> Vec<(IpAddr, Option<IpAddr>)> {
 ///
 /// # Errors
 /// The host's own source address for a destination has changed.
-fn check_sources_unchanged(before: &[(IpAddr, Option<IpAddr>)]) -> anyhow::Result<()> {
+fn check_sources_unchanged(sources_before: &[(IpAddr, Option<IpAddr>)]) -> anyhow::Result<()> {
     let format_source =
         |source: Option<IpAddr>| source.map_or("none".to_owned(), |ip| ip.to_string());
-    for (destination, old_source) in before {
+    for (destination, old_source) in sources_before {
         let new_source = source_address(*destination);
         if new_source != *old_source {
             bail!(

@@ -31,8 +31,8 @@ const OP_REQUEST: u16 = 1;
 /// Probes the addresses on one interface. Returns the addresses that another host uses, with that
 /// host's Ethernet address.
 ///
-/// `host_macs` contains the Ethernet addresses of this host. The function ignores packets from these
-/// Ethernet addresses, because Linux answers ARP requests for all its IP addresses on every
+/// `host_macs` contains the Ethernet addresses of this host. The function ignores packets from
+/// these Ethernet addresses, because Linux answers ARP requests for all its IP addresses on every
 /// interface. `report_progress` receives the completed fraction, 0 to 1.
 ///
 /// # Errors
@@ -62,9 +62,9 @@ pub fn probe(
             report_progress(start.elapsed().as_secs_f64() / total_seconds);
         }
     }
-    let end = Instant::now() + ANNOUNCE_WAIT;
-    while Instant::now() < end {
-        let step_end = end.min(Instant::now() + Duration::from_millis(100));
+    let end_time = Instant::now() + ANNOUNCE_WAIT;
+    while Instant::now() < end_time {
+        let step_end = end_time.min(Instant::now() + Duration::from_millis(100));
         receive_until(&socket, host_macs, addresses, step_end, &mut conflicts)?;
         report_progress(start.elapsed().as_secs_f64() / total_seconds);
     }
@@ -126,7 +126,7 @@ fn send(socket: &ArpSocket, packet: &ArpPacket) -> io::Result<()> {
     socket.broadcast(packet)
 }
 
-/// Builds an ARP request: a probe if `sender` is 0.0.0.0, else an announcement.
+/// Builds an ARP request: a probe if `sender` is 0.0.0.0, an announcement if `sender` is `target`.
 fn request(source_mac: MacAddress, sender: Ipv4Addr, target: Ipv4Addr) -> ArpPacket {
     let mut packet: ArpPacket = [0; 28];
     packet[..8].copy_from_slice(&[0, 1, 8, 0, 6, 4, 0, OP_REQUEST as u8]);

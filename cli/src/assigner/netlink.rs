@@ -7,8 +7,8 @@
 //!   method does not work for IPv4.
 //! - IPv6: a /128 with preferred lifetime 0, which makes it deprecated (RFC 6724, rule 3).
 //!
-//! Each address carries the mark [`PROTOCOL`], which recent versions of `ip address` show as
-//! `proto 0x76`. Kernels before 5.18 drop the mark.
+//! Each address carries the mark [`POOL_ADDRESS_PROTOCOL`], which recent versions of `ip address`
+//! show as `proto 0x76`. Kernels before 5.18 drop the mark.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,7 +26,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 /// The mark of pool addresses, which the kernel stores as the origin of an address (IFA_PROTO).
-pub const PROTOCOL: u8 = 0x76;
+pub const POOL_ADDRESS_PROTOCOL: u8 = 0x76;
 
 /// Number of messages per system call. The kernel's answers to this number of messages fit in the
 /// receive buffer of the socket.
@@ -65,14 +65,14 @@ pub struct AddressState {
     pub is_duplicate: bool,
     /// The address has the form of a pool address. The host's own addresses have another form.
     pub is_pool_like: bool,
-    /// The address carries the mark [`PROTOCOL`].
+    /// The address carries the mark [`POOL_ADDRESS_PROTOCOL`].
     pub is_marked: bool,
 }
 
 /// A routing socket.
 pub struct Netlink {
     socket: Socket,
-    sequence: u32,
+    last_sequence: u32,
 }
 
 impl Netlink {
@@ -86,7 +86,7 @@ impl Netlink {
         socket.connect(&SocketAddr::new(0, 0))?;
         // Without this option each answer repeats the request.
         socket.set_cap_ack(true)?;
-        Ok(Self { socket, sequence: 0 })
+        Ok(Self { socket, last_sequence: 0 })
     }
 
     /// Returns all interfaces.
@@ -126,24 +126,26 @@ impl Netlink {
         let mut addresses = BTreeMap::new();
         self.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), |message| {
             let RouteNetlinkMessage::NewAddress(message) = message else { return };
-            let (mut local, mut peer) = (None, None);
+            let (mut local_address, mut peer_address) = (None, None);
             let mut flags = AddressFlags::empty();
             let mut preferred_lifetime = u32::MAX;
             let mut is_marked = false;
             for attribute in &message.attributes {
                 match attribute {
-                    AddressAttribute::Local(address) => local = Some(*address),
-                    AddressAttribute::Address(address) => peer = Some(*address),
+                    AddressAttribute::Local(address) => local_address = Some(*address),
+                    AddressAttribute::Address(address) => peer_address = Some(*address),
                     AddressAttribute::Flags(value) => flags = *value,
-                    AddressAttribute::CacheInfo(info) => {
-                        preferred_lifetime = info.ifa_preferred;
+                    AddressAttribute::CacheInfo(cache_info) => {
+                        preferred_lifetime = cache_info.ifa_preferred;
                     }
-                    AddressAttribute::Protocol(origin) => is_marked = u8::from(*origin) == PROTOCOL,
+                    AddressAttribute::Protocol(protocol) => {
+                        is_marked = u8::from(*protocol) == POOL_ADDRESS_PROTOCOL
+                    }
                     _ => {}
                 }
             }
             // On a point-to-point link IFA_ADDRESS is the address of the peer.
-            let Some(address) = local.or(peer) else { return };
+            let Some(address) = local_address.or(peer_address) else { return };
             let prefix_length = message.header.prefix_len;
             let has_pool_form = match address {
                 IpAddr::V4(_) => prefix_length == 32 && message.header.scope == AddressScope::Host,
@@ -189,8 +191,8 @@ impl Netlink {
         self.change(addresses, 0, RouteNetlinkMessage::DelAddress, report_progress)
     }
 
-    /// Sends a request for each address, in batches. Returns the kernel's answers in the order of the
-    /// addresses.
+    /// Sends a request for each address, in batches. Returns the kernel's answers in the order of
+    /// the addresses.
     fn change(
         &mut self,
         addresses: &[InterfaceAddress],
@@ -200,7 +202,7 @@ impl Netlink {
     ) -> io::Result<Vec<io::Result<()>>> {
         let mut results = Vec::with_capacity(addresses.len());
         for batch in addresses.chunks(BATCH_SIZE) {
-            let first_sequence = self.sequence + 1;
+            let first_sequence = self.last_sequence + 1;
             let mut bytes = Vec::new();
             for entry in batch {
                 self.append_message(
@@ -239,7 +241,7 @@ impl Netlink {
         let mut bytes = Vec::new();
         self.append_message(request, NLM_F_DUMP, &mut bytes);
         self.socket.send(&bytes, 0)?;
-        let request_sequence = self.sequence;
+        let request_sequence = self.last_sequence;
         let mut is_finished = false;
         while !is_finished {
             self.receive(|sequence, payload| {
@@ -258,10 +260,10 @@ impl Netlink {
 
     /// Appends a request to a datagram.
     fn append_message(&mut self, message: RouteNetlinkMessage, flags: u16, bytes: &mut Vec<u8>) {
-        self.sequence += 1;
+        self.last_sequence += 1;
         let mut message = NetlinkMessage::from(message);
         message.header.flags = NLM_F_REQUEST | flags;
-        message.header.sequence_number = self.sequence;
+        message.header.sequence_number = self.last_sequence;
         message.finalize();
         let start = bytes.len();
         // Messages in a datagram are aligned to four bytes (NLMSG_ALIGN).
@@ -275,13 +277,14 @@ impl Netlink {
         mut handle_message: impl FnMut(u32, NetlinkPayload<RouteNetlinkMessage>) -> io::Result<()>,
     ) -> io::Result<()> {
         let (datagram, _) = self.socket.recv_from_full()?;
-        let mut remaining = &datagram[..];
-        while !remaining.is_empty() {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(remaining)
+        let mut remaining_bytes = &datagram[..];
+        while !remaining_bytes.is_empty() {
+            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(remaining_bytes)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
             let length = message.header.length as usize;
             handle_message(message.header.sequence_number, message.payload)?;
-            remaining = remaining.get(length.next_multiple_of(4).max(1)..).unwrap_or_default();
+            remaining_bytes =
+                remaining_bytes.get(length.next_multiple_of(4).max(1)..).unwrap_or_default();
         }
         Ok(())
     }
@@ -294,7 +297,7 @@ fn address_message(entry: &InterfaceAddress) -> AddressMessage {
     message.attributes = vec![
         AddressAttribute::Local(entry.address),
         AddressAttribute::Address(entry.address),
-        AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)),
+        AddressAttribute::Protocol(AddressProtocol::Other(POOL_ADDRESS_PROTOCOL)),
     ];
     match entry.address {
         IpAddr::V4(_) => {

@@ -72,23 +72,26 @@ pub fn planned_sizes(plan: &Plan) -> PlannedSizes {
 /// Checks that a plan keeps at least half of the addresses of the previous plan.
 ///
 /// # Errors
-/// The plan has fewer virtual IPs or loopback addresses.
-pub fn check_not_shrunk(before: PlannedSizes, after: PlannedSizes) -> anyhow::Result<()> {
-    for (kind, before, after) in [
-        ("virtual IPs", before.virtual_ips, after.virtual_ips),
-        ("loopback addresses", before.loopback, after.loopback),
+/// The plan has fewer than half of the virtual IPs, or fewer than half of the loopback addresses.
+pub fn check_not_shrunk(
+    previous_sizes: PlannedSizes,
+    new_sizes: PlannedSizes,
+) -> anyhow::Result<()> {
+    for (kind, previous_count, new_count) in [
+        ("virtual IPs", previous_sizes.virtual_ips, new_sizes.virtual_ips),
+        ("loopback addresses", previous_sizes.loopback, new_sizes.loopback),
     ] {
-        if after < before.div_ceil(2) {
-            bail!("the farm file leaves {after} of {before} {kind}");
+        if new_count < previous_count.div_ceil(2) {
+            bail!("the farm file leaves {new_count} of {previous_count} {kind}");
         }
     }
     Ok(())
 }
 
 /// Removes addresses that cannot be used from the plan.
-pub fn without_addresses(mut plan: Plan, unusable: &BTreeSet<IpAddr>) -> Plan {
+pub fn without_addresses(mut plan: Plan, unusable_addresses: &BTreeSet<IpAddr>) -> Plan {
     let excluded_ranges: Vec<Range> =
-        unusable.iter().map(|address| Range::from(*address)).collect();
+        unusable_addresses.iter().map(|address| Range::from(*address)).collect();
     for pool in plan.pools.iter_mut().filter(|pool| pool.kind() == PoolKind::VirtualIp) {
         // A pool may use only the first part of its last range. So clip each range to the addresses
         // that have a slot.
@@ -106,7 +109,7 @@ pub fn without_addresses(mut plan: Plan, unusable: &BTreeSet<IpAddr>) -> Plan {
         *pool = Pool::new(pool.name(), pool.kind(), &subtract(&ranges, &excluded_ranges), u32::MAX)
             .expect("parts of a pool's ranges make a pool");
     }
-    plan.reservations.retain(|reservation| !unusable.contains(&reservation.address));
+    plan.reservations.retain(|reservation| !unusable_addresses.contains(&reservation.address));
     plan
 }
 
@@ -125,8 +128,9 @@ pub fn probe_destinations(server_plan: &ServerPlan, interfaces: &[Interface]) ->
     };
     let neighbours = server_plan.assignments.iter().filter_map(|assignment| {
         let subnet = Range::from(assignment.subnet);
-        let mut hosts = (1..=subnet.span().min(1 << 16)).filter_map(|offset| subnet.nth(offset));
-        hosts.find(|address| !is_host_address(address) && !is_pool_address(address))
+        let mut subnet_addresses =
+            (1..=subnet.span().min(1 << 16)).filter_map(|offset| subnet.nth(offset));
+        subnet_addresses.find(|address| !is_host_address(address) && !is_pool_address(address))
     });
     let remote_addresses =
         ["192.0.2.1", "2001:db8::1"].map(|text| text.parse().expect("an address"));
@@ -140,18 +144,21 @@ mod tests {
     #[test]
     fn plan_may_lose_at_most_half_of_its_addresses() {
         let sizes = |virtual_ips, loopback| PlannedSizes { virtual_ips, loopback };
-        for (before, after) in [
+        for (previous_sizes, new_sizes) in [
             (sizes(0, 0), sizes(0, 0)),
             (sizes(0, 0), sizes(5, 5)),
             (sizes(2, 10), sizes(1, 5)),
             (sizes(3, 0), sizes(2, 0)),
         ] {
-            assert!(check_not_shrunk(before, after).is_ok(), "{before:?} {after:?}");
+            assert!(
+                check_not_shrunk(previous_sizes, new_sizes).is_ok(),
+                "{previous_sizes:?} {new_sizes:?}"
+            );
         }
-        for (before, after) in
+        for (previous_sizes, new_sizes) in
             [(sizes(1, 0), sizes(0, 0)), (sizes(3, 0), sizes(1, 9)), (sizes(90, 10), sizes(90, 4))]
         {
-            let error = check_not_shrunk(before, after).unwrap_err().to_string();
+            let error = check_not_shrunk(previous_sizes, new_sizes).unwrap_err().to_string();
             assert!(error.starts_with("the farm file leaves "), "{error}");
         }
     }

@@ -30,8 +30,8 @@ impl FromStr for PortSet {
         for item in text.trim().split(',').filter(|item| !item.is_empty()) {
             let (first_text, last_text) = item.split_once('-').unwrap_or((item, item));
             let context = || format!("{item:?} is not a port");
-            let first = first_text.parse().with_context(context)?;
-            ports.extend(first..=last_text.parse::<u16>().with_context(context)?);
+            let first_port = first_text.parse().with_context(context)?;
+            ports.extend(first_port..=last_text.parse::<u16>().with_context(context)?);
         }
         Ok(PortSet(ports))
     }
@@ -41,14 +41,16 @@ impl fmt::Display for PortSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut ports = self.0.iter().copied().peekable();
         let mut separator = "";
-        while let Some(first) = ports.next() {
-            let mut last = first;
-            while let Some(next) = ports.next_if(|next| Some(*next) == last.checked_add(1)) {
-                last = next;
+        while let Some(first_port) = ports.next() {
+            let mut last_port = first_port;
+            while let Some(next_port) =
+                ports.next_if(|next_port| Some(*next_port) == last_port.checked_add(1))
+            {
+                last_port = next_port;
             }
-            write!(f, "{separator}{first}")?;
-            if last > first {
-                write!(f, "-{last}")?;
+            write!(f, "{separator}{first_port}")?;
+            if last_port > first_port {
+                write!(f, "-{last_port}")?;
             }
             separator = ",";
         }

@@ -12,7 +12,7 @@ use anyhow::Context;
 use super::port_set::PortSet;
 use super::state::{AssignedResources, AssignerState};
 
-const SYSCTL: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+const SYSCTL_FILE: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
 /// Reserves `ports`. Removes the reservations of the assigner for all other ports.
 ///
@@ -28,15 +28,15 @@ pub fn set_reserved_ports(state: &mut AssignerState, ports: &PortSet) -> anyhow:
         state.write(AssignedResources { ports: intended_ports, ..state.assigned.clone() })?;
     }
     write_sysctl(&administrator_ports.union(&added_ports))?;
-    state.write_shorter(AssignedResources { ports: added_ports, ..state.assigned.clone() })
+    state.write_subset(AssignedResources { ports: added_ports, ..state.assigned.clone() })
 }
 
 /// Reads the ports that are reserved in this network namespace.
 fn read_sysctl() -> anyhow::Result<PortSet> {
-    fs::read_to_string(SYSCTL)
-        .with_context(|| format!("cannot read {SYSCTL}"))?
+    fs::read_to_string(SYSCTL_FILE)
+        .with_context(|| format!("cannot read {SYSCTL_FILE}"))?
         .parse()
-        .with_context(|| SYSCTL)
+        .with_context(|| SYSCTL_FILE)
 }
 
 /// Writes the reserved ports, unless the kernel's list is already equal.
@@ -44,5 +44,6 @@ fn write_sysctl(ports: &PortSet) -> anyhow::Result<()> {
     if read_sysctl()? == *ports {
         return Ok(());
     }
-    fs::write(SYSCTL, format!("{ports}\n")).with_context(|| format!("cannot write {SYSCTL}"))
+    fs::write(SYSCTL_FILE, format!("{ports}\n"))
+        .with_context(|| format!("cannot write {SYSCTL_FILE}"))
 }

@@ -2,9 +2,9 @@
 //! and the next `up` remove only addresses and ports on this list.
 //!
 //! Invariant: an assigner writes the file before it adds an address and after it deletes an
-//! address. A rename replaces the file atomically. So if an assigner is killed, the file lists every
-//! address that it added. The file may also list addresses that are not on an interface. Removing
-//! such an address is harmless. The file is valid for one boot and one network namespace.
+//! address. A rename replaces the file atomically. So if an assigner is killed, the file lists
+//! every address that it added. The file may also list addresses that are not on an interface.
+//! Removing such an address is harmless. The file is valid for one boot and one network namespace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -88,14 +88,14 @@ impl AssignerState {
             "another 'vipool up' or 'vipool down' is running",
         )?;
         let path = directory.join(STATE_FILE);
-        let recorded = match trusted_file::read(&path, MAX_FILE_BYTES) {
+        let recorded_resources = match trusted_file::read(&path, MAX_FILE_BYTES) {
             Ok(bytes) => parse(&bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Ok(AssignedResources::default())
             }
             Err(error) => Err(error.into()),
         };
-        let assigned = match recorded {
+        let assigned = match recorded_resources {
             Ok(assigned) => assigned,
             Err(error) => {
                 errln!(
@@ -142,12 +142,12 @@ impl AssignerState {
         Ok(())
     }
 
-    /// Writes `assigned`, which lists no address and no port that the file does not list yet. If the
-    /// file system is full, prints a message and leaves the file: its longer list is harmless.
+    /// Writes `assigned`. The file already lists every address and port in `assigned`. If the file
+    /// system is full, prints a message and leaves the file: its longer list is harmless.
     ///
     /// # Errors
     /// The file cannot be written for another reason, or cannot be removed.
-    pub fn write_shorter(&mut self, assigned: AssignedResources) -> anyhow::Result<()> {
+    pub fn write_subset(&mut self, assigned: AssignedResources) -> anyhow::Result<()> {
         match self.write(assigned.clone()) {
             Err(error) if is_out_of_space(&error) => {
                 errln!("vipool: {error:#}: the older content of the file stays in place");
@@ -184,9 +184,10 @@ fn parse(bytes: &[u8]) -> anyhow::Result<AssignedResources> {
 /// Returns the addresses on the interfaces that carry the mark of an assigner.
 fn marked_addresses() -> anyhow::Result<BTreeSet<InterfaceAddress>> {
     let mut netlink = Netlink::open().context("cannot open a routing socket")?;
-    let present = netlink.addresses()?.into_iter();
-    let marked = present.filter(|(_, state)| state.is_pool_like && state.is_marked);
-    Ok(marked.map(|(entry, _)| entry).collect())
+    let present_addresses = netlink.addresses()?.into_iter();
+    let marked_entries =
+        present_addresses.filter(|(_, state)| state.is_pool_like && state.is_marked);
+    Ok(marked_entries.map(|(entry, _)| entry).collect())
 }
 
 fn boot_id() -> io::Result<String> {
@@ -239,22 +240,23 @@ mod tests {
         assert!(error.to_string().contains("is running"), "{error}");
         drop(state);
         let path = directory.join(STATE_FILE);
-        let is_read = || {
+        let assert_state_is_empty = || {
             let state = AssignerState::open(&directory).unwrap();
             assert_eq!(state.assigned.ports, PortSet::default());
         };
         fs::write(&path, b"{\"boot\"").unwrap();
-        is_read();
+        assert_state_is_empty();
         File::create(&path).unwrap().set_len(1 << 40).unwrap();
-        is_read();
+        assert_state_is_empty();
         fs::remove_file(&path).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-        is_read();
+        assert_state_is_empty();
         let mut state = AssignerState::open(&directory).unwrap();
-        let draining = AssignedResources { draining: true, ..AssignedResources::default() };
-        state.write(draining.clone()).unwrap();
+        let draining_resources =
+            AssignedResources { draining: true, ..AssignedResources::default() };
+        state.write(draining_resources.clone()).unwrap();
         drop(state);
-        assert_eq!(AssignerState::open(&directory).unwrap().assigned, draining);
+        assert_eq!(AssignerState::open(&directory).unwrap().assigned, draining_resources);
         fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -67,9 +67,9 @@ impl Addresses {
             outln!("{}", serde_json::to_string_pretty(&rows)?)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let use_colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let is_coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         for (number, pool) in &pools {
-            out!("{}", draw_pool(&pool.name, &map.slots(*number), use_colour))?;
+            out!("{}", draw_pool(&pool.name, &map.slots(*number), is_coloured))?;
         }
         outln!("\n. free   # used   c cooling   l lingering   r reserved   d drained")?;
         Ok(ExitCode::SUCCESS)
@@ -99,22 +99,22 @@ fn symbol(row: &SlotRow) -> (char, u8) {
     }
 }
 
-fn draw_pool(name: &str, slots: &[SlotRow], use_colour: bool) -> String {
+fn draw_pool(name: &str, slots: &[SlotRow], is_coloured: bool) -> String {
     let mut text = format!("{}: {} addresses\n", name.escape_debug(), slots.len());
     let lines: Vec<_> = slots.chunks(LINE_WIDTH).collect();
     let label_width = lines.iter().map(|line| line[0].address.to_string().len()).max().unwrap_or(0);
-    let mut hidden_addresses = 0;
+    let mut hidden_address_count = 0;
     for line in &lines {
         let is_free = line.iter().all(|row| symbol(row).0 == '.');
         if is_free && lines.len() > MAX_COMPLETE_LINES {
-            hidden_addresses += line.len();
+            hidden_address_count += line.len();
             continue;
         }
         let _ = write!(text, "{:label_width$}  ", line[0].address.to_string());
         for equal_rows in line.chunk_by(|left, right| symbol(left) == symbol(right)) {
             let (character, colour_code) = symbol(&equal_rows[0]);
             let symbols = character.to_string().repeat(equal_rows.len());
-            let _ = if use_colour {
+            let _ = if is_coloured {
                 write!(text, "\x1b[{colour_code}m{symbols}\x1b[0m")
             } else {
                 write!(text, "{symbols}")
@@ -122,8 +122,8 @@ fn draw_pool(name: &str, slots: &[SlotRow], use_colour: bool) -> String {
         }
         text.push('\n');
     }
-    if hidden_addresses > 0 {
-        let _ = writeln!(text, "({hidden_addresses} free addresses are not shown)");
+    if hidden_address_count > 0 {
+        let _ = writeln!(text, "({hidden_address_count} free addresses are not shown)");
     }
     text
 }

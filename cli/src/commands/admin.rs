@@ -90,13 +90,13 @@ impl Undrain {
 }
 
 impl DrainTarget {
-    fn set_drained(self, drain: bool) -> anyhow::Result<ExitCode> {
+    fn set_drained(self, should_drain: bool) -> anyhow::Result<ExitCode> {
         let map = Map::open(&self.map.directory()?)?;
         if self.all {
-            map.drain_server(drain)?;
+            map.drain_server(should_drain)?;
             outln!(
                 "{}",
-                if drain {
+                if should_drain {
                     "The server is drained: no new session gets an address"
                 } else {
                     "New sessions get addresses again"
@@ -105,27 +105,28 @@ impl DrainTarget {
         }
         for range in self.ranges {
             let now = Tick::now();
-            let change = if drain { map.drain(&range, now) } else { map.undrain(&range, now) }?;
+            let change =
+                if should_drain { map.drain(&range, now) } else { map.undrain(&range, now) }?;
             if change.addresses == 0 {
                 bail!(
                     "no pool of this server contains {range} ('vipool addresses' shows the pools)"
                 );
             }
-            outln!("{}", describe_change(&change, drain))?;
+            outln!("{}", describe_change(&change, should_drain))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn describe_change(change: &AdminChange, drain: bool) -> String {
+fn describe_change(change: &AdminChange, should_drain: bool) -> String {
     let addresses = match change.addresses {
         1 => "1 address is".to_owned(),
         count => format!("{count} addresses are"),
     };
-    let state = if drain { "drained" } else { "back in use" };
+    let state = if should_drain { "drained" } else { "back in use" };
     let lease_note = match change.held {
         0 => String::new(),
-        held => format!(" ({held} of them stay leased until their sessions close)"),
+        held_count => format!(" ({held_count} of them stay leased until their sessions close)"),
     };
     format!("{addresses} {state}{lease_note}")
 }

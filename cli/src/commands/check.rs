@@ -223,7 +223,7 @@ fn abbreviate(ranges: &[String]) -> String {
     let first_ranges = ranges[..ranges.len().min(MAX_RANGES)].join(", ");
     match ranges.len().saturating_sub(MAX_RANGES) {
         0 => first_ranges,
-        more => format!("{first_ranges}, and {more} more"),
+        omitted_count => format!("{first_ranges}, and {omitted_count} more"),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::assigner::PortSet;
 use crate::assigner::remove_addresses;
 use crate::assigner::reserved_ports::set_reserved_ports;
 use crate::assigner::state::{AssignedResources, AssignerState};
-use crate::maps::client::sweep_clients;
+use crate::maps::client::remove_stale_client_files;
 use crate::maps::last_users;
 
 /// Remove the addresses and ports that 'vipool up' added
@@ -40,14 +40,13 @@ impl Down {
         }
         let mut state = AssignerState::open(&self.map)?;
         let mut has_sessions = false;
-        let leased = match Map::open(&self.map) {
+        let session_addresses = match Map::open(&self.map) {
             Ok(map) => {
                 // Drain the server before listing the sessions, so that no session opens after the
-                // list was made. This command never needs space, so that it can make space.
-                state.write_shorter(AssignedResources {
-                    draining: true,
-                    ..state.assigned.clone()
-                })?;
+                // list was made. `write_subset` accepts a full file system, so this command can
+                // always free space.
+                state
+                    .write_subset(AssignedResources { draining: true, ..state.assigned.clone() })?;
                 map.drain_server(true)?;
                 if self.force {
                     for row in map.sessions()? {
@@ -56,7 +55,7 @@ impl Down {
                     }
                 }
                 last_users::save(&map, &self.map);
-                sweep_clients(&map, &self.map);
+                remove_stale_client_files(&map, &self.map);
                 match leased_addresses(&map)? {
                     None => {
                         map.remove()?;
@@ -79,7 +78,7 @@ impl Down {
             }
         };
         let (removed_count, kept_addresses) =
-            remove_addresses(&mut state, |entry| leased.contains(&entry.address))?;
+            remove_addresses(&mut state, |entry| session_addresses.contains(&entry.address))?;
         outln!("{removed_count} addresses were removed")?;
         if has_sessions {
             outln!(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use vipool::map::Map;
 
-use crate::maps::client::sweep_clients;
+use crate::maps::client::remove_stale_client_files;
 use crate::maps::selection::MapArgs;
 use crate::maps::{last_users, reap};
 #[cfg(unix)]
@@ -70,7 +70,7 @@ impl Gc {
             event_log::log_records(&directory, records);
         }
         last_users::save(&map, &directory);
-        sweep_clients(&map, &directory);
+        remove_stale_client_files(&map, &directory);
         if self.json {
             outln!("{}", serde_json::to_string_pretty(&summary)?)?;
         } else if !self.quiet {

@@ -17,7 +17,8 @@ use crate::table::{self, table};
 ///
 /// The command reads the history and the new events in the map's journal. The history of the
 /// system's map is in /var/lib/vipool, in an append-only file with checksums. 'vipool gc' moves the
-/// events from the journal to the history, and removes old records. If events were lost before they reached the history, the output shows a gap.
+/// events from the journal to the history, and removes old records. If events were lost before they
+/// reached the history, the output shows a gap.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool history --since 2026-03-01 --user alice
@@ -179,25 +180,31 @@ fn format_fields(record: &Record, for_terminal: bool) -> [String; 8] {
 /// Formats a field of comma-separated values. Escapes control characters, which a terminal would
 /// interpret. Puts an apostrophe before a field that a spreadsheet would interpret as a formula.
 fn csv_field(field: &str) -> String {
-    let mut text = String::new();
+    let mut escaped = String::new();
     if field.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        text.push('\'');
+        escaped.push('\'');
     }
     for character in field.chars() {
         match character.is_control() {
-            true => text.extend(character.escape_default()),
-            false => text.push(character),
+            true => escaped.extend(character.escape_default()),
+            false => escaped.push(character),
         }
     }
-    if text.contains([',', '"']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
+    if escaped.contains([',', '"']) {
+        format!("\"{}\"", escaped.replace('"', "\"\""))
+    } else {
+        escaped
+    }
 }
 
 impl Who {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let time = self.at.unwrap_or_else(Timestamp::now);
         let records = read_records(&self.map)?;
-        if let Some(lost) = lost_events_around(&records, time) {
-            errln!("vipool: {lost} events around this time were lost: the answer may be wrong");
+        if let Some(lost_count) = lost_events_around(&records, time) {
+            errln!(
+                "vipool: {lost_count} events around this time were lost: the answer may be wrong"
+            );
         }
         let holder = find_holder(&records, self.address, time);
         if self.json {
@@ -237,10 +244,10 @@ fn find_holder(records: &[Record], address: IpAddr, time: Timestamp) -> Option<H
     let mut changes = records.iter().filter(is_change).peekable();
     while let Some(record) = changes.next() {
         // The next change ends the lease, even if the release record is missing.
-        let end = changes.peek();
+        let next_change = changes.peek();
         let covers_time = record.event == RecordKind::Assigned
             && record.time <= time
-            && end.is_none_or(|end| time < end.time);
+            && next_change.is_none_or(|next_change| time < next_change.time);
         if covers_time {
             return Some(Holder {
                 address,
@@ -248,8 +255,9 @@ fn find_holder(records: &[Record], address: IpAddr, time: Timestamp) -> Option<H
                 user: record.user.as_deref(),
                 client: record.client,
                 from: record.time,
-                until: end.map(|end| end.time),
-                reconciled: record.reconciled || end.is_some_and(|end| end.reconciled),
+                until: next_change.map(|next_change| next_change.time),
+                reconciled: record.reconciled
+                    || next_change.is_some_and(|next_change| next_change.reconciled),
             });
         }
     }
@@ -258,9 +266,10 @@ fn find_holder(records: &[Record], address: IpAddr, time: Timestamp) -> Option<H
 
 /// Returns the number of events that were lost between the records before and after `time`.
 fn lost_events_around(records: &[Record], time: Timestamp) -> Option<u64> {
-    let first_after = records.iter().position(|record| record.time > time).unwrap_or(records.len());
-    let neighbours =
-        records.get(first_after.saturating_sub(1)..(first_after + 1).min(records.len()))?;
+    let first_later_index =
+        records.iter().position(|record| record.time > time).unwrap_or(records.len());
+    let neighbours = records
+        .get(first_later_index.saturating_sub(1)..(first_later_index + 1).min(records.len()))?;
     neighbours.iter().find_map(|record| record.lost)
 }
 

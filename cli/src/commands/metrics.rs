@@ -83,10 +83,10 @@ fn render(report: &Report) -> String {
             pool.low.into()
         }),
     ];
-    for (name, help, value) in gauges {
+    for (name, help, read_value) in gauges {
         write_family(&mut text, name, help);
         for pool in &report.pools {
-            let _ = writeln!(text, "{name}{{{}}} {}", labels(pool), value(pool));
+            let _ = writeln!(text, "{name}{{{}}} {}", labels(pool), read_value(pool));
         }
     }
     write_family(&mut text, "vipool_sessions", "Open sessions.");
@@ -136,7 +136,7 @@ mod tests {
             "vipool_sessions 3".to_owned(),
             "vipool_draining 0".to_owned(),
         ] {
-            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+            assert!(text.lines().any(|text_line| text_line == line), "{line} is not in\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
         // Each family is declared once.

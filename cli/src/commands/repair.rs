@@ -41,14 +41,14 @@ pub struct Repair {
 
 impl Repair {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let (_, planned, _) = self.plan.load()?;
+        let (_, server_plan, _) = self.plan.load()?;
         let state = AssignerState::open(&self.map)?;
         // The map contains only the addresses that 'vipool up' could use.
-        let unusable: BTreeSet<IpAddr> = desired_addresses(&planned)?
+        let unusable_addresses: BTreeSet<IpAddr> = desired_addresses(&server_plan)?
             .difference(&state.assigned.addresses)
             .map(|entry| entry.address)
             .collect();
-        let plan = without_addresses(planned.plan, &unusable);
+        let plan = without_addresses(server_plan.plan, &unusable_addresses);
         let Some(report) = Map::repair(&self.map, &plan)? else {
             outln!("the map in {} is not damaged: nothing was changed", self.map.display())?;
             return Ok(ExitCode::SUCCESS);
@@ -62,8 +62,8 @@ impl Repair {
         }
         let map = Map::open(&self.map)?;
         outln!("{} sessions keep their addresses", map.sessions()?.len())?;
-        let lost = lost_leases(&self.map)?;
-        for record in &lost {
+        let lost_records = lost_leases(&self.map)?;
+        for record in &lost_records {
             let Some(address) = record.address else { continue };
             map.drain(&Range::from(address), Tick::now())?;
             outln!(
@@ -73,8 +73,8 @@ impl Repair {
                 record.user.as_deref().unwrap_or("an unknown user").escape_debug()
             )?;
         }
-        if !lost.is_empty() {
-            bail!("{} leases were lost", lost.len());
+        if !lost_records.is_empty() {
+            bail!("{} leases were lost", lost_records.len());
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -83,7 +83,7 @@ impl Repair {
 /// Returns the leases that are open in the history but not in the map.
 fn lost_leases(directory: &Path) -> anyhow::Result<Vec<Record>> {
     let (records, _) = history::read(&history::history_file(directory))?;
-    let mut new = history::pending(directory, &records)?;
-    new.retain(|record| record.event == RecordKind::Released && record.reconciled);
-    Ok(new)
+    let mut new_records = history::pending(directory, &records)?;
+    new_records.retain(|record| record.event == RecordKind::Released && record.reconciled);
+    Ok(new_records)
 }

@@ -16,7 +16,7 @@ use super::status;
 #[cfg(unix)]
 use crate::event_log;
 use crate::exit_status;
-use crate::maps::client::{forget_client, record_client};
+use crate::maps::client::{remove_client_file, write_client_file};
 use crate::maps::private;
 use crate::maps::report::Report;
 use crate::maps::selection::{MapArgs, MapSelection};
@@ -169,7 +169,7 @@ impl Open {
             }
         }
         if let (false, Some(client)) = (opened.already_open, self.client) {
-            record_client(&directory, &opened.handle, client, Some(&user));
+            write_client_file(&directory, &opened.handle, client, Some(&user));
         }
         let addresses: Vec<_> =
             opened.leases.iter().map(|lease| lease.address.to_string()).collect();
@@ -189,7 +189,7 @@ impl Close {
         let directory = self.map.directory()?;
         let map = Map::open(&directory)?;
         if let Some((handle, _)) = map.find(self.session)? {
-            forget_client(&directory, &handle);
+            remove_client_file(&directory, &handle);
         }
         match map.close_session(self.session, Tick::now()) {
             Ok(closed) => {

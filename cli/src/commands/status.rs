@@ -42,10 +42,10 @@ impl Status {
 pub fn render(report: &Report) -> String {
     let mut text = render_pools(&report.pools);
     for pool in report.pools.iter().filter(|pool| pool.low) {
-        let (name, free, mark) = (pool.name.escape_debug(), pool.free, report.low_water);
+        let (name, free, low_water) = (pool.name.escape_debug(), pool.free, report.low_water);
         let _ = writeln!(
             text,
-            "Pool {name} is low: {free} addresses are free, the low-water mark is {mark}."
+            "Pool {name} is low: {free} addresses are free, the low-water mark is {low_water}."
         );
     }
     if report.draining {

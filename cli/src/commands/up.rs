@@ -22,7 +22,7 @@ use crate::assigner::reserved_ports::set_reserved_ports;
 use crate::assigner::state::{AssignedResources, AssignerState};
 use crate::assigner::{InterfaceAddress, add_addresses, remove_addresses};
 use crate::event_log;
-use crate::maps::client::sweep_clients;
+use crate::maps::client::remove_stale_client_files;
 use crate::maps::last_users;
 
 /// Add this server's addresses to its interfaces and create the map
@@ -97,9 +97,9 @@ impl Up {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let (farm, server_plan, interfaces) = self.plan.load()?;
         let mut state = AssignerState::open(&self.map)?;
-        let sizes = planned_sizes(&server_plan.plan);
+        let new_sizes = planned_sizes(&server_plan.plan);
         if !self.allow_shrink {
-            check_not_shrunk(state.assigned.planned, sizes).with_context(|| {
+            check_not_shrunk(state.assigned.planned, new_sizes).with_context(|| {
                 format!(
                     "{} removes addresses; nothing was changed (check the file, or use \
                      --allow-shrink)",
@@ -107,14 +107,14 @@ impl Up {
                 )
             })?;
         }
-        let desired = desired_addresses(&server_plan)?;
+        let pool_addresses = desired_addresses(&server_plan)?;
         let destinations = probe_destinations(&server_plan, &interfaces);
-        let result = add_addresses(&mut state, &desired, !self.no_probe, &destinations)?;
-        let map_exists = Map::open(&self.map).is_ok();
+        let result = add_addresses(&mut state, &pool_addresses, !self.no_probe, &destinations)?;
+        let has_map = Map::open(&self.map).is_ok();
         // If the map was lost, the sockets show which addresses running sessions still use.
         let mut probe = SystemProbe::new().context("cannot read the kernel's socket tables")?;
-        let unusable = result.conflict_reasons.keys().copied().collect();
-        let plan = without_addresses(server_plan.plan, &unusable);
+        let unusable_addresses = result.conflict_reasons.keys().copied().collect();
+        let plan = without_addresses(server_plan.plan, &unusable_addresses);
         if plan.file_bytes() >= LARGE_MAP_BYTES {
             let (size, directory) = (HumanBytes(plan.file_bytes()), self.map.display());
             errln!("vipool: the map takes {size} in {directory}: creating it takes a while");
@@ -127,20 +127,20 @@ impl Up {
                 }
             })?;
         // The last users in an existing map are more recent than those in the file.
-        if !map_exists {
+        if !has_map {
             last_users::restore(&map, &self.map);
         }
-        sweep_clients(&map, &self.map);
+        remove_stale_client_files(&map, &self.map);
         if state.assigned.draining {
             map.drain_server(false)?;
         }
         let assigned = state.assigned.clone();
-        state.write(AssignedResources { draining: false, planned: sizes, ..assigned })?;
-        let leased = leased_addresses(&map)?.unwrap_or_default();
+        state.write(AssignedResources { draining: false, planned: new_sizes, ..assigned })?;
+        let leased_by_sessions = leased_addresses(&map)?.unwrap_or_default();
         let is_needed = |entry: &InterfaceAddress| {
-            result.usable.contains(entry)
-                || leased.contains(&entry.address)
-                || !map_exists && probe.has_sockets(entry.address)
+            result.usable_addresses.contains(entry)
+                || leased_by_sessions.contains(&entry.address)
+                || !has_map && probe.has_sockets(entry.address)
         };
         let (removed_count, _) = remove_addresses(&mut state, is_needed)?;
         let fixed_ports = farm.fixed_ports();
@@ -148,11 +148,11 @@ impl Up {
             PortSet(fixed_ports.iter().flat_map(|range| range.first..=range.last).collect());
         set_reserved_ports(&mut state, &fixed_ports)?;
 
-        let lingering: u32 = map.reader()?.pools().iter().map(|pool| pool.lingering).sum();
-        if !map_exists && lingering > 0 {
+        let lingering_count: u32 = map.reader()?.pools().iter().map(|pool| pool.lingering).sum();
+        if !has_map && lingering_count > 0 {
             errln!(
-                "vipool: {lingering} addresses are in use without a session, as after the loss of \
-                 a map: no session gets them before 'vipool gc' finds no sockets on them"
+                "vipool: {lingering_count} addresses are in use without a session, as after the \
+                 loss of a map: no session gets them before 'vipool gc' finds no sockets on them"
             );
         }
         for (address, reason) in &result.conflict_reasons {
@@ -161,7 +161,7 @@ impl Up {
         }
         outln!(
             "{} addresses are usable ({} added, {removed_count} removed, {} not usable)",
-            result.usable.len(),
+            result.usable_addresses.len(),
             result.added_count,
             result.conflict_reasons.len()
         )?;

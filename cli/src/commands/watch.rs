@@ -40,7 +40,7 @@ impl Watch {
         if is_terminal {
             out!("{CLEAR_SCREEN}")?;
         }
-        let mut updates = 0;
+        let mut update_count = 0;
         loop {
             let directory = self.map.directory()?;
             let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string();
@@ -65,8 +65,8 @@ impl Watch {
                 }
                 result => result.context("cannot write to standard output")?,
             }
-            updates += 1;
-            if self.count.is_some_and(|count| updates >= count) {
+            update_count += 1;
+            if self.count.is_some_and(|count| update_count >= count) {
                 return Ok(ExitCode::SUCCESS);
             }
             std::thread::sleep(Duration::from_secs(self.interval.into()));

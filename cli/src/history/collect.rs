@@ -31,13 +31,13 @@ const MAX_ATTEMPTS: usize = 8;
 /// The map, its journal or the history cannot be used.
 pub fn collect(
     directory: &Path,
-    history: &Path,
+    history_file: &Path,
     retention: Option<&Retention>,
 ) -> anyhow::Result<Vec<Record>> {
     // Open the map first: without a map that this process trusts, nothing is created.
     let map = Map::open(directory)?;
     // The lock of the log prevents other processes from collecting the same events.
-    let mut log = HistoryLog::open(history)?;
+    let mut log = HistoryLog::open(history_file)?;
     if let Some(limits) = retention {
         log.apply_retention(limits, SystemTime::now())?;
     }
@@ -68,13 +68,13 @@ fn events_after(map: &Map, directory: &Path, state: &HistoryState) -> anyhow::Re
         _ => 1,
     };
     let mut attempts = 0;
-    let (rows, journal_tail) = loop {
-        let next_before = journal.next_number();
-        let rows = map.sessions()?;
+    let (session_rows, journal_tail) = loop {
+        let next_number_before = journal.next_number();
+        let session_rows = map.sessions()?;
         let journal_tail = journal.since(first_number);
         attempts += 1;
-        if journal_tail.next == next_before || attempts == MAX_ATTEMPTS {
-            break (rows, journal_tail);
+        if journal_tail.next == next_number_before || attempts == MAX_ATTEMPTS {
+            break (session_rows, journal_tail);
         }
     };
     let mut collector = Collector {
@@ -94,10 +94,10 @@ fn events_after(map: &Map, directory: &Path, state: &HistoryState) -> anyhow::Re
     for event in &journal_tail.events {
         collector.add_event(event);
     }
-    // If the map has changed after the reads, `rows` and the journal do not match. Then the next
-    // call reconciles.
+    // If the map has changed after the reads, `session_rows` and the journal do not match. Then the
+    // next call reconciles.
     if journal.next_number() == journal_tail.next {
-        collector.reconcile(&rows);
+        collector.reconcile(&session_rows);
     }
     Ok(collector.records)
 }
@@ -134,7 +134,8 @@ impl Collector {
         }
     }
 
-    /// Adds the records of a journal event. Adds nothing if the history needs no record of the event.
+    /// Adds the records of a journal event. Adds nothing if the history needs no record of the
+    /// event.
     fn add_event(&mut self, event: &Event) {
         self.last_number = event.number;
         let time = wall_clock(event.time);
@@ -145,7 +146,9 @@ impl Collector {
             EventKind::LowWater => RecordKind::LowWater,
             EventKind::Exhausted => {
                 let last_time = self.state.last_exhausted.get(&session);
-                if last_time.is_some_and(|last| time.duration_since(*last) < EXHAUSTED_INTERVAL) {
+                if last_time.is_some_and(|last_exhausted| {
+                    time.duration_since(*last_exhausted) < EXHAUSTED_INTERVAL
+                }) {
                     return;
                 }
                 RecordKind::Exhausted
@@ -197,9 +200,10 @@ impl Collector {
     /// Adds release records for the leases of earlier boots, because a restart of the machine ends
     /// all leases.
     fn end_leases_of_other_boots(&mut self) {
-        let is_old = |record: &&Record| record.boot != self.boot;
-        let old_leases: Vec<_> = self.state.open_leases.values().filter(is_old).cloned().collect();
-        for record in old_leases {
+        let is_of_other_boot = |record: &&Record| record.boot != self.boot;
+        let leases_of_other_boots: Vec<_> =
+            self.state.open_leases.values().filter(is_of_other_boot).cloned().collect();
+        for record in leases_of_other_boots {
             if let Some(session) = &record.session {
                 self.release_all(session, wall_clock(Tick::ZERO).max(record.time), true);
             }
@@ -274,7 +278,7 @@ mod tests {
     #[test]
     fn each_event_is_collected_once() {
         let directory = tempfile::tempdir().unwrap();
-        let history = directory.path().join("history.log");
+        let history_file = directory.path().join("history.log");
         let map = create_map(directory.path());
         open(&map, 1, "alice");
         open(&map, 2, "bob");
@@ -282,7 +286,7 @@ mod tests {
         open(&map, 3, "carol");
         open(&map, 3, "carol");
         close(&map, 1);
-        let first_records = collect(directory.path(), &history, None).unwrap();
+        let first_records = collect(directory.path(), &history_file, None).unwrap();
         let expected = [
             (RecordKind::Assigned, Some("1"), false),
             (RecordKind::Assigned, Some("2"), false),
@@ -292,26 +296,26 @@ mod tests {
         assert_eq!(summaries(&first_records), expected);
         assert_eq!(first_records[3].user.as_deref(), Some("alice"));
         assert_eq!(first_records[3].address, first_records[0].address);
-        assert_eq!(collect(directory.path(), &history, None).unwrap(), []);
+        assert_eq!(collect(directory.path(), &history_file, None).unwrap(), []);
         close(&map, 2);
-        let second_records = collect(directory.path(), &history, None).unwrap();
+        let second_records = collect(directory.path(), &history_file, None).unwrap();
         assert_eq!(summaries(&second_records), [(RecordKind::Released, Some("2"), false)]);
     }
 
     #[test]
     fn lost_events_become_a_gap_and_are_reconciled() {
         let directory = tempfile::tempdir().unwrap();
-        let history = directory.path().join("history.log");
+        let history_file = directory.path().join("history.log");
         let map = create_map(directory.path());
         open(&map, 1, "alice");
-        collect(directory.path(), &history, None).unwrap();
+        collect(directory.path(), &history_file, None).unwrap();
         close(&map, 1);
         open(&map, 2, "bob");
         for _ in 0..JOURNAL_CAPACITY {
             open(&map, 3, "carol");
             close(&map, 3);
         }
-        let records = collect(directory.path(), &history, None).unwrap();
+        let records = collect(directory.path(), &history_file, None).unwrap();
         assert_eq!(
             (records[0].event, records[0].lost),
             (RecordKind::Gap, Some(JOURNAL_CAPACITY + 2))
@@ -321,22 +325,22 @@ mod tests {
         let expected =
             [(RecordKind::Released, Some("1"), true), (RecordKind::Assigned, Some("2"), true)];
         assert_eq!(reconciled, expected);
-        let state = HistoryLog::open(&history).unwrap().state().clone();
+        let state = HistoryLog::open(&history_file).unwrap().state().clone();
         assert_eq!(state.open_leases.len(), 1, "{:?}", state.open_leases);
     }
 
     #[test]
     fn new_boot_ends_open_leases() {
         let directory = tempfile::tempdir().unwrap();
-        let history = directory.path().join("history.log");
+        let history_file = directory.path().join("history.log");
         let map = create_map(directory.path());
         open(&map, 1, "alice");
-        let records = collect(directory.path(), &history, None).unwrap();
+        let records = collect(directory.path(), &history_file, None).unwrap();
         // Replace the history with a record of an earlier boot.
         let old_record = Record { boot: "of another boot".into(), number: 9, ..records[0].clone() };
-        std::fs::remove_file(&history).unwrap();
-        HistoryLog::open(&history).unwrap().append(&[old_record]).unwrap();
-        let records = collect(directory.path(), &history, None).unwrap();
+        std::fs::remove_file(&history_file).unwrap();
+        HistoryLog::open(&history_file).unwrap().append(&[old_record]).unwrap();
+        let records = collect(directory.path(), &history_file, None).unwrap();
         let expected =
             [(RecordKind::Released, Some("1"), true), (RecordKind::Assigned, Some("1"), false)];
         assert_eq!(summaries(&records), expected);

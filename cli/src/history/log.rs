@@ -123,7 +123,7 @@ impl HistoryLog {
         };
         // The current file begins where the newest rotated file ends.
         let start_time = match fs::metadata(suffixed_path(&self.path, "1")) {
-            Ok(previous) => previous.modified().ok(),
+            Ok(newest_rotated) => newest_rotated.modified().ok(),
             Err(_) => self.state.first_time.map(SystemTime::from),
         };
         if let (Some(age), Some(start_time)) = (limits.max_age, start_time)
@@ -138,7 +138,7 @@ impl HistoryLog {
             total_bytes += metadata.len();
             let is_expired = metadata
                 .modified()
-                .is_ok_and(|end| limits.max_age.is_some_and(|age| is_older(end, age)));
+                .is_ok_and(|modified| limits.max_age.is_some_and(|age| is_older(modified, age)));
             // Keep the newest rotated file, because its time is the start of the current file.
             if is_expired || number > 1 && total_bytes > limits.max_bytes {
                 let context = || format!("cannot remove {}", file.display());
@@ -160,15 +160,15 @@ impl HistoryLog {
                 _ => {}
             }
         }
-        // The modification time must be the end of the file's period, also if the last write was
+        // The modification time must be the end of the file's period, even if the last write was
         // long ago.
         self.file.set_modified(SystemTime::now()).with_context(context)?;
         let group = self.file.metadata().with_context(context)?.gid();
         fs::rename(&self.path, suffixed_path(&self.path, "1")).with_context(context)?;
         trusted_file::replace(&self.path, &contents, FILE_MODE).with_context(context)?;
         self.file = trusted_file::open_or_create(&self.path, FILE_MODE).with_context(context)?;
-        // A chgrp(1) by an administrator lasts. Without the right to set the group, the new file
-        // keeps its own.
+        // The new file gets the group of the old file, so a chgrp(1) by an administrator persists.
+        // Without the right to set the group, the new file keeps its default group.
         let _ = fchown(&self.file, None, Some(group));
         Ok(())
     }
@@ -180,7 +180,7 @@ impl HistoryLog {
 /// A file cannot be read.
 pub fn read(path: &Path) -> anyhow::Result<(Vec<Record>, usize)> {
     let mut records = Vec::new();
-    let mut damaged_lines = 0;
+    let mut damaged_line_count = 0;
     // Open the current file first, so that a permission error contains its path.
     match trusted_file::open(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -201,11 +201,11 @@ pub fn read(path: &Path) -> anyhow::Result<(Vec<Record>, usize)> {
                 // that were open.
                 Some(record) if !records.contains(&record) => records.push(record),
                 Some(_) => {}
-                None => damaged_lines += 1,
+                None => damaged_line_count += 1,
             }
         }
     }
-    Ok((records, damaged_lines))
+    Ok((records, damaged_line_count))
 }
 
 fn suffixed_path(path: &Path, suffix: &str) -> PathBuf {
@@ -216,12 +216,12 @@ fn suffixed_path(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn format_lines(records: &[Record]) -> anyhow::Result<Vec<u8>> {
-    let mut text = Vec::new();
+    let mut lines = Vec::new();
     for record in records {
         let json = serde_json::to_string(record)?;
-        writeln!(text, "{:08x} {json}", crc32fast::hash(json.as_bytes()))?;
+        writeln!(lines, "{:08x} {json}", crc32fast::hash(json.as_bytes()))?;
     }
-    Ok(text)
+    Ok(lines)
 }
 
 fn parse_line(line: &[u8]) -> Option<Record> {
@@ -271,12 +271,12 @@ mod tests {
             assert!(kept_leases <= 1);
             log.append(&[record(RecordKind::Released, "10.0.5.10", 3)]).unwrap();
             drop(log);
-            let (records, damaged) = read(&path).unwrap();
-            assert_eq!((records.len(), damaged), (kept_leases + 1, 0), "{length}");
+            let (records, damaged_line_count) = read(&path).unwrap();
+            assert_eq!((records.len(), damaged_line_count), (kept_leases + 1, 0), "{length}");
         }
-        let mut changed = contents.clone();
-        changed[60] ^= 1;
-        fs::write(&path, changed).unwrap();
+        let mut changed_contents = contents.clone();
+        changed_contents[60] ^= 1;
+        fs::write(&path, changed_contents).unwrap();
         assert_eq!(read(&path).unwrap(), (vec![second_record], 1));
     }
 
@@ -305,7 +305,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("history.log");
         let day = Duration::from_secs(24 * 3600);
-        let start = SystemTime::from(record(RecordKind::Assigned, "10.0.5.10", 0).time);
+        let start_time = SystemTime::from(record(RecordKind::Assigned, "10.0.5.10", 0).time);
         let limits = Retention { max_age: Some(80 * day), max_bytes: u64::MAX };
         // One of the entries is the lock.
         let file_count = || fs::read_dir(directory.path()).unwrap().count() - 1;
@@ -318,25 +318,29 @@ mod tests {
         log.append(&[record(RecordKind::Assigned, "10.0.5.10", 1)]).unwrap();
         log.append(&[record(RecordKind::Assigned, "10.0.5.11", 2)]).unwrap();
         log.append(&[record(RecordKind::Released, "10.0.5.11", 3)]).unwrap();
-        log.apply_retention(&limits, start + 9 * day).unwrap();
+        log.apply_retention(&limits, start_time + 9 * day).unwrap();
         assert_eq!(file_count(), 1, "an eighth of 80 days has not passed");
-        log.apply_retention(&limits, start + 11 * day).unwrap();
+        log.apply_retention(&limits, start_time + 11 * day).unwrap();
         assert_eq!(file_count(), 2);
-        set_end(1, start + 11 * day);
+        set_end(1, start_time + 11 * day);
         log.append(&[record(RecordKind::Assigned, "10.0.5.12", 4)]).unwrap();
-        log.apply_retention(&limits, start + 20 * day).unwrap();
+        log.apply_retention(&limits, start_time + 20 * day).unwrap();
         assert_eq!(file_count(), 2);
-        log.apply_retention(&limits, start + 22 * day).unwrap();
+        log.apply_retention(&limits, start_time + 22 * day).unwrap();
         assert_eq!(file_count(), 3);
-        set_end(1, start + 22 * day);
+        set_end(1, start_time + 22 * day);
         assert_eq!(read(&path).unwrap().0.len(), 4);
         // The first file is older than 80 days. The second file is not.
-        log.apply_retention(&limits, start + 92 * day).unwrap();
-        let (records, damaged) = read(&path).unwrap();
-        let remaining: Vec<u64> = records.iter().map(|record| record.number).collect();
-        assert_eq!((remaining, damaged), (vec![1, 4], 0), "only open leases remain");
+        log.apply_retention(&limits, start_time + 92 * day).unwrap();
+        let (records, damaged_line_count) = read(&path).unwrap();
+        let remaining_numbers: Vec<u64> = records.iter().map(|record| record.number).collect();
+        assert_eq!(
+            (remaining_numbers, damaged_line_count),
+            (vec![1, 4], 0),
+            "only open leases remain"
+        );
         assert_eq!(file_count(), 3, "the current file was rotated");
-        log.apply_retention(&Retention { max_age: None, max_bytes: 0 }, start).unwrap();
+        log.apply_retention(&Retention { max_age: None, max_bytes: 0 }, start_time).unwrap();
         assert_eq!(file_count(), 2, "the newest rotated file is kept");
         drop(log);
         assert_eq!(HistoryLog::open(&path).unwrap().state().open_leases.len(), 2);

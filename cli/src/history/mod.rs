@@ -1,7 +1,8 @@
 //! The history records which session and user held which address, and when.
 //!
 //! A map has a short journal of its last events. [`collect()`] moves the events from the journal to
-//! the history file of the map; [`pending()`] only reads them. [`log`] writes and reads the history file.
+//! the history file of the map; [`pending()`] only reads them. [`log`] writes and reads the history
+//! file.
 
 mod collect;
 mod log;

@@ -13,7 +13,7 @@ use vipool::session::Handle;
 ///
 /// `user` is the user of the session, or `None` if that is the caller. Only prints a failure,
 /// because the session works without the file.
-pub fn record_client(directory: &Path, handle: &Handle, address: IpAddr, user: Option<&str>) {
+pub fn write_client_file(directory: &Path, handle: &Handle, address: IpAddr, user: Option<&str>) {
     if let Err(error) = client_file::write(directory, handle, address, owner(user)) {
         errln!("vipool: cannot record the client address {address} for client-ip: {error}");
     }
@@ -25,8 +25,9 @@ type UserId = u32;
 #[cfg(windows)]
 type UserId = String;
 
-/// Returns the owner of the file, or `None` for the caller. The caller owns the file if this machine
-/// does not know the user of the session, or if the caller may not change the owner of a file.
+/// Returns the owner of the file, or `None` for the caller. The caller owns the file if this
+/// machine does not know the user of the session, or if the caller may not change the owner of a
+/// file.
 fn owner(user: Option<&str>) -> Option<UserId> {
     #[cfg(unix)]
     {
@@ -39,13 +40,13 @@ fn owner(user: Option<&str>) -> Option<UserId> {
 
 /// Removes the client file of a session that is about to close. Ignores failures, because no
 /// program reads the file after the lease was released.
-pub fn forget_client(directory: &Path, handle: &Handle) {
+pub fn remove_client_file(directory: &Path, handle: &Handle) {
     let _ = client_file::remove(directory, handle);
 }
 
 /// Removes the client files of all closed sessions. Only prints a failure: a remaining file is
 /// harmless, because only the user of the closed session can read it.
-pub fn sweep_clients(map: &Map, directory: &Path) {
+pub fn remove_stale_client_files(map: &Map, directory: &Path) {
     let sweep_result = map.reader().map_err(|error| error.to_string()).and_then(|reader| {
         client_file::remove_stale(directory, |handle| reader.is_live(handle))
             .map_err(|error| error.to_string())

@@ -14,8 +14,8 @@ use vipool::system;
 
 use crate::system::caller;
 
-/// Version of the JSON format. The version changes when a field is removed or the meaning of a field
-/// changes. A new field does not change the version.
+/// Version of the JSON format. The version changes when a field is removed or the meaning of a
+/// field changes. A new field does not change the version.
 const SCHEMA: u32 = 1;
 
 /// The data that `vipool status` prints.
@@ -85,7 +85,7 @@ impl Report {
     pub fn read(directory: &Path, own_session: Option<SessionId>) -> anyhow::Result<Self> {
         let (reader, rows, is_privileged) = match Map::open(directory) {
             Ok(map) => (map.reader()?, map.sessions()?, true),
-            Err(error) if is_permission_denied(&error) || is_read_only(&error) => {
+            Err(error) if is_permission_denied(&error) || is_on_read_only_file_system(&error) => {
                 let reader = Reader::attach(directory)?;
                 let rows = reader.sessions();
                 (reader, rows, caller::is_root())
@@ -117,7 +117,7 @@ pub fn is_permission_denied(error: &MapError) -> bool {
 }
 
 /// Returns whether the map could not be opened because its file system is read-only.
-fn is_read_only(error: &MapError) -> bool {
+fn is_on_read_only_file_system(error: &MapError) -> bool {
     matches!(error, MapError::Io { source, .. }
         if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem)
 }

@@ -24,9 +24,9 @@ impl ArpSocket {
     /// socket(2) and bind(2).
     pub fn open(interface: u32) -> io::Result<Self> {
         let protocol = i32::from((libc::ETH_P_ARP as u16).to_be());
-        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+        let socket_type = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
         // SAFETY: the call takes only integers.
-        let fd = unsafe { libc::socket(libc::AF_PACKET, kind, protocol) };
+        let fd = unsafe { libc::socket(libc::AF_PACKET, socket_type, protocol) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -55,7 +55,7 @@ impl ArpSocket {
     pub fn broadcast(&self, packet: &ArpPacket) -> io::Result<()> {
         let address = self.broadcast_address();
         // SAFETY: both pointers are valid for their lengths during the call.
-        let sent = unsafe {
+        let sent_length = unsafe {
             libc::sendto(
                 self.fd.as_raw_fd(),
                 packet.as_ptr().cast(),
@@ -65,7 +65,7 @@ impl ArpSocket {
                 size_of::<libc::sockaddr_ll>() as libc::socklen_t,
             )
         };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        if sent_length < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     /// Returns the next packet of another host. Returns `None` if no packet arrives before the
@@ -77,10 +77,11 @@ impl ArpSocket {
     /// # Errors
     /// ENETDOWN if the interface goes down, and other errors of poll(2) and recv(2).
     pub fn receive(&self, timeout: Duration) -> io::Result<Option<ArpPacket>> {
-        let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut poll_fd =
+            libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let milliseconds = timeout.as_millis().min(i32::MAX as u128) as i32;
         // SAFETY: the pointer is valid for one pollfd during the call.
-        match unsafe { libc::poll(&mut poll, 1, milliseconds) } {
+        match unsafe { libc::poll(&mut poll_fd, 1, milliseconds) } {
             0 => return Ok(None),
             1.. => {}
             _ => {
@@ -94,7 +95,7 @@ impl ArpSocket {
         }
         let mut packet: ArpPacket = [0; 28];
         // SAFETY: the pointer is valid for the packet's length during the call.
-        let received = unsafe {
+        let received_length = unsafe {
             libc::recv(
                 self.fd.as_raw_fd(),
                 packet.as_mut_ptr().cast(),
@@ -102,7 +103,7 @@ impl ArpSocket {
                 libc::MSG_DONTWAIT,
             )
         };
-        match received {
+        match received_length {
             28.. => Ok(Some(packet)),
             0.. => Ok(None),
             _ => {

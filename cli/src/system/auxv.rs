@@ -25,14 +25,14 @@ pub fn started_as(pid: u32) -> Option<PathBuf> {
 
 /// Parses an auxiliary vector: an array of pairs of words. A pair of zeros ends the array.
 fn parse_auxv(bytes: &[u8]) -> BTreeMap<u64, u64> {
-    let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().expect("eight bytes"));
-    bytes.chunks_exact(16).map(|pair| (word(&pair[..8]), word(&pair[8..]))).collect()
+    let read_word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().expect("eight bytes"));
+    bytes.chunks_exact(16).map(|pair| (read_word(&pair[..8]), read_word(&pair[8..]))).collect()
 }
 
 /// Reads the C string at `address` in a process's memory.
-fn read_c_string(memory: &Path, address: u64) -> Option<PathBuf> {
+fn read_c_string(memory_file: &Path, address: u64) -> Option<PathBuf> {
     let mut bytes = [0; 4096];
-    let length = fs::File::open(memory).ok()?.read_at(&mut bytes, address).ok()?;
+    let length = fs::File::open(memory_file).ok()?.read_at(&mut bytes, address).ok()?;
     let end = bytes[..length].iter().position(|byte| *byte == 0)?;
     Some(PathBuf::from(OsString::from_vec(bytes[..end].to_vec())))
 }

@@ -27,8 +27,8 @@ const PT_INTERP: u32 = 3;
 const ELFCLASS64: u8 = 2;
 /// `e_machine` of this build.
 const MACHINE: u16 = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
-/// Maximum number of headers to read. Real files have fewer headers. The limit bounds the time for a
-/// damaged file.
+/// Maximum number of headers to read. Real files have fewer headers. The limit bounds the time for
+/// a damaged file.
 const MAX_HEADERS: u16 = 4096;
 
 /// Reads the file. Returns `None` if it is not an ELF file.
@@ -76,11 +76,11 @@ fn has_section(file: &File, sections: &[Vec<u8>], names_index: u16, name: &[u8])
         return false;
     };
     let names_offset = read_u64(names_section, 24);
-    let mut bytes = vec![0; name.len() + 1];
+    let mut name_bytes = vec![0; name.len() + 1];
     sections.iter().any(|section| {
         let offset = names_offset.checked_add(read_u32(section, 0).into());
-        offset.is_some_and(|offset| file.read_exact_at(&mut bytes, offset).is_ok())
-            && bytes.strip_suffix(&[0]) == Some(name)
+        offset.is_some_and(|offset| file.read_exact_at(&mut name_bytes, offset).is_ok())
+            && name_bytes.strip_suffix(&[0]) == Some(name)
     })
 }
 

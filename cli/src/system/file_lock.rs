@@ -14,7 +14,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 /// Locks the file, and creates it if it does not exist. The lock is held until the returned file is
 /// closed.
 ///
-/// Only the owner can open the file, because any user who can open a file can lock it.
+/// The mode of the file lets only its owner open it, because every user who can open a file can
+/// lock it.
 ///
 /// # Errors
 /// The file cannot be used, or another process holds the lock until the timeout. `holder` describes

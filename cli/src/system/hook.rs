@@ -29,14 +29,22 @@ pub fn find_hook() -> anyhow::Result<PathBuf> {
     let directories_near_binary = executable_directory
         .into_iter()
         .flat_map(|directory| [directory.to_owned(), directory.join("../lib/vipool")]);
-    let candidates: Vec<_> =
+    let candidate_directories: Vec<_> =
         directories_near_binary.chain(INSTALL_DIRECTORIES.map(PathBuf::from)).collect();
-    match candidates.iter().map(|directory| directory.join(HOOK_FILE)).find(|path| path.exists()) {
+    match candidate_directories
+        .iter()
+        .map(|directory| directory.join(HOOK_FILE))
+        .find(|path| path.exists())
+    {
         Some(path) => check_loadable(&path).map(|()| path),
         None => bail!(
             "cannot find the hook layer {HOOK_FILE} in {} (install it there, build it with \
              'cargo build -p vipool-preload', or set VIPOOL_PRELOAD to its path)",
-            candidates.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+            candidate_directories
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect::<Vec<_>>()
+                .join(", ")
         ),
     }
 }

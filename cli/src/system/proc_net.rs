@@ -11,12 +11,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketRow {
     /// Whether the socket is TCP; otherwise it is UDP.
-    pub tcp: bool,
+    pub is_tcp: bool,
     pub local: SocketAddr,
     pub remote: SocketAddr,
     /// Whether the socket accepts data of any peer: it is a TCP listener or an unconnected UDP
     /// socket.
-    pub listening: bool,
+    pub is_listening: bool,
     /// The socket's inode number in `/proc/PID/fd`; 0 if no process has the socket open any more.
     pub inode: u64,
 }
@@ -28,9 +28,9 @@ pub struct SocketRow {
 pub fn socket_tables(process: &str) -> impl Iterator<Item = Vec<SocketRow>> {
     let files = [("tcp", true), ("tcp6", true), ("udp", false), ("udp6", false)];
     let directory = format!("/proc/{process}/net/");
-    files.into_iter().filter_map(move |(file, tcp)| {
-        let text = fs::read_to_string(format!("{directory}{file}")).ok()?;
-        Some(text.lines().skip(1).filter_map(|line| parse_row(line, tcp)).collect())
+    files.into_iter().filter_map(move |(table_name, is_tcp)| {
+        let text = fs::read_to_string(format!("{directory}{table_name}")).ok()?;
+        Some(text.lines().skip(1).filter_map(|line| parse_row(line, is_tcp)).collect())
     })
 }
 
@@ -64,15 +64,15 @@ pub fn all_pids() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-fn parse_row(line: &str, tcp: bool) -> Option<SocketRow> {
+fn parse_row(line: &str, is_tcp: bool) -> Option<SocketRow> {
     let mut fields = line.split_whitespace().skip(1);
     let local = parse_address(fields.next()?)?;
     let remote = parse_address(fields.next()?)?;
     let state = fields.next()?;
     let inode = fields.nth(5)?.parse().ok()?;
     // 0A is TCP_LISTEN. An unconnected UDP socket is in state 07, TCP_CLOSE.
-    let listening = state == if tcp { "0A" } else { "07" };
-    Some(SocketRow { tcp, local, remote, listening, inode })
+    let is_listening = state == if is_tcp { "0A" } else { "07" };
+    Some(SocketRow { is_tcp, local, remote, is_listening, inode })
 }
 
 /// Parses an address such as `0100007F:1F90`: the 32-bit words of the address in the machine's byte
@@ -103,10 +103,10 @@ mod tests {
     fn rows_are_parsed_and_malformed_addresses_rejected() {
         let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0";
         let expected = SocketRow {
-            tcp: true,
+            is_tcp: true,
             local: "127.0.0.1:8080".parse().unwrap(),
             remote: "0.0.0.0:0".parse().unwrap(),
-            listening: true,
+            is_listening: true,
             inode: 4242,
         };
         assert_eq!(parse_row(line, true), Some(expected));
@@ -114,8 +114,8 @@ mod tests {
             parse_address("00000000000000000000000001000000:0050"),
             Some("[::1]:80".parse().unwrap())
         );
-        for malformed in ["", "x", "0100007F", "0100007:50", "zz00007F:0050"] {
-            assert_eq!(parse_address(malformed), None, "{malformed}");
+        for malformed_address in ["", "x", "0100007F", "0100007:50", "zz00007F:0050"] {
+            assert_eq!(parse_address(malformed_address), None, "{malformed_address}");
         }
     }
 
@@ -126,7 +126,7 @@ mod tests {
         let socket = std::net::UdpSocket::bind("127.94.0.2:0").unwrap();
         let address = socket.local_addr().unwrap();
         let row = socket_tables("self").flatten().find(|row| row.local == address).unwrap();
-        assert!(row.listening && !row.tcp);
+        assert!(row.is_listening && !row.is_tcp);
         assert_eq!(open_sockets(std::process::id()).unwrap()[&row.inode], [socket.as_raw_fd()]);
     }
 }

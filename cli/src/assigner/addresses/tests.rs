@@ -89,8 +89,8 @@ fn addresses_on_v0(texts: impl Iterator<Item = String>) -> BTreeSet<InterfaceAdd
     texts.map(|text| InterfaceAddress { interface, address: text.parse().unwrap() }).collect()
 }
 
-fn dual_stack_addresses(from: u32, to: u32) -> BTreeSet<InterfaceAddress> {
-    let hosts = from..=to;
+fn dual_stack_addresses(first_host: u32, last_host: u32) -> BTreeSet<InterfaceAddress> {
+    let hosts = first_host..=last_host;
     addresses_on_v0(hosts.flat_map(|host| [format!("10.77.0.{host}"), format!("fd77::{host}")]))
 }
 
@@ -127,7 +127,7 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
         result.conflict_reasons.keys().copied().collect::<BTreeSet<_>>(),
         parse_all(&["10.77.0.105", "fd77::106"])
     );
-    assert_eq!(result.usable.len(), 18);
+    assert_eq!(result.usable_addresses.len(), 18);
     assert_eq!(source_addresses(&destinations), sources_before);
 
     // The peer can connect to a listener on V. A datagram socket on V sends with V as its source.
@@ -150,16 +150,16 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
     // use.
     let fewer_addresses = dual_stack_addresses(100, 103);
     let result = add_addresses(&mut state, &fewer_addresses, false, &destinations).unwrap();
-    assert_eq!((result.added_count, result.usable.len()), (0, 8));
-    let in_use = parse_all(&["10.77.0.109"]);
+    assert_eq!((result.added_count, result.usable_addresses.len()), (0, 8));
+    let addresses_in_use = parse_all(&["10.77.0.109"]);
     let (removed_count, kept_addresses) = remove_addresses(&mut state, |entry| {
-        fewer_addresses.contains(entry) || in_use.contains(&entry.address)
+        fewer_addresses.contains(entry) || addresses_in_use.contains(&entry.address)
     })
     .unwrap();
     assert_eq!((removed_count, kept_addresses.len(), pool_addresses_on_v0().len()), (9, 9, 9));
 
     let (removed_count, kept_addresses) =
-        remove_addresses(&mut state, |entry| in_use.contains(&entry.address)).unwrap();
+        remove_addresses(&mut state, |entry| addresses_in_use.contains(&entry.address)).unwrap();
     assert_eq!((removed_count, kept_addresses.len()), (8, 1));
     remove_addresses(&mut state, |_| false).unwrap();
     assert_eq!(pool_addresses_on_v0(), BTreeSet::new());
@@ -195,21 +195,21 @@ fn interrupted_run_is_completed_and_foreign_addresses_are_kept() {
     let first_half: Vec<InterfaceAddress> = all_addresses.iter().take(500).copied().collect();
     Netlink::open().unwrap().add(&first_half, |_| {}).unwrap();
     let result = add_addresses(&mut state, &all_addresses, false, &[]).unwrap();
-    assert_eq!((result.added_count, result.usable.len()), (500, 1000));
+    assert_eq!((result.added_count, result.usable_addresses.len()), (500, 1000));
     assert_eq!(pool_addresses_on_v0().len(), 1000);
     // If the state file is lost, the mark identifies the addresses.
     if Netlink::open().unwrap().addresses().unwrap().values().any(|state| state.is_marked) {
         state.write(AssignedResources::default()).unwrap();
         let result = add_addresses(&mut state, &all_addresses, false, &[]).unwrap();
-        assert_eq!((result.added_count, result.usable.len()), (0, 1000));
+        assert_eq!((result.added_count, result.usable_addresses.len()), (0, 1000));
     }
     // An address that the administrator added is neither leased nor removed.
     run("ip address add 10.78.3.250/32 dev v0");
-    let with_foreign_address = all_addresses
+    let addresses_with_foreign = all_addresses
         .union(&addresses_on_v0(["10.78.3.250".to_owned()].into_iter()))
         .copied()
         .collect();
-    let result = add_addresses(&mut state, &with_foreign_address, false, &[]).unwrap();
+    let result = add_addresses(&mut state, &addresses_with_foreign, false, &[]).unwrap();
     assert_eq!(result.conflict_reasons.len(), 1);
     assert_eq!(remove_addresses(&mut state, |_| false).unwrap().0, 1000);
     assert_eq!(

@@ -50,11 +50,11 @@ impl Demo {
                 .and_then(|()| std::fs::write(directory.join("index.html"), text))
                 .with_context(|| format!("cannot write to {}", directory.display()))?;
         }
-        let farm = transcript.directory.join("farm.toml");
-        std::fs::write(&farm, programs.farm_text())
-            .with_context(|| format!("cannot write {}", farm.display()))?;
-        let passed = run_demo(&mut transcript, &programs, port)?;
-        Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        let farm_file = transcript.directory.join("farm.toml");
+        std::fs::write(&farm_file, programs.farm_text())
+            .with_context(|| format!("cannot write {}", farm_file.display()))?;
+        let all_claims_hold = run_demo(&mut transcript, &programs, port)?;
+        Ok(if all_claims_hold { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
@@ -81,11 +81,15 @@ fn run_demo(transcript: &mut Transcript, programs: &Programs, port: u16) -> anyh
          page:",
     )?;
     let output = transcript.run(&format!("{} {fetch}", in_session(1)))?;
-    transcript
-        .check("the client in session 1 got session 1's page", output.stdout == page("session 1"))?;
+    transcript.check(
+        "the client in session 1 got session 1's page",
+        output.stdout == page("session 1"),
+    )?;
     let output = transcript.run(&format!("{} {fetch}", in_session(2)))?;
-    transcript
-        .check("the client in session 2 got session 2's page", output.stdout == page("session 2"))?;
+    transcript.check(
+        "the client in session 2 got session 2's page",
+        output.stdout == page("session 2"),
+    )?;
     let output = transcript.run(&fetch)?;
     transcript.check("the client outside got the host's page", output.stdout == page("host"))?;
 

@@ -81,8 +81,8 @@ impl Programs {
 
 /// Returns the executable file of the interpreter that the command `python3` starts.
 fn find_python() -> Option<PathBuf> {
-    let code = "import sys; print(sys.executable)";
-    let output = Command::new("python3").args(["-c", code]).output().ok()?;
+    let script = "import sys; print(sys.executable)";
+    let output = Command::new("python3").args(["-c", script]).output().ok()?;
     let path = String::from_utf8(output.stdout).ok()?;
     PathBuf::from(path.trim()).canonicalize().ok()
 }

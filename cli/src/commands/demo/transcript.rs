@@ -16,12 +16,12 @@ use serde_json::Value;
 pub struct Transcript {
     /// The working directory of the commands.
     pub directory: PathBuf,
-    _temporary: tempfile::TempDir,
+    _temporary_directory: tempfile::TempDir,
     /// The variable `PATH` of the commands.
     path: std::ffi::OsString,
-    background: Vec<Child>,
-    claims: u32,
-    failed_claims: u32,
+    background_commands: Vec<Child>,
+    claim_count: u32,
+    failed_claim_count: u32,
 }
 
 /// The output of a command.
@@ -32,7 +32,7 @@ pub struct CommandOutput {
 
 impl Transcript {
     pub fn new() -> anyhow::Result<Self> {
-        let temporary = tempfile::Builder::new()
+        let temporary_directory = tempfile::Builder::new()
             .prefix("vipool-demo-")
             .tempdir()
             .context("cannot create a temporary directory")?;
@@ -44,12 +44,12 @@ impl Transcript {
             std::iter::once(own_directory).chain(std::env::split_paths(&inherited_path));
         let path = std::env::join_paths(directories)?;
         Ok(Self {
-            directory: temporary.path().canonicalize()?,
-            _temporary: temporary,
+            directory: temporary_directory.path().canonicalize()?,
+            _temporary_directory: temporary_directory,
             path,
-            background: Vec::new(),
-            claims: 0,
-            failed_claims: 0,
+            background_commands: Vec::new(),
+            claim_count: 0,
+            failed_claim_count: 0,
         })
     }
 
@@ -61,10 +61,10 @@ impl Transcript {
     /// Runs a command and waits until it exits.
     pub fn run(&mut self, line: &str) -> anyhow::Result<CommandOutput> {
         outln!("$ {line}")?;
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let to_text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let output = match self.sh(line).output() {
             Ok(output) => {
-                CommandOutput { stdout: text(output.stdout), stderr: text(output.stderr) }
+                CommandOutput { stdout: to_text(output.stdout), stderr: to_text(output.stderr) }
             }
             Err(error) => CommandOutput { stdout: String::new(), stderr: format!("sh: {error}\n") },
         };
@@ -76,8 +76,8 @@ impl Transcript {
     /// `ready_text`.
     pub fn start(&mut self, line: &str, ready_text: &str) -> anyhow::Result<()> {
         outln!("$ {line} &")?;
-        let name = format!("log-{}", self.background.len());
-        let log = self.directory.join(&name);
+        let log_name = format!("log-{}", self.background_commands.len());
+        let log = self.directory.join(&log_name);
         let output = File::create(&log)?;
         let error_output = output.try_clone()?;
         let mut child =
@@ -88,7 +88,7 @@ impl Transcript {
                 BufReader::new(File::open(&log)?).lines().collect::<Result<_, _>>()?;
             if let Some(line) = lines.iter().find(|line| line.contains(ready_text)) {
                 outln!("{line}")?;
-                self.background.push(child);
+                self.background_commands.push(child);
                 return Ok(());
             }
             if let Some(status) = child.try_wait()? {
@@ -96,14 +96,14 @@ impl Transcript {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        self.background.push(child);
+        self.background_commands.push(child);
         bail!("'{line}' did not print {ready_text:?} within 30 seconds");
     }
 
     /// Terminates the background commands with SIGTERM, in reverse order of their start. Prints the
     /// kill(1) command with the same effect.
     pub fn stop_all(&mut self) -> anyhow::Result<()> {
-        let count = self.background.len();
+        let count = self.background_commands.len();
         outln!(
             "$ kill {}",
             (1..=count).rev().map(|job| format!("%{job}")).collect::<Vec<_>>().join(" ")
@@ -113,7 +113,7 @@ impl Transcript {
     }
 
     fn terminate_background(&mut self) {
-        for mut child in self.background.drain(..).rev() {
+        for mut child in self.background_commands.drain(..).rev() {
             // This process has not waited for the child yet, so the kernel cannot have reused its
             // pid.
             let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
@@ -123,16 +123,16 @@ impl Transcript {
 
     /// Prints a claim and whether it holds, and counts it.
     pub fn check(&mut self, claim: &str, holds: bool) -> anyhow::Result<()> {
-        self.claims += 1;
-        self.failed_claims += u32::from(!holds);
+        self.claim_count += 1;
+        self.failed_claim_count += u32::from(!holds);
         outln!("  {} {claim}", if holds { "ok:" } else { "FAILED:" })
     }
 
     /// Prints the number of claims that hold. Returns whether all claims hold.
     pub fn finish(&self) -> anyhow::Result<bool> {
-        let passed = self.claims - self.failed_claims;
-        outln!("\n{passed} of {} claims hold.", self.claims)?;
-        Ok(self.failed_claims == 0)
+        let held_count = self.claim_count - self.failed_claim_count;
+        outln!("\n{held_count} of {} claims hold.", self.claim_count)?;
+        Ok(self.failed_claim_count == 0)
     }
 
     /// Returns the numbers of used and free addresses, and the loopback addresses of the sessions.

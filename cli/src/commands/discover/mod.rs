@@ -51,7 +51,7 @@ const SOCKET_LIST_LIMITS: &[&str] = &[
 pub struct Discover {
     /// End the trace after this number of seconds; the program continues
     #[arg(long = "for", value_name = "SECONDS")]
-    limit: Option<u64>,
+    time_limit: Option<u64>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -66,8 +66,8 @@ impl Discover {
         let (observed, other_programs) = match self.program.split_first() {
             None => (open_sockets, Observations::new()),
             Some((program, arguments)) => {
-                let limit = self.limit.map(Duration::from_secs);
-                (trace_program(Command::new(program).args(arguments), limit)?, open_sockets)
+                let time_limit = self.time_limit.map(Duration::from_secs);
+                (trace_program(Command::new(program).args(arguments), time_limit)?, open_sockets)
             }
         };
         let interfaces = system::interfaces().context("cannot list the interfaces")?;
@@ -81,14 +81,14 @@ impl Discover {
         for verdict in &mut verdicts {
             verdict.rewrite_obstacles = rewrite_obstacles(&verdict.program.path);
         }
-        let limits = if self.program.is_empty() { SOCKET_LIST_LIMITS } else { TRACE_LIMITS };
+        let unobserved = if self.program.is_empty() { SOCKET_LIST_LIMITS } else { TRACE_LIMITS };
         let farm_entries: Vec<String> = verdicts.iter().filter_map(Verdict::farm_toml).collect();
         let farm_lines = farm_entries.join("\n");
         if self.json {
             let report = serde_json::json!({
                 "programs": verdicts,
                 "farm_toml": farm_lines,
-                "unobserved": limits,
+                "unobserved": unobserved,
             });
             outln!("{report:#}")?;
             return Ok(ExitCode::SUCCESS);
@@ -108,7 +108,7 @@ impl Discover {
             true => outln!("\nNo program needs a line in farm.toml.")?,
             false => out!("\nLines for farm.toml:\n\n{farm_lines}")?,
         }
-        outln!("\nNot observed: {}.", limits.join("; "))?;
+        outln!("\nNot observed: {}.", unobserved.join("; "))?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -127,10 +127,13 @@ fn rewrite_obstacles(file: &Path) -> BTreeSet<&'static str> {
 }
 
 /// Runs the command, and records the socket calls of its process and of all descendants.
-fn trace_program(command: &mut Command, limit: Option<Duration>) -> anyhow::Result<Observations> {
+fn trace_program(
+    command: &mut Command,
+    time_limit: Option<Duration>,
+) -> anyhow::Result<Observations> {
     let name = command.get_program().to_string_lossy().into_owned();
     let mut observed = Observations::new();
-    trace::trace(command, limit, |pid, call| {
+    trace::trace(command, time_limit, |pid, call| {
         // Identify the program again for each call, because the process may have executed another
         // program.
         if let Some(program) = sockets::identify_program(pid) {

@@ -21,13 +21,13 @@ pub fn observe_open_sockets() -> Observations {
     let mut observed = Observations::new();
     for rows in proc_net::socket_tables("self") {
         let listening_ports: HashSet<u16> =
-            rows.iter().filter(|row| row.listening).map(|row| row.local.port()).collect();
+            rows.iter().filter(|row| row.is_listening).map(|row| row.local.port()).collect();
         for row in rows {
             let Some(program) = owners.get(&row.inode) else { continue };
-            let call = if row.listening && !ephemeral_ports.contains(&row.local.port()) {
-                SocketCall::Bind { tcp: row.tcp, address: row.local, succeeded: true }
-            } else if !row.listening && !listening_ports.contains(&row.local.port()) {
-                SocketCall::Connect { tcp: row.tcp, destination: row.remote }
+            let call = if row.is_listening && !ephemeral_ports.contains(&row.local.port()) {
+                SocketCall::Bind { is_tcp: row.is_tcp, address: row.local, has_succeeded: true }
+            } else if !row.is_listening && !listening_ports.contains(&row.local.port()) {
+                SocketCall::Connect { is_tcp: row.is_tcp, destination: row.remote }
             } else {
                 continue;
             };
@@ -93,7 +93,7 @@ mod tests {
             .unwrap();
         let own_program = identify_program(std::process::id()).unwrap();
         let address = listener.local_addr().unwrap();
-        let bind = SocketCall::Bind { tcp: true, address, succeeded: true };
+        let bind = SocketCall::Bind { is_tcp: true, address, has_succeeded: true };
         assert!(observe_open_sockets()[&own_program].contains(&bind));
     }
 }

@@ -61,8 +61,8 @@ pub fn judge(
     for (program, calls) in observed {
         let verdict = verdicts.get_mut(program).expect("every program has a verdict");
         for call in calls {
-            if let SocketCall::Bind { tcp, address, succeeded } = *call {
-                verdict.add_bind(tcp, address, succeeded, host_addresses);
+            if let SocketCall::Bind { is_tcp, address, has_succeeded } = *call {
+                verdict.add_bind(is_tcp, address, has_succeeded, host_addresses);
             }
         }
         if calls.contains(&SocketCall::CreateIoUring) {
@@ -81,7 +81,7 @@ pub fn judge(
     }
     for (program, calls) in observed {
         for call in calls {
-            let SocketCall::Connect { tcp, destination } = *call else { continue };
+            let SocketCall::Connect { is_tcp, destination } = *call else { continue };
             let ip = destination.ip().to_canonical();
             if ip.is_loopback() || ip.is_unspecified() {
                 add_loopback_connect(
@@ -89,7 +89,7 @@ pub fn judge(
                     program,
                     observed,
                     other_programs,
-                    (tcp, destination),
+                    (is_tcp, destination),
                 );
             } else if host_addresses.contains(&ip) {
                 let verdict = verdicts.get_mut(program).expect("every program has a verdict");
@@ -107,10 +107,10 @@ fn add_loopback_connect(
     program: &Program,
     observed: &Observations,
     other_programs: &Observations,
-    (tcp, destination): (bool, SocketAddr),
+    (is_tcp, destination): (bool, SocketAddr),
 ) {
-    let protocol = protocol_name(tcp);
-    if let Some(server) = find_listener(observed, tcp, destination) {
+    let protocol = protocol_name(is_tcp);
+    if let Some(server) = find_listener(observed, is_tcp, destination) {
         if server != program {
             let verdict = verdicts.get_mut(server).expect("every program has a verdict");
             verdict.add_evidence(format!(
@@ -125,12 +125,12 @@ fn add_loopback_connect(
             ));
         }
         verdict.features.insert("loopback");
-    } else if let Some(server) = find_listener(other_programs, tcp, destination) {
+    } else if let Some(server) = find_listener(other_programs, is_tcp, destination) {
         let verdict = verdicts.get_mut(program).expect("every program has a verdict");
         verdict.add_evidence(format!(
             "connects to {server} on {destination} ({protocol}), which all sessions share"
         ));
-    } else if tcp {
+    } else if is_tcp {
         // Omit UDP, because getaddrinfo(3) connects UDP sockets only to determine the source
         // address.
         let verdict = verdicts.get_mut(program).expect("every program has a verdict");
@@ -141,11 +141,15 @@ fn add_loopback_connect(
 }
 
 /// Returns the program that is bound to the destination of a connect.
-fn find_listener(programs: &Observations, tcp: bool, destination: SocketAddr) -> Option<&Program> {
+fn find_listener(
+    programs: &Observations,
+    is_tcp: bool,
+    destination: SocketAddr,
+) -> Option<&Program> {
     let receives = |call: &SocketCall| match *call {
-        SocketCall::Bind { tcp: bound_tcp, address: bound, succeeded: true } => {
+        SocketCall::Bind { is_tcp: is_bound_tcp, address: bound, has_succeeded: true } => {
             let (ip, bound_ip) = (destination.ip().to_canonical(), bound.ip().to_canonical());
-            bound_tcp == tcp
+            is_bound_tcp == is_tcp
                 && bound.port() == destination.port()
                 && (bound_ip == ip || bound_ip.is_unspecified())
         }
@@ -154,8 +158,8 @@ fn find_listener(programs: &Observations, tcp: bool, destination: SocketAddr) ->
     programs.iter().find(|(_, calls)| calls.iter().any(receives)).map(|(program, _)| program)
 }
 
-fn protocol_name(tcp: bool) -> &'static str {
-    if tcp { "TCP" } else { "UDP" }
+fn protocol_name(is_tcp: bool) -> &'static str {
+    if is_tcp { "TCP" } else { "UDP" }
 }
 
 impl Verdict {
@@ -177,16 +181,16 @@ impl Verdict {
 
     fn add_bind(
         &mut self,
-        tcp: bool,
+        is_tcp: bool,
         address: SocketAddr,
-        succeeded: bool,
+        has_succeeded: bool,
         host_addresses: &BTreeSet<IpAddr>,
     ) {
         let ip = address.ip().to_canonical();
-        let protocol = protocol_name(tcp);
-        let suffix = if succeeded { "" } else { ", which was already in use" };
+        let protocol = protocol_name(is_tcp);
+        let suffix = if has_succeeded { "" } else { ", which was already in use" };
         if ip.is_multicast()
-            || !tcp && ip.is_unspecified() && WILDCARD_UDP_PORTS.contains(&address.port())
+            || !is_tcp && ip.is_unspecified() && WILDCARD_UDP_PORTS.contains(&address.port())
         {
             self.add_evidence(format!(
                 "receives multicast or broadcast on {address} ({protocol}): not rewritten"
@@ -263,12 +267,12 @@ impl std::fmt::Display for Program {
 mod tests {
     use super::*;
 
-    fn bind(tcp: bool, address: &str) -> SocketCall {
-        SocketCall::Bind { tcp, address: address.parse().unwrap(), succeeded: true }
+    fn bind(is_tcp: bool, address: &str) -> SocketCall {
+        SocketCall::Bind { is_tcp, address: address.parse().unwrap(), has_succeeded: true }
     }
 
     fn connect(address: &str) -> SocketCall {
-        SocketCall::Connect { tcp: true, destination: address.parse().unwrap() }
+        SocketCall::Connect { is_tcp: true, destination: address.parse().unwrap() }
     }
 
     fn observations(table: &[(&str, &[SocketCall])]) -> Observations {
@@ -294,9 +298,9 @@ mod tests {
             (
                 "/bin/taken",
                 &[SocketCall::Bind {
-                    tcp: true,
+                    is_tcp: true,
                     address: "0.0.0.0:1".parse().unwrap(),
-                    succeeded: false,
+                    has_succeeded: false,
                 }],
             ),
         ]);
@@ -327,8 +331,8 @@ mod tests {
         assert!(evidence(0).contains("connects to /bin/helper"), "{}", evidence(0));
         assert!(evidence(1).contains("/bin/client connects to it"), "{}", evidence(1));
         assert!(evidence(8).contains("already in use"), "{}", evidence(8));
-        let lines: String = verdicts.iter().filter_map(Verdict::farm_toml).collect();
-        let (farm, report) = vipool::farm::Farm::parse(&lines);
+        let farm_lines: String = verdicts.iter().filter_map(Verdict::farm_toml).collect();
+        let (farm, report) = vipool::farm::Farm::parse(&farm_lines);
         assert!(!report.has_errors(), "{report}");
         assert_eq!(farm.programs.len(), 6);
     }

@@ -39,11 +39,12 @@ pub fn rows_of_other_processes(
     examined_descriptors: &BTreeSet<i32>,
 ) -> Vec<SocketRow> {
     let examined_inodes: BTreeSet<u64> = match pid.map(open_sockets) {
-        Some(Ok(open)) => {
+        Some(Ok(sockets)) => {
             let belongs_to_process = |descriptors: &[i32]| {
                 descriptors.iter().any(|descriptor| examined_descriptors.contains(descriptor))
             };
-            open.into_iter()
+            sockets
+                .into_iter()
                 .filter(|(_, descriptors)| belongs_to_process(descriptors))
                 .map(|(inode, _)| inode)
                 .collect()
@@ -68,10 +69,10 @@ pub fn find_conflicts(
     is_own_port: impl Fn(u16) -> bool,
 ) -> Vec<Conflict> {
     let mut conflicts: Vec<Conflict> = Vec::new();
-    for socket in other_rows.iter().filter(|row| row.listening && row.local.port() != 0) {
-        let SocketRow { tcp, local, .. } = *socket;
+    for socket in other_rows.iter().filter(|row| row.is_listening && row.local.port() != 0) {
+        let SocketRow { is_tcp, local, .. } = *socket;
         let port = local.port();
-        let protocol = if tcp { "tcp" } else { "udp" };
+        let protocol = if is_tcp { "tcp" } else { "udp" };
         let (row, text) = match local {
             _ if is_rewritten && !local.ip().is_unspecified() => continue,
             SocketAddr::V4(_) if is_rewritten => (
@@ -139,7 +140,7 @@ pub fn add_holders(mut conflicts: Vec<Conflict>) -> Vec<Conflict> {
     let mut holders: BTreeMap<u64, (u32, i32)> = BTreeMap::new();
     for pid in all_pids() {
         for (inode, descriptors) in open_sockets(pid).unwrap_or_default() {
-            holders.extend(descriptors.first().map(|first| (inode, (pid, *first))));
+            holders.extend(descriptors.first().map(|descriptor| (inode, (pid, *descriptor))));
         }
     }
     conflicts.retain_mut(|conflict| {

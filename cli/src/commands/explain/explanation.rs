@@ -19,8 +19,8 @@ use super::socket_report::{SocketReport, report_sockets};
 use super::sockets;
 use crate::system::proc_net::{SocketRow, socket_tables};
 
-/// Version of the JSON format. The version changes when a field is removed or the meaning of a field
-/// changes. A new field does not change the version.
+/// Version of the JSON format. The version changes when a field is removed or the meaning of a
+/// field changes. A new field does not change the version.
 const SCHEMA: u32 = 2;
 
 /// The explanation, as `--json` prints it.
@@ -75,7 +75,7 @@ pub fn explain(
     };
     let map = map_lookup::attach(subject, &directory);
     let mut facts = MapFacts {
-        same_namespace: subject.boot.map(|boot| match &map {
+        is_same_namespace: subject.boot.map(|boot| match &map {
             Ok(map) => map.boot() == boot,
             // Without a map, compare with the namespace of the caller. If the map belongs to
             // another boot, the error reports that.
@@ -156,17 +156,17 @@ pub fn explain(
         .handle
         .map_or(Addresses::default(), |handle| map.addresses(&map.lookup(handle.session)));
     if let Some(rule) = &rule {
-        facts.has_address = map_lookup::has_effect(rule.features(), &addresses);
+        facts.is_rule_effective = map_lookup::has_effect(rule.features(), &addresses);
         let notes = map_lookup::missing_address_notes(rule.features(), &addresses, &session);
         explanation.notes.extend(notes);
     } else {
-        facts.has_address = addresses.loopback.is_some();
+        facts.is_rule_effective = addresses.loopback.is_some();
     }
     explanation.session = session.report(&addresses, &explanation.map);
     explanation.obstacles = obstacles::find_obstacles(subject, &facts);
     explanation.rewritten = match (explanation.obstacles.is_empty(), session.state) {
         (true, SessionState::Unknown) => None,
-        (no_obstacles, _) => Some(no_obstacles),
+        (has_no_obstacles, _) => Some(has_no_obstacles),
     };
 
     let is_rewritten = explanation.rewritten == Some(true);

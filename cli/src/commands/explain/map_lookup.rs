@@ -73,9 +73,10 @@ pub fn find_rule<'a>(
     subject: &Subject,
     policy: &PolicyView<'a>,
 ) -> Option<(ProgramView<'a>, RuleReport)> {
-    if let Some(found) = policy.find(&subject.executable()?) {
-        let report = RuleReport::new(found.index, &found.program, found.result);
-        return Some((found.program, report));
+    if let Some(matched_rule) = policy.find(&subject.executable()?) {
+        let report =
+            RuleReport::new(matched_rule.index, &matched_rule.program, matched_rule.result);
+        return Some((matched_rule.program, report));
     }
     let (program, parent) =
         discovery::inherited_rule(policy, discovery::Process::Other(subject.pid?))?;
@@ -104,14 +105,14 @@ pub fn near_misses(subject: &Subject, policy: &PolicyView<'_>) -> Vec<RuleReport
 
 impl RuleReport {
     fn new(index: usize, rule: &ProgramView<'_>, verdict: MatchResult) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let to_text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let Features { virtual_ip, loopback, client_ip, .. } = rule.features();
         let features =
             [(virtual_ip, "virtual-ip"), (loopback, "loopback"), (client_ip, "client-ip")];
         Self {
             position: index + 1,
-            path: text(rule.pattern()),
-            script: rule.script().map(text),
+            path: to_text(rule.pattern()),
+            script: rule.script().map(to_text),
             features: features
                 .iter()
                 .filter(|(is_set, _)| *is_set)
@@ -162,8 +163,8 @@ pub fn session_of_process(
     open_sockets: &[Socket],
 ) -> SessionLookup {
     let without_handle = |state| SessionLookup { state, id: None, handle: None, found_by: "lease" };
-    if let Some(text) = subject.variable("VIPOOL_LEASE") {
-        return match Handle::parse(text.as_encoded_bytes()) {
+    if let Some(lease_text) = subject.variable("VIPOOL_LEASE") {
+        return match Handle::parse(lease_text.as_encoded_bytes()) {
             Some(handle) if map.is_live(&handle) => SessionLookup {
                 state: SessionState::Open,
                 id: Some(handle.session),

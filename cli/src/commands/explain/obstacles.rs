@@ -62,14 +62,14 @@ pub struct MapFacts {
     /// The error message if the map cannot be read.
     pub map_error: Option<String>,
     /// Whether the process is in the map's network namespace; `None` if that cannot be determined.
-    pub same_namespace: Option<bool>,
+    pub is_same_namespace: Option<bool>,
     /// Whether the process is on the process list, by its own rule or by an inherited rule.
     pub is_listed: bool,
     /// The session of the process.
     pub session: SessionState,
     /// Whether the program's rule has an effect in the session: the session has an address that the
     /// rule uses, or the rule has the feature `client-ip`.
-    pub has_address: bool,
+    pub is_rule_effective: bool,
 }
 
 /// The state of a process's session.
@@ -100,7 +100,7 @@ pub fn find_obstacles(subject: &Subject, facts: &MapFacts) -> Vec<Obstacle> {
             "the environment of the process contains VIPOOL_DISABLE=1".into(),
         );
     }
-    if facts.same_namespace == Some(false) {
+    if facts.is_same_namespace == Some(false) {
         add(
             ObstacleKind::OtherNamespace,
             "the process is in another network namespace than the map".into(),
@@ -114,7 +114,7 @@ pub fn find_obstacles(subject: &Subject, facts: &MapFacts) -> Vec<Obstacle> {
         add(ObstacleKind::Hook(Reason::NotListed), reason_text(Reason::NotListed));
     }
     match facts.session {
-        SessionState::Open if !facts.has_address && facts.is_listed => add(
+        SessionState::Open if !facts.is_rule_effective && facts.is_listed => add(
             ObstacleKind::Hook(Reason::NoAddress),
             "the session has no address of a kind that the program's rule uses".into(),
         ),
@@ -171,12 +171,12 @@ fn loading_obstacles(subject: &Subject) -> Vec<Obstacle> {
     // The obstacles above already explain why such a program does not load the hook.
     let cannot_load_hook = elf.is_static || elf.is_foreign || is_secure;
     if subject.is_hooked == Some(false) && !cannot_load_hook {
-        let names_hook = subject
+        let has_hook_in_preload = subject
             .variable("LD_PRELOAD")
             .is_some_and(|list| list.to_string_lossy().contains(HOOK_FILE));
         add(
             ObstacleKind::HookNotLoaded,
-            match (&subject.variables, names_hook) {
+            match (&subject.variables, has_hook_in_preload) {
                 (Some(_), true) => {
                     "LD_PRELOAD names the hook, but the dynamic linker did not load it (check \
                      that the process can read the hook's file and that the program uses glibc)"
@@ -214,10 +214,10 @@ mod tests {
         };
         let facts = MapFacts {
             map_error: None,
-            same_namespace: Some(true),
+            is_same_namespace: Some(true),
             is_listed: true,
             session: SessionState::Open,
-            has_address: true,
+            is_rule_effective: true,
         };
         (subject, facts)
     }
@@ -250,24 +250,27 @@ mod tests {
             ["direct-system-calls"]
         );
         assert_eq!(names_after(|subject, _| subject.is_hooked = Some(false)), ["hook-not-loaded"]);
-        let disabled = BTreeMap::from([("VIPOOL_DISABLE", "1".into())]);
+        let disabled_variables = BTreeMap::from([("VIPOOL_DISABLE", "1".into())]);
         assert_eq!(
-            names_after(|subject, _| subject.variables = Some(disabled.clone())),
+            names_after(|subject, _| subject.variables = Some(disabled_variables.clone())),
             ["disabled"]
         );
         assert_eq!(
             names_after(|subject, _| {
-                subject.variables = Some(disabled);
+                subject.variables = Some(disabled_variables);
                 subject.is_secure = Some(true);
             }),
             ["secure-execution"],
             "the environment is ignored in secure execution"
         );
         for (facts_change, expected) in [
-            ((|facts| facts.same_namespace = Some(false)) as fn(&mut MapFacts), "other-namespace"),
+            (
+                (|facts| facts.is_same_namespace = Some(false)) as fn(&mut MapFacts),
+                "other-namespace",
+            ),
             (|facts| facts.map_error = Some("no".into()), "map-unreadable"),
             (|facts| facts.is_listed = false, "not-listed"),
-            (|facts| facts.has_address = false, "no-address"),
+            (|facts| facts.is_rule_effective = false, "no-address"),
             (|facts| facts.session = SessionState::Closed, "lease-closed"),
             (|facts| facts.session = SessionState::Stale, "stale-lease"),
             (|facts| facts.session = SessionState::Absent, "no-session"),

@@ -86,8 +86,8 @@ pub fn observe_process(pid: u32) -> anyhow::Result<Subject> {
         status => status.with_context(|| format!("cannot read the status of process {pid}"))?,
     };
     let field = |name: &str| {
-        let found = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        found.map(str::trim).unwrap_or_default()
+        let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        value.map(str::trim).unwrap_or_default()
     };
     // Each line contains the real, effective, saved and file system ID.
     let ids = |name: &str| -> Vec<u32> {
@@ -134,18 +134,22 @@ pub fn observe_process(pid: u32) -> anyhow::Result<Subject> {
     subject.variables =
         fs::read(proc_path("environ")).ok().and_then(|bytes| parse_environment(&bytes));
     if let Ok(maps) = fs::read_to_string(proc_path("maps")) {
-        let files = || maps.lines().filter_map(|line| line.find('/').map(|index| &line[index..]));
-        let path = |file: &str| file.trim_end_matches(" (deleted)").to_owned();
-        subject.is_hooked =
-            Some(files().any(|file| path(file).ends_with(&format!("/{HOOK_FILE}"))));
+        let mapped_files =
+            || maps.lines().filter_map(|line| line.find('/').map(|index| &line[index..]));
+        let without_deleted_suffix = |file: &str| file.trim_end_matches(" (deleted)").to_owned();
+        subject.is_hooked = Some(
+            mapped_files()
+                .any(|file| without_deleted_suffix(file).ends_with(&format!("/{HOOK_FILE}"))),
+        );
         let map_file = format!("/{}", vipool::map::MAP_FILE);
-        subject.mapped_directory =
-            files().find_map(|file| path(file).strip_suffix(&map_file).map(PathBuf::from));
+        subject.mapped_directory = mapped_files().find_map(|file| {
+            without_deleted_suffix(file).strip_suffix(&map_file).map(PathBuf::from)
+        });
     }
     subject.boot = system::process_boot_id(pid).ok();
     let descriptors = fs::read_dir(proc_path("fd")).into_iter().flatten().flatten();
-    subject.uses_io_uring = descriptors.into_iter().any(|file| {
-        fs::read_link(file.path()).is_ok_and(|link| link == Path::new("anon_inode:[io_uring]"))
+    subject.uses_io_uring = descriptors.into_iter().any(|entry| {
+        fs::read_link(entry.path()).is_ok_and(|link| link == Path::new("anon_inode:[io_uring]"))
     });
     Ok(subject)
 }
@@ -160,14 +164,14 @@ pub fn observe_command(command: &[OsString]) -> anyhow::Result<Subject> {
         .with_context(|| format!("cannot find the program {}", name.display()))?;
     let mut arguments: Vec<OsString> = arguments.to_vec();
     let mut started_as = path.clone();
-    let mut file = canonical(&path)?;
+    let mut file = canonicalize(&path)?;
     // The kernel runs the interpreter that a script's first line names. The interpreter may be
     // env(1), which searches the PATH for another program.
     for _ in 0..4 {
         let Some((interpreter, argument)) = read_shebang(&file)? else { break };
         arguments.insert(0, started_as.clone().into_os_string());
         arguments.splice(0..0, argument.map(OsString::from));
-        file = canonical(&interpreter)?;
+        file = canonicalize(&interpreter)?;
         if file.file_name() == Some(OsStr::new("env")) {
             let index = arguments.iter().position(|word| {
                 let word = word.as_bytes();
@@ -179,24 +183,24 @@ pub fn observe_command(command: &[OsString]) -> anyhow::Result<Subject> {
             })?;
             started_as = find_program(&program)
                 .with_context(|| format!("cannot find the program {}", program.display()))?;
-            file = canonical(&started_as)?;
+            file = canonicalize(&started_as)?;
         }
     }
     let script = script_argument(arguments.iter().map(|argument| argument.as_bytes()));
     let metadata = fs::metadata(&file)?;
     let has_mode_bit = |mode: u32| metadata.permissions().mode() & mode != 0;
-    let user = nix::unistd::Uid::current().as_raw();
-    let group = nix::unistd::Gid::current().as_raw();
+    let uid = nix::unistd::Uid::current().as_raw();
+    let gid = nix::unistd::Gid::current().as_raw();
     Ok(Subject {
-        uid: user,
+        uid,
         name: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         script: script.map(|script| {
             std::env::current_dir().unwrap_or_default().join(OsStr::from_bytes(script))
         }),
         elf: read_elf(&file).ok().flatten(),
         is_secure: Some(
-            has_mode_bit(0o4000) && metadata.uid() != user
-                || has_mode_bit(0o2000) && metadata.gid() != group
+            has_mode_bit(0o4000) && metadata.uid() != uid
+                || has_mode_bit(0o2000) && metadata.gid() != gid
                 || has_capabilities(&file),
         ),
         variables: Some(
@@ -212,7 +216,7 @@ pub fn observe_command(command: &[OsString]) -> anyhow::Result<Subject> {
     })
 }
 
-fn canonical(path: &Path) -> anyhow::Result<PathBuf> {
+fn canonicalize(path: &Path) -> anyhow::Result<PathBuf> {
     path.canonicalize().with_context(|| format!("cannot find {}", path.display()))
 }
 
@@ -249,8 +253,9 @@ fn parse_environment(bytes: &[u8]) -> Option<BTreeMap<&'static str, OsString>> {
     }
     for entry in bytes.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
         let separator = entry.iter().position(|byte| *byte == b'=')?;
-        let variable = VARIABLES.into_iter().find(|name| name.as_bytes() == &entry[..separator]);
-        if let Some(name) = variable {
+        let variable_name =
+            VARIABLES.into_iter().find(|name| name.as_bytes() == &entry[..separator]);
+        if let Some(name) = variable_name {
             variables.insert(name, OsString::from_vec(entry[separator + 1..].to_vec()));
         }
     }

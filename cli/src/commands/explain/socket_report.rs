@@ -69,7 +69,7 @@ impl SocketReport {
         let state = socket_state(socket, all_sockets);
         Self {
             descriptors: socket.descriptors.clone(),
-            protocol: if socket.tcp { "tcp" } else { "udp" },
+            protocol: if socket.is_tcp { "tcp" } else { "udp" },
             state,
             requested: matches!(state, "bound" | "listening").then_some(socket.local),
             bound: socket.local,
@@ -88,13 +88,13 @@ fn report_rewritten<W: SystemView>(
 ) -> SocketReport {
     let Socket { local, peer, .. } = *socket;
     let report = SocketReport::new(socket, all_sockets);
-    let visible = |address: SocketAddr, opposite: Option<SocketAddr>| {
-        rewriter.visible_address(address, || opposite).rewritten().unwrap_or(address)
+    let visible_address = |address: SocketAddr, other_end: Option<SocketAddr>| {
+        rewriter.visible_address(address, || other_end).rewritten().unwrap_or(address)
     };
     let is_virtual_ip = rewriter.is_virtual_ip(local.ip());
-    let visible_peer = peer.map(|peer| visible(peer, Some(local)));
+    let visible_peer = peer.map(|peer| visible_address(peer, Some(local)));
     let properties = SocketProperties {
-        protocol: if socket.tcp { Protocol::Tcp } else { Protocol::Udp },
+        protocol: if socket.is_tcp { Protocol::Tcp } else { Protocol::Udp },
         local_address: Some(unbound_address(local)),
         is_v6only: socket.is_v6only,
         can_share_port: socket.can_share_port,
@@ -102,7 +102,7 @@ fn report_rewritten<W: SystemView>(
     let (requested, why) = match (report.state, peer) {
         ("unbound", _) => (None, "not bound yet".to_owned()),
         ("bound" | "listening", _) => {
-            let requested = visible(local, peer);
+            let requested = visible_address(local, peer);
             if requested != local {
                 let keeps_wildcard = rewriter.rules.program.wildcard == WildcardBind::Keep;
                 let why = if keeps_wildcard || rewriter.addresses.v4.is_some() {
@@ -132,7 +132,7 @@ fn report_rewritten<W: SystemView>(
             } else {
                 "the session's loopback address"
             };
-            let requested = visible(peer_address, Some(local)).ip();
+            let requested = visible_address(peer_address, Some(local)).ip();
             (None, format!("the connect to {requested} went to {target}{source}"))
         }
         (_, Some(peer_address)) if peer_address.ip().to_canonical().is_loopback() => {
@@ -165,7 +165,8 @@ fn why_unchanged<W: SystemView>(
     local: SocketAddr,
     rewriter: &Rewriter<'_, W>,
 ) -> &'static str {
-    let outcomes = [local, with_port(local, 0)].map(|request| rewriter.bind(properties, request));
+    let outcomes =
+        [local, with_port(local, 0)].map(|requested| rewriter.bind(properties, requested));
     match outcomes {
         [Outcome::Passed(reason), _] | [_, Outcome::Passed(reason)] => reason.text(),
         _ => {
@@ -176,10 +177,10 @@ fn why_unchanged<W: SystemView>(
 
 fn socket_state(socket: &Socket, all_sockets: &[Socket]) -> &'static str {
     let is_listener =
-        |listener: &&Socket| listener.listening && listener.local.port() == socket.local.port();
+        |listener: &&Socket| listener.is_listening && listener.local.port() == socket.local.port();
     match socket.peer {
-        _ if socket.listening => "listening",
-        Some(_) if socket.tcp && all_sockets.iter().any(|socket| is_listener(&socket)) => {
+        _ if socket.is_listening => "listening",
+        Some(_) if socket.is_tcp && all_sockets.iter().any(|socket| is_listener(&socket)) => {
             "accepted"
         }
         Some(_) => "connected",
@@ -194,8 +195,8 @@ fn is_hook_chosen_source<W: SystemView>(rewriter: &Rewriter<'_, W>, local: Socke
 }
 
 /// Returns the local address of an unbound socket with the address family of `like`.
-fn unbound_address(like: SocketAddr) -> SocketAddr {
-    match like {
+fn unbound_address(address: SocketAddr) -> SocketAddr {
+    match address {
         SocketAddr::V4(_) => SocketAddr::from(([0; 4], 0)),
         SocketAddr::V6(_) => SocketAddr::from(([0u16; 8], 0)),
     }

@@ -13,12 +13,12 @@ use crate::system::proc_net::{SocketRow, open_sockets};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Socket {
     pub descriptors: Vec<i32>,
-    pub tcp: bool,
+    pub is_tcp: bool,
     /// The local address; unspecified with port 0 if the socket is not bound.
     pub local: SocketAddr,
     pub peer: Option<SocketAddr>,
     /// Whether the socket is a TCP listener.
-    pub listening: bool,
+    pub is_listening: bool,
     /// The option `IPV6_V6ONLY`; false if it is unknown.
     pub is_v6only: bool,
     /// Whether `SO_REUSEADDR`, `SO_REUSEPORT` or `SO_BROADCAST` is set (row 26 of
@@ -40,28 +40,28 @@ pub fn sockets_of_process(pid: u32, rows: &[SocketRow]) -> std::io::Result<(Vec<
         .and_then(Pid::from_raw)
         .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     let mut sockets = Vec::new();
-    let mut unknown_sockets = 0;
+    let mut unknown_socket_count = 0;
     for (inode, descriptors) in open_sockets(pid)? {
         let first_descriptor = *descriptors.first().unwrap_or(&-1);
-        let duplicate = pidfd
+        let duplicate_fd = pidfd
             .as_ref()
             .and_then(|pidfd| pidfd_getfd(pidfd, first_descriptor, PidfdGetfdFlags::empty()).ok());
-        match (duplicate, rows.get(&inode)) {
-            (Some(duplicate), _) => sockets.extend(from_descriptor(&duplicate, descriptors)),
+        match (duplicate_fd, rows.get(&inode)) {
+            (Some(duplicate_fd), _) => sockets.extend(from_descriptor(&duplicate_fd, descriptors)),
             (None, Some(row)) => sockets.push(from_row(row, descriptors)),
-            (None, None) => unknown_sockets += 1,
+            (None, None) => unknown_socket_count += 1,
         }
     }
     sockets.sort_by_key(|socket| socket.descriptors.clone());
-    Ok((sockets, unknown_sockets))
+    Ok((sockets, unknown_socket_count))
 }
 
 /// Returns whether a process's socket is for IPv6 only. Returns `None` if the caller may not
 /// examine the socket.
 pub fn is_v6only(pid: u32, descriptor: i32) -> Option<bool> {
     let pidfd = pidfd_open(Pid::from_raw(pid.try_into().ok()?)?, PidfdFlags::empty()).ok()?;
-    let duplicate = pidfd_getfd(pidfd, descriptor, PidfdGetfdFlags::empty()).ok()?;
-    sockopt::ipv6_v6only(duplicate).ok()
+    let duplicate_fd = pidfd_getfd(pidfd, descriptor, PidfdGetfdFlags::empty()).ok()?;
+    sockopt::ipv6_v6only(duplicate_fd).ok()
 }
 
 /// Examines a duplicate of the process's descriptor. Returns `None` if the socket is neither TCP
@@ -78,10 +78,10 @@ fn from_descriptor(socket: &OwnedFd, descriptors: Vec<i32>) -> Option<Socket> {
     let is_set = |option: rustix::io::Result<bool>| option.unwrap_or(false);
     Some(Socket {
         descriptors,
-        tcp: protocol == TCP || protocol == MPTCP,
+        is_tcp: protocol == TCP || protocol == MPTCP,
         local,
         peer: peer.and_then(|peer| SocketAddr::try_from(peer).ok()),
-        listening: is_set(sockopt::socket_acceptconn(socket)),
+        is_listening: is_set(sockopt::socket_acceptconn(socket)),
         is_v6only: is_set(sockopt::ipv6_v6only(socket)),
         can_share_port: is_set(sockopt::socket_reuseaddr(socket))
             || is_set(sockopt::socket_reuseport(socket))
@@ -89,17 +89,18 @@ fn from_descriptor(socket: &OwnedFd, descriptors: Vec<i32>) -> Option<Socket> {
     })
 }
 
-/// Uses the row of the socket tables. Used if the caller may not duplicate the descriptor.
+/// Describes a socket by its row of the socket tables, if the caller may not duplicate the
+/// descriptor.
 fn from_row(row: &SocketRow, descriptors: Vec<i32>) -> Socket {
     Socket {
         descriptors,
-        tcp: row.tcp,
+        is_tcp: row.is_tcp,
         local: row.local,
         peer: Some(row.remote).filter(|peer| peer.port() != 0),
-        listening: row.tcp && row.listening,
+        is_listening: row.is_tcp && row.is_listening,
         is_v6only: false,
         // The socket tables do not contain the options. Assume that a UDP socket has one of these
         // options set.
-        can_share_port: !row.tcp,
+        can_share_port: !row.is_tcp,
     }
 }

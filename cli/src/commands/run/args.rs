@@ -57,7 +57,7 @@ pub struct Run {
     #[arg(long, value_name = "ADDRESS")]
     pub address: Option<IpAddr>,
     /// The address of the user's client, for the history and for programs with the feature
-    /// client-ip. Other users can see the option in the list of processes, but not the variable
+    /// client-ip. Other users can see --client in the output of ps, but not VIPOOL_CLIENT
     #[arg(long, value_name = "ADDRESS", env = "VIPOOL_CLIENT", hide_env_values = true)]
     pub client: Option<IpAddr>,
     /// Do not run the program outside the session

@@ -18,7 +18,7 @@ use vipool::system;
 
 use super::args::Run;
 use super::signals::{Signals, WakeReason};
-use crate::maps::client::{forget_client, record_client};
+use crate::maps::client::{remove_client_file, write_client_file};
 use crate::maps::private::{self, Claim};
 use crate::maps::selection::{MapSelection, map_variable};
 use crate::maps::{reap, report};
@@ -43,9 +43,9 @@ pub enum EnterError {
     /// The program is not on the process list, and only listed programs open a session
     /// (`allocate = "first-use"`).
     NotListed,
-    /// The session lacks an address, or its pool is unknown. If `refuse` is true, the program must not
-    /// run without the address.
-    NoAddress { error: OpenError, refuse: bool },
+    /// The session lacks an address, or its pool is unknown. If `is_refused` is true, the program
+    /// must not run without the address.
+    NoAddress { error: OpenError, is_refused: bool },
     /// This signal arrived while the process waited for an address.
     Interrupted(Signal),
     /// Any other failure.
@@ -75,7 +75,7 @@ impl EnteredSession {
     /// The session cannot be closed.
     pub fn leave(self) -> anyhow::Result<()> {
         let Some(map) = self.opened_in else { return Ok(()) };
-        forget_client(&self.directory, &self.handle);
+        remove_client_file(&self.directory, &self.handle);
         match map.close_by_handle(&self.handle, Tick::now()) {
             // Another process may have closed the session first.
             Ok(_) | Err(CloseError::NotOpen(_) | CloseError::Stale(_)) => Ok(()),
@@ -120,8 +120,8 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
         None => caller::own_session()?,
     };
     let program = ProgramPaths::find(&args.program);
-    let first_use = map.settings().allocate == AllocationTime::FirstUse;
-    if first_use && map.find(session)?.is_none() && !program.is_listed(&map.reader()?) {
+    let is_first_use = map.settings().allocate == AllocationTime::FirstUse;
+    if is_first_use && map.find(session)?.is_none() && !program.is_listed(&map.reader()?) {
         return Err(EnterError::NotListed);
     }
     let user = args.user.clone().unwrap_or_else(caller::user_name);
@@ -139,7 +139,7 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
         errln!("vipool: session {session} did not get all addresses: {shortage}");
     }
     if let (false, Some(address)) = (opened.already_open, args.client) {
-        record_client(&directory, &opened.handle, address, args.user.as_deref());
+        write_client_file(&directory, &opened.handle, address, args.user.as_deref());
     }
     Ok(EnteredSession {
         handle: opened.handle,
@@ -189,26 +189,29 @@ impl<'a> ProgramPaths<'a> {
 /// Opens the session with an address of the chosen pool. Waits for an address if the farm file
 /// requires it (`when-exhausted`).
 ///
-/// A session that lacks an address is not used if the farm file or `require` forbids that. Then this
-/// function closes the session, unless it was open before.
+/// A session that lacks an address is not used if the farm file or `--require` forbids that. Then
+/// this function closes the session, unless it was open before.
 fn open_session(
     map: &Map,
     session: SessionId,
     options: &OpenOptions<'_>,
     choose_pool: impl Fn() -> Result<Option<String>, OpenError>,
-    require: bool,
+    is_required: bool,
     signals: &mut Signals,
 ) -> Result<OpenedSession, EnterError> {
-    let mut incomplete = None;
-    let error = match open_completely(map, session, options, choose_pool, signals, &mut incomplete)
-    {
-        Ok(opened) => return Ok(opened),
-        Err(error) => error,
-    };
-    match (error, incomplete) {
-        (EnterError::NoAddress { refuse: false, .. }, Some(opened)) if !require => Ok(opened),
-        (error, incomplete) => {
-            if let Some(opened) = incomplete.filter(|opened| !opened.already_open) {
+    let mut incomplete_session = None;
+    let error =
+        match open_completely(map, session, options, choose_pool, signals, &mut incomplete_session)
+        {
+            Ok(opened) => return Ok(opened),
+            Err(error) => error,
+        };
+    match (error, incomplete_session) {
+        (EnterError::NoAddress { is_refused: false, .. }, Some(opened)) if !is_required => {
+            Ok(opened)
+        }
+        (error, incomplete_session) => {
+            if let Some(opened) = incomplete_session.filter(|opened| !opened.already_open) {
                 // If this fails, `vipool gc` closes the session after this process has exited.
                 let _ = map.close_by_handle(&opened.handle, Tick::now());
             }
@@ -218,17 +221,17 @@ fn open_session(
 }
 
 /// Opens the session with all its addresses. Stores a session that lacks an address in
-/// `incomplete`, and waits for that address as the farm file requires.
+/// `incomplete_session`, and waits for that address as the farm file requires.
 fn open_completely(
     map: &Map,
     session: SessionId,
     options: &OpenOptions<'_>,
     choose_pool: impl Fn() -> Result<Option<String>, OpenError>,
     signals: &mut Signals,
-    incomplete: &mut Option<OpenedSession>,
+    incomplete_session: &mut Option<OpenedSession>,
 ) -> Result<OpenedSession, EnterError> {
     let policy = map.settings().on_exhausted;
-    let refuse = policy == ExhaustionPolicy::Refuse;
+    let is_refused = policy == ExhaustionPolicy::Refuse;
     let max_wait = match policy {
         ExhaustionPolicy::Wait(seconds) => Duration::from_secs(seconds.into()),
         ExhaustionPolicy::Pass | ExhaustionPolicy::Refuse => Duration::ZERO,
@@ -242,16 +245,16 @@ fn open_completely(
         let error = match result {
             Ok(mut opened) => {
                 // The first attempt determines whether this process opened the session.
-                opened.already_open =
-                    incomplete.map_or(opened.already_open, |first| first.already_open);
+                opened.already_open = incomplete_session
+                    .map_or(opened.already_open, |first_attempt| first_attempt.already_open);
                 let Some(shortage) = opened.shortage else { return Ok(opened) };
-                *incomplete = Some(opened);
+                *incomplete_session = Some(opened);
                 shortage.into()
             }
             Err(error @ (OpenError::Shortage(_) | OpenError::UnknownGroups { .. })) => error,
             Err(error) if error.is_decided_by_exhaustion_policy() => {
-                // A limit: another address does not help, so do not wait.
-                return Err(EnterError::NoAddress { error, refuse });
+                // A limit is reached. Waiting for an address does not help.
+                return Err(EnterError::NoAddress { error, is_refused });
             }
             Err(error) => return Err(error.into()),
         };
@@ -262,7 +265,7 @@ fn open_completely(
             continue;
         }
         if Instant::now() >= deadline {
-            return Err(EnterError::NoAddress { error, refuse });
+            return Err(EnterError::NoAddress { error, is_refused });
         }
         match signals.wait(None, Some(RETRY_MILLISECONDS))? {
             // SIGWINCH does not interrupt the wait for an address. The next attempt only starts
@@ -286,13 +289,13 @@ fn join(args: &Run, directory: PathBuf, hook_file: PathBuf) -> Result<EnteredSes
         .into());
     }
     let reader = Reader::attach(&directory)?;
-    let found = reader.find(logon_session);
-    let refuse = reader.settings().on_exhausted == ExhaustionPolicy::Refuse;
-    let is_complete = found.is_some_and(|(_, leases)| !lacks_address(&reader, &leases));
-    if !is_complete && (refuse || found.is_some() && args.require) {
-        return Err(EnterError::NoAddress { error: Shortage::Exhausted.into(), refuse });
+    let own_lease = reader.find(logon_session);
+    let is_refused = reader.settings().on_exhausted == ExhaustionPolicy::Refuse;
+    let is_complete = own_lease.is_some_and(|(_, leases)| !lacks_address(&reader, &leases));
+    if !is_complete && (is_refused || own_lease.is_some() && args.require) {
+        return Err(EnterError::NoAddress { error: Shortage::Exhausted.into(), is_refused });
     }
-    let (handle, _) = found.with_context(|| {
+    let (handle, _) = own_lease.with_context(|| {
         format!("your session {logon_session} has no address (ask your administrator)")
     })?;
     Ok(EnteredSession { handle, directory, hook_file, opened_in: None, claim: None })

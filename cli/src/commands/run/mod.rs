@@ -49,7 +49,7 @@ impl Run {
             Ok(entered) => Some(entered),
             Err(EnterError::NotListed) => None,
             Err(EnterError::Interrupted(signal)) => return Ok(signals::kill_self(signal as i32)),
-            Err(EnterError::NoAddress { error, refuse }) => {
+            Err(EnterError::NoAddress { error, is_refused }) => {
                 errln!("{EXHAUSTED_MESSAGE}");
                 if error.to_string() != EXHAUSTED_MESSAGE {
                     errln!("vipool: {error}");
@@ -57,7 +57,7 @@ impl Run {
                 if matches!(error, OpenError::UnknownGroups { .. }) && self.uses_system_map() {
                     event_log::log_unknown_pool(&error.to_string());
                 }
-                if refuse || self.require {
+                if is_refused || self.require {
                     return Ok(ExitCode::from(exit_status::NO_ADDRESS));
                 }
                 None
@@ -76,13 +76,13 @@ impl Run {
                 None
             }
         };
-        let exit = self.run_program(&mut signals, entered.as_mut());
+        let program_exit = self.run_program(&mut signals, entered.as_mut());
         // Close the session before this process kills itself with the signal that killed the
         // program.
         if let Some(Err(error)) = entered.map(EnteredSession::leave) {
             errln!("vipool: {error:#}");
         }
-        Ok(match exit? {
+        Ok(match program_exit? {
             ProgramExit::Exited(status) => signals::exit_like(status),
             ProgramExit::NotStarted(error) => report_exec_failure(&self.program[0], &error),
         })

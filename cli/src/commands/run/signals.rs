@@ -1,8 +1,8 @@
 //! Waits for the program and forwards signals to it.
 //!
 //! Invariants:
-//! - After [`Signals::catch`], no signal that can be caught ends this process unexpectedly. So this
-//!   process always closes the session that it opened.
+//! - After [`Signals::catch`], none of the forwarded signals ends this process unexpectedly. So
+//!   this process always closes the session that it opened.
 //! - This process does not forward a signal that the terminal sent to the whole process group: the
 //!   program has also received this signal.
 //! - A signal that was ignored at the start of this process (for example by nohup(1)) stays
@@ -29,7 +29,7 @@ use signal_hook::iterator::exfiltrator::raw::WithRawSiginfo;
 
 /// The forwarded signals. SIGTSTP, SIGCONT and similar signals keep their default effect on this
 /// process: the terminal stops and continues the whole process group.
-const FORWARDED: [Signal; 8] = [
+const FORWARDED_SIGNALS: [Signal; 8] = [
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGHUP,
@@ -69,8 +69,9 @@ impl Signals {
     /// A handler cannot be installed, or /proc is not mounted.
     pub fn catch() -> anyhow::Result<Self> {
         let ignored_mask = ignored_signals().context("cannot determine the ignored signals")?;
-        let caught_signals =
-            FORWARDED.into_iter().filter(|signal| ignored_mask >> (*signal as u32 - 1) & 1 == 0);
+        let caught_signals = FORWARDED_SIGNALS
+            .into_iter()
+            .filter(|signal| ignored_mask >> (*signal as u32 - 1) & 1 == 0);
         let caught_signals = caught_signals.chain([Signal::SIGCHLD]).map(|signal| signal as i32);
         let (read_end, write_end) =
             UnixStream::pair().context("cannot create a pipe for signals")?;
@@ -106,8 +107,9 @@ impl Signals {
                 Ok(_) if fds[0].any() == Some(false) => return Ok(WakeReason::ExtraReadable),
                 Ok(_) => {}
             }
-            let arrived = self.delivery.pending().filter(|info| info.si_code != SI_KERNEL);
-            self.pending.extend(arrived.filter_map(|info| Signal::try_from(info.si_signo).ok()));
+            let arrived_signals = self.delivery.pending().filter(|info| info.si_code != SI_KERNEL);
+            self.pending
+                .extend(arrived_signals.filter_map(|info| Signal::try_from(info.si_signo).ok()));
         }
     }
 }

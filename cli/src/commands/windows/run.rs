@@ -14,7 +14,7 @@ use vipool::session::SessionId;
 use vipool::system;
 
 use crate::exit_status;
-use crate::maps::client::{forget_client, record_client};
+use crate::maps::client::{remove_client_file, write_client_file};
 use crate::maps::selection::{MapArgs, map_variable};
 use crate::system::caller;
 
@@ -57,15 +57,15 @@ pub struct Run {
 
 impl Run {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let code = match self.try_run() {
-            Ok(code) => code,
+        let exit_code = match self.try_run() {
+            Ok(exit_code) => exit_code,
             Err(error) => {
                 errln!("vipool: {error:#}");
                 VIPOOL_FAILED.into()
             }
         };
         // Exit codes of programs have 32 bits, but an `ExitCode` has only 8 bits.
-        std::process::exit(code)
+        std::process::exit(exit_code)
     }
 
     fn try_run(&self) -> anyhow::Result<i32> {
@@ -85,13 +85,13 @@ impl Run {
         let mut command = Command::new(find_launcher()?);
         command.args(&self.program).env_remove("VIPOOL_LEASE").env_remove("VIPOOL_MAP");
         let mut opened_handle = None;
-        let refuse = self.require || map.settings().on_exhausted == ExhaustionPolicy::Refuse;
+        let is_refused = self.require || map.settings().on_exhausted == ExhaustionPolicy::Refuse;
         let result = choose_pool().and_then(|pool| {
             map.open_session(session, &options.with_pool(pool.as_deref()), Tick::now())
         });
         match result {
             Ok(opened) => {
-                if let (true, Some(shortage)) = (refuse, opened.shortage) {
+                if let (true, Some(shortage)) = (is_refused, opened.shortage) {
                     errln!("{EXHAUSTED_MESSAGE}\nvipool: {shortage}");
                     if !opened.already_open {
                         map.close_by_handle(&opened.handle, Tick::now())?;
@@ -104,12 +104,12 @@ impl Run {
                 }
                 opened_handle = (!opened.already_open).then_some(opened.handle);
                 if let (Some(handle), Some(client)) = (opened_handle, self.client) {
-                    record_client(&directory, &handle, client, None);
+                    write_client_file(&directory, &handle, client, None);
                 }
             }
             Err(error) if error.is_decided_by_exhaustion_policy() => {
                 errln!("{EXHAUSTED_MESSAGE}\nvipool: {error}");
-                if refuse {
+                if is_refused {
                     return Ok(exit_status::NO_ADDRESS.into());
                 }
             }
@@ -117,7 +117,7 @@ impl Run {
         }
         let status = command.status().context("cannot start vipool-launch.exe");
         if let Some(handle) = opened_handle {
-            forget_client(&directory, &handle);
+            remove_client_file(&directory, &handle);
             match map.close_by_handle(&handle, Tick::now()) {
                 Ok(_) | Err(CloseError::NotOpen(_) | CloseError::Stale(_)) => {}
                 Err(error) => errln!("vipool: cannot close session {session}: {error}"),

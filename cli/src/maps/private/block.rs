@@ -37,7 +37,8 @@ impl Block {
     /// Returns all private blocks, beginning with a random one.
     ///
     /// A user claims a block by binding a socket to the name of the block. The first candidate is
-    /// random, so another user cannot predict it and would have to bind the names of all blocks.
+    /// random. So another user who wants to keep this user from all blocks must bind the names of
+    /// all blocks.
     pub fn candidates() -> impl Iterator<Item = Block> {
         // The standard library seeds the hasher with random bytes of the operating system.
         let random = RandomState::new().build_hasher().finish();
@@ -62,11 +63,13 @@ mod tests {
     fn candidates_are_all_private_blocks_in_unpredictable_order() {
         let blocks: Vec<Block> = Block::candidates().collect();
         for block in &blocks {
-            let first = block.network();
-            assert!(first.is_loopback() && first.octets()[1] >= 128 && first.octets()[1] < 255);
+            let network = block.network();
+            assert!(
+                network.is_loopback() && network.octets()[1] >= 128 && network.octets()[1] < 255
+            );
         }
-        let distinct: BTreeSet<u32> = blocks.iter().map(|block| block.0).collect();
-        assert_eq!(distinct.len(), BLOCK_COUNT as usize);
+        let distinct_blocks: BTreeSet<u32> = blocks.iter().map(|block| block.0).collect();
+        assert_eq!(distinct_blocks.len(), BLOCK_COUNT as usize);
         // The probability that ten random orders begin with the same block is below 2^-100.
         assert!((0..10).any(|_| Block::candidates().next() != Some(blocks[0])));
     }

@@ -70,9 +70,9 @@ enum Attempt {
 impl Claim {
     /// Claims a block for the map in `directory`.
     ///
-    /// Tries `preferred`, the block that the map had before. Other processes of the map may own this
-    /// block. If it is not available, tries all other blocks. Skips blocks for which `is_excluded`
-    /// returns true.
+    /// Tries `preferred`, the block that the map had before. Other processes of the map may own
+    /// this block. If it is not available, tries all other blocks. Skips blocks for which
+    /// `is_excluded` returns true.
     ///
     /// # Errors
     /// All blocks belong to other users, or a system call fails.
@@ -230,7 +230,8 @@ fn pass_to_peers(listener: &OwnedFd, identity: &MapIdentity) -> io::Result<()> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let stream = match rustix::net::accept_with(listener, flags) {
             Ok(stream) => stream,
-            // No connection is waiting (another owner may have accepted it), or the peer has exited.
+            // No connection is waiting (another owner may have accepted it), or the peer has
+            // exited.
             Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
         };

@@ -73,22 +73,22 @@ fn parent_directory() -> PathBuf {
 ///
 /// Another user can create `/tmp/vipool-UID` first, but cannot predict the random name and cannot
 /// remove the directory, because `/tmp` has the sticky bit.
-fn temporary_directory(temporary: &Path, uid: Uid) -> PathBuf {
+fn temporary_directory(temporary_root: &Path, uid: Uid) -> PathBuf {
     let owner = |path: &Path| fs::symlink_metadata(path).map(|metadata| metadata.uid()).ok();
-    let first = temporary.join(format!("vipool-{uid}"));
-    if owner(&first).is_none_or(|owner| owner == uid.as_raw()) {
-        return first;
+    let default_path = temporary_root.join(format!("vipool-{uid}"));
+    if owner(&default_path).is_none_or(|owner| owner == uid.as_raw()) {
+        return default_path;
     }
     let prefix = format!("vipool-{uid}.");
-    let entries = fs::read_dir(temporary).into_iter().flatten().flatten();
-    let own = entries.filter(|entry| {
+    let entries = fs::read_dir(temporary_root).into_iter().flatten().flatten();
+    let own_entries = entries.filter(|entry| {
         entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes())
             && owner(&entry.path()) == Some(uid.as_raw())
     });
-    own.map(|entry| entry.path()).min().unwrap_or_else(|| {
+    own_entries.map(|entry| entry.path()).min().unwrap_or_else(|| {
         // The standard library seeds the hasher with random bytes of the operating system.
         let random = RandomState::new().build_hasher().finish();
-        temporary.join(format!("{prefix}{random:016x}"))
+        temporary_root.join(format!("{prefix}{random:016x}"))
     })
 }
 
@@ -133,23 +133,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directory_of_another_user_is_passed_over() {
-        let temporary = tempfile::tempdir().unwrap();
-        let own = Uid::effective();
-        let first = temporary.path().join(format!("vipool-{own}"));
-        assert_eq!(temporary_directory(temporary.path(), own), first);
-        fs::create_dir(&first).unwrap();
-        assert_eq!(temporary_directory(temporary.path(), own), first);
+    fn directory_of_another_user_is_not_used() {
+        let temporary_root = tempfile::tempdir().unwrap();
+        let own_uid = Uid::effective();
+        let default_path = temporary_root.path().join(format!("vipool-{own_uid}"));
+        assert_eq!(temporary_directory(temporary_root.path(), own_uid), default_path);
+        fs::create_dir(&default_path).unwrap();
+        assert_eq!(temporary_directory(temporary_root.path(), own_uid), default_path);
 
-        // The user of this test represents the other user.
-        let user = Uid::from_raw(own.as_raw() + 1);
-        fs::create_dir(temporary.path().join(format!("vipool-{user}"))).unwrap();
-        fs::create_dir(temporary.path().join(format!("vipool-{user}.0"))).unwrap();
-        let names: Vec<PathBuf> =
-            (0..2).map(|_| temporary_directory(temporary.path(), user)).collect();
-        assert_ne!(names[0], names[1], "the names are random");
-        for name in names {
-            assert!(!name.exists(), "{name:?}");
+        // All directories of this test belong to `own_uid`, which is another user than `other_uid`.
+        let other_uid = Uid::from_raw(own_uid.as_raw() + 1);
+        fs::create_dir(temporary_root.path().join(format!("vipool-{other_uid}"))).unwrap();
+        fs::create_dir(temporary_root.path().join(format!("vipool-{other_uid}.0"))).unwrap();
+        let paths: Vec<PathBuf> =
+            (0..2).map(|_| temporary_directory(temporary_root.path(), other_uid)).collect();
+        assert_ne!(paths[0], paths[1], "the names are random");
+        for path in paths {
+            assert!(!path.exists(), "{path:?}");
         }
     }
 }

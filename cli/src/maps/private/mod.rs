@@ -112,23 +112,23 @@ pub fn open(farm: Option<&Path>, program: Option<&Path>) -> anyhow::Result<Priva
 pub fn default_farm_file() -> Option<PathBuf> {
     let home_config = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".config"));
     let xdg_config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
-    let config = xdg_config.filter(|path| path.is_absolute()).or_else(home_config)?;
-    let path = config.join("vipool/farm.toml");
+    let config_directory = xdg_config.filter(|path| path.is_absolute()).or_else(home_config)?;
+    let path = config_directory.join("vipool/farm.toml");
     path.exists().then_some(path)
 }
 
 /// Returns the inputs of the map, and the plan that results from these inputs.
 ///
-/// If `keep_old` is true, the new inputs include the farm file and the programs of `old`. The
-/// caller sets `keep_old` if a session is open.
+/// If `should_keep_old` is true, the new inputs include the farm file and the programs of
+/// `old_inputs`. The caller sets `should_keep_old` if a session is open.
 fn build_plan(
-    old: &MapInputs,
-    keep_old: bool,
+    old_inputs: &MapInputs,
+    should_keep_old: bool,
     farm: Option<&Path>,
     program: Option<&Path>,
     block: Block,
 ) -> anyhow::Result<(MapInputs, Plan)> {
-    let mut inputs = if keep_old { old.clone() } else { MapInputs::default() };
+    let mut inputs = if should_keep_old { old_inputs.clone() } else { MapInputs::default() };
     inputs.block = Some(block.network());
     match (farm, program) {
         (Some(farm), _) => inputs.farm = Some(std::path::absolute(farm)?),
@@ -158,9 +158,9 @@ fn build_plan(
     }
     let pool = Pool::new("loopback", PoolKind::Loopback, &[block.range()], max_slots)?;
     let plan = Plan::new([pool]).with_policy(policy).with_settings(settings);
-    let mut digest = DefaultHasher::new();
-    format!("{plan:?}").hash(&mut digest);
-    inputs.plan_digest = digest.finish();
+    let mut hasher = DefaultHasher::new();
+    format!("{plan:?}").hash(&mut hasher);
+    inputs.plan_digest = hasher.finish();
     Ok((inputs, plan))
 }
 

@@ -8,16 +8,16 @@ pub enum SocketCall {
     /// The program bound a socket, or tried to bind an address that was in use (EADDRINUSE).
     Bind {
         /// Whether the socket is TCP; otherwise it is UDP.
-        tcp: bool,
+        is_tcp: bool,
         /// The requested address.
         address: SocketAddr,
         /// Whether the bind succeeded.
-        succeeded: bool,
+        has_succeeded: bool,
     },
     /// The program connected a socket or sent a datagram, or tried to.
     Connect {
         /// Whether the socket is TCP; otherwise it is UDP.
-        tcp: bool,
+        is_tcp: bool,
         /// The destination.
         destination: SocketAddr,
     },

@@ -37,8 +37,8 @@ const NATIVE_ARCH: u32 = 0xc000_00b7;
 /// Starts the command. Reports the socket calls of its process and of all descendants, each with
 /// the process id.
 ///
-/// Returns when all processes have exited or the time `limit` has passed. The result is the exit
-/// status of the process that this function started, or `None` if that process still runs.
+/// Returns when all processes have exited or `time_limit` has passed. The result is the exit status
+/// of the process that this function started, or `None` if that process still runs.
 ///
 /// Only one trace can run in a process, because a trace waits for any child and uses SIGALRM for
 /// the limit.
@@ -47,7 +47,7 @@ const NATIVE_ARCH: u32 = 0xc000_00b7;
 /// The command cannot be started, or the caller may not trace it.
 pub fn trace(
     command: &mut Command,
-    limit: Option<Duration>,
+    time_limit: Option<Duration>,
     mut report: impl FnMut(u32, SocketCall),
 ) -> io::Result<Option<ExitStatus>> {
     // SAFETY: between fork and exec the closure only makes a system call, which is
@@ -71,8 +71,8 @@ pub fn trace(
         | libc::PTRACE_O_TRACECLONE
         | libc::PTRACE_O_TRACEEXEC;
     ptrace_request(libc::PTRACE_SETOPTIONS, child, options as usize)?;
-    let deadline = limit.map(|limit| Instant::now() + limit);
-    let _signals = SignalGuard::new(limit.is_some());
+    let deadline = time_limit.map(|time_limit| Instant::now() + time_limit);
+    let _signal_guard = SignalGuard::new(time_limit.is_some());
     ptrace_request(libc::PTRACE_SYSCALL, child, 0)?;
 
     let mut pending_calls: HashMap<pid_t, PendingCall> = HashMap::new();

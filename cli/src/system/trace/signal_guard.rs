@@ -11,7 +11,7 @@ pub struct SignalGuard {
 }
 
 impl SignalGuard {
-    pub fn new(has_limit: bool) -> Self {
+    pub fn new(has_time_limit: bool) -> Self {
         extern "C" fn do_nothing(_: c_int) {}
         let handler = do_nothing as extern "C" fn(c_int) as libc::sighandler_t;
         let handlers = [
@@ -31,7 +31,7 @@ impl SignalGuard {
                 (signal, previous_action)
             }
         });
-        if has_limit {
+        if has_time_limit {
             // The timer repeats, because a single alarm could arrive just before waitpid(2) and be
             // lost.
             let interval = libc::timeval { tv_sec: 0, tv_usec: 200_000 };
@@ -48,8 +48,8 @@ impl Drop for SignalGuard {
         // SAFETY: an itimerval of zeros is valid and stops the timer. The actions are those that
         // sigaction(2) returned.
         unsafe {
-            let stopped: libc::itimerval = zeroed();
-            libc::setitimer(libc::ITIMER_REAL, &stopped, std::ptr::null_mut());
+            let stopped_timer: libc::itimerval = zeroed();
+            libc::setitimer(libc::ITIMER_REAL, &stopped_timer, std::ptr::null_mut());
             for (signal, action) in &self.previous_actions {
                 libc::sigaction(*signal, action, std::ptr::null_mut());
             }

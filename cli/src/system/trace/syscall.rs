@@ -62,17 +62,19 @@ impl PendingCall {
             return (result >= 0).then_some(call);
         }
         let address = self.address?;
-        let tcp = is_tcp(thread, self.fd)?;
+        let is_tcp = is_tcp(thread, self.fd)?;
         let error = result.checked_neg().and_then(|error| i32::try_from(error).ok()).unwrap_or(0);
         match (self.number, error) {
             (libc::SYS_bind, libc::EADDRINUSE) => {
-                Some(SocketCall::Bind { tcp, address, succeeded: false })
+                Some(SocketCall::Bind { is_tcp, address, has_succeeded: false })
             }
-            (libc::SYS_bind, ..=0) => Some(SocketCall::Bind { tcp, address, succeeded: true }),
+            (libc::SYS_bind, ..=0) => {
+                Some(SocketCall::Bind { is_tcp, address, has_succeeded: true })
+            }
             (
                 libc::SYS_connect | libc::SYS_sendto,
                 ..=0 | libc::EINPROGRESS | libc::ECONNREFUSED,
-            ) => Some(SocketCall::Connect { tcp, destination: address }),
+            ) => Some(SocketCall::Connect { is_tcp, destination: address }),
             _ => None,
         }
     }
@@ -120,7 +122,7 @@ fn read_memory(thread: pid_t, address: u64, length: usize) -> Option<Vec<u8>> {
 fn is_tcp(thread: pid_t, fd: c_int) -> Option<bool> {
     let process = process_of_thread(thread);
     // SAFETY: the system calls take only integers. Each returns a new descriptor or an error.
-    let duplicate = unsafe {
+    let duplicate_fd = unsafe {
         let pidfd = fd_from_result(libc::syscall(libc::SYS_pidfd_open, process, 0))?;
         fd_from_result(libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0))?
     };
@@ -129,7 +131,7 @@ fn is_tcp(thread: pid_t, fd: c_int) -> Option<bool> {
     // SAFETY: the pointers are valid for one int and its length.
     let status = unsafe {
         libc::getsockopt(
-            duplicate.as_raw_fd(),
+            duplicate_fd.as_raw_fd(),
             libc::SOL_SOCKET,
             libc::SO_PROTOCOL,
             (&raw mut protocol).cast(),
@@ -173,12 +175,12 @@ pub fn syscall_info(thread: pid_t) -> Option<libc::ptrace_syscall_info> {
     let mut info = MaybeUninit::<libc::ptrace_syscall_info>::zeroed();
     let size = size_of::<libc::ptrace_syscall_info>();
     // SAFETY: the kernel writes at most `size` bytes, and the buffer has that size.
-    let written =
+    let written_length =
         unsafe { libc::ptrace(libc::PTRACE_GET_SYSCALL_INFO, thread, size, info.as_mut_ptr()) };
-    if written < offset_of!(libc::ptrace_syscall_info, u) as c_long {
+    if written_length < offset_of!(libc::ptrace_syscall_info, u) as c_long {
         return None;
     }
-    // SAFETY: the struct contains only integers. The struct was zeroed, and the kernel has written a
-    // part of the struct.
+    // SAFETY: the struct contains only integers. The struct was zeroed, and the kernel has written
+    // a part of the struct.
     Some(unsafe { info.assume_init() })
 }
