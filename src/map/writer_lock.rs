@@ -109,7 +109,7 @@ impl WriterLock {
     pub(crate) fn acquire(&self, timeout: Duration) -> Result<bool, MapError> {
         let result = self.file.acquire(timeout);
         if !matches!(result, Ok(false))
-            && let Some(reason) = self.file.loss()
+            && let Some(reason) = self.file.loss_reason()
         {
             self.file.release();
             return Err(MapError::LockLost { path: self.path(), reason });

@@ -1,4 +1,4 @@
-//! Time since the machine was started.
+//! Clocks: the time since boot, and a monotonic time that is cheap to read.
 
 #[cfg(target_os = "linux")]
 use std::path::Path;
@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-/// Returns the time since boot, including the time the machine was asleep: `CLOCK_BOOTTIME` of
-/// clock_gettime(2), without the offset of the time namespace of this process.
+/// Returns the time since boot, including the time that the machine was asleep. On Linux, this is
+/// `CLOCK_BOOTTIME` of clock_gettime(2) without the offset of the time namespace of this process.
 #[cfg(unix)]
 #[allow(unsafe_code)]
 pub fn since_boot() -> Duration {
@@ -27,8 +27,8 @@ pub fn since_boot() -> Duration {
 }
 
 /// Returns the whole seconds that the time namespace of this process adds to `CLOCK_BOOTTIME`. All
-/// processes that share a map must have the same time. The first call reads the offset, because a
-/// process stays in its time namespace (time_namespaces(7)).
+/// processes that share a map must have the same time. Later calls return the offset of the first
+/// call.
 #[cfg(target_os = "linux")]
 fn namespace_offset() -> libc::time_t {
     static OFFSET: AtomicI64 = AtomicI64::new(UNKNOWN_OFFSET);
@@ -44,15 +44,15 @@ fn namespace_offset() -> libc::time_t {
 
 #[cfg(target_os = "linux")]
 fn read_namespace_offset() -> Option<i64> {
-    let namespace = |name| std::fs::read_link(Path::new("/proc/self/ns").join(name)).ok();
-    // The file has the offsets of future children. They are the offsets of this process too, unless
-    // this process has created a time namespace for its children.
-    if namespace("time")? != namespace("time_for_children")? {
+    let namespace_link = |name| std::fs::read_link(Path::new("/proc/self/ns").join(name)).ok();
+    // The kernel shows the offsets of future children (time_namespaces(7)). They are the offsets of
+    // this process too, unless this process has created a time namespace for its children.
+    if namespace_link("time")? != namespace_link("time_for_children")? {
         return None;
     }
     let offsets = std::fs::read_to_string("/proc/self/timens_offsets").ok()?;
-    let line = offsets.lines().find_map(|line| line.strip_prefix("boottime"))?;
-    line.split_whitespace().next()?.parse().ok()
+    let boottime_offset = offsets.lines().find_map(|line| line.strip_prefix("boottime"))?;
+    boottime_offset.split_whitespace().next()?.parse().ok()
 }
 
 /// Returns the time since boot, including the time asleep, in steps of 10 to 16 ms

@@ -13,17 +13,18 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 
 use super::fork::ProcessMark;
 
-/// An entry of the list.
+/// An entry of the list of descriptors.
 #[derive(Debug)]
 struct Entry {
-    /// -1 for a free entry.
+    /// A descriptor of a lock. The value is -1 if the entry is free.
     descriptor: AtomicI32,
     device: AtomicU64,
     inode: AtomicU64,
-    /// The number of the registration.
+    /// The number of the [`Registration`].
     registration: AtomicU64,
 }
 
+/// The list of descriptors.
 static ENTRIES: [Entry; 64] = [const {
     Entry {
         descriptor: AtomicI32::new(-1),
@@ -77,7 +78,7 @@ impl Registration {
     /// Removes the descriptor from the list. Returns whether the descriptor still belongs to the
     /// lock. If it does, the caller must close it.
     pub(super) fn unregister(&self) -> bool {
-        let is_open = self.links().is_some();
+        let is_open = self.link_count().is_some();
         if self.entry.registration.load(Relaxed) == self.number {
             self.entry.descriptor.store(-1, Relaxed);
         }
@@ -86,11 +87,11 @@ impl Registration {
 
     /// Returns the number of hard links of the file of the lock; `None` if the descriptor is closed
     /// or belongs to another file.
-    pub(super) fn links(&self) -> Option<u64> {
+    pub(super) fn link_count(&self) -> Option<u64> {
         let is_registered = self.entry.registration.load(Relaxed) == self.number
             && self.entry.descriptor() == self.descriptor;
         let status = file_status(self.descriptor).filter(|_| is_registered)?;
-        self.entry.is_same_file(&status).then_some(status.links)
+        self.entry.is_same_file(&status).then_some(status.link_count)
     }
 }
 
@@ -99,7 +100,7 @@ impl Entry {
         self.descriptor.load(Relaxed)
     }
 
-    /// Returns whether this is the registered file.
+    /// Returns whether `status` belongs to the file whose descriptor was registered.
     fn is_same_file(&self, status: &FileStatus) -> bool {
         (self.device.load(Relaxed), self.inode.load(Relaxed)) == (status.device, status.inode)
     }
@@ -124,10 +125,11 @@ pub(super) fn close_inherited() {
 struct FileStatus {
     device: u64,
     inode: u64,
-    links: u64,
+    link_count: u64,
 }
 
-/// Returns the properties of an open file. Safe in a child of a fork.
+/// Returns the status of an open file, or `None` if the descriptor is closed. A child of a fork may
+/// call this function, because fstat(2) is async-signal-safe.
 #[allow(clippy::unnecessary_cast, reason = "the types differ between systems")]
 fn file_status(descriptor: RawFd) -> Option<FileStatus> {
     let mut status = MaybeUninit::<libc::stat>::uninit();
@@ -140,6 +142,6 @@ fn file_status(descriptor: RawFd) -> Option<FileStatus> {
     Some(FileStatus {
         device: status.st_dev as u64,
         inode: status.st_ino as u64,
-        links: status.st_nlink as u64,
+        link_count: status.st_nlink as u64,
     })
 }

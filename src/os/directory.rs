@@ -1,4 +1,4 @@
-//! Lists the files of a directory without allocating, for code on a hooked path.
+//! Lists the names in a directory without allocating, for code on a hooked path.
 
 #![allow(unsafe_code)]
 
@@ -12,11 +12,11 @@ use std::path::Path;
 use super::open_path::open_path;
 
 /// Offsets in `linux_dirent64` (getdents64(2)).
-const RECORD_LENGTH: usize = 16;
-const NAME: usize = 19;
+const RECORD_LENGTH_OFFSET: usize = 16;
+const NAME_OFFSET: usize = 19;
 
-/// Calls `visit` with the name of each entry until `visit` breaks. Allocates nothing. Skips names
-/// that are not UTF-8.
+/// Calls `visit` with the name of each entry, including `.` and `..`, until `visit` returns
+/// `Break`. Allocates nothing. Skips names that are not UTF-8.
 ///
 /// # Errors
 /// Fails if the directory cannot be read.
@@ -43,7 +43,8 @@ pub fn for_each_name(
             Err(_) => return Err(io::Error::last_os_error()),
         };
         while let Some((entry, rest)) = split_entry(entries) {
-            let name = entry.get(NAME..).and_then(|name| CStr::from_bytes_until_nul(name).ok());
+            let name =
+                entry.get(NAME_OFFSET..).and_then(|name| CStr::from_bytes_until_nul(name).ok());
             if let Some(Ok(name)) = name.map(CStr::to_str)
                 && visit(name).is_break()
             {
@@ -54,9 +55,10 @@ pub fn for_each_name(
     }
 }
 
-/// Splits off the first entry.
+/// Returns the first entry and the bytes after it. Returns `None` after the last entry.
 fn split_entry(entries: &[u8]) -> Option<(&[u8], &[u8])> {
-    let length = entries.get(RECORD_LENGTH..)?.first_chunk().copied().map(u16::from_ne_bytes)?;
+    let length =
+        entries.get(RECORD_LENGTH_OFFSET..)?.first_chunk().copied().map(u16::from_ne_bytes)?;
     entries.split_at_checked(length.into()).filter(|(entry, _)| !entry.is_empty())
 }
 
@@ -73,22 +75,22 @@ mod tests {
             std::fs::write(directory.path().join(name), "").unwrap();
         }
         expected.extend([".".to_owned(), "..".to_owned()]);
-        let mut found = Vec::new();
+        let mut visited_names = Vec::new();
         for_each_name(directory.path(), |name| {
-            found.push(name.to_owned());
+            visited_names.push(name.to_owned());
             ControlFlow::Continue(())
         })
         .unwrap();
-        found.sort_unstable();
+        visited_names.sort_unstable();
         expected.sort_unstable();
-        assert_eq!(found, expected);
-        let mut visited = 0;
+        assert_eq!(visited_names, expected);
+        let mut visit_count = 0;
         let stop_at_first = |_: &str| {
-            visited += 1;
+            visit_count += 1;
             ControlFlow::Break(())
         };
         for_each_name(directory.path(), stop_at_first).unwrap();
-        assert_eq!(visited, 1);
+        assert_eq!(visit_count, 1);
         assert!(for_each_name(&directory.path().join("missing"), |_| unreachable!()).is_err());
     }
 }

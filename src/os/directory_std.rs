@@ -1,10 +1,11 @@
-//! Lists the files of a directory, on systems whose hook layers may allocate here.
+//! Lists the names in a directory. Unlike `directory.rs`, this version for other systems allocates.
 
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// Calls `visit` with the name of each entry until `visit` breaks. Skips names that are not UTF-8.
+/// Calls `visit` with the name of each entry until `visit` returns `Break`. Skips names that are
+/// not UTF-8.
 ///
 /// # Errors
 /// Fails if the directory cannot be read.

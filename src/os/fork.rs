@@ -1,8 +1,8 @@
 //! Detects forks: a child of a fork must not use the locks of its parent.
 //!
-//! The child has copies of all values of its parent. [`ProcessMark`] lets the child recognise such
-//! copies, and costs one load. It also recognises copies after a fork that runs no fork handlers,
-//! such as the system call clone(2).
+//! The child has copies of all values of its parent. The child recognises such copies by their
+//! [`ProcessMark`]; the check costs one load. On Linux 4.14 and later, the check also works after a
+//! fork that runs no fork handlers, such as the system call clone(2).
 
 #![allow(unsafe_code)]
 
@@ -36,46 +36,47 @@ impl ProcessState {
     }
 }
 
-/// The state of this process in memory that the kernel clears in a child of a fork. Null until the
-/// first use.
-static CLEARED_BY_KERNEL: AtomicPtr<ProcessState> = AtomicPtr::new(ptr::null_mut());
+/// The state of this process: a page that the kernel clears in a child of a fork, or
+/// [`STATE_CLEARED_BY_HANDLER`]. Null until the first use.
+static STATE: AtomicPtr<ProcessState> = AtomicPtr::new(ptr::null_mut());
 
 /// The state of this process if the kernel cannot clear memory at a fork. The fork handler clears
 /// it in the child.
-static CLEARED_BY_HANDLER: ProcessState = ProcessState::new();
+static STATE_CLEARED_BY_HANDLER: ProcessState = ProcessState::new();
 
 /// The highest number of this process and its ancestors.
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 fn process_state() -> &'static ProcessState {
-    let existing = CLEARED_BY_KERNEL.load(Ordering::Acquire);
-    let state = if existing.is_null() { publish_state() } else { existing };
+    let published_state = STATE.load(Ordering::Acquire);
+    let state = if published_state.is_null() { publish_state() } else { published_state };
     // SAFETY: both possible states live until the process exits, and all access to them is atomic.
     unsafe { &*state }
 }
 
-/// Creates the state of this process. Returns the state that the first thread created.
+/// Creates and returns the state of this process. If another thread has published a state, returns
+/// that state.
 #[cold]
 fn publish_state() -> *mut ProcessState {
-    let handler_state = ptr::from_ref(&CLEARED_BY_HANDLER).cast_mut();
+    let handler_state = ptr::from_ref(&STATE_CLEARED_BY_HANDLER).cast_mut();
     let state = allocate_cleared_at_fork().map_or(handler_state, NonNull::as_ptr);
-    let published = CLEARED_BY_KERNEL.compare_exchange(
-        ptr::null_mut(),
-        state,
-        Ordering::AcqRel,
-        Ordering::Acquire,
-    );
-    match published {
+    let exchange =
+        STATE.compare_exchange(ptr::null_mut(), state, Ordering::AcqRel, Ordering::Acquire);
+    match exchange {
         Ok(_) => {
             #[cfg(all(unix, not(miri)))]
             // SAFETY: the handlers are safe in a child of a fork: they access only statics and the
             // state, and call only sched_yield(2), fstat(2) and close(2).
             unsafe {
-                libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(in_child));
+                libc::pthread_atfork(
+                    Some(before_fork),
+                    Some(after_fork_in_parent),
+                    Some(after_fork_in_child),
+                );
             }
             state
         }
-        Err(first) => first,
+        Err(published_state) => published_state,
     }
 }
 
@@ -105,14 +106,14 @@ extern "C" fn before_fork() {
 }
 
 #[cfg(all(unix, not(miri)))]
-extern "C" fn after_fork() {
+extern "C" fn after_fork_in_parent() {
     process_state().unlock();
 }
 
 #[cfg(all(unix, not(miri)))]
-extern "C" fn in_child() {
-    CLEARED_BY_HANDLER.number.store(0, Ordering::Relaxed);
-    CLEARED_BY_HANDLER.unlock();
+extern "C" fn after_fork_in_child() {
+    STATE_CLEARED_BY_HANDLER.number.store(0, Ordering::Relaxed);
+    STATE_CLEARED_BY_HANDLER.unlock();
     super::descriptors::close_inherited();
 }
 

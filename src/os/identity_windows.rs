@@ -9,7 +9,7 @@ use windows_sys::Win32::Foundation::RtlNtStatusToDosError;
 
 use crate::hash::hash64;
 
-/// The first fields of `SYSTEM_TIMEOFDAY_INFORMATION`, in units of 100 ns.
+/// The first fields of `SYSTEM_TIMEOFDAY_INFORMATION`. Times are in units of 100 ns.
 #[repr(C)]
 #[derive(Default)]
 struct TimeOfDay {
@@ -38,14 +38,14 @@ struct TimeOfDay {
 pub fn current_boot_id() -> io::Result<u64> {
     let mut time = TimeOfDay::default();
     let size = size_of::<TimeOfDay>() as u32;
-    let mut length = 0;
+    let mut written_length = 0;
     // SAFETY: the system writes at most `size` bytes to the structure.
     let status = unsafe {
         NtQuerySystemInformation(
             SystemTimeOfDayInformation,
             (&raw mut time).cast(),
             size,
-            &mut length,
+            &mut written_length,
         )
     };
     if status < 0 {
@@ -61,9 +61,9 @@ pub fn current_boot_id() -> io::Result<u64> {
 mod tests {
     #[test]
     fn boot_id_is_stable() {
-        let first = super::current_boot_id().unwrap();
+        let boot_id = super::current_boot_id().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
-        assert_eq!(super::current_boot_id().unwrap(), first);
-        assert_ne!(first, 0);
+        assert_eq!(super::current_boot_id().unwrap(), boot_id);
+        assert_ne!(boot_id, 0);
     }
 }

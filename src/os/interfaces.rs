@@ -5,8 +5,8 @@ use std::io;
 use crate::interface::Interface;
 
 /// Returns the interfaces that have at least one IP address, ordered by index. The addresses are in
-/// the order of the kernel. They have every scope, such as loopback and link-local. They include
-/// the addresses that `vipool up` added.
+/// the order of the kernel. They include loopback and link-local addresses, and the addresses that
+/// `vipool up` added.
 ///
 /// Calls getifaddrs(3). The function allocates and may block for a moment, so hooked calls must not
 /// use it.
@@ -21,31 +21,31 @@ pub fn list() -> io::Result<Vec<Interface>> {
         return Err(io::Error::last_os_error());
     }
     let mut interfaces: Vec<Interface> = Vec::new();
-    let mut current = list_head;
-    while !current.is_null() {
+    let mut current_entry = list_head;
+    while !current_entry.is_null() {
         // SAFETY: every entry of the list is valid until freeifaddrs. Its name ends with NUL. An
         // address or netmask is NULL or a sockaddr of the size that its family requires.
-        let (name, address, netmask, next) = unsafe {
-            let ifaddrs = &*current;
+        let (name, address, netmask, next_entry) = unsafe {
+            let ifaddrs = &*current_entry;
             let name = std::ffi::CStr::from_ptr(ifaddrs.ifa_name);
             (name, socket_ip(ifaddrs.ifa_addr), socket_ip(ifaddrs.ifa_netmask), ifaddrs.ifa_next)
         };
         if let (Some(address), Some(netmask)) = (address, netmask)
-            && let Ok(prefix) = ipnet::IpNet::with_netmask(address, netmask)
+            && let Ok(interface_address) = ipnet::IpNet::with_netmask(address, netmask)
         {
             // SAFETY: the name ends with NUL.
             let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
             let name = name.to_string_lossy();
             match interfaces.iter_mut().find(|interface| interface.name == name) {
-                Some(interface) => interface.addresses.push(prefix),
+                Some(interface) => interface.addresses.push(interface_address),
                 None => interfaces.push(Interface {
                     index,
                     name: name.into_owned(),
-                    addresses: vec![prefix],
+                    addresses: vec![interface_address],
                 }),
             }
         }
-        current = next;
+        current_entry = next_entry;
     }
     // SAFETY: getifaddrs returned the list, and no pointer into it is used after this call.
     unsafe { libc::freeifaddrs(list_head) };
@@ -69,12 +69,12 @@ unsafe fn socket_ip(address: *const libc::sockaddr) -> Option<std::net::IpAddr> 
     unsafe {
         match i32::from((*address).sa_family) {
             libc::AF_INET => {
-                let v4 = (*address.cast::<libc::sockaddr_in>()).sin_addr.s_addr;
-                Some(std::net::Ipv4Addr::from(v4.to_ne_bytes()).into())
+                let ipv4_word = (*address.cast::<libc::sockaddr_in>()).sin_addr.s_addr;
+                Some(std::net::Ipv4Addr::from(ipv4_word.to_ne_bytes()).into())
             }
             libc::AF_INET6 => {
-                let v6 = (*address.cast::<libc::sockaddr_in6>()).sin6_addr.s6_addr;
-                Some(std::net::Ipv6Addr::from(v6).into())
+                let ipv6_bytes = (*address.cast::<libc::sockaddr_in6>()).sin6_addr.s6_addr;
+                Some(std::net::Ipv6Addr::from(ipv6_bytes).into())
             }
             _ => None,
         }
@@ -91,10 +91,9 @@ mod tests {
         let loopback = interfaces
             .iter()
             .find(|interface| {
-                interface
-                    .addresses
-                    .iter()
-                    .any(|prefix| prefix.addr().is_loopback() && prefix.addr().is_ipv4())
+                interface.addresses.iter().any(|interface_address| {
+                    interface_address.addr().is_loopback() && interface_address.addr().is_ipv4()
+                })
             })
             .expect("every machine has 127.0.0.1");
         assert_ne!(loopback.index, 0);

@@ -16,8 +16,8 @@ use windows_sys::Win32::Networking::WinSock::{
 use crate::interface::Interface;
 
 /// Returns the interfaces that have at least one IP address, ordered by index. The addresses are in
-/// the order of the system and have every scope. The name is the friendly name of the adapter
-/// ("Ethernet").
+/// the order of the system. They include loopback and link-local addresses. The name of an
+/// interface is the friendly name of the adapter ("Ethernet").
 ///
 /// Calls GetAdaptersAddresses (iphlpapi). The function allocates and may block for a moment, so
 /// hooked calls must not use it.
@@ -53,9 +53,9 @@ pub fn list() -> io::Result<Vec<Interface>> {
             let mut address_pointer = adapter.FirstUnicastAddress.cast_const();
             while let Some(address) = address_pointer.as_ref() {
                 if let Some(ip) = socket_ip(address.Address.lpSockaddr)
-                    && let Ok(net) = ipnet::IpNet::new(ip, address.OnLinkPrefixLength)
+                    && let Ok(interface_address) = ipnet::IpNet::new(ip, address.OnLinkPrefixLength)
                 {
-                    addresses.push(net);
+                    addresses.push(interface_address);
                 }
                 address_pointer = address.Next;
             }
@@ -85,12 +85,12 @@ unsafe fn socket_ip(address: *const SOCKADDR) -> Option<IpAddr> {
     unsafe {
         match address.as_ref()?.sa_family {
             AF_INET => {
-                let v4 = (*address.cast::<SOCKADDR_IN>()).sin_addr.S_un.S_addr;
-                Some(Ipv4Addr::from(v4.to_ne_bytes()).into())
+                let ipv4_word = (*address.cast::<SOCKADDR_IN>()).sin_addr.S_un.S_addr;
+                Some(Ipv4Addr::from(ipv4_word.to_ne_bytes()).into())
             }
             AF_INET6 => {
-                let v6 = (*address.cast::<SOCKADDR_IN6>()).sin6_addr.u.Byte;
-                Some(Ipv6Addr::from(v6).into())
+                let ipv6_bytes = (*address.cast::<SOCKADDR_IN6>()).sin6_addr.u.Byte;
+                Some(Ipv6Addr::from(ipv6_bytes).into())
             }
             _ => None,
         }
@@ -120,7 +120,10 @@ mod tests {
         let interfaces = super::list().unwrap();
         let loopback = std::net::IpAddr::from([127, 0, 0, 1]);
         assert!(
-            interfaces.iter().any(|i| i.addresses.iter().any(|net| net.addr() == loopback)),
+            interfaces
+                .iter()
+                .flat_map(|interface| &interface.addresses)
+                .any(|interface_address| interface_address.addr() == loopback),
             "{interfaces:?}"
         );
     }

@@ -1,4 +1,5 @@
-//! Searches for listening sockets through the kernel's `sock_diag(7)` interface.
+//! Searches for the sockets that listen or receive at an address, through the kernel's
+//! `sock_diag(7)` interface.
 //!
 //! [`find`] opens one close-on-exec descriptor, queries the kernel without blocking, and closes the
 //! descriptor before it returns. The function keeps no state in the process and allocates nothing.
@@ -66,8 +67,8 @@ mod sock_diag {
     const REQUEST_LENGTH: usize = 56;
     /// The offset of `struct inet_diag_sockid` in the request. The offset in the reply is smaller,
     /// because only the request contains four bytes of states.
-    const REQUEST_SOCKET_ID: usize = HEADER_LENGTH + 8;
-    const REPLY_SOCKET_ID: usize = HEADER_LENGTH + 4;
+    const REQUEST_SOCKET_ID_OFFSET: usize = HEADER_LENGTH + 8;
+    const REPLY_SOCKET_ID_OFFSET: usize = HEADER_LENGTH + 4;
 
     /// Blocks signals while this value exists, except the signals that an instruction of the thread
     /// itself raises. For example, a sandbox can raise SIGSYS for a system call. If the thread
@@ -77,7 +78,7 @@ mod sock_diag {
     impl BlockedSignals {
         /// Blocks the signals of this thread until the value is dropped.
         pub(super) fn new() -> Self {
-            let synchronous = [
+            let synchronous_signals = [
                 libc::SIGSYS,
                 libc::SIGSEGV,
                 libc::SIGBUS,
@@ -85,36 +86,41 @@ mod sock_diag {
                 libc::SIGILL,
                 libc::SIGTRAP,
             ];
-            let set = synchronous.iter().fold(u64::MAX, |set, signal| set & !(1 << (signal - 1)));
-            let mut previous = 0;
-            Self(set_signal_mask(libc::SIG_BLOCK, &set, &mut previous).then_some(previous))
+            let blocked_signals = synchronous_signals
+                .iter()
+                .fold(u64::MAX, |signals, signal| signals & !(1 << (signal - 1)));
+            let mut old_mask = 0;
+            Self(
+                set_signal_mask(libc::SIG_BLOCK, &blocked_signals, &mut old_mask)
+                    .then_some(old_mask),
+            )
         }
     }
 
     impl Drop for BlockedSignals {
         fn drop(&mut self) {
-            if let Some(previous) = self.0 {
-                set_signal_mask(libc::SIG_SETMASK, &previous, std::ptr::null_mut());
+            if let Some(old_mask) = self.0 {
+                set_signal_mask(libc::SIG_SETMASK, &old_mask, std::ptr::null_mut());
             }
         }
     }
 
-    /// Calls the kernel directly, because the function of the C library never blocks the signals
-    /// that cancel threads.
-    fn set_signal_mask(how: c_int, set: &u64, previous: *mut u64) -> bool {
-        // SAFETY: the size is that of the kernel's signal set. The kernel reads `set`, and writes
-        // to `previous` unless it is NULL.
+    /// Changes the signal mask of this thread. Calls the kernel directly, because the function of
+    /// the C library never blocks the signals that cancel threads.
+    fn set_signal_mask(how: c_int, signals: &u64, old_mask: *mut u64) -> bool {
+        // SAFETY: the size is that of the kernel's signal set. The kernel reads `signals`, and
+        // writes to `old_mask` unless it is NULL.
         unsafe {
-            libc::syscall(libc::SYS_rt_sigprocmask, how, set, previous, size_of::<u64>()) == 0
+            libc::syscall(libc::SYS_rt_sigprocmask, how, signals, old_mask, size_of::<u64>()) == 0
         }
     }
 
     /// Returns the error number of the system call that has just failed.
-    fn last_error() -> c_int {
+    fn last_error_number() -> c_int {
         std::io::Error::last_os_error().raw_os_error().unwrap_or(NO_SEARCH_RESULT)
     }
 
-    /// An open netlink socket.
+    /// The descriptor of a netlink socket for queries of `sock_diag`.
     pub(super) struct DiagSocket(c_long);
 
     impl DiagSocket {
@@ -129,7 +135,7 @@ mod sock_diag {
                     libc::NETLINK_SOCK_DIAG,
                 )
             };
-            if descriptor >= 0 { Ok(Self(descriptor)) } else { Err(last_error()) }
+            if descriptor >= 0 { Ok(Self(descriptor)) } else { Err(last_error_number()) }
         }
 
         /// Returns whether a socket has exactly this address, or an error number if the kernel
@@ -154,7 +160,7 @@ mod sock_diag {
                 )
             };
             if sent != request.len() as c_long {
-                return Err(last_error());
+                return Err(last_error_number());
             }
             // The buffer has room for all fields that `parse_reply` reads. The kernel truncates a
             // longer reply.
@@ -171,7 +177,7 @@ mod sock_diag {
                     std::ptr::null_mut::<u8>(),
                 )
             };
-            let length = usize::try_from(length).map_err(|_| last_error())?;
+            let length = usize::try_from(length).map_err(|_| last_error_number())?;
             parse_reply(reply.get(..length).unwrap_or_default(), candidate, protocol)
                 .ok_or(NO_SEARCH_RESULT)?
         }
@@ -200,6 +206,7 @@ mod sock_diag {
         write_at(&mut bytes, 4, &SOCK_DIAG_BY_FAMILY.to_ne_bytes());
         write_at(&mut bytes, 6, &(libc::NLM_F_REQUEST as u16).to_ne_bytes());
         write_at(&mut bytes, HEADER_LENGTH, &[family(candidate) as u8, ip_protocol as u8]);
+        // The request asks for sockets in every state.
         write_at(&mut bytes, HEADER_LENGTH + 4, &u32::MAX.to_ne_bytes());
         // For TCP, the kernel searches for the socket that is bound to "src". For datagrams, it
         // searches for the socket that receives from "src" at "dst".
@@ -213,21 +220,21 @@ mod sock_diag {
             if let Some(address) = address {
                 write_at(
                     &mut bytes,
-                    REQUEST_SOCKET_ID + port_offset,
+                    REQUEST_SOCKET_ID_OFFSET + port_offset,
                     &address.port().to_be_bytes(),
                 );
                 match canonical_ip(address) {
-                    IpAddr::V4(v4) => {
-                        write_at(&mut bytes, REQUEST_SOCKET_ID + ip_offset, &v4.octets())
+                    IpAddr::V4(ip) => {
+                        write_at(&mut bytes, REQUEST_SOCKET_ID_OFFSET + ip_offset, &ip.octets())
                     }
-                    IpAddr::V6(v6) => {
-                        write_at(&mut bytes, REQUEST_SOCKET_ID + ip_offset, &v6.octets())
+                    IpAddr::V6(ip) => {
+                        write_at(&mut bytes, REQUEST_SOCKET_ID_OFFSET + ip_offset, &ip.octets())
                     }
                 }
             }
         }
-        // INET_DIAG_NOCOOKIE.
-        write_at(&mut bytes, REQUEST_SOCKET_ID + 40, &u64::MAX.to_ne_bytes());
+        // The request contains no cookie of a socket (INET_DIAG_NOCOOKIE).
+        write_at(&mut bytes, REQUEST_SOCKET_ID_OFFSET + 40, &u64::MAX.to_ne_bytes());
         Some(bytes)
     }
 
@@ -249,7 +256,7 @@ mod sock_diag {
             return None;
         }
         let [family, state] = *reply.get(HEADER_LENGTH..)?.first_chunk()?;
-        let src: &[u8; 16] = reply.get(REPLY_SOCKET_ID + 4..)?.first_chunk()?;
+        let src: &[u8; 16] = reply.get(REPLY_SOCKET_ID_OFFSET + 4..)?.first_chunk()?;
         let (is_ipv6, bound_ip) = match c_int::from(family) {
             libc::AF_INET => {
                 let [a, b, c, d, ..] = *src;
@@ -259,9 +266,11 @@ mod sock_diag {
             _ => return None,
         };
         // The kernel also finds wildcard sockets. A wildcard socket is not bound to the candidate.
-        let has_address = bound_ip.to_canonical() == canonical_ip(candidate);
+        let is_bound_to_candidate = bound_ip.to_canonical() == canonical_ip(candidate);
         let is_receiving = protocol != Protocol::Tcp || state == TCP_LISTEN;
-        Some(Ok(has_address && is_receiving && (is_ipv6 || candidate.is_ipv4())))
+        // An IPv6 candidate can be a mapped address. An IPv4 socket cannot be bound to it.
+        let can_have_family = is_ipv6 || candidate.is_ipv4();
+        Some(Ok(is_bound_to_candidate && is_receiving && can_have_family))
     }
 
     /// Returns the IP address. Converts a mapped address to IPv4, because the kernel then finds
@@ -291,8 +300,8 @@ mod tests {
     /// Returns a socket address that depends on the process id, so that parallel runs use different
     /// addresses.
     fn test_address(last_octet: u8) -> SocketAddr {
-        let [.., a, b] = std::process::id().to_be_bytes();
-        SocketAddr::from(([127, 60 + (a & 0x3f), b, last_octet], 0))
+        let [.., high_byte, low_byte] = std::process::id().to_be_bytes();
+        SocketAddr::from(([127, 60 + (high_byte & 0x3f), low_byte, last_octet], 0))
     }
 
     fn with_port(address: SocketAddr, port: u16) -> SocketAddr {
@@ -302,15 +311,19 @@ mod tests {
     #[test]
     fn listener_matches_only_its_address() {
         let listener = TcpListener::bind(test_address(1)).unwrap();
-        let bound = listener.local_addr().unwrap();
-        let other = with_port(test_address(2), bound.port());
-        assert_eq!(find(&[bound], Protocol::Tcp, None), ListenerMatch::Index(0));
-        assert_eq!(find(&[other, bound], Protocol::Tcp, None), ListenerMatch::Index(1));
-        assert_eq!(find(&[other], Protocol::Tcp, None), ListenerMatch::NotFound);
-        assert_eq!(find(&[bound], Protocol::Udp, None), ListenerMatch::NotFound);
-        let IpAddr::V4(v4) = bound.ip() else { unreachable!() };
-        let mapped = with_port(SocketAddr::new(v4.to_ipv6_mapped().into(), 0), bound.port());
-        assert_eq!(find(&[mapped], Protocol::Tcp, None), ListenerMatch::NotFound);
+        let bound_address = listener.local_addr().unwrap();
+        let unbound_address = with_port(test_address(2), bound_address.port());
+        assert_eq!(find(&[bound_address], Protocol::Tcp, None), ListenerMatch::Index(0));
+        assert_eq!(
+            find(&[unbound_address, bound_address], Protocol::Tcp, None),
+            ListenerMatch::Index(1)
+        );
+        assert_eq!(find(&[unbound_address], Protocol::Tcp, None), ListenerMatch::NotFound);
+        assert_eq!(find(&[bound_address], Protocol::Udp, None), ListenerMatch::NotFound);
+        let IpAddr::V4(bound_ip) = bound_address.ip() else { unreachable!() };
+        let mapped_address =
+            SocketAddr::new(bound_ip.to_ipv6_mapped().into(), bound_address.port());
+        assert_eq!(find(&[mapped_address], Protocol::Tcp, None), ListenerMatch::NotFound);
     }
 
     #[test]
@@ -331,12 +344,12 @@ mod tests {
 
     #[test]
     fn mapped_ipv6_socket_matches_its_ipv4_address() {
-        let IpAddr::V4(v4) = test_address(3).ip() else { unreachable!() };
-        let listener = TcpListener::bind((v4.to_ipv6_mapped(), 0)).unwrap();
-        let mapped = listener.local_addr().unwrap();
-        assert_eq!(find(&[mapped], Protocol::Tcp, None), ListenerMatch::Index(0));
+        let IpAddr::V4(ip) = test_address(3).ip() else { unreachable!() };
+        let listener = TcpListener::bind((ip.to_ipv6_mapped(), 0)).unwrap();
+        let mapped_address = listener.local_addr().unwrap();
+        assert_eq!(find(&[mapped_address], Protocol::Tcp, None), ListenerMatch::Index(0));
         assert_eq!(
-            find(&[with_port(test_address(3), mapped.port())], Protocol::Tcp, None),
+            find(&[with_port(test_address(3), mapped_address.port())], Protocol::Tcp, None),
             ListenerMatch::Index(0)
         );
     }
@@ -344,11 +357,11 @@ mod tests {
     #[test]
     fn connected_udp_socket_matches_only_its_peer() {
         let socket = UdpSocket::bind(test_address(4)).unwrap();
-        let bound = socket.local_addr().unwrap();
-        assert_eq!(find(&[bound], Protocol::Udp, None), ListenerMatch::Index(0));
+        let bound_address = socket.local_addr().unwrap();
+        assert_eq!(find(&[bound_address], Protocol::Udp, None), ListenerMatch::Index(0));
         let peer = UdpSocket::bind(test_address(5)).unwrap().local_addr().unwrap();
         socket.connect(peer).unwrap();
-        assert_eq!(find(&[bound], Protocol::Udp, None), ListenerMatch::NotFound);
-        assert_eq!(find(&[bound], Protocol::Udp, Some(peer)), ListenerMatch::Index(0));
+        assert_eq!(find(&[bound_address], Protocol::Udp, None), ListenerMatch::NotFound);
+        assert_eq!(find(&[bound_address], Protocol::Udp, Some(peer)), ListenerMatch::Index(0));
     }
 }

@@ -1,4 +1,5 @@
 //! Searches for sockets in the tables of the system (GetExtendedTcpTable, GetExtendedUdpTable).
+//! This is the Windows version of `listeners.rs`.
 //!
 //! The system writes a table to a buffer on the stack. If the table does not fit, the result of the
 //! search is [`ListenerMatch::Unknown`], and the rewriter refuses the call.
@@ -16,8 +17,8 @@ use windows_sys::Win32::Networking::WinSock::{AF_INET, AF_INET6};
 
 use super::socket::{ListenerMatch, NO_SEARCH_RESULT, Protocol};
 
-/// The length of the table buffer, enough for 1600 IPv4 listeners. The `u32` elements give the rows
-/// their alignment.
+/// The number of `u32` elements in the table buffer, enough for 1600 IPv4 listeners. The `u32`
+/// elements give the rows their alignment.
 const TABLE_WORDS: usize = 8 * 1024;
 
 /// Returns the index of the first candidate to which a socket is bound. See
@@ -30,18 +31,18 @@ pub fn find(
 ) -> ListenerMatch {
     let mut first_index = None;
     let mut match_row = |local_address: SocketAddr| {
-        let matches = |candidate: &SocketAddr| {
-            let exact = *candidate == local_address;
+        let is_match = |candidate: &SocketAddr| {
+            let is_equal = *candidate == local_address;
             // An IPv6 socket that is bound to the mapped address also receives IPv4.
-            let mapped = to_mapped(*candidate) == Some(local_address);
-            exact || mapped
+            let is_mapped = to_mapped(*candidate) == Some(local_address);
+            is_equal || is_mapped
         };
-        if let Some(index) = candidates.iter().position(matches) {
+        if let Some(index) = candidates.iter().position(is_match) {
             first_index = Some(first_index.map_or(index, |lowest: usize| lowest.min(index)));
         }
     };
-    let has_v4 = candidates.iter().any(SocketAddr::is_ipv4);
-    let is_complete = (!has_v4 || visit_v4_table(protocol, &mut match_row))
+    let has_ipv4_candidate = candidates.iter().any(SocketAddr::is_ipv4);
+    let is_complete = (!has_ipv4_candidate || visit_v4_table(protocol, &mut match_row))
         && visit_v6_table(protocol, &mut match_row);
     match first_index {
         // A row that the system did not return can match an earlier candidate. Without the whole
@@ -54,12 +55,15 @@ pub fn find(
 
 fn to_mapped(address: SocketAddr) -> Option<SocketAddr> {
     match address {
-        SocketAddr::V4(v4) => Some(SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())),
+        SocketAddr::V4(ipv4) => {
+            Some(SocketAddr::new(ipv4.ip().to_ipv6_mapped().into(), ipv4.port()))
+        }
         SocketAddr::V6(_) => None,
     }
 }
 
-/// Converts a port of a table: the low half of the word contains the port in network order.
+/// Returns the port in a word of a table: the low half of the word contains the port in network
+/// byte order.
 fn decode_port(word: u32) -> u16 {
     u16::from_be(word as u16)
 }
@@ -72,6 +76,8 @@ fn v6_address(address: [u8; 16], port_word: u32) -> SocketAddr {
     SocketAddr::new(IpAddr::V6(Ipv6Addr::from(address)), decode_port(port_word))
 }
 
+/// Calls `visit` with the local address of every IPv4 socket. Returns false if the system did not
+/// return the whole table.
 fn visit_v4_table(protocol: Protocol, visit: &mut impl FnMut(SocketAddr)) -> bool {
     match protocol {
         Protocol::Tcp => visit_table(protocol, AF_INET, |row: &MIB_TCPROW_LH| {
@@ -85,6 +91,8 @@ fn visit_v4_table(protocol: Protocol, visit: &mut impl FnMut(SocketAddr)) -> boo
     }
 }
 
+/// Calls `visit` with the local address of every IPv6 socket. Returns false if the system did not
+/// return the whole table.
 fn visit_v6_table(protocol: Protocol, visit: &mut impl FnMut(SocketAddr)) -> bool {
     match protocol {
         Protocol::Tcp => visit_table(protocol, AF_INET6, |row: &MIB_TCP6ROW| {
@@ -148,15 +156,15 @@ mod tests {
         assert_eq!(find(&[unbound, bound_tcp], Protocol::Tcp, None), ListenerMatch::Index(1));
         assert_eq!(find(&[unbound], Protocol::Tcp, None), ListenerMatch::NotFound);
         assert_eq!(find(&[bound_tcp], Protocol::Udp, None), ListenerMatch::NotFound);
-        let wildcard = TcpListener::bind("0.0.0.0:0").unwrap();
-        let wildcard_address =
-            SocketAddr::new([127, 77, 1, 3].into(), wildcard.local_addr().unwrap().port());
-        assert_eq!(find(&[wildcard_address], Protocol::Tcp, None), ListenerMatch::NotFound);
+        let wildcard_listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let wildcard_port = wildcard_listener.local_addr().unwrap().port();
+        let candidate = SocketAddr::new([127, 77, 1, 3].into(), wildcard_port);
+        assert_eq!(find(&[candidate], Protocol::Tcp, None), ListenerMatch::NotFound);
         // Wine binds every UDP socket to the wildcard address, so only check that the search works.
-        let datagrams = UdpSocket::bind("127.77.1.2:0").unwrap();
-        let bound_udp = datagrams.local_addr().unwrap();
-        let unknown = ListenerMatch::Unknown { error: NO_SEARCH_RESULT };
-        assert_ne!(find(&[bound_udp], Protocol::Udp, None), unknown);
-        assert_eq!(find(&[bound_tcp], Protocol::Other, None), unknown);
+        let udp_socket = UdpSocket::bind("127.77.1.2:0").unwrap();
+        let bound_udp = udp_socket.local_addr().unwrap();
+        let unknown_match = ListenerMatch::Unknown { error: NO_SEARCH_RESULT };
+        assert_ne!(find(&[bound_udp], Protocol::Udp, None), unknown_match);
+        assert_eq!(find(&[bound_tcp], Protocol::Other, None), unknown_match);
     }
 }

@@ -36,23 +36,23 @@ pub struct FileLock {
     #[cfg(unix)]
     registration: Registration,
     /// The mapping that [`FileLock::pin`] made, or null.
-    pin: AtomicPtr<c_void>,
+    pinned_page: AtomicPtr<c_void>,
 }
 
 impl FileLock {
-    /// Creates a lock on the file that `open` opens. The lock is not held yet. No thread forks
-    /// through the C library while `open` runs.
+    /// Creates a lock on the file that `open_file` opens. The lock is not held yet. No thread forks
+    /// through the C library while `open_file` runs.
     ///
     /// # Errors
-    /// Fails if `open` fails or the process has too many locks open. `to_error` converts the second
-    /// error.
+    /// Fails if `open_file` fails, if the file cannot be examined, or if the process has too many
+    /// locks open. `to_error` converts the error in the last two cases.
     pub fn open<E>(
-        open: impl FnOnce() -> Result<File, E>,
+        open_file: impl FnOnce() -> Result<File, E>,
         to_error: impl FnOnce(io::Error) -> E,
     ) -> Result<Self, E> {
         let process = ProcessMark::current();
         let _barrier = ForkBarrier::new();
-        let file = open()?;
+        let file = open_file()?;
         Self::new(file, process).map_err(to_error)
     }
 
@@ -63,7 +63,7 @@ impl FileLock {
             registration: Registration::new(&file, process)?,
             file: ManuallyDrop::new(file),
             process,
-            pin: AtomicPtr::default(),
+            pinned_page: AtomicPtr::default(),
         })
     }
 
@@ -104,25 +104,25 @@ impl FileLock {
     pub fn pin(&self) -> io::Result<()> {
         use std::os::fd::AsRawFd;
 
-        if !self.pin.load(Ordering::Relaxed).is_null() {
+        if !self.pinned_page.load(Ordering::Relaxed).is_null() {
             return Ok(());
         }
         let (protection, flags) = (libc::PROT_NONE, libc::MAP_SHARED);
         let descriptor = self.file.as_raw_fd();
         // SAFETY: the kernel chooses the address of a new mapping, so no memory in use changes. The
         // mapping is never accessed.
-        let pin = unsafe { libc::mmap(std::ptr::null_mut(), 1, protection, flags, descriptor, 0) };
-        if pin == libc::MAP_FAILED {
+        let page = unsafe { libc::mmap(std::ptr::null_mut(), 1, protection, flags, descriptor, 0) };
+        if page == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the page was just mapped. The advice only removes it from children of a fork.
-        if unsafe { libc::madvise(pin, 1, libc::MADV_DONTFORK) } != 0 {
+        if unsafe { libc::madvise(page, 1, libc::MADV_DONTFORK) } != 0 {
             let error = io::Error::last_os_error();
             // SAFETY: the page was just mapped, and nothing else knows its address.
-            unsafe { libc::munmap(pin, 1) };
+            unsafe { libc::munmap(page, 1) };
             return Err(error);
         }
-        self.pin.store(pin, Ordering::Relaxed);
+        self.pinned_page.store(page, Ordering::Relaxed);
         Ok(())
     }
 
@@ -132,19 +132,19 @@ impl FileLock {
         Ok(())
     }
 
-    /// Removes the mapping of [`FileLock::pin`]. Returns whether there was one.
+    /// Removes the mapping of [`FileLock::pin`]. Returns whether the mapping existed.
     fn unpin(&self) -> bool {
-        if self.pin.load(Ordering::Relaxed).is_null() {
+        if self.pinned_page.load(Ordering::Relaxed).is_null() {
             return false;
         }
-        let pin = self.pin.swap(std::ptr::null_mut(), Ordering::Relaxed);
+        let page = self.pinned_page.swap(std::ptr::null_mut(), Ordering::Relaxed);
         #[cfg(target_os = "linux")]
         // SAFETY: `pin` mapped this page in this process, and the swap removed the only copy of its
         // address. A child of a fork never gets here, because it does not release the lock.
         unsafe {
-            libc::munmap(pin, 1);
+            libc::munmap(page, 1);
         }
-        !pin.is_null()
+        !page.is_null()
     }
 
     /// Returns whether the parent of this process opened the lock. This process does not hold such
@@ -157,15 +157,15 @@ impl FileLock {
     /// Returns whether the descriptor still belongs to this lock.
     fn has_descriptor(&self) -> bool {
         #[cfg(unix)]
-        return self.registration.links().is_some();
+        return self.registration.link_count().is_some();
         #[cfg(not(unix))]
         true
     }
 
     /// Returns why this lock no longer excludes other processes; `None` if it does.
     #[cfg(unix)]
-    pub fn loss(&self) -> Option<&'static str> {
-        match self.registration.links() {
+    pub fn loss_reason(&self) -> Option<&'static str> {
+        match self.registration.link_count() {
             Some(1..) => None,
             Some(0) => Some("it was removed"),
             None => Some("this process has closed its descriptor"),
@@ -174,11 +174,11 @@ impl FileLock {
 
     /// Returns `None`: on Windows, no other code closes a handle, and an open file is not removed.
     #[cfg(not(unix))]
-    pub fn loss(&self) -> Option<&'static str> {
+    pub fn loss_reason(&self) -> Option<&'static str> {
         None
     }
 
-    /// Returns whether the path names the file of this lock.
+    /// Returns whether the path names the file of this lock. On Windows, always returns true.
     ///
     /// # Errors
     /// Fails if the file at this path cannot be examined.
@@ -196,24 +196,24 @@ impl FileLock {
     }
 
     #[cfg(target_os = "linux")]
-    fn set_locked(&self, locked: bool) -> io::Result<()> {
+    fn set_locked(&self, is_locked: bool) -> io::Result<()> {
         use std::os::fd::AsRawFd;
 
-        let kind = if locked { libc::F_WRLCK } else { libc::F_UNLCK };
+        let lock_type = if is_locked { libc::F_WRLCK } else { libc::F_UNLCK };
         // SAFETY: all-zero bytes are a valid `flock`.
-        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-        lock.l_type = kind as libc::c_short;
-        lock.l_whence = libc::SEEK_SET as libc::c_short;
+        let mut flock: libc::flock = unsafe { std::mem::zeroed() };
+        flock.l_type = lock_type as libc::c_short;
+        flock.l_whence = libc::SEEK_SET as libc::c_short;
         // SAFETY: the kernel only reads the `flock`, and refuses a descriptor that is not open.
-        match unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_OFD_SETLK, &lock) } {
+        match unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_OFD_SETLK, &flock) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn set_locked(&self, locked: bool) -> io::Result<()> {
-        if !locked {
+    fn set_locked(&self, is_locked: bool) -> io::Result<()> {
+        if !is_locked {
             return self.file.unlock();
         }
         self.file.try_lock().map_err(io::Error::from)

@@ -16,10 +16,10 @@ pub fn map_directory() -> PathBuf {
 pub fn map_directory() -> PathBuf {
     use windows_sys::Win32::System::SystemInformation::GetSystemWindowsDirectoryW;
 
-    let mut windows = [0; 260];
+    let mut windows_directory = [0; 260];
     // SAFETY: the system writes at most 260 units, the length of the buffer.
-    unsafe { GetSystemWindowsDirectoryW(windows.as_mut_ptr(), 260) };
-    // A drive letter is ASCII. Without one, assume C:, the usual Windows drive.
-    let letter = u8::try_from(windows[0]).ok().filter(u8::is_ascii_alphabetic).unwrap_or(b'C');
-    PathBuf::from(format!(r"{}:\ProgramData\vipool", char::from(letter)))
+    unsafe { GetSystemWindowsDirectoryW(windows_directory.as_mut_ptr(), 260) };
+    let drive_letter = u8::try_from(windows_directory[0]).ok().filter(u8::is_ascii_alphabetic);
+    // If the path does not begin with a drive letter, assume C:, the usual Windows drive.
+    PathBuf::from(format!(r"{}:\ProgramData\vipool", char::from(drive_letter.unwrap_or(b'C'))))
 }

@@ -1,5 +1,5 @@
 //! The interface to the operating system, one small module for each concern. Most of the crate's
-//! unsafe system calls are in this module.
+//! unsafe calls of the operating system are in this module.
 
 use std::path::Path;
 
@@ -32,7 +32,7 @@ pub(crate) mod trusted_file;
 #[cfg_attr(windows, path = "users_windows.rs")]
 pub(crate) mod users;
 
-/// Returns the directory that contains the file at `path`.
+/// Returns the directory that contains the file at `path`: `.` if `path` is only a file name.
 pub(crate) fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

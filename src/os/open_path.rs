@@ -8,7 +8,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 /// Maximum length of a path, including the NUL byte at its end.
 const MAX_PATH: usize = 1024;
 
-/// Opens the path that consists of these parts (open(2)).
+/// Opens the path that is the concatenation of `parts` (open(2)).
 ///
 /// # Errors
 /// The kind is `InvalidFilename` if the path is too long or contains a NUL byte. Otherwise the error

@@ -1,5 +1,5 @@
-//! Reports to [`crate::map::Map::reap`] which addresses have sockets and which processes have
-//! exited on Linux.
+//! Provides the state of a Linux machine that [`crate::map::Map::reap`] needs: the addresses that
+//! have sockets, and the processes that have exited.
 
 use std::collections::HashSet;
 use std::io;
@@ -32,8 +32,8 @@ impl SystemProbe {
         let mut bound_addresses = HashSet::new();
         for file in SOCKET_TABLES {
             match std::fs::read_to_string(format!("/proc/self/net/{file}")) {
-                Ok(sockets) => {
-                    bound_addresses.extend(sockets.lines().skip(1).filter_map(local_address))
+                Ok(table) => {
+                    bound_addresses.extend(table.lines().skip(1).filter_map(local_address))
                 }
                 // This kernel does not have the protocol.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -52,7 +52,8 @@ impl SystemProbe {
         self.bound_addresses.contains(&address)
     }
 
-    /// Returns whether the process has exited.
+    /// Returns whether the session leader has exited. Returns false for a process of another
+    /// process id namespace, because its state is unknown.
     #[must_use]
     pub fn has_exited(&self, leader: &Leader) -> bool {
         if leader.pid_namespace != 0 && leader.pid_namespace != self.pid_namespace {
@@ -73,13 +74,14 @@ fn local_address(line: &str) -> Option<IpAddr> {
     if columns.nth(1)? == TCP_TIME_WAIT {
         return None;
     }
-    let word = |index: usize| u32::from_str_radix(address.get(index * 8..index * 8 + 8)?, 16).ok();
+    let parse_word =
+        |index: usize| u32::from_str_radix(address.get(index * 8..index * 8 + 8)?, 16).ok();
     if address.len() == 8 {
-        return Some(Ipv4Addr::from(word(0)?.to_ne_bytes()).into());
+        return Some(Ipv4Addr::from(parse_word(0)?.to_ne_bytes()).into());
     }
     let mut bytes = [0; 16];
     for (index, chunk) in bytes.chunks_exact_mut(4).enumerate() {
-        chunk.copy_from_slice(&word(index)?.to_ne_bytes());
+        chunk.copy_from_slice(&parse_word(index)?.to_ne_bytes());
     }
     // A socket with a mapped IPv6 address uses the IPv4 address.
     Some(Ipv6Addr::from(bytes).to_canonical())
@@ -93,20 +95,21 @@ mod tests {
     #[test]
     fn probe_reports_bound_addresses() {
         // The addresses depend on the process id, because tests run in parallel.
-        let [_, _, a, b] = std::process::id().to_be_bytes();
-        let address = |last| Ipv4Addr::new(127, 60 | a & 3, b, last);
-        let tcp = TcpListener::bind((address(1), 0)).unwrap();
-        let _udp = UdpSocket::bind((address(2), 0)).unwrap();
-        let mapped = TcpListener::bind((address(3).to_ipv6_mapped(), 0)).unwrap();
+        let [.., high_byte, low_byte] = std::process::id().to_be_bytes();
+        let address = |last_octet| Ipv4Addr::new(127, 60 | high_byte & 3, low_byte, last_octet);
+        let ipv4_listener = TcpListener::bind((address(1), 0)).unwrap();
+        let _udp_socket = UdpSocket::bind((address(2), 0)).unwrap();
+        let mapped_listener = TcpListener::bind((address(3).to_ipv6_mapped(), 0)).unwrap();
         let probe = SystemProbe::new().unwrap();
-        for last in [1, 2, 3] {
-            assert!(probe.has_sockets(address(last).into()), "{last}");
+        for last_octet in [1, 2, 3] {
+            assert!(probe.has_sockets(address(last_octet).into()), "{last_octet}");
         }
         assert!(!probe.has_sockets(address(4).into()));
-        drop((tcp, mapped));
+        drop((ipv4_listener, mapped_listener));
         // A child that another test forks also holds the sockets until the child calls exec.
-        let is_released = |last| {
-            let is_unbound = || !SystemProbe::new().unwrap().has_sockets(address(last).into());
+        let is_released = |last_octet| {
+            let is_unbound =
+                || !SystemProbe::new().unwrap().has_sockets(address(last_octet).into());
             let pause = || std::thread::sleep(std::time::Duration::from_millis(20));
             (0..500).any(|_| is_unbound() || (pause(), false).1)
         };

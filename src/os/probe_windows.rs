@@ -1,5 +1,5 @@
-//! Reports to [`crate::map::Map::reap`] which addresses have sockets and which processes have
-//! exited on Windows.
+//! Provides the state of a Windows machine that [`crate::map::Map::reap`] needs: the addresses that
+//! have sockets, and the processes that have exited.
 
 #![allow(unsafe_code)]
 
@@ -65,7 +65,7 @@ impl SystemProbe {
         self.bound_addresses.contains(&address)
     }
 
-    /// Returns whether the process has exited.
+    /// Returns whether the session leader has exited.
     #[must_use]
     pub fn has_exited(&self, leader: &Leader) -> bool {
         match process::identify(leader.pid) {

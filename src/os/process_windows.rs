@@ -31,8 +31,8 @@ pub fn identify(pid: u32) -> io::Result<Leader> {
             let is_missing = error.raw_os_error() == Some(ERROR_INVALID_PARAMETER as i32);
             return Err(if is_missing { io::ErrorKind::NotFound.into() } else { error });
         }
-        let [created, exited, kernel, user] = &mut times;
-        let has_times = GetProcessTimes(process, created, exited, kernel, user) != 0;
+        let [creation, exit, kernel, user] = &mut times;
+        let has_times = GetProcessTimes(process, creation, exit, kernel, user) != 0;
         let error = io::Error::last_os_error();
         let is_running = WaitForSingleObject(process, 0) == WAIT_TIMEOUT;
         CloseHandle(process);
@@ -43,8 +43,8 @@ pub fn identify(pid: u32) -> io::Result<Leader> {
             return Err(io::ErrorKind::NotFound.into());
         }
     }
-    let [created, ..] = times;
-    let start_time = u64::from(created.dwHighDateTime) << 32 | u64::from(created.dwLowDateTime);
+    let [creation, ..] = times;
+    let start_time = u64::from(creation.dwHighDateTime) << 32 | u64::from(creation.dwLowDateTime);
     Ok(Leader { pid, start_time, pid_namespace: 0 })
 }
 

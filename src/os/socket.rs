@@ -7,7 +7,7 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
-    /// UDP-Lite. Its ports are not those of UDP.
+    /// UDP-Lite. Its ports are separate from the ports of UDP.
     UdpLite,
     /// Any other protocol. Calls on such a socket are never rewritten.
     Other,
@@ -24,13 +24,13 @@ impl Protocol {
 /// The result of a search for a listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenerMatch {
-    /// No socket listens on any of the addresses.
+    /// No socket listens on any of the candidates.
     NotFound,
-    /// A socket listens on the address at this index.
+    /// A socket listens on the candidate at this index.
     Index(usize),
     /// The kernel did not report the sockets.
     Unknown {
-        /// The error number of the system with which the call fails.
+        /// The error number with which the hook layer fails the program's call.
         error: i32,
     },
 }

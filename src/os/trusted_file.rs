@@ -20,11 +20,11 @@ use super::open_path::open_path;
 use super::trust_error::TrustError;
 use super::users::UserId;
 
-/// Opens a file in `directory` for reading, and also for writing if `write` is set. Allocates
+/// Opens a file in `directory` for reading, and also for writing if `is_writable` is set. Allocates
 /// nothing.
-pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustError> {
+pub fn open(directory: &Path, name: &str, is_writable: bool) -> Result<File, TrustError> {
     let parts = [directory.as_os_str().as_bytes(), b"/", name.as_bytes()];
-    let access = if write { libc::O_RDWR } else { libc::O_RDONLY };
+    let access = if is_writable { libc::O_RDWR } else { libc::O_RDONLY };
     // O_NONBLOCK: opening a planted FIFO must not block. The flag has no effect on regular files.
     let flags = access | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
     let file =
@@ -49,7 +49,8 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustErro
     Ok(file)
 }
 
-/// Identifies a file that is open or mapped. A later file can have the same identity.
+/// Identifies a file as long as it is open or mapped. After that, a new file can have the same
+/// identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileIdentity {
     device: u64,
@@ -83,14 +84,14 @@ fn effective_user() -> UserId {
 }
 
 /// Checks that no other user can replace the entries of a directory. In a directory with the sticky
-/// bit, other users can create entries but cannot replace them.
+/// bit, other users can create entries but can replace only their own.
 pub fn check_directory(directory: &Path) -> Result<(), TrustError> {
     const STICKY: u32 = 0o1000;
 
     // The owner of a symbolic link could point it to another directory later.
-    let link = std::fs::symlink_metadata(directory)?;
+    let link_metadata = std::fs::symlink_metadata(directory)?;
     let metadata = std::fs::metadata(directory)?;
-    if !has_trusted_owner(&link) || !has_trusted_owner(&metadata) {
+    if !has_trusted_owner(&link_metadata) || !has_trusted_owner(&metadata) {
         return Err(TrustError::Untrusted("its directory belongs to another user"));
     }
     if metadata.mode() & 0o022 != 0 && metadata.mode() & STICKY == 0 {
@@ -129,10 +130,11 @@ pub fn create_new(path: &Path, mode: u32) -> Result<File, TrustError> {
     Ok(file)
 }
 
-/// Creates an empty file that `user` can read. Its owner is the user of this process. All other
-/// users have no access, except root. Fails if the path exists.
+/// Creates an empty file that `user` can read. The user of this process owns the file; on systems
+/// other than Linux, `user` owns it. All other users have no access, except root. Fails if the path
+/// exists.
 pub fn create_for_user(path: &Path, user: Option<&UserId>) -> Result<File, TrustError> {
-    // The content is a handle and an address.
+    // The caller writes a handle and an address, which have at most 128 bytes.
     check_size_limit(128)?;
     let file = create_new(path, 0o600)?;
     if let Some(user) = user.filter(|user| **user != effective_user()) {
@@ -178,16 +180,16 @@ fn allow_reading(file: &File, user: UserId) -> io::Result<()> {
 
 /// Gives a new file the group of the file that it is going to replace, so that a chgrp(1) by an
 /// administrator lasts. The new file keeps its group if this process may not change it.
-pub fn keep_group(new: &File, old: &Path) {
-    if let Ok(metadata) = std::fs::symlink_metadata(old)
+pub fn keep_group(new_file: &File, old_path: &Path) {
+    if let Ok(metadata) = std::fs::symlink_metadata(old_path)
         && metadata.is_file()
     {
-        _ = fchown(new, None, Some(metadata.gid()));
+        _ = fchown(new_file, None, Some(metadata.gid()));
     }
 }
 
-/// Checks that the process may write a file of `length` bytes. Beyond RLIMIT_FSIZE the kernel sends
-/// SIGXFSZ, which would kill the process that loaded this library.
+/// Checks that the process may write a file of `length` bytes. If a file became larger than
+/// RLIMIT_FSIZE, the kernel would send SIGXFSZ, which kills the process.
 pub fn check_size_limit(length: u64) -> io::Result<()> {
     // SAFETY: all-zero bytes are a valid `rlimit`, and the kernel writes only this value.
     let (status, limit) = unsafe {
@@ -202,8 +204,8 @@ pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)
 }
 
-/// Allocates every byte (posix_fallocate(3)). If a tmpfs is full, a later access to a hole in the
-/// file would raise SIGBUS.
+/// Allocates every byte (posix_fallocate(3)). Without this, an access to a hole in the mapped file
+/// would raise SIGBUS if the file system were full.
 #[cfg(target_os = "linux")]
 fn allocate(file: &File, length: u64) -> io::Result<()> {
     use std::os::fd::AsRawFd;

@@ -59,11 +59,11 @@ const WRITE_RIGHTS: u32 = FILE_WRITE_DATA
     | GENERIC_WRITE
     | GENERIC_ALL;
 
-/// Opens a file in `directory` for reading, and also for writing if `write` is set.
-pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustError> {
+/// Opens a file in `directory` for reading, and also for writing if `is_writable` is set.
+pub fn open(directory: &Path, name: &str, is_writable: bool) -> Result<File, TrustError> {
     let file = std::fs::OpenOptions::new()
         .read(true)
-        .write(write)
+        .write(is_writable)
         .share_mode(SHARE_MODE)
         .custom_flags(FILE_FLAG_OPEN_REPARSE_POINT)
         .open(directory.join(name))?;
@@ -85,7 +85,7 @@ pub fn open(directory: &Path, name: &str, write: bool) -> Result<File, TrustErro
     Ok(file)
 }
 
-/// Identifies a file. Windows removes no mapped file, and a writer that renames a mapped file marks
+/// Has no content: Windows removes no mapped file, and a writer that renames a mapped file marks
 /// the map as superseded. So an open file needs no check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileIdentity(());
@@ -138,7 +138,7 @@ pub fn create_for_user(path: &Path, user: Option<&UserId>) -> Result<File, Trust
 }
 
 /// Does nothing: the access list of a new file does not depend on the file that it replaces.
-pub fn keep_group(_new: &File, _old: &Path) {}
+pub fn keep_group(_new_file: &File, _old_path: &Path) {}
 
 /// Succeeds: Windows does not limit the size of the files of a process.
 pub fn check_size_limit(_length: u64) -> io::Result<()> {
@@ -257,8 +257,8 @@ fn create_with_access(path: &Path, extra_entries: &str) -> io::Result<File> {
 pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
     remove_renamed(to);
     let Err(error) = std::fs::rename(from, to) else { return Ok(()) };
-    let in_use = [ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_USER_MAPPED_FILE];
-    if !error.raw_os_error().is_some_and(|number| in_use.contains(&(number as u32))) {
+    let in_use_errors = [ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_USER_MAPPED_FILE];
+    if !error.raw_os_error().is_some_and(|code| in_use_errors.contains(&(code as u32))) {
         return Err(error);
     }
     for number in 0..1000 {
@@ -273,21 +273,21 @@ pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
     Err(error)
 }
 
-/// Removes the files that [`replace`] renamed, except those that a process has still mapped.
-/// Ignores errors.
-fn remove_renamed(file: &Path) {
-    let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else { return };
-    let name = format!("{}.old", name.display());
+/// Removes the files that [`replace`] renamed when it replaced `path`, except those that a process
+/// has still mapped. Ignores errors.
+fn remove_renamed(path: &Path) {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let name_prefix = format!("{}.old", name.display());
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_name().as_encoded_bytes().starts_with(name.as_bytes()) {
+        if entry.file_name().as_encoded_bytes().starts_with(name_prefix.as_bytes()) {
             _ = std::fs::remove_file(entry.path());
         }
     }
 }
 
-/// Returns whether the identifier may own or change a map. The identifier must be the system, the
-/// administrators, `user`, or one of the well-known identifiers for the owner of a file. The caller
-/// checks the owner separately.
+/// Returns whether the holder of the security identifier `sid` may own or change a map. The
+/// identifier must be that of the system, of the administrators or of `user`, or one of the
+/// well-known identifiers for the owner of a file. The caller checks the owner itself.
 fn is_trusted(sid: PSID, user: PSID) -> bool {
     let trusted_kinds = [
         WinLocalSystemSid,
@@ -319,8 +319,9 @@ impl ProcessUser {
             }
             let buffer: *mut c_void = user.buffer.as_mut_ptr().cast();
             let size = size_of_val(&*user.buffer) as u32;
-            let mut length = 0;
-            let succeeded: BOOL = GetTokenInformation(token, TokenUser, buffer, size, &mut length);
+            let mut written_size = 0;
+            let succeeded: BOOL =
+                GetTokenInformation(token, TokenUser, buffer, size, &mut written_size);
             let error = io::Error::last_os_error();
             CloseHandle(token);
             if succeeded == 0 {
@@ -373,7 +374,7 @@ impl FileSecurity {
         Ok(security)
     }
 
-    /// Returns the identifiers that the list allows to change the file.
+    /// Returns the security identifiers that the access list allows to change the file.
     fn writers(&self) -> impl Iterator<Item = PSID> + '_ {
         // SAFETY: the list is valid as long as the descriptor, which `self` owns.
         let count = unsafe { (*self.access_list).AceCount };
@@ -387,9 +388,9 @@ impl FileSecurity {
                 }
                 let entry: *const ACCESS_ALLOWED_ACE = entry.cast();
                 let header = (*entry).Header;
-                let allows = u32::from(header.AceType) == ACCESS_ALLOWED_ACE_TYPE
+                let allows_access = u32::from(header.AceType) == ACCESS_ALLOWED_ACE_TYPE
                     && u32::from(header.AceFlags) & INHERIT_ONLY_ACE == 0;
-                (allows && (*entry).Mask & WRITE_RIGHTS != 0)
+                (allows_access && (*entry).Mask & WRITE_RIGHTS != 0)
                     .then(|| (&raw const (*entry).SidStart).cast_mut().cast())
             }
         })
@@ -410,7 +411,7 @@ mod tests {
     #[test]
     fn directory_is_created_or_secured() {
         let path = std::env::temp_dir().join(format!("vipool-trust-{}", std::process::id()));
-        // The directory has inherited rights, as if an administrator had created it by hand.
+        // The directory inherits its rights, because this call passes no security descriptor.
         std::fs::create_dir(&path).unwrap();
         std::fs::write(path.join("farm.toml"), "").unwrap();
         secure_directory(&path).unwrap();

@@ -27,11 +27,11 @@ impl UserGroups {
     /// Looks up the groups of a user. A user that the system does not know has no groups.
     ///
     /// # Errors
-    /// A source of the user database cannot be queried, so the user may have groups.
+    /// Fails if a source of the user database cannot be queried. The groups are then unknown.
     pub fn of(user: &str) -> io::Result<Self> {
         let Ok(user) = CString::new(user) else { return Ok(Self { ids: Vec::new() }) };
         let ids = match user_and_primary_group(&user)? {
-            Some((_, primary)) => group_ids(&user, primary)?,
+            Some((_, primary_group)) => group_ids(&user, primary_group)?,
             None => Vec::new(),
         };
         Ok(Self { ids })
@@ -40,15 +40,15 @@ impl UserGroups {
     /// Returns whether the user is a member of the group with this name.
     ///
     /// # Errors
-    /// A source of the group database cannot be queried, so the group may exist.
+    /// Fails if a source of the group database cannot be queried. The answer is then unknown.
     pub fn contains(&self, group: &str) -> io::Result<bool> {
         let Ok(group) = CString::new(group) else { return Ok(false) };
         Ok(group_id(&group)?.is_some_and(|group| self.ids.contains(&(group as GroupId))))
     }
 }
 
-/// Returns the ID of a user, or `None` if the system does not know the user. May block,
-/// because the system can ask a server.
+/// Returns the ID of a user. Returns `None` if the system does not know the user or the lookup
+/// fails. May block, because the system can query a server.
 #[must_use]
 pub fn user_id(user: &CStr) -> Option<UserId> {
     user_and_primary_group(user).ok().flatten().map(|(id, _)| id)
@@ -77,13 +77,18 @@ fn user_and_primary_group(user: &CStr) -> io::Result<Option<(libc::uid_t, libc::
 }
 
 #[allow(unsafe_code)]
-fn group_ids(user: &CStr, primary: libc::gid_t) -> io::Result<Vec<GroupId>> {
+fn group_ids(user: &CStr, primary_group: libc::gid_t) -> io::Result<Vec<GroupId>> {
     let mut groups: Vec<GroupId> = vec![0; 64];
     loop {
         let mut count = groups.len() as libc::c_int;
         // SAFETY: the name ends with NUL, and the function writes at most `count` groups.
         let result = unsafe {
-            libc::getgrouplist(user.as_ptr(), primary as GroupId, groups.as_mut_ptr(), &mut count)
+            libc::getgrouplist(
+                user.as_ptr(),
+                primary_group as GroupId,
+                groups.as_mut_ptr(),
+                &mut count,
+            )
         };
         if result >= 0 {
             groups.truncate(usize::try_from(count).unwrap_or(0));
@@ -117,9 +122,9 @@ fn group_id(group: &CStr) -> io::Result<Option<libc::gid_t>> {
     })
 }
 
-/// Repeats the call with a larger buffer while the result does not fit. A status of 0 without a
-/// result means that the entry does not exist. Any other status means that a source of the database
-/// did not answer.
+/// Calls `query`, and repeats the call with a larger buffer while the result does not fit. A status
+/// of 0 without a result means that the entry does not exist. Any other status is an error, for
+/// example if a source of the database did not answer.
 fn with_growing_buffer<T>(
     mut query: impl FnMut(&mut [u8]) -> (libc::c_int, Option<T>),
 ) -> io::Result<Option<T>> {
@@ -162,7 +167,7 @@ mod tests {
         assert_eq!(with_growing_buffer(|_| (0, None::<u32>)).unwrap(), None);
         let error = with_growing_buffer(|_| (libc::EIO, None::<u32>)).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EIO));
-        let too_large = with_growing_buffer(|_| (libc::ERANGE, None::<u32>)).unwrap_err();
-        assert_eq!(too_large.raw_os_error(), Some(libc::ERANGE));
+        let too_large_error = with_growing_buffer(|_| (libc::ERANGE, None::<u32>)).unwrap_err();
+        assert_eq!(too_large_error.raw_os_error(), Some(libc::ERANGE));
     }
 }

@@ -49,7 +49,7 @@ pub fn user_id(user: &CStr) -> Option<UserId> {
     // SAFETY: the name ends with a 0. The system writes no more than the sizes that are passed. It
     // allocates the text, which is read up to its final 0 and freed once.
     unsafe {
-        let found = LookupAccountNameW(
+        let succeeded = LookupAccountNameW(
             null(),
             name.as_ptr(),
             sid.as_mut_ptr().cast(),
@@ -59,7 +59,7 @@ pub fn user_id(user: &CStr) -> Option<UserId> {
             &mut account_type,
         );
         let mut text = null_mut();
-        if found == 0
+        if succeeded == 0
             || account_type != SidTypeUser
             || ConvertSidToStringSidW(sid.as_mut_ptr().cast(), &mut text) == 0
         {
