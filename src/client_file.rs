@@ -5,8 +5,8 @@
 //! can only read it.
 //!
 //! The name of the file is random, and the file contains the handle of its session. So the list of
-//! files does not show which user has which session. A program searches for its file: it can open
-//! only the files of its own user.
+//! files does not show which user has which session. A program can open only the files of its own
+//! user. It searches them for the file that contains its handle.
 
 use std::fs;
 use std::io::{self, Read, Write as _};
@@ -24,7 +24,7 @@ use crate::session::Handle;
 const PREFIX: &str = "client.";
 /// The longest text of a handle has 56 characters, and that of an address has 45.
 const MAX_FILE_BYTES: usize = 128;
-/// The age from which a file without an address counts as left behind by a writer that was killed.
+/// The minimum age of a file without an address that counts as abandoned: its writer was killed.
 const ABANDONED_AGE: Duration = Duration::from_secs(60);
 
 /// Writes the client address to a file that the session's user can read, but not write. A privileged
@@ -59,18 +59,18 @@ pub fn write(
 /// the owner of the file is not trusted. Allocates nothing on Linux.
 #[must_use]
 pub fn read(directory: &Path, handle: &Handle) -> Option<IpAddr> {
-    let mut found = None;
-    let searched = for_each_name(directory, |name| match read_file(directory, name) {
-        Some((stored, client_address)) if stored == *handle => {
-            found = Some(client_address);
+    let mut found_address = None;
+    let search_result = for_each_name(directory, |name| match read_file(directory, name) {
+        Some((stored_handle, client_address)) if stored_handle == *handle => {
+            found_address = Some(client_address);
             ControlFlow::Break(())
         }
         _ => ControlFlow::Continue(()),
     });
-    searched.ok().and(found)
+    search_result.ok().and(found_address)
 }
 
-/// Reads a file of this module. Returns `None` for all other files.
+/// Returns the contents of a file of this module. Returns `None` for all other files.
 fn read_file(directory: &Path, name: &str) -> Option<(Handle, IpAddr)> {
     name.strip_prefix(PREFIX)?;
     let mut text = [0; MAX_FILE_BYTES];
@@ -84,18 +84,19 @@ fn read_file(directory: &Path, name: &str) -> Option<(Handle, IpAddr)> {
 /// # Errors
 /// Fails if the directory cannot be read, or the file exists and cannot be removed.
 pub fn remove(directory: &Path, handle: &Handle) -> io::Result<()> {
-    let is_file =
-        |name: &str| matches!(read_file(directory, name), Some((stored, _)) if stored == *handle);
-    match remove_files(directory, is_file) {
+    let contains_handle = |name: &str| {
+        read_file(directory, name).is_some_and(|(stored_handle, _)| stored_handle == *handle)
+    };
+    match remove_files(directory, contains_handle) {
         // Without the directory, there is no file.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
 }
 
-/// Removes the files of all closed sessions. `is_live` returns whether a session still holds the
-/// lease of a handle. A file of a closed session can remain, because not every process that closes
-/// a session calls [`remove`].
+/// Removes the files of all closed sessions and of killed writers. `is_live` returns whether a
+/// session still holds the lease of a handle. A file of a closed session can remain, because not
+/// every process that closes a session calls [`remove`].
 ///
 /// # Errors
 /// Fails if the directory cannot be read, or a file cannot be removed.
@@ -114,14 +115,15 @@ fn is_random_name(suffix: &str) -> bool {
 }
 
 fn is_abandoned(path: &Path) -> bool {
-    let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
-    modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age >= ABANDONED_AGE))
+    let modification_time = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+    modification_time.is_ok_and(|time| time.elapsed().is_ok_and(|age| age >= ABANDONED_AGE))
 }
 
-fn remove_files(directory: &Path, mut is_removed: impl FnMut(&str) -> bool) -> io::Result<()> {
+/// Removes the files for whose names `should_remove` returns true.
+fn remove_files(directory: &Path, mut should_remove: impl FnMut(&str) -> bool) -> io::Result<()> {
     let mut result = Ok(());
     for_each_name(directory, |name| {
-        if is_removed(name)
+        if should_remove(name)
             && let Err(error) = fs::remove_file(directory.join(name))
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -137,11 +139,11 @@ fn remove_files(directory: &Path, mut is_removed: impl FnMut(&str) -> bool) -> i
 mod tests {
     use super::*;
 
-    fn handle(generation: u32) -> Handle {
+    fn handle_of_generation(generation: u32) -> Handle {
         Handle { session: "7".parse().unwrap(), pool: 0, slot: 3, generation, boot: 5 }
     }
 
-    fn names(directory: &Path) -> Vec<String> {
+    fn file_names(directory: &Path) -> Vec<String> {
         let entries = fs::read_dir(directory).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
@@ -164,57 +166,58 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let directory = directory.path();
         let client_address = "2001:db8::7".parse().unwrap();
-        write(directory, &handle(1), client_address, None).unwrap();
-        write(directory, &handle(1), client_address, None).unwrap();
-        assert_eq!(names(directory).len(), 1);
-        assert_eq!(read(directory, &handle(1)), Some(client_address));
-        assert_eq!(read(directory, &handle(2)), None);
-        remove(directory, &handle(1)).unwrap();
-        remove(directory, &handle(1)).unwrap();
-        remove(&directory.join("missing"), &handle(1)).unwrap();
-        assert_eq!(read(directory, &handle(1)), None);
-        assert_eq!(names(directory).len(), 0);
+        write(directory, &handle_of_generation(1), client_address, None).unwrap();
+        write(directory, &handle_of_generation(1), client_address, None).unwrap();
+        assert_eq!(file_names(directory).len(), 1);
+        assert_eq!(read(directory, &handle_of_generation(1)), Some(client_address));
+        assert_eq!(read(directory, &handle_of_generation(2)), None);
+        remove(directory, &handle_of_generation(1)).unwrap();
+        remove(directory, &handle_of_generation(1)).unwrap();
+        remove(&directory.join("missing"), &handle_of_generation(1)).unwrap();
+        assert_eq!(read(directory, &handle_of_generation(1)), None);
+        assert_eq!(file_names(directory).len(), 0);
     }
 
     #[test]
-    fn only_files_of_closed_sessions_are_stale() {
+    fn only_files_of_closed_sessions_and_killed_writers_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         let directory = directory.path();
         let client_address = "192.0.2.7".parse().unwrap();
         for generation in [1, 2] {
-            write(directory, &handle(generation), client_address, None).unwrap();
+            write(directory, &handle_of_generation(generation), client_address, None).unwrap();
         }
-        let live_name = names(directory)
+        let live_name = file_names(directory)
             .into_iter()
-            .find(|name| read_file(directory, name).unwrap().0 == handle(1))
+            .find(|name| read_file(directory, name).unwrap().0 == handle_of_generation(1))
             .unwrap();
-        let named_after_handle = format!("client.{}", handle(1));
-        let (new, old) = ("client.0123456789abcdef", "client.0123456789abcde0");
-        for name in ["client.list", &named_after_handle, new, old] {
+        let named_after_handle = format!("client.{}", handle_of_generation(1));
+        let (recent_name, old_name) = ("client.0123456789abcdef", "client.0123456789abcde0");
+        for name in ["client.list", &named_after_handle, recent_name, old_name] {
             fs::write(directory.join(name), "").unwrap();
         }
-        let old_file = fs::File::options().write(true).open(directory.join(old)).unwrap();
+        let old_file = fs::File::options().write(true).open(directory.join(old_name)).unwrap();
         old_file.set_modified(std::time::SystemTime::now() - 2 * ABANDONED_AGE).unwrap();
         // On Windows, a deleted file keeps its name until the last handle is closed.
         drop(old_file);
-        remove_stale(directory, |live| *live == handle(1)).unwrap();
-        let mut left = names(directory);
-        left.sort_unstable();
-        let mut expected = vec!["client.list", new, &*live_name];
-        expected.sort_unstable();
-        assert_eq!(left, expected);
-        assert_eq!(read(directory, &handle(1)), Some(client_address));
-        assert_eq!(read(directory, &handle(2)), None);
+        remove_stale(directory, |handle| *handle == handle_of_generation(1)).unwrap();
+        let mut remaining_names = file_names(directory);
+        remaining_names.sort_unstable();
+        let mut expected_names = vec!["client.list", recent_name, &*live_name];
+        expected_names.sort_unstable();
+        assert_eq!(remaining_names, expected_names);
+        assert_eq!(read(directory, &handle_of_generation(1)), Some(client_address));
+        assert_eq!(read(directory, &handle_of_generation(2)), None);
     }
 
     #[test]
-    fn file_name_contains_nothing_of_the_session() {
+    fn file_name_is_random() {
         let directory = tempfile::tempdir().unwrap();
-        let [first, second] = [(), ()].map(|()| {
-            write(directory.path(), &handle(1), "192.0.2.7".parse().unwrap(), None).unwrap();
-            names(directory.path()).pop().unwrap()
+        let [name, name_after_rewrite] = [(), ()].map(|()| {
+            write(directory.path(), &handle_of_generation(1), "192.0.2.7".parse().unwrap(), None)
+                .unwrap();
+            file_names(directory.path()).pop().unwrap()
         });
-        assert_ne!(first, second, "anybody could compute the name from a handle");
-        assert!(is_random_name(first.strip_prefix(PREFIX).unwrap()), "{first}");
+        assert_ne!(name, name_after_rewrite, "anybody could compute the name from a handle");
+        assert!(is_random_name(name.strip_prefix(PREFIX).unwrap()), "{name}");
     }
 }

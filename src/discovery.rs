@@ -1,8 +1,9 @@
 //! Finds the session of a process whose environment names no session. Also finds the rule of the
 //! process list that a process inherits.
 //!
-//! Hook layers call these functions while their host process starts, and `vipool explain` calls
-//! them for its report. They do not allocate, and they read only files in `/proc` and `/run`.
+//! Hook layers call these functions while the hooked program starts, and `vipool explain` calls
+//! them for its report. The functions do not allocate, and they read only the map and files in
+//! `/proc` and `/run`.
 
 use std::fs::File;
 use std::io::Read;
@@ -23,7 +24,7 @@ pub enum Process {
     Other(u32),
 }
 
-/// The source that connects a process with its session.
+/// The source from which the session of a process was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FoundBy {
     /// The kernel's audit session of the process (pam_loginuid(8)).
@@ -36,10 +37,10 @@ pub enum FoundBy {
 
 /// Returns the open session of a process.
 ///
-/// The audit session (pam_loginuid(8)) has precedence. Otherwise this function reads the control
-/// group of the process, which can be the scope of a logind session. A process of the user manager
-/// (`user@1000.service`) belongs to the user's only session. If the user has several sessions, the
-/// process belongs to none.
+/// The audit session (pam_loginuid(8)) has precedence. If it is not open, this function reads the
+/// control group of the process, which can be the scope of a logind session. A process of the user
+/// manager (`user@1000.service`) belongs to the user's only session. If the user has several
+/// sessions, the process belongs to none.
 #[must_use]
 pub fn session_of_process(map: &Reader, process: Process) -> Option<(SessionId, FoundBy)> {
     let is_open = |session: &SessionId| map.find(*session).is_some();
@@ -73,17 +74,17 @@ fn session_of_control_group(map: &Reader, process: Process) -> Option<(SessionId
     let user_id = parse_number(
         components.find(is_user_manager)?.strip_prefix(b"user@")?.strip_suffix(b".service")?,
     )?;
-    let sessions = read_numbered_file(b"/run/systemd/users/", user_id, &mut user_buffer)?;
-    let mut sessions = find_value(sessions, b"SESSIONS=")?.split(|byte| *byte == b' ');
-    let session_name = sessions.next()?;
-    if sessions.next().is_some() {
+    let user_state = read_numbered_file(b"/run/systemd/users/", user_id, &mut user_buffer)?;
+    let mut session_names = find_value(user_state, b"SESSIONS=")?.split(|byte| *byte == b' ');
+    let session_name = session_names.next()?;
+    if session_names.next().is_some() {
         return None;
     }
     Some((find_logind_session(map, session_name)?, FoundBy::UserManager))
 }
 
-/// Returns the open session with this logind name. The caller of `open_session` used either that
-/// name or the audit session of the logind session.
+/// Returns the open session with this logind name. The program that opened the session derived the
+/// session id either from that name or from the audit session of the logind session.
 fn find_logind_session(map: &Reader, name: &[u8]) -> Option<SessionId> {
     let is_open = |session: &SessionId| map.find(*session).is_some();
     let name = str::from_utf8(name).ok()?;
@@ -93,8 +94,8 @@ fn find_logind_session(map: &Reader, name: &[u8]) -> Option<SessionId> {
     let mut buffer = [0; 1024];
     let mut path = [0; 64];
     let path = join(b"/run/systemd/sessions/", name.as_bytes(), &mut path)?;
-    let audit = parse_number(find_value(read_file(path, &mut buffer)?, b"AUDIT=")?)?;
-    SessionId::new(SessionKind::Audit, audit).ok().filter(is_open)
+    let audit_number = parse_number(find_value(read_file(path, &mut buffer)?, b"AUDIT=")?)?;
+    SessionId::new(SessionKind::Audit, audit_number).ok().filter(is_open)
 }
 
 /// Returns the rule that the process inherits, and the process id of the ancestor that runs under
@@ -106,53 +107,56 @@ pub fn inherited_rule<'a>(
     policy: &PolicyView<'a>,
     process: Process,
 ) -> Option<(ProgramView<'a>, u32)> {
-    let mut process = match process {
+    let mut ancestor_pid = match process {
         Process::This => std::os::unix::process::parent_id(),
-        Process::Other(process) => parent_id(process)?,
+        Process::Other(pid) => parent_id(pid)?,
     };
     for _ in 0..MAX_ANCESTORS {
-        if process <= 1 {
+        if ancestor_pid <= 1 {
             return None;
         }
-        let mut path = [0; 64];
-        let mut executable = [0; 4096];
-        let mut arguments = [0; 4096];
-        let file = proc_path(Process::Other(process), b"/exe", &mut path)?;
-        let executable = read_link(file, &mut executable)?;
-        let file = proc_path(Process::Other(process), b"/cmdline", &mut path)?;
-        let arguments = read_file(file, &mut arguments)?;
-        let program = Executable {
-            path: executable,
+        let ancestor = Process::Other(ancestor_pid);
+        let mut path_buffer = [0; 64];
+        let mut executable_buffer = [0; 4096];
+        let mut arguments_buffer = [0; 4096];
+        let exe_link = proc_path(ancestor, b"/exe", &mut path_buffer)?;
+        let executable_path = read_link(exe_link, &mut executable_buffer)?;
+        let cmdline_path = proc_path(ancestor, b"/cmdline", &mut path_buffer)?;
+        let arguments = read_file(cmdline_path, &mut arguments_buffer)?;
+        let executable = Executable {
+            path: executable_path,
             invoked_as: None,
             script: script_argument(arguments.split(|byte| *byte == 0).skip(1)),
             style: PathStyle::Posix,
         };
-        if let Some(found) = policy.find(&program) {
-            return Some((found.program, process)).filter(|(rule, _)| rule.flags().inherit);
+        if let Some(found) = policy.find(&executable) {
+            return Some((found.program, ancestor_pid)).filter(|(rule, _)| rule.flags().inherit);
         }
-        process = parent_id(process)?;
+        ancestor_pid = parent_id(ancestor_pid)?;
     }
     None
 }
 
-fn parent_id(process: u32) -> Option<u32> {
+fn parent_id(pid: u32) -> Option<u32> {
     let mut path = [0; 64];
-    let mut stat = [0; 1024];
-    let stat = read_file(proc_path(Process::Other(process), b"/stat", &mut path)?, &mut stat)?;
+    let mut buffer = [0; 1024];
+    let stat = read_file(proc_path(Process::Other(pid), b"/stat", &mut path)?, &mut buffer)?;
     // The file contains "pid (name) state ppid ...". The name can contain any bytes.
     let name_end = stat.iter().rposition(|byte| *byte == b')')?;
     parse_number(stat.get(name_end..)?.split(|byte| *byte == b' ').nth(2)?)?.try_into().ok()
 }
 
-fn proc_path<'b>(process: Process, file: &[u8], path: &'b mut [u8; 64]) -> Option<&'b str> {
+/// Writes the path of a process's file in `/proc` to `buffer`, and returns the path. `file` begins
+/// with a slash.
+fn proc_path<'b>(process: Process, file: &[u8], buffer: &'b mut [u8; 64]) -> Option<&'b str> {
     let mut digits = [0; 20];
-    let directory = match process {
+    let process_name = match process {
         Process::This => b"self",
-        Process::Other(process) => format_decimal(process.into(), &mut digits),
+        Process::Other(pid) => format_decimal(pid.into(), &mut digits),
     };
-    let mut prefix = [0; 48];
-    let prefix = join(b"/proc/", directory, &mut prefix)?;
-    join(prefix.as_bytes(), file, path)
+    let mut directory_buffer = [0; 48];
+    let directory = join(b"/proc/", process_name, &mut directory_buffer)?;
+    join(directory.as_bytes(), file, buffer)
 }
 
 fn read_numbered_file<'b>(directory: &[u8], number: u64, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
@@ -169,21 +173,24 @@ fn read_file<'b>(path: &str, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
 
 #[allow(unsafe_code)]
 fn read_link<'b>(path: &str, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
-    let mut name = [0u8; 64];
-    name.get_mut(..path.len())?.copy_from_slice(path.as_bytes());
-    if name.last() != Some(&0) {
+    let mut c_path = [0u8; 64];
+    c_path.get_mut(..path.len())?.copy_from_slice(path.as_bytes());
+    if c_path.last() != Some(&0) {
         return None;
     }
-    // SAFETY: the name ends with NUL, and the length is that of the buffer.
+    // SAFETY: the path ends with NUL, and the length is that of the buffer.
     let length =
-        unsafe { libc::readlink(name.as_ptr().cast(), buffer.as_mut_ptr().cast(), buffer.len()) };
+        unsafe { libc::readlink(c_path.as_ptr().cast(), buffer.as_mut_ptr().cast(), buffer.len()) };
     buffer.get(..usize::try_from(length).ok()?)
 }
 
+/// Returns the rest of the first line that begins with `name`.
 fn find_value<'b>(lines: &'b [u8], name: &[u8]) -> Option<&'b [u8]> {
     lines.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))
 }
 
+/// Writes `prefix` and `suffix` to `buffer`, and returns the text. Returns `None` if the text does
+/// not fit.
 fn join<'b>(prefix: &[u8], suffix: &[u8], buffer: &'b mut [u8]) -> Option<&'b str> {
     let length = prefix.len() + suffix.len();
     buffer.get_mut(..prefix.len())?.copy_from_slice(prefix);
@@ -195,6 +202,7 @@ fn parse_number(digits: &[u8]) -> Option<u64> {
     str::from_utf8(digits.trim_ascii()).ok()?.parse().ok()
 }
 
+/// Returns the decimal digits of `number`, written to the end of `buffer`.
 fn format_decimal(mut number: u64, buffer: &mut [u8; 20]) -> &[u8] {
     let mut start = buffer.len();
     for digit in buffer.iter_mut().rev() {

@@ -2,7 +2,8 @@
 //!
 //! A range belongs to the interface whose subnet contains the whole range. If subnets are nested,
 //! the longest prefix wins. [`assign`] removes unusable addresses from the range: the network and
-//! broadcast address of the subnet, and the host's own addresses.
+//! broadcast address of the subnet, the host's own addresses, and the addresses that the caller
+//! excludes.
 //!
 //! Addresses that vipool added to an interface are not the host's own. The caller removes such
 //! addresses from the list of interfaces.
@@ -85,49 +86,53 @@ pub enum MatchError {
 /// ```
 ///
 /// # Errors
-/// Fails if no subnet contains the whole range, if a longer prefix contains a part of it, or if
-/// several interfaces are in the subnet.
+/// Fails if no subnet contains the whole range, if a subnet with a longer prefix contains a part of
+/// it, or if several interfaces are in the subnet.
 pub fn interface_of<'i>(
     range: &Range,
     interfaces: &'i [Interface],
 ) -> Result<(&'i Interface, IpNet), MatchError> {
     let candidates: Vec<_> = interfaces
         .iter()
-        .flat_map(|interface| interface.addresses.iter().map(move |net| (interface, net.trunc())))
+        .flat_map(|interface| {
+            interface.addresses.iter().map(move |address| (interface, address.trunc()))
+        })
         .filter(|(_, subnet)| Range::from(*subnet).intersection(range).is_some())
         .collect();
     let contains_range = |subnet: &IpNet| Range::from(*subnet).intersection(range) == Some(*range);
     // A prefix of full length is an address without a subnet, so it does not divide a range.
-    let partial = candidates
+    let partial_match = candidates
         .iter()
         .filter(|(_, subnet)| {
             !contains_range(subnet) && subnet.prefix_len() < subnet.max_prefix_len()
         })
         .max_by_key(|(_, subnet)| subnet.prefix_len());
-    let containing = candidates
+    let containing_match = candidates
         .iter()
         .filter(|(_, subnet)| contains_range(subnet))
         .max_by_key(|(_, subnet)| subnet.prefix_len());
-    match (containing, partial) {
+    match (containing_match, partial_match) {
         (None, None) => Err(MatchError::NoInterface(*range)),
-        (Some((_, containing)), Some((interface, partial)))
-            if partial.prefix_len() > containing.prefix_len() =>
+        (Some((_, containing_subnet)), Some((interface, partial_subnet)))
+            if partial_subnet.prefix_len() > containing_subnet.prefix_len() =>
         {
-            Err(spans_subnets(*range, *partial, interface))
+            Err(spans_subnets(*range, *partial_subnet, interface))
         }
-        (None, Some((interface, partial))) => Err(spans_subnets(*range, *partial, interface)),
+        (None, Some((interface, partial_subnet))) => {
+            Err(spans_subnets(*range, *partial_subnet, interface))
+        }
         (Some((interface, subnet)), _) => {
-            let mut names: Vec<_> = candidates
+            let mut interface_names: Vec<_> = candidates
                 .iter()
-                .filter(|(_, other)| other == subnet)
+                .filter(|(_, candidate_subnet)| candidate_subnet == subnet)
                 .map(|(interface, _)| interface.name.clone())
                 .collect();
-            names.dedup();
-            if names.len() > 1 {
+            interface_names.dedup();
+            if interface_names.len() > 1 {
                 return Err(MatchError::Ambiguous {
                     range: *range,
                     subnet: *subnet,
-                    interfaces: names,
+                    interfaces: interface_names,
                 });
             }
             Ok((interface, *subnet))
@@ -145,28 +150,28 @@ fn spans_subnets(range: Range, subnet: IpNet, interface: &Interface) -> MatchErr
 /// of IPv6 (RFC 4291, 2.6.1). Point-to-point subnets (/31 of RFC 3021, /127 of RFC 6164) and single
 /// addresses have no reserved addresses.
 pub fn reserved_addresses(subnet: IpNet) -> impl Iterator<Item = IpAddr> {
-    let has_hosts = subnet.prefix_len() + 2 <= subnet.max_prefix_len();
+    let has_reserved_addresses = subnet.prefix_len() + 2 <= subnet.max_prefix_len();
     let (network, broadcast) = match subnet {
         IpNet::V4(_) => (Some(subnet.network()), Some(subnet.broadcast())),
         IpNet::V6(_) => (Some(subnet.network()), None),
     };
-    [network, broadcast].into_iter().flatten().filter(move |_| has_hosts)
+    [network, broadcast].into_iter().flatten().filter(move |_| has_reserved_addresses)
 }
 
 /// Returns the usable addresses of the ranges, grouped by interface and subnet in the order of the
 /// ranges, and an error for each range that belongs to no interface.
 ///
-/// The function does not iterate over addresses, so an IPv6 /64 costs the same as a /32.
+/// The function does not iterate over addresses, so an IPv6 /64 costs the same as a single address.
 #[must_use]
 pub fn assign(
     ranges: &[Range],
-    exclude: &[Range],
+    excluded: &[Range],
     interfaces: &[Interface],
 ) -> (Vec<Assignment>, Vec<MatchError>) {
     let host_addresses =
         interfaces.iter().flat_map(|interface| &interface.addresses).map(IpNet::addr);
     let mut unusable: Vec<Range> = host_addresses.map(Range::from).collect();
-    unusable.extend(exclude);
+    unusable.extend(excluded);
     let mut assignments: Vec<Assignment> = Vec::new();
     let mut errors = Vec::new();
     for range in ranges {
@@ -178,17 +183,17 @@ pub fn assign(
             }
         };
         let reserved: Vec<Range> = reserved_addresses(subnet).map(Range::from).collect();
-        let usable = subtract(&subtract(&[*range], &unusable), &reserved);
+        let usable_ranges = subtract(&subtract(&[*range], &unusable), &reserved);
         match assignments
             .iter_mut()
             .find(|assignment| assignment.index == interface.index && assignment.subnet == subnet)
         {
-            Some(assignment) => assignment.ranges.extend(usable),
+            Some(assignment) => assignment.ranges.extend(usable_ranges),
             None => assignments.push(Assignment {
                 index: interface.index,
                 interface: interface.name.clone(),
                 subnet,
-                ranges: usable,
+                ranges: usable_ranges,
             }),
         }
     }
@@ -206,7 +211,7 @@ mod tests {
         let interface = |(position, (name, addresses)): (usize, &(&str, &[&str]))| Interface {
             index: position as u32 + 1,
             name: (*name).into(),
-            addresses: addresses.iter().map(|net| net.parse().unwrap()).collect(),
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         };
         table.iter().enumerate().map(interface).collect()
     }
@@ -242,9 +247,9 @@ mod tests {
         ];
         for (range, expected) in table {
             match (interface_of(&range.parse().unwrap(), &host_interfaces), expected) {
-                (Ok((found, _)), Ok(name)) => assert_eq!(found.name, name, "{range}"),
+                (Ok((interface, _)), Ok(name)) => assert_eq!(interface.name, name, "{range}"),
                 (Err(error), Err(text)) => assert!(error.to_string().contains(text), "{error}"),
-                (found, _) => panic!("{range}: {found:?}"),
+                (result, _) => panic!("{range}: {result:?}"),
             }
         }
         assert_eq!(
@@ -282,10 +287,10 @@ mod tests {
             ),
             ("2001:db8::1/127", &["2001:db8::/127"], &[], &["2001:db8::"]),
         ];
-        for (host_address, requested, exclude, usable) in table {
+        for (host_address, requested, excluded, usable) in table {
             let (assignments, errors) = assign(
                 &ranges(requested),
-                &ranges(exclude),
+                &ranges(excluded),
                 &interfaces(&[("eth0", &[host_address])]),
             );
             assert_eq!(errors, []);
@@ -299,7 +304,7 @@ mod tests {
             interfaces(&[("eth0", &["10.0.5.1/24", "10.0.6.1/24"]), ("eth1", &["10.0.7.1/24"])]);
         let requested = ranges(&["10.0.7.9", "10.0.6.9", "10.0.5.9", "10.0.5.7", "10.0.9.9"]);
         let (assignments, errors) = assign(&requested, &[], &host_interfaces);
-        let found: Vec<_> = assignments
+        let assigned_ranges: Vec<_> = assignments
             .iter()
             .map(|assignment| {
                 let Assignment { interface, subnet, ranges, .. } = assignment;
@@ -307,7 +312,7 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            found,
+            assigned_ranges,
             [
                 ("eth1", "10.0.7.0/24".to_owned(), ranges(&["10.0.7.9"])),
                 ("eth0", "10.0.6.0/24".to_owned(), ranges(&["10.0.6.9"])),

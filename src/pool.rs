@@ -1,9 +1,8 @@
 //! A pool: the numbered usable addresses of one server.
 //!
-//! The ranges of a pool contain usable addresses only, so slots are numbered from 0 without gaps:
-//! slot `i` is the `i`-th usable address. All addresses of a pool belong to one family. A pool
-//! stores ranges instead of single addresses. [`Pool::new`] limits a large IPv6 prefix to the
-//! requested number of slots.
+//! The ranges of a pool contain only usable addresses, so slots are numbered from 0 without gaps.
+//! All addresses of a pool belong to one family. A pool stores ranges instead of single addresses.
+//! [`Pool::new`] limits a large IPv6 prefix to the requested number of slots.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -25,14 +24,14 @@ pub enum PoolKind {
     Loopback = 2,
 }
 
-/// The usable addresses of one server with one name and one family.
+/// Usable addresses of one server. The pool has a name; its addresses have one kind and one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
     name: String,
     kind: PoolKind,
     /// Ranges with the number of their first slot, sorted by slot.
     blocks: Vec<(u32, Range)>,
-    slots: u32,
+    slot_count: u32,
 }
 
 /// An address that only sessions of one user can receive.
@@ -69,7 +68,7 @@ pub enum PoolError {
          set a maximum of addresses)"
     )]
     TooManyAddresses(String, u128),
-    /// A range of a loopback pool contains an address outside 127.0.0.0/8, or 127.0.0.1.
+    /// A range of a loopback pool contains an address outside 127.0.0.2-127.255.255.254.
     #[error("pool {0:?}: {1} is not inside 127.0.0.2-127.255.255.254")]
     NotLoopback(String, Range),
 }
@@ -90,9 +89,9 @@ impl Pool {
         ranges: &[Range],
         max_slots: u32,
     ) -> Result<Self, PoolError> {
-        let mut sorted = ranges.to_vec();
-        sorted.sort_unstable();
-        for pair in sorted.windows(2) {
+        let mut sorted_ranges = ranges.to_vec();
+        sorted_ranges.sort_unstable();
+        for pair in sorted_ranges.windows(2) {
             if pair[0].first().is_ipv4() != pair[1].first().is_ipv4() {
                 return Err(PoolError::MixedFamilies(name.to_owned()));
             }
@@ -101,38 +100,38 @@ impl Pool {
             }
         }
         if kind == PoolKind::Loopback {
-            let usable = Range::new(
+            let usable_range = Range::new(
                 IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)),
                 IpAddr::V4(Ipv4Addr::new(127, 255, 255, 254)),
             )
             .expect("the first address is below the last");
             if let Some(range) =
-                sorted.iter().find(|range| usable.intersection(range) != Some(**range))
+                sorted_ranges.iter().find(|range| usable_range.intersection(range) != Some(**range))
             {
                 return Err(PoolError::NotLoopback(name.to_owned(), *range));
             }
         }
-        let slots_of = |range: &Range| {
-            let addresses = range.span().saturating_add(1);
-            if kind == PoolKind::Loopback { addresses / 2 } else { addresses }
+        let max_slots_of = |range: &Range| match kind {
+            PoolKind::Loopback => range.count() / 2,
+            PoolKind::VirtualIp => range.count(),
         };
-        let all_slots = sorted.iter().map(slots_of).fold(0, u128::saturating_add);
-        if all_slots > MAX_SLOTS.into() && max_slots > MAX_SLOTS {
-            return Err(PoolError::TooManyAddresses(name.to_owned(), all_slots));
+        let unlimited_count = sorted_ranges.iter().map(max_slots_of).fold(0, u128::saturating_add);
+        if unlimited_count > MAX_SLOTS.into() && max_slots > MAX_SLOTS {
+            return Err(PoolError::TooManyAddresses(name.to_owned(), unlimited_count));
         }
         let mut remaining_slots = u128::from(max_slots.min(MAX_SLOTS));
         let mut blocks = Vec::new();
-        let mut slots = 0u32;
-        for range in sorted {
-            let count = slots_of(&range).min(remaining_slots);
-            if count == 0 {
+        let mut slot_count = 0u32;
+        for range in sorted_ranges {
+            let block_slots = max_slots_of(&range).min(remaining_slots);
+            if block_slots == 0 {
                 continue;
             }
-            blocks.push((slots, range));
-            slots += count as u32;
-            remaining_slots -= count;
+            blocks.push((slot_count, range));
+            slot_count += block_slots as u32;
+            remaining_slots -= block_slots;
         }
-        Ok(Self { name: name.to_owned(), kind, blocks, slots })
+        Ok(Self { name: name.to_owned(), kind, blocks, slot_count })
     }
 
     /// Returns a pool with these blocks, read from a map.
@@ -140,25 +139,26 @@ impl Pool {
         name: &str,
         kind: PoolKind,
         blocks: Vec<(u32, Range)>,
-        slots: u32,
+        slot_count: u32,
     ) -> Self {
-        Self { name: name.to_owned(), kind, blocks, slots }
+        Self { name: name.to_owned(), kind, blocks, slot_count }
     }
 
-    /// Returns this pool with the addresses of a newer version appended. Every slot keeps its number,
-    /// so the handles of open sessions stay valid.
-    pub(crate) fn extended(&self, newer: &Pool) -> Pool {
-        let mut extended = self.clone();
-        let mut new_ranges: Vec<Range> = newer.blocks.iter().map(|(_, range)| *range).collect();
+    /// Returns this pool with the additional addresses of `new_version` appended. Every slot keeps
+    /// its number, so the handles of open sessions stay valid.
+    pub(crate) fn extended(&self, new_version: &Pool) -> Pool {
+        let mut extended_pool = self.clone();
+        let mut new_ranges: Vec<Range> =
+            new_version.blocks.iter().map(|(_, range)| *range).collect();
         for (index, (first_slot, range)) in self.blocks.iter().enumerate() {
-            let end_slot = self.blocks.get(index + 1).map_or(self.slots, |(slot, _)| *slot);
-            // If a range has more addresses than slots, the remaining addresses can still be added.
-            // The remaining addresses of a loopback range are second addresses.
+            let end_slot = self.blocks.get(index + 1).map_or(self.slot_count, |(slot, _)| *slot);
+            // Addresses of a range that have no slot can still be added. In a loopback range they
+            // cannot, because they are second addresses.
             let kept_range = match self.kind {
                 PoolKind::Loopback => Some(*range),
                 PoolKind::VirtualIp => range
                     .nth(u128::from(end_slot.saturating_sub(*first_slot)).saturating_sub(1))
-                    .and_then(|last| Range::new(range.first(), last)),
+                    .and_then(|last_address| Range::new(range.first(), last_address)),
             };
             if let Some(kept_range) = kept_range {
                 new_ranges =
@@ -167,21 +167,24 @@ impl Pool {
         }
         let is_kept = |slot: &u32| {
             let address = self.address(*slot);
-            address.is_some_and(|address| newer.has_slot(address, self.loopback6(*slot)))
+            address.is_some_and(|address| new_version.has_slot(address, self.loopback6(*slot)))
         };
-        let kept = (0..self.slots).filter(is_kept).count() as u32;
-        let mut remaining_slots = newer.slots.saturating_sub(kept).min(MAX_SLOTS - self.slots);
+        let kept_count = (0..self.slot_count).filter(is_kept).count() as u32;
+        let mut remaining_slots =
+            new_version.slot_count.saturating_sub(kept_count).min(MAX_SLOTS - self.slot_count);
         for range in new_ranges {
-            let addresses = range.span().saturating_add(1);
-            let count = if self.kind == PoolKind::Loopback { addresses / 2 } else { addresses };
-            let count = count.min(remaining_slots.into()) as u32;
-            if count > 0 {
-                extended.blocks.push((extended.slots, range));
-                extended.slots += count;
-                remaining_slots -= count;
+            let max_slots = match self.kind {
+                PoolKind::Loopback => range.count() / 2,
+                PoolKind::VirtualIp => range.count(),
+            };
+            let block_slots = max_slots.min(remaining_slots.into()) as u32;
+            if block_slots > 0 {
+                extended_pool.blocks.push((extended_pool.slot_count, range));
+                extended_pool.slot_count += block_slots;
+                remaining_slots -= block_slots;
             }
         }
-        extended
+        extended_pool
     }
 
     /// Returns whether this pool still contains the addresses of a slot of an older version. A slot
@@ -215,7 +218,7 @@ impl Pool {
     /// Returns the number of slots.
     #[must_use]
     pub fn slots(&self) -> u32 {
-        self.slots
+        self.slot_count
     }
 
     /// Returns the ranges, each with the number of its first slot.
@@ -314,7 +317,7 @@ pub(crate) trait SlotBlocks {
 
 impl SlotBlocks for Pool {
     fn slot_count(&self) -> u32 {
-        self.slots
+        self.slot_count
     }
 
     fn block_count(&self) -> usize {

@@ -126,8 +126,8 @@ impl Range {
 }
 
 impl From<IpNet> for Range {
-    fn from(net: IpNet) -> Self {
-        Self { first: net.network(), last: net.broadcast() }
+    fn from(prefix: IpNet) -> Self {
+        Self { first: prefix.network(), last: prefix.broadcast() }
     }
 }
 
@@ -151,20 +151,20 @@ impl FromStr for Range {
     type Err = RangeError;
 
     fn from_str(text: &str) -> Result<Self, RangeError> {
-        let syntax = || RangeError::Syntax(text.to_owned());
-        if let Some((first, last)) = text.split_once('-') {
-            let first = first.trim().parse().map_err(|_| syntax())?;
-            let last = last.trim().parse().map_err(|_| syntax())?;
+        let syntax_error = || RangeError::Syntax(text.to_owned());
+        if let Some((first_text, last_text)) = text.split_once('-') {
+            let first = first_text.trim().parse().map_err(|_| syntax_error())?;
+            let last = last_text.trim().parse().map_err(|_| syntax_error())?;
             return Range::new(first, last).ok_or_else(|| RangeError::Order(text.to_owned()));
         }
         if text.contains('/') {
-            let net: IpNet = text.parse().map_err(|_| syntax())?;
-            if net.addr() != net.network() {
-                return Err(RangeError::HostBits(text.to_owned(), net.trunc()));
+            let prefix: IpNet = text.parse().map_err(|_| syntax_error())?;
+            if prefix.addr() != prefix.network() {
+                return Err(RangeError::HostBits(text.to_owned(), prefix.trunc()));
             }
-            return Ok(net.into());
+            return Ok(prefix.into());
         }
-        text.parse::<IpAddr>().map(Range::from).map_err(|_| syntax())
+        text.parse::<IpAddr>().map(Range::from).map_err(|_| syntax_error())
     }
 }
 
@@ -180,18 +180,26 @@ impl FromStr for Range {
 /// ```
 #[must_use]
 pub fn subtract(ranges: &[Range], excluded: &[Range]) -> Vec<Range> {
-    let excluded = union(excluded);
+    let excluded_union = union(excluded);
     let mut pieces = Vec::with_capacity(ranges.len());
     for range in ranges {
-        let first = excluded.partition_point(|removed| removed.last < range.first);
-        let mut rest = Some(*range);
-        for removed in excluded[first..].iter().take_while(|removed| removed.first <= range.last) {
-            let Some(remaining) = rest.take() else { break };
-            for piece in remaining.difference(removed) {
-                if piece.first < removed.first { pieces.push(piece) } else { rest = Some(piece) }
+        let first_index = excluded_union.partition_point(|excluded| excluded.last < range.first);
+        // The part of the range above the last excluded range.
+        let mut upper_part = Some(*range);
+        let overlapping = excluded_union[first_index..]
+            .iter()
+            .take_while(|excluded| excluded.first <= range.last);
+        for excluded in overlapping {
+            let Some(remaining) = upper_part.take() else { break };
+            for piece in remaining.difference(excluded) {
+                if piece.first < excluded.first {
+                    pieces.push(piece);
+                } else {
+                    upper_part = Some(piece);
+                }
             }
         }
-        pieces.extend(rest);
+        pieces.extend(upper_part);
     }
     pieces.sort_unstable();
     pieces
@@ -204,8 +212,8 @@ fn union(ranges: &[Range]) -> Vec<Range> {
     let mut merged: Vec<Range> = Vec::with_capacity(sorted.len());
     for range in sorted {
         match merged.last_mut() {
-            Some(last) if last.intersection(&range).is_some() => {
-                last.last = last.last.max(range.last);
+            Some(last_range) if last_range.intersection(&range).is_some() => {
+                last_range.last = last_range.last.max(range.last);
             }
             _ => merged.push(range),
         }
@@ -216,8 +224,8 @@ fn union(ranges: &[Range]) -> Vec<Range> {
 /// Returns the address as a number within its family.
 pub(crate) fn bits(address: IpAddr) -> u128 {
     match address {
-        IpAddr::V4(v4) => v4.to_bits().into(),
-        IpAddr::V6(v6) => v6.to_bits(),
+        IpAddr::V4(ipv4) => ipv4.to_bits().into(),
+        IpAddr::V6(ipv6) => ipv6.to_bits(),
     }
 }
 
@@ -231,9 +239,9 @@ pub(crate) fn from_bits(family_of: IpAddr, bits: u128) -> IpAddr {
 
 /// Returns the next higher address of the family.
 fn successor(address: IpAddr) -> Option<IpAddr> {
-    let max = if address.is_ipv4() { u32::MAX.into() } else { u128::MAX };
-    let next = bits(address).checked_add(1).filter(|next| *next <= max)?;
-    Some(from_bits(address, next))
+    let max_bits = if address.is_ipv4() { u32::MAX.into() } else { u128::MAX };
+    let next_bits = bits(address).checked_add(1).filter(|next_bits| *next_bits <= max_bits)?;
+    Some(from_bits(address, next_bits))
 }
 
 /// Returns the next lower address of the family.
@@ -277,39 +285,41 @@ mod tests {
                     assert_eq!(formatted.parse(), Ok(range));
                 }
                 (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
-                (found, _) => panic!("{text}: {found:?}"),
+                (result, _) => panic!("{text}: {result:?}"),
             }
         }
     }
 
     #[test]
     fn whole_families_are_ranges() {
-        for all in ["0.0.0.0/0", "::/0"] {
-            let all: Range = all.parse().unwrap();
-            assert_eq!(all.nth(all.span()), Some(all.last()));
-            assert_eq!(all.offset_of(all.last()), Some(all.span()));
-            assert_eq!(subtract(&[all], &[all]), []);
-            let inner = subtract(&[all], &[all.first().into(), all.last().into()]);
-            assert_eq!(inner.len(), 1);
-            assert_eq!(inner[0].span(), all.span() - 2);
+        for prefix in ["0.0.0.0/0", "::/0"] {
+            let family: Range = prefix.parse().unwrap();
+            assert_eq!(family.nth(family.span()), Some(family.last()));
+            assert_eq!(family.offset_of(family.last()), Some(family.span()));
+            assert_eq!(subtract(&[family], &[family]), []);
+            let inner_ranges = subtract(&[family], &[family.first().into(), family.last().into()]);
+            assert_eq!(inner_ranges.len(), 1);
+            assert_eq!(inner_ranges[0].span(), family.span() - 2);
         }
-        let v4: Range = "0.0.0.0/0".parse().unwrap();
-        assert_eq!(v4.count(), 1 << 32);
-        assert!(!v4.contains("::1".parse().unwrap()));
-        assert_eq!(v4.difference(&"::/0".parse().unwrap()).collect::<Vec<_>>(), [v4]);
+        let ipv4_range: Range = "0.0.0.0/0".parse().unwrap();
+        assert_eq!(ipv4_range.count(), 1 << 32);
+        assert!(!ipv4_range.contains("::1".parse().unwrap()));
+        let difference: Vec<_> = ipv4_range.difference(&"::/0".parse().unwrap()).collect();
+        assert_eq!(difference, [ipv4_range]);
     }
 
     #[test]
     fn subtract_handles_many_exclusions() {
         let range: Range = "10.0.0.0/8".parse().unwrap();
-        let excluded: Vec<Range> = (0..100_000).map(|n| range.nth(n * 2).unwrap().into()).collect();
+        let excluded: Vec<Range> =
+            (0..100_000).map(|index| range.nth(index * 2).unwrap().into()).collect();
         assert_eq!(subtract(&[range], &excluded).len(), 100_000);
     }
 
     fn small_range() -> impl Strategy<Value = Range> {
-        (0u8..40, 0u8..40).prop_map(|(a, b)| {
-            let address = |low| IpAddr::V4(Ipv4Addr::new(10, 0, 0, low));
-            Range::new(address(a.min(b)), address(a.max(b))).unwrap()
+        (0u8..40, 0u8..40).prop_map(|(octet1, octet2)| {
+            let address = |last_octet| IpAddr::V4(Ipv4Addr::new(10, 0, 0, last_octet));
+            Range::new(address(octet1.min(octet2)), address(octet1.max(octet2))).unwrap()
         })
     }
 
@@ -323,29 +333,33 @@ mod tests {
     proptest! {
         #[test]
         fn operations_equal_set_operations(
-            a in small_range(), b in small_range(), excluded in prop::collection::vec(small_range(), 0..5),
+            range1 in small_range(),
+            range2 in small_range(),
+            excluded in prop::collection::vec(small_range(), 0..5),
         ) {
-            let (set_a, set_b) = (members(&[a]), members(&[b]));
-            let both: Vec<Range> = a.intersection(&b).into_iter().collect();
-            prop_assert_eq!(members(&both), &set_a & &set_b);
-            prop_assert_eq!(members(&a.difference(&b).collect::<Vec<_>>()), &set_a - &set_b);
-            let rest = subtract(&[a], &excluded);
-            prop_assert_eq!(members(&rest), &set_a - &members(&excluded));
-            let rest_of_union = members(&subtract(&[b, a], &excluded));
-            prop_assert_eq!(rest_of_union, &(&set_a | &set_b) - &members(&excluded));
-            prop_assert!(rest.is_sorted());
-            prop_assert_eq!(rest.iter().map(Range::count).sum::<u128>(), members(&rest).len() as u128);
-            prop_assert_eq!(a.count(), set_a.len() as u128);
-            for (offset, address) in set_a.iter().enumerate() {
-                prop_assert_eq!(a.nth(offset as u128), Some(*address));
-                prop_assert_eq!(a.offset_of(*address), Some(offset as u128));
+            let (set1, set2) = (members(&[range1]), members(&[range2]));
+            let intersection: Vec<Range> = range1.intersection(&range2).into_iter().collect();
+            prop_assert_eq!(members(&intersection), &set1 & &set2);
+            let difference: Vec<Range> = range1.difference(&range2).collect();
+            prop_assert_eq!(members(&difference), &set1 - &set2);
+            let remaining = subtract(&[range1], &excluded);
+            prop_assert_eq!(members(&remaining), &set1 - &members(&excluded));
+            let remaining_of_union = members(&subtract(&[range2, range1], &excluded));
+            prop_assert_eq!(remaining_of_union, &(&set1 | &set2) - &members(&excluded));
+            prop_assert!(remaining.is_sorted());
+            let remaining_count: u128 = remaining.iter().map(Range::count).sum();
+            prop_assert_eq!(remaining_count, members(&remaining).len() as u128);
+            prop_assert_eq!(range1.count(), set1.len() as u128);
+            for (offset, address) in set1.iter().enumerate() {
+                prop_assert_eq!(range1.nth(offset as u128), Some(*address));
+                prop_assert_eq!(range1.offset_of(*address), Some(offset as u128));
             }
-            prop_assert_eq!(a.nth(a.span() + 1), None);
+            prop_assert_eq!(range1.nth(range1.span() + 1), None);
         }
 
         #[test]
-        fn formatted_ranges_parse_to_the_same_range(a: IpAddr, b: IpAddr) {
-            if let Some(range) = Range::new(a.min(b), a.max(b)) {
+        fn formatted_ranges_parse_to_the_same_range(address1: IpAddr, address2: IpAddr) {
+            if let Some(range) = Range::new(address1.min(address2), address1.max(address2)) {
                 prop_assert_eq!(range.to_string().parse(), Ok(range));
             }
         }

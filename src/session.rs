@@ -303,7 +303,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn session_texts_round_trip() {
+    fn session_id_texts_round_trip() {
         for text in ["7", "audit:3", "windows:1", "embedder:72057594037927935"] {
             assert_eq!(text.parse::<SessionId>().unwrap().to_string(), text);
         }
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_sessions_are_rejected() {
+    fn invalid_session_ids_are_rejected() {
         assert_eq!("audit:4294967295".parse::<SessionId>(), Err(SessionIdError::Unset));
         for text in ["", "x", "7 ", "-1", "72057594037927936", "pts:3", "audit:", "logind:"] {
             assert!(text.parse::<SessionId>().is_err(), "{text:?}");

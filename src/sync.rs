@@ -28,8 +28,8 @@ impl Backoff {
         Self { timeout, start: None, pause: Self::FIRST_PAUSE }
     }
 
-    /// Sleeps. Each pause is twice as long as the previous pause, up to a limit. After the timeout,
-    /// returns false and does not sleep.
+    /// Sleeps and returns true. Each pause is twice as long as the previous pause, up to a limit.
+    /// After the timeout, returns false and does not sleep.
     pub(crate) fn wait(&mut self) -> bool {
         let start = *self.start.get_or_insert_with(Instant::now);
         if start.elapsed() >= self.timeout {

@@ -42,7 +42,7 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
     os::interfaces::list()
 }
 
-/// Returns the time since the machine started, including the time the machine was asleep.
+/// Returns the time since the machine started, including the time that the machine was asleep.
 #[must_use]
 pub fn time_since_boot() -> Duration {
     os::clock::since_boot()
@@ -74,8 +74,8 @@ pub fn process_boot_id(pid: u32) -> io::Result<u64> {
 /// privileges.
 ///
 /// # Errors
-/// An error of kind `NotFound` means that no such process exists or that the process has
-/// exited.
+/// Fails if the process cannot be examined. The kind `NotFound` means that no such process exists
+/// or that the process has exited.
 #[cfg(any(target_os = "linux", windows))]
 pub fn identify_process(pid: u32) -> io::Result<Leader> {
     os::process::identify(pid)

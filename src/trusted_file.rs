@@ -1,11 +1,11 @@
 //! Files beside a map, for example the history: opened and replaced without following planted
 //! links.
 //!
-//! A privileged process can be told to use the directory of another user. That user can plant
-//! symbolic links, FIFOs and files of any size there. The functions of this module therefore open
-//! only trusted files: regular files with one hard link that belong to root or to the user of this
-//! process, and that no other user can write. They create files only in directories whose entries
-//! no other user can replace.
+//! An administrator can run a privileged process on a directory of another user. That user can
+//! plant symbolic links, FIFOs and files of any size there. The functions of this module therefore
+//! open only trusted files: regular files with one hard link that belong to root or to the user of
+//! this process, and that no other user can write. The functions create files only in directories
+//! whose entries no other user can replace.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
@@ -64,20 +64,20 @@ pub fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// The kind is `PermissionDenied` if the directory is not trusted.
 pub fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    let temporary = PathBuf::from(temporary);
+    let mut temporary_path = path.as_os_str().to_owned();
+    temporary_path.push(".new");
+    let temporary_path = PathBuf::from(temporary_path);
     trusted_file::check_size_limit(contents.len() as u64)?;
-    let mut file = trusted_file::recreate(&temporary, mode)?;
+    let mut file = trusted_file::recreate(&temporary_path, mode)?;
     trusted_file::keep_group(&file, path);
     file.write_all(contents)
         .and_then(|()| file.sync_all())
-        .and_then(|()| trusted_file::replace(&temporary, path))
-        .inspect_err(|_| _ = std::fs::remove_file(&temporary))
+        .and_then(|()| trusted_file::replace(&temporary_path, path))
+        .inspect_err(|_| _ = std::fs::remove_file(&temporary_path))
 }
 
-/// Creates a trusted directory with the permissions `mode`, and its parents. Checks an existing
-/// directory.
+/// Creates a directory with the permissions `mode`, and its missing parents. An existing directory
+/// must be trusted.
 ///
 /// # Errors
 /// The kind is `PermissionDenied` if the directory belongs to another user or other users can
@@ -92,10 +92,10 @@ pub fn create_directory(path: &Path, mode: u32) -> io::Result<()> {
     Ok(trusted_file::check_directory(path)?)
 }
 
-fn open_with(path: &Path, write: bool) -> io::Result<File> {
+fn open_with(path: &Path, is_writable: bool) -> io::Result<File> {
     let name =
         path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidFilename)?;
-    Ok(trusted_file::open(directory_of(path), name, write)?)
+    Ok(trusted_file::open(directory_of(path), name, is_writable)?)
 }
 
 #[cfg(all(test, unix))]
@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    fn kind<T: std::fmt::Debug>(result: io::Result<T>) -> io::ErrorKind {
+    fn error_kind<T: std::fmt::Debug>(result: io::Result<T>) -> io::ErrorKind {
         result.unwrap_err().kind()
     }
 
@@ -116,22 +116,22 @@ mod tests {
         fs::write(&target, "target").unwrap();
         let link = directory.path().join("link");
         symlink(&target, &link).unwrap();
-        assert_eq!(kind(open(&link)), io::ErrorKind::PermissionDenied);
-        assert_eq!(kind(open_or_create(&link, 0o600)), io::ErrorKind::PermissionDenied);
-        let dangling = directory.path().join("dangling");
-        symlink(directory.path().join("absent"), &dangling).unwrap();
-        assert!(open_or_create(&dangling, 0o600).is_err());
+        assert_eq!(error_kind(open(&link)), io::ErrorKind::PermissionDenied);
+        assert_eq!(error_kind(open_or_create(&link, 0o600)), io::ErrorKind::PermissionDenied);
+        let dangling_link = directory.path().join("dangling");
+        symlink(directory.path().join("absent"), &dangling_link).unwrap();
+        assert!(open_or_create(&dangling_link, 0o600).is_err());
         assert!(!directory.path().join("absent").exists());
 
         let fifo = directory.path().join("fifo");
-        let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
-        assert!(made.success());
-        assert_eq!(kind(read(&fifo, 10)), io::ErrorKind::PermissionDenied);
-        let huge = directory.path().join("huge");
-        File::create(&huge).unwrap().set_len(1 << 40).unwrap();
-        assert_eq!(kind(read(&huge, 10)), io::ErrorKind::FileTooLarge);
+        let mkfifo_status = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
+        assert!(mkfifo_status.success());
+        assert_eq!(error_kind(read(&fifo, 10)), io::ErrorKind::PermissionDenied);
+        let huge_file = directory.path().join("huge");
+        File::create(&huge_file).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(error_kind(read(&huge_file, 10)), io::ErrorKind::FileTooLarge);
         assert_eq!(read(&target, 6).unwrap(), b"target");
-        assert_eq!(kind(read(&target, 5)), io::ErrorKind::FileTooLarge);
+        assert_eq!(error_kind(read(&target, 5)), io::ErrorKind::FileTooLarge);
     }
 
     #[test]
@@ -156,25 +156,28 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_created_in_a_directory_of_another_user() {
+    fn nothing_is_created_in_an_untrusted_directory() {
         if !vipool_testing::have(&["root"]) {
             return;
         }
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("directory");
         fs::create_dir(&directory).unwrap();
-        let check = || {
+        let assert_untrusted = || {
             let file = directory.join("file");
-            assert_eq!(kind(replace(&file, b"", 0o600)), io::ErrorKind::PermissionDenied);
-            assert_eq!(kind(open_or_create(&file, 0o600)), io::ErrorKind::PermissionDenied);
-            assert_eq!(kind(create_directory(&directory, 0o755)), io::ErrorKind::PermissionDenied);
+            assert_eq!(error_kind(replace(&file, b"", 0o600)), io::ErrorKind::PermissionDenied);
+            assert_eq!(error_kind(open_or_create(&file, 0o600)), io::ErrorKind::PermissionDenied);
+            assert_eq!(
+                error_kind(create_directory(&directory, 0o755)),
+                io::ErrorKind::PermissionDenied
+            );
             assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
         };
         chown(&directory, Some(12), None).unwrap();
-        check();
+        assert_untrusted();
         chown(&directory, Some(0), None).unwrap();
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
-        check();
+        assert_untrusted();
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o1777)).unwrap();
         replace(&directory.join("file"), b"", 0o600).unwrap();
     }

@@ -3,7 +3,7 @@
 //! Offsets come from a [`super::layout::Layout`] that was checked against the length of the map. A
 //! load at an offset outside the map returns 0, and a store there has no effect.
 
-use crate::hash::load_short_le;
+use crate::hash::load_padded_le;
 use crate::raw::word::{Word, WriteAccess};
 
 /// Reads a word with acquire ordering, see [`Word::load`].
@@ -27,7 +27,7 @@ pub(crate) fn store_bytes(access: WriteAccess<'_>, words: &[Word], offset: usize
         store(access, words, offset + index, u64::from_ne_bytes(*chunk));
     }
     if !rest.is_empty() {
-        store(access, words, offset + chunks.len(), load_short_le(rest).to_le());
+        store(access, words, offset + chunks.len(), load_padded_le(rest).to_le());
     }
 }
 
