@@ -5,7 +5,7 @@
 //! setting, add a row and use the field. A test compares `examples/farm.toml` with the table. The
 //! feature `capi` compiles only if the C constant exists.
 //!
-//! A bit keeps its meaning after a release has written the bit.
+//! The meaning of a bit never changes after a release has written the bit.
 
 use super::{LoopbackConnect, WildcardBind};
 
@@ -150,8 +150,8 @@ mod tests {
         }
         assert_eq!(ProgramFlags::default().bits(), 0);
         assert_eq!(RewriteFlags::from_bits(u32::MAX).bits(), RewriteFlags::ALL_BITS);
-        let inherit = ProgramFlags { inherit: true, ..ProgramFlags::default() };
-        assert_eq!(inherit.bits(), 1);
+        let inherit_only = ProgramFlags { inherit: true, ..ProgramFlags::default() };
+        assert_eq!(inherit_only.bits(), 1);
     }
 
     #[test]

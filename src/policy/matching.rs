@@ -57,7 +57,7 @@ impl Executable<'_> {
     }
 }
 
-/// The part of a rule that selects programs.
+/// The part of a rule that selects programs. The fields are those of [`Program`](super::Program).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RulePattern<'a> {
     pub pattern: &'a [u8],
@@ -143,20 +143,21 @@ impl fmt::Display for MatchResult {
     }
 }
 
-/// Returns the index of the most specific match. Among equally specific matches, returns the first.
+/// Returns the most specific match and its index. Among equally specific matches, returns the
+/// first.
 pub(super) fn most_specific(
     results: impl Iterator<Item = MatchResult>,
 ) -> Option<(usize, MatchResult)> {
-    let mut best: Option<(usize, MatchResult)> = None;
+    let mut best_match: Option<(usize, MatchResult)> = None;
     for (index, result) in results.enumerate() {
-        if result.specificity() > best.map_or(0, |(_, result)| result.specificity()) {
-            best = Some((index, result));
+        if result.specificity() > best_match.map_or(0, |(_, result)| result.specificity()) {
+            best_match = Some((index, result));
             if result.specificity() == MatchResult::MAX_SPECIFICITY {
                 break;
             }
         }
     }
-    best
+    best_match
 }
 
 /// The paths and names of a program, computed once for all rules.
@@ -173,42 +174,43 @@ pub(super) struct ExecutablePaths<'a> {
 
 impl<'a> ExecutablePaths<'a> {
     pub fn of(program: &Executable<'a>) -> Self {
-        let without_suffix = match program.style {
+        let path_without_suffix = match program.style {
             PathStyle::Posix => program.path.strip_suffix(b" (deleted)"),
             PathStyle::Windows => None,
         };
-        let paths = [Some(program.path), program.invoked_as, without_suffix];
+        let paths = [Some(program.path), program.invoked_as, path_without_suffix];
         let names = paths.map(|path| file_name(path?, program.style));
         Self { program: *program, paths, names }
     }
 
     /// Matches the program with a rule.
     pub fn match_rule(&self, rule: RulePattern<'_>) -> MatchResult {
-        let program = match self.match_program(rule) {
-            Ok(kind) => kind,
+        let program_match = match self.match_program(rule) {
+            Ok(match_kind) => match_kind,
             Err(result) => return result,
         };
-        let Some(pattern) = rule.script else {
-            return MatchResult::Matched { program, script: None };
+        let Some(script_pattern) = rule.script else {
+            return MatchResult::Matched { program: program_match, script: None };
         };
         let script = self.program.script;
-        match script.and_then(|script| match_pattern(pattern, script, self.program.style)) {
+        match script.and_then(|script| match_pattern(script_pattern, script, self.program.style)) {
             None => MatchResult::OtherScript,
-            script => MatchResult::Matched { program, script },
+            script_match => MatchResult::Matched { program: program_match, script: script_match },
         }
     }
 
+    /// Matches the program with a rule, without regard to the script.
     fn match_program(&self, rule: RulePattern<'_>) -> Result<MatchKind, MatchResult> {
         let style = self.program.style;
         // Equal paths have equal names, and names are faster to compare.
-        let is_same = |name: Option<&[u8]>, other: Option<&[u8]>| match (name, other) {
-            (Some(a), Some(b)) => same_name(a, b, style),
+        let are_same = |name1: Option<&[u8]>, name2: Option<&[u8]>| match (name1, name2) {
+            (Some(name1), Some(name2)) => same_name(name1, name2, style),
             _ => false,
         };
         let listed_name = file_name(rule.pattern, style);
-        let is_same_name = self.names.iter().any(|name| is_same(*name, listed_name));
+        let has_listed_name = self.names.iter().any(|name| are_same(*name, listed_name));
         let mut paths = self.paths.into_iter().flatten();
-        if is_same_name
+        if has_listed_name
             && let Some(kind) = paths.find_map(|path| match_pattern(rule.pattern, path, style))
         {
             return Ok(kind);
@@ -217,15 +219,15 @@ impl<'a> ExecutablePaths<'a> {
             // One file with many names (busybox) is a different program under each name.
             let invoked_name =
                 if self.program.invoked_as.is_some() { self.names[1] } else { self.names[0] };
-            let files = [self.paths[0], self.paths[2]];
-            if (is_same(invoked_name, listed_name)
-                || is_same(invoked_name, file_name(target, style)))
-                && files.into_iter().flatten().any(|file| same_path(target, file, style))
+            let file_paths = [self.paths[0], self.paths[2]];
+            if (are_same(invoked_name, listed_name)
+                || are_same(invoked_name, file_name(target, style)))
+                && file_paths.into_iter().flatten().any(|path| same_path(target, path, style))
             {
                 return Ok(MatchKind::Link);
             }
         }
-        Err(if is_same_name { MatchResult::OtherDirectory } else { MatchResult::OtherProgram })
+        Err(if has_listed_name { MatchResult::OtherDirectory } else { MatchResult::OtherProgram })
     }
 }
 
@@ -246,48 +248,50 @@ fn match_pattern(pattern: &[u8], path: &[u8], style: PathStyle) -> Option<MatchK
 mod tests {
     use super::*;
 
-    fn result(
-        rule: (&str, Option<&str>, Option<&str>),
-        program: (&str, &str, &str),
+    /// Matches a program (path, path by which it was started, script) with a rule (pattern, target,
+    /// script). An empty text means that the program has no such value.
+    fn match_result(
+        (pattern, target, script_pattern): (&str, Option<&str>, Option<&str>),
+        (path, invoked_as, script): (&str, &str, &str),
     ) -> MatchResult {
         let program = Executable {
-            path: program.0.as_bytes(),
-            invoked_as: (!program.1.is_empty()).then_some(program.1.as_bytes()),
-            script: (!program.2.is_empty()).then_some(program.2.as_bytes()),
+            path: path.as_bytes(),
+            invoked_as: (!invoked_as.is_empty()).then_some(invoked_as.as_bytes()),
+            script: (!script.is_empty()).then_some(script.as_bytes()),
             style: PathStyle::Posix,
         };
         ExecutablePaths::of(&program).match_rule(RulePattern {
-            pattern: rule.0.as_bytes(),
-            target: rule.1.map(str::as_bytes),
-            script: rule.2.map(str::as_bytes),
+            pattern: pattern.as_bytes(),
+            target: target.map(str::as_bytes),
+            script: script_pattern.map(str::as_bytes),
         })
     }
 
     #[test]
-    fn match_results_for_each_kind_of_pattern() {
-        let full = MatchResult::Matched { program: MatchKind::FullPath, script: None };
-        let link = MatchResult::Matched { program: MatchKind::Link, script: None };
-        let bare = MatchResult::Matched { program: MatchKind::BareName, script: None };
+    fn rules_match_by_path_link_name_and_script() {
+        let by_path = MatchResult::Matched { program: MatchKind::FullPath, script: None };
+        let by_link = MatchResult::Matched { program: MatchKind::Link, script: None };
+        let by_name = MatchResult::Matched { program: MatchKind::BareName, script: None };
         let redis = ("/bin/redis-server", Some("/usr/bin/redis-check-rdb"), None);
         let busybox = ("/bin/nc", Some("/bin/busybox"), None);
         let python = ("/usr/bin/python3", Some("/usr/bin/python3.13"), Some("/opt/app.py"));
         let table = [
-            (("/usr/bin/nc", None, None), ("/usr/bin/nc", "", ""), full),
-            (("/usr/bin/nc", None, None), ("/usr/bin/nc (deleted)", "", ""), full),
+            (("/usr/bin/nc", None, None), ("/usr/bin/nc", "", ""), by_path),
+            (("/usr/bin/nc", None, None), ("/usr/bin/nc (deleted)", "", ""), by_path),
             (("/usr/bin/nc", None, None), ("/home/u/nc", "", ""), MatchResult::OtherDirectory),
             (("/usr/bin/nc", None, None), ("/usr/bin/cat", "", ""), MatchResult::OtherProgram),
-            (("nc", None, None), ("/home/u/nc", "", ""), bare),
-            (("nc", None, None), ("/usr/bin/nc.openbsd", "./nc", ""), bare),
-            (("/usr/bin/nc", None, None), ("/usr/bin/nc.openbsd", "/usr/bin/nc", ""), full),
-            (redis, ("/usr/bin/redis-check-rdb", "/usr/bin/redis-server", ""), link),
-            (redis, ("/usr/bin/redis-check-rdb", "", ""), link),
+            (("nc", None, None), ("/home/u/nc", "", ""), by_name),
+            (("nc", None, None), ("/usr/bin/nc.openbsd", "./nc", ""), by_name),
+            (("/usr/bin/nc", None, None), ("/usr/bin/nc.openbsd", "/usr/bin/nc", ""), by_path),
+            (redis, ("/usr/bin/redis-check-rdb", "/usr/bin/redis-server", ""), by_link),
+            (redis, ("/usr/bin/redis-check-rdb", "", ""), by_link),
             (
                 redis,
                 ("/usr/bin/redis-check-rdb", "/usr/bin/redis-sentinel", ""),
                 MatchResult::OtherProgram,
             ),
             (busybox, ("/bin/busybox", "/bin/ls", ""), MatchResult::OtherProgram),
-            (busybox, ("/bin/busybox", "./nc", ""), link),
+            (busybox, ("/bin/busybox", "./nc", ""), by_link),
             (python, ("/usr/bin/python3.13", "/usr/bin/python3", ""), MatchResult::OtherScript),
             (
                 python,
@@ -307,7 +311,7 @@ mod tests {
             (("nc", None, None), ("", "", ""), MatchResult::OtherProgram),
         ];
         for (rule, program, expected) in table {
-            assert_eq!(result(rule, program), expected, "{rule:?} {program:?}");
+            assert_eq!(match_result(rule, program), expected, "{rule:?} {program:?}");
         }
     }
 }

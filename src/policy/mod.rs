@@ -2,7 +2,7 @@
 //!
 //! A [`Policy`] contains plain values. [`Policy::encode`] compiles the policy for the map file, so
 //! that a hook layer parses nothing. [`PolicyView`] reads the compiled form in place. A view never
-//! allocates. A view never panics, even if the bytes are damaged.
+//! allocates, and it never panics, even if the bytes are damaged.
 //!
 //! The module `path` compares paths, `matching` selects the rule for a program, `flags` declares
 //! the flags, and `compiled` encodes the policy for the map file.
@@ -97,8 +97,8 @@ impl std::str::FromStr for PortRange {
 
     /// Parses `7000` or `7000-7010`. Ports are 1 to 65535.
     fn from_str(text: &str) -> Result<Self, PortRangeError> {
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        match (first.trim().parse(), last.trim().parse()) {
+        let (first_text, last_text) = text.split_once('-').unwrap_or((text, text));
+        match (first_text.trim().parse(), last_text.trim().parse()) {
             (Ok(first), Ok(last)) if 1 <= first && first <= last => Ok(Self { first, last }),
             _ => Err(PortRangeError(text.to_owned())),
         }
@@ -130,8 +130,8 @@ impl PortRange {
         let mut merged: Vec<PortRange> = Vec::new();
         for range in sorted {
             match merged.last_mut() {
-                Some(last) if range.first <= last.last.saturating_add(1) => {
-                    last.last = last.last.max(range.last);
+                Some(last_range) if range.first <= last_range.last.saturating_add(1) => {
+                    last_range.last = last_range.last.max(range.last);
                 }
                 _ => merged.push(range),
             }
@@ -171,7 +171,7 @@ pub struct Program {
     /// Loopback ports that always lead to the session's own address. For these ports, the rewriter
     /// does not look for a listener.
     pub own_ports: Vec<PortRange>,
-    /// Loopback ports that belong to the host and are never rewritten.
+    /// Loopback ports that belong to the host. Calls with these ports are not rewritten.
     pub shared_ports: Vec<PortRange>,
 }
 
@@ -257,8 +257,8 @@ impl Policy {
     /// ```
     pub fn resolve_links(&mut self, resolve: impl Fn(&Path) -> io::Result<PathBuf>) {
         for program in &mut self.programs {
-            let is_full = path::pattern_kind(program.pattern.as_bytes()) != PatternKind::BareName;
-            let target = is_full.then(|| resolve(Path::new(&program.pattern)).ok()).flatten();
+            let is_path = path::pattern_kind(program.pattern.as_bytes()) != PatternKind::BareName;
+            let target = is_path.then(|| resolve(Path::new(&program.pattern)).ok()).flatten();
             program.target = target
                 .and_then(|target| target.into_os_string().into_string().ok())
                 .filter(|target| *target != program.pattern);
@@ -328,7 +328,7 @@ impl Program {
     /// Returns the id of the rule, which stays the same across reloads: a hash of pattern and script.
     #[must_use]
     pub fn id(&self) -> u64 {
-        let script = self.script.as_deref().map_or(0, |script| hash64(script.as_bytes(), 1));
-        hash64(self.pattern.as_bytes(), script)
+        let script_hash = self.script.as_deref().map_or(0, |script| hash64(script.as_bytes(), 1));
+        hash64(self.pattern.as_bytes(), script_hash)
     }
 }

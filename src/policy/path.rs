@@ -5,8 +5,8 @@
 //! functions from a signal handler. Paths are bytes. Windows paths are WTF-8, see
 //! [`utf16_to_wtf8`].
 //!
-//! A pattern is a full path or a bare file name. Any other relative path (`bin/app`, `C:app`,
-//! `\app`) depends on the current directory and matches nothing. `..` is not resolved.
+//! A pattern is a full path or a bare file name. Any other path (`bin/app`, `C:app`, `\app`)
+//! depends on the current directory and matches nothing. `..` is not resolved.
 //!
 //! Because this module does not access the file system, it does not resolve short names
 //! (`PROGRA~1`), junctions and drive letters of `subst`. This module folds case one character at a
@@ -24,7 +24,8 @@ pub enum PatternKind {
     FullWindows,
     /// `app`: matches the file name in every directory, on every system.
     BareName,
-    /// A path that depends on the current directory, or an empty text: matches nothing.
+    /// A path that depends on the current directory or names no file (`/`, `/usr/..`), or an empty
+    /// text: matches nothing.
     Relative,
 }
 
@@ -47,49 +48,49 @@ pub fn pattern_kind(pattern: &[u8]) -> PatternKind {
     }
 }
 
-/// Returns whether `a` and `b` are full paths of the same file by the rules of this style.
+/// Returns whether both paths are full paths of the same file by the rules of this style.
 ///
 /// ```
 /// use vipool::policy::{PathStyle, path::same_path};
 ///
-/// let (a, b) = (r"\\?\C:\Apps\Ärzte.exe", "c:/apps/ärzte.EXE. ");
-/// assert!(same_path(a.as_bytes(), b.as_bytes(), PathStyle::Windows));
+/// let (path1, path2) = (r"\\?\C:\Apps\Ärzte.exe", "c:/apps/ärzte.EXE. ");
+/// assert!(same_path(path1.as_bytes(), path2.as_bytes(), PathStyle::Windows));
 /// assert!(!same_path(b"/opt/App", b"/opt/app", PathStyle::Posix));
 /// ```
 #[must_use]
-pub fn same_path(a: &[u8], b: &[u8], style: PathStyle) -> bool {
+pub fn same_path(path1: &[u8], path2: &[u8], style: PathStyle) -> bool {
     match style {
         PathStyle::Posix => {
-            a.first() == Some(&b'/')
-                && b.first() == Some(&b'/')
-                && components(a, style).eq(components(b, style))
+            path1.first() == Some(&b'/')
+                && path2.first() == Some(&b'/')
+                && components(path1, style).eq(components(path2, style))
         }
         PathStyle::Windows => {
-            let ((root_a, rest_a), (root_b, rest_b)) = (windows_root(a), windows_root(b));
-            root_a == root_b
-                && root_a != Root::None
-                && root_a != Root::Relative
-                && eq_by_name(components(rest_a, style), components(rest_b, style), style)
+            let ((root1, rest1), (root2, rest2)) = (windows_root(path1), windows_root(path2));
+            root1 == root2
+                && root1 != Root::None
+                && root1 != Root::Relative
+                && eq_by_name(components(rest1, style), components(rest2, style), style)
         }
     }
 }
 
 /// Returns whether two file names are equal by the rules of this style.
-pub fn same_name(a: &[u8], b: &[u8], style: PathStyle) -> bool {
+pub fn same_name(name1: &[u8], name2: &[u8], style: PathStyle) -> bool {
     match style {
-        PathStyle::Posix => a == b,
+        PathStyle::Posix => name1 == name2,
         PathStyle::Windows => {
-            let (a, b) = (trim_end(a), trim_end(b));
-            if a.is_ascii() && b.is_ascii() {
-                return a.eq_ignore_ascii_case(b);
+            let (trimmed1, trimmed2) = (trim_end(name1), trim_end(name2));
+            if trimmed1.is_ascii() && trimmed2.is_ascii() {
+                return trimmed1.eq_ignore_ascii_case(trimmed2);
             }
-            match (str::from_utf8(a), str::from_utf8(b)) {
-                (Ok(a), Ok(b)) => {
-                    a.chars().map(simple_uppercase).eq(b.chars().map(simple_uppercase))
+            match (str::from_utf8(trimmed1), str::from_utf8(trimmed2)) {
+                (Ok(text1), Ok(text2)) => {
+                    text1.chars().map(simple_uppercase).eq(text2.chars().map(simple_uppercase))
                 }
                 // Names with lone surrogates are not valid UTF-8. In such names, fold only ASCII
                 // letters.
-                _ => a.eq_ignore_ascii_case(b),
+                _ => trimmed1.eq_ignore_ascii_case(trimmed2),
             }
         }
     }
@@ -113,17 +114,21 @@ pub fn file_name(path: &[u8], style: PathStyle) -> Option<&[u8]> {
 /// three bytes, so different names stay different.
 pub fn utf16_to_wtf8<'b>(utf16: &[u16], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     let mut length = 0;
-    for unit in char::decode_utf16(utf16.iter().copied()) {
-        let rest = buffer.get_mut(length..)?;
-        length += match unit {
-            Ok(character) if character.len_utf8() <= rest.len() => {
-                character.encode_utf8(rest).len()
+    for decoded in char::decode_utf16(utf16.iter().copied()) {
+        let free_bytes = buffer.get_mut(length..)?;
+        length += match decoded {
+            Ok(character) if character.len_utf8() <= free_bytes.len() => {
+                character.encode_utf8(free_bytes).len()
             }
             Ok(_) => return None,
-            Err(surrogate) => {
-                let unit = surrogate.unpaired_surrogate();
-                let bytes = [0xe0 | (unit >> 12), 0x80 | (unit >> 6 & 0x3f), 0x80 | (unit & 0x3f)];
-                rest.get_mut(..3)?.copy_from_slice(&bytes.map(|byte| byte as u8));
+            Err(error) => {
+                let surrogate = error.unpaired_surrogate();
+                let bytes = [
+                    0xe0 | (surrogate >> 12),
+                    0x80 | (surrogate >> 6 & 0x3f),
+                    0x80 | (surrogate & 0x3f),
+                ];
+                free_bytes.get_mut(..3)?.copy_from_slice(&bytes.map(|byte| byte as u8));
                 3
             }
         };
@@ -157,7 +162,7 @@ fn windows_root(path: &[u8]) -> (Root, &[u8]) {
             (Some(b'\\' | b'/'), Some(b'?' | b'.')) | (Some(b'?'), Some(b'?'))
         );
     let path = if has_namespace { &path[4..] } else { path };
-    let is_unc = path.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"UNC"));
+    let is_unc = path.get(..3).is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"UNC"));
     match path {
         [_, _, _, separator, rest @ ..] if has_namespace && is_unc && is_separator(*separator) => {
             (Root::Share, rest)
@@ -166,10 +171,12 @@ fn windows_root(path: &[u8]) -> (Root, &[u8]) {
             Some(byte) if is_separator(*byte) => (Root::Drive(letter.to_ascii_uppercase()), rest),
             _ => (Root::Relative, rest),
         },
-        [a, b, rest @ ..] if !has_namespace && is_separator(*a) && is_separator(*b) => {
+        [byte1, byte2, rest @ ..]
+            if !has_namespace && is_separator(*byte1) && is_separator(*byte2) =>
+        {
             (Root::Share, rest)
         }
-        [a, ..] if is_separator(*a) => (Root::Relative, path),
+        [byte, ..] if is_separator(*byte) => (Root::Relative, path),
         _ if has_namespace => (Root::Relative, path),
         _ => (Root::None, path),
     }
@@ -195,15 +202,16 @@ fn is_component(part: &[u8]) -> bool {
     !part.is_empty() && part != b"."
 }
 
+/// Returns whether both iterators return the same names in the same order.
 fn eq_by_name<'a>(
-    mut a: impl Iterator<Item = &'a [u8]>,
-    mut b: impl Iterator<Item = &'a [u8]>,
+    mut names1: impl Iterator<Item = &'a [u8]>,
+    mut names2: impl Iterator<Item = &'a [u8]>,
     style: PathStyle,
 ) -> bool {
     loop {
-        match (a.next(), b.next()) {
+        match (names1.next(), names2.next()) {
             (None, None) => return true,
-            (Some(a), Some(b)) if same_name(a, b, style) => {}
+            (Some(name1), Some(name2)) if same_name(name1, name2, style) => {}
             _ => return false,
         }
     }
@@ -211,9 +219,8 @@ fn eq_by_name<'a>(
 
 /// Returns a file name without trailing dots and spaces, which Win32 ignores.
 fn trim_end(name: &[u8]) -> &[u8] {
-    let last_kept = name.iter().rposition(|byte| *byte != b'.' && *byte != b' ');
-    match last_kept {
-        Some(last) => &name[..=last],
+    match name.iter().rposition(|byte| *byte != b'.' && *byte != b' ') {
+        Some(last_index) => &name[..=last_index],
         // A name of dots and spaces only, such as `..`, stays unchanged.
         None => name,
     }
@@ -226,15 +233,15 @@ fn simple_uppercase(character: char) -> char {
     if character.is_ascii() {
         return character.to_ascii_uppercase();
     }
-    let mut upper = character.to_uppercase();
-    match (upper.next(), upper.next()) {
-        (Some(upper), None)
-            if upper <= '\u{ffff}' && {
-                let mut lower = upper.to_lowercase();
-                lower.next() == Some(character) && lower.next().is_none()
+    let mut uppercase_chars = character.to_uppercase();
+    match (uppercase_chars.next(), uppercase_chars.next()) {
+        (Some(uppercase), None)
+            if uppercase <= '\u{ffff}' && {
+                let mut lowercase_chars = uppercase.to_lowercase();
+                lowercase_chars.next() == Some(character) && lowercase_chars.next().is_none()
             } =>
         {
-            upper
+            uppercase
         }
         _ => character,
     }
@@ -279,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_paths_of_both_styles() {
+    fn path_equality_follows_the_style() {
         let table: [(&str, &str, PathStyle, bool); 25] = [
             ("/usr/bin/app", "/usr/bin/app", Posix, true),
             ("/usr//bin/./app", "/usr/bin/app", Posix, true),
@@ -307,9 +314,10 @@ mod tests {
             (r"C:\Ωmega\Жук.exe", r"C:\ωMEGA\жУК.EXE", Windows, true),
             (r"C:\ı.exe", r"C:\I.exe", Windows, false),
         ];
-        for (a, b, style, same) in table {
-            assert_eq!(same_path(a.as_bytes(), b.as_bytes(), style), same, "{a} {b}");
-            assert_eq!(same_path(b.as_bytes(), a.as_bytes(), style), same, "{b} {a}");
+        for (path1, path2, style, is_same) in table {
+            let (bytes1, bytes2) = (path1.as_bytes(), path2.as_bytes());
+            assert_eq!(same_path(bytes1, bytes2, style), is_same, "{path1} {path2}");
+            assert_eq!(same_path(bytes2, bytes1, style), is_same, "{path2} {path1}");
         }
     }
 
@@ -342,21 +350,29 @@ mod tests {
     proptest! {
         /// Without this property, a rule could match only one spelling of a path.
         #[test]
-        fn path_equality_is_an_equivalence_relation(a in paths(), b in paths(), c in paths()) {
-            let bytes = [a.as_bytes(), b.as_bytes(), c.as_bytes()];
+        fn path_equality_is_an_equivalence_relation(
+            path0 in paths(), path1 in paths(), path2 in paths(),
+        ) {
+            let paths = [path0.as_bytes(), path1.as_bytes(), path2.as_bytes()];
             for style in [Posix, Windows] {
-                let same = |x: usize, y: usize| same_path(bytes[x], bytes[y], style);
-                prop_assert_eq!(same(0, 1), same(1, 0));
-                prop_assert!(!(same(0, 1) && same(1, 2)) || same(0, 2));
-                prop_assert!(!same(0, 1) || same(0, 0));
-                let kind = if style == Posix { PatternKind::FullPosix } else { PatternKind::FullWindows };
-                prop_assert!(pattern_kind(bytes[0]) != kind || same(0, 0));
+                let is_same = |index1: usize, index2: usize| {
+                    same_path(paths[index1], paths[index2], style)
+                };
+                prop_assert_eq!(is_same(0, 1), is_same(1, 0));
+                prop_assert!(!(is_same(0, 1) && is_same(1, 2)) || is_same(0, 2));
+                prop_assert!(!is_same(0, 1) || is_same(0, 0));
+                let full_path_kind = match style {
+                    Posix => PatternKind::FullPosix,
+                    Windows => PatternKind::FullWindows,
+                };
+                prop_assert!(pattern_kind(paths[0]) != full_path_kind || is_same(0, 0));
             }
         }
 
         #[test]
         fn all_spellings_of_a_windows_path_are_equal(
-            names in prop::collection::vec("[a-zäöüéñA-Z0-9_ж]{1,6}", 1..4), end in "[. ]{0,3}",
+            names in prop::collection::vec("[a-zäöüéñA-Z0-9_ж]{1,6}", 1..4),
+            ignored_suffix in "[. ]{0,3}",
         ) {
             let path = format!("C:\\{}", names.join("\\"));
             let spellings = [
@@ -366,13 +382,13 @@ mod tests {
                 path.replace('\\', "\\.\\"),
                 format!("\\\\?\\{path}"),
                 format!("\\??\\{path}"),
-                format!("{path}{end}"),
+                format!("{path}{ignored_suffix}"),
             ];
             for spelling in spellings {
                 prop_assert!(same_path(path.as_bytes(), spelling.as_bytes(), Windows), "{}", spelling);
             }
-            let deeper = format!("{path}\\x");
-            prop_assert!(!same_path(path.as_bytes(), deeper.as_bytes(), Windows));
+            let deeper_path = format!("{path}\\x");
+            prop_assert!(!same_path(path.as_bytes(), deeper_path.as_bytes(), Windows));
         }
     }
 

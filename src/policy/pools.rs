@@ -75,15 +75,16 @@ fn by_precedence(rules: &[PoolRule]) -> impl Iterator<Item = (PoolCriterion<'_>,
 }
 
 /// Returns the pool for a session of this user with these groups. `program` is the program that the
-/// session starts, if known. Among rules of equal precedence, the first wins. If no rule matches,
-/// returns `None`, and the caller uses the default pool.
+/// session starts, if known. A user wins over a group, and a group wins over a program. Among rules
+/// of equal precedence, the first wins. If no rule matches, returns `None`, and the caller uses the
+/// default pool.
 ///
 /// ```
 /// use vipool::policy::{PoolRule, choose_pool};
 ///
-/// let lab = PoolRule::new("lab").with_groups(["students"]);
-/// let boss = PoolRule::new("office").with_users(["ada"]);
-/// let rules = [lab, boss];
+/// let lab_rule = PoolRule::new("lab").with_groups(["students"]);
+/// let office_rule = PoolRule::new("office").with_users(["ada"]);
+/// let rules = [lab_rule, office_rule];
 /// assert_eq!(choose_pool(&rules, "ada", &["students"], None), Some("office"));
 /// assert_eq!(choose_pool(&rules, "bob", &["students"], None), Some("lab"));
 /// assert_eq!(choose_pool(&rules, "eve", &["staff"], None), None);
@@ -112,14 +113,14 @@ pub(crate) fn choose_pool_by<'r, E>(
     program: Option<&Executable<'_>>,
 ) -> Result<Option<&'r str>, E> {
     for (criterion, pool) in by_precedence(rules) {
-        let matches = match criterion {
+        let is_match = match criterion {
             PoolCriterion::User(name) => name == user,
             PoolCriterion::Group(name) => is_member(name)?,
             PoolCriterion::Program(pattern) => {
                 program.is_some_and(|program| program.is(pattern.as_bytes()))
             }
         };
-        if matches {
+        if is_match {
             return Ok(Some(pool));
         }
     }
@@ -188,7 +189,7 @@ mod tests {
         fn encoded_rules_round_trip_and_damage_never_panics(
             rules in rules(),
             damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..9),
-            cut: prop::sample::Index,
+            cut_length: prop::sample::Index,
         ) {
             let mut bytes = encode_rules(&rules);
             prop_assert_eq!(decode_rules(&bytes), Some(rules));
@@ -198,7 +199,7 @@ mod tests {
                     bytes[index] = value;
                 }
                 let _ = decode_rules(&bytes);
-                let _ = decode_rules(&bytes[..cut.index(bytes.len())]);
+                let _ = decode_rules(&bytes[..cut_length.index(bytes.len())]);
             }
         }
     }
@@ -210,14 +211,14 @@ mod tests {
             PoolRule::new("office").with_users(["ada"]),
             PoolRule::new("web").with_programs(["firefox"]),
         ];
-        let mut queried = Vec::new();
+        let mut queried_groups = Vec::new();
         let mut choose = |user| {
-            queried.clear();
+            queried_groups.clear();
             let is_member = |group: &str| {
-                queried.push(group.to_owned());
+                queried_groups.push(group.to_owned());
                 if group == "students" { Ok(user == "bob") } else { Err("no answer") }
             };
-            (choose_pool_by(&rules, user, is_member, None), queried.len())
+            (choose_pool_by(&rules, user, is_member, None), queried_groups.len())
         };
         assert_eq!(choose("ada"), (Ok(Some("office")), 0));
         assert_eq!(choose("bob"), (Ok(Some("lab")), 1));

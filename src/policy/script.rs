@@ -36,7 +36,7 @@ pub fn script_argument<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> Opt
         match arguments.next()? {
             b"-m" | b"-jar" | b"--" => return arguments.next(),
             b"-c" | b"--eval" => return None,
-            b"-e" => return arguments.next().filter(|next| is_path(next)),
+            b"-e" => return arguments.next().filter(|argument| is_path(argument)),
             option if OPTIONS_WITH_VALUE.contains(&option) => _ = arguments.next(),
             option if option.first() == Some(&b'-') => {}
             script => return Some(script),

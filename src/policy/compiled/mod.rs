@@ -51,11 +51,12 @@ impl Policy {
             let offset = HEADER_LENGTH + index * PROGRAM_LENGTH;
             out[offset..offset + PROGRAM_LENGTH].copy_from_slice(&record);
         }
-        let host_offset = out.len();
+        let host_addresses_offset = out.len();
         for address in &self.host_addresses {
             out.extend(encode_host_address(*address));
         }
-        let wildcard_udp_ports = append_ports(&self.wildcard_udp_ports, &mut out);
+        let (wildcard_ports_offset, wildcard_ports_count) =
+            append_ports(&self.wildcard_udp_ports, &mut out);
         let header = [
             MAGIC,
             VERSION,
@@ -63,10 +64,10 @@ impl Policy {
             self.rewrite.bits(),
             HEADER_LENGTH as u32,
             self.programs.len() as u32,
-            host_offset as u32,
+            host_addresses_offset as u32,
             self.host_addresses.len() as u32,
-            wildcard_udp_ports.0,
-            wildcard_udp_ports.1,
+            wildcard_ports_offset,
+            wildcard_ports_count,
         ];
         for (index, word) in header.into_iter().enumerate() {
             out[index * 4..index * 4 + 4].copy_from_slice(&word.to_le_bytes());
@@ -79,44 +80,45 @@ impl Policy {
 #[inline]
 fn encode_host_address(address: IpAddr) -> [u8; HOST_ADDRESS_LENGTH] {
     let (family, bits) = match address {
-        IpAddr::V4(v4) => (4u32, u128::from(v4.to_bits()) << 96),
-        IpAddr::V6(v6) => (6, v6.to_bits()),
+        IpAddr::V4(ipv4) => (4u32, u128::from(ipv4.to_bits()) << 96),
+        IpAddr::V6(ipv6) => (6, ipv6.to_bits()),
     };
     let mut record = [0; HOST_ADDRESS_LENGTH];
-    if let Some(start) = record.first_chunk_mut() {
-        *start = family.to_le_bytes();
+    if let Some(family_bytes) = record.first_chunk_mut() {
+        *family_bytes = family.to_le_bytes();
     }
-    if let Some(end) = record.last_chunk_mut() {
-        *end = bits.to_be_bytes();
+    if let Some(address_bytes) = record.last_chunk_mut() {
+        *address_bytes = bits.to_be_bytes();
     }
     record
 }
 
-fn append_text(text: &str, out: &mut Vec<u8>) -> (u32, u32) {
+/// Appends a text. Returns its offset and length, or two zeros for `None`.
+fn append_text(text: Option<&str>, out: &mut Vec<u8>) -> (u32, u32) {
+    let Some(text) = text else { return (0, 0) };
     let offset = out.len() as u32;
     out.extend(text.as_bytes());
     (offset, text.len() as u32)
 }
 
+/// Appends the texts and ports of a program. Returns the record of the program.
 fn encode_program(program: &Program, out: &mut Vec<u8>) -> [u8; PROGRAM_LENGTH] {
-    let text =
-        |text: Option<&str>, out: &mut Vec<u8>| text.map_or((0, 0), |text| append_text(text, out));
-    let (pattern, pattern_length) = text(Some(&program.pattern), out);
-    let (target, target_length) = text(program.target.as_deref(), out);
-    let (script, script_length) = text(program.script.as_deref(), out);
-    let own_ports = append_ports(&program.own_ports, out);
-    let shared_ports = append_ports(&program.shared_ports, out);
+    let (pattern_offset, pattern_length) = append_text(Some(&program.pattern), out);
+    let (target_offset, target_length) = append_text(program.target.as_deref(), out);
+    let (script_offset, script_length) = append_text(program.script.as_deref(), out);
+    let (own_ports_offset, own_ports_count) = append_ports(&program.own_ports, out);
+    let (shared_ports_offset, shared_ports_count) = append_ports(&program.shared_ports, out);
     let words = [
-        pattern,
+        pattern_offset,
         pattern_length,
-        target,
+        target_offset,
         target_length,
-        script,
+        script_offset,
         script_length,
-        own_ports.0,
-        own_ports.1,
-        shared_ports.0,
-        shared_ports.1,
+        own_ports_offset,
+        own_ports_count,
+        shared_ports_offset,
+        shared_ports_count,
         program.features.bits(),
         program.flags.bits(),
     ];
@@ -128,6 +130,7 @@ fn encode_program(program: &Program, out: &mut Vec<u8>) -> [u8; PROGRAM_LENGTH] 
     record
 }
 
+/// Appends port ranges. Returns the offset of the first range and the number of ranges.
 fn append_ports(ports: &[PortRange], out: &mut Vec<u8>) -> (u32, u32) {
     let offset = out.len() as u32;
     for range in ports {

@@ -4,8 +4,8 @@ use super::*;
 use crate::policy::{Executable, Features, PathStyle, PoolRule, ProgramFlags, RewriteFlags};
 
 fn ports() -> impl Strategy<Value = Vec<PortRange>> {
-    let range =
-        any::<(u16, u16)>().prop_map(|(a, b)| PortRange { first: a.min(b), last: a.max(b) });
+    let range = any::<(u16, u16)>()
+        .prop_map(|(port1, port2)| PortRange { first: port1.min(port2), last: port1.max(port2) });
     prop::collection::vec(range, 0..3)
 }
 
@@ -37,17 +37,17 @@ fn programs() -> impl Strategy<Value = Program> {
         ports(),
         ports(),
     )
-        .prop_map(|(pattern, target, script, features, bits, own_ports, shared_ports)| {
-            Program {
+        .prop_map(
+            |(pattern, target, script, feature_bits, flag_bits, own_ports, shared_ports)| Program {
                 pattern,
                 target,
                 script,
-                features: Features::from_bits(features),
-                flags: ProgramFlags::from_bits(bits),
+                features: Features::from_bits(feature_bits),
+                flags: ProgramFlags::from_bits(flag_bits),
                 own_ports,
                 shared_ports,
-            }
-        })
+            },
+        )
 }
 
 fn policies() -> impl Strategy<Value = Policy> {
@@ -57,11 +57,11 @@ fn policies() -> impl Strategy<Value = Policy> {
         ports(),
         0..=RewriteFlags::ALL_BITS,
     )
-        .prop_map(|(programs, host_addresses, wildcard_udp_ports, flags)| Policy {
+        .prop_map(|(programs, host_addresses, wildcard_udp_ports, flag_bits)| Policy {
             programs,
             host_addresses,
             wildcard_udp_ports,
-            rewrite: RewriteFlags::from_bits(flags),
+            rewrite: RewriteFlags::from_bits(flag_bits),
             ..Policy::default()
         })
 }
@@ -70,11 +70,12 @@ fn contains(ports: &[PortRange], port: u16) -> bool {
     ports.iter().any(|range| (range.first..=range.last).contains(&port))
 }
 
-/// Calls every function of a view and returns a number that is 0 for an empty view.
-fn call_everything(view: PolicyView<'_>, program: &Executable<'_>, port: u16) -> usize {
-    let found = view.find(program).map_or(0, |found| found.index);
-    let explained = view.explain(*program).count();
-    let rules: usize = view
+/// Calls every function that reads the bytes of a view. Returns a number that is 0 for an empty
+/// view.
+fn call_every_function(view: PolicyView<'_>, program: &Executable<'_>, port: u16) -> usize {
+    let found_index = view.find(program).map_or(0, |found| found.index);
+    let explained_count = view.explain(*program).count();
+    let pattern_bytes: usize = view
         .programs()
         .map(|rule| {
             let _ = (rule.features(), rule.script());
@@ -83,10 +84,10 @@ fn call_everything(view: PolicyView<'_>, program: &Executable<'_>, port: u16) ->
             rule.pattern().len()
         })
         .sum();
-    let _ = view.rewrite_flags();
-    found
-        + explained
-        + rules
+    let _ = (view.rewrite_flags(), view.is_host_address(IpAddr::from([10, 0, 0, 1])));
+    found_index
+        + explained_count
+        + pattern_bytes
         + view.host_addresses().count()
         + usize::from(view.is_wildcard_udp_port(port))
 }
@@ -94,20 +95,20 @@ fn call_everything(view: PolicyView<'_>, program: &Executable<'_>, port: u16) ->
 proptest! {
     #[test]
     fn compiled_policy_equals_its_source(
-        policy in policies(), path in paths(), invoked in prop::option::of(paths()),
-        script in prop::option::of(paths()), windows: bool, port: u16, address: IpAddr,
+        policy in policies(), path in paths(), invoked_as in prop::option::of(paths()),
+        script in prop::option::of(paths()), is_windows: bool, port: u16, address: IpAddr,
     ) {
         let bytes = policy.encode();
         let view = PolicyView::new(&bytes);
         prop_assert!(view.is_valid());
         let program = Executable {
             path: path.as_bytes(),
-            invoked_as: invoked.as_deref().map(str::as_bytes),
+            invoked_as: invoked_as.as_deref().map(str::as_bytes),
             script: script.as_deref().map(str::as_bytes),
-            style: if windows { PathStyle::Windows } else { PathStyle::Posix },
+            style: if is_windows { PathStyle::Windows } else { PathStyle::Posix },
         };
-        let found = view.find(&program);
-        prop_assert_eq!(found.map(|m| (m.index, m.result)), policy.find(&program));
+        let found_rule = view.find(&program).map(|found| (found.index, found.result));
+        prop_assert_eq!(found_rule, policy.find(&program));
         prop_assert_eq!(view.programs().count(), policy.programs.len());
         for (rule, source) in view.programs().zip(&policy.programs) {
             prop_assert_eq!(rule.id(), source.id());
@@ -128,7 +129,7 @@ proptest! {
     fn damaged_bytes_never_panic(
         policy in policies(), path in paths(), script in prop::option::of(paths()),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..20),
-        cut: prop::sample::Index, port: u16,
+        cut_length: prop::sample::Index, port: u16,
     ) {
         let mut bytes = policy.encode();
         for (index, value) in damage {
@@ -141,19 +142,19 @@ proptest! {
             script: script.as_deref().map(str::as_bytes),
             style: PathStyle::Posix,
         };
-        call_everything(PolicyView::new(&bytes), &program, port);
-        bytes.truncate(cut.index(bytes.len()));
-        call_everything(PolicyView::new(&bytes), &program, port);
+        call_every_function(PolicyView::new(&bytes), &program, port);
+        bytes.truncate(cut_length.index(bytes.len()));
+        call_every_function(PolicyView::new(&bytes), &program, port);
     }
 }
 
 #[test]
-fn bytes_that_are_no_policy_are_empty() {
+fn view_of_invalid_bytes_is_empty() {
     let program =
         Executable { path: b"/a", invoked_as: None, script: None, style: PathStyle::Posix };
     for bytes in [&b""[..], b"vpol", &[0xff; 4096], &[0; 4096]] {
         assert!(!PolicyView::new(bytes).is_valid());
-        assert_eq!(call_everything(PolicyView::new(bytes), &program, 80), 0);
+        assert_eq!(call_every_function(PolicyView::new(bytes), &program, 80), 0);
     }
 }
 

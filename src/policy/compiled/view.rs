@@ -17,8 +17,9 @@ pub struct PolicyView<'a> {
 /// One rule of a compiled process list.
 #[derive(Clone, Copy, Debug)]
 pub struct ProgramView<'a> {
+    /// The bytes of the whole policy.
     bytes: &'a [u8],
-    record: usize,
+    record_offset: usize,
 }
 
 /// The rule that matches a program.
@@ -80,16 +81,17 @@ impl<'a> PolicyView<'a> {
     /// Returns the rules in the order of the list.
     pub fn programs(&self) -> impl Iterator<Item = ProgramView<'a>> + use<'a> {
         let bytes = self.bytes;
-        record_offsets(bytes, 16, PROGRAM_LENGTH).map(move |record| ProgramView { bytes, record })
+        record_offsets(bytes, 16, PROGRAM_LENGTH)
+            .map(move |record_offset| ProgramView { bytes, record_offset })
     }
 
     /// Returns the host's addresses on the interfaces that the policy matches (row 5 of
     /// docs/socket-matrix.md).
     pub fn host_addresses(&self) -> impl Iterator<Item = IpAddr> + use<'a> {
         let bytes = self.bytes;
-        record_offsets(bytes, 24, HOST_ADDRESS_LENGTH).filter_map(move |record| {
-            let octets: [u8; 16] = read_array(bytes, record + 4)?;
-            match read_u32(bytes, record)? {
+        record_offsets(bytes, 24, HOST_ADDRESS_LENGTH).filter_map(move |record_offset| {
+            let octets: [u8; 16] = read_array(bytes, record_offset + 4)?;
+            match read_u32(bytes, record_offset)? {
                 4 => Some(IpAddr::V4(Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3]))),
                 6 => Some(IpAddr::V6(Ipv6Addr::from(octets))),
                 _ => None,
@@ -103,7 +105,7 @@ impl<'a> PolicyView<'a> {
     pub fn is_host_address(&self, address: IpAddr) -> bool {
         let encoded = encode_host_address(address);
         record_offsets(self.bytes, 24, HOST_ADDRESS_LENGTH)
-            .any(|record| read_array(self.bytes, record) == Some(encoded))
+            .any(|record_offset| read_array(self.bytes, record_offset) == Some(encoded))
     }
 
     /// Returns whether a UDP bind to the wildcard address and this port stays unchanged (row 26).
@@ -124,7 +126,7 @@ impl<'a> ProgramView<'a> {
     /// Returns the id of the rule. The id stays the same across reloads. Child processes inherit
     /// the id.
     pub fn id(&self) -> u64 {
-        read_array(self.bytes, self.record).map_or(0, u64::from_le_bytes)
+        read_array(self.bytes, self.record_offset).map_or(0, u64::from_le_bytes)
     }
 
     /// Returns the pattern of the rule: a full path or a bare file name.
@@ -143,26 +145,26 @@ impl<'a> ProgramView<'a> {
     #[inline]
     #[must_use]
     pub fn features(&self) -> Features {
-        Features::from_bits(read_u32(self.bytes, self.record + 48).unwrap_or(0))
+        Features::from_bits(read_u32(self.bytes, self.record_offset + 48).unwrap_or(0))
     }
 
     /// Returns the flags of the rule.
     #[inline]
     #[must_use]
     pub fn flags(&self) -> ProgramFlags {
-        ProgramFlags::from_bits(read_u32(self.bytes, self.record + 52).unwrap_or(0))
+        ProgramFlags::from_bits(read_u32(self.bytes, self.record_offset + 52).unwrap_or(0))
     }
 
     /// Returns whether this loopback port always leads to the session's own address.
     #[must_use]
     pub fn is_own_port(&self, port: u16) -> bool {
-        contains_port(self.bytes, self.record + 32, port)
+        contains_port(self.bytes, self.record_offset + 32, port)
     }
 
     /// Returns whether this loopback port belongs to the host.
     #[must_use]
     pub fn is_shared_port(&self, port: u16) -> bool {
-        contains_port(self.bytes, self.record + 40, port)
+        contains_port(self.bytes, self.record_offset + 40, port)
     }
 
     fn rule_pattern(&self) -> RulePattern<'a> {
@@ -175,7 +177,7 @@ impl<'a> ProgramView<'a> {
 
     /// Returns the text whose offset and length are at this offset of the record.
     fn read_text(&self, offset: usize) -> Option<&'a [u8]> {
-        read_text(self.bytes, self.record + offset)
+        read_text(self.bytes, self.record_offset + offset)
     }
 }
 
@@ -190,18 +192,23 @@ fn read_text(bytes: &[u8], offset: usize) -> Option<&[u8]> {
     bytes.get(start..)?.get(..length)
 }
 
-/// Returns the offsets of the records of one table. The offset and the count of the table are at
-/// `offset`. Skips records that lie outside the bytes.
-fn record_offsets(bytes: &[u8], offset: usize, size: usize) -> impl Iterator<Item = usize> + use<> {
-    let start = read_u32(bytes, offset).unwrap_or(0) as usize;
+/// Returns the offsets of consecutive records of the same length. The offset of the first record
+/// and the number of records are at `offset`. Skips records that lie outside the bytes.
+fn record_offsets(
+    bytes: &[u8],
+    offset: usize,
+    record_length: usize,
+) -> impl Iterator<Item = usize> + use<> {
+    let first_offset = read_u32(bytes, offset).unwrap_or(0) as usize;
     let count = read_u32(bytes, offset + 4).unwrap_or(0) as usize;
-    let max_count = bytes.len().saturating_sub(start) / size;
-    (0..count.min(max_count)).map(move |index| start + index * size)
+    let max_count = bytes.len().saturating_sub(first_offset) / record_length;
+    (0..count.min(max_count)).map(move |index| first_offset + index * record_length)
 }
 
+/// Returns whether a port is in the port ranges whose offset and count are at `offset`.
 fn contains_port(bytes: &[u8], offset: usize, port: u16) -> bool {
-    record_offsets(bytes, offset, PORT_RANGE_LENGTH).any(|record| {
-        match (read_array(bytes, record), read_array(bytes, record + 2)) {
+    record_offsets(bytes, offset, PORT_RANGE_LENGTH).any(|record_offset| {
+        match (read_array(bytes, record_offset), read_array(bytes, record_offset + 2)) {
             (Some(first), Some(last)) => {
                 (u16::from_le_bytes(first)..=u16::from_le_bytes(last)).contains(&port)
             }
