@@ -23,6 +23,67 @@ impl FarmFile {
     }
 }
 
+/// Runs `vipool` with these arguments, with /etc/vipool/farm.toml in a mount namespace. The file
+/// contains `text`.
+fn with_machine_farm(text: &str, script: &str) -> Output {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(directory.path().join("farm.toml"), text).expect("a file");
+    let overlay = "mkdir work && mount -t tmpfs none work && mkdir work/upper work/work &&
+        mount -t overlay none -o lowerdir=/etc,upperdir=work/upper,workdir=work/work /etc &&
+        mkdir -p /etc/vipool && cp farm.toml /etc/vipool/ || exit 3";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--net", "sh", "-c", &format!("{overlay}\n{script}")]);
+    command.env("VIPOOL", env!("CARGO_BIN_EXE_vipool")).current_dir(directory.path());
+    command.output().expect("unshare runs")
+}
+
+#[test]
+fn check_and_up_take_the_farm_file_in_the_same_forms() {
+    if !vipool_testing::have(&["root", "unshare"]) {
+        return;
+    }
+    let farm = "[loopback]\nranges = \"127.77.0.0-127.77.0.199\"\n";
+    let script = "
+        for farm in '' farm.toml '--farm farm.toml' '--farm=/etc/vipool/farm.toml'; do
+            $VIPOOL check $farm > /dev/null || exit 4
+            $VIPOOL up $farm --map $PWD/map > /dev/null || exit 5
+            $VIPOOL repair $farm --map $PWD/map > /dev/null || exit 6
+        done
+        for command in check up repair; do
+            $VIPOOL $command farm.toml --farm farm.toml 2> /dev/null && exit 7
+            $VIPOOL $command absent.toml 2>&1 | grep -q absent.toml || exit 8
+        done
+        exit 0";
+    let output = with_machine_farm(farm, script);
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn program_that_does_not_exist_is_a_warning_on_its_server() {
+    if !vipool_testing::have(&["root", "unshare"]) {
+        return;
+    }
+    let farm = "[loopback]\nranges = \"127.77.0.0-127.77.0.199\"\n
+        [[program]]\npath = \"/bin/sh\"\nfeatures = [\"loopback\"]
+        [[program]]\npath = \"/opt/absent/program\"\nfeatures = [\"loopback\"]
+        [[program]]\npath = 'C:\\absent\\program.exe'\nfeatures = [\"loopback\"]\n";
+    let script = "$VIPOOL check || exit 4
+        $VIPOOL check --strict > /dev/null && exit 5
+        echo another machine
+        $VIPOOL check farm.toml --strict || exit 6
+        $VIPOOL up --map $PWD/map || exit 7";
+    let output = with_machine_farm(farm, script);
+    assert!(output.status.success(), "{output:?}");
+    let printed = String::from_utf8(output.stdout).expect("UTF-8");
+    let (this_machine, other_machine) = printed.split_once("another machine").expect("a marker");
+    let warning = "\"/opt/absent/program\" does not exist";
+    assert_eq!(this_machine.matches("does not exist").count(), 1, "{this_machine}");
+    assert!(this_machine.contains(warning), "{this_machine}");
+    assert!(!other_machine.contains("does not exist"), "{other_machine}");
+    let errors = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(errors.matches(warning).count(), 1, "{errors}");
+}
+
 const VALID_FARM: &str = r#"
 [server.ts1]
 max-sessions = 3

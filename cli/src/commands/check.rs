@@ -1,7 +1,7 @@
 //! `vipool check`: validates a farm.toml and shows the pools of each server.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -12,23 +12,24 @@ use vipool::farm::{Farm, Finding, Level, Report};
 use vipool::pool::{Pool, PoolKind};
 use vipool::range::Range;
 
+use super::farm_args::{FarmArgs, is_missing, machine_farm_file};
 use crate::table::table;
 
 /// Check a farm.toml and show the pools of each server
 ///
 /// Reports all findings in one run, each with file, line, value and remedy. An error means that
 /// the file cannot be used. A warning means that the file works, but perhaps not as intended. The
-/// check needs no privileges and reads only the file, so it can run on any machine.
+/// check needs no privileges and reads only the file, so it can run on any machine. Only for
+/// /etc/vipool/farm.toml, the file of this machine, the check also looks for the listed programs.
 ///
 /// The exit status is 0, or 1 if there are errors (with --strict also for warnings).
 #[derive(Args)]
 #[command(after_help = "Examples:
-  vipool check farm.toml
-  vipool check /etc/vipool/farm.toml --server ts1 --strict")]
+  vipool check
+  vipool check ./farm.toml --server ts1 --strict")]
 pub struct Check {
-    /// The farm file
-    #[arg(value_name = "FARM.TOML")]
-    file: PathBuf,
+    #[command(flatten)]
+    farm: FarmArgs,
     /// Show only the pools of this server
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
@@ -43,14 +44,17 @@ pub struct Check {
 impl Check {
     /// Checks the file and prints the findings.
     pub fn run(self) -> Result<ExitCode> {
-        let passed = check(&self.file, self.server.as_deref(), self.json, self.strict)?;
+        let passed = check(&self.farm.path(), self.server.as_deref(), self.json, self.strict)?;
         Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
 /// Checks a file, prints the findings, and returns whether the file passed.
 fn check(file: &Path, server: Option<&str>, json: bool, strict: bool) -> Result<bool> {
-    let (farm, report) = Farm::load(file);
+    let (farm, mut report) = Farm::load(file);
+    if file == machine_farm_file() {
+        report.extend(farm.missing_programs(is_missing));
+    }
     let servers = server_rows(&farm, server)?;
     let passed = if strict { report.is_empty() } else { !report.has_errors() };
     if json {

@@ -11,6 +11,7 @@ mod discover;
 mod down;
 #[cfg(target_os = "linux")]
 mod explain;
+mod farm_args;
 mod gc;
 mod generate;
 #[cfg(unix)]

@@ -13,6 +13,7 @@ use vipool::map::{Map, MapError};
 use vipool::system::SystemProbe;
 
 use super::down::leased_addresses;
+use super::farm_args::{FarmArgs, is_missing};
 use crate::assigner::PortSet;
 use crate::assigner::plan::{
     check_not_shrunk, desired_addresses, host_interfaces, planned_sizes, probe_destinations,
@@ -37,7 +38,7 @@ use crate::maps::last_users;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool up
-  vipool up --farm ./farm.toml --server ts1 --no-probe")]
+  vipool up ./farm.toml --server ts1 --no-probe")]
 pub struct Up {
     #[command(flatten)]
     plan: PlanArgs,
@@ -59,9 +60,8 @@ const LARGE_MAP_BYTES: u64 = 64 << 20;
 /// Options that select the plan of this server.
 #[derive(clap::Args)]
 pub struct PlanArgs {
-    /// The farm file
-    #[arg(long, value_name = "FILE", default_value = "/etc/vipool/farm.toml")]
-    farm: PathBuf,
+    #[command(flatten)]
+    farm: FarmArgs,
     /// This server's name in the farm file [default: the host name]
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
@@ -74,7 +74,7 @@ impl PlanArgs {
     /// # Errors
     /// The farm file has errors, or the interfaces cannot be listed.
     pub fn load(&self) -> anyhow::Result<(Farm, ServerPlan, Vec<Interface>)> {
-        let (farm, mut report) = Farm::load(&self.farm);
+        let (farm, mut report) = Farm::load(&self.farm.path());
         let server = match &self.server {
             Some(server) => server.clone(),
             None => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
@@ -83,11 +83,12 @@ impl PlanArgs {
         let mut server_plan = farm.plan(&server, Some(&interfaces));
         server_plan.plan.policy.resolve_links(|path| fs::canonicalize(path));
         report.extend(server_plan.findings.iter().cloned());
+        report.extend(farm.missing_programs(is_missing));
         if !report.is_empty() {
             err!("{report}");
         }
         if report.has_errors() {
-            bail!("{} has errors; nothing was changed", self.farm.display());
+            bail!("{} has errors; nothing was changed", self.farm.path().display());
         }
         Ok((farm, server_plan, interfaces))
     }
@@ -103,7 +104,7 @@ impl Up {
                 format!(
                     "{} removes addresses; nothing was changed (check the file, or use \
                      --allow-shrink)",
-                    self.plan.farm.display()
+                    self.plan.farm.path().display()
                 )
             })?;
         }

@@ -1,5 +1,7 @@
 //! Validation of the process list and of the options for all listed programs.
 
+use std::path::Path;
+
 use super::{error, warning};
 use crate::farm::Farm;
 use crate::farm::finding::Finding;
@@ -39,6 +41,32 @@ impl Farm {
             validate_ports(&format!("{key}.own-ports"), &program.own_ports, findings);
         }
         validate_ports("rewrite.fixed-ports", &self.rewrite.fixed_ports, findings);
+    }
+}
+
+impl Farm {
+    /// Returns a warning for each program and script on the process list that does not exist on
+    /// this server. `is_missing` receives the full paths of this system, not the bare names and not
+    /// the paths of another system.
+    pub fn missing_programs(&self, is_missing: impl Fn(&Path) -> bool) -> Vec<Finding> {
+        let native_kind =
+            if cfg!(windows) { PatternKind::FullWindows } else { PatternKind::FullPosix };
+        let patterns = self.programs.iter().enumerate().flat_map(|(index, program)| {
+            let path = (format!("program[{index}].path"), &program.pattern);
+            let script =
+                program.script.as_ref().map(|script| (format!("program[{index}].script"), script));
+            [Some(path), script].into_iter().flatten()
+        });
+        patterns
+            .filter(|(_, pattern)| {
+                pattern_kind(pattern.as_bytes()) == native_kind && is_missing(Path::new(pattern))
+            })
+            .map(|(key, pattern)| {
+                let message = format!("{pattern:?} does not exist on this server");
+                let remedy = "install the program, correct the path or remove the rule";
+                Finding::new(warning("missing-program"), key, pattern, message, remedy)
+            })
+            .collect()
     }
 }
 

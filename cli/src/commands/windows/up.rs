@@ -9,6 +9,7 @@ use vipool::map::{Map, MapError};
 use vipool::system;
 use vipool::system::map_directory;
 
+use crate::commands::farm_args::{FarmArgs, is_missing};
 use crate::maps::last_users;
 
 /// Create the map of this server, from which sessions get their addresses
@@ -21,9 +22,8 @@ use crate::maps::last_users;
 #[command(after_help = "Example, as an administrator:
   vipool up --farm C:\\ProgramData\\vipool\\farm.toml")]
 pub struct Up {
-    /// The farm file [default: farm.toml in the directory of the map]
-    #[arg(long, value_name = "FILE")]
-    farm: Option<PathBuf>,
+    #[command(flatten)]
+    farm: FarmArgs,
     /// This server's name in the farm file [default: the computer's name]
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
@@ -35,7 +35,7 @@ pub struct Up {
 impl Up {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let directory = self.map.unwrap_or_else(map_directory);
-        let file = self.farm.unwrap_or_else(|| directory.join("farm.toml"));
+        let file = self.farm.selected().map_or_else(|| directory.join("farm.toml"), Path::to_owned);
         let (farm, mut report) = Farm::load(&file);
         let server = match self.server {
             Some(server) => server,
@@ -45,6 +45,7 @@ impl Up {
         let interfaces = system::interfaces().context("cannot list the interfaces")?;
         let server_plan = farm.plan(&server, Some(&interfaces));
         report.extend(server_plan.findings.iter().cloned());
+        report.extend(farm.missing_programs(is_missing));
         if !report.is_empty() {
             err!("{report}");
         }
