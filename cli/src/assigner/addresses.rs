@@ -16,7 +16,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::arp;
 use super::netlink::{InterfaceAddress, Link, Netlink};
+use super::source_addresses::{check_sources_unchanged, source_addresses};
 use super::state::{AssignedResources, AssignerState};
+use super::steps::StepTimer;
 
 /// Maximum wait for IPv6 duplicate address detection. The kernel starts the detection within a
 /// second, and the detection takes one second.
@@ -29,14 +31,46 @@ pub struct AssignResult {
     pub usable_addresses: BTreeSet<InterfaceAddress>,
     /// Addresses that must not be leased, with the reason.
     pub conflict_reasons: BTreeMap<IpAddr, String>,
-    /// Number of addresses that this run added.
-    pub added_count: usize,
+    /// Addresses that this run added.
+    pub added_addresses: Vec<InterfaceAddress>,
+}
+
+/// The desired addresses, compared with the addresses on the interfaces.
+struct Comparison {
+    /// Desired addresses that an assigner added before.
+    present_addresses: BTreeSet<InterfaceAddress>,
+    /// Addresses on the interface that had their subnet before.
+    moved_addresses: Vec<InterfaceAddress>,
+    /// Desired addresses to add.
+    missing_addresses: Vec<InterfaceAddress>,
+    /// Desired addresses that the host itself uses, with the reason.
+    conflict_reasons: BTreeMap<IpAddr, String>,
+}
+
+/// Returns the result of [`add_addresses`] without its changes. Other hosts are not probed.
+///
+/// # Errors
+/// The kernel reports an error.
+pub fn preview_addition(
+    state: &AssignerState,
+    desired_addresses: &BTreeSet<InterfaceAddress>,
+) -> anyhow::Result<AssignResult> {
+    let mut netlink = Netlink::open().context("cannot open a routing socket")?;
+    let links = links_by_index(&mut netlink)?;
+    let Comparison { mut present_addresses, missing_addresses, conflict_reasons, .. } =
+        compare(&mut netlink, state, desired_addresses, &links)?;
+    present_addresses.extend(&missing_addresses);
+    Ok(AssignResult {
+        usable_addresses: present_addresses,
+        conflict_reasons,
+        added_addresses: missing_addresses,
+    })
 }
 
 /// Adds `desired_addresses` to their interfaces.
 ///
-/// If `should_probe` is true, this function first probes the network for other hosts that use one
-/// of the addresses. The host's own source address for each of `destinations` must not change.
+/// If `should_probe` is true, this function first probes the network for other hosts that use one of the
+/// addresses to add. The host's own source address for each of `destinations` must not change.
 ///
 /// # Errors
 /// The kernel reports an error, or the host's own source address would change. If a check of the
@@ -46,49 +80,29 @@ pub fn add_addresses(
     desired_addresses: &BTreeSet<InterfaceAddress>,
     should_probe: bool,
     destinations: &[IpAddr],
+    timer: &mut StepTimer,
 ) -> anyhow::Result<AssignResult> {
     let mut netlink = Netlink::open().context("cannot open a routing socket")?;
-    let links: BTreeMap<u32, Link> =
-        netlink.links()?.into_iter().map(|link| (link.index, link)).collect();
-    let mut result = AssignResult::default();
-    let (mut present_addresses, obsolete_addresses) =
-        assigned_addresses(&mut netlink, state, desired_addresses)?;
-    let interface_of: BTreeMap<IpAddr, u32> =
-        desired_addresses.iter().map(|entry| (entry.address, entry.interface)).collect();
-    // The subnet of these addresses is on another interface now, so the addresses move there too.
-    let moved_addresses: Vec<InterfaceAddress> = obsolete_addresses
-        .iter()
-        .filter(|entry| interface_of.contains_key(&entry.address))
-        .copied()
-        .collect();
+    let links = links_by_index(&mut netlink)?;
+    let Comparison {
+        mut present_addresses,
+        moved_addresses,
+        mut missing_addresses,
+        conflict_reasons,
+    } = compare(&mut netlink, state, desired_addresses, &links)?;
+    let mut result = AssignResult { conflict_reasons, ..AssignResult::default() };
     delete_addresses(&mut netlink, &moved_addresses)?;
-
-    let interface_name = |index: u32| links.get(&index).map_or("an interface", |link| &link.name);
-    for (entry, _) in netlink.addresses()? {
-        if interface_of.contains_key(&entry.address) && !present_addresses.contains(&entry) {
-            let reason = format!(
-                "this host already uses the address on {}",
-                interface_name(entry.interface)
-            );
-            result.conflict_reasons.insert(entry.address, reason);
-        }
-    }
-    if should_probe {
-        for (address, mac) in probe_network(desired_addresses, &links)? {
+    let interface_name = |index: u32| interface_name(&links, index);
+    if should_probe && !missing_addresses.is_empty() {
+        for (address, mac) in probe_network(&missing_addresses, &links)? {
             let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
             result
                 .conflict_reasons
                 .insert(address.into(), format!("{mac} uses the address on the network"));
         }
+        timer.end_step(format!("probed the network: {}", count_addresses(missing_addresses.len())));
+        missing_addresses.retain(|entry| !result.conflict_reasons.contains_key(&entry.address));
     }
-    let missing_addresses: Vec<InterfaceAddress> = desired_addresses
-        .iter()
-        .filter(|entry| {
-            !present_addresses.contains(entry)
-                && !result.conflict_reasons.contains_key(&entry.address)
-        })
-        .copied()
-        .collect();
 
     let sources_before = source_addresses(destinations);
     let assigned_before = state.assigned.clone();
@@ -135,9 +149,13 @@ pub fn add_addresses(
         result.conflict_reasons.insert(entry.address, reason);
     }
     added_addresses.retain(|entry| !duplicates.contains(entry));
-    result.added_count = added_addresses.len();
-    announce(&added_addresses, &links);
+    timer.end_step(format!("added to the interfaces: {}", count_addresses(added_addresses.len())));
+    if !added_addresses.is_empty() {
+        announce(&added_addresses, &links);
+        timer.end_step("announced the added addresses");
+    }
     present_addresses.extend(&added_addresses);
+    result.added_addresses = added_addresses;
     result.usable_addresses = present_addresses
         .into_iter()
         .filter(|entry| !result.conflict_reasons.contains_key(&entry.address))
@@ -145,15 +163,76 @@ pub fn add_addresses(
     Ok(result)
 }
 
+/// Compares `desired_addresses` with the addresses on the interfaces.
+fn compare(
+    netlink: &mut Netlink,
+    state: &AssignerState,
+    desired_addresses: &BTreeSet<InterfaceAddress>,
+    links: &BTreeMap<u32, Link>,
+) -> io::Result<Comparison> {
+    let (present_addresses, obsolete_addresses) =
+        assigned_addresses(netlink, state, desired_addresses)?;
+    let desired_ips: BTreeSet<IpAddr> =
+        desired_addresses.iter().map(|entry| entry.address).collect();
+    // The subnet of these addresses is on another interface now, so the addresses move there too.
+    let moved_addresses: Vec<InterfaceAddress> = obsolete_addresses
+        .into_iter()
+        .filter(|entry| desired_ips.contains(&entry.address))
+        .collect();
+    let all_addresses = netlink.addresses()?;
+    let conflicts = all_addresses.keys().filter(|entry| {
+        desired_ips.contains(&entry.address)
+            && !present_addresses.contains(entry)
+            && !moved_addresses.contains(entry)
+    });
+    let conflict_reasons: BTreeMap<IpAddr, String> = conflicts
+        .map(|entry| {
+            let interface = interface_name(links, entry.interface);
+            (entry.address, format!("this host already uses the address on {interface}"))
+        })
+        .collect();
+    let is_missing = |entry: &&InterfaceAddress| {
+        !present_addresses.contains(entry) && !conflict_reasons.contains_key(&entry.address)
+    };
+    let missing_addresses = desired_addresses.iter().filter(is_missing).copied().collect();
+    Ok(Comparison { present_addresses, moved_addresses, missing_addresses, conflict_reasons })
+}
+
+fn links_by_index(netlink: &mut Netlink) -> io::Result<BTreeMap<u32, Link>> {
+    Ok(netlink.links()?.into_iter().map(|link| (link.index, link)).collect())
+}
+
+fn interface_name(links: &BTreeMap<u32, Link>, index: u32) -> &str {
+    links.get(&index).map_or("an interface", |link| &link.name)
+}
+
+/// Formats a number of addresses.
+pub fn count_addresses(count: usize) -> String {
+    if count == 1 { "1 address".to_owned() } else { format!("{count} addresses") }
+}
+
+/// Returns the addresses that [`remove_addresses`] would remove.
+///
+/// # Errors
+/// The kernel reports an error.
+pub fn preview_removal(
+    state: &AssignerState,
+    is_needed: impl Fn(&InterfaceAddress) -> bool,
+) -> anyhow::Result<BTreeSet<InterfaceAddress>> {
+    let mut netlink = Netlink::open().context("cannot open a routing socket")?;
+    let (_, assigned) = assigned_addresses(&mut netlink, state, &BTreeSet::new())?;
+    Ok(assigned.into_iter().filter(|entry| !is_needed(entry)).collect())
+}
+
 /// Removes the addresses that any run of [`add_addresses`] added, except the addresses for which
-/// `is_needed` returns true. Returns the number of removed addresses, and the kept addresses.
+/// `is_needed` returns true. Returns the removed addresses and the kept addresses.
 ///
 /// # Errors
 /// The kernel reports an error.
 pub fn remove_addresses(
     state: &mut AssignerState,
     is_needed: impl Fn(&InterfaceAddress) -> bool,
-) -> anyhow::Result<(usize, BTreeSet<InterfaceAddress>)> {
+) -> anyhow::Result<(BTreeSet<InterfaceAddress>, BTreeSet<InterfaceAddress>)> {
     let mut netlink = Netlink::open().context("cannot open a routing socket")?;
     let (_, assigned) = assigned_addresses(&mut netlink, state, &BTreeSet::new())?;
     let (kept_addresses, removed_addresses): (BTreeSet<_>, BTreeSet<_>) =
@@ -163,7 +242,7 @@ pub fn remove_addresses(
         addresses: kept_addresses.clone(),
         ..state.assigned.clone()
     })?;
-    Ok((removed_addresses.len(), kept_addresses))
+    Ok((removed_addresses, kept_addresses))
 }
 
 /// Returns the addresses that an assigner added and that are still on their interface. The first
@@ -177,9 +256,9 @@ fn assigned_addresses(
     state: &AssignerState,
     desired_addresses: &BTreeSet<InterfaceAddress>,
 ) -> io::Result<(BTreeSet<InterfaceAddress>, BTreeSet<InterfaceAddress>)> {
-    let present = netlink.addresses()?;
+    let present_addresses = netlink.addresses()?;
     let is_recorded = |entry: &InterfaceAddress| state.assigned.addresses.contains(entry);
-    let assigned = present.iter().filter(|(entry, address_state)| {
+    let assigned = present_addresses.iter().filter(|(entry, address_state)| {
         address_state.is_pool_like
             && (is_recorded(entry) || desired_addresses.contains(entry) && address_state.is_marked)
     });
@@ -204,11 +283,11 @@ fn delete_addresses(netlink: &mut Netlink, addresses: &[InterfaceAddress]) -> an
 /// Probes the IPv4 addresses on all interfaces concurrently. Returns each address in use with the
 /// Ethernet address of the host that uses it.
 fn probe_network(
-    desired_addresses: &BTreeSet<InterfaceAddress>,
+    candidates: &[InterfaceAddress],
     links: &BTreeMap<u32, Link>,
 ) -> anyhow::Result<BTreeMap<Ipv4Addr, arp::MacAddress>> {
     let mut addresses_by_link: BTreeMap<u32, BTreeSet<Ipv4Addr>> = BTreeMap::new();
-    for entry in desired_addresses {
+    for entry in candidates {
         if let IpAddr::V4(address) = entry.address {
             addresses_by_link.entry(entry.interface).or_default().insert(address);
         }
@@ -275,8 +354,8 @@ fn wait_until_usable(
 ) -> anyhow::Result<Vec<InterfaceAddress>> {
     let deadline = Instant::now() + DAD_TIMEOUT;
     loop {
-        let present = netlink.addresses()?;
-        let state_of = |entry: &&InterfaceAddress| present.get(entry);
+        let present_addresses = netlink.addresses()?;
+        let state_of = |entry: &&InterfaceAddress| present_addresses.get(entry);
         let tentative_entry = addresses.iter().find(|entry| {
             state_of(entry).is_some_and(|state| state.is_tentative && !state.is_duplicate)
         });
@@ -303,45 +382,6 @@ fn wait_until_usable(
             }
         }
     }
-}
-
-/// Returns the source address that the kernel selects for a destination.
-///
-/// For a UDP socket, connect(2) only looks up the route. The kernel sends no packet.
-fn source_address(destination: IpAddr) -> Option<IpAddr> {
-    let wildcard: IpAddr = match destination {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((wildcard, 0)).ok()?;
-    socket.connect((destination, 9)).ok()?;
-    Some(socket.local_addr().ok()?.ip())
-}
-
-/// Returns each destination with its source address.
-fn source_addresses(destinations: &[IpAddr]) -> Vec<(IpAddr, Option<IpAddr>)> {
-    destinations.iter().map(|destination| (*destination, source_address(*destination))).collect()
-}
-
-/// Checks that the kernel still selects the same source address for each destination.
-///
-/// # Errors
-/// The host's own source address for a destination has changed.
-fn check_sources_unchanged(sources_before: &[(IpAddr, Option<IpAddr>)]) -> anyhow::Result<()> {
-    let format_source =
-        |source: Option<IpAddr>| source.map_or("none".to_owned(), |ip| ip.to_string());
-    for (destination, old_source) in sources_before {
-        let new_source = source_address(*destination);
-        if new_source != *old_source {
-            bail!(
-                "the pool's addresses would change the host's own source address towards \
-                 {destination} from {} to {}",
-                format_source(*old_source),
-                format_source(new_source)
-            );
-        }
-    }
-    Ok(())
 }
 
 /// Returns a progress bar, which is drawn only on a terminal.

@@ -12,8 +12,13 @@ mod netlink;
 pub mod plan;
 mod port_set;
 pub mod reserved_ports;
+mod source_addresses;
 pub mod state;
+mod steps;
 
-pub use addresses::{add_addresses, remove_addresses};
+pub use addresses::{
+    add_addresses, count_addresses, preview_addition, preview_removal, remove_addresses,
+};
 pub use netlink::InterfaceAddress;
 pub use port_set::PortSet;
+pub use steps::{Step, StepTimer};

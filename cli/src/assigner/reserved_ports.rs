@@ -14,6 +14,16 @@ use super::state::{AssignedResources, AssignerState};
 
 const SYSCTL_FILE: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 
+/// Returns whether [`set_reserved_ports`] would change the kernel's list.
+///
+/// # Errors
+/// The kernel's file cannot be read.
+pub fn would_change(state: &AssignerState, ports: &PortSet) -> anyhow::Result<bool> {
+    let reserved_ports = read_sysctl()?;
+    let administrator_ports = reserved_ports.difference(&state.assigned.ports);
+    Ok(administrator_ports.union(ports) != reserved_ports)
+}
+
 /// Reserves `ports`. Removes the reservations of the assigner for all other ports.
 ///
 /// # Errors

@@ -22,7 +22,7 @@ use super::netlink::{InterfaceAddress, Netlink};
 use super::port_set::PortSet;
 use crate::system::file_lock;
 
-const STATE_FILE: &str = "assigned.json";
+pub const STATE_FILE: &str = "assigned.json";
 const LOCK_FILE: &str = "assigner.lock";
 /// Maximum wait for the lock. A killed assigner exits within this time, and the kernel then
 /// releases its lock.

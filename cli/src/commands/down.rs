@@ -1,20 +1,19 @@
 //! `vipool down`: removes the addresses and ports that `vipool up` added.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use vipool::Tick;
-use vipool::map::{Map, MapError};
+use vipool::map::{Map, MapError, SessionRow};
 
-use crate::assigner::PortSet;
-use crate::assigner::remove_addresses;
 use crate::assigner::reserved_ports::set_reserved_ports;
 use crate::assigner::state::{AssignedResources, AssignerState};
+use crate::assigner::{PortSet, count_addresses, remove_addresses};
 use crate::maps::client::remove_stale_client_files;
-use crate::maps::last_users;
+use crate::maps::{last_users, unusable};
 
 /// Remove the addresses and ports that 'vipool up' added
 ///
@@ -27,7 +26,7 @@ pub struct Down {
     /// The directory of the map
     #[arg(long, value_name = "DIRECTORY", default_value = "/run/vipool")]
     map: PathBuf,
-    /// Close open sessions and remove their addresses too
+    /// Close open sessions, name them, and remove their addresses too
     #[arg(long)]
     force: bool,
 }
@@ -51,7 +50,9 @@ impl Down {
                 if self.force {
                     for row in map.sessions()? {
                         // The session may have closed since the list was made.
-                        let _ = map.close_session(row.session, Tick::now());
+                        if map.close_session(row.session, Tick::now()).is_ok() {
+                            outln!("closed {}", describe(&row))?;
+                        }
                     }
                 }
                 last_users::save(&map, &self.map);
@@ -77,9 +78,9 @@ impl Down {
                     .context("cannot determine the open sessions (--force ignores them)");
             }
         };
-        let (removed_count, kept_addresses) =
+        let (removed_addresses, kept_addresses) =
             remove_addresses(&mut state, |entry| session_addresses.contains(&entry.address))?;
-        outln!("{removed_count} addresses were removed")?;
+        outln!("removed from the interfaces: {}", count_addresses(removed_addresses.len()))?;
         if has_sessions {
             outln!(
                 "open sessions keep {} addresses (run 'vipool down' again later, or with --force)",
@@ -88,9 +89,18 @@ impl Down {
         } else {
             set_reserved_ports(&mut state, &PortSet::default())?;
             state.write(AssignedResources::default())?;
+            unusable::write(&self.map, &BTreeMap::new())?;
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Returns the session with its user and its addresses as text.
+fn describe(row: &SessionRow) -> String {
+    let user =
+        row.user.as_ref().map(|user| format!(" of {}", user.escape_debug())).unwrap_or_default();
+    let addresses: Vec<_> = row.leases.iter().map(|lease| lease.address.to_string()).collect();
+    format!("session {}{user} ({})", row.session, addresses.join(", "))
 }
 
 /// Returns the addresses of the open sessions, or `None` if no session is open.

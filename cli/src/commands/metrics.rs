@@ -89,6 +89,8 @@ fn render(report: &Report) -> String {
             let _ = writeln!(text, "{name}{{{}}} {}", labels(pool), read_value(pool));
         }
     }
+    write_family(&mut text, "vipool_unusable_addresses", "Addresses that vipool up could not use.");
+    let _ = writeln!(text, "vipool_unusable_addresses {}", report.unusable.len());
     write_family(&mut text, "vipool_sessions", "Open sessions.");
     let _ = writeln!(text, "vipool_sessions {}", report.open_sessions);
     write_family(&mut text, "vipool_draining", "1 if no new session gets an address.");
@@ -108,6 +110,7 @@ fn labels(pool: &PoolReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::maps::unusable::UnusableAddress;
 
     #[test]
     fn text_has_every_sample_and_each_family_once() {
@@ -125,7 +128,12 @@ mod tests {
             peak: 5,
             low: true,
         };
-        let report = Report { pools: vec![pool], open_sessions: 3, ..Report::default() };
+        let unusable = UnusableAddress {
+            address: "10.0.5.17".parse().unwrap(),
+            reason: "another host uses it".into(),
+        };
+        let (pools, unusable) = (vec![pool], vec![unusable]);
+        let report = Report { pools, unusable, open_sessions: 3, ..Report::default() };
         let text = render(&report);
         let labels = r#"pool="a \"b\"",kind="loopback",family="ipv4""#;
         for line in [
@@ -133,6 +141,7 @@ mod tests {
             format!("vipool_addresses{{{labels},state=\"cooling\"}} 2"),
             format!("vipool_pool_size{{{labels}}} 10"),
             format!("vipool_low{{{labels}}} 1"),
+            "vipool_unusable_addresses 1".to_owned(),
             "vipool_sessions 3".to_owned(),
             "vipool_draining 0".to_owned(),
         ] {
@@ -141,6 +150,6 @@ mod tests {
         assert!(text.ends_with("# EOF\n"));
         // Each family is declared once.
         let type_lines: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
-        assert_eq!(type_lines.len(), 6);
+        assert_eq!(type_lines.len(), 7);
     }
 }

@@ -18,6 +18,8 @@ mod generate;
 mod history;
 mod metrics;
 #[cfg(target_os = "linux")]
+mod plan_args;
+#[cfg(target_os = "linux")]
 mod repair;
 #[cfg_attr(windows, path = "windows/run.rs")]
 mod run;

@@ -10,7 +10,7 @@ use vipool::Tick;
 use vipool::map::Map;
 use vipool::range::Range;
 
-use super::up::PlanArgs;
+use super::plan_args::PlanArgs;
 use crate::assigner::plan::{desired_addresses, without_addresses};
 use crate::assigner::state::AssignerState;
 use crate::history::{self, Record, RecordKind};

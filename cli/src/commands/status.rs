@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 
 use crate::maps::report::{PoolReport, Report, SessionReport};
 use crate::maps::selection::MapArgs;
+use crate::maps::unusable::UnusableAddress;
 use crate::system::caller;
 use crate::table::{render as render_table, table};
 
@@ -47,6 +48,9 @@ pub fn render(report: &Report) -> String {
             text,
             "Pool {name} is low: {free} addresses are free, the low-water mark is {low_water}."
         );
+    }
+    for UnusableAddress { address, reason } in &report.unusable {
+        let _ = writeln!(text, "Address {address} is not usable: {reason}.");
     }
     if report.draining {
         text.push_str("The server is drained: no new session gets an address.\n");

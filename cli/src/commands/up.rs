@@ -1,43 +1,48 @@
 //! `vipool up`: adds this server's addresses to its interfaces and creates the map.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use indicatif::HumanBytes;
+use serde::Serialize;
+use tempfile::TempDir;
 use vipool::Tick;
-use vipool::farm::{Farm, ServerPlan};
-use vipool::interface::Interface;
-use vipool::map::{Map, MapError};
+use vipool::map::{JOURNAL_FILE, MAP_FILE, Map, MapError, SESSIONS_FILE};
 use vipool::system::SystemProbe;
 
 use super::down::leased_addresses;
-use super::farm_args::{FarmArgs, is_missing};
-use crate::assigner::PortSet;
+use super::plan_args::PlanArgs;
 use crate::assigner::plan::{
-    check_not_shrunk, desired_addresses, host_interfaces, planned_sizes, probe_destinations,
-    without_addresses,
+    check_not_shrunk, desired_addresses, planned_sizes, probe_destinations, without_addresses,
 };
-use crate::assigner::reserved_ports::set_reserved_ports;
-use crate::assigner::state::{AssignedResources, AssignerState};
-use crate::assigner::{InterfaceAddress, add_addresses, remove_addresses};
+use crate::assigner::reserved_ports::{set_reserved_ports, would_change};
+use crate::assigner::state::{AssignedResources, AssignerState, STATE_FILE};
+use crate::assigner::{
+    InterfaceAddress, PortSet, Step, StepTimer, add_addresses, count_addresses, preview_addition,
+    preview_removal, remove_addresses,
+};
 use crate::event_log;
 use crate::maps::client::remove_stale_client_files;
-use crate::maps::last_users;
+use crate::maps::{last_users, unusable};
 
 /// Add this server's addresses to its interfaces and create the map
 ///
 /// For each range of this server, the command finds the interface whose subnet contains the range.
-/// It probes the network for hosts that already use the addresses (ARP, and IPv6 duplicate address
-/// detection). The probes take about eight seconds for any number of addresses. Then the command
-/// adds the addresses in a form that the host never uses as its own source address, and creates the
-/// map. Run this command again after a change of farm.toml. Open sessions keep their addresses.
-/// A farm file that takes more than half of its addresses from the server changes nothing, unless
-/// you use --allow-shrink.
+/// It probes the network for hosts that already use an address to add (ARP, and IPv6 duplicate
+/// address detection). The probes take about eight seconds for any number of addresses. Then the
+/// command adds the addresses in a form that the host never uses as its own source address, and
+/// creates the map. It prints each step with its duration. Run this command again after a change of
+/// farm.toml. Open sessions keep their addresses. A farm file that takes more than half of its
+/// addresses from the server changes nothing, unless you use --allow-shrink.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool up
+  vipool up --dry-run
   vipool up ./farm.toml --server ts1 --no-probe")]
 pub struct Up {
     #[command(flatten)]
@@ -51,53 +56,68 @@ pub struct Up {
     /// Accept a farm file with less than half of the addresses of the previous one, or with none
     #[arg(long)]
     allow_shrink: bool,
+    /// Change nothing and show what the command would change. The network is not probed
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON (docs/json.md describes the fields)
+    #[arg(long)]
+    json: bool,
 }
 
 /// The size from which `up` reports the size of the map before it creates the map: creating a map
 /// of this size takes about a second.
 const LARGE_MAP_BYTES: u64 = 64 << 20;
 
-/// Options that select the plan of this server.
-#[derive(clap::Args)]
-pub struct PlanArgs {
-    #[command(flatten)]
-    farm: FarmArgs,
-    /// This server's name in the farm file [default: the host name]
-    #[arg(long, value_name = "NAME")]
-    server: Option<String>,
-}
+/// Version of the JSON format.
+const SCHEMA: u32 = 1;
 
-impl PlanArgs {
-    /// Reads the farm file and prints its findings. Returns the farm, the plan of this server and
-    /// the interfaces of this host.
-    ///
-    /// # Errors
-    /// The farm file has errors, or the interfaces cannot be listed.
-    pub fn load(&self) -> anyhow::Result<(Farm, ServerPlan, Vec<Interface>)> {
-        let (farm, mut report) = Farm::load(&self.farm.path());
-        let server = match &self.server {
-            Some(server) => server.clone(),
-            None => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
-        };
-        let interfaces = host_interfaces().context("cannot list the interfaces")?;
-        let mut server_plan = farm.plan(&server, Some(&interfaces));
-        server_plan.plan.policy.resolve_links(|path| fs::canonicalize(path));
-        report.extend(server_plan.findings.iter().cloned());
-        report.extend(farm.missing_programs(is_missing));
-        if !report.is_empty() {
-            err!("{report}");
-        }
-        if report.has_errors() {
-            bail!("{} has errors; nothing was changed", self.farm.path().display());
-        }
-        Ok((farm, server_plan, interfaces))
-    }
+/// The changes of a run, or the changes that a dry run predicts.
+#[derive(Serialize)]
+struct Outcome {
+    schema: u32,
+    dry_run: bool,
+    /// Whether anything changed.
+    changed: bool,
+    /// Whether the map was created or replaced.
+    map_changed: bool,
+    /// Number of virtual IPs on the interfaces that sessions can lease.
+    usable: usize,
+    added: Vec<IpAddr>,
+    removed: Vec<IpAddr>,
+    unusable: Vec<unusable::UnusableAddress>,
+    /// The steps of the run. Empty for a dry run.
+    steps: Vec<Step>,
 }
 
 impl Up {
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        let outcome = if self.dry_run {
+            let copy = copy_map_files(&self.map)
+                .with_context(|| format!("cannot copy the map in {}", self.map.display()))?;
+            self.apply(copy.path())?
+        } else {
+            self.apply(&self.map)?
+        };
+        for entry in &outcome.unusable {
+            if !self.dry_run {
+                event_log::log_conflict(entry.address, &entry.reason);
+            }
+            errln!("vipool: cannot lease {}: {}", entry.address, entry.reason);
+        }
+        if self.json {
+            outln!("{}", serde_json::to_string_pretty(&outcome)?)?;
+        } else {
+            outln!("{}", summary(&outcome))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Applies the plan in `directory`: the directory of the map or, in a dry run, a copy of it. A
+    /// dry run does not change the interfaces and the reserved ports.
+    fn apply(&self, directory: &Path) -> anyhow::Result<Outcome> {
+        let mut timer = StepTimer::start(!self.json && !self.dry_run);
         let (farm, server_plan, interfaces) = self.plan.load()?;
-        let mut state = AssignerState::open(&self.map)?;
+        let mut state = AssignerState::open(directory)?;
         let new_sizes = planned_sizes(&server_plan.plan);
         if !self.allow_shrink {
             check_not_shrunk(state.assigned.planned, new_sizes).with_context(|| {
@@ -109,45 +129,66 @@ impl Up {
             })?;
         }
         let pool_addresses = desired_addresses(&server_plan)?;
-        let destinations = probe_destinations(&server_plan, &interfaces);
-        let result = add_addresses(&mut state, &pool_addresses, !self.no_probe, &destinations)?;
-        let has_map = Map::open(&self.map).is_ok();
+        timer.end_step(format!("read {}", self.plan.farm.path().display()));
+        let result = if self.dry_run {
+            preview_addition(&state, &pool_addresses)?
+        } else {
+            let destinations = probe_destinations(&server_plan, &interfaces);
+            add_addresses(&mut state, &pool_addresses, !self.no_probe, &destinations, &mut timer)?
+        };
+        let has_map = Map::open(directory).is_ok();
+        let map_file_before = map_file_inode(directory);
         // If the map was lost, the sockets show which addresses running sessions still use.
         let mut probe = SystemProbe::new().context("cannot read the kernel's socket tables")?;
-        let unusable_addresses = result.conflict_reasons.keys().copied().collect();
-        let plan = without_addresses(server_plan.plan, &unusable_addresses);
+        let plan =
+            without_addresses(server_plan.plan, &result.conflict_reasons.keys().copied().collect());
         if plan.file_bytes() >= LARGE_MAP_BYTES {
-            let (size, directory) = (HumanBytes(plan.file_bytes()), self.map.display());
+            let (size, directory) = (HumanBytes(plan.file_bytes()), directory.display());
             errln!("vipool: the map takes {size} in {directory}: creating it takes a while");
         }
         let map =
-            Map::create_after_loss(&self.map, &plan, Tick::now(), &mut probe).map_err(|error| {
+            Map::create_after_loss(directory, &plan, Tick::now(), &mut probe).map_err(|error| {
                 match error {
                     MapError::Damaged { .. } => anyhow!("{error} (run 'vipool repair')"),
                     error => error.into(),
                 }
             })?;
+        let map_changed = map_file_inode(directory) != map_file_before;
         // The last users in an existing map are more recent than those in the file.
         if !has_map {
-            last_users::restore(&map, &self.map);
+            last_users::restore(&map, directory);
         }
-        remove_stale_client_files(&map, &self.map);
-        if state.assigned.draining {
+        remove_stale_client_files(&map, directory);
+        let was_draining = state.assigned.draining;
+        if was_draining {
             map.drain_server(false)?;
         }
+        timer.end_step(if map_changed { "created the map" } else { "kept the map" });
         let assigned = state.assigned.clone();
         state.write(AssignedResources { draining: false, planned: new_sizes, ..assigned })?;
+        unusable::write(directory, &result.conflict_reasons).with_context(|| {
+            format!("cannot record the unusable addresses in {}", directory.display())
+        })?;
         let leased_by_sessions = leased_addresses(&map)?.unwrap_or_default();
         let is_needed = |entry: &InterfaceAddress| {
             result.usable_addresses.contains(entry)
                 || leased_by_sessions.contains(&entry.address)
                 || !has_map && probe.has_sockets(entry.address)
         };
-        let (removed_count, _) = remove_addresses(&mut state, is_needed)?;
+        let removed = if self.dry_run {
+            preview_removal(&state, is_needed)?
+        } else {
+            remove_addresses(&mut state, is_needed)?.0
+        };
+        timer.end_step(format!("removed from the interfaces: {}", count_addresses(removed.len())));
         let fixed_ports = farm.fixed_ports();
         let fixed_ports =
             PortSet(fixed_ports.iter().flat_map(|range| range.first..=range.last).collect());
-        set_reserved_ports(&mut state, &fixed_ports)?;
+        let ports_change = would_change(&state, &fixed_ports)?;
+        if !self.dry_run {
+            set_reserved_ports(&mut state, &fixed_ports)?;
+        }
+        timer.end_step("reserved the fixed ports");
 
         let lingering_count: u32 = map.reader()?.pools().iter().map(|pool| pool.lingering).sum();
         if !has_map && lingering_count > 0 {
@@ -156,16 +197,57 @@ impl Up {
                  loss of a map: no session gets them before 'vipool gc' finds no sockets on them"
             );
         }
-        for (address, reason) in &result.conflict_reasons {
-            event_log::log_conflict(*address, reason);
-            errln!("vipool: cannot lease {address}: {reason}");
+        let added: Vec<IpAddr> = result.added_addresses.iter().map(|entry| entry.address).collect();
+        let removed: Vec<IpAddr> = removed.iter().map(|entry| entry.address).collect();
+        Ok(Outcome {
+            schema: SCHEMA,
+            dry_run: self.dry_run,
+            changed: map_changed
+                || was_draining
+                || ports_change
+                || !added.is_empty()
+                || !removed.is_empty(),
+            map_changed,
+            usable: result.usable_addresses.len(),
+            added,
+            removed,
+            unusable: unusable::rows(result.conflict_reasons),
+            steps: if self.dry_run { Vec::new() } else { timer.into_steps() },
+        })
+    }
+}
+
+/// Copies the files that determine the changes of a run, so that a dry run can apply the plan to
+/// the copies.
+fn copy_map_files(directory: &Path) -> anyhow::Result<TempDir> {
+    let copy = tempfile::tempdir()?;
+    for name in [MAP_FILE, SESSIONS_FILE, JOURNAL_FILE, STATE_FILE] {
+        match fs::copy(directory.join(name), copy.path().join(name)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
         }
-        outln!(
-            "{} addresses are usable ({} added, {removed_count} removed, {} not usable)",
-            result.usable_addresses.len(),
-            result.added_count,
-            result.conflict_reasons.len()
-        )?;
-        Ok(ExitCode::SUCCESS)
+    }
+    Ok(copy)
+}
+
+/// Returns the inode of the map file. A replaced map has another inode.
+fn map_file_inode(directory: &Path) -> Option<u64> {
+    fs::metadata(directory.join(MAP_FILE)).ok().map(|metadata| metadata.ino())
+}
+
+fn summary(outcome: &Outcome) -> String {
+    let Outcome { added, removed, usable, unusable, .. } = outcome;
+    let (added, removed, unusable) = (added.len(), removed.len(), unusable.len());
+    match (outcome.dry_run, outcome.changed) {
+        (true, false) => "nothing would change".to_owned(),
+        (true, true) => format!(
+            "{usable} addresses would be usable ({added} to add, {removed} to remove, {unusable} \
+             not usable); the map would {}",
+            if outcome.map_changed { "be replaced" } else { "stay in place" }
+        ),
+        (false, _) => format!(
+            "{usable} addresses are usable ({added} added, {removed} removed, {unusable} not \
+             usable)"
+        ),
     }
 }

@@ -8,3 +8,4 @@ pub mod private;
 pub mod reap;
 pub mod report;
 pub mod selection;
+pub mod unusable;

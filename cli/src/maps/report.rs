@@ -12,6 +12,7 @@ use vipool::map::{Map, MapError, PoolStatus, Reader, SessionRow};
 use vipool::session::SessionId;
 use vipool::system;
 
+use super::unusable::{self, UnusableAddress};
 use crate::system::caller;
 
 /// Version of the JSON format. The version changes when a field is removed or the meaning of a
@@ -31,6 +32,8 @@ pub struct Report {
     pub low_water: u32,
     /// Number of open sessions, including the sessions that `sessions` does not contain.
     pub open_sessions: usize,
+    /// The addresses that `vipool up` could not use.
+    pub unusable: Vec<UnusableAddress>,
     /// The pools, in the map's order.
     pub pools: Vec<PoolReport>,
     /// The open sessions. For a caller without privileges, only the caller's own session.
@@ -104,6 +107,7 @@ impl Report {
             draining: reader.is_draining(),
             low_water,
             open_sessions,
+            unusable: unusable::read(directory),
             pools: pools.map(|pool| PoolReport::new(pool, low_water)).collect(),
             sessions: rows.iter().map(|row| SessionReport::new(&reader, row)).collect(),
         })

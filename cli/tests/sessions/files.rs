@@ -29,7 +29,7 @@ fn open(map: &Map, session: &str, user: &str) {
 
 /// Runs a shell script in a network namespace and a mount namespace of its own, with `vipool` and
 /// the directory in variables. A command that hangs ends with the status 124.
-fn run_isolated(directory: &Path, script: &str) -> Output {
+pub fn run_isolated(directory: &Path, script: &str) -> Output {
     let functions = "vipool() { timeout 20 $VIPOOL \"$@\"; }\n";
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "sh", "-c", &format!("{functions}{script}")]);

@@ -10,6 +10,7 @@ use std::process::Command;
 use nix::sched::{CloneFlags, setns, unshare};
 use vipool_testing::ChildGuard;
 
+use super::super::source_addresses::source_address;
 use super::*;
 
 /// A network of two hosts. One host is the new network namespace of this thread. The other host,
@@ -104,6 +105,15 @@ fn parse_all(texts: &[&str]) -> BTreeSet<IpAddr> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
+fn add(
+    state: &mut AssignerState,
+    desired: &BTreeSet<InterfaceAddress>,
+    probe: bool,
+    destinations: &[IpAddr],
+) -> AssignResult {
+    add_addresses(state, desired, probe, destinations, &mut StepTimer::start(false)).unwrap()
+}
+
 const DESTINATIONS: [&str; 4] = ["10.77.0.50", "fd77::50", "192.0.2.1", "10.77.0.77"];
 
 #[test]
@@ -121,8 +131,7 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
     assert_eq!(sources_before[0].1, Some("10.77.0.1".parse().unwrap()));
 
     let mut state = AssignerState::open(&network.directory).unwrap();
-    let result =
-        add_addresses(&mut state, &dual_stack_addresses(100, 109), true, &destinations).unwrap();
+    let result = add(&mut state, &dual_stack_addresses(100, 109), true, &destinations);
     assert_eq!(
         result.conflict_reasons.keys().copied().collect::<BTreeSet<_>>(),
         parse_all(&["10.77.0.105", "fd77::106"])
@@ -149,22 +158,57 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
     // A later run with fewer desired addresses removes the other addresses, except the addresses in
     // use.
     let fewer_addresses = dual_stack_addresses(100, 103);
-    let result = add_addresses(&mut state, &fewer_addresses, false, &destinations).unwrap();
-    assert_eq!((result.added_count, result.usable_addresses.len()), (0, 8));
+    let result = add(&mut state, &fewer_addresses, false, &destinations);
+    assert_eq!((result.added_addresses.len(), result.usable_addresses.len()), (0, 8));
     let addresses_in_use = parse_all(&["10.77.0.109"]);
-    let (removed_count, kept_addresses) = remove_addresses(&mut state, |entry| {
+    let (removed_addresses, kept_addresses) = remove_addresses(&mut state, |entry| {
         fewer_addresses.contains(entry) || addresses_in_use.contains(&entry.address)
     })
     .unwrap();
-    assert_eq!((removed_count, kept_addresses.len(), pool_addresses_on_v0().len()), (9, 9, 9));
+    assert_eq!(
+        (removed_addresses.len(), kept_addresses.len(), pool_addresses_on_v0().len()),
+        (9, 9, 9)
+    );
 
-    let (removed_count, kept_addresses) =
+    let (removed_addresses, kept_addresses) =
         remove_addresses(&mut state, |entry| addresses_in_use.contains(&entry.address)).unwrap();
-    assert_eq!((removed_count, kept_addresses.len()), (8, 1));
+    assert_eq!((removed_addresses.len(), kept_addresses.len()), (8, 1));
     remove_addresses(&mut state, |_| false).unwrap();
     assert_eq!(pool_addresses_on_v0(), BTreeSet::new());
     assert_eq!(source_addresses(&destinations), sources_before);
     assert!(!network.directory.join("assigned.json").exists());
+}
+
+#[test]
+fn preview_predicts_the_changes_and_addresses_in_place_are_not_probed() {
+    if !vipool_testing::have(&["root", "ip"]) {
+        return;
+    }
+    let network = TestNetwork::new("preview");
+    let desired = dual_stack_addresses(100, 103);
+    let mut state = AssignerState::open(&network.directory).unwrap();
+    let predicted = preview_addition(&state, &desired).unwrap();
+    assert_eq!(pool_addresses_on_v0(), BTreeSet::new());
+    let added = add(&mut state, &desired, false, &[]);
+    assert_eq!(
+        (&predicted.added_addresses, &predicted.usable_addresses),
+        (&added.added_addresses, &added.usable_addresses)
+    );
+
+    let mut timer = StepTimer::start(false);
+    let repeated = add_addresses(&mut state, &desired, true, &[], &mut timer).unwrap();
+    assert_eq!(
+        (repeated.added_addresses.len(), repeated.usable_addresses),
+        (0, added.usable_addresses)
+    );
+    let steps = timer.into_steps();
+    let descriptions: Vec<_> = steps.iter().map(|step| &*step.description).collect();
+    assert_eq!(descriptions, ["added to the interfaces: 0 addresses"]);
+
+    let is_needed = |entry: &InterfaceAddress| entry.address.is_ipv6();
+    let predicted_removal = preview_removal(&state, is_needed).unwrap();
+    assert_eq!(pool_addresses_on_v0().len(), 8);
+    assert_eq!(remove_addresses(&mut state, is_needed).unwrap().0, predicted_removal);
 }
 
 fn peer_address(pool_address: IpAddr) -> IpAddr {
@@ -194,14 +238,14 @@ fn interrupted_run_is_completed_and_foreign_addresses_are_kept() {
         .unwrap();
     let first_half: Vec<InterfaceAddress> = all_addresses.iter().take(500).copied().collect();
     Netlink::open().unwrap().add(&first_half, |_| {}).unwrap();
-    let result = add_addresses(&mut state, &all_addresses, false, &[]).unwrap();
-    assert_eq!((result.added_count, result.usable_addresses.len()), (500, 1000));
+    let result = add(&mut state, &all_addresses, false, &[]);
+    assert_eq!((result.added_addresses.len(), result.usable_addresses.len()), (500, 1000));
     assert_eq!(pool_addresses_on_v0().len(), 1000);
     // If the state file is lost, the mark identifies the addresses.
     if Netlink::open().unwrap().addresses().unwrap().values().any(|state| state.is_marked) {
         state.write(AssignedResources::default()).unwrap();
-        let result = add_addresses(&mut state, &all_addresses, false, &[]).unwrap();
-        assert_eq!((result.added_count, result.usable_addresses.len()), (0, 1000));
+        let result = add(&mut state, &all_addresses, false, &[]);
+        assert_eq!((result.added_addresses.len(), result.usable_addresses.len()), (0, 1000));
     }
     // An address that the administrator added is neither leased nor removed.
     run("ip address add 10.78.3.250/32 dev v0");
@@ -209,9 +253,9 @@ fn interrupted_run_is_completed_and_foreign_addresses_are_kept() {
         .union(&addresses_on_v0(["10.78.3.250".to_owned()].into_iter()))
         .copied()
         .collect();
-    let result = add_addresses(&mut state, &addresses_with_foreign, false, &[]).unwrap();
+    let result = add(&mut state, &addresses_with_foreign, false, &[]);
     assert_eq!(result.conflict_reasons.len(), 1);
-    assert_eq!(remove_addresses(&mut state, |_| false).unwrap().0, 1000);
+    assert_eq!(remove_addresses(&mut state, |_| false).unwrap().0.len(), 1000);
     assert_eq!(
         source_address("10.78.3.250".parse().unwrap()),
         Some("10.78.3.250".parse().unwrap())

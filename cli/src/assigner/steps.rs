@@ -1,0 +1,44 @@
+//! The steps of `vipool up`, each with its duration.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+/// A finished step.
+#[derive(Serialize)]
+pub struct Step {
+    /// What the command did.
+    pub description: String,
+    /// The duration of the step.
+    pub milliseconds: u64,
+}
+
+/// Measures the steps of a run.
+pub struct StepTimer {
+    prints_steps: bool,
+    step_start: Instant,
+    steps: Vec<Step>,
+}
+
+impl StepTimer {
+    /// Starts the first step. With `prints_steps`, each step is printed when it ends.
+    pub fn start(prints_steps: bool) -> Self {
+        Self { prints_steps, step_start: Instant::now(), steps: Vec::new() }
+    }
+
+    /// Ends the current step and starts the next step.
+    pub fn end_step(&mut self, description: impl Into<String>) {
+        let (description, duration) = (description.into(), self.step_start.elapsed());
+        if self.prints_steps {
+            // A full disk under standard output must not end the run.
+            let _ = outln!("{description} ({duration:.1?})");
+        }
+        self.steps.push(Step { description, milliseconds: duration.as_millis() as u64 });
+        self.step_start = Instant::now();
+    }
+
+    /// Returns the finished steps.
+    pub fn into_steps(self) -> Vec<Step> {
+        self.steps
+    }
+}

@@ -1,0 +1,52 @@
+//! The addresses that `vipool up` could not use, with the reasons.
+//!
+//! The file `unusable.json` beside the map contains them, so that `vipool status` and
+//! `vipool metrics` can report them. Without the file, all addresses are usable.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::{fs, io};
+
+use serde::Serialize;
+use vipool::trusted_file;
+
+const FILE: &str = "unusable.json";
+/// Maximum size of the file: enough for a hundred thousand addresses.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// An address that no session can lease.
+#[derive(Debug, Serialize)]
+pub struct UnusableAddress {
+    pub address: IpAddr,
+    pub reason: String,
+}
+
+/// Returns a row for each address. `reasons` has the reason for each address.
+pub fn rows(reasons: BTreeMap<IpAddr, String>) -> Vec<UnusableAddress> {
+    reasons.into_iter().map(|(address, reason)| UnusableAddress { address, reason }).collect()
+}
+
+/// Writes the addresses to the file beside the map, or removes the file if there are none.
+///
+/// # Errors
+/// The file cannot be written or removed.
+#[cfg(target_os = "linux")]
+pub fn write(directory: &Path, reasons: &BTreeMap<IpAddr, String>) -> io::Result<()> {
+    let path = directory.join(FILE);
+    if reasons.is_empty() {
+        return match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+    }
+    trusted_file::replace(&path, &serde_json::to_vec(reasons)?, 0o644)
+}
+
+/// Reads the addresses from the file beside the map. A file that cannot be used counts as empty.
+pub fn read(directory: &Path) -> Vec<UnusableAddress> {
+    let bytes = trusted_file::read(&directory.join(FILE), MAX_FILE_BYTES).ok();
+    let reasons = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    rows(reasons.unwrap_or_default())
+}

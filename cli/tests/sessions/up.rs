@@ -1,0 +1,159 @@
+//! Tests of the output of `vipool up` and `vipool down`, on an interface of a network namespace.
+
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::{Value, json};
+use vipool_testing::have;
+
+use crate::files::run_isolated;
+use crate::support::text;
+
+/// The host uses 10.77.0.104, so this address cannot be leased.
+const FARM: &str = "[[range]]\naddresses = \"10.77.0.100-10.77.0.104\"\n";
+
+/// Runs a shell script with a farm file and with an interface that has the farm's subnet.
+fn run_with_interface(directory: &Path, script: &str) -> Output {
+    std::fs::write(directory.join("farm.toml"), FARM).unwrap();
+    let setup = "
+        ip link set lo up
+        ip link add v0 type veth peer name v1
+        ip link set v0 up && ip link set v1 up && ip address add 10.77.0.1/24 dev v0 || exit 3
+        ip address add 10.77.0.104/32 dev v1 scope host || exit 3
+        up() { vipool up $DIR/farm.toml --server any --map $DIR/map --no-probe \"$@\"; }
+        pool_addresses() { ip -4 -o address show dev v0 scope host | wc -l; }";
+    run_isolated(directory, &format!("{setup}\n{script}"))
+}
+
+/// Parses the JSON documents that a script printed.
+fn documents(output: &Output) -> Vec<Value> {
+    let stream = serde_json::Deserializer::from_slice(&output.stdout).into_iter();
+    stream.map(|value| value.unwrap_or_else(|_| panic!("{output:?}"))).collect()
+}
+
+#[test]
+fn dry_run_predicts_the_changes_and_makes_none() {
+    if !have(&["root", "unshare", "ip"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let script = "
+        up --dry-run --json || exit 4
+        [ -e $DIR/map ] && exit 5
+        [ $(pool_addresses) = 0 ] || exit 6
+        up --json || exit 7
+        [ $(pool_addresses) = 4 ] || exit 8
+        state=$(stat -c '%i %Y' $DIR/map/*)
+        up --dry-run --json || exit 9
+        [ \"$(stat -c '%i %Y' $DIR/map/*)\" = \"$state\" ] || exit 10
+        sed -i s/10.77.0.100/10.77.0.101/ $DIR/farm.toml
+        up --dry-run --json || exit 11
+        [ $(pool_addresses) = 4 ] || exit 12
+        up --json || exit 13
+        up --json || exit 14";
+    let output = run_with_interface(directory.path(), script);
+    assert!(output.status.success(), "{output:?}");
+    let runs = documents(&output);
+    let changes = |run: &Value| {
+        let keys = ["dry_run", "changed", "map_changed", "usable", "added", "removed"];
+        Value::from_iter(keys.map(|key| run[key].clone()))
+    };
+    let all = json!(["10.77.0.100", "10.77.0.101", "10.77.0.102", "10.77.0.103"]);
+    let expected = [
+        json!([true, true, true, 4, all, []]),
+        json!([false, true, true, 4, all, []]),
+        json!([true, false, false, 4, [], []]),
+        json!([true, true, true, 3, [], ["10.77.0.100"]]),
+        json!([false, true, true, 3, [], ["10.77.0.100"]]),
+        json!([false, false, false, 3, [], []]),
+    ];
+    assert_eq!(runs.iter().map(changes).collect::<Vec<_>>(), expected);
+    assert!(runs.iter().all(|run| run["unusable"][0]["address"] == "10.77.0.104"), "{runs:?}");
+    assert!(runs.iter().all(|run| {
+        let steps = run["steps"].as_array().unwrap();
+        steps.is_empty() == (run["dry_run"] == true)
+    }));
+}
+
+#[test]
+fn up_prints_each_step_with_its_duration() {
+    if !have(&["root", "unshare", "ip"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let output = run_with_interface(directory.path(), "up || exit 4; up --dry-run");
+    assert!(output.status.success(), "{output:?}");
+    let printed = text(&output.stdout);
+    let lines: Vec<&str> = printed.lines().collect();
+    for (line, step) in lines.iter().zip([
+        "read /",
+        "added to the interfaces: 4 addresses (",
+        "announced the added addresses (",
+        "created the map (",
+        "removed from the interfaces: 0 addresses (",
+        "reserved the fixed ports (",
+    ]) {
+        assert!(line.starts_with(step) && line.ends_with("s)"), "{step:?} is not {line:?}");
+    }
+    assert_eq!(
+        lines[6..],
+        ["4 addresses are usable (4 added, 0 removed, 1 not usable)", "nothing would change"]
+    );
+}
+
+#[test]
+fn status_and_metrics_show_unusable_addresses_until_down() {
+    if !have(&["root", "unshare", "ip"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let script = "
+        up > /dev/null || exit 4
+        vipool status --map $DIR/map || exit 5
+        vipool metrics --map $DIR/map || exit 6
+        vipool status --map $DIR/map --json > $DIR/status.json || exit 7
+        ip address del 10.77.0.104/32 dev v1
+        up > /dev/null || exit 8
+        vipool metrics --map $DIR/map | grep -q '^vipool_unusable_addresses 0$' || exit 9
+        ip address add 10.77.0.104/32 dev v1 scope host
+        vipool down --map $DIR/map > /dev/null && up > /dev/null || exit 10
+        vipool metrics --map $DIR/map | grep -q '^vipool_unusable_addresses 1$' || exit 11
+        vipool down --map $DIR/map > /dev/null || exit 12
+        ls $DIR/map";
+    let output = run_with_interface(directory.path(), script);
+    assert!(output.status.success(), "{output:?}");
+    let printed = text(&output.stdout);
+    let reason = "this host already uses the address on v1";
+    assert!(
+        printed.contains(&format!("Address 10.77.0.104 is not usable: {reason}.")),
+        "{printed}"
+    );
+    assert!(printed.contains("\nvipool_unusable_addresses 1\n"), "{printed}");
+    assert!(!printed.contains("unusable.json"), "{printed}");
+    let status = std::fs::read(directory.path().join("status.json")).unwrap();
+    let status: Value = serde_json::from_slice(&status).unwrap();
+    assert_eq!(status["unusable"], json!([{ "address": "10.77.0.104", "reason": reason }]));
+}
+
+#[test]
+fn down_with_force_names_the_sessions_that_it_closes() {
+    if !have(&["root", "unshare", "ip"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let script = "
+        up > /dev/null || exit 4
+        vipool session open 7 --user alice --map $DIR/map > /dev/null || exit 5
+        vipool session open 8 --address 10.77.0.103 --map $DIR/map > /dev/null || exit 6
+        vipool down --map $DIR/map || exit 7
+        vipool down --force --map $DIR/map || exit 8";
+    let output = run_with_interface(directory.path(), script);
+    assert!(output.status.success(), "{output:?}");
+    let printed = text(&output.stdout);
+    assert_eq!(printed.matches("closed session").count(), 2, "{printed}");
+    for line in
+        ["closed session 7 of alice (10.77.0.", "closed session 8 of root (10.77.0.103, 127."]
+    {
+        assert!(printed.contains(line), "{printed}");
+    }
+}
