@@ -14,15 +14,15 @@ pub fn equality_mask(words: [u64; 2], byte: u8) -> u32 {
         use std::arch::x86_64::{
             _mm_cmpeq_epi8, _mm_cvtsi64_si128, _mm_movemask_epi8, _mm_set1_epi8, _mm_unpacklo_epi64,
         };
-        let [first, second] = words.map(|word| _mm_cvtsi64_si128(word.cast_signed()));
+        let [lower_half, upper_half] = words.map(|word| _mm_cvtsi64_si128(word.cast_signed()));
         let pattern = _mm_set1_epi8(byte.cast_signed());
-        let equal = _mm_cmpeq_epi8(_mm_unpacklo_epi64(first, second), pattern);
-        _mm_movemask_epi8(equal).cast_unsigned()
+        let equality = _mm_cmpeq_epi8(_mm_unpacklo_epi64(lower_half, upper_half), pattern);
+        _mm_movemask_epi8(equality).cast_unsigned()
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        let [first, second] = words.map(|word| word_equality_mask(word, byte));
-        first | second << 8
+        let [first_mask, second_mask] = words.map(|word| word_equality_mask(word, byte));
+        first_mask | second_mask << 8
     }
 }
 
@@ -34,9 +34,10 @@ fn word_equality_mask(word: u64, byte: u8) -> u32 {
     // Set the top bit of every byte that differs. The carry of the addition sets this bit, or the
     // difference already has it.
     let difference = word ^ (u64::from(byte) * ONE_PER_BYTE);
-    let differs = (((difference & LOW_SEVEN_BITS) + LOW_SEVEN_BITS) | difference) & !LOW_SEVEN_BITS;
+    let top_bits =
+        (((difference & LOW_SEVEN_BITS) + LOW_SEVEN_BITS) | difference) & !LOW_SEVEN_BITS;
     // Gather the inverted top bits in the top byte.
-    (((differs ^ !LOW_SEVEN_BITS) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
+    (((top_bits ^ !LOW_SEVEN_BITS) >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
 }
 
 #[cfg(test)]
@@ -58,8 +59,9 @@ mod tests {
                         u64::from_le_bytes(std::array::from_fn(|index| bytes[start + index]))
                     });
                     assert_eq!(equality_mask(words, byte), mask, "{bytes:x?}");
-                    let portable = words.map(|word| word_equality_mask(word, byte));
-                    assert_eq!(portable[0] | portable[1] << 8, mask, "{bytes:x?}");
+                    let [first_mask, second_mask] =
+                        words.map(|word| word_equality_mask(word, byte));
+                    assert_eq!(first_mask | second_mask << 8, mask, "{bytes:x?}");
                 }
             }
         }

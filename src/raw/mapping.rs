@@ -50,7 +50,7 @@ impl Mapping {
     /// Maps the whole words of a file of at least 8 bytes for reading. Does not allocate.
     ///
     /// The file must keep its length: access to a page past its end kills the process (SIGBUS,
-    /// mmap(2)). Windows does not truncate a mapped file.
+    /// mmap(2)). Windows refuses to truncate a mapped file.
     ///
     /// # Errors
     /// Fails if the file is shorter than a word (`UnexpectedEof`) or the system refuses the
@@ -60,7 +60,7 @@ impl Mapping {
     }
 
     #[cfg(unix)]
-    fn map(file: &File, writable: bool) -> io::Result<Self> {
+    fn map(file: &File, is_writable: bool) -> io::Result<Self> {
         use std::os::fd::AsRawFd;
 
         let length = usize::try_from(file.metadata()?.len()).unwrap_or(0) & !7;
@@ -68,7 +68,7 @@ impl Mapping {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let protection =
-            if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
+            if is_writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
         // SAFETY: the kernel chooses the address of a new mapping, so no memory in use changes.
         let start = unsafe {
             libc::mmap(
@@ -88,7 +88,7 @@ impl Mapping {
     }
 
     #[cfg(windows)]
-    fn map(file: &File, writable: bool) -> io::Result<Self> {
+    fn map(file: &File, is_writable: bool) -> io::Result<Self> {
         use std::os::windows::io::AsRawHandle;
         use std::ptr::null;
 
@@ -102,7 +102,7 @@ impl Mapping {
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let (protection, access) = if writable {
+        let (protection, access) = if is_writable {
             (PAGE_READWRITE, FILE_MAP_READ | FILE_MAP_WRITE)
         } else {
             (PAGE_READONLY, FILE_MAP_READ)
@@ -179,12 +179,12 @@ impl Drop for Mapping {
             return;
         }
         #[cfg(unix)]
-        // SAFETY: `new` mapped this range, and no slice of it outlives `self`.
+        // SAFETY: `Mapping::map` mapped this range, and no slice of it outlives `self`.
         unsafe {
             libc::munmap(self.start.as_ptr().cast(), self.word_count * 8);
         }
         #[cfg(windows)]
-        // SAFETY: `new` mapped this view, and no slice of it outlives `self`.
+        // SAFETY: `Mapping::map` mapped this view, and no slice of it outlives `self`.
         unsafe {
             use windows_sys::Win32::System::Memory::{MEMORY_MAPPED_VIEW_ADDRESS, UnmapViewOfFile};
             UnmapViewOfFile(MEMORY_MAPPED_VIEW_ADDRESS { Value: self.start.as_ptr().cast() });
@@ -206,9 +206,9 @@ unsafe impl Sync for Memory {}
 
 impl Memory {
     fn new(word_count: usize) -> Self {
-        let bytes = word_count * 8;
-        let align = if bytes < LARGE_PAGE { CACHE_LINE } else { LARGE_PAGE };
-        let layout = Layout::from_size_align(bytes.max(CACHE_LINE), align)
+        let byte_count = word_count * 8;
+        let alignment = if byte_count < LARGE_PAGE { CACHE_LINE } else { LARGE_PAGE };
+        let layout = Layout::from_size_align(byte_count.max(CACHE_LINE), alignment)
             .expect("the size is below the address space");
         // SAFETY: the size of the layout is not zero.
         let start = unsafe { alloc(layout) };
@@ -217,7 +217,7 @@ impl Memory {
         // precedes the first access, so that the kernel allocates large pages from the start.
         unsafe {
             #[cfg(all(target_os = "linux", not(miri)))]
-            if align == LARGE_PAGE {
+            if alignment == LARGE_PAGE {
                 libc::madvise(start.as_ptr().cast(), layout.size(), libc::MADV_HUGEPAGE);
             }
             start.write_bytes(0, layout.size());

@@ -35,20 +35,27 @@ impl<T: Send + Sync> Newest<T> {
         unsafe { self.value.load(Ordering::Acquire).as_ref() }
     }
 
-    /// Makes `value` the newest value if `old` is still the newest value, and drops `value`
+    /// Makes `value` the newest value if `old_value` is still the newest value, and drops `value`
     /// otherwise. Returns the newest value, or `None` if the kernel has no memory for `value`.
-    pub fn replace(&self, old: Option<&'static T>, value: T) -> Option<&'static T> {
-        let old = old.map_or(ptr::null_mut(), |old| ptr::from_ref(old).cast_mut());
+    pub fn replace(&self, old_value: Option<&'static T>, value: T) -> Option<&'static T> {
         const { assert!(align_of::<T>() <= pages::MIN_PAGE_SIZE) };
-        let page = pages::map(size_of::<T>()).ok()?;
-        let new = page.cast::<T>().as_ptr();
-        // SAFETY: the pages are writable, large enough, aligned, and known to this thread only.
-        unsafe { new.write(value) };
-        if self.value.compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        let old_pointer = old_value.map_or(ptr::null_mut(), |old| ptr::from_ref(old).cast_mut());
+        let pages_start = pages::map(size_of::<T>()).ok()?;
+        let new_pointer = pages_start.cast::<T>().as_ptr();
+        // SAFETY: the pages are writable, large enough and aligned, and only this thread has their
+        // address.
+        unsafe { new_pointer.write(value) };
+        let exchange = self.value.compare_exchange(
+            old_pointer,
+            new_pointer,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        if exchange.is_err() {
             // SAFETY: the value was written above, and no other thread has seen the pointer.
             unsafe {
-                new.drop_in_place();
-                pages::unmap(page, size_of::<T>());
+                new_pointer.drop_in_place();
+                pages::unmap(pages_start, size_of::<T>());
             }
         }
         self.get()
@@ -70,18 +77,21 @@ mod tests {
     fn one_of_several_threads_replaces_a_value() {
         let newest = Newest::new();
         let values: Vec<_> = (0..9).map(Arc::new).collect();
-        let first = newest.replace(None, Arc::clone(&values[8]));
+        let first_value = newest.replace(None, Arc::clone(&values[8]));
         std::thread::scope(|scope| {
             for value in &values[..8] {
                 let newest = &newest;
-                scope.spawn(move || assert_ne!(newest.replace(first, Arc::clone(value)), first));
+                scope.spawn(move || {
+                    let newest_value = newest.replace(first_value, Arc::clone(value));
+                    assert_ne!(newest_value, first_value);
+                });
             }
         });
-        let last = newest.get().unwrap();
+        let last_value = newest.get().unwrap();
         // The values of the other threads were dropped. The two published values stay.
         assert_eq!(values.iter().filter(|value| Arc::strong_count(value) == 2).count(), 2);
-        assert_eq!((**first.unwrap(), Arc::strong_count(last)), (8, 2));
+        assert_eq!((**first_value.unwrap(), Arc::strong_count(last_value)), (8, 2));
         // A late thread that has read the first value changes nothing.
-        assert!(ptr::eq(newest.replace(first, Arc::new(10)).unwrap(), last));
+        assert!(ptr::eq(newest.replace(first_value, Arc::new(10)).unwrap(), last_value));
     }
 }

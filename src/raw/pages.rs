@@ -31,9 +31,9 @@ pub fn map(length: usize) -> io::Result<NonNull<u8>> {
         use windows_sys::Win32::System::Memory::{
             MEM_COMMIT, MEM_RESERVE, PAGE_READWRITE, VirtualAlloc,
         };
-        let kind = MEM_COMMIT | MEM_RESERVE;
+        let allocation_type = MEM_COMMIT | MEM_RESERVE;
         // SAFETY: Windows chooses the address of the new pages, so no memory in use changes.
-        let start = unsafe { VirtualAlloc(ptr::null(), length, kind, PAGE_READWRITE) };
+        let start = unsafe { VirtualAlloc(ptr::null(), length, allocation_type, PAGE_READWRITE) };
         NonNull::new(start.cast()).ok_or_else(io::Error::last_os_error)
     }
 }

@@ -8,9 +8,9 @@
 /// Does nothing on processors without an implementation here.
 #[inline(always)]
 pub fn prefetch<T>(value: &T) {
-    let first = std::ptr::from_ref(value).cast::<u8>();
-    prefetch_line(first);
-    prefetch_line(first.wrapping_add(size_of::<T>().saturating_sub(1)));
+    let first_byte = std::ptr::from_ref(value).cast::<u8>();
+    prefetch_line(first_byte);
+    prefetch_line(first_byte.wrapping_add(size_of::<T>().saturating_sub(1)));
 }
 
 #[inline(always)]

@@ -2,46 +2,54 @@
 
 #![allow(unsafe_code)]
 
-/// The position of three consecutive parts in a slice: an array of `HEAD` items, then arrays of `A`
-/// items, then arrays of `B` items. [`Sections::new`] checks the position once, so that
-/// [`Sections::locate`] needs only one comparison.
+/// The position of three consecutive parts in a slice: one array of `HEAD` items, then
+/// `middle_count` arrays of `MIDDLE` items each, then `tail_count` arrays of `TAIL` items each.
+/// [`Sections::new`] checks the position once, so that [`Sections::locate`] needs only one
+/// comparison.
 ///
-/// Invariant: in a slice of `slice_length` items all three parts lie within the slice.
+/// Invariant: in a slice of `slice_length` items, all three parts lie within the slice.
 #[derive(Clone, Copy, Debug)]
-pub struct Sections<const HEAD: usize, const A: usize, const B: usize> {
+pub struct Sections<const HEAD: usize, const MIDDLE: usize, const TAIL: usize> {
     offset: usize,
-    count_a: usize,
-    count_b: usize,
+    middle_count: usize,
+    tail_count: usize,
     slice_length: usize,
 }
 
-impl<const HEAD: usize, const A: usize, const B: usize> Default for Sections<HEAD, A, B> {
+impl<const HEAD: usize, const MIDDLE: usize, const TAIL: usize> Default
+    for Sections<HEAD, MIDDLE, TAIL>
+{
     /// Returns sections that no slice contains.
     fn default() -> Self {
-        Self { offset: 0, count_a: 0, count_b: 0, slice_length: usize::MAX }
+        Self { offset: 0, middle_count: 0, tail_count: 0, slice_length: usize::MAX }
     }
 }
 
 /// The three parts that [`Sections::locate`] returns.
-pub type Located<'a, T, const HEAD: usize, const A: usize, const B: usize> =
-    (&'a [T; HEAD], &'a [[T; A]], &'a [[T; B]]);
+pub type Located<'a, T, const HEAD: usize, const MIDDLE: usize, const TAIL: usize> =
+    (&'a [T; HEAD], &'a [[T; MIDDLE]], &'a [[T; TAIL]]);
 
-impl<const HEAD: usize, const A: usize, const B: usize> Sections<HEAD, A, B> {
+impl<const HEAD: usize, const MIDDLE: usize, const TAIL: usize> Sections<HEAD, MIDDLE, TAIL> {
     /// Returns the sections that begin at item `offset` in slices of `slice_length` items; `None`
     /// if they do not fit.
     #[must_use]
-    pub fn new(offset: usize, count_a: usize, count_b: usize, slice_length: usize) -> Option<Self> {
+    pub fn new(
+        offset: usize,
+        middle_count: usize,
+        tail_count: usize,
+        slice_length: usize,
+    ) -> Option<Self> {
         let end = offset
             .checked_add(HEAD)?
-            .checked_add(count_a.checked_mul(A)?)?
-            .checked_add(count_b.checked_mul(B)?)?;
-        (end <= slice_length).then_some(Self { offset, count_a, count_b, slice_length })
+            .checked_add(middle_count.checked_mul(MIDDLE)?)?
+            .checked_add(tail_count.checked_mul(TAIL)?)?;
+        (end <= slice_length).then_some(Self { offset, middle_count, tail_count, slice_length })
     }
 
     /// Returns the three parts of `items`; `None` if `items` does not have the length that
     /// [`Sections::new`] checked.
     #[inline(always)]
-    pub fn locate<'a, T>(&self, items: &'a [T]) -> Option<Located<'a, T, HEAD, A, B>> {
+    pub fn locate<'a, T>(&self, items: &'a [T]) -> Option<Located<'a, T, HEAD, MIDDLE, TAIL>> {
         if items.len() != self.slice_length {
             return None;
         }
@@ -49,12 +57,12 @@ impl<const HEAD: usize, const A: usize, const B: usize> Sections<HEAD, A, B> {
         // lie within it. An array has the alignment of its items.
         unsafe {
             let head = items.as_ptr().add(self.offset);
-            let a = head.add(HEAD);
-            let b = a.add(self.count_a * A);
+            let middle = head.add(HEAD);
+            let tail = middle.add(self.middle_count * MIDDLE);
             Some((
                 &*head.cast(),
-                std::slice::from_raw_parts(a.cast(), self.count_a),
-                std::slice::from_raw_parts(b.cast(), self.count_b),
+                std::slice::from_raw_parts(middle.cast(), self.middle_count),
+                std::slice::from_raw_parts(tail.cast(), self.tail_count),
             ))
         }
     }
@@ -68,9 +76,9 @@ mod tests {
     fn sections_are_located_only_in_slices_of_the_checked_length() {
         let items: Vec<u8> = (0..20).collect();
         let sections = Sections::<2, 4, 3>::new(1, 2, 3, items.len()).unwrap();
-        let (head, a, b) = sections.locate(&items).unwrap();
-        assert_eq!((head, a), (&[1, 2], &[[3, 4, 5, 6], [7, 8, 9, 10]][..]));
-        assert_eq!(b, [[11, 12, 13], [14, 15, 16], [17, 18, 19]]);
+        let (head, middle, tail) = sections.locate(&items).unwrap();
+        assert_eq!((head, middle), (&[1, 2], &[[3, 4, 5, 6], [7, 8, 9, 10]][..]));
+        assert_eq!(tail, [[11, 12, 13], [14, 15, 16], [17, 18, 19]]);
         assert!(Sections::<2, 4, 3>::default().locate::<u8>(&[]).is_none());
         assert!(sections.locate(&items[1..]).is_none());
         assert!(Sections::<2, 4, 3>::new(1, 2, 3, 19).is_none());

@@ -48,9 +48,9 @@ impl<T> SetOnce<T> {
     /// Sets the value. Does nothing if another thread has set the value or is setting it. If
     /// another thread is setting the value, the cell can still be empty when this method returns.
     pub fn set(&self, value: T) {
-        let claim =
+        let exchange =
             self.state.compare_exchange(EMPTY, WRITING, Ordering::Relaxed, Ordering::Relaxed);
-        if claim.is_ok() {
+        if exchange.is_ok() {
             // SAFETY: only this thread changed the state from `EMPTY` to `WRITING`, and no thread
             // reads the value before the state is `SET`.
             unsafe { (*self.value.get()).write(value) };
@@ -89,9 +89,9 @@ mod tests {
                 scope.spawn(move || value.set(vec![number; 100]));
             }
         });
-        let first = value.get().expect("a thread was first").clone();
+        let first_value = value.get().expect("a thread was first").clone();
         value.set(vec![]);
-        assert_eq!(value.get(), Some(&first));
-        assert!(first.iter().all(|number| *number == first[0]));
+        assert_eq!(value.get(), Some(&first_value));
+        assert!(first_value.iter().all(|number| *number == first_value[0]));
     }
 }
