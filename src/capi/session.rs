@@ -154,7 +154,7 @@ pub(crate) fn write_leases(rows: &mut [vipool_lease; VIPOOL_MAX_LEASES], leases:
         row.pool = packed_lease.pool;
         let [upper, lower] = &packed_lease.address_bits;
         let (family, upper, lower) =
-            if packed_lease.ipv4 != 0 { (4, *lower << 32, 0) } else { (6, *upper, *lower) };
+            if packed_lease.is_ipv4 != 0 { (4, *lower << 32, 0) } else { (6, *upper, *lower) };
         row.address.family = family;
         let (head, tail) = row.address.bytes.split_at_mut(8);
         head.copy_from_slice(&upper.to_be_bytes());

@@ -20,9 +20,9 @@ use crate::session::SessionId;
 
 /// A change to the meta word of a slot.
 struct MetaChange {
-    set: u32,
-    clear: u32,
-    /// The new user tag. `None` keeps the old tag.
+    flags_to_set: u32,
+    flags_to_clear: u32,
+    /// The new user tag. With `None`, the slot has the tag of its current or last user.
     user_tag: Option<u32>,
 }
 
@@ -67,8 +67,8 @@ impl Map {
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.
-    pub fn drain_server(&self, draining: bool) -> Result<(), MapError> {
-        self.transact(|transaction| transaction.store_header(DRAINING, draining.into()))
+    pub fn drain_server(&self, is_draining: bool) -> Result<(), MapError> {
+        self.transact(|transaction| transaction.store_header(DRAINING, is_draining.into()))
     }
 
     /// Reserves an address for a user. A session that already holds the address keeps the address.
@@ -105,7 +105,7 @@ impl Map {
                 return Err(ChangeError::ReservedForAnother(address));
             }
             table.write_reservation(slot, user);
-            Ok(MetaChange { set: RESERVED, clear: 0, user_tag: Some(user.tag()) })
+            Ok(MetaChange { flags_to_set: RESERVED, flags_to_clear: 0, user_tag: Some(user.tag()) })
         })
     }
 
@@ -118,7 +118,8 @@ impl Map {
             if !table.meta(slot).has_any(RESERVED) {
                 return Err(ChangeError::NotReserved(address));
             }
-            Ok(MetaChange { set: 0, clear: RESERVED | PLANNED, user_tag: None })
+            let flags_to_clear = RESERVED | PLANNED;
+            Ok(MetaChange { flags_to_set: 0, flags_to_clear, user_tag: None })
         })
     }
 
@@ -175,13 +176,15 @@ impl Map {
         })
     }
 
-    /// Closes sessions whose leader has exited, and frees addresses that have cooled down and have
-    /// no sockets.
+    /// Closes sessions whose leader has exited, and frees addresses that have cooled down. With
+    /// [`Settings::check_in_use`](super::Settings::check_in_use), an address with sockets lingers
+    /// instead.
     ///
     /// A session is closed after two calls have found its leader dead, at least
-    /// [`LEADER_GRACE`](super::LEADER_GRACE) seconds apart. One call checks up to `budget`
-    /// sessions, and up to `budget` addresses of each pool. Repeat the call while
-    /// [`ReapReport::more`] is set.
+    /// [`LEADER_GRACE`](super::LEADER_GRACE) seconds apart. One call checks up to `budget` leaders.
+    /// In each pool, it checks up to `budget` lingering addresses, up to `budget` cooling addresses,
+    /// and up to `budget` reserved or drained addresses. Repeat the call while [`ReapReport::more`]
+    /// is set.
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.
@@ -236,19 +239,20 @@ impl Map {
     fn change_flags(
         &self,
         range: &Range,
-        set: u32,
-        clear: u32,
+        flags_to_set: u32,
+        flags_to_clear: u32,
         now: Tick,
     ) -> Result<AdminChange, MapError> {
         self.transact(|transaction| {
             let mut change = AdminChange::default();
-            for (number, table) in transaction.table_writers() {
-                for slot in 0..table.pool.slots {
+            for (pool, table) in transaction.table_writers() {
+                for slot in 0..table.pool.slot_count {
                     let address = table.pool.address(transaction.words(), slot);
                     if address.is_some_and(|address| range.contains(address))
-                        && transaction.is_state_slot(number, &table, slot)
+                        && transaction.is_state_slot(pool, &table, slot)
                     {
-                        table.change_flags(slot, set, clear, None, transaction.new_stamp(now));
+                        let stamp = transaction.new_stamp(now);
+                        table.change_flags(slot, flags_to_set, flags_to_clear, None, stamp);
                         change.addresses += 1;
                         change.held += u32::from(table.owner(slot).is_session());
                     }
@@ -269,10 +273,11 @@ impl Map {
             let (pool, slot) =
                 transaction.locate(address).ok_or(ChangeError::NotInPool(address))?;
             let table = transaction.table_writer(pool).ok_or(ChangeError::NotInPool(address))?;
-            let MetaChange { set, clear, user_tag } = decide(transaction, &table, slot)?;
-            table.change_flags(slot, set, clear, user_tag, transaction.new_stamp(now));
-            let held = table.owner(slot).is_session();
-            Ok(AdminChange { addresses: 1, held: held.into() })
+            let change = decide(transaction, &table, slot)?;
+            let MetaChange { flags_to_set, flags_to_clear, user_tag } = change;
+            let stamp = transaction.new_stamp(now);
+            table.change_flags(slot, flags_to_set, flags_to_clear, user_tag, stamp);
+            Ok(AdminChange { addresses: 1, held: table.owner(slot).is_session().into() })
         })?
     }
 }

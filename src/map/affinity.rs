@@ -1,10 +1,12 @@
 //! A file that keeps the last user of each address across a restart of the machine.
 //!
-//! The file is a text file with one line per address. A line contains the address, a space and the
-//! name of its last user in quotation marks. The first line contains the address that has been free longest. Only the
-//! owner of the file can read it. A restart loses all changes after the last save. The file does
-//! not contain users whose names have control characters or more bytes than a record keeps. The
-//! reader ignores lines that it cannot parse and addresses that the map no longer has.
+//! The file is a text file. The first line contains the version. Each other line contains an
+//! address, a space and the name of its last user in quotation marks. These lines are sorted by the
+//! release of the address: the address that was released first comes first, and addresses that are
+//! still leased come last. Only the owner of the file can read it. A restart loses all changes after
+//! the last save. The file does not contain users whose names have control characters or more bytes
+//! than a record keeps. The reader ignores lines that it cannot parse and addresses that the map no
+//! longer has.
 
 use std::fmt::Write as _;
 use std::io;
@@ -32,25 +34,25 @@ impl Map {
     /// # Errors
     /// Fails if the file cannot be written, or the map cannot be used.
     pub fn save_users(&self, file: &Path) -> Result<(), MapError> {
-        let mut users = self.transact(|transaction| {
-            let mut users: Vec<(u64, IpAddr, String)> = Vec::new();
+        let mut last_users = self.transact(|transaction| {
+            let mut last_users: Vec<(u64, IpAddr, String)> = Vec::new();
             for (_, table) in transaction.tables() {
-                for slot in 0..table.pool.slots {
+                for slot in 0..table.pool.slot_count {
                     let address = table.pool.address(transaction.words(), slot);
                     if let (Some(name), Some(address)) =
                         (complete_name(transaction, &table, slot), address)
                     {
                         // Leased addresses sort last, because they are still in use.
                         let stamp = table.owner(slot).stamp().unwrap_or(u64::MAX);
-                        users.push((stamp, address, name));
+                        last_users.push((stamp, address, name));
                     }
                 }
             }
-            users
+            last_users
         })?;
-        users.sort_unstable();
+        last_users.sort_unstable();
         let mut text = format!("{FIRST_LINE}\n");
-        for (_, address, name) in users {
+        for (_, address, name) in last_users {
             _ = writeln!(text, "{address} \"{name}\"");
         }
         trusted_file::replace(file, text.as_bytes(), 0o600).map_err(|source| MapError::Io {
@@ -60,9 +62,9 @@ impl Map {
         })
     }
 
-    /// Restores the last user of each address that no session has leased since the map was created.
-    /// A returning user then gets the same address again. Returns the number of addresses whose
-    /// user was restored, or 0 if the file does not exist.
+    /// Restores the last user of each address that no session has leased since the map was created,
+    /// and that is not reserved. A returning user then gets the same address again. Returns the
+    /// number of addresses whose user was restored, or 0 if the file does not exist.
     ///
     /// # Errors
     /// Fails if the file cannot be read, is not trusted or is too large, or the map cannot be
@@ -77,10 +79,10 @@ impl Map {
         };
         let mut lines = text.lines();
         let is_current_version = lines.next() == Some(FIRST_LINE);
-        let users = lines.filter(|_| is_current_version).filter_map(parse_line);
+        let last_users = lines.filter(|_| is_current_version).filter_map(parse_line);
         self.transact(|transaction| {
-            let mut restored = 0;
-            for (address, name) in users {
+            let mut restored_count = 0;
+            for (address, name) in last_users {
                 let Some(user) = transaction.user_hash(name) else { break };
                 let Some((pool, slot)) = transaction.locate(address) else { continue };
                 let Some(table) = transaction.table_writer(pool) else { continue };
@@ -89,10 +91,10 @@ impl Map {
                 if was_never_leased && !meta.has_any(RESERVED) {
                     table.write_last_user(slot, user, name);
                     table.change_flags(slot, 0, 0, Some(user.tag()), transaction.new_stamp(now));
-                    restored += 1;
+                    restored_count += 1;
                 }
             }
-            restored
+            restored_count
         })
     }
 }
@@ -101,8 +103,8 @@ impl Map {
 /// the name fits into a line.
 fn complete_name(map: &MapImage, table: &Table<'_>, slot: u32) -> Option<String> {
     let meta = table.meta(slot);
-    let name = record::read(map.records(), table.pool, slot, meta.generation)?.user?;
-    let is_complete = meta.user_tag() != 0 && table.is_user(slot, map.user_hash(&name)?);
+    let name = record::read(map.sessions_words(), table.pool, slot, meta.generation)?.user?;
+    let is_complete = meta.user_tag() != 0 && table.has_user(slot, map.user_hash(&name)?);
     (is_complete && !name.contains(char::is_control)).then_some(name)
 }
 

@@ -37,8 +37,8 @@ impl Map {
         Self::create_at(directory, plan, Tick::now())
     }
 
-    /// Creates the files of a map like [`Map::create`], at this time. Use it if the other operations
-    /// receive the time from another clock than [`Tick::now`].
+    /// Creates the files of a map like [`Map::create`], at the time `now`. Use this function if the
+    /// other operations receive the time from another clock than [`Tick::now`].
     ///
     /// # Errors
     /// Fails as [`Map::create`] does.
@@ -62,7 +62,7 @@ impl Map {
         probe: &mut dyn Probe,
     ) -> Result<Self, MapError> {
         Self::create_and(directory, plan, now, |map| {
-            map.transact(|transaction| transaction.withhold_used(now, probe));
+            map.transact(|transaction| transaction.withhold_slots_in_use(now, probe));
         })
     }
 
@@ -87,7 +87,7 @@ impl Map {
             return Err(read_holder().to_error());
         }
         let map = match files::open_writable(directory) {
-            Ok(old) => update_files(directory, plan, boot, old, now),
+            Ok(old_map) => update_files(directory, plan, boot, old_map, now),
             Err(MapError::Missing(_)) => {
                 replace_files(directory, plan, boot, None, now).map(|mut map| {
                     prepare(&mut map);
@@ -117,18 +117,18 @@ fn update_files(
     directory: &Path,
     plan: &Plan,
     boot: u64,
-    mut old: WritableMap,
+    mut old_map: WritableMap,
     now: Tick,
 ) -> Result<WritableMap, MapError> {
-    let writer = old.writer();
+    let writer = old_map.writer();
     writer.store_header(LOCK_HOLDER, LockHolder::this_process(false));
     writer.recover_if_needed();
-    let result = files::finish_publishing(directory, old.layout())
-        .and_then(|()| keep_if_unchanged(&mut old, directory, plan, boot, now))
+    let new_map = files::finish_publishing(directory, old_map.layout())
+        .and_then(|()| keep_if_unchanged(&mut old_map, directory, plan, boot, now))
         .and_then(|is_kept| match is_kept {
             true => Ok(None),
-            false => replace_files(directory, plan, boot, Some(&mut old), now).map(Some),
+            false => replace_files(directory, plan, boot, Some(&mut old_map), now).map(Some),
         });
-    old.writer().store_header(LOCK_HOLDER, 0);
-    Ok(result?.unwrap_or(old))
+    old_map.writer().store_header(LOCK_HOLDER, 0);
+    Ok(new_map?.unwrap_or(old_map))
 }

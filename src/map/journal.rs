@@ -42,16 +42,17 @@ impl Journal {
         journal::next_number(self.region.words())
     }
 
-    /// Returns the events with the numbers from `first` on. Pass 1 for all events.
+    /// Returns the events with the numbers from `first_number` on. Pass 1 for all events.
     #[must_use]
-    pub fn since(&self, first: u64) -> RecentEvents {
-        let next = self.next_number();
-        let oldest = next.saturating_sub(CAPACITY).max(1);
-        let start = first.clamp(1, next.max(1)).max(oldest);
+    pub fn since(&self, first_number: u64) -> RecentEvents {
+        let next_number = self.next_number();
+        let oldest_number = next_number.saturating_sub(CAPACITY).max(1);
+        let start_number = first_number.clamp(1, next_number.max(1)).max(oldest_number);
         let read = |number| journal::read(self.region.words(), number);
-        let events: Vec<Event> = (start..next).filter_map(read).collect();
-        let requested = next.saturating_sub(first.max(1));
-        RecentEvents { lost: requested - (events.len() as u64).min(requested), events, next }
+        let events: Vec<Event> = (start_number..next_number).filter_map(read).collect();
+        let requested_count = next_number.saturating_sub(first_number.max(1));
+        let lost_count = requested_count - (events.len() as u64).min(requested_count);
+        RecentEvents { events, lost: lost_count, next: next_number }
     }
 }
 
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_in_order_and_survive_a_new_layout() {
+    fn events_are_in_order_and_survive_a_second_create() {
         let directory = tempfile::tempdir().unwrap();
         let map = Map::create(directory.path(), &plan()).unwrap();
         let client = Some("2001:db8::7".parse().unwrap());
@@ -105,9 +106,9 @@ mod tests {
         ];
         assert_eq!(actual, expected);
         assert_eq!((recent.lost, recent.next), (0, 5));
-        let first = &recent.events[0];
-        assert_eq!((first.user.as_deref(), first.client), (Some("alice"), client));
-        assert_eq!(first.address, Some("10.0.5.10".parse().unwrap()));
+        let first_event = &recent.events[0];
+        assert_eq!((first_event.user.as_deref(), first_event.client), (Some("alice"), client));
+        assert_eq!(first_event.address, Some("10.0.5.10".parse().unwrap()));
         assert_eq!(journal.since(5), RecentEvents { next: 5, ..RecentEvents::default() });
         assert_eq!(journal.boot(), map.reader().unwrap().boot());
     }
@@ -129,13 +130,14 @@ mod tests {
 
     #[test]
     fn a_damaged_event_number_does_not_stop_the_writer() {
-        const NEXT_OFFSET: u64 = 16;
+        /// The offset in bytes of the number of the next event.
+        const NEXT_NUMBER_OFFSET: u64 = 16;
         let directory = tempfile::tempdir().unwrap();
         let map = Map::create(directory.path(), &plan()).unwrap();
         let path = directory.path().join(JOURNAL_FILE);
         let file = std::fs::File::options().write(true).open(path).unwrap();
         for number in [u64::MAX, 0] {
-            std::io::Seek::seek(&mut &file, std::io::SeekFrom::Start(NEXT_OFFSET)).unwrap();
+            std::io::Seek::seek(&mut &file, std::io::SeekFrom::Start(NEXT_NUMBER_OFFSET)).unwrap();
             std::io::Write::write_all(&mut &file, &number.to_ne_bytes()).unwrap();
             let opened = map.open_session(session(1), &OpenOptions::default(), Tick::ZERO).unwrap();
             map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
@@ -145,15 +147,16 @@ mod tests {
 
     #[test]
     fn a_journal_with_random_bytes_is_read_without_a_panic() {
-        const NEXT: usize = 2;
+        /// The offset of the word with the number of the next event.
+        const NEXT_NUMBER: usize = 2;
         let access = WriteAccess::for_test();
         let region = WritableRegion::in_memory(journal::JOURNAL_WORDS).into_region();
         for offset in 0..journal::JOURNAL_WORDS {
             store(access, region.words(), offset, crate::hash::mix64(offset as u64));
         }
         let journal = Journal { region };
-        for next in [0, 1, CAPACITY, u64::MAX] {
-            store(access, journal.region.words(), NEXT, next);
+        for next_number in [0, 1, CAPACITY, u64::MAX] {
+            store(access, journal.region.words(), NEXT_NUMBER, next_number);
             assert!(journal.since(0).events.len() as u64 <= CAPACITY);
             let _ = journal.since(u64::MAX);
         }

@@ -5,15 +5,15 @@
 //! types work on files or in memory.
 //!
 //! The code has four layers. `types` holds plain values. `format` defines the bytes on disk.
-//! `engine` contains the operations. `replan` applies a new configuration. The files of this folder
-//! are the public interface.
+//! `engine` contains the operations. `replan` applies a new configuration. The other modules
+//! implement the public types and methods on these layers.
 //!
 //! Invariants:
 //! - The slots are authoritative. Queues, index and counters are derived from them.
 //! - The store of the owner word commits a lease. Before this store, the writer
 //!   stores all other words of the lease.
-//! - There is one writer at a time. Within a process, the type system guarantees this. Between
-//!   processes, a file lock guarantees it.
+//! - There is one writer at a time. Within a process, the type system guarantees this: a store needs
+//!   an exclusive borrow of the map. Between processes, a file lock guarantees it.
 //! - Readers never write, never block and never loop without a bound.
 
 mod admin;

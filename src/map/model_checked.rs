@@ -1,9 +1,9 @@
 //! Tests of readers that run in parallel with a writer, under the model checker loom
 //! (`RUSTFLAGS="--cfg loom"`).
 //!
-//! Loom runs every order of loads and stores that the memory model allows. The tests check that a
-//! reader always finds an unchanged session, that each result is complete, and that no loop is
-//! endless.
+//! Loom runs every order of loads and stores that the memory model allows, up to a number of
+//! preemptions. The tests check that a reader always finds an unchanged session, that each result
+//! is complete, and that no loop is endless.
 
 use std::sync::Arc;
 
@@ -117,9 +117,9 @@ fn a_handle_ends_with_its_lease_even_if_the_same_session_opens_again() {
             },
             |image| {
                 // Make the two reads in the same order as `Reader::leases_of`.
-                let found = image.lookup(handle.session);
+                let found_leases = image.lookup(handle.session);
                 if image.is_live(&handle) {
-                    assert_eq!(found, leases);
+                    assert_eq!(found_leases, leases);
                 }
             },
         );
@@ -156,7 +156,8 @@ fn a_record_belongs_to_its_lease_or_is_not_visible() {
             |image| {
                 let lease = leases.iter().next().unwrap();
                 let pool = image.layout().pool(0).unwrap();
-                let record = record::read(image.records(), pool, lease.slot, lease.generation);
+                let record =
+                    record::read(image.sessions_words(), pool, lease.slot, lease.generation);
                 if let Some(record) = record {
                     assert_eq!(record.user.as_deref(), Some("ann"));
                 }

@@ -67,17 +67,17 @@ impl Reader {
         self.with_session(session, |handle, leases| (handle, *leases))
     }
 
-    /// Calls `f` with the handle and the leases of a session if the session is open. Passes the
-    /// leases by reference, because copying a value directly after building it stalls the
-    /// processor.
+    /// Calls `use_session` with the handle and the leases of a session if the session is open.
+    /// Passes the leases by reference, because copying a value directly after building it stalls
+    /// the processor.
     #[inline(always)]
     pub(crate) fn with_session<T>(
         &self,
         session: SessionId,
-        f: impl FnOnce(Handle, &Leases) -> T,
+        use_session: impl FnOnce(Handle, &Leases) -> T,
     ) -> Option<T> {
         let leases = self.lookup(session);
-        Some(f(self.map.handle(&leases)?, &leases))
+        Some(use_session(self.map.handle(&leases)?, &leases))
     }
 
     /// Returns the leases of the session of a handle; `None` if the handle is stale.
@@ -107,7 +107,7 @@ impl Reader {
         let mut addresses = Addresses::default();
         for lease in leases.iter() {
             let Some(pool) = self.map.layout().pool(lease.pool) else { continue };
-            match (lease.address, pool.loopback) {
+            match (lease.address, pool.is_loopback) {
                 (IpAddr::V4(address), true) => {
                     addresses.loopback = Some(address);
                     addresses.loopback6 = match pool.loopback6(self.map.words(), lease.slot) {
@@ -129,11 +129,12 @@ impl Reader {
         let words = self.map.words();
         let mut pools = self.map.layout().pools().iter();
         let pool = pools.find(|pool| pool.contains(words, address))?;
-        Some(if pool.loopback { PoolKind::Loopback } else { PoolKind::VirtualIp })
+        Some(if pool.is_loopback { PoolKind::Loopback } else { PoolKind::VirtualIp })
     }
 
-    /// Returns whether a newer file has replaced this map. The leases in a replaced map no longer
-    /// change. Call [`Reader::attach`] again to read the current leases.
+    /// Returns whether a newer file replaces this map. The newer file may not be in place yet. The
+    /// leases in a replaced map no longer change. Call [`Reader::attach`] again to read the current
+    /// leases.
     #[inline]
     #[must_use]
     pub fn is_superseded(&self) -> bool {
@@ -168,9 +169,9 @@ impl Reader {
     fn pool_status(&self, table: Table<'_>) -> PoolStatus {
         PoolStatus {
             name: table.pool.name(self.map.words()),
-            loopback: table.pool.loopback,
-            ipv4: table.pool.ipv4,
-            slots: table.pool.slots,
+            loopback: table.pool.is_loopback,
+            ipv4: table.pool.is_ipv4,
+            slots: table.pool.slot_count,
             free: table.count(Counter::Free),
             leased: table.count(Counter::Leased),
             cooling: table.count(Counter::Cooling),
@@ -195,10 +196,14 @@ impl Reader {
                 Owner::Lingering(_) => SlotState::Lingering,
             };
             let meta = table.meta(slot);
-            let (reserved, drained) = (meta.has_any(RESERVED), meta.has_any(DRAINED | RETIRED));
-            Some(SlotRow { address, state, reserved, drained })
+            Some(SlotRow {
+                address,
+                state,
+                reserved: meta.has_any(RESERVED),
+                drained: meta.has_any(DRAINED | RETIRED),
+            })
         };
-        (0..table.pool.slots).filter_map(row).collect()
+        (0..table.pool.slot_count).filter_map(row).collect()
     }
 
     /// Returns whether the server drains. While it drains, no new session gets an address.

@@ -51,7 +51,7 @@ impl Map {
         if !lock.acquire(LOCK_TIMEOUT)? {
             return Err(LockHolder::default().to_error());
         }
-        let repaired = match files::open_writable(directory) {
+        let report = match files::open_writable(directory) {
             Ok(_) => Ok(None),
             Err(MapError::Damaged { reason, .. }) => {
                 replace_damaged(directory, plan, boot).map(|(set_aside, kept_leases)| {
@@ -61,7 +61,7 @@ impl Map {
             Err(error) => Err(error),
         };
         lock.release();
-        repaired
+        report
     }
 }
 
@@ -89,30 +89,31 @@ fn replace_damaged(
 /// is longer than a map of this plan.
 fn recover_map(map: &Region, sessions: &Region, plan: &Plan, boot: u64) -> Option<WritableMap> {
     let (pools, policy) = (new_pools(plan), plan.policy.encode());
-    let length = layout::map_words(&pools, policy.len());
+    let word_count = layout::map_words(&pools, policy.len());
     let is_same_boot = [map, sessions].iter().any(|region| load(region.words(), BOOT) == boot);
     // A shorter map was truncated. Its missing slots are free.
-    if !is_same_boot || map.words().len() > length || layout::has_other_version(map.words()) {
+    if !is_same_boot || map.words().len() > word_count || layout::has_other_version(map.words()) {
         return None;
     }
-    let mut image = WritableRegion::in_memory(length);
-    let (words, access) = image.write_access();
-    let header = (FIXED_WORDS..HEADER_WORDS)
+    let mut new_map = WritableRegion::in_memory(word_count);
+    let (words, access) = new_map.write_access();
+    let copied_header_offsets = (FIXED_WORDS..HEADER_WORDS)
         .filter(|offset| ![SUPERSEDED, BUSY, LOCK_HOLDER].contains(offset));
-    for offset in header.chain(layout::tables_offset(&pools, policy.len())..length) {
+    let table_offsets = layout::tables_offset(&pools, policy.len())..word_count;
+    for offset in copied_header_offsets.chain(table_offsets) {
         store(access, words, offset, load(map.words(), offset));
     }
     let file_id = load(sessions.words(), FILE_ID);
     layout::write(access, words, &pools, &policy, &plan.settings, boot, file_id);
-    let layout = Layout::read(image.words()).ok()?;
-    let records = match layout.is_sessions_file(sessions.words()) {
-        true => copy(sessions),
+    let layout = Layout::read(new_map.words()).ok()?;
+    let new_sessions = match layout.is_sessions_file(sessions.words()) {
+        true => copy_region(sessions),
         false => WritableRegion::default(),
     };
-    Some(WritableMap::new(image, records, WritableRegion::default(), layout))
+    Some(WritableMap::new(new_map, new_sessions, WritableRegion::default(), layout))
 }
 
-fn copy(region: &Region) -> WritableRegion {
+fn copy_region(region: &Region) -> WritableRegion {
     let mut copy = WritableRegion::in_memory(region.words().len());
     let (words, access) = copy.write_access();
     for (offset, word) in region.words().iter().enumerate() {
@@ -166,16 +167,17 @@ mod tests {
         let users: Vec<_> = rows.iter().map(|row| row.user.as_deref()).collect();
         assert_eq!(users, [Some("ann"), Some("bob")]);
         assert!(map.reader().unwrap().is_live(&handle));
-        let third = map
+        let new_session = map
             .open_session("3".parse().unwrap(), &OpenOptions::default(), Tick::from_secs(10))
             .unwrap();
-        assert!(rows.iter().all(|row| row.leases.iter().next() != third.leases.iter().next()));
+        let new_lease = new_session.leases.iter().next();
+        assert!(rows.iter().all(|row| row.leases.iter().next() != new_lease));
         map.close_by_handle(&handle, Tick::from_secs(11)).unwrap();
         assert_eq!(Map::repair(directory, &plan()).unwrap(), None, "the new map is not damaged");
     }
 
     #[test]
-    fn truncated_and_foreign_maps_are_replaced_without_a_lease() {
+    fn truncated_and_oversized_maps_are_replaced_without_a_lease() {
         for damage in [
             (|bytes: &mut Vec<u8>| bytes.truncate(64 * 8)) as fn(&mut Vec<u8>),
             |bytes: &mut Vec<u8>| bytes.clear(),

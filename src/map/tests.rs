@@ -59,7 +59,7 @@ fn map_in_memory(ranges: &str, max_slots: u32, settings: Settings) -> WritableMa
 }
 
 /// Builds a map from a pool. Checks that the map has the slots and addresses of the pool.
-fn check_map_of(pool: &Pool) -> Result<(), TestCaseError> {
+fn check_map_of_pool(pool: &Pool) -> Result<(), TestCaseError> {
     let map = build_in_memory(&Plan { pools: vec![pool.clone()], ..Plan::default() }).unwrap();
     let (words, layout) = (map.words(), map.layout().pools()[0]);
     for slot in 0..pool.slots() + 3 {
@@ -97,8 +97,8 @@ fn names_with_one_tag(map: &WritableMap) -> [String; 2] {
     for number in 0.. {
         let name = format!("user{number}");
         let tag = map.user_hash(&name).unwrap().tag();
-        if let Some(other) = names.insert(tag, name.clone()) {
-            return [other, name];
+        if let Some(earlier_name) = names.insert(tag, name.clone()) {
+            return [earlier_name, name];
         }
     }
     unreachable!("there are fewer tags than names")
@@ -153,16 +153,16 @@ fn a_damaged_queue_frees_no_leased_slot() {
     let settings = Settings { cool_down: 5, ..Settings::default() };
     let mut map = map_in_memory("10.0.0.1-10.0.0.2", 2, settings);
     let [ann, bob, eve]: [SessionId; 3] = ["1", "2", "3"].map(|text| text.parse().unwrap());
-    let (start, later) = (Tick::ZERO, Tick::from_secs(100));
+    let (start_time, end_time) = (Tick::ZERO, Tick::from_secs(100));
     let options = OpenOptions::default();
-    let opened = map.begin().open_session_and_commit(ann, &options, start).unwrap();
-    map.begin().open_session_and_commit(bob, &options, start).unwrap();
-    map.begin().close_session_and_commit(bob, start).unwrap();
+    let opened = map.begin().open_session_and_commit(ann, &options, start_time).unwrap();
+    map.begin().open_session_and_commit(bob, &options, start_time).unwrap();
+    map.begin().close_session_and_commit(bob, start_time).unwrap();
     // The cooling queue now contains the slot of ann instead of the slot of bob.
     let writer = map.writer();
     let table = writer.table_writer(0).unwrap();
     table.control[Queue::Cooling as usize].store_relaxed(writer.access(), join_halves(1, 1));
-    assert!(map.begin().open_session_and_commit(eve, &options, later).is_err());
+    assert!(map.begin().open_session_and_commit(eve, &options, end_time).is_err());
     assert!(map.is_live(&opened.handle));
 
     struct IdleSystem;
@@ -174,36 +174,39 @@ fn a_damaged_queue_frees_no_leased_slot() {
             false
         }
     }
-    map.transact(|transaction| transaction.reap(later, u32::MAX, &mut IdleSystem));
+    map.transact(|transaction| transaction.reap(end_time, u32::MAX, &mut IdleSystem));
     assert!(map.is_live(&opened.handle));
     map.writer().rebuild();
-    assert!(map.begin().open_session_and_commit(eve, &options, later).is_ok());
+    assert!(map.begin().open_session_and_commit(eve, &options, end_time).is_ok());
 }
 
 proptest! {
     #[test]
-    fn a_map_and_its_pool_have_equal_slot_numbers((old, new) in pools_of_one_kind()) {
-        check_map_of(&old)?;
-        check_map_of(&old.extended(&new))?;
-        check_map_of(&old.extended(&new).extended(&old))?;
+    fn a_map_and_its_pool_have_equal_slot_numbers((old_pool, new_pool) in pools_of_one_kind()) {
+        check_map_of_pool(&old_pool)?;
+        check_map_of_pool(&old_pool.extended(&new_pool))?;
+        check_map_of_pool(&old_pool.extended(&new_pool).extended(&old_pool))?;
     }
 
     #[test]
-    fn an_extended_pool_keeps_its_slots_and_repeats_no_address((old, new) in pools_of_one_kind()) {
-        let extended = old.extended(&new);
-        let all_addresses = addresses(&extended);
-        prop_assert_eq!(&all_addresses[..old.slots() as usize], addresses(&old));
-        let second_addresses = (0..extended.slots()).filter_map(|slot| extended.loopback6(slot));
-        let mut distinct: Vec<IpAddr> =
-            all_addresses.iter().copied().chain(second_addresses).collect();
-        let count = distinct.len();
-        distinct.sort_unstable();
-        distinct.dedup();
-        prop_assert_eq!(distinct.len(), count);
-        if old.kind() == PoolKind::VirtualIp {
-            let missing =
-                addresses(&new).into_iter().find(|address| !all_addresses.contains(address));
-            prop_assert_eq!(missing, None);
+    fn an_extended_pool_keeps_its_slots_and_repeats_no_address(
+        (old_pool, new_pool) in pools_of_one_kind(),
+    ) {
+        let extended_pool = old_pool.extended(&new_pool);
+        let slot_addresses = addresses(&extended_pool);
+        prop_assert_eq!(&slot_addresses[..old_pool.slots() as usize], addresses(&old_pool));
+        let second_addresses =
+            (0..extended_pool.slots()).filter_map(|slot| extended_pool.loopback6(slot));
+        let mut distinct_addresses: Vec<IpAddr> =
+            slot_addresses.iter().copied().chain(second_addresses).collect();
+        let address_count = distinct_addresses.len();
+        distinct_addresses.sort_unstable();
+        distinct_addresses.dedup();
+        prop_assert_eq!(distinct_addresses.len(), address_count);
+        if old_pool.kind() == PoolKind::VirtualIp {
+            let missing_address =
+                addresses(&new_pool).into_iter().find(|address| !slot_addresses.contains(address));
+            prop_assert_eq!(missing_address, None);
         }
     }
 }

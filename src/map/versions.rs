@@ -76,24 +76,26 @@ impl<T: Send + Sync> VersionChain<T> {
     #[cold]
     fn replace(
         &self,
-        old: &'static Version<T>,
+        old_version: &'static Version<T>,
         mark: u64,
         create: impl FnOnce(&'static T) -> Option<T>,
     ) -> Option<&'static T> {
-        let is_due = old.attempts.claim(mark, clock::coarse_milliseconds());
-        let new = if is_due { self.append(Some(old), || create(&old.value)) } else { None };
-        new.or(Some(&old.value))
+        let old_value = &old_version.value;
+        if !old_version.attempts.claim(mark, clock::coarse_milliseconds()) {
+            return Some(old_value);
+        }
+        self.append(Some(old_version), || create(old_value)).or(Some(old_value))
     }
 
-    /// Appends a version, unless another thread has replaced `old` meanwhile. Returns the newest
-    /// version, or `None` if no version was created.
+    /// Appends a version, unless another thread has replaced `old_version` meanwhile. Returns the
+    /// newest version, or `None` if no version was created.
     fn append(
         &self,
-        old: Option<&'static Version<T>>,
+        old_version: Option<&'static Version<T>>,
         create: impl FnOnce() -> Option<T>,
     ) -> Option<&'static T> {
-        let version = Version { value: create()?, attempts: Attempts::new() };
-        self.newest.replace(old, version).map(|version| &version.value)
+        let new_version = Version { value: create()?, attempts: Attempts::new() };
+        self.newest.replace(old_version, new_version).map(|version| &version.value)
     }
 }
 
@@ -109,7 +111,8 @@ impl VersionChain<Reader> {
         // The current file can be marked as superseded for two reasons: its successor is not in
         // place yet, or the process that set the mark has died. In both cases, keep the old reader
         // until the successor is in place or a writer removes the mark.
-        self.follow(Reader::superseded_mark, |_| attach().filter(|new| !new.is_superseded()))
+        let attach_to_successor = |_: &Reader| attach().filter(|reader| !reader.is_superseded());
+        self.follow(Reader::superseded_mark, attach_to_successor)
     }
 }
 
@@ -137,15 +140,15 @@ impl Attempts {
     /// milliseconds.
     fn claim(&self, mark: u64, now: u64) -> bool {
         let state = self.0.load(Ordering::Relaxed);
-        let (due, exponent, last_mark) = (state >> 16, state >> 8 & 0xff, state & 0xff);
+        let (due_time, exponent, last_mark) = (state >> 16, state >> 8 & 0xff, state & 0xff);
         let mark = mark.min(0xff);
         let exponent = match mark == last_mark {
-            true if now < due => return false,
+            true if now < due_time => return false,
             true => (exponent + 1).min(Self::MAX_EXPONENT),
             false => 0,
         };
-        let next = (now + (1 << exponent)) << 16 | exponent << 8 | mark;
-        self.0.compare_exchange(state, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        let new_state = (now + (1 << exponent)) << 16 | exponent << 8 | mark;
+        self.0.compare_exchange(state, new_state, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -171,14 +174,14 @@ mod tests {
         assert_eq!(numbers.get_or_init(|| unreachable!()), Some(&0));
         for number in 1..1000 {
             assert_eq!(numbers.follow(|_| CURRENT, |_| unreachable!()), Some(&(number - 1)));
-            let found = numbers.follow(
+            let successor = numbers.follow(
                 |_| SUPERSEDED,
-                |old| {
-                    assert_eq!(*old, number - 1);
+                |superseded_number| {
+                    assert_eq!(*superseded_number, number - 1);
                     Some(number)
                 },
             );
-            assert_eq!(found, Some(&number));
+            assert_eq!(successor, Some(&number));
             assert_eq!(numbers.newest(), Some(&number));
         }
     }
@@ -229,25 +232,25 @@ mod tests {
     }
 
     #[test]
-    fn one_thread_creates_each_version() {
+    fn parallel_calls_create_a_successor() {
         let numbers = VersionChain::new();
         numbers.get_or_init(|| Some(usize::MAX));
-        let created = AtomicUsize::new(0);
+        let created_count = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for number in 0..32 {
-                let (numbers, created) = (&numbers, &created);
+                let (numbers, created_count) = (&numbers, &created_count);
                 scope.spawn(move || {
                     numbers.follow(
                         |value| u64::from(*value == usize::MAX),
                         |_| {
-                            created.fetch_add(1, Ordering::Relaxed);
+                            created_count.fetch_add(1, Ordering::Relaxed);
                             Some(number)
                         },
                     );
                 });
             }
         });
-        assert!(created.into_inner() >= 1);
+        assert!(created_count.into_inner() >= 1);
         assert!(numbers.newest().is_some_and(|number| *number < 32));
     }
 
@@ -276,18 +279,19 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let map = Map::create(directory.path(), &plan(0)).unwrap();
         let maps = VersionChain::new();
-        let first: *const Reader = maps.map(directory.path()).unwrap();
+        let first_reader: *const Reader = maps.map(directory.path()).unwrap();
+        let is_first_reader = |reader: &Reader| std::ptr::eq(reader, first_reader);
         // Simulate a process that is killed before it replaces the map.
         map.mark_superseded();
         for _ in 0..1000 {
-            assert!(maps.map(directory.path()).is_some_and(|map| std::ptr::eq(map, first)));
+            assert!(maps.map(directory.path()).is_some_and(is_first_reader));
         }
         // A process that starts now attaches to the same map.
         assert!(VersionChain::new().map(directory.path()).is_some());
         let session = "7".parse().unwrap();
         map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
-        let current = maps.map(directory.path()).unwrap();
-        assert!(std::ptr::eq(current, first) && !current.is_superseded());
+        let current_reader = maps.map(directory.path()).unwrap();
+        assert!(is_first_reader(current_reader) && !current_reader.is_superseded());
         // The next call after a replacement attaches to the new map, although attempts have failed
         // before.
         let map = Map::create(directory.path(), &plan(1)).unwrap();
@@ -300,11 +304,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let map = Map::create(directory.path(), &plan(0)).unwrap();
         let maps = VersionChain::new();
-        let first: *const Reader = maps.map(directory.path()).unwrap();
+        let first_reader: *const Reader = maps.map(directory.path()).unwrap();
+        let is_first_reader = |reader: &Reader| std::ptr::eq(reader, first_reader);
         map.mark_superseded();
         std::fs::remove_file(directory.path().join(crate::map::MAP_FILE)).unwrap();
         for _ in 0..1000 {
-            assert!(maps.map(directory.path()).is_some_and(|map| std::ptr::eq(map, first)));
+            assert!(maps.map(directory.path()).is_some_and(is_first_reader));
         }
         Map::create(directory.path(), &plan(1)).unwrap();
         assert!(becomes_true(|| maps

@@ -214,7 +214,7 @@ impl Map {
         let is_member = |group: &str| {
             let groups = match &mut groups {
                 Some(groups) => groups,
-                none => none.insert(UserGroups::of(user)?),
+                unknown_groups => unknown_groups.insert(UserGroups::of(user)?),
             };
             groups.contains(group)
         };
@@ -256,8 +256,8 @@ impl Map {
         Ok(map.handle(&leases).map(|handle| (handle, leases)))
     }
 
-    /// Returns whether a session is open for another user than `user`. A session without a user is
-    /// open for nobody. Does not wait for other processes.
+    /// Returns whether a session is open for another user than `user`. Returns false if the session
+    /// has no user. Does not wait for other processes.
     ///
     /// This method compares complete names. [`SessionRow::user`] has at most 63 bytes of a name.
     ///
@@ -296,8 +296,8 @@ impl Map {
         self.lock.as_ref().map(WriterLock::directory)
     }
 
-    /// Locks the map against other threads and processes. `now` is the time, if the caller knows
-    /// it, see [`WriterLock::check_exclusive`].
+    /// Locks the map against other threads and processes. `now` is the time, if the caller has it,
+    /// see [`WriterLock::check_exclusive`].
     #[inline(always)]
     pub(crate) fn lock_for_writing(&self, now: Option<Tick>) -> Result<LockedMap<'_>, MapError> {
         match &self.lock {
@@ -379,8 +379,8 @@ impl Map {
     ///
     /// An operation takes much less time than putting a thread to sleep and waking it. An operation
     /// also takes less time than the transfer of the map's cache lines to another processor. So a
-    /// waiting thread spins, and each round of spinning is longer than the last round. During that
-    /// time, the other thread can do many operations in a row.
+    /// waiting thread spins, and each round of spinning is longer than the previous round. During
+    /// that time, the other thread can do many operations in a row.
     #[cold]
     #[inline(never)]
     fn spin_and_lock(&self) -> MutexGuard<'_, WritableMap> {
@@ -403,21 +403,21 @@ impl Map {
     #[cold]
     fn reopen(lock: &WriterLock, map: &mut WritableMap) -> Result<(), MapError> {
         let mut backoff = Backoff::new(REPLACEMENT_TIMEOUT);
-        let current = loop {
+        let current_map = loop {
             match files::open_writable(lock.directory()) {
                 Err(MapError::Missing(_)) if backoff.wait() => {}
                 result => break result?,
             }
         };
-        files::check_boot(current.layout())
+        files::check_boot(current_map.layout())
             .map_err(|failure| failure.at(lock.directory().join(files::MAP_FILE)))?;
-        *map = current;
+        *map = current_map;
         Ok(())
     }
 
-    /// Acquires the lock between processes, unless this map holds it. Returns the map, that lock, and whether this map
-    /// already held the lock. The caller needs no lock between threads, because the caller borrows
-    /// the map exclusively.
+    /// Acquires the lock between processes, unless this map holds it. Returns the map, that lock,
+    /// and whether this map already held the lock. The caller needs no lock between threads, because
+    /// the caller borrows the map exclusively.
     pub(crate) fn split_exclusive(
         &mut self,
     ) -> Result<(&mut WritableMap, Option<&WriterLock>, bool), MapError> {

@@ -1,4 +1,4 @@
-//! Admission of a session: checks the limits, and selects the pools and the requested slot.
+//! Admission of a session: checks the limits, selects the pools, and finds the requested slot.
 
 use std::net::IpAddr;
 
@@ -107,13 +107,15 @@ impl MapImage {
         }
         let limit = self.layout().settings.sessions_per_user;
         let is_session_of_user = |pool, table: &Table<'_>, slot| {
-            matches!(table.owner(slot), Owner::Session(raw)
-                if table.is_user(slot, user) && self.is_anchor(raw, pool))
+            matches!(table.owner(slot), Owner::Session(session_id)
+                if table.has_user(slot, user) && self.is_anchor(session_id, pool))
         };
         let sessions: usize = self
             .tables()
             .map(|(pool, table)| {
-                (0..table.pool.slots).filter(|slot| is_session_of_user(pool, &table, *slot)).count()
+                (0..table.pool.slot_count)
+                    .filter(|slot| is_session_of_user(pool, &table, *slot))
+                    .count()
             })
             .sum();
         if sessions >= limit as usize {
@@ -125,9 +127,13 @@ impl MapImage {
     /// Returns the pools from which a session gets a lease: all loopback pools, and all virtual-IP
     /// pools with the selected name.
     ///
-    /// The name is the name of the first of these pools that exists: the pool of a lease that the
-    /// session has, the pool of the requested address, the requested pool, the pool `default`, the
-    /// first pool of the plan.
+    /// The selected name is the first of these names: the name of a virtual-IP pool in which the
+    /// session has a lease, the name of the virtual-IP pool of the requested address, the requested
+    /// name, `default`, the name of the first pool of the plan. The last name applies if no pool is
+    /// named `default`.
+    ///
+    /// # Errors
+    /// Fails if the requested address is in no pool, or if no pool has the requested name.
     fn select_pools(
         &self,
         leases: &Leases,
@@ -137,7 +143,7 @@ impl MapImage {
         let Layout { loopback_pools, default_pools, .. } = *layout;
         let pools_with_same_name =
             |number: u16| layout.pool(number).map_or(0, |pool| pool.same_name_pools);
-        let is_loopback = |number: u16| layout.pool(number).is_some_and(|pool| pool.loopback);
+        let is_loopback = |number: u16| layout.pool(number).is_some_and(|pool| pool.is_loopback);
         let leased_pool = leases.iter().map(|lease| lease.pool).find(|pool| !is_loopback(*pool));
         let virtual_ip_pools = match (leased_pool, options.address, options.pool) {
             (Some(pool), _, _) => pools_with_same_name(pool),

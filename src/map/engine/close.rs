@@ -154,12 +154,12 @@ impl<'t> Transaction<'t> {
         if record::exists(anchor_record, generation) {
             return;
         }
-        let record = self.leases_of(session).find_map(|lease| {
+        let source_record = self.leases_of(session).find_map(|lease| {
             let record = lease.table.record(lease.slot)?;
             record::exists(record, lease.generation).then_some(record)
         });
-        if let Some(record) = record {
-            record::copy_identity(self.access(), record, (anchor_record, generation));
+        if let Some(source_record) = source_record {
+            record::copy_identity(self.access(), source_record, (anchor_record, generation));
         }
     }
 
@@ -172,7 +172,7 @@ impl<'t> Transaction<'t> {
         if table.meta(slot).has_any(RETIRED) {
             self.hand_over(pool, table, slot);
         }
-        table.update_low_water(&layout.settings);
+        table.update_low_water_warning(&layout.settings);
         self.packed_lease(pool, &table, slot, generation)
     }
 }

@@ -61,20 +61,20 @@ impl<'t> Transaction<'t> {
         }
         let SinglePool { header, table } = self.single_pool()?;
         let home = table.home_bucket(session.raw());
-        if !table.is_absent(&home) && holds_lease(&table, session) {
+        if !table.is_session_absent(&home) && holds_lease(&table, session) {
             return None;
         }
         if header[DRAINING].load_relaxed() != 0 {
             return None;
         }
-        let entry = home.vacant_entry()?;
+        let vacant_entry = home.vacant_entry()?;
         let address_bits = table.pool.address_bits(self.words(), table.front(Queue::Free)?)?;
-        let (slot, generation) = table.allocate_oldest_anonymous(session.raw(), entry, now)?;
+        let (slot, generation) = table.allocate_anonymous(session.raw(), vacant_entry, now)?;
         let open_sessions = header[OPEN_SESSIONS].load_relaxed();
         header[OPEN_SESSIONS].store_relaxed(self.access(), open_sessions.wrapping_add(1));
         if !self.journal().is_empty() {
-            let lease = Some(EventLease { generation, address_bits, ipv4: table.pool.ipv4 });
-            let event = EventCore { kind: EventKind::Assigned, session, now, lease };
+            let lease = Some(EventLease { generation, address_bits, is_ipv4: table.pool.is_ipv4 });
+            let event = EventCore { kind: EventKind::Assigned, session, time: now, lease };
             journal::append_anonymous(self.access(), self.journal(), event);
         }
         Some(OpenedSession {
@@ -83,7 +83,7 @@ impl<'t> Transaction<'t> {
             already_open: false,
             shortage: None,
             low_water: false,
-            added: 0,
+            added_leases: 0,
         })
     }
 
@@ -97,7 +97,7 @@ impl<'t> Transaction<'t> {
     ) -> Option<ClosedSession> {
         let single_pool = self.single_pool()?;
         let Handle { session, pool, slot, generation, boot } = *handle;
-        if !single_pool.table.meta(slot).is_anonymous() {
+        if !single_pool.table.meta(slot).has_no_user_or_flags() {
             return None;
         }
         let is_held = boot == self.layout().boot && pool == 0 && single_pool.table.is_live(handle);
@@ -131,14 +131,14 @@ impl<'t> Transaction<'t> {
         now: Tick,
     ) -> Option<ClosedSession> {
         let address_bits = table.pool.address_bits(self.words(), lease.slot)?;
-        let entry = lease.home.occupied_entry(lease.slot)?;
+        let session_entry = lease.home.occupied_entry(lease.slot)?;
         let stamp = next_stamp(header[LAST_STAMP].load_relaxed(), now);
-        table.release_anonymous(lease.slot, entry, stamp)?;
+        table.release_anonymous(lease.slot, session_entry, stamp)?;
         header[LAST_STAMP].store_relaxed(self.access(), stamp);
         let open_sessions = header[OPEN_SESSIONS].load_relaxed();
         header[OPEN_SESSIONS].store_relaxed(self.access(), open_sessions.wrapping_sub(1));
         if !self.journal().is_empty() {
-            let event = EventCore { kind: EventKind::Released, session, now, lease: None };
+            let event = EventCore { kind: EventKind::Released, session, time: now, lease: None };
             journal::append_anonymous(self.access(), self.journal(), event);
         }
         let leases = single_lease(table, session, address_bits, lease.slot, lease.generation);
@@ -162,6 +162,6 @@ fn single_lease(
     slot: u32,
     generation: u32,
 ) -> Leases {
-    let ipv4 = table.pool.ipv4.into();
-    Leases::single(session, PackedLease { address_bits, slot, generation, pool: 0, ipv4 })
+    let is_ipv4 = table.pool.is_ipv4.into();
+    Leases::single(session, PackedLease { address_bits, slot, generation, pool: 0, is_ipv4 })
 }

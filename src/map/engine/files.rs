@@ -27,7 +27,7 @@ pub const MAP_FILE: &str = "map";
 pub const SESSIONS_FILE: &str = "sessions";
 /// Name of the file with the latest events. Only root and the group of the file can read it.
 pub const JOURNAL_FILE: &str = "journal";
-/// The text of the error if the system does not report the identity of this boot.
+/// The start of the error message if the system does not report the identity of this boot.
 const CANNOT_IDENTIFY_BOOT: &str = "cannot identify this boot for";
 /// Name of the file that writers lock. No process replaces this file.
 pub const LOCK_FILE: &str = "lock";
@@ -129,8 +129,8 @@ pub(crate) fn is_in_place(directory: &Path, map: &WritableMap) -> Result<bool, M
     })
 }
 
-fn open_file(directory: &Path, name: &str, write: bool) -> Result<File, OpenFailure> {
-    trusted_file::open(directory, name, write).map_err(|refused| match refused {
+fn open_file(directory: &Path, name: &str, is_writable: bool) -> Result<File, OpenFailure> {
+    trusted_file::open(directory, name, is_writable).map_err(|error| match error {
         TrustError::Io(error) if error.kind() == io::ErrorKind::NotFound => OpenFailure::Missing,
         TrustError::Io(error) => OpenFailure::Io("cannot open", error),
         TrustError::Untrusted(reason) => OpenFailure::Untrusted(reason),
@@ -171,9 +171,11 @@ pub(crate) fn open_lock(directory: &Path) -> Result<FileLock, MapError> {
         .map_err(|failure| failure.at(path()))
 }
 
-/// Creates zeroed, fully allocated files for a map and its sessions, under temporary names.
-/// [`publish`] renames the files. Also returns the identity of the map file. Replaces existing temporary files. The caller holds the lock, so
-/// the process that created such a file is dead.
+/// Creates zeroed, fully allocated files for a map and its sessions, under temporary names. Also
+/// returns the identity of the map file. [`publish`] renames the files.
+///
+/// Replaces existing temporary files. The caller holds the lock, so the process that created such a
+/// file is dead.
 pub(crate) fn create(
     directory: &Path,
     map_words: usize,
@@ -187,7 +189,7 @@ pub(crate) fn create(
             let region = WritableRegion::from_mapping(WritableMapping::new(&file)?);
             Ok((region, FileIdentity::of(&file)?))
         };
-        map_new_file().map_err(|refused| trust_error("cannot create", path.clone(), refused))
+        map_new_file().map_err(|error| trust_error("cannot create", path.clone(), error))
     };
     let (map, identity) = create_file(MAP_FILE, map_words, 0o644)?;
     let (sessions, _) = create_file(SESSIONS_FILE, sessions_words, 0o640)
@@ -195,16 +197,16 @@ pub(crate) fn create(
     Ok((map, sessions, identity))
 }
 
-/// Opens the sessions file of a map. Returns an empty region if there is none, or if it is not
-/// trusted.
+/// Opens the sessions file of a map. Returns an empty region if the directory has no trusted
+/// sessions file of this map.
 ///
 /// If the creator of the file died before it published the file, the file still has its temporary
 /// name.
 fn open_sessions_file(directory: &Path, layout: &Layout) -> Result<WritableRegion, MapError> {
-    let temporary = temporary_name(SESSIONS_FILE);
+    let unpublished_name = temporary_name(SESSIONS_FILE);
     // Try the final name again at the end: another process can rename the file between the first
     // two attempts.
-    for name in [SESSIONS_FILE, &temporary, SESSIONS_FILE] {
+    for name in [SESSIONS_FILE, &unpublished_name, SESSIONS_FILE] {
         match open_writable_region(directory, name) {
             Ok(region) if layout.is_sessions_file(region.words()) => return Ok(region),
             Err(failure @ OpenFailure::Io(..)) => return Err(failure.at(directory.join(name))),
@@ -214,15 +216,16 @@ fn open_sessions_file(directory: &Path, layout: &Layout) -> Result<WritableRegio
     Ok(WritableRegion::default())
 }
 
-/// Opens the journal, or creates it. The caller holds the lock.
+/// Opens the journal of this boot. If there is none, creates an empty journal. The caller holds the
+/// lock.
 pub(crate) fn open_or_create_journal(
     directory: &Path,
     boot: u64,
 ) -> Result<WritableRegion, MapError> {
     match open_journal(directory, boot) {
         Some(region) => Ok(region),
-        None => create_journal(directory, boot).map_err(|refused| {
-            trust_error("cannot create", temporary_path(directory, JOURNAL_FILE), refused)
+        None => create_journal(directory, boot).map_err(|error| {
+            trust_error("cannot create", temporary_path(directory, JOURNAL_FILE), error)
         }),
     }
 }
@@ -234,14 +237,14 @@ fn open_journal(directory: &Path, boot: u64) -> Option<WritableRegion> {
 }
 
 fn create_journal(directory: &Path, boot: u64) -> Result<WritableRegion, TrustError> {
-    let temporary = temporary_path(directory, JOURNAL_FILE);
+    let new_path = temporary_path(directory, JOURNAL_FILE);
     let path = directory.join(JOURNAL_FILE);
-    let file = trusted_file::create(&temporary, JOURNAL_WORDS as u64 * 8, 0o640)?;
+    let file = trusted_file::create(&new_path, JOURNAL_WORDS as u64 * 8, 0o640)?;
     trusted_file::keep_group(&file, &path);
     let mut region = WritableRegion::from_mapping(WritableMapping::new(&file)?);
     let (words, access) = region.write_access();
     journal::write_header(access, words, boot);
-    trusted_file::replace(&temporary, &path)?;
+    trusted_file::replace(&new_path, &path)?;
     Ok(region)
 }
 
@@ -263,11 +266,11 @@ fn publish_file(directory: &Path, name: &str) -> Result<(), MapError> {
 /// Renames the sessions file of this map to its final name if the creator of the file died before
 /// the rename. The caller holds the lock.
 pub(crate) fn finish_publishing(directory: &Path, layout: &Layout) -> Result<(), MapError> {
-    let temporary = temporary_name(SESSIONS_FILE);
+    let unpublished_name = temporary_name(SESSIONS_FILE);
     let is_sessions_file = |region: Region| layout.is_sessions_file(region.words());
     // This statement drops the mapping before the rename, because Windows does not replace a mapped
     // file.
-    if !open_region(directory, &temporary).is_ok_and(is_sessions_file) {
+    if !open_region(directory, &unpublished_name).is_ok_and(is_sessions_file) {
         return Ok(());
     }
     publish_file(directory, SESSIONS_FILE)
@@ -301,23 +304,23 @@ pub(crate) fn remove_temporary_files(directory: &Path) {
 }
 
 /// Renames the map and its sessions file to unused names with the suffix `.damaged-N`. Returns the
-/// new names. The caller holds the lock.
+/// new paths. The caller holds the lock.
 pub(crate) fn set_aside(directory: &Path) -> Result<Vec<PathBuf>, MapError> {
-    let path = |name: &str, number: u32| directory.join(format!("{name}.damaged-{number}"));
+    let damaged_path = |name: &str, number: u32| directory.join(format!("{name}.damaged-{number}"));
     let names = [MAP_FILE, SESSIONS_FILE];
-    let number = (1..=u32::MAX)
-        .find(|number| names.iter().all(|name| !path(name, *number).exists()))
+    let unused_number = (1..=u32::MAX)
+        .find(|number| names.iter().all(|name| !damaged_path(name, *number).exists()))
         .unwrap_or(u32::MAX);
-    let mut set_aside = Vec::new();
+    let mut new_paths = Vec::new();
     for name in names {
-        let new_path = path(name, number);
+        let new_path = damaged_path(name, unused_number);
         match std::fs::rename(directory.join(name), &new_path) {
-            Ok(()) => set_aside.push(new_path),
+            Ok(()) => new_paths.push(new_path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(io_error("cannot rename", directory.join(name), error)),
         }
     }
-    Ok(set_aside)
+    Ok(new_paths)
 }
 
 fn temporary_path(directory: &Path, name: &str) -> PathBuf {

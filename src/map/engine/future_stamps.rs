@@ -1,16 +1,16 @@
 //! Correction of stamps in the future.
 //!
-//! A caller that passes a wrong time, for example from another time namespace, creates a stamp in
-//! the future. All later stamps are higher. Without a correction, the addresses that are released
-//! after it would cool down until that time.
+//! A caller that passes a wrong time, for example from another time namespace, can create a stamp in
+//! the future. Each new stamp is higher than all earlier stamps, so all later stamps are in the
+//! future too. Without a correction, addresses would start to cool down only at that future time.
 
 use super::writer::MapWriter;
 use crate::Tick;
 use crate::map::format::header::LAST_STAMP;
 use crate::map::format::slot::{next_stamp, stamp_time};
 
-/// Maximum number of seconds between now and a correct stamp. All processes of a machine have the
-/// same clock, so this time is generous.
+/// A stamp is wrong if it is more than this number of seconds in the future. All processes of a
+/// machine have the same clock, so this time is generous.
 const MAX_FUTURE_SECONDS: u32 = 3600;
 
 impl MapWriter<'_> {
@@ -24,7 +24,7 @@ impl MapWriter<'_> {
         let mut last_stamp = 0;
         let mut wrong_stamps = Vec::new();
         for (_, table) in self.table_writers() {
-            for slot in 0..table.pool.slots {
+            for slot in 0..table.pool.slot_count {
                 match table.owner(slot).stamp() {
                     Some(stamp) if is_wrong(stamp) => wrong_stamps.push((stamp, table, slot)),
                     Some(stamp) => last_stamp = last_stamp.max(stamp),
@@ -52,7 +52,8 @@ mod tests {
 
     const NOW: Tick = Tick::from_secs(500);
 
-    /// Returns a map after these releases, each of them with its time.
+    /// Returns a map in which one session was opened for each of `times`, and was closed at that
+    /// time.
     fn map_with_releases(times: &[u32]) -> WritableMap {
         let ranges = ["10.0.0.0/24".parse().unwrap()];
         let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX).unwrap();
@@ -78,7 +79,7 @@ mod tests {
         writer.correct_future_stamps(NOW);
         let table = writer.table_writer(0).unwrap();
         let stamps: Vec<u64> = (0..6).map(|slot| table.owner(slot).stamp().unwrap()).collect();
-        assert!(stamps.is_sorted_by(|first, second| first < second), "{stamps:x?}");
+        assert!(stamps.is_sorted_by(|stamp, next_stamp| stamp < next_stamp), "{stamps:x?}");
         let times: Vec<u32> = stamps.iter().map(|stamp| stamp_time(*stamp).as_secs()).collect();
         assert_eq!(times, [499, 500, 500, 500, 500, 500]);
         assert!(writer.new_stamp(NOW) > stamps[5]);
@@ -90,12 +91,12 @@ mod tests {
         let writer = map.writer();
         let table = writer.table_writer(0).unwrap();
         // A writer corrects the stamp of the second release and dies.
-        let last = table.owner(0).stamp().unwrap();
-        let corrected = next_stamp(last, NOW);
-        table.store_owner(1, table.owner(1).with_stamp(corrected));
+        let stamp_of_first_release = table.owner(0).stamp().unwrap();
+        let corrected_stamp = next_stamp(stamp_of_first_release, NOW);
+        table.store_owner(1, table.owner(1).with_stamp(corrected_stamp));
         writer.correct_future_stamps(NOW);
         let stamps: Vec<u64> = (0..4).map(|slot| table.owner(slot).stamp().unwrap()).collect();
-        assert!(stamps.is_sorted_by(|first, second| first < second), "{stamps:x?}");
+        assert!(stamps.is_sorted_by(|stamp, next_stamp| stamp < next_stamp), "{stamps:x?}");
         assert_eq!(stamp_time(stamps[3]), NOW);
     }
 
@@ -107,8 +108,8 @@ mod tests {
             let table = writer.table_writer(0).unwrap();
             (0..3).map(|slot| table.owner(slot).to_word()).collect()
         };
-        let before = owners();
+        let owners_before_correction = owners();
         writer.correct_future_stamps(NOW);
-        assert_eq!(owners(), before);
+        assert_eq!(owners(), owners_before_correction);
     }
 }

@@ -19,22 +19,23 @@ impl MapWriter<'_> {
     /// a slot.
     #[cold]
     #[inline(never)]
-    pub(crate) fn hand_over(&self, old_pool: u16, old: TableWriter<'_>, old_slot: u32) {
-        if old.pool.loopback {
+    pub(crate) fn hand_over(&self, old_pool: u16, old_table: TableWriter<'_>, old_slot: u32) {
+        if old_table.pool.is_loopback {
             return;
         }
-        let Some(address) = old.pool.address(self.words(), old_slot) else { return };
-        let successor =
+        let Some(address) = old_table.pool.address(self.words(), old_slot) else { return };
+        let waiting_slot =
             self.table_writers().filter(|(pool, _)| *pool != old_pool).find_map(|(_, table)| {
                 let slot = table.pool.slot_of(self.words(), address)?;
-                let is_waiting = !table.pool.loopback && table.meta(slot).is_awaiting_release();
+                let is_waiting = !table.pool.is_loopback && table.meta(slot).is_awaiting_release();
                 is_waiting.then_some((table, slot))
             });
-        if let Some((new, new_slot)) = successor {
-            new.dequeue(new_slot);
-            copy_state((&new, new_slot), (&old, old_slot), old.meta(old_slot));
-            new.enqueue(new_slot);
-            reset_and_retire_queued(&old, old_slot);
+        if let Some((new_table, new_slot)) = waiting_slot {
+            let old_meta = old_table.meta(old_slot);
+            new_table.dequeue(new_slot);
+            copy_state((&new_table, new_slot), (&old_table, old_slot), old_meta);
+            new_table.enqueue(new_slot);
+            reset_and_retire_queued(&old_table, old_slot);
         }
     }
 
@@ -43,14 +44,15 @@ impl MapWriter<'_> {
     #[cold]
     #[inline(never)]
     pub(crate) fn finish_handovers(&self) {
-        for (number, table) in self.table_writers() {
+        for (pool, table) in self.table_writers() {
             let has_unmoved_state = |slot: &u32| {
                 let (owner, meta) = (table.owner(*slot), table.meta(*slot));
                 meta.has_any(RETIRED) && !owner.is_session() && has_state(owner, meta)
             };
-            for slot in (0..table.pool.slots).filter(has_unmoved_state) {
-                self.hand_over(number, table, slot);
-                if !self.is_state_slot(number, &table, slot) {
+            for slot in (0..table.pool.slot_count).filter(has_unmoved_state) {
+                self.hand_over(pool, table, slot);
+                // If the state is already in another slot, only the last step is missing.
+                if !self.is_state_slot(pool, &table, slot) {
                     reset_and_retire_queued(&table, slot);
                 }
             }
@@ -58,21 +60,24 @@ impl MapWriter<'_> {
     }
 }
 
-/// Copies the state of an address to a slot in another pool. The new slot keeps its own generation.
-/// The last store makes the new slot usable.
+/// Copies the state of an address to a slot in another pool. `old_meta` has the flags and the user
+/// tag for the new slot. The new slot keeps its own generation. The last store makes the new slot
+/// usable.
 pub(crate) fn copy_state(
-    (new, new_slot): (&TableWriter<'_>, u32),
-    (old, old_slot): (&Table<'_>, u32),
-    meta: Meta,
+    (new_table, new_slot): (&TableWriter<'_>, u32),
+    (old_table, old_slot): (&Table<'_>, u32),
+    old_meta: Meta,
 ) {
-    let Meta { generation, .. } = new.meta(new_slot);
-    if let (Some(from), Some(to)) = (old.record(old_slot), new.record(new_slot)) {
-        let from_generation = old.meta(old_slot).generation;
-        record::copy_users(new.access(), (from, from_generation), (to, generation));
+    let Meta { generation, .. } = new_table.meta(new_slot);
+    let records = (old_table.record(old_slot), new_table.record(new_slot));
+    if let (Some(old_record), Some(new_record)) = records {
+        let old_generation = old_table.meta(old_slot).generation;
+        let access = new_table.access();
+        record::copy_users(access, (old_record, old_generation), (new_record, generation));
     }
-    new.store(new_slot, OWNER, old.load(old_slot, OWNER));
-    let meta = meta.with_flags(0, RETIRED).with_generation(generation);
-    new.store(new_slot, META, meta.to_word());
+    new_table.store(new_slot, OWNER, old_table.load(old_slot, OWNER));
+    let new_meta = old_meta.with_flags(0, RETIRED).with_generation(generation);
+    new_table.store(new_slot, META, new_meta.to_word());
 }
 
 /// Resets and retires a slot, and updates the queues and the index.

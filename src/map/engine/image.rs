@@ -37,6 +37,7 @@ pub(crate) struct FoundLease<'a> {
 }
 
 impl MapImage {
+    /// Returns a map with these files and this layout.
     pub(crate) fn new(map: Region, sessions: Region, layout: Layout) -> Self {
         Self { map, sessions, layout }
     }
@@ -61,7 +62,7 @@ impl MapImage {
 
     /// Returns the words of the sessions file.
     #[inline(always)]
-    pub(crate) fn records(&self) -> &[Word] {
+    pub(crate) fn sessions_words(&self) -> &[Word] {
         self.sessions.words()
     }
 
@@ -83,19 +84,19 @@ impl MapImage {
         self.header(DRAINING) != 0
     }
 
-    /// Returns the pool with this number.
+    /// Returns the table of the pool with this number.
     #[inline(always)]
     pub(crate) fn table(&self, pool: u16) -> Option<Table<'_>> {
-        Table::new(self.words(), self.records(), self.layout.pool(pool)?)
+        Table::new(self.words(), self.sessions_words(), self.layout.pool(pool)?)
     }
 
-    /// Returns the pools with their numbers.
+    /// Returns the number and the table of each pool.
     #[inline(always)]
     pub(crate) fn tables(&self) -> impl DoubleEndedIterator<Item = (u16, Table<'_>)> {
-        let (words, records) = (self.words(), self.records());
+        let (words, sessions_words) = (self.words(), self.sessions_words());
         let pools = self.layout.pools().iter().enumerate();
         pools.filter_map(move |(number, pool)| {
-            Some((number as u16, Table::new(words, records, pool)?))
+            Some((number as u16, Table::new(words, sessions_words, pool)?))
         })
     }
 
@@ -104,14 +105,14 @@ impl MapImage {
         self.layout.pools().iter().map(|pool| pool.to_pool(self.words())).collect()
     }
 
-    /// Returns the hash by which the map knows a user; `None` if the map has no sessions file.
+    /// Returns the hash that identifies a user in this map; `None` if the map has no sessions file.
     #[inline]
     pub(crate) fn user_hash(&self, name: &str) -> Option<UserHash> {
-        user_key(self.records()).map(|key| UserHash::of(name, key))
+        user_key(self.sessions_words()).map(|key| UserHash::of(name, key))
     }
 
-    /// Returns whether the session is open for a user with another name. A session without a user is
-    /// open for nobody.
+    /// Returns whether the session is open for a user with another name. Returns false if the
+    /// session has no user.
     pub(crate) fn is_open_for_another(&self, session: SessionId, name: &str) -> bool {
         self.leases_of(session).any(|FoundLease { table, slot, .. }| {
             let user = table.user(slot);
@@ -122,7 +123,7 @@ impl MapImage {
     /// Returns the rules that select the pool of a session; `None` if the map has no sessions file,
     /// or if that file is damaged. The rules are then unknown.
     pub(crate) fn pool_rules(&self) -> Option<Vec<PoolRule>> {
-        decode_rules(&self.layout.pool_rules(self.records())?)
+        decode_rules(&self.layout.pool_rules(self.sessions_words())?)
     }
 
     /// Returns the leases of a session.
@@ -172,8 +173,8 @@ impl MapImage {
         generation: u32,
     ) -> Option<PackedLease> {
         let address_bits = table.pool.address_bits(self.words(), slot)?;
-        let (pool, ipv4) = (pool.into(), table.pool.ipv4.into());
-        Some(PackedLease { address_bits, slot, generation, pool, ipv4 })
+        let (pool, is_ipv4) = (pool.into(), table.pool.is_ipv4.into());
+        Some(PackedLease { address_bits, slot, generation, pool, is_ipv4 })
     }
 
     /// Returns whether the session still holds the lease of this handle. Does not compare the boot.
@@ -194,23 +195,23 @@ impl MapImage {
     /// lease).
     pub(crate) fn is_anchor(&self, session: u64, pool: u16) -> bool {
         self.tables()
-            .take_while(|(number, _)| *number < pool)
+            .take_while(|(earlier_pool, _)| *earlier_pool < pool)
             .all(|(_, table)| table.lease_of(session).is_none())
     }
 
     /// Returns the open sessions, in the order of their anchors.
     pub(crate) fn sessions(&self) -> impl Iterator<Item = SessionRow> {
-        self.tables().flat_map(move |(number, table)| {
-            (0..table.pool.slots)
-                .filter_map(move |slot| self.session_with_anchor(number, table, slot))
+        self.tables().flat_map(move |(pool, table)| {
+            (0..table.pool.slot_count)
+                .filter_map(move |slot| self.session_with_anchor(pool, table, slot))
         })
     }
 
     /// Returns the session with its anchor in this slot.
     fn session_with_anchor(&self, pool: u16, table: Table<'_>, slot: u32) -> Option<SessionRow> {
-        let Owner::Session(raw) = table.owner(slot) else { return None };
-        let session = SessionId::from_raw(raw)?;
-        if !self.is_anchor(raw, pool) {
+        let Owner::Session(session_id) = table.owner(slot) else { return None };
+        let session = SessionId::from_raw(session_id)?;
+        if !self.is_anchor(session_id, pool) {
             return None;
         }
         let since = table.leased_since(slot);
@@ -218,7 +219,7 @@ impl MapImage {
         let handle = self.handle(&leases)?;
         let record = leases.iter().find_map(|lease| {
             let pool = self.layout.pool(lease.pool)?;
-            record::read(self.records(), pool, lease.slot, lease.generation)
+            record::read(self.sessions_words(), pool, lease.slot, lease.generation)
         });
         let record = record.unwrap_or_default();
         Some(SessionRow {
@@ -238,29 +239,29 @@ impl MapImage {
     /// the address. The state slot is the leased slot, else the slot that is not retired, else a
     /// slot with state ([`has_state`]).
     pub(crate) fn locate(&self, address: IpAddr) -> Option<(u16, u32)> {
-        let slots = self.tables().filter_map(|(number, table)| {
-            Some((number, table, table.pool.slot_of(self.words(), address)?))
+        let slots = self.tables().filter_map(|(pool, table)| {
+            Some((pool, table, table.pool.slot_of(self.words(), address)?))
         });
-        let (number, _, slot) = slots.max_by_key(|(number, table, slot)| {
+        let (pool, _, slot) = slots.max_by_key(|(pool, table, slot)| {
             let meta = table.meta(*slot);
             let rank = match table.owner(*slot) {
                 Owner::Session(_) => 3,
                 _ if !meta.has_any(RETIRED) => 2,
                 owner => u8::from(has_state(owner, meta)),
             };
-            (rank, Reverse(*number))
+            (rank, Reverse(*pool))
         })?;
-        Some((number, slot))
+        Some((pool, slot))
     }
 
     /// Returns whether this slot is the state slot of its address, see [`MapImage::locate`].
-    pub(crate) fn is_state_slot(&self, number: u16, table: &Table<'_>, slot: u32) -> bool {
-        let located = || self.locate(table.pool.address(self.words(), slot)?);
-        !table.meta(slot).has_any(RETIRED) || located() == Some((number, slot))
+    pub(crate) fn is_state_slot(&self, pool: u16, table: &Table<'_>, slot: u32) -> bool {
+        let locate_state = || self.locate(table.pool.address(self.words(), slot)?);
+        !table.meta(slot).has_any(RETIRED) || locate_state() == Some((pool, slot))
     }
 }
 
 /// Returns whether a slot holds state in addition to its generation.
 pub(crate) fn has_state(owner: Owner, meta: Meta) -> bool {
-    owner != Owner::Free(0) || !meta.with_flags(0, AWAITING_RELEASE).is_anonymous()
+    owner != Owner::Free(0) || !meta.with_flags(0, AWAITING_RELEASE).has_no_user_or_flags()
 }

@@ -28,11 +28,12 @@ struct Opening<'a> {
     now: Tick,
     admission: Admission,
     leases: Leases,
-    already_open: bool,
+    was_already_open: bool,
     shortage: Option<Shortage>,
-    low_water: bool,
+    /// Whether an allocation brought a pool below its low-water mark.
+    is_low_water_reached: bool,
     /// The new leases, one bit for each index in `leases`.
-    added: u8,
+    added_leases: u8,
 }
 
 impl Transaction<'_> {
@@ -78,10 +79,10 @@ impl Transaction<'_> {
             now,
             admission,
             leases: Leases::default(),
-            already_open: false,
+            was_already_open: false,
             shortage: None,
-            low_water: false,
-            added: 0,
+            is_low_water_reached: false,
+            added_leases: 0,
         };
         if let Some(table) = self.table_writer(0) {
             self.open_in_pool(&mut opening, 0, &table);
@@ -89,29 +90,35 @@ impl Transaction<'_> {
         if self.layout().pools().len() > 1 {
             opening = self.open_in_other_pools(opening);
         }
-        let Opening { leases, already_open, shortage, low_water, added, .. } = opening;
+        let Opening { leases, was_already_open, shortage, is_low_water_reached, .. } = opening;
         if shortage.is_some() {
             self.record_event(EventKind::Exhausted, session, &leases, options, now);
         }
         let handle = self.handle(&leases);
-        if handle.is_some() && !already_open {
+        if handle.is_some() && !was_already_open {
             self.store_header(OPEN_SESSIONS, self.header(OPEN_SESSIONS).saturating_add(1));
         }
         self.commit();
         let Some(handle) = handle else {
             return Err(shortage.unwrap_or(Shortage::Exhausted).into());
         };
-        // If the session was not open before, all its leases are new, and `OpenedSession` ignores
-        // these bits.
-        let added = if already_open { added } else { 0 };
-        Ok(OpenedSession { handle, leases, already_open, shortage, low_water, added })
+        Ok(OpenedSession {
+            handle,
+            leases,
+            already_open: was_already_open,
+            shortage,
+            low_water: is_low_water_reached,
+            // If the session was not open before, all its leases are new, and `OpenedSession`
+            // does not read these bits.
+            added_leases: if was_already_open { opening.added_leases } else { 0 },
+        })
     }
 
     /// Opens the session in all pools except the first.
     #[inline(never)]
     fn open_in_other_pools<'a>(&self, mut opening: Opening<'a>) -> Opening<'a> {
-        for (number, table) in self.table_writers().skip(1) {
-            self.open_in_pool(&mut opening, number, &table);
+        for (pool, table) in self.table_writers().skip(1) {
+            self.open_in_pool(&mut opening, pool, &table);
         }
         opening
     }
@@ -119,22 +126,22 @@ impl Transaction<'_> {
     /// Finds the lease of the session in one pool, or allocates a lease if the session is admitted
     /// to the pool.
     #[inline(always)]
-    fn open_in_pool(&self, opening: &mut Opening<'_>, number: u16, table: &TableWriter<'_>) {
+    fn open_in_pool(&self, opening: &mut Opening<'_>, pool: u16, table: &TableWriter<'_>) {
         let Opening { session, options, user, now, .. } = *opening;
         let home = table.home_bucket(session.raw());
-        if !table.is_absent(&home)
+        if !table.is_session_absent(&home)
             && let Some((slot, generation)) = table.find_lease(&home, session.raw())
         {
-            self.push_lease(&mut opening.leases, session, number, table, slot, generation);
-            opening.already_open = true;
+            self.push_lease(&mut opening.leases, session, pool, table, slot, generation);
+            opening.was_already_open = true;
             return;
         }
-        if opening.admission.pools & 1 << number == 0 {
+        if opening.admission.pools & 1 << pool == 0 {
             return;
         }
         let (slot, last_user_entry) =
-            match self.select_slot(table, number, &opening.admission, user, now) {
-                Ok(selected) => selected,
+            match self.select_slot(table, pool, &opening.admission, user, now) {
+                Ok(slot_and_entry) => slot_and_entry,
                 Err(unavailable) => {
                     opening.shortage = opening.shortage.or(Some(unavailable.into()));
                     return;
@@ -147,11 +154,11 @@ impl Transaction<'_> {
             }
         }
         let generation = table.allocate(slot, session.raw(), &home, last_user_entry, user, now);
-        opening.added |= 1 << opening.leases.packed().len();
-        self.push_lease(&mut opening.leases, session, number, table, slot, generation);
+        opening.added_leases |= 1 << opening.leases.packed().len();
+        self.push_lease(&mut opening.leases, session, pool, table, slot, generation);
         self.record_event(EventKind::Assigned, session, &opening.leases, options, now);
-        if table.update_low_water(&self.layout().settings) {
-            opening.low_water = true;
+        if table.update_low_water_warning(&self.layout().settings) {
+            opening.is_low_water_reached = true;
             self.record_event(EventKind::LowWater, session, &opening.leases, options, now);
         }
     }

@@ -2,8 +2,11 @@
 //! session never reaps.
 //!
 //! A reap closes a session if it finds the leader dead and an earlier reap has found the leader
-//! dead at least [`LEADER_GRACE`] seconds before. A reap frees an address that has cooled down if
-//! it finds no socket on that address.
+//! dead at least [`LEADER_GRACE`] seconds before. A reap frees an address that has cooled down. If
+//! [`Settings::check_in_use`] is set, or if the address lingers, the address becomes free only if
+//! it has no sockets.
+//!
+//! [`Settings::check_in_use`]: crate::map::Settings::check_in_use
 
 use std::net::IpAddr;
 
@@ -39,7 +42,7 @@ pub trait Probe {
 pub struct ReapReport {
     /// The number of addresses that became free.
     pub freed: u32,
-    /// The number of addresses that have cooled down but still have sockets on them.
+    /// The number of addresses that have cooled down, but on which this call found sockets.
     pub lingering: u32,
     /// The sessions that were closed because their leader has exited.
     pub closed: Vec<SessionId>,
@@ -50,10 +53,11 @@ pub struct ReapReport {
 }
 
 impl Transaction<'_> {
-    /// Checks up to `budget` sessions, and up to `budget` addresses of each pool.
+    /// Checks up to `budget` leaders. In each pool, checks up to `budget` slots of each queue, and up
+    /// to `budget` slots outside the queues.
     pub(crate) fn reap(&self, now: Tick, budget: u32, probe: &mut dyn Probe) -> ReapReport {
         let mut report = ReapReport::default();
-        // If the caller passes a wrong time before the real time, correct no stamp.
+        // If the caller passes a time before the real time, correct stamps must not look wrong.
         self.correct_future_stamps(now.max(Tick::now()));
         let start_stamp = self.new_stamp(now);
         self.close_sessions_of_dead_leaders(now, budget, probe, &mut report);
@@ -68,33 +72,35 @@ impl Transaction<'_> {
             // Check lingering slots first: a cooling slot with sockets moves to the queue of
             // lingering slots.
             for queue in [Queue::Lingering, Queue::Cooling] {
-                let mut remaining = budget.min(table.pool.slots);
-                let mut next = table.front(queue);
-                while let Some(slot) = next.filter(|slot| is_due(*slot)) {
+                let mut remaining = budget.min(table.pool.slot_count);
+                let mut next_slot = table.front(queue);
+                while let Some(slot) = next_slot.filter(|slot| is_due(*slot)) {
                     if remaining == 0 {
                         report.more |= is_cooling(slot);
                         break;
                     }
                     remaining -= 1;
-                    next = table.successor(slot);
+                    next_slot = table.successor(slot);
                     self.check_sockets(&table, slot, now, probe, &mut report);
                 }
             }
-            if table.count(Counter::Reserved) > 0 || table.pool.dropped {
+            if table.count(Counter::Reserved) > 0 || table.pool.is_dropped {
                 // Reserved and drained slots are in no queue, so sort them here by the time of
                 // their last check. Check the drained slots of a dropped pool, because the pool can
                 // be removed when all of its slots are free.
                 let is_unqueued = |slot: &u32| match table.placement(*slot) {
                     Placement::Reserved => true,
-                    Placement::Drained => table.pool.dropped,
+                    Placement::Drained => table.pool.is_dropped,
                     Placement::Leased | Placement::Queued(_) => false,
                 };
-                let mut due: Vec<u32> = (0..table.pool.slots).filter(is_unqueued).collect();
-                due.retain(|slot| is_due(*slot));
-                due.sort_by_key(|slot| table.owner(*slot).stamp());
-                let (due, postponed) = due.split_at(due.len().min(budget as usize));
-                report.more |= postponed.iter().any(|slot| is_cooling(*slot));
-                for slot in due {
+                let mut due_slots: Vec<u32> =
+                    (0..table.pool.slot_count).filter(is_unqueued).collect();
+                due_slots.retain(|slot| is_due(*slot));
+                due_slots.sort_by_key(|slot| table.owner(*slot).stamp());
+                let (slots_to_check, postponed_slots) =
+                    due_slots.split_at(due_slots.len().min(budget as usize));
+                report.more |= postponed_slots.iter().any(|slot| is_cooling(*slot));
+                for slot in slots_to_check {
                     self.check_sockets(&table, *slot, now, probe, &mut report);
                 }
             }
@@ -111,13 +117,13 @@ impl Transaction<'_> {
         probe: &mut dyn Probe,
         report: &mut ReapReport,
     ) {
-        let is_checked =
+        let must_check =
             self.layout().settings.check_in_use || matches!(table.owner(slot), Owner::Lingering(_));
-        let in_use = is_checked && self.has_sockets(table, slot, probe);
+        let is_in_use = must_check && self.has_sockets(table, slot, probe);
         // The new stamp sorts a slot with sockets after the other slots. So repeated calls check
         // all slots in turn, even with a small budget.
         let stamp = self.new_stamp(now);
-        if in_use {
+        if is_in_use {
             table.change_state(slot, Owner::Lingering(stamp));
             report.lingering += 1;
         } else {
@@ -135,9 +141,9 @@ impl Transaction<'_> {
     }
 
     /// Marks the free slots with sockets as lingering.
-    pub(crate) fn withhold_used(&self, now: Tick, probe: &mut dyn Probe) {
+    pub(crate) fn withhold_slots_in_use(&self, now: Tick, probe: &mut dyn Probe) {
         for (_, table) in self.table_writers() {
-            for slot in 0..table.pool.slots {
+            for slot in 0..table.pool.slot_count {
                 if matches!(table.owner(slot), Owner::Free(_))
                     && self.has_sockets(&table, slot, probe)
                 {
@@ -158,22 +164,22 @@ impl Transaction<'_> {
     ) {
         let mut remaining = budget;
         let (first_pool, first_slot) = split_halves(self.header(REAP_CURSOR));
-        for (number, table) in self.tables().skip_while(|(pool, _)| u32::from(*pool) < first_pool) {
-            let start = if u32::from(number) == first_pool { first_slot } else { 0 };
-            for slot in start..table.pool.slots {
-                let Owner::Session(raw) = table.owner(slot) else { continue };
-                let Some(session) = SessionId::from_raw(raw) else { continue };
-                if !self.is_anchor(raw, number) {
+        for (pool, table) in self.tables().skip_while(|(pool, _)| u32::from(*pool) < first_pool) {
+            let start_slot = if u32::from(pool) == first_pool { first_slot } else { 0 };
+            for slot in start_slot..table.pool.slot_count {
+                let Owner::Session(session_id) = table.owner(slot) else { continue };
+                let Some(session) = SessionId::from_raw(session_id) else { continue };
+                if !self.is_anchor(session_id, pool) {
                     continue;
                 }
                 let Some((lease, leader)) = self.leader_of(session) else { continue };
                 if remaining == 0 {
-                    self.store_header(REAP_CURSOR, join_halves(number.into(), slot));
+                    self.store_header(REAP_CURSOR, join_halves(pool.into(), slot));
                     report.more = true;
                     return;
                 }
                 remaining -= 1;
-                if self.update_leader(&lease, &leader, now, probe)
+                if self.check_leader(&lease, &leader, now, probe)
                     && self.close_session(session, now).is_some()
                 {
                     report.closed.push(session);
@@ -185,7 +191,7 @@ impl Transaction<'_> {
 
     /// Asks the probe whether a leader is dead, and records the result. Returns whether the caller
     /// must close the session.
-    fn update_leader(
+    fn check_leader(
         &self,
         lease: &Lease,
         leader: &Leader,
@@ -193,7 +199,7 @@ impl Transaction<'_> {
         probe: &mut dyn Probe,
     ) -> bool {
         let Some(pool) = self.layout().pool(lease.pool) else { return false };
-        let (access, records) = (self.access(), self.records());
+        let (access, records) = (self.access(), self.sessions_words());
         match (probe.has_exited(leader), record::first_seen_dead(records, pool, lease.slot)) {
             (false, None) => false,
             (false, Some(_)) => {
@@ -201,12 +207,12 @@ impl Transaction<'_> {
                 false
             }
             // An earlier call can have recorded a wrong time in the future.
-            (true, since) if since.is_none_or(|since| since > now) => {
+            (true, dead_since) if dead_since.is_none_or(|dead_since| dead_since > now) => {
                 record::set_first_seen_dead(access, records, pool, lease.slot, Some(now));
                 false
             }
             (true, None) => false,
-            (true, Some(since)) => now.seconds_since(since) >= LEADER_GRACE,
+            (true, Some(dead_since)) => now.seconds_since(dead_since) >= LEADER_GRACE,
         }
     }
 
@@ -214,7 +220,7 @@ impl Transaction<'_> {
     fn leader_of(&self, session: SessionId) -> Option<(Lease, Leader)> {
         self.lookup(session).iter().find_map(|lease| {
             let pool = self.layout().pool(lease.pool)?;
-            let record = record::read(self.records(), pool, lease.slot, lease.generation)?;
+            let record = record::read(self.sessions_words(), pool, lease.slot, lease.generation)?;
             Some((lease, record.leader?))
         })
     }

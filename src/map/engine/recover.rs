@@ -1,7 +1,8 @@
-//! Recovery: rebuilds queues, index and counters from the slots.
+//! Recovery: rebuilds queues, index and counters from the slots, and finishes interrupted
+//! handovers.
 //!
-//! Recovery does not change the owner and meta words, and it keeps correct index entries in place.
-//! So readers find every session during a recovery.
+//! Recovery does not change the owner and meta words of leased slots, and it keeps correct index
+//! entries in place. So readers find every session during a recovery.
 
 use super::table_writer::TableWriter;
 use super::writer::MapWriter;
@@ -24,15 +25,16 @@ impl MapWriter<'_> {
         }
     }
 
-    /// Rebuilds all data that is derived from the slots.
+    /// Rebuilds all data that is derived from the slots, and invalidates the records of leases that
+    /// were never committed.
     pub(crate) fn rebuild(&self) {
-        let stamps = self.table_writers().map(|(_, table)| table.rebuild());
-        let highest_stamp = stamps.max().unwrap_or(0);
+        let highest_stamps = self.table_writers().map(|(_, table)| table.rebuild());
+        let highest_stamp = highest_stamps.max().unwrap_or(0);
         if highest_stamp > self.header(LAST_STAMP) {
             self.store_header(LAST_STAMP, highest_stamp);
         }
         for (_, table) in self.tables() {
-            for slot in (0..table.pool.slots).filter(|slot| !table.owner(*slot).is_session()) {
+            for slot in (0..table.pool.slot_count).filter(|slot| !table.owner(*slot).is_session()) {
                 if let Some(record) = table.record(slot) {
                     let Meta { generation, .. } = table.meta(slot);
                     record::invalidate_uncommitted(self.access(), record, generation);
@@ -40,13 +42,15 @@ impl MapWriter<'_> {
             }
         }
         let is_anchor = |owner: Owner, pool: u16| match owner {
-            Owner::Session(raw) => pool == 0 || self.is_anchor(raw, pool),
+            Owner::Session(session_id) => pool == 0 || self.is_anchor(session_id, pool),
             _ => false,
         };
         let open_sessions: usize = self
             .tables()
             .map(|(pool, table)| {
-                (0..table.pool.slots).filter(|slot| is_anchor(table.owner(*slot), pool)).count()
+                (0..table.pool.slot_count)
+                    .filter(|slot| is_anchor(table.owner(*slot), pool))
+                    .count()
             })
             .sum();
         self.store_header(OPEN_SESSIONS, open_sessions as u64);
@@ -55,12 +59,12 @@ impl MapWriter<'_> {
 
 impl TableWriter<'_> {
     /// Rebuilds queues, index and counters from the slots. The old queues, index and counters may
-    /// contain any bytes. Returns the highest stamp. Allocates one queue entry per slot.
+    /// contain any bytes. Returns the highest stamp. Allocates memory for one queue entry per slot.
     fn rebuild(&self) -> u64 {
         let mut queues: [Vec<(u64, u32)>; 3] = Default::default();
         let mut counts = [0u32; MAX_COUNTERS];
         let mut highest_stamp = 0;
-        for slot in 0..self.pool.slots {
+        for slot in 0..self.pool.slot_count {
             let placement = self.placement(slot);
             let stamp = self.owner(slot).stamp().unwrap_or(0);
             highest_stamp = highest_stamp.max(stamp);
@@ -69,15 +73,16 @@ impl TableWriter<'_> {
                 queues[queue as usize].push((stamp, slot));
             }
         }
-        for (queue, slots) in
+        for (queue, entries) in
             [Queue::Free, Queue::Cooling, Queue::Lingering].into_iter().zip(&mut queues)
         {
-            slots.sort_unstable();
-            let order = slots.iter().map(|(_, slot)| *slot);
-            queue::rebuild(self.access(), self.control, self.slots, queue, order);
+            entries.sort_unstable();
+            let slots_in_order = entries.iter().map(|(_, slot)| *slot);
+            queue::rebuild(self.access(), self.control, self.slots, queue, slots_in_order);
         }
         let key_of = |slot| self.index_key(slot);
-        let unindexed = index::repair(self.access(), self.index, self.pool.slots, key_of);
+        let unindexed_slots =
+            index::repair(self.access(), self.index, self.pool.slot_count, key_of);
         for counter in [
             Counter::Free,
             Counter::Cooling,
@@ -88,9 +93,9 @@ impl TableWriter<'_> {
         ] {
             self.set_count(counter, counts[counter as usize]);
         }
-        self.set_count(Counter::Unindexed, unindexed);
-        let leased = counts[Counter::Leased as usize];
-        let peak = self.count(Counter::PeakLeased).clamp(leased, self.pool.slots);
+        self.set_count(Counter::Unindexed, unindexed_slots);
+        let leased_slots = counts[Counter::Leased as usize];
+        let peak = self.count(Counter::PeakLeased).clamp(leased_slots, self.pool.slot_count);
         self.set_count(Counter::PeakLeased, peak);
         highest_stamp
     }

@@ -18,9 +18,9 @@ pub(crate) enum Unavailable {
     Exhausted,
     /// Slots cool down. The field is the tick at which the first of them has cooled down.
     Cooling(Tick),
-    /// Slots have cooled down, but no reap has checked yet that they have no sockets.
+    /// Slots have cooled down, but a reap must still check that they have no sockets.
     Lingering,
-    /// Every slot is drained, or the server drains.
+    /// Every slot is drained, the requested slot is drained, or the server drains.
     Drained,
     /// Another session holds the requested slot.
     Leased,
@@ -29,15 +29,15 @@ pub(crate) enum Unavailable {
 }
 
 impl Table<'_> {
-    /// Returns the slot that a returning user gets: the slot that is reserved for the user, else
-    /// the slot that the user released last. The second slot may still cool down.
+    /// Returns the slot that a returning user gets: an available slot that is reserved for the user,
+    /// else the slot that the user released last. The second slot may still cool down.
     ///
     /// Takes O(1) time if the index is complete. Otherwise scans all slots.
     #[inline(never)]
     fn preferred_slot(self, user: UserHash, settings: &Settings, now: Tick) -> Option<u32> {
-        let mut best: Option<((u8, u64), u32)> = None;
+        let mut best_candidate: Option<((u8, u64), u32)> = None;
         let mut visit = |slot: u32| {
-            if slot < self.pool.slots && self.meta(slot).user_tag() == user.tag() {
+            if slot < self.pool.slot_count && self.meta(slot).user_tag() == user.tag() {
                 let stamp = self.owner(slot).stamp().unwrap_or(0);
                 let rank = match self.placement(slot) {
                     Placement::Reserved
@@ -47,22 +47,23 @@ impl Table<'_> {
                         (2, 0)
                     }
                     // The stamp of a cooling slot is the time of its release. The stamp of a free
-                    // slot can be the end of its cool-down, so the two stamps cannot be compared.
-                    Placement::Queued(Queue::Cooling) if self.is_user(slot, user) => (1, stamp),
-                    Placement::Queued(Queue::Free) if self.is_user(slot, user) => (0, stamp),
+                    // slot can be the time after its cool-down at which a writer freed the slot.
+                    // So the two stamps cannot be compared.
+                    Placement::Queued(Queue::Cooling) if self.has_user(slot, user) => (1, stamp),
+                    Placement::Queued(Queue::Free) if self.has_user(slot, user) => (0, stamp),
                     _ => return None::<()>,
                 };
-                if best.is_none_or(|(best_rank, _)| rank > best_rank) {
-                    best = Some((rank, slot));
+                if best_candidate.is_none_or(|(best_rank, _)| rank > best_rank) {
+                    best_candidate = Some((rank, slot));
                 }
             }
             None
         };
         HomeBucket::load(Key::user(user.tag()), self.index).find(&mut visit);
         if self.count(Counter::Unindexed) > 0 {
-            (0..self.pool.slots).for_each(|slot| _ = visit(slot));
+            (0..self.pool.slot_count).for_each(|slot| _ = visit(slot));
         }
-        best.map(|(_, slot)| slot)
+        best_candidate.map(|(_, slot)| slot)
     }
 
     #[cold]
@@ -75,7 +76,8 @@ impl Table<'_> {
         if self.count(Counter::Lingering) > 0 {
             return Unavailable::Lingering;
         }
-        let all_drained = self.pool.slots > 0 && self.count(Counter::Drained) == self.pool.slots;
+        let all_drained =
+            self.pool.slot_count > 0 && self.count(Counter::Drained) == self.pool.slot_count;
         // A slot that awaits the release of its address in another pool counts as drained, but the
         // address is in use.
         if all_drained && !self.awaits_any_release() {
@@ -99,7 +101,7 @@ impl Table<'_> {
                 self.check_cooled(slot, user, settings, now)
             }
             Placement::Reserved => Err(Unavailable::Reserved),
-            Placement::Queued(Queue::Cooling) if self.is_user(slot, user) => Ok(()),
+            Placement::Queued(Queue::Cooling) if self.has_user(slot, user) => Ok(()),
             Placement::Queued(_) => self.check_cooled(slot, UserHash::NONE, settings, now),
         }
     }
@@ -115,7 +117,7 @@ impl Table<'_> {
         now: Tick,
     ) -> Result<(), Unavailable> {
         match self.owner(slot) {
-            Owner::Cooling(_) | Owner::Lingering(_) if self.is_user(slot, user) => Ok(()),
+            Owner::Cooling(_) | Owner::Lingering(_) if self.has_user(slot, user) => Ok(()),
             Owner::Lingering(_) => Err(Unavailable::Lingering),
             Owner::Cooling(_) => match self.cool_down_end(slot, settings) {
                 until if until > now => Err(Unavailable::Cooling(until)),
@@ -128,8 +130,8 @@ impl Table<'_> {
 
     /// Returns the time at which the cool-down of a slot ends.
     pub(crate) fn cool_down_end(&self, slot: u32, settings: &Settings) -> Tick {
-        let released = self.owner(slot).stamp().map_or(Tick::ZERO, stamp_time);
-        released.saturating_add(settings.cool_down)
+        let release_time = self.owner(slot).stamp().map_or(Tick::ZERO, stamp_time);
+        release_time.saturating_add(settings.cool_down)
     }
 }
 
@@ -161,8 +163,8 @@ impl TableWriter<'_> {
         Err(self.shortage(settings, now))
     }
 
-    /// Frees the two slots that have been cooling longest, if they have cooled down. Each
-    /// allocation frees two slots, so no backlog builds up in the cooling queue.
+    /// Frees up to two slots that have cooled down, beginning with the slot that has been cooling
+    /// longest. An allocation takes only one slot, so no backlog builds up in the cooling queue.
     #[inline(never)]
     fn free_cooled(self, settings: &Settings, now: Tick, mut new_stamp: impl FnMut() -> u64) {
         for _ in 0..2 {

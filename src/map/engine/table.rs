@@ -1,4 +1,4 @@
-//! A read-only view of one pool of a map.
+//! A read-only view of the table of one pool: its control words, its index and its slots.
 
 use crate::Tick;
 use crate::map::format::counters::{self, ControlWords, Counter};
@@ -13,34 +13,34 @@ use crate::map::format::words::split_halves;
 use crate::raw::word::Word;
 use crate::session::Handle;
 
-/// A read-only view of one pool of a map.
+/// A read-only view of the table of one pool, with the records of its slots.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Table<'a> {
     pub(crate) pool: &'a PoolLayout,
     pub(crate) control: &'a ControlWords,
     pub(crate) index: &'a [Bucket],
     pub(crate) slots: &'a [Slot],
-    /// The words of the sessions file. Empty if the map has none.
-    records: &'a [Word],
+    /// The words of the sessions file. Empty if the map has no such file.
+    sessions_words: &'a [Word],
 }
 
 impl<'a> Table<'a> {
-    /// Returns the view of a pool in the words of its map and of its sessions file; `None` if the
+    /// Returns the table of a pool in the words of its map and of its sessions file; `None` if the
     /// layout belongs to a map of another length.
     #[inline(always)]
     pub(crate) fn new(
         words: &'a [Word],
-        records: &'a [Word],
+        sessions_words: &'a [Word],
         pool: &'a PoolLayout,
     ) -> Option<Self> {
         let (control, index, slots) = pool.table.locate(words)?;
-        Some(Self { pool, control, index, slots, records })
+        Some(Self { pool, control, index, slots, sessions_words })
     }
 
     /// Reads a word of a slot with acquire ordering, see [`Word::load`].
     #[inline(always)]
-    pub(crate) fn load(&self, slot: u32, word: usize) -> u64 {
-        self.slots.get(slot as usize).map_or(0, |words| words[word].load())
+    pub(crate) fn load(&self, slot: u32, offset: usize) -> u64 {
+        self.slots.get(slot as usize).map_or(0, |words| words[offset].load())
     }
 
     /// Reads the owner word of a slot.
@@ -84,10 +84,11 @@ impl<'a> Table<'a> {
     /// Returns the record of a slot; `None` if the map has no sessions file.
     #[inline]
     pub(crate) fn record(&self, slot: u32) -> Option<&'a RecordWords> {
-        record::locate(self.records, self.pool, slot)
+        record::locate(self.sessions_words, self.pool, slot)
     }
 
-    /// Returns the current user of a slot, or its last user if the slot is not leased.
+    /// Returns the current user of a slot, or its last user if the slot is not leased. Returns
+    /// [`UserHash::NONE`] if the user is unknown.
     #[inline]
     pub(crate) fn user(&self, slot: u32) -> UserHash {
         let record = self.record(slot);
@@ -96,7 +97,7 @@ impl<'a> Table<'a> {
 
     /// Returns whether `user` holds the slot, or held it last.
     #[inline]
-    pub(crate) fn is_user(&self, slot: u32, user: UserHash) -> bool {
+    pub(crate) fn has_user(&self, slot: u32, user: UserHash) -> bool {
         user != UserHash::NONE && self.user(slot) == user
     }
 
@@ -137,7 +138,7 @@ impl<'a> Table<'a> {
 
     /// Returns whether the index proves that the session of this home bucket holds no slot.
     #[inline(always)]
-    pub(crate) fn is_absent(&self, home: &HomeBucket<'_>) -> bool {
+    pub(crate) fn is_session_absent(&self, home: &HomeBucket<'_>) -> bool {
         home.has_no_entry() && self.count(Counter::Unindexed) == 0
     }
 
@@ -152,11 +153,11 @@ impl<'a> Table<'a> {
     /// Returns the result of [`Table::lease_of`]. `home` is the home bucket of the session.
     #[inline(always)]
     pub(crate) fn find_lease(&self, home: &HomeBucket<'_>, session: u64) -> Option<(u32, u32)> {
-        let held_slot = |slot: u32| self.is_held_by(slot, session).then_some(slot);
-        let slot = match home.find(held_slot) {
+        let slot_if_held = |slot: u32| self.is_held_by(slot, session).then_some(slot);
+        let slot = match home.find(slot_if_held) {
             Some(slot) => slot,
             None if self.count(Counter::Unindexed) == 0 => return None,
-            None => self.scan_for(session)?,
+            None => self.scan_for_session(session)?,
         };
         let generation = self.meta(slot).generation;
         // Read the owner again after the generation. If the owner is unchanged, the generation
@@ -166,8 +167,8 @@ impl<'a> Table<'a> {
 
     #[cold]
     #[inline(never)]
-    fn scan_for(self, session: u64) -> Option<u32> {
-        (0..self.pool.slots).find(|slot| self.is_held_by(*slot, session))
+    fn scan_for_session(self, session: u64) -> Option<u32> {
+        (0..self.pool.slot_count).find(|slot| self.is_held_by(*slot, session))
     }
 
     /// Returns the generation of the next lease of a slot.
@@ -192,12 +193,12 @@ impl<'a> Table<'a> {
         let (slot, entry) = home.single_match()?;
         let is_available = self.meta(slot).user_tag() == user.tag()
             && self.is_free(slot)
-            && self.is_user(slot, user);
+            && self.has_user(slot, user);
         is_available.then_some((slot, entry))
     }
 
-    /// Returns the meta word of a reserved slot without the reservation. Its user tag becomes the
-    /// tag of the current or last user, which can differ from the tag of the reservation.
+    /// Returns the meta word of a reserved slot without the reservation. The result has the tag of
+    /// the current or last user, which can differ from the user of the reservation.
     pub(crate) fn meta_without_reservation(&self, slot: u32) -> Meta {
         self.meta(slot).with_flags(0, RESERVED | PLANNED).with_user(self.user(slot).tag())
     }
@@ -216,13 +217,14 @@ impl<'a> Table<'a> {
     /// all slots.
     #[cold]
     pub(crate) fn awaits_any_release(&self) -> bool {
-        (0..self.pool.slots).any(|slot| self.meta(slot).is_awaiting_release())
+        (0..self.pool.slot_count).any(|slot| self.meta(slot).is_awaiting_release())
     }
 
-    /// Returns the index key of a slot: its session, or its last user.
+    /// Returns the key under which the index contains a slot: the key of its session, or of its user
+    /// tag. Returns `None` if the slot is not leased and has no user tag.
     pub(crate) fn index_key(&self, slot: u32) -> Option<Key> {
         match (self.owner(slot), self.meta(slot).user_tag()) {
-            (Owner::Session(raw), _) => Some(Key::session(raw)),
+            (Owner::Session(session_id), _) => Some(Key::session(session_id)),
             (_, 0) => None,
             (_, user_tag) => Some(Key::user(user_tag)),
         }

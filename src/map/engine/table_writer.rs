@@ -1,9 +1,9 @@
-//! Changes to one pool of a map: allocating and releasing slots, and changing their state.
+//! Changes to the table of one pool: allocating and releasing slots, and changing their state.
 //!
 //! The placement of a slot that is not leased determines its counter and its queue, if any. The
-//! index contains the slot if the last user of the slot is known. A change to such a slot has three
-//! steps: call [`TableWriter::dequeue`], change the words, call [`TableWriter::enqueue`].
-//! Allocation and release do these steps inline, for speed. All operations take O(1) time.
+//! index contains the slot if the slot has a user tag. A change to such a slot has three steps: call
+//! [`TableWriter::dequeue`], change the words, call [`TableWriter::enqueue`]. Allocation and release
+//! do these steps inline, for speed. All operations take O(1) time.
 
 use std::ops::Deref;
 
@@ -20,7 +20,7 @@ use crate::map::format::words::join_halves;
 use crate::map::types::plan::Settings;
 use crate::raw::word::WriteAccess;
 
-/// One pool of a map, with the right to change it.
+/// The table of one pool, with the right to change it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TableWriter<'a> {
     table: Table<'a>,
@@ -51,9 +51,9 @@ impl<'a> TableWriter<'a> {
 
     /// Writes a word of a slot with release ordering.
     #[inline(always)]
-    pub(crate) fn store(&self, slot: u32, word: usize, value: u64) {
+    pub(crate) fn store(&self, slot: u32, offset: usize, value: u64) {
         if let Some(words) = self.slots.get(slot as usize) {
-            words[word].store(self.access, value);
+            words[offset].store(self.access, value);
         }
     }
 
@@ -79,8 +79,8 @@ impl<'a> TableWriter<'a> {
     }
 
     #[inline(always)]
-    fn add_leased_and_free(&self, leased: i32, free: i32) {
-        add_leased_and_free(self.access, self.control, leased, free);
+    fn add_leased_and_free(&self, leased_delta: i32, free_delta: i32) {
+        add_leased_and_free(self.access, self.control, leased_delta, free_delta);
     }
 
     #[inline(always)]
@@ -107,16 +107,16 @@ impl<'a> TableWriter<'a> {
     ) -> u32 {
         let Some(words) = self.slots.get(slot as usize) else { return 0 };
         let old_meta = Meta::from_word(words[META].load());
-        let owner = words[OWNER].load();
+        let owner_word = words[OWNER].load();
         let mut meta = old_meta.next_lease(user.tag());
-        if is_in_free_queue(owner, old_meta) {
+        if is_in_free_queue(owner_word, old_meta) {
             queue::remove(self.access, self.control, self.slots, Queue::Free, slot);
             self.add_leased_and_free(1, -1);
         } else {
-            self.dequeue_without_index(slot, owner, old_meta);
+            self.dequeue_without_index(slot, owner_word, old_meta);
             self.add_leased_and_free(1, 0);
             if old_meta.has_any(RESERVED) {
-                // The meta word keeps the tag of the user of the reservation.
+                // A reserved slot keeps the tag of the user of the reservation.
                 meta = old_meta.next_lease(old_meta.user_tag());
             }
         }
@@ -141,18 +141,19 @@ impl<'a> TableWriter<'a> {
     #[inline(always)]
     pub(crate) fn release(&self, home: &HomeBucket<'_>, slot: u32, cools_down: bool, stamp: u64) {
         let Some(words) = self.slots.get(slot as usize) else { return };
-        let owner = if cools_down { Owner::Cooling(stamp) } else { Owner::Free(stamp) }.to_word();
+        let owner = if cools_down { Owner::Cooling(stamp) } else { Owner::Free(stamp) };
+        let owner_word = owner.to_word();
         // This store commits the release. Recovery can derive all other changes.
-        words[OWNER].store(self.access, owner);
+        words[OWNER].store(self.access, owner_word);
         if !home.remove(self.access, slot) {
             self.add_to_count(Counter::Unindexed, -1);
         }
         let meta = Meta::from_word(words[META].load());
-        if is_in_free_queue(owner, meta) {
+        if is_in_free_queue(owner_word, meta) {
             queue::push_back(self.access, self.control, self.slots, Queue::Free, slot);
             self.add_leased_and_free(-1, 1);
         } else {
-            self.enqueue_without_index(slot, owner, meta);
+            self.enqueue_without_index(slot, owner_word, meta);
             self.add_leased_and_free(-1, 0);
         }
         if meta.user_tag() != 0 {
@@ -163,10 +164,10 @@ impl<'a> TableWriter<'a> {
     /// Allocates the slot that has been free longest to an anonymous session. Returns the slot and
     /// the generation of the lease.
     ///
-    /// Returns `None` and changes nothing if the slot has a last user or flags, or if any slot of
-    /// the pool cools down.
+    /// Returns `None` and changes nothing if no slot is free, if the slot has a user tag or flags,
+    /// or if any slot of the pool cools down.
     #[inline(always)]
-    pub(crate) fn allocate_oldest_anonymous(
+    pub(crate) fn allocate_anonymous(
         &self,
         session: u64,
         vacant_entry: Entry<'_>,
@@ -176,7 +177,7 @@ impl<'a> TableWriter<'a> {
         let Front { slot, words, .. } = front;
         let old_meta = Meta::from_word(words[META].load_relaxed());
         let is_free = Owner::is_free_word(words[OWNER].load_relaxed());
-        if !is_free || !old_meta.is_anonymous() || self.count(Counter::Cooling) != 0 {
+        if !is_free || !old_meta.has_no_user_or_flags() || self.count(Counter::Cooling) != 0 {
             return None;
         }
         let meta = old_meta.next_lease(0);
@@ -193,7 +194,7 @@ impl<'a> TableWriter<'a> {
 
     /// Releases a slot of an anonymous session. The slot becomes free at once.
     ///
-    /// Returns `None` and changes nothing if the slot has a user or flags.
+    /// Returns `None` and changes nothing if the slot has a user tag or flags.
     #[inline(always)]
     pub(crate) fn release_anonymous(
         &self,
@@ -202,7 +203,7 @@ impl<'a> TableWriter<'a> {
         stamp: u64,
     ) -> Option<()> {
         let words = self.slots.get(slot as usize)?;
-        if !Meta::from_word(words[META].load_relaxed()).is_anonymous() {
+        if !Meta::from_word(words[META].load_relaxed()).has_no_user_or_flags() {
             return None;
         }
         // This store commits the release. Recovery can derive all other changes.
@@ -214,21 +215,22 @@ impl<'a> TableWriter<'a> {
     }
 
     /// Sets and clears flags of a slot. Also replaces the user tag of the slot if `user_tag` is
-    /// `Some`.
+    /// `Some`. If `user_tag` is `None` and this call clears [`RESERVED`], the slot gets the tag of
+    /// its current or last user.
     pub(crate) fn change_flags(
         &self,
         slot: u32,
-        set: u32,
-        clear: u32,
+        flags_to_set: u32,
+        flags_to_clear: u32,
         user_tag: Option<u32>,
         stamp: u64,
     ) {
         let old_meta = self.meta(slot);
-        let mut meta = old_meta.with_flags(set, clear);
+        let mut meta = old_meta.with_flags(flags_to_set, flags_to_clear);
         if let Some(user_tag) = user_tag {
             meta = meta.with_user(user_tag);
-        } else if clear & RESERVED != 0 {
-            meta = self.meta_without_reservation(slot).with_flags(set, clear);
+        } else if flags_to_clear & RESERVED != 0 {
+            meta = self.meta_without_reservation(slot).with_flags(flags_to_set, flags_to_clear);
         }
         if meta == old_meta {
             // The slot keeps its position in the queue and continues to cool down.
@@ -273,7 +275,7 @@ impl<'a> TableWriter<'a> {
     /// Updates the low-water warning. Returns true if the pool has fallen below its low-water mark
     /// since the last call.
     #[inline]
-    pub(crate) fn update_low_water(&self, settings: &Settings) -> bool {
+    pub(crate) fn update_low_water_warning(&self, settings: &Settings) -> bool {
         if settings.low_water == 0 {
             return false;
         }
@@ -305,14 +307,14 @@ impl<'a> TableWriter<'a> {
     }
 
     #[inline(always)]
-    fn enqueue_without_index(&self, slot: u32, owner: u64, meta: Meta) {
-        let placement = Placement::of(Owner::from_word(owner), meta);
+    fn enqueue_without_index(&self, slot: u32, owner_word: u64, meta: Meta) {
+        let placement = Placement::of(Owner::from_word(owner_word), meta);
         placement::enqueue(self.access, self.control, self.slots, slot, placement);
     }
 
     #[inline(always)]
-    fn dequeue_without_index(&self, slot: u32, owner: u64, meta: Meta) {
-        let placement = Placement::of(Owner::from_word(owner), meta);
+    fn dequeue_without_index(&self, slot: u32, owner_word: u64, meta: Meta) {
+        let placement = Placement::of(Owner::from_word(owner_word), meta);
         placement::dequeue(self.access, self.control, self.slots, slot, placement);
     }
 

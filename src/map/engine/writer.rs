@@ -28,7 +28,7 @@ pub(crate) struct WritableMap {
     image: MapImage,
     /// Empty if the map has no journal. A map in memory never has a journal.
     journal: WritableRegion,
-    /// The map file. `None` for a map in memory.
+    /// The identity of the map file; `None` for a map in memory.
     identity: Option<FileIdentity>,
 }
 
@@ -131,13 +131,13 @@ impl<'a> MapWriter<'a> {
         store(self.access, self.words(), offset, value);
     }
 
-    /// Returns the pool with this number and the right to change it.
+    /// Returns the table of the pool with this number, and the right to change the table.
     #[inline(always)]
     pub(crate) fn table_writer(&self, pool: u16) -> Option<TableWriter<'a>> {
         Some(TableWriter::new(self.map.table(pool)?, self.access))
     }
 
-    /// Returns all pools with their numbers and the right to change them.
+    /// Returns the number and the table of each pool, and the right to change the tables.
     pub(crate) fn table_writers(
         &self,
     ) -> impl DoubleEndedIterator<Item = (u16, TableWriter<'a>)> + use<'a> {
@@ -174,9 +174,9 @@ impl<'a> MapWriter<'a> {
         let lease = lease.map(|lease| EventLease {
             generation: lease.generation,
             address_bits: lease.address_bits,
-            ipv4: lease.ipv4 != 0,
+            is_ipv4: lease.is_ipv4 != 0,
         });
-        let event = EventCore { kind, session, now, lease };
+        let event = EventCore { kind, session, time: now, lease };
         journal::append(self.access, self.journal(), event, options);
     }
 }

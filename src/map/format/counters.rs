@@ -35,7 +35,7 @@ pub(crate) enum Counter {
     PeakLeased = 14,
     /// Slots for which the index had no room.
     Unindexed = 15,
-    /// 1 after a low-water warning, until the pool is above the low-water mark again.
+    /// 1 after a low-water warning, until the pool is no longer below the low-water mark. Else 0.
     LowWaterWarned = 16,
 }
 
@@ -87,11 +87,11 @@ pub(crate) fn add_to_count(
 pub(crate) fn add_leased_and_free(
     access: WriteAccess<'_>,
     control: &ControlWords,
-    leased: i32,
-    free: i32,
+    leased_delta: i32,
+    free_delta: i32,
 ) {
     let (word, _) = Counter::Leased.position();
-    let delta = (i64::from(leased) << 32).wrapping_add(free.into());
+    let delta = (i64::from(leased_delta) << 32).wrapping_add(free_delta.into());
     let counts = control[word].load_relaxed().wrapping_add_signed(delta);
     control[word].store_relaxed(access, counts);
 }

@@ -12,7 +12,7 @@ pub(crate) const MAP_MAGIC: u64 = u64::from_le_bytes(*b"vipool\x00\x04");
 /// The magic number of a sessions file: "vipoolS" and the version of its layout.
 const SESSIONS_MAGIC: u64 = u64::from_le_bytes(*b"vipoolS\x03");
 
-// Fixed words.
+// Offsets of the fixed words.
 pub(crate) const MAGIC: usize = 0;
 pub(crate) const LENGTH: usize = 1;
 pub(crate) const BOOT: usize = 2;
@@ -24,13 +24,13 @@ pub(crate) const POLICY_BYTES: usize = 8;
 pub(crate) const POOL_COUNT: usize = 9;
 pub(crate) const FIXED_WORDS: usize = 64;
 
-// Words of the sessions file only.
+// Offsets of words that only the sessions file has.
 /// The secret key of the hashes of users, two words. See [`super::user`].
 const USER_KEY: usize = 4;
 /// The length of the encoded rules for pools in bytes. The rules follow the records.
 const POOL_RULES_BYTES: usize = 6;
 
-// Words that writers publish.
+// Offsets of the words that writers change.
 /// Not 0: a newer map file replaces this file ([`BEING_REPLACED`] or [`REPLACED`]).
 pub(crate) const SUPERSEDED: usize = 64;
 /// Not 0: a writer is in a transaction, or died in one.

@@ -1,9 +1,9 @@
-//! The hash index of a pool. The index maps a session to its slot, and a user to the last slots of
-//! that user.
+//! The hash index of a pool. The index maps a session to its slot, and a user tag to the slots with
+//! this tag that are not leased.
 //!
 //! The index contains a slot at most once: under its session while the slot is leased, else under
-//! its last user. So the index never has more entries than slots. It has room for almost two
-//! entries per slot.
+//! its user tag. So the index never has more entries than slots. It has room for almost two entries
+//! per slot.
 //!
 //! A bucket is one cache line with 15 lanes, and a lane holds one entry. An entry is a tag of one
 //! byte, which is never 0, and a slot number of 24 bits. The hash of a key selects its *home
@@ -56,11 +56,12 @@ pub(crate) struct Key {
 impl Key {
     /// Returns the key of a session.
     #[inline(always)]
-    pub(crate) fn session(raw: u64) -> Self {
-        Self { hash: folded_multiply(raw) }
+    pub(crate) fn session(session_id: u64) -> Self {
+        Self { hash: folded_multiply(session_id) }
     }
 
-    /// Returns the key of a user tag. The top byte distinguishes the key from the keys of sessions.
+    /// Returns the key of a user tag. No session id has the top byte 0xff, so the key differs from
+    /// the keys of sessions before the hash.
     #[inline(always)]
     pub(crate) fn user(tag: u32) -> Self {
         Self::session(u64::from(tag) | 0xff << 56)
@@ -68,7 +69,7 @@ impl Key {
 
     /// Returns the number of the home bucket.
     #[inline(always)]
-    fn home(self, bucket_count: usize) -> usize {
+    fn home_number(self, bucket_count: usize) -> usize {
         ((self.hash >> 32).wrapping_mul(bucket_count as u64) >> 32) as usize
     }
 
@@ -91,7 +92,7 @@ impl<'a> HomeBucket<'a> {
     /// Loads the home bucket of a key. `buckets` must not be empty.
     #[inline(always)]
     pub(crate) fn load(key: Key, buckets: &'a [Bucket]) -> Self {
-        let bucket = &buckets[key.home(buckets.len())];
+        let bucket = &buckets[key.home_number(buckets.len())];
         Self { buckets, bucket, key, tags: Tags::load(bucket) }
     }
 
@@ -99,9 +100,10 @@ impl<'a> HomeBucket<'a> {
     /// to another key. Its slot number can be out of range.
     #[inline(always)]
     pub(crate) fn find<T>(&self, mut visit: impl FnMut(u32) -> Option<T>) -> Option<T> {
-        let found = self.tags.matching(self.key).find_map(|lane| visit(slot_of(self.bucket, lane)));
-        if found.is_some() || self.tags.overflow_count() == 0 {
-            return found;
+        let mut lanes = self.tags.matching(self.key);
+        let result = lanes.find_map(|lane| visit(slot_of(self.bucket, lane)));
+        if result.is_some() || self.tags.overflow_count() == 0 {
+            return result;
         }
         find_in_overflow(self.buckets, self.key, visit)
     }
@@ -172,11 +174,13 @@ impl<'a> HomeBucket<'a> {
         Entry { bucket: self.bucket, lane, tag: self.key.tag() }
     }
 
-    /// Loads the overflow buckets of the same key.
+    /// Loads the overflow buckets of the key. `bucket` and `tags` of a result are those of an
+    /// overflow bucket.
     fn overflow_buckets(self) -> impl Iterator<Item = Self> {
-        let (count, home) = (self.buckets.len(), self.key.home(self.buckets.len()));
-        (home + 1..home + MAX_PROBES.min(count)).map(move |number| {
-            let bucket = &self.buckets[number % count];
+        let bucket_count = self.buckets.len();
+        let home_number = self.key.home_number(bucket_count);
+        (home_number + 1..home_number + MAX_PROBES.min(bucket_count)).map(move |number| {
+            let bucket = &self.buckets[number % bucket_count];
             Self { bucket, tags: Tags::load(bucket), ..self }
         })
     }
@@ -333,7 +337,7 @@ fn store_overflow_count(access: WriteAccess<'_>, home: &Bucket, count: u32) {
     store_bits(access, &home[1], OVERFLOW_SHIFT, 0xff, count.min(0xff));
 }
 
-/// Replaces the bits of `mask` in a word. Only the writer changes the word.
+/// Replaces the bits `mask << shift` of a word. Only the writer changes the word.
 #[inline(always)]
 fn store_bits(access: WriteAccess<'_>, word: &Word, shift: usize, mask: u64, bits: u32) {
     let other_bits = word.load_relaxed() & !(mask << shift);
@@ -348,22 +352,23 @@ fn store_bits(access: WriteAccess<'_>, word: &Word, shift: usize, mask: u64, bit
 pub(crate) fn repair(
     access: WriteAccess<'_>,
     buckets: &[Bucket],
-    slots: u32,
+    slot_count: u32,
     key_of: impl Fn(u32) -> Option<Key>,
 ) -> u32 {
-    let mut is_indexed = vec![false; slots as usize];
+    let mut is_indexed = vec![false; slot_count as usize];
     let mut overflow_counts = vec![0u32; buckets.len()];
     for (number, bucket) in buckets.iter().enumerate() {
         let tags = Tags::load(bucket);
         for lane in (0..LANES).filter(|lane| tags.tag(*lane) != 0) {
             let slot = slot_of(bucket, lane);
-            let home = is_indexed
+            let home_number = is_indexed
                 .get(slot as usize)
                 .filter(|is_indexed| !**is_indexed)
                 .and_then(|_| key_of(slot))
                 .filter(|key| key.tag() == tags.tag(lane))
-                .map(|key| key.home(buckets.len()));
-            match home.map(|home| (home, (number + buckets.len() - home) % buckets.len())) {
+                .map(|key| key.home_number(buckets.len()));
+            let distance_from = |home: usize| (number + buckets.len() - home) % buckets.len();
+            match home_number.map(|home| (home, distance_from(home))) {
                 Some((home, distance)) if distance < MAX_PROBES => {
                     is_indexed[slot as usize] = true;
                     overflow_counts[home] += u32::from(distance > 0);
@@ -377,10 +382,10 @@ pub(crate) fn repair(
             store_overflow_count(access, bucket, overflow_count);
         }
     }
-    let unindexed = (0..slots).filter(|slot| {
+    let unindexed_slots = (0..slot_count).filter(|slot| {
         !is_indexed[*slot as usize]
             && key_of(*slot)
                 .is_some_and(|key| !HomeBucket::load(key, buckets).insert(access, *slot))
     });
-    unindexed.count() as u32
+    unindexed_slots.count() as u32
 }

@@ -35,9 +35,12 @@ use crate::session::SessionId;
 pub const CAPACITY: u64 = 1024;
 
 const JOURNAL_MAGIC: u64 = u64::from_le_bytes(*b"vipoolJ\x01");
+
+// Offsets in the header.
 const MAGIC: usize = 0;
 const BOOT: usize = 1;
-const NEXT: usize = 2;
+const NEXT_NUMBER: usize = 2;
+
 const HEADER_WORDS: usize = 16;
 const ENTRY_WORDS: usize = 16;
 /// The number of words of a journal file.
@@ -58,7 +61,7 @@ type Entry = [Word; ENTRY_WORDS];
 pub(crate) struct EventCore {
     pub(crate) kind: EventKind,
     pub(crate) session: SessionId,
-    pub(crate) now: Tick,
+    pub(crate) time: Tick,
     /// The lease. Set for the kinds `Assigned` and `LowWater`.
     pub(crate) lease: Option<EventLease>,
 }
@@ -69,7 +72,7 @@ pub(crate) struct EventLease {
     pub(crate) generation: u32,
     /// Upper and lower half of the address as a number.
     pub(crate) address_bits: [u64; 2],
-    pub(crate) ipv4: bool,
+    pub(crate) is_ipv4: bool,
 }
 
 /// Returns whether these words are a journal.
@@ -84,13 +87,13 @@ pub(crate) fn boot(words: &[Word]) -> u64 {
 
 /// Returns the number of the next event.
 pub(crate) fn next_number(words: &[Word]) -> u64 {
-    load(words, NEXT)
+    load(words, NEXT_NUMBER)
 }
 
 /// Writes the header of an empty journal into zeroed words.
 pub(crate) fn write_header(access: WriteAccess<'_>, words: &[Word], boot: u64) {
     store(access, words, BOOT, boot);
-    store(access, words, NEXT, 1);
+    store(access, words, NEXT_NUMBER, 1);
     store(access, words, MAGIC, JOURNAL_MAGIC);
 }
 
@@ -131,18 +134,18 @@ fn begin_entry<'a>(
     event: EventCore,
     option_attributes: u32,
 ) -> Option<(u64, &'a Entry)> {
-    let EventCore { kind, session, now, lease } = event;
-    let number = load(words, NEXT).max(1);
+    let EventCore { kind, session, time, lease } = event;
+    let number = load(words, NEXT_NUMBER).max(1);
     let entry = words.get(entry_offset(number)..)?.first_chunk::<ENTRY_WORDS>()?;
     let (generation, [upper, lower], family) = match lease {
-        Some(EventLease { generation, address_bits, ipv4 }) => {
-            (generation, address_bits, if ipv4 { 4 } else { 6 })
+        Some(EventLease { generation, address_bits, is_ipv4 }) => {
+            (generation, address_bits, if is_ipv4 { 4 } else { 6 })
         }
         None => (0, [0; 2], 0),
     };
     let attributes = (kind as u32) << 24 | family << 16 | option_attributes;
     store(access, entry, NUMBER, 0);
-    store(access, entry, ATTRIBUTES, join_halves(now.as_secs(), attributes));
+    store(access, entry, ATTRIBUTES, join_halves(time.as_secs(), attributes));
     store(access, entry, SESSION, session.raw());
     store(access, entry, GENERATION, generation.into());
     store(access, entry, ADDRESS, upper);
@@ -154,7 +157,7 @@ fn begin_entry<'a>(
 fn end_entry(access: WriteAccess<'_>, words: &[Word], number: u64, entry: &Entry) {
     store(access, entry, NUMBER, number);
     // In a damaged journal the number can be u64::MAX, so the addition wraps.
-    store(access, words, NEXT, number.wrapping_add(1));
+    store(access, words, NEXT_NUMBER, number.wrapping_add(1));
 }
 
 /// Reads the event with this number; `None` if it was overwritten.
@@ -171,7 +174,7 @@ pub(crate) fn read(words: &[Word], number: u64) -> Option<Event> {
         4 => EventKind::LowWater,
         _ => return None,
     };
-    let address = |offset, family| {
+    let read_address = |offset, family| {
         let (upper, lower) = (load(entry, offset), load(entry, offset + 1));
         let bits = u128::from(upper) << 64 | u128::from(lower);
         match family {
@@ -188,10 +191,10 @@ pub(crate) fn read(words: &[Word], number: u64) -> Option<Event> {
         time: Tick::from_secs(seconds),
         kind,
         session: SessionId::from_raw(load(entry, SESSION))?,
-        address: address(ADDRESS, attributes >> 16 & 0xf),
+        address: read_address(ADDRESS, attributes >> 16 & 0xf),
         generation: load(entry, GENERATION) as u32,
         user: (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned()),
-        client: address(CLIENT, attributes >> 12 & 0xf),
+        client: read_address(CLIENT, attributes >> 12 & 0xf),
     };
     // A changed number means that a writer overwrote the entry during this read.
     (load(entry, NUMBER) == number).then_some(event)

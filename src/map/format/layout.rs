@@ -31,8 +31,8 @@ use crate::hash::HashKey;
 use crate::map::types::plan::{MAX_POOLS, Settings};
 use crate::raw::word::{Word, WriteAccess};
 
-/// The lower bytes of the magic number, without the version.
-const MAGIC_WITHOUT_VERSION: u64 = 0x0000_ffff_ffff_ffff;
+/// The bits of the magic number that do not contain the version.
+const MAGIC_MASK_WITHOUT_VERSION: u64 = 0x0000_ffff_ffff_ffff;
 
 /// The layout of a map.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +46,8 @@ pub(crate) struct Layout {
     pub(crate) loopback_pools: PoolSet,
     /// The virtual-IP pools for sessions that request no pool by name, one bit for each pool.
     pub(crate) default_pools: PoolSet,
-    /// Whether a session that requests no pool and no address gets a lease from every pool, and the
-    /// settings have no limit.
+    /// Whether a session that requests no pool and no address gets a lease from every pool, the
+    /// settings have no limit, and the map does not await a restore.
     pub(crate) is_unrestricted: bool,
     /// Whether addresses cool down when they are released.
     pub(crate) cools_down: bool,
@@ -66,12 +66,15 @@ pub(crate) fn map_words(pools: &[PlannedPool], policy_bytes: usize) -> usize {
 
 /// Returns the number of words of a sessions file for pools with these numbers of slots, and for
 /// encoded rules for pools of this length.
-pub(crate) fn sessions_words(slots: impl Iterator<Item = u32>, pool_rules_bytes: usize) -> usize {
-    pool_rules_offset(slots) + pool_rules_bytes.div_ceil(8)
+pub(crate) fn sessions_words(
+    slot_counts: impl Iterator<Item = u32>,
+    pool_rules_bytes: usize,
+) -> usize {
+    pool_rules_offset(slot_counts) + pool_rules_bytes.div_ceil(8)
 }
 
-fn pool_rules_offset(slots: impl Iterator<Item = u32>) -> usize {
-    HEADER_WORDS + slots.map(|slots| slots as usize * RECORD_WORDS).sum::<usize>()
+fn pool_rules_offset(slot_counts: impl Iterator<Item = u32>) -> usize {
+    HEADER_WORDS + slot_counts.map(|count| count as usize * RECORD_WORDS).sum::<usize>()
 }
 
 /// Writes the fixed part of a sessions file into zeroed words of the length that [`sessions_words`]
@@ -79,19 +82,19 @@ fn pool_rules_offset(slots: impl Iterator<Item = u32>) -> usize {
 pub(crate) fn write_sessions(
     access: WriteAccess<'_>,
     words: &[Word],
-    slots: impl Iterator<Item = u32>,
+    slot_counts: impl Iterator<Item = u32>,
     pool_rules: &[u8],
     boot: u64,
     file_id: u64,
     user_key: HashKey,
 ) {
-    store_bytes(access, words, pool_rules_offset(slots), pool_rules);
+    store_bytes(access, words, pool_rules_offset(slot_counts), pool_rules);
     write_sessions_header(access, words, boot, file_id, user_key, pool_rules.len());
 }
 
 fn policy_offset(pools: &[PlannedPool]) -> usize {
-    let blocks: usize = pools.iter().map(|planned| planned.pool.blocks().len()).sum();
-    HEADER_WORDS + pools.len() * ENTRY_WORDS + blocks * BLOCK_WORDS
+    let block_count: usize = pools.iter().map(|planned| planned.pool.blocks().len()).sum();
+    HEADER_WORDS + pools.len() * ENTRY_WORDS + block_count * BLOCK_WORDS
 }
 
 /// Returns the offset of the first table: the end of the fixed part.
@@ -113,8 +116,8 @@ pub(crate) fn write(
     let mut blocks_offset = HEADER_WORDS + pools.len() * ENTRY_WORDS;
     let mut table_offset = tables_offset(pools, policy.len());
     for (number, planned) in pools.iter().enumerate() {
-        let entry = HEADER_WORDS + number * ENTRY_WORDS;
-        write_entry(access, words, entry, planned, blocks_offset, table_offset);
+        let entry_offset = HEADER_WORDS + number * ENTRY_WORDS;
+        write_entry(access, words, entry_offset, planned, blocks_offset, table_offset);
         blocks_offset += planned.pool.blocks().len() * BLOCK_WORDS;
         table_offset += table_words(planned.pool.slots());
     }
@@ -136,7 +139,7 @@ pub(crate) fn write(
 /// Returns whether these words are a map of another version.
 pub(crate) fn has_other_version(words: &[Word]) -> bool {
     let magic = load(words, MAGIC);
-    magic != MAP_MAGIC && magic & MAGIC_WITHOUT_VERSION == MAP_MAGIC & MAGIC_WITHOUT_VERSION
+    magic != MAP_MAGIC && (magic ^ MAP_MAGIC) & MAGIC_MASK_WITHOUT_VERSION == 0
 }
 
 impl Layout {
@@ -167,15 +170,15 @@ impl Layout {
         let mut records_offset = HEADER_WORDS;
         for (number, pool) in pools.iter_mut().take(pool_count).enumerate() {
             *pool = PoolLayout::read(words, HEADER_WORDS + number * ENTRY_WORDS, records_offset)?;
-            records_offset += pool.slots as usize * RECORD_WORDS;
+            records_offset += pool.slot_count as usize * RECORD_WORDS;
         }
         for number in 0..pool_count {
             pools[number].same_name_pools = pools[number]
                 .with_name(words, |name| pools_with_name(words, &pools[..pool_count], name));
         }
-        let existing_pools = &pools[..pool_count];
-        let loopback_pools = pool_set(existing_pools, |pool| pool.loopback && !pool.dropped);
-        let default_pools = pool_set(existing_pools, |pool| pool.default && !pool.loopback);
+        let map_pools = &pools[..pool_count];
+        let loopback_pools = pool_set(map_pools, |pool| pool.is_loopback && !pool.is_dropped);
+        let default_pools = pool_set(map_pools, |pool| pool.is_default && !pool.is_loopback);
         let settings = settings::decode(std::array::from_fn(|index| load(words, SETTINGS + index)));
         let cools_down = settings.cool_down > 0 || settings.check_in_use;
         let is_unrestricted = (loopback_pools | default_pools).count_ones() as usize == pool_count
@@ -243,20 +246,20 @@ impl Layout {
     }
 
     fn pool_rules_offset(&self) -> usize {
-        pool_rules_offset(self.pools().iter().map(|pool| pool.slots))
+        pool_rules_offset(self.pools().iter().map(|pool| pool.slot_count))
     }
 
     /// Returns the words that never change once the map is published. Skips `file_id`.
     pub(crate) fn fixed_words<'a>(&self, words: &'a [Word]) -> impl Iterator<Item = u64> + 'a {
         let end = self.policy_offset + self.policy_bytes.div_ceil(8);
-        let header = (0..FIXED_WORDS).filter(|offset| *offset != FILE_ID);
-        header.chain(HEADER_WORDS..end).map(|offset| load(words, offset))
+        let header_offsets = (0..FIXED_WORDS).filter(|offset| *offset != FILE_ID);
+        header_offsets.chain(HEADER_WORDS..end).map(|offset| load(words, offset))
     }
 }
 
 fn pools_with_name(words: &[Word], pools: &[PoolLayout], name: &[u8]) -> PoolSet {
     let has_name = |pool: &PoolLayout| pool.with_name(words, |pool_name| pool_name == name);
-    pool_set(pools, |pool| !pool.loopback && !pool.dropped && has_name(pool))
+    pool_set(pools, |pool| !pool.is_loopback && !pool.is_dropped && has_name(pool))
 }
 
 /// Returns the pools that match a predicate, one bit for each pool.

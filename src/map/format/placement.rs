@@ -57,8 +57,8 @@ impl Placement {
 /// Returns whether a slot with these words is in the free queue. This check is faster than
 /// [`Placement::of`]. Almost every slot that a session gets is in the free queue.
 #[inline(always)]
-pub(crate) fn is_in_free_queue(owner: u64, meta: Meta) -> bool {
-    Owner::is_free_word(owner) && !meta.has_any(DRAINED | RETIRED | RESERVED)
+pub(crate) fn is_in_free_queue(owner_word: u64, meta: Meta) -> bool {
+    Owner::is_free_word(owner_word) && !meta.has_any(DRAINED | RETIRED | RESERVED)
 }
 
 /// Adds a slot that is not leased to the queue and the counter of its placement.

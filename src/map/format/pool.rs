@@ -1,4 +1,4 @@
-//! The position of one pool in a map, and the addresses of its slots.
+//! The position and the attributes of one pool in a map, and the addresses of its slots.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -50,19 +50,19 @@ pub(crate) struct PlannedPool {
     pub(crate) is_kept: bool,
 }
 
-/// The position of one pool in a map.
+/// The position and the attributes of one pool in a map.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PoolLayout {
     /// The offset of the directory entry, which begins with the name of the pool.
     entry_offset: usize,
-    pub(crate) loopback: bool,
-    pub(crate) ipv4: bool,
+    pub(crate) is_loopback: bool,
+    pub(crate) is_ipv4: bool,
     /// Whether the plan no longer has the pool. The map keeps such a pool while its addresses are
     /// leased or cool down.
-    pub(crate) dropped: bool,
+    pub(crate) is_dropped: bool,
     /// Whether the pool serves sessions that request no pool by name.
-    pub(crate) default: bool,
-    pub(crate) slots: u32,
+    pub(crate) is_default: bool,
+    pub(crate) slot_count: u32,
     blocks_offset: usize,
     block_count: usize,
     /// The first address of the first block. Most pools have one block.
@@ -77,15 +77,15 @@ pub(crate) struct PoolLayout {
     pub(crate) same_name_pools: PoolSet,
 }
 
-/// Returns the number of words for the control words, index and slots of a pool, rounded up to
-/// whole cache lines.
-pub(crate) fn table_words(slots: u32) -> usize {
-    let index = bucket_count(slots) as usize * BUCKET_WORDS;
-    CONTROL_WORDS + (index + slots as usize * SLOT_WORDS).next_multiple_of(8)
+/// Returns the number of words of a table: the control words, the index and the slots of a pool,
+/// rounded up to whole cache lines.
+pub(crate) fn table_words(slot_count: u32) -> usize {
+    let index_words = bucket_count(slot_count) as usize * BUCKET_WORDS;
+    CONTROL_WORDS + (index_words + slot_count as usize * SLOT_WORDS).next_multiple_of(8)
 }
 
-fn bucket_count(slots: u32) -> u32 {
-    slots.div_ceil(SLOTS_PER_BUCKET).max(1)
+fn bucket_count(slot_count: u32) -> u32 {
+    slot_count.div_ceil(SLOTS_PER_BUCKET).max(1)
 }
 
 /// Writes the directory entry and the blocks of a pool.
@@ -93,14 +93,14 @@ pub(crate) fn write_entry(
     access: WriteAccess<'_>,
     words: &[Word],
     entry_offset: usize,
-    planned: &PlannedPool,
+    planned_pool: &PlannedPool,
     blocks_offset: usize,
     table_offset: usize,
 ) {
-    let PlannedPool { pool, plan_index, is_default, .. } = planned;
+    let PlannedPool { pool, plan_index, is_default, .. } = planned_pool;
     let mut name = [0; NAME_BYTES];
-    let length = pool.name().len().min(MAX_POOL_NAME);
-    name[..length].copy_from_slice(&pool.name().as_bytes()[..length]);
+    let name_length = pool.name().len().min(MAX_POOL_NAME);
+    name[..name_length].copy_from_slice(&pool.name().as_bytes()[..name_length]);
     store_bytes(access, words, entry_offset, &name);
     let is_ipv4 = pool.is_ipv4().unwrap_or(true);
     let attributes = pool.kind() as u64
@@ -113,10 +113,10 @@ pub(crate) fn write_entry(
     store(access, words, entry_offset + BLOCK_COUNT, pool.blocks().len() as u64);
     store(access, words, entry_offset + TABLE_OFFSET, table_offset as u64);
     for (index, (first_slot, range)) in pool.blocks().iter().enumerate() {
-        let block = blocks_offset + index * BLOCK_WORDS;
-        store(access, words, block, u64::from(*first_slot));
-        store_address(access, words, block + 1, range.first());
-        store_address(access, words, block + 3, range.last());
+        let block_offset = blocks_offset + index * BLOCK_WORDS;
+        store(access, words, block_offset, u64::from(*first_slot));
+        store_address(access, words, block_offset + 1, range.first());
+        store_address(access, words, block_offset + 3, range.last());
     }
 }
 
@@ -128,7 +128,7 @@ struct PoolBlocks<'a> {
 
 impl SlotBlocks for PoolBlocks<'_> {
     fn slot_count(&self) -> u32 {
-        self.layout.slots
+        self.layout.slot_count
     }
 
     fn block_count(&self) -> usize {
@@ -140,12 +140,12 @@ impl SlotBlocks for PoolBlocks<'_> {
             return None;
         }
         let offset = self.layout.blocks_offset + index * BLOCK_WORDS;
-        let first = load_address(self.words, offset + 1, self.layout.ipv4);
-        let last = load_address(self.words, offset + 3, self.layout.ipv4);
-        // In a damaged map, the first slot can be too high. Its limit also limits the work of every
-        // loop over the slots of a block.
-        let first_slot = (load(self.words, offset) as u32).min(self.layout.slots);
-        Some((first_slot, Range::new(first, last)?))
+        let first_address = load_address(self.words, offset + 1, self.layout.is_ipv4);
+        let last_address = load_address(self.words, offset + 3, self.layout.is_ipv4);
+        // In a damaged map, the stored number can be too high. `min` bounds every loop over the
+        // slots before this block.
+        let first_slot = (load(self.words, offset) as u32).min(self.layout.slot_count);
+        Some((first_slot, Range::new(first_address, last_address)?))
     }
 }
 
@@ -160,29 +160,30 @@ impl PoolLayout {
             return Err("its directory lies outside the file");
         }
         let attributes = load(words, entry_offset + ATTRIBUTES);
-        let slots = load(words, entry_offset + SLOT_COUNT);
+        let slot_count = load(words, entry_offset + SLOT_COUNT);
         let blocks_offset = load(words, entry_offset + BLOCKS_OFFSET) as usize;
         let block_count = load(words, entry_offset + BLOCK_COUNT) as usize;
         let table_offset = load(words, entry_offset + TABLE_OFFSET) as usize;
-        if slots > u64::from(MAX_SLOTS) {
+        if slot_count > u64::from(MAX_SLOTS) {
             return Err("a pool has too many slots");
         }
-        let slots = slots as u32;
-        if block_count > slots as usize || !fits(words, blocks_offset, block_count * BLOCK_WORDS) {
+        let slot_count = slot_count as u32;
+        let max_blocks = slot_count as usize;
+        if block_count > max_blocks || !fits(words, blocks_offset, block_count * BLOCK_WORDS) {
             return Err("the ranges of a pool lie outside the file");
         }
-        let buckets = bucket_count(slots) as usize;
-        let table = Sections::new(table_offset, buckets, slots as usize, words.len())
+        let bucket_count = bucket_count(slot_count) as usize;
+        let table = Sections::new(table_offset, bucket_count, slot_count as usize, words.len())
             .filter(|_| table_offset >= FIXED_WORDS)
             .ok_or("the table of a pool lies outside the file")?;
         let has_attribute = |bit: u32| attributes >> bit & 1 == 1;
         let mut layout = Self {
             entry_offset,
-            loopback: attributes & 0xff == PoolKind::Loopback as u64,
-            ipv4: has_attribute(IPV4_BIT),
-            dropped: has_attribute(DROPPED_BIT),
-            default: has_attribute(DEFAULT_BIT),
-            slots,
+            is_loopback: attributes & 0xff == PoolKind::Loopback as u64,
+            is_ipv4: has_attribute(IPV4_BIT),
+            is_dropped: has_attribute(DROPPED_BIT),
+            is_default: has_attribute(DEFAULT_BIT),
+            slot_count,
             blocks_offset,
             block_count,
             first_address: 0,
@@ -193,10 +194,10 @@ impl PoolLayout {
         };
         let blocks = layout.blocks(words);
         if let Some((0, range)) = blocks.block(0) {
-            let end = blocks.block(1).map_or(slots, |(first_slot, _)| first_slot).min(slots);
-            let first_block_end = u128::from(end).min(range.span().saturating_add(1)) as u32;
+            let second_block_start = blocks.block(1).map_or(slot_count, |(slot, _)| slot);
+            let address_count = range.span().saturating_add(1);
             layout.first_address = bits(range.first());
-            layout.first_block_end = first_block_end;
+            layout.first_block_end = u128::from(second_block_start).min(address_count) as u32;
         }
         Ok(layout)
     }
@@ -220,19 +221,19 @@ impl PoolLayout {
 
     /// Returns the pool as it was when the map was written.
     pub(crate) fn to_pool(self, words: &[Word]) -> Pool {
-        let kind = if self.loopback { PoolKind::Loopback } else { PoolKind::VirtualIp };
+        let kind = if self.is_loopback { PoolKind::Loopback } else { PoolKind::VirtualIp };
         let blocks = self.blocks(words);
         let ranges = (0..self.block_count).map_while(|index| blocks.block(index)).collect();
-        Pool::from_blocks(&self.name(words), kind, ranges, self.slots)
+        Pool::from_blocks(&self.name(words), kind, ranges, self.slot_count)
     }
 
     /// Returns the address of a slot.
     pub(crate) fn address(&self, words: &[Word], slot: u32) -> Option<IpAddr> {
         let [upper, lower] = self.address_bits(words, slot)?;
-        Some(address_from_bits(u128::from(upper) << 64 | u128::from(lower), self.ipv4))
+        Some(address_from_bits(u128::from(upper) << 64 | u128::from(lower), self.is_ipv4))
     }
 
-    /// Returns the upper and the lower half of the address of a slot as a number.
+    /// Returns the address of a slot as a number of 128 bits: the upper half, then the lower half.
     #[inline(always)]
     pub(crate) fn address_bits(&self, words: &[Word], slot: u32) -> Option<[u64; 2]> {
         let bits = if slot < self.first_block_end {
@@ -251,7 +252,7 @@ impl PoolLayout {
 
     /// Returns the second loopback address of a slot ([`Pool::loopback6`]).
     pub(crate) fn loopback6(&self, words: &[Word], slot: u32) -> Option<IpAddr> {
-        if self.loopback { self.blocks(words).loopback6(slot) } else { None }
+        if self.is_loopback { self.blocks(words).loopback6(slot) } else { None }
     }
 
     /// Returns the slot of an address. A second loopback address has no slot of its own.
@@ -272,14 +273,14 @@ fn store_address(access: WriteAccess<'_>, words: &[Word], offset: usize, address
     store(access, words, offset + 1, bits as u64);
 }
 
-fn load_address(words: &[Word], offset: usize, ipv4: bool) -> IpAddr {
+fn load_address(words: &[Word], offset: usize, is_ipv4: bool) -> IpAddr {
     let (upper, lower) = (load(words, offset), load(words, offset + 1));
-    address_from_bits(u128::from(upper) << 64 | u128::from(lower), ipv4)
+    address_from_bits(u128::from(upper) << 64 | u128::from(lower), is_ipv4)
 }
 
 #[inline]
-fn address_from_bits(bits: u128, ipv4: bool) -> IpAddr {
-    if ipv4 {
+fn address_from_bits(bits: u128, is_ipv4: bool) -> IpAddr {
+    if is_ipv4 {
         IpAddr::V4(Ipv4Addr::from_bits(bits as u32))
     } else {
         IpAddr::V6(Ipv6Addr::from_bits(bits))

@@ -41,11 +41,12 @@ pub(crate) fn successor(slots: &[Slot], slot: u32) -> Option<u32> {
 pub(crate) struct Front<'a> {
     pub(crate) slot: u32,
     pub(crate) words: &'a Slot,
+    /// The control word with the front link and the back link of the queue.
     ends: &'a Word,
-    back: u32,
+    back_link: u32,
 }
 
-/// Returns the front slot of a queue, prepared for its removal.
+/// Returns the front slot of a queue, with the values that its removal needs.
 #[inline(always)]
 pub(crate) fn peek_front<'a>(
     control: &'a ControlWords,
@@ -53,9 +54,9 @@ pub(crate) fn peek_front<'a>(
     queue: Queue,
 ) -> Option<Front<'a>> {
     let ends = &control[queue as usize];
-    let (front, back) = read_links(ends);
-    let words = linked_slot(slots, front)?;
-    Some(Front { slot: front.wrapping_sub(1), words, ends, back })
+    let (front_link, back_link) = read_links(ends);
+    let words = linked_slot(slots, front_link)?;
+    Some(Front { slot: front_link.wrapping_sub(1), words, ends, back_link })
 }
 
 impl Front<'_> {
@@ -65,11 +66,12 @@ impl Front<'_> {
         // The successor becomes the front slot. Its predecessor link stays as it is, because no
         // operation follows the predecessor link of a front slot. The next allocation uses the
         // successor, so prefetch the successor now.
-        let (next, _) = read_links(&self.words[LINK]);
-        if let Some(next) = linked_slot(slots, next) {
-            prefetch(next);
+        let (next_link, _) = read_links(&self.words[LINK]);
+        if let Some(successor) = linked_slot(slots, next_link) {
+            prefetch(successor);
         }
-        write_links(access, self.ends, next, if next == 0 { 0 } else { self.back });
+        let back_link = if next_link == 0 { 0 } else { self.back_link };
+        write_links(access, self.ends, next_link, back_link);
     }
 }
 
@@ -84,13 +86,13 @@ pub(crate) fn push_back(
 ) {
     let Some(words) = slots.get(slot as usize) else { return };
     let ends = &control[queue as usize];
-    let (front, back) = read_links(ends);
-    write_links(access, &words[LINK], 0, back);
-    match linked_slot(slots, back) {
-        Some(last) => {
-            let (_, previous) = read_links(&last[LINK]);
-            write_links(access, &last[LINK], slot + 1, previous);
-            write_links(access, ends, front, slot + 1);
+    let (front_link, back_link) = read_links(ends);
+    write_links(access, &words[LINK], 0, back_link);
+    match linked_slot(slots, back_link) {
+        Some(back_slot) => {
+            let (_, previous_link) = read_links(&back_slot[LINK]);
+            write_links(access, &back_slot[LINK], slot + 1, previous_link);
+            write_links(access, ends, front_link, slot + 1);
         }
         None => write_links(access, ends, slot + 1, slot + 1),
     }
@@ -110,17 +112,20 @@ pub(crate) fn remove(
         return front.remove(access, slots);
     }
     let ends = &control[queue as usize];
-    let ((next, previous), (front, _)) = (read_links(&words[LINK]), read_links(ends));
-    if let Some(predecessor) = linked_slot(slots, previous) {
-        let (_, kept_previous) = read_links(&predecessor[LINK]);
-        write_links(access, &predecessor[LINK], next, kept_previous);
+    let (next_link, previous_link) = read_links(&words[LINK]);
+    if let Some(predecessor) = linked_slot(slots, previous_link) {
+        let (_, kept_link) = read_links(&predecessor[LINK]);
+        write_links(access, &predecessor[LINK], next_link, kept_link);
     }
-    match linked_slot(slots, next) {
+    match linked_slot(slots, next_link) {
         Some(successor) => {
-            let (kept_next, _) = read_links(&successor[LINK]);
-            write_links(access, &successor[LINK], kept_next, previous);
+            let (kept_link, _) = read_links(&successor[LINK]);
+            write_links(access, &successor[LINK], kept_link, previous_link);
         }
-        None => write_links(access, ends, front, previous),
+        None => {
+            let (front_link, _) = read_links(ends);
+            write_links(access, ends, front_link, previous_link);
+        }
     }
 }
 
@@ -130,21 +135,21 @@ pub(crate) fn rebuild(
     control: &ControlWords,
     slots: &[Slot],
     queue: Queue,
-    order: impl Iterator<Item = u32>,
+    slots_in_order: impl Iterator<Item = u32>,
 ) {
-    let mut order = order.peekable();
-    let (mut front, mut previous) = (0, 0);
-    while let Some(slot) = order.next() {
-        let next = order.peek().map_or(0, |next| next + 1);
+    let mut slots_in_order = slots_in_order.peekable();
+    let (mut front_link, mut previous_link) = (0, 0);
+    while let Some(slot) = slots_in_order.next() {
+        let next_link = slots_in_order.peek().map_or(0, |next_slot| next_slot + 1);
         if let Some(words) = slots.get(slot as usize) {
-            write_links(access, &words[LINK], next, previous);
+            write_links(access, &words[LINK], next_link, previous_link);
         }
-        previous = slot + 1;
-        if front == 0 {
-            front = previous;
+        previous_link = slot + 1;
+        if front_link == 0 {
+            front_link = previous_link;
         }
     }
-    write_links(access, &control[queue as usize], front, previous);
+    write_links(access, &control[queue as usize], front_link, previous_link);
 }
 
 /// Returns the number of the slot that a link names.

@@ -16,9 +16,9 @@
 //! | 7-14 | user name, cut at 63 bytes |
 //! | 15 | hash of the user for whom the slot is reserved; valid while the slot has that flag |
 //!
-//! A record has two cache lines. The first line has all that the writer compares. If words 0 and 1
-//! state that the session has no leader or no client, the words of that field keep their old
-//! content.
+//! A record has two cache lines. The hash of the user is in the first line, so a comparison of
+//! users does not load the second line. If words 0 and 1 state that the session has no leader or no
+//! client, the words of that field keep their old content.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -41,7 +41,7 @@ const CLIENT: usize = 4;
 const USER_HASH: usize = 6;
 const USER_NAME: usize = 7;
 const RESERVATION: usize = 15;
-/// In the lower half of the first word: the record is complete.
+/// Flag in the lower half of word 0: the record is complete.
 const VALID: u32 = 1 << 31;
 /// Maximum length of a user name, in bytes.
 const MAX_NAME_BYTES: usize = 63;
@@ -150,28 +150,28 @@ pub(crate) fn write_reservation(access: WriteAccess<'_>, record: &RecordWords, u
 /// leased.
 pub(crate) fn copy_users(
     access: WriteAccess<'_>,
-    (from, from_generation): (&RecordWords, u32),
-    (to, to_generation): (&RecordWords, u32),
+    (source, source_generation): (&RecordWords, u32),
+    (target, target_generation): (&RecordWords, u32),
 ) {
-    store(access, to, COMMIT_WORD, 0);
-    store(access, to, LEADER_PID, 0);
-    for word in USER_HASH..=RESERVATION {
-        store(access, to, word, load(from, word));
+    store(access, target, COMMIT_WORD, 0);
+    store(access, target, LEADER_PID, 0);
+    for offset in USER_HASH..=RESERVATION {
+        store(access, target, offset, load(source, offset));
     }
-    if user(from, from_generation) != UserHash::NONE {
-        let length = load(from, COMMIT_WORD) as u32 & 0xff;
-        store(access, to, COMMIT_WORD, join_halves(to_generation, VALID | length));
+    if user(source, source_generation) != UserHash::NONE {
+        let name_length = load(source, COMMIT_WORD) as u32 & 0xff;
+        store(access, target, COMMIT_WORD, join_halves(target_generation, VALID | name_length));
     }
 }
 
-/// Removes the record of a slot that is not leased.
+/// Invalidates the record of a slot that is not leased. Keeps the reservation.
 pub(crate) fn invalidate(access: WriteAccess<'_>, record: &RecordWords) {
     store(access, record, COMMIT_WORD, 0);
 }
 
-/// Removes the record of a slot that is not leased, unless it belongs to the last lease, which has
-/// this generation. A writer that died before it committed a lease can have left another record,
-/// and the next lease of the slot gets the generation of that record.
+/// Invalidates the record of a slot that is not leased, unless the record has the generation of the
+/// last lease. A writer that died before it committed a lease can have left another record, and the
+/// next lease of the slot gets the generation of that record.
 pub(crate) fn invalidate_uncommitted(
     access: WriteAccess<'_>,
     record: &RecordWords,
@@ -183,15 +183,16 @@ pub(crate) fn invalidate_uncommitted(
     }
 }
 
-/// Returns whether this is the record of the lease with this generation, and has any content.
+/// Returns whether this is the record of the lease with this generation, and contains a user name,
+/// a client or a leader.
 pub(crate) fn exists(record: &RecordWords, generation: u32) -> bool {
     has_content(load(record, COMMIT_WORD), load(record, LEADER_PID), generation)
 }
 
-fn has_content(commit_word: u64, leader_pid: u64, generation: u32) -> bool {
+fn has_content(commit_word: u64, leader_word: u64, generation: u32) -> bool {
     let (recorded_generation, attributes) = split_halves(commit_word);
     let is_valid = recorded_generation == generation && attributes & VALID != 0;
-    is_valid && (attributes & !VALID != 0 || leader_pid != 0)
+    is_valid && (attributes & !VALID != 0 || leader_word != 0)
 }
 
 /// Copies the user's name, client and leader of a session to the record of its lease with this
@@ -199,56 +200,58 @@ fn has_content(commit_word: u64, leader_pid: u64, generation: u32) -> bool {
 /// is not the last user of its address.
 pub(crate) fn copy_identity(
     access: WriteAccess<'_>,
-    from: &RecordWords,
-    (to, generation): (&RecordWords, u32),
+    source: &RecordWords,
+    (target, generation): (&RecordWords, u32),
 ) {
-    store(access, to, COMMIT_WORD, 0);
-    for word in LEADER_PID..RESERVATION {
-        store(access, to, word, load(from, word));
+    store(access, target, COMMIT_WORD, 0);
+    for offset in LEADER_PID..RESERVATION {
+        store(access, target, offset, load(source, offset));
     }
-    store(access, to, USER_HASH, UserHash::NONE.to_word());
-    let (_, attributes) = split_halves(load(from, COMMIT_WORD));
-    store(access, to, COMMIT_WORD, join_halves(generation, attributes));
+    store(access, target, USER_HASH, UserHash::NONE.to_word());
+    let (_, attributes) = split_halves(load(source, COMMIT_WORD));
+    store(access, target, COMMIT_WORD, join_halves(generation, attributes));
 }
 
-/// Reads the record of the lease with this generation.
+/// Reads the record of the lease with this generation. Returns `None` if there is no such record, or
+/// if a writer overwrites it during the read.
 pub(crate) fn read(
     words: &[Word],
     pool: &PoolLayout,
     slot: u32,
     generation: u32,
 ) -> Option<Record> {
-    let record = record_offset(pool, slot);
-    let commit_word = load(words, record + COMMIT_WORD);
+    let offset = record_offset(pool, slot);
+    let commit_word = load(words, offset + COMMIT_WORD);
     let (_, attributes) = split_halves(commit_word);
-    if !has_content(commit_word, load(words, record + LEADER_PID), generation) {
+    if !has_content(commit_word, load(words, offset + LEADER_PID), generation) {
         return None;
     }
-    let (upper, lower) = (load(words, record + CLIENT), load(words, record + CLIENT + 1));
+    let (upper, lower) = (load(words, offset + CLIENT), load(words, offset + CLIENT + 1));
     let bits = u128::from(upper) << 64 | u128::from(lower);
     let client = match attributes >> 8 & 0xff {
         4 => Some(IpAddr::V4(Ipv4Addr::from_bits(bits as u32))),
         6 => Some(IpAddr::V6(Ipv6Addr::from_bits(bits))),
         _ => None,
     };
-    let (_, pid) = split_halves(load(words, record + LEADER_PID));
+    let (_, pid) = split_halves(load(words, offset + LEADER_PID));
     let leader = (pid != 0).then(|| Leader {
         pid,
-        start_time: load(words, record + LEADER_START_TIME),
-        pid_namespace: load(words, record + LEADER_PID_NAMESPACE),
+        start_time: load(words, offset + LEADER_START_TIME),
+        pid_namespace: load(words, offset + LEADER_PID_NAMESPACE),
     });
     let mut name = [0; MAX_NAME_BYTES + 1];
-    load_bytes(words, record + USER_NAME, &mut name);
-    let length = (attributes as usize & 0xff).min(MAX_NAME_BYTES);
-    let user = (length > 0).then(|| String::from_utf8_lossy(&name[..length]).into_owned());
+    load_bytes(words, offset + USER_NAME, &mut name);
+    let name_length = (attributes as usize & 0xff).min(MAX_NAME_BYTES);
+    let name = &name[..name_length];
+    let user = (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned());
     // A changed commit word means that a writer overwrote the record during this read.
-    (load(words, record + COMMIT_WORD) == commit_word).then_some(Record { user, client, leader })
+    (load(words, offset + COMMIT_WORD) == commit_word).then_some(Record { user, client, leader })
 }
 
 /// Returns the time at which the leader of this lease was first found dead.
 pub(crate) fn first_seen_dead(words: &[Word], pool: &PoolLayout, slot: u32) -> Option<Tick> {
-    let (since, _) = split_halves(load(words, record_offset(pool, slot) + LEADER_PID));
-    since.checked_sub(1).map(Tick::from_secs)
+    let (seconds_plus_one, _) = split_halves(load(words, record_offset(pool, slot) + LEADER_PID));
+    seconds_plus_one.checked_sub(1).map(Tick::from_secs)
 }
 
 /// Records the time at which the leader was first found dead. `None` means that the leader is
@@ -258,15 +261,16 @@ pub(crate) fn set_first_seen_dead(
     words: &[Word],
     pool: &PoolLayout,
     slot: u32,
-    since: Option<Tick>,
+    time: Option<Tick>,
 ) {
     let offset = record_offset(pool, slot) + LEADER_PID;
     let (_, pid) = split_halves(load(words, offset));
-    let since = since.map_or(0, |tick| tick.as_secs().saturating_add(1));
-    store(access, words, offset, join_halves(since, pid));
+    let seconds_plus_one = time.map_or(0, |time| time.as_secs().saturating_add(1));
+    store(access, words, offset, join_halves(seconds_plus_one, pid));
 }
 
-/// Returns the part of a user name that a record holds, in whole characters.
+/// Returns the part of a user name that a record holds: at most [`MAX_NAME_BYTES`], in whole
+/// characters.
 pub(crate) fn truncate_name(name: &str) -> &str {
     let mut end = name.len().min(MAX_NAME_BYTES);
     while !name.is_char_boundary(end) {

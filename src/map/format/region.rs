@@ -1,6 +1,6 @@
 //! The memory that holds the words of one file of a map.
 //!
-//! All access to a word is atomic, so a reader and a writer do not race.
+//! All access to a word is atomic, so a reader and a writer cause no data race.
 
 use std::ops::Deref;
 
@@ -67,11 +67,11 @@ impl Deref for WritableRegion {
 
 impl WritableRegion {
     /// Returns zeroed words in private memory.
-    pub(crate) fn in_memory(words: usize) -> Self {
+    pub(crate) fn in_memory(word_count: usize) -> Self {
         #[cfg(not(loom))]
-        let words = WritableMapping::in_memory(words).into_mapping();
+        let words = WritableMapping::in_memory(word_count).into_mapping();
         #[cfg(loom)]
-        let words = (0..words).map(|_| Word::new(0)).collect();
+        let words = (0..word_count).map(|_| Word::new(0)).collect();
         Self(Region { words })
     }
 

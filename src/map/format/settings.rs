@@ -6,6 +6,7 @@ use crate::map::types::plan::{AllocationTime, ExhaustionPolicy, Settings};
 /// The number of words of the settings.
 pub(crate) const SETTINGS_WORDS: usize = 3;
 
+// Flags in the upper half of the last word.
 const CHECK_IN_USE: u32 = 1;
 const AWAIT_RESTORE: u32 = 2;
 const FIRST_USE: u32 = 4;
@@ -13,7 +14,7 @@ const EXHAUSTION_SHIFT: u32 = 3;
 
 /// Encodes settings.
 pub(crate) fn encode(settings: &Settings) -> [u64; SETTINGS_WORDS] {
-    let (exhaustion, wait) = match settings.on_exhausted {
+    let (exhaustion_code, wait_seconds) = match settings.on_exhausted {
         ExhaustionPolicy::Pass => (0, 0),
         ExhaustionPolicy::Refuse => (1, 0),
         ExhaustionPolicy::Wait(seconds) => (2, seconds),
@@ -22,17 +23,17 @@ pub(crate) fn encode(settings: &Settings) -> [u64; SETTINGS_WORDS] {
     let flags = flag_if(settings.check_in_use, CHECK_IN_USE)
         | flag_if(settings.await_restore, AWAIT_RESTORE)
         | flag_if(settings.allocate == AllocationTime::FirstUse, FIRST_USE)
-        | exhaustion << EXHAUSTION_SHIFT;
+        | exhaustion_code << EXHAUSTION_SHIFT;
     [
         join_halves(settings.cool_down, settings.low_water),
         join_halves(settings.sessions_per_user, settings.max_sessions),
-        join_halves(flags, wait),
+        join_halves(flags, wait_seconds),
     ]
 }
 
 /// Decodes settings. Any words are valid.
 pub(crate) fn decode(words: [u64; SETTINGS_WORDS]) -> Settings {
-    let [(cool_down, low_water), (sessions_per_user, max_sessions), (flags, wait)] =
+    let [(cool_down, low_water), (sessions_per_user, max_sessions), (flags, wait_seconds)] =
         words.map(split_halves);
     Settings {
         cool_down,
@@ -42,7 +43,7 @@ pub(crate) fn decode(words: [u64; SETTINGS_WORDS]) -> Settings {
         max_sessions,
         on_exhausted: match flags >> EXHAUSTION_SHIFT & 3 {
             1 => ExhaustionPolicy::Refuse,
-            2 => ExhaustionPolicy::Wait(wait),
+            2 => ExhaustionPolicy::Wait(wait_seconds),
             _ => ExhaustionPolicy::Pass,
         },
         allocate: if flags & FIRST_USE != 0 {

@@ -65,7 +65,7 @@ impl Owner {
     #[inline]
     pub(crate) fn to_word(self) -> u64 {
         match self {
-            Self::Session(raw) => raw,
+            Self::Session(session_id) => session_id,
             Self::Free(stamp) => stamp,
             Self::Cooling(stamp) => STATE_COOLING << STATE_SHIFT | stamp,
             Self::Lingering(stamp) => STATE_LINGERING << STATE_SHIFT | stamp,
@@ -131,7 +131,7 @@ pub(crate) const AWAITING_RELEASE: u32 = RETIRED | PLANNED;
 /// The flags of a meta word. The other bits of its lower half are the tag of a user.
 pub(crate) const FLAGS: u32 = RESERVED | DRAINED | RETIRED | PLANNED;
 
-/// The content of a meta word: the tag of the current or last user, the number of leases so far, and flags.
+/// The content of a meta word: the number of leases so far, the tag of a user, and flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Meta {
     pub(crate) generation: u32,
@@ -173,18 +173,18 @@ impl Meta {
         self.tag_and_flags & (AWAITING_RELEASE | RESERVED) == AWAITING_RELEASE
     }
 
-    /// Returns whether the word has neither a user nor flags.
+    /// Returns whether the user tag is 0 and no flag is set.
     #[inline(always)]
-    pub(crate) fn is_anonymous(self) -> bool {
+    pub(crate) fn has_no_user_or_flags(self) -> bool {
         self.tag_and_flags == 0
     }
 
-    /// Returns a copy with the flags `clear` cleared and then the flags `set` set.
-    pub(crate) fn with_flags(self, set: u32, clear: u32) -> Self {
-        Self { tag_and_flags: self.tag_and_flags & !clear | set, ..self }
+    /// Returns a copy with some flags cleared and then some flags set.
+    pub(crate) fn with_flags(self, flags_to_set: u32, flags_to_clear: u32) -> Self {
+        Self { tag_and_flags: self.tag_and_flags & !flags_to_clear | flags_to_set, ..self }
     }
 
-    /// Returns a copy with another user.
+    /// Returns a copy with another user tag.
     pub(crate) fn with_user(self, user_tag: u32) -> Self {
         Self { tag_and_flags: self.tag_and_flags & FLAGS | user_tag & !FLAGS, ..self }
     }
@@ -194,7 +194,7 @@ impl Meta {
         Self { generation, ..self }
     }
 
-    /// Returns the meta word for the next lease of the slot, which this user holds.
+    /// Returns the meta word for the next lease of the slot, for the user with this tag.
     #[inline]
     pub(crate) fn next_lease(self, user_tag: u32) -> Self {
         Self { generation: self.generation.wrapping_add(1), ..self.with_user(user_tag) }
@@ -221,14 +221,16 @@ mod tests {
     }
 
     #[test]
-    fn stamps_increase_when_the_clock_goes_back() {
-        let first = next_stamp(0, Tick::from_secs(100));
-        let second = next_stamp(first, Tick::from_secs(100));
-        let after_clock_step = next_stamp(second, Tick::from_secs(5));
-        assert!(first < second && second < after_clock_step);
-        assert_eq!([first, after_clock_step].map(|stamp| stamp_time(stamp).as_secs()), [100, 100]);
-        let overflow = next_stamp(100 << 24 | 0xff_ffff, Tick::from_secs(100));
-        assert_eq!(stamp_time(overflow), Tick::from_secs(101));
+    fn stamps_increase_when_the_clock_goes_back_or_the_counter_is_full() {
+        let stamp = next_stamp(0, Tick::from_secs(100));
+        let stamp_in_same_second = next_stamp(stamp, Tick::from_secs(100));
+        let stamp_after_clock_step = next_stamp(stamp_in_same_second, Tick::from_secs(5));
+        assert!(stamp < stamp_in_same_second && stamp_in_same_second < stamp_after_clock_step);
+        assert_eq!(stamp_time(stamp), Tick::from_secs(100));
+        assert_eq!(stamp_time(stamp_after_clock_step), Tick::from_secs(100));
+        let stamp_with_full_counter = 100 << 24 | 0xff_ffff;
+        let stamp_after_full_counter = next_stamp(stamp_with_full_counter, Tick::from_secs(100));
+        assert_eq!(stamp_time(stamp_after_full_counter), Tick::from_secs(101));
     }
 
     #[test]
@@ -238,8 +240,8 @@ mod tests {
         assert_eq!(meta.user_tag(), tag);
         assert_eq!(meta.generation, 1);
         assert!(meta.has_any(DRAINED) && meta.has_any(RESERVED) && !meta.has_any(RETIRED));
-        let cleared = meta.with_flags(0, DRAINED);
-        assert!(!cleared.has_any(DRAINED) && cleared.has_any(RESERVED));
-        assert_eq!(Meta::from_word(cleared.to_word()), cleared);
+        let undrained = meta.with_flags(0, DRAINED);
+        assert!(!undrained.has_any(DRAINED) && undrained.has_any(RESERVED));
+        assert_eq!(Meta::from_word(undrained.to_word()), undrained);
     }
 }

@@ -1,12 +1,12 @@
 //! The identity of a user in a map.
 //!
-//! A map knows a user by the [`UserHash`]: a hash of the complete name under the secret key of the
-//! sessions file. Two names that differ anywhere are different users, also after the bytes that a
-//! record keeps.
+//! A map identifies a user by the [`UserHash`]: a hash of the complete name under the secret key of
+//! the sessions file. A record keeps only the first bytes of a name. The hash also distinguishes
+//! two names that have these bytes in common.
 //!
 //! Every user can read the map file, so it contains only a tag of 28 bits of that hash. Without the
-//! key, a tag names nobody. Several users can have the same tag: the tag finds candidates, and the
-//! hash in the sessions file decides.
+//! key, a tag does not reveal the name. Several users can have the same tag: the tag finds
+//! candidates, and the hash in the sessions file decides.
 
 use super::slot::FLAGS;
 use crate::hash::{HashKey, keyed_hash};

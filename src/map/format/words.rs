@@ -22,20 +22,20 @@ pub(crate) fn store(access: WriteAccess<'_>, words: &[Word], offset: usize, valu
 
 /// Stores bytes in memory order, eight to a word.
 pub(crate) fn store_bytes(access: WriteAccess<'_>, words: &[Word], offset: usize, bytes: &[u8]) {
-    let (chunks, rest) = bytes.as_chunks();
+    let (chunks, remainder) = bytes.as_chunks();
     for (index, chunk) in chunks.iter().enumerate() {
         store(access, words, offset + index, u64::from_ne_bytes(*chunk));
     }
-    if !rest.is_empty() {
-        store(access, words, offset + chunks.len(), load_padded_le(rest).to_le());
+    if !remainder.is_empty() {
+        store(access, words, offset + chunks.len(), load_padded_le(remainder).to_le());
     }
 }
 
 /// Reads bytes that [`store_bytes`] stored.
 pub(crate) fn load_bytes(words: &[Word], offset: usize, bytes: &mut [u8]) {
     for (index, chunk) in bytes.chunks_mut(8).enumerate() {
-        let word = load(words, offset + index).to_ne_bytes();
-        chunk.copy_from_slice(&word[..chunk.len()]);
+        let word_bytes = load(words, offset + index).to_ne_bytes();
+        chunk.copy_from_slice(&word_bytes[..chunk.len()]);
     }
 }
 

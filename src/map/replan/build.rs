@@ -48,13 +48,13 @@ pub(crate) fn replace_files(
     directory: &Path,
     plan: &Plan,
     boot: u64,
-    mut old: Option<&mut WritableMap>,
+    mut old_map: Option<&mut WritableMap>,
     now: Tick,
 ) -> Result<WritableMap, MapError> {
     // Keep nothing of a map from another boot or network namespace.
-    let kept_map = old.as_deref().filter(|old| old.layout().boot == boot);
+    let kept_map = old_map.as_deref().filter(|old_map| old_map.layout().boot == boot);
     let pools = match kept_map {
-        Some(old) => merge(old, plan, now)?,
+        Some(kept_map) => merge(kept_map, plan, now)?,
         None => new_pools(plan),
     };
     let policy = plan.policy.encode();
@@ -63,59 +63,59 @@ pub(crate) fn replace_files(
         layout::map_words(&pools, policy.len()),
         sessions_words(&pools, plan),
     )?;
-    let kept_state = kept_map.map(|old| (&**old, now));
-    let mut new = build(map, sessions, &pools, plan, &policy, boot, kept_state)
+    let kept_map_and_time = kept_map.map(|kept_map| (&**kept_map, now));
+    let mut new_map = build(map, sessions, &pools, plan, &policy, boot, kept_map_and_time)
         .inspect_err(|_| files::remove_temporary_files(directory))?;
-    new.set_identity(identity);
+    new_map.set_identity(identity);
     let journal = files::open_or_create_journal(directory, boot)
         .inspect_err(|_| files::remove_temporary_files(directory))?;
-    new.set_journal(journal);
+    new_map.set_journal(journal);
     // Set the mark before the rename. If this process dies between the two steps, the next writer
     // removes the mark. A writer of the old map, in another network namespace, also reads this mark
     // and so detects the replacement.
-    let set_mark = |old: Option<&mut WritableMap>, mark| {
-        if let Some(old) = old {
-            old.writer().store_header(SUPERSEDED, mark);
+    let set_mark = |old_map: Option<&mut WritableMap>, mark| {
+        if let Some(old_map) = old_map {
+            old_map.writer().store_header(SUPERSEDED, mark);
         }
     };
-    set_mark(old.as_deref_mut(), BEING_REPLACED);
+    set_mark(old_map.as_deref_mut(), BEING_REPLACED);
     files::publish(directory)?;
     // Readers that looked for the new file too early look again when the mark changes.
-    set_mark(old, REPLACED);
-    Ok(new)
+    set_mark(old_map, REPLACED);
+    Ok(new_map)
 }
 
 /// Returns true if the old map stays in place, because new files from this plan would have the same
-/// content. In this case, rebuilds the derived data of the old map, and removes the mark of an
-/// unfinished replacement. The caller holds the lock.
+/// content. In this case, rebuilds the derived data of the old map, resets the low-water warnings,
+/// and removes the mark of an unfinished replacement. The caller holds the lock.
 pub(crate) fn keep_if_unchanged(
-    old: &mut WritableMap,
+    old_map: &mut WritableMap,
     directory: &Path,
     plan: &Plan,
     boot: u64,
     now: Tick,
 ) -> Result<bool, MapError> {
-    let is_complete = !old.records().is_empty()
-        && !old.journal().is_empty()
+    let is_complete = !old_map.sessions_words().is_empty()
+        && !old_map.journal().is_empty()
         && !files::has_temporary_files(directory);
-    if !is_complete || old.layout().boot != boot {
+    if !is_complete || old_map.layout().boot != boot {
         return Ok(false);
     }
-    let (pools, policy) = (merge(old, plan, now)?, plan.policy.encode());
+    let (pools, policy) = (merge(old_map, plan, now)?, plan.policy.encode());
     let map_words = layout::map_words(&pools, policy.len());
-    if map_words != old.words().len() {
+    if map_words != old_map.words().len() {
         return Ok(false);
     }
     let (map, sessions) = (WritableRegion::in_memory(map_words), WritableRegion::default());
-    let new = build(map, sessions, &pools, plan, &policy, boot, Some((&**old, now)))?;
+    let new_map = build(map, sessions, &pools, plan, &policy, boot, Some((&**old_map, now)))?;
     let pool_rules = encode_rules(&plan.policy.pool_rules);
-    if !authoritative_words(old).eq(authoritative_words(&new))
-        || old.layout().pool_rules(old.records()) != Some(pool_rules)
-        || !has_reservations(old, plan)
+    if !authoritative_words(old_map).eq(authoritative_words(&new_map))
+        || old_map.layout().pool_rules(old_map.sessions_words()) != Some(pool_rules)
+        || !has_reservations(old_map, plan)
     {
         return Ok(false);
     }
-    let writer = old.writer();
+    let writer = old_map.writer();
     writer.rebuild();
     for (_, table) in writer.table_writers() {
         table.set_count(Counter::LowWaterWarned, 0);
@@ -147,12 +147,13 @@ fn slot_counts(pools: &[PlannedPool]) -> impl Iterator<Item = u32> {
 /// Returns the words of a map that are not derived from other words. Skips `file_id`.
 fn authoritative_words(map: &MapImage) -> impl Iterator<Item = u64> {
     let slots = map.tables().flat_map(|(_, table)| {
-        (0..table.pool.slots).flat_map(move |slot| table.authoritative_words(slot))
+        (0..table.pool.slot_count).flat_map(move |slot| table.authoritative_words(slot))
     });
     map.layout().fixed_words(map.words()).chain(slots)
 }
 
-/// Builds a map in these regions. `old` is the map whose state it keeps, and the current time.
+/// Builds a map in these regions. If `old_map_and_time` contains a map, the new map keeps its state.
+/// The tick is the current time.
 fn build(
     mut map: WritableRegion,
     mut sessions: WritableRegion,
@@ -160,60 +161,64 @@ fn build(
     plan: &Plan,
     policy: &[u8],
     boot: u64,
-    old: Option<(&MapImage, Tick)>,
+    old_map_and_time: Option<(&MapImage, Tick)>,
 ) -> Result<WritableMap, MapError> {
-    let file_id = new_file_id(boot, old.map(|(old, _)| old));
+    let old_map = old_map_and_time.map(|(old_map, _)| old_map);
+    let file_id = new_file_id(boot, old_map);
     let (words, access) = map.write_access();
     layout::write(access, words, pools, policy, &plan.settings, boot, file_id);
     let (words, access) = sessions.write_access();
     let pool_rules = encode_rules(&plan.policy.pool_rules);
     // The tags in the slots of the old map belong to its key.
-    let key = old.and_then(|(old, _)| user_key(old.records())).unwrap_or_else(random_key);
+    let key =
+        old_map.and_then(|old_map| user_key(old_map.sessions_words())).unwrap_or_else(random_key);
     layout::write_sessions(access, words, slot_counts(pools), &pool_rules, boot, file_id, key);
     let layout = Layout::read(map.words()).map_err(PlanError::Layout)?;
-    let mut new = WritableMap::new(map, sessions, WritableRegion::default(), layout);
-    let writer = new.writer();
-    if let Some((old, now)) = old {
-        copy_persistent_state(&writer, old, pools);
+    let mut new_map = WritableMap::new(map, sessions, WritableRegion::default(), layout);
+    let writer = new_map.writer();
+    if let Some((old_map, now)) = old_map_and_time {
+        copy_persistent_state(&writer, old_map, pools);
         writer.correct_future_stamps(now);
     }
     retire_dropped_addresses(&writer, pools, plan);
-    if let Some((old, _)) = old {
-        migrate(&writer, pools, old);
+    if let Some(old_map) = old_map {
+        migrate(&writer, pools, old_map);
     }
     apply_reservations(&writer, plan, key);
     writer.rebuild();
-    Ok(new)
+    Ok(new_map)
 }
 
 /// Copies the slots, records and header words that stay valid under a new configuration.
-fn copy_persistent_state(new: &MapWriter<'_>, old: &MapImage, pools: &[PlannedPool]) {
+fn copy_persistent_state(writer: &MapWriter<'_>, old_map: &MapImage, pools: &[PlannedPool]) {
     for offset in [LAST_STAMP, RESTORED, DRAINING] {
-        new.store_header(offset, old.header(offset));
+        writer.store_header(offset, old_map.header(offset));
     }
-    let mut max_dropped_generation = old.header(DROPPED_GENERATION) as u32;
-    for (_, table) in old.tables().filter(|(number, _)| !is_kept(pools, *number)) {
-        let generations = (0..table.pool.slots).map(|slot| table.meta(slot).generation);
+    let mut max_dropped_generation = old_map.header(DROPPED_GENERATION) as u32;
+    for (_, table) in old_map.tables().filter(|(pool, _)| !is_kept(pools, *pool)) {
+        let generations = (0..table.pool.slot_count).map(|slot| table.meta(slot).generation);
         max_dropped_generation = max_dropped_generation.max(generations.max().unwrap_or(0));
     }
-    new.store_header(DROPPED_GENERATION, max_dropped_generation.into());
-    for (number, target) in new.table_writers() {
-        let source = old.table(number).filter(|_| is_kept(pools, number));
-        let copied_slots = source.map_or(0, |source| source.pool.slots.min(target.pool.slots));
+    writer.store_header(DROPPED_GENERATION, max_dropped_generation.into());
+    for (pool, target) in writer.table_writers() {
+        let source = old_map.table(pool).filter(|_| is_kept(pools, pool));
+        let copied_slots =
+            source.map_or(0, |source| source.pool.slot_count.min(target.pool.slot_count));
         if let Some(source) = source {
             for (target_word, source_word) in
                 target.slots.iter().flatten().zip(source.slots.iter().flatten())
             {
-                target_word.store(new.access(), source_word.load());
+                target_word.store(writer.access(), source_word.load());
             }
-            for word in 0..copied_slots as usize * RECORD_WORDS {
-                let record = load(old.records(), source.pool.records_offset + word);
-                let offset = target.pool.records_offset + word;
-                store(new.access(), new.records(), offset, record);
+            for offset in 0..copied_slots as usize * RECORD_WORDS {
+                let source_offset = source.pool.records_offset + offset;
+                let target_offset = target.pool.records_offset + offset;
+                let word = load(old_map.sessions_words(), source_offset);
+                store(writer.access(), writer.sessions_words(), target_offset, word);
             }
             target.set_count(Counter::PeakLeased, source.count(Counter::PeakLeased));
         }
-        for slot in (copied_slots..target.pool.slots).filter(|_| max_dropped_generation > 0) {
+        for slot in (copied_slots..target.pool.slot_count).filter(|_| max_dropped_generation > 0) {
             target.store_meta(slot, target.meta(slot).with_generation(max_dropped_generation));
         }
     }
@@ -221,18 +226,18 @@ fn copy_persistent_state(new: &MapWriter<'_>, old: &MapImage, pools: &[PlannedPo
 
 /// Retires the addresses that the plan no longer has, and removes the reservations of the old plan.
 /// The caller rebuilds the queues later, so this function does not update them.
-fn retire_dropped_addresses(new: &MapWriter<'_>, pools: &[PlannedPool], plan: &Plan) {
-    let words = new.words();
-    for ((_, table), planned) in new.table_writers().zip(pools) {
-        let planned = planned.plan_index.map(|index| &plan.pools[index]);
+fn retire_dropped_addresses(writer: &MapWriter<'_>, pools: &[PlannedPool], plan: &Plan) {
+    let words = writer.words();
+    for ((_, table), planned_pool) in writer.table_writers().zip(pools) {
+        let pool_of_plan = planned_pool.plan_index.map(|index| &plan.pools[index]);
         // A new plan can have the same ranges with fewer slots.
-        let mut remaining = planned.map_or(0, Pool::slots);
-        for slot in 0..table.pool.slots {
+        let mut remaining_slots = pool_of_plan.map_or(0, Pool::slots);
+        for slot in 0..table.pool.slot_count {
             let Some(address) = table.pool.address(words, slot) else { continue };
             let loopback6 = table.pool.loopback6(words, slot);
-            let is_planned =
-                remaining > 0 && planned.is_some_and(|pool| pool.has_slot(address, loopback6));
-            remaining -= u32::from(is_planned);
+            let is_planned = remaining_slots > 0
+                && pool_of_plan.is_some_and(|pool| pool.has_slot(address, loopback6));
+            remaining_slots -= u32::from(is_planned);
             let retired_flag = if is_planned { 0 } else { RETIRED };
             let meta = table.meta_without_plan(slot).with_flags(0, RETIRED);
             table.store_meta(slot, meta.with_flags(retired_flag, 0));
@@ -240,12 +245,11 @@ fn retire_dropped_addresses(new: &MapWriter<'_>, pools: &[PlannedPool], plan: &P
     }
 }
 
-/// Reserves the slots that the plan reserves.
-fn apply_reservations(new: &MapWriter<'_>, plan: &Plan, key: HashKey) {
+/// Reserves the addresses that the plan reserves. `key` is the key of the hashes of users.
+fn apply_reservations(writer: &MapWriter<'_>, plan: &Plan, key: HashKey) {
     for reservation in &plan.reservations {
-        let located = new.locate(reservation.address);
-        let Some((pool, slot)) = located else { continue };
-        let Some(table) = new.table_writer(pool) else { continue };
+        let Some((pool, slot)) = writer.locate(reservation.address) else { continue };
+        let Some(table) = writer.table_writer(pool) else { continue };
         let user = UserHash::of(&reservation.user, key);
         table.write_reservation(slot, user);
         let meta = table.meta(slot).with_flags(RESERVED | PLANNED, 0);
@@ -253,11 +257,12 @@ fn apply_reservations(new: &MapWriter<'_>, plan: &Plan, key: HashKey) {
     }
 }
 
-/// Returns a number that no other file of this boot has.
-fn new_file_id(boot: u64, old: Option<&MapImage>) -> u64 {
-    let seed = old.map_or(0, |old| old.layout().file_id);
+/// Returns the number of a new file: a hash of the time, the process and the number of the old file.
+fn new_file_id(boot: u64, old_map: Option<&MapImage>) -> u64 {
+    let old_file_id = old_map.map_or(0, |old_map| old_map.layout().file_id);
     let time = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |time| time.as_nanos() as u64);
-    hash64(&[time.to_ne_bytes(), u64::from(std::process::id()).to_ne_bytes()].concat(), boot ^ seed)
+    let process = u64::from(std::process::id());
+    hash64(&[time.to_ne_bytes(), process.to_ne_bytes()].concat(), boot ^ old_file_id)
 }

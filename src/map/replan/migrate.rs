@@ -17,14 +17,15 @@ use crate::map::engine::writer::MapWriter;
 use crate::map::format::pool::PlannedPool;
 use crate::map::format::slot::{AWAITING_RELEASE, RETIRED};
 
-/// Moves the state of all addresses that are now in another pool. The caller rebuilds queues and
-/// index later, so this function does not update them.
-pub(crate) fn migrate(new: &MapWriter<'_>, pools: &[PlannedPool], old: &MapImage) {
-    let writers: Vec<TableWriter<'_>> = new.table_writers().map(|(_, table)| table).collect();
-    let mut tables: Vec<Table<'_>> = new.tables().map(|(_, table)| table).collect();
-    let mut all_pools = new.pools();
+/// Moves the state of all addresses that are now in another pool. `pools` are the pools of the new
+/// map. The caller rebuilds queues and index later, so this function does not update them.
+pub(crate) fn migrate(writer: &MapWriter<'_>, pools: &[PlannedPool], old_map: &MapImage) {
+    let table_writers: Vec<TableWriter<'_>> =
+        writer.table_writers().map(|(_, table)| table).collect();
+    let mut tables: Vec<Table<'_>> = writer.tables().map(|(_, table)| table).collect();
+    let mut all_pools = writer.pools();
     // Append the pools that the new map no longer has. This function only reads these pools.
-    for ((number, table), pool) in old.tables().zip(old.pools()) {
+    for ((number, table), pool) in old_map.tables().zip(old_map.pools()) {
         if !is_kept(pools, number) {
             all_pools.push(pool);
             tables.push(table);
@@ -35,23 +36,27 @@ pub(crate) fn migrate(new: &MapWriter<'_>, pools: &[PlannedPool], old: &MapImage
     let mut moved_slots = Vec::new();
     for overlap in find_overlaps(&all_pools) {
         for offset in 0..overlap.count {
-            let is_planned = |(number, slot): &(usize, u32)| {
-                *number < pools.len() && !tables[*number].meta(*slot).has_any(RETIRED)
+            let is_planned = |(pool, slot): &(usize, u32)| {
+                *pool < pools.len() && !tables[*pool].meta(*slot).has_any(RETIRED)
             };
-            let [first, second] = overlap.slots_at(offset);
-            let ((target, target_slot), (source, source_slot)) = if is_planned(&first) {
-                (first, second)
-            } else if is_planned(&second) {
-                (second, first)
+            let [first_slot, second_slot] = overlap.slots_at(offset);
+            let (target, source) = if is_planned(&first_slot) {
+                (first_slot, second_slot)
+            } else if is_planned(&second_slot) {
+                (second_slot, first_slot)
             } else {
                 continue;
             };
-            move_state((&writers[target], target_slot), (&tables[source], source_slot));
-            moved_slots.push((source, source_slot));
+            let ((target_pool, target_slot), (source_pool, source_slot)) = (target, source);
+            move_state(
+                (&table_writers[target_pool], target_slot),
+                (&tables[source_pool], source_slot),
+            );
+            moved_slots.push(source);
         }
     }
-    for (number, slot) in moved_slots.into_iter().filter(|(number, _)| *number < pools.len()) {
-        let table = &writers[number];
+    for (pool, slot) in moved_slots.into_iter().filter(|(pool, _)| *pool < pools.len()) {
+        let table = &table_writers[pool];
         if !table.owner(slot).is_session() {
             reset_and_retire(table, slot);
         }
@@ -67,8 +72,8 @@ fn move_state(
     let (owner, meta) = (source.owner(source_slot), source.meta_without_plan(source_slot));
     match (target.owner(target_slot).stamp(), owner.stamp()) {
         (Some(_), None) => {
-            target
-                .store_meta(target_slot, target.meta(target_slot).with_flags(AWAITING_RELEASE, 0));
+            let target_meta = target.meta(target_slot).with_flags(AWAITING_RELEASE, 0);
+            target.store_meta(target_slot, target_meta);
         }
         (Some(target_stamp), Some(stamp)) if stamp >= target_stamp && has_state(owner, meta) => {
             copy_state((target, target_slot), (source, source_slot), meta);
@@ -102,11 +107,11 @@ mod tests {
             Plan { pools: vec![pool], settings, ..Plan::default() }
         };
         let now = Tick::from_secs(100);
-        let mut old = replace_files(directory.path(), &plan("default"), 7, None, now).unwrap();
+        let mut old_map = replace_files(directory.path(), &plan("default"), 7, None, now).unwrap();
         let ann = OpenOptions { user: Some("ann"), ..OpenOptions::default() };
         let session = "1".parse().unwrap();
-        old.begin().open_session_and_commit(session, &ann, now).unwrap();
-        replace_files(directory.path(), &plan("office"), 7, Some(&mut old), now).unwrap()
+        old_map.begin().open_session_and_commit(session, &ann, now).unwrap();
+        replace_files(directory.path(), &plan("office"), 7, Some(&mut old_map), now).unwrap()
     }
 
     fn old_and_new_table<'a>(writer: &MapWriter<'a>) -> (TableWriter<'a>, TableWriter<'a>) {
@@ -118,23 +123,23 @@ mod tests {
         for is_copied in [false, true] {
             let mut map = map_with_renamed_pool();
             let writer = map.writer();
-            let (old, new) = old_and_new_table(&writer);
-            assert!(new.meta(0).is_awaiting_release());
-            let session = match old.owner(0) {
-                Owner::Session(raw) => SessionId::from_raw(raw).unwrap(),
+            let (old_table, new_table) = old_and_new_table(&writer);
+            assert!(new_table.meta(0).is_awaiting_release());
+            let session = match old_table.owner(0) {
+                Owner::Session(session_id) => SessionId::from_raw(session_id).unwrap(),
                 owner => panic!("{owner:?}"),
             };
             writer.store_header(BUSY, 1);
             let stamp = writer.new_stamp(Tick::from_secs(100));
-            old.release(&old.home_bucket(session.raw()), 0, true, stamp);
-            let released = old.owner(0);
+            old_table.release(&old_table.home_bucket(session.raw()), 0, true, stamp);
+            let released_owner = old_table.owner(0);
             if is_copied {
-                copy_state((&new, 0), (&old, 0), old.meta(0));
+                copy_state((&new_table, 0), (&old_table, 0), old_table.meta(0));
             }
             writer.recover_if_needed();
-            assert_eq!(new.owner(0), released);
-            assert!(!new.meta(0).has_any(RETIRED));
-            assert!(!has_state(old.owner(0), old.meta(0)));
+            assert_eq!(new_table.owner(0), released_owner);
+            assert!(!new_table.meta(0).has_any(RETIRED));
+            assert!(!has_state(old_table.owner(0), old_table.meta(0)));
             let eve = OpenOptions { user: Some("eve"), ..OpenOptions::default() };
             let mut open_at_second = |second| {
                 let now = Tick::from_secs(second);
@@ -149,9 +154,10 @@ mod tests {
     fn recovery_does_not_hand_over_a_leased_address() {
         let mut map = map_with_renamed_pool();
         let writer = map.writer();
-        let (old, new) = old_and_new_table(&writer);
+        let (old_table, new_table) = old_and_new_table(&writer);
         writer.store_header(BUSY, 1);
         writer.recover_if_needed();
-        assert!(new.meta(0).is_awaiting_release() && old.owner(0).is_session());
+        assert!(new_table.meta(0).is_awaiting_release());
+        assert!(old_table.owner(0).is_session());
     }
 }

@@ -1,7 +1,5 @@
 //! The addresses that several pools have in common.
 
-use std::net::IpAddr;
-
 use crate::pool::{Pool, PoolKind};
 use crate::range::bits;
 
@@ -22,31 +20,30 @@ impl Overlap {
 /// Consecutive addresses of one pool.
 struct Run {
     is_ipv4: bool,
-    first: u128,
-    last: u128,
+    first_address: u128,
+    last_address: u128,
     pool: usize,
-    slot: u32,
+    first_slot: u32,
 }
 
 /// Returns the addresses of a pool as runs. For a loopback pool, includes the second address of
 /// each slot (`Pool::loopback6`).
-fn runs(number: usize, pool: &Pool) -> impl Iterator<Item = Run> {
-    let ends = pool.blocks().iter().skip(1).map(|(slot, _)| *slot).chain([pool.slots()]);
-    pool.blocks().iter().zip(ends).flat_map(move |((slot, range), end)| {
+fn runs(pool_index: usize, pool: &Pool) -> impl Iterator<Item = Run> {
+    let block_ends = pool.blocks().iter().skip(1).map(|(slot, _)| *slot).chain([pool.slots()]);
+    pool.blocks().iter().zip(block_ends).flat_map(move |((first_slot, range), block_end)| {
         let loopback6_offset =
             (pool.kind() == PoolKind::Loopback).then(|| range.span().div_ceil(2));
-        let last_offset = u128::from(end.saturating_sub(*slot)).checked_sub(1);
+        let last_offset = u128::from(block_end.saturating_sub(*first_slot)).checked_sub(1);
         [Some(0), loopback6_offset].into_iter().flatten().filter_map(move |offset| {
-            let first = range.nth(offset)?;
-            let last = range.nth(offset.checked_add(last_offset?)?)?;
-            let run = |first: IpAddr, last| Run {
-                is_ipv4: first.is_ipv4(),
-                first: bits(first),
-                last: bits(last),
-                pool: number,
-                slot: *slot,
-            };
-            Some(run(first, last))
+            let first_address = range.nth(offset)?;
+            let last_address = range.nth(offset.checked_add(last_offset?)?)?;
+            Some(Run {
+                is_ipv4: first_address.is_ipv4(),
+                first_address: bits(first_address),
+                last_address: bits(last_address),
+                pool: pool_index,
+                first_slot: *first_slot,
+            })
         })
     })
 }
@@ -54,20 +51,24 @@ fn runs(number: usize, pool: &Pool) -> impl Iterator<Item = Run> {
 /// Returns the addresses that two of these pools have in common.
 pub(crate) fn find_overlaps(pools: &[Pool]) -> Vec<Overlap> {
     let mut all_runs: Vec<Run> =
-        pools.iter().enumerate().flat_map(|(number, pool)| runs(number, pool)).collect();
-    all_runs.sort_unstable_by_key(|run| (run.is_ipv4, run.first));
+        pools.iter().enumerate().flat_map(|(index, pool)| runs(index, pool)).collect();
+    all_runs.sort_unstable_by_key(|run| (run.is_ipv4, run.first_address));
     let mut overlaps = Vec::new();
     // The earlier runs that can overlap the next run. There is rarely more than one per pool.
     let mut active_runs: Vec<Run> = Vec::new();
     for run in all_runs {
-        active_runs.retain(|active| active.is_ipv4 == run.is_ipv4 && active.last >= run.first);
-        overlaps.extend(active_runs.iter().filter(|active| active.pool != run.pool).map(
-            |active| {
-                let count = (active.last.min(run.last) - run.first + 1) as u32;
-                let slot = active.slot + (run.first - active.first) as u32;
-                Overlap { count, first_slots: [(active.pool, slot), (run.pool, run.slot)] }
-            },
-        ));
+        active_runs.retain(|active_run| {
+            active_run.is_ipv4 == run.is_ipv4 && active_run.last_address >= run.first_address
+        });
+        let overlapping_runs = active_runs.iter().filter(|active_run| active_run.pool != run.pool);
+        overlaps.extend(overlapping_runs.map(|active_run| {
+            let last_address = active_run.last_address.min(run.last_address);
+            let count = (last_address - run.first_address + 1) as u32;
+            let offset = (run.first_address - active_run.first_address) as u32;
+            let active_slot = active_run.first_slot + offset;
+            let first_slots = [(active_run.pool, active_slot), (run.pool, run.first_slot)];
+            Overlap { count, first_slots }
+        }));
         active_runs.push(run);
     }
     overlaps
@@ -75,6 +76,8 @@ pub(crate) fn find_overlaps(pools: &[Pool]) -> Vec<Overlap> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::net::IpAddr;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -88,12 +91,14 @@ mod tests {
         (prop::sample::select(KINDS.to_vec()), gaps_and_spans, 0u32..20).prop_map(
             |(kind, gaps_and_spans, max_slots)| {
                 let mut ranges = Vec::new();
-                let mut next = u32::from_be_bytes([127, 9, 0, 0]);
+                let mut unused_bits = u32::from_be_bytes([127, 9, 0, 0]);
                 for (gap, span) in gaps_and_spans {
-                    let (first, last) = (next + gap, next + gap + span);
-                    let [first_ip, last_ip] = [first, last].map(|ip| IpAddr::V4(ip.into()));
-                    ranges.push(Range::new(first_ip, last_ip).unwrap());
-                    next = last + 1;
+                    let first_bits = unused_bits + gap;
+                    let last_bits = first_bits + span;
+                    let [first_address, last_address] =
+                        [first_bits, last_bits].map(|bits| IpAddr::V4(bits.into()));
+                    ranges.push(Range::new(first_address, last_address).unwrap());
+                    unused_bits = last_bits + 1;
                 }
                 Pool::new("default", kind, &ranges, max_slots).unwrap()
             },
@@ -102,7 +107,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn overlaps_contain_exactly_the_common_addresses((a, b) in (pool(), pool())) {
+        fn overlaps_contain_exactly_the_common_addresses(
+            (pool, other_pool) in (pool(), pool()),
+        ) {
             let addresses = |pool: &Pool| -> Vec<(IpAddr, u32)> {
                 let slot_addresses = |slot| {
                     [pool.address(slot), pool.loopback6(slot)].map(|ip| Some((ip?, slot)))
@@ -110,19 +117,21 @@ mod tests {
                 (0..pool.slots()).flat_map(slot_addresses).flatten().collect()
             };
             let mut expected: Vec<[(usize, u32); 2]> = Vec::new();
-            for (address, slot) in addresses(&a) {
-                let common =
-                    addresses(&b).into_iter().filter(|(address_of_b, _)| *address_of_b == address);
-                expected.extend(common.map(|(_, slot_of_b)| [(0, slot), (1, slot_of_b)]));
+            for (address, slot) in addresses(&pool) {
+                for (other_address, other_slot) in addresses(&other_pool) {
+                    if other_address == address {
+                        expected.push([(0, slot), (1, other_slot)]);
+                    }
+                }
             }
-            let mut found: Vec<_> = find_overlaps(&[a, b])
+            let mut actual: Vec<_> = find_overlaps(&[pool, other_pool])
                 .iter()
                 .flat_map(|overlap| (0..overlap.count).map(|offset| overlap.slots_at(offset)))
                 .collect();
-            found.iter_mut().for_each(|slots| slots.sort_unstable());
-            found.sort_unstable();
+            actual.iter_mut().for_each(|slots| slots.sort_unstable());
+            actual.sort_unstable();
             expected.sort_unstable();
-            prop_assert_eq!(found, expected);
+            prop_assert_eq!(actual, expected);
         }
     }
 }

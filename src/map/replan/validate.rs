@@ -11,27 +11,30 @@ pub(crate) fn validate(plan: &Plan) -> Result<(), PlanError> {
     if plan.pools.len() > MAX_POOLS {
         return Err(PlanError::TooManyPools(plan.pools.len()));
     }
-    for (number, pool) in plan.pools.iter().enumerate() {
+    for (index, pool) in plan.pools.iter().enumerate() {
         let name = pool.name();
         if name.is_empty() || name.len() > MAX_POOL_NAME || name.contains('\0') {
             return Err(PlanError::PoolName(name.to_owned()));
         }
-        for earlier in &plan.pools[..number] {
-            if earlier.kind() == PoolKind::Loopback && pool.kind() == PoolKind::Loopback {
-                let [first, second] = [earlier, pool].map(|pool| pool.name().to_owned());
-                return Err(PlanError::TwoLoopbackPools(first, second));
+        for earlier_pool in &plan.pools[..index] {
+            if earlier_pool.kind() == PoolKind::Loopback && pool.kind() == PoolKind::Loopback {
+                let earlier_name = earlier_pool.name().to_owned();
+                return Err(PlanError::TwoLoopbackPools(earlier_name, name.to_owned()));
             }
-            if is_same_pool(pool, earlier) {
+            if is_same_pool(pool, earlier_pool) {
                 return Err(PlanError::DuplicatePool(name.to_owned()));
             }
         }
     }
     if let Some(overlap) = find_overlaps(&plan.pools).first() {
-        let [(first, slot), (second, _)] = overlap.slots_at(0);
-        let [first, second] = [first, second].map(|number| &plan.pools[number]);
-        let address = first.address(slot).expect("a slot of an overlap is in its pool");
-        let [first, second] = [first, second].map(|pool| pool.name().to_owned());
-        return Err(PlanError::SharedAddress { first, second, address });
+        let [(first_index, slot), (second_index, _)] = overlap.slots_at(0);
+        let first_pool = &plan.pools[first_index];
+        let address = first_pool.address(slot).expect("a slot of an overlap is in its pool");
+        return Err(PlanError::SharedAddress {
+            first: first_pool.name().to_owned(),
+            second: plan.pools[second_index].name().to_owned(),
+            address,
+        });
     }
     Ok(())
 }

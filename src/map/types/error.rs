@@ -15,7 +15,7 @@ pub enum Shortage {
     /// Every address is leased, reserved or drained.
     #[error("{}", crate::EXHAUSTED_MESSAGE)]
     Exhausted,
-    /// All addresses that are not leased cool down.
+    /// No address is free, but at least one address cools down.
     #[error(
         "no address is available: every free address cools down until second {until} after boot"
     )]

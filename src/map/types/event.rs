@@ -34,7 +34,7 @@ pub struct Event {
     pub session: SessionId,
     /// The address. Set for the kinds `Assigned` and `LowWater`.
     pub address: Option<IpAddr>,
-    /// The generation of the lease. Set for the kind `Assigned`.
+    /// The generation of the lease. Set for the kinds `Assigned` and `LowWater`, else 0.
     pub generation: u32,
     /// The user, if known. Not set for the kind `Released`.
     pub user: Option<String>,

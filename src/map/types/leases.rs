@@ -26,7 +26,7 @@ pub(crate) struct PackedLease {
     pub(crate) generation: u32,
     pub(crate) pool: u32,
     /// Not 0 for IPv4.
-    pub(crate) ipv4: u32,
+    pub(crate) is_ipv4: u32,
 }
 
 impl Leases {
@@ -80,8 +80,8 @@ impl Leases {
     /// Appends a lease of the session. Does nothing if there are already [`MAX_LEASES`] leases.
     #[inline(always)]
     pub(crate) fn push(&mut self, session: SessionId, lease: PackedLease) {
-        if let Some(free) = self.leases.get_mut(self.count) {
-            *free = lease;
+        if let Some(vacant_lease) = self.leases.get_mut(self.count) {
+            *vacant_lease = lease;
             self.session = Some(session);
             self.count += 1;
         }
@@ -147,8 +147,8 @@ impl<'a> IntoIterator for &'a Leases {
 impl PackedLease {
     #[inline]
     fn unpack(&self, session: SessionId) -> Lease {
-        let Self { address_bits: [upper, lower], slot, generation, pool, ipv4 } = *self;
-        let address = if ipv4 != 0 {
+        let Self { address_bits: [upper, lower], slot, generation, pool, is_ipv4 } = *self;
+        let address = if is_ipv4 != 0 {
             Ipv4Addr::from_bits(lower as u32).into()
         } else {
             Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(lower)).into()

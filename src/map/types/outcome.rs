@@ -20,14 +20,14 @@ pub struct OpenedSession {
     /// Whether this call brought a pool below its low-water mark.
     pub low_water: bool,
     /// The leases that this call added to a session that was already open, one bit for each lease.
-    pub(crate) added: u8,
+    pub(crate) added_leases: u8,
 }
 
 impl OpenedSession {
     /// Returns the leases that this call added. These are all leases if the session was not open
     /// before.
     pub fn new_leases(&self) -> impl Iterator<Item = Lease> + '_ {
-        let is_new = |index: usize| !self.already_open || self.added & 1 << index != 0;
+        let is_new = |index: usize| !self.already_open || self.added_leases & 1 << index != 0;
         self.leases
             .iter()
             .enumerate()

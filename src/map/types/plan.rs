@@ -70,8 +70,8 @@ pub struct Settings {
     /// Whether an address that has cooled down becomes available only after
     /// [`Map::reap`](crate::map::Map::reap) has found no socket on the address.
     pub check_in_use: bool,
-    /// The low-water mark: the map reports once when a pool has fewer available addresses than this
-    /// number; 0 for no report.
+    /// The low-water mark: the map reports once when the number of free and cooling addresses of a
+    /// pool falls below this number; 0 for no report.
     pub low_water: u32,
     /// Maximum number of sessions of one user; 0 for no limit.
     pub sessions_per_user: u32,
@@ -116,8 +116,8 @@ impl Settings {
         self
     }
 
-    /// Sets the low-water mark, the number of available addresses below which the map reports once;
-    /// 0 for no report.
+    /// Sets the low-water mark: the map reports once when the number of free and cooling addresses
+    /// of a pool falls below this number; 0 for no report.
     #[must_use]
     pub const fn with_low_water(mut self, low_water: u32) -> Self {
         self.low_water = low_water;
@@ -188,8 +188,8 @@ pub enum AllocationTime {
 #[non_exhaustive]
 pub struct OpenOptions<'a> {
     /// The name of the user. By this name, the map finds the last address and the reservations of
-    /// the user, and counts the sessions of the user. The map shows at most 63 bytes of the name, but
-    /// compares the complete name.
+    /// the user, and counts the sessions of the user. The map shows at most 63 bytes of the name,
+    /// but compares the complete name.
     pub user: Option<&'a str>,
     /// The name of the pool for virtual IPs. Without a name, the session gets an address of the
     /// pool `default`, or of the first pool of the plan if no pool is named `default`. Every
