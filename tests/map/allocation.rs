@@ -2,7 +2,6 @@
 
 use vipool::Tick;
 use vipool::map::{CloseError, OpenError, OpenOptions, Plan, Settings, Shortage};
-
 use vipool::pool::{Pool, PoolKind};
 
 use crate::support::{
@@ -85,15 +84,15 @@ fn user_gets_the_last_address_again_without_cool_down() {
 fn user_with_two_last_addresses_gets_the_one_released_last() {
     let settings = Settings::new().with_cool_down(60);
     let map = memory_map(&["10.0.0.1-10.0.0.9"], settings);
-    let released_last = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
-    let released_first = map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
-    map.close_by_handle(&released_first.handle, Tick::from_secs(10)).unwrap();
-    map.close_by_handle(&released_last.handle, Tick::from_secs(50)).unwrap();
-    // This call also frees the cooled addresses.
+    let last_session = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
+    let first_session = map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
+    map.close_by_handle(&first_session.handle, Tick::from_secs(10)).unwrap();
+    map.close_by_handle(&last_session.handle, Tick::from_secs(50)).unwrap();
+    // This call also frees the address that was released first, because it has cooled down.
     map.open_session(session_id(4), &for_user("bob"), Tick::from_secs(80)).unwrap();
     let next_session =
         map.open_session(session_id(3), &for_user("ann"), Tick::from_secs(80)).unwrap();
-    assert_eq!(addresses_of(&next_session.leases), addresses_of(&released_last.leases));
+    assert_eq!(addresses_of(&next_session.leases), addresses_of(&last_session.leases));
 }
 
 #[test]
@@ -185,9 +184,9 @@ fn session_gets_one_address_of_each_kind() {
     let lab_options = OpenOptions::new().with_pool("lab");
     let lab_session = map.open_session(session_id(2), &lab_options, Tick::ZERO).unwrap();
     assert_eq!(addresses_of(&lab_session.leases)[0].to_string(), "10.0.1.1");
-    let unknown_pool = OpenOptions::new().with_pool("no");
+    let unknown_pool_options = OpenOptions::new().with_pool("no");
     assert!(matches!(
-        map.open_session(session_id(3), &unknown_pool, Tick::ZERO),
+        map.open_session(session_id(3), &unknown_pool_options, Tick::ZERO),
         Err(OpenError::UnknownPool(_))
     ));
     map.close_by_handle(&lab_session.handle, Tick::ZERO).unwrap();

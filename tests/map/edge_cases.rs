@@ -42,9 +42,9 @@ fn no_address_is_allocated_twice_across_ranges() {
 
 #[test]
 fn first_and_last_addresses_are_usable() {
-    for (range, count) in [("10.0.0.0/31", 2), ("10.0.0.7/32", 1), ("255.255.255.255", 1)] {
+    for (range, address_count) in [("10.0.0.0/31", 2), ("10.0.0.7/32", 1), ("255.255.255.255", 1)] {
         let map = memory_map(&[range], Settings::default());
-        for number in 1..=count {
+        for number in 1..=address_count {
             map.open_session(session_id(number), &ANONYMOUS, Tick::ZERO).unwrap();
         }
         assert!(map.open_session(session_id(9), &ANONYMOUS, Tick::ZERO).is_err(), "{range}");
@@ -65,8 +65,8 @@ fn first_and_last_addresses_are_usable() {
 #[test]
 fn empty_and_fully_excluded_pools_are_exhausted() {
     let range = "10.0.0.0/30".parse().unwrap();
-    let remaining = subtract(&[range], &[range]);
-    for ranges in [&[][..], &remaining] {
+    let remaining_ranges = subtract(&[range], &[range]);
+    for ranges in [&[][..], &remaining_ranges] {
         let pool = Pool::new("default", PoolKind::VirtualIp, ranges, u32::MAX).unwrap();
         let map = Map::in_memory(&Plan::new([pool])).unwrap();
         assert!(matches!(

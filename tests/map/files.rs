@@ -86,7 +86,7 @@ fn equal_plan_leaves_the_map_in_place() {
 }
 
 #[test]
-fn next_configuration_clamps_a_time_in_the_future() {
+fn second_create_corrects_a_release_time_in_the_future() {
     let directory = TestDirectory::new("future");
     let settings = Settings::new().with_cool_down(60);
     let single_address_plan = plan(&["10.0.0.1"], settings);
@@ -296,8 +296,8 @@ fn map_without_sessions_is_removed() {
     let other_map = Map::open(directory.path()).unwrap();
     let reader = Reader::attach(directory.path()).unwrap();
     map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
-    let removed = Map::open(directory.path()).unwrap().remove();
-    assert!(matches!(removed, Err(vipool::map::RemoveError::OpenSessions)));
+    let result = Map::open(directory.path()).unwrap().remove();
+    assert!(matches!(result, Err(vipool::map::RemoveError::OpenSessions)));
     assert!(!reader.is_superseded());
     map.close_session(session_id(1), Tick::ZERO).unwrap();
     map.remove().unwrap();
@@ -313,27 +313,28 @@ fn map_without_sessions_is_removed() {
 fn lost_map_withholds_addresses_with_sockets() {
     let directory = tempfile::tempdir().unwrap();
     let plan = Plan::new([pool("default", &["10.0.0.1-10.0.0.2"]), loopback_pool("127.9.0.0/30")]);
-    let mut system = FakeSystem { in_use: vec![address("10.0.0.1")], ..FakeSystem::default() };
+    let mut system =
+        FakeSystem { addresses_in_use: vec![address("10.0.0.1")], ..FakeSystem::default() };
     // The second loopback address of the first slot has a socket.
-    system.in_use.push(address("127.9.0.2"));
-    let (now, later) = (Tick::from_secs(5), Tick::from_secs(6));
-    let map = Map::create_after_loss(directory.path(), &plan, now, &mut system).unwrap();
-    let first = map.open_session(session_id(1), &ANONYMOUS, now).unwrap();
-    assert_eq!(addresses_of(&first.leases), ["10.0.0.2", "127.9.0.1"].map(address));
-    let result = map.open_session(session_id(2), &ANONYMOUS, now);
+    system.addresses_in_use.push(address("127.9.0.2"));
+    let (create_time, reap_time) = (Tick::from_secs(5), Tick::from_secs(6));
+    let map = Map::create_after_loss(directory.path(), &plan, create_time, &mut system).unwrap();
+    let opened = map.open_session(session_id(1), &ANONYMOUS, create_time).unwrap();
+    assert_eq!(addresses_of(&opened.leases), ["10.0.0.2", "127.9.0.1"].map(address));
+    let result = map.open_session(session_id(2), &ANONYMOUS, create_time);
     assert!(matches!(result, Err(OpenError::Shortage(Shortage::Lingering))), "{result:?}");
-    let report = map.reap(later, u32::MAX, &mut system).unwrap();
+    let report = map.reap(reap_time, u32::MAX, &mut system).unwrap();
     assert_eq!((report.freed, report.lingering), (0, 2));
-    assert!(map.open_session(session_id(2), &ANONYMOUS, later).is_err());
-    // An existing map knows its sessions, so their sockets change nothing.
-    system.in_use.push(address("10.0.0.2"));
-    let map = Map::create_after_loss(directory.path(), &plan, later, &mut system).unwrap();
-    map.close_session(session_id(1), later).unwrap();
-    let again = map.open_session(session_id(1), &ANONYMOUS, later).unwrap();
-    assert_eq!(addresses_of(&again.leases), ["10.0.0.2", "127.9.0.1"].map(address));
-    system.in_use.clear();
-    assert_eq!(map.reap(later, u32::MAX, &mut system).unwrap().freed, 2);
-    map.open_session(session_id(2), &ANONYMOUS, later).unwrap();
+    assert!(map.open_session(session_id(2), &ANONYMOUS, reap_time).is_err());
+    // The map was not lost this time, so the socket of its session changes nothing.
+    system.addresses_in_use.push(address("10.0.0.2"));
+    let map = Map::create_after_loss(directory.path(), &plan, reap_time, &mut system).unwrap();
+    map.close_session(session_id(1), reap_time).unwrap();
+    let next_session = map.open_session(session_id(1), &ANONYMOUS, reap_time).unwrap();
+    assert_eq!(addresses_of(&next_session.leases), ["10.0.0.2", "127.9.0.1"].map(address));
+    system.addresses_in_use.clear();
+    assert_eq!(map.reap(reap_time, u32::MAX, &mut system).unwrap().freed, 2);
+    map.open_session(session_id(2), &ANONYMOUS, reap_time).unwrap();
 }
 
 #[test]
@@ -355,13 +356,13 @@ fn range_of_too_many_addresses_is_not_cut_silently() {
     let error = new_pool("2001:db8::/64", u32::MAX).unwrap_err();
     assert_eq!(error, PoolError::TooManyAddresses("default".to_owned(), 1 << 64));
     assert!(new_pool("10.0.0.0/8", u32::MAX).is_err());
-    // A caller that names a maximum gets the first addresses.
+    // A caller that passes a maximum gets the first addresses.
     assert_eq!(new_pool("2001:db8::/64", MAX_SLOTS).unwrap().slots(), MAX_SLOTS);
     assert_eq!(new_pool("10.0.0.0/9", u32::MAX).unwrap().slots(), 1 << 23);
 }
 
 #[test]
-fn missing_space_for_the_journal_is_an_error_of_create() {
+fn create_leaves_no_map_if_the_journal_cannot_be_created() {
     let directory = tempfile::tempdir().unwrap();
     // A directory at the temporary name of the journal makes the creation fail, as a full file
     // system does.
@@ -411,12 +412,12 @@ fn process_list_of_a_reader_does_not_change_with_the_file() {
     let patterns = || -> Vec<Vec<u8>> {
         reader.policy().programs().map(|program| program.pattern().to_vec()).collect()
     };
-    let before = patterns();
-    assert_eq!(before, [b"/usr/bin/nc".to_vec(), b"redis-server".to_vec()]);
+    let patterns_before_damage = patterns();
+    assert_eq!(patterns_before_damage, [b"/usr/bin/nc".to_vec(), b"redis-server".to_vec()]);
     // Overwrite the file in place, from the middle of its header on.
     let mut file = std::fs::File::options().write(true).open(directory.0.join("map")).unwrap();
     let length = file.metadata().unwrap().len() as usize;
     file.seek(SeekFrom::Start(512)).unwrap();
     file.write_all(&vec![0xff; length - 512]).unwrap();
-    assert_eq!(patterns(), before);
+    assert_eq!(patterns(), patterns_before_damage);
 }

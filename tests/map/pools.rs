@@ -176,13 +176,8 @@ fn unused_pools_can_be_renamed_any_number_of_times() {
 fn error_names_the_pools_in_use_if_there_are_too_many() {
     let directory = new_directory();
     for number in 0..16 {
-        let renamed_pool = pool(&format!("p{number}"), &[&format!("10.0.{number}.1")]);
-        open_for_user(
-            &create_map(&directory, &[renamed_pool], Settings::default()),
-            number,
-            "ann",
-            0,
-        );
+        let next_pool = pool(&format!("p{number}"), &[&format!("10.0.{number}.1")]);
+        open_for_user(&create_map(&directory, &[next_pool], Settings::default()), number, "ann", 0);
     }
     let plan = Plan::new([pool("last", &["10.0.20.1"])]);
     let error = Map::create(directory.path(), &plan).unwrap_err().to_string();
@@ -211,7 +206,7 @@ fn pools_that_share_addresses_are_refused() {
             let text = r#"pools "default" and "lab" share addresses, the first of them 10.0.0.8"#;
             assert_eq!(error.to_string(), text);
         }
-        other => panic!("{other:?}"),
+        result => panic!("{result:?}"),
     }
     // A pool uses only the first addresses of a sparse range, so these pools share no address.
     let sparse_pool = |name, range: &str| {
@@ -271,18 +266,18 @@ fn equal_rules_leave_the_map_in_place() {
 fn removed_pool_disappears_after_its_cool_down_on_an_idle_server() {
     let directory = new_directory();
     let settings = Settings::new().with_cool_down(60);
-    let default = pool("default", &["10.0.0.1"]);
+    let default_pool = pool("default", &["10.0.0.1"]);
     let create_at = |pools: &[Pool], second| {
         let plan = Plan::new(pools.to_vec()).with_settings(settings);
         Map::create_at(directory.path(), &plan, Tick::from_secs(second)).unwrap()
     };
-    let map = create_at(&[default.clone(), pool("lab", &["10.0.1.1"])], 0);
-    let release = Tick::from_secs(100);
-    map.open_session(session_id(1), &for_pool("ann", "lab"), release).unwrap();
-    map.close_session(session_id(1), release).unwrap();
-    create_at(std::slice::from_ref(&default), 159);
+    let map = create_at(&[default_pool.clone(), pool("lab", &["10.0.1.1"])], 0);
+    let release_time = Tick::from_secs(100);
+    map.open_session(session_id(1), &for_pool("ann", "lab"), release_time).unwrap();
+    map.close_session(session_id(1), release_time).unwrap();
+    create_at(std::slice::from_ref(&default_pool), 159);
     assert_eq!(pool_names(&directory), ["default", "lab"]);
     // No operation has happened since the release.
-    create_at(&[default], 160);
+    create_at(&[default_pool], 160);
     assert_eq!(pool_names(&directory), ["default"]);
 }

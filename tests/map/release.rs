@@ -14,25 +14,25 @@ fn reap_does_not_close_a_later_lease_of_the_address() {
     let map = memory_map(&["10.0.0.1"], Settings::default());
     let leader = Leader { pid: 7, start_time: 1, pid_namespace: 2 };
     let with_leader = ANONYMOUS.with_leader(leader);
-    let mut system_after_exit = FakeSystem { leaders_exited: true, ..FakeSystem::default() };
+    let mut system_after_exit = FakeSystem { have_leaders_exited: true, ..FakeSystem::default() };
     // `reap` finds once that the first leader is dead. Then the session of this leader closes, and
     // another session whose leader is dead gets the address.
     map.open_session(session_id(1), &with_leader, Tick::ZERO).unwrap();
     assert!(map.reap(Tick::ZERO, u32::MAX, &mut system_after_exit).unwrap().closed.is_empty());
     map.close_session(session_id(1), Tick::from_secs(1)).unwrap();
     let next_session = map.open_session(session_id(2), &with_leader, Tick::from_secs(1)).unwrap();
-    let reaped = map.reap(Tick::from_secs(LEADER_GRACE), u32::MAX, &mut system_after_exit).unwrap();
-    assert!(reaped.closed.is_empty(), "the grace period of an earlier lease must not apply");
+    let report = map.reap(Tick::from_secs(LEADER_GRACE), u32::MAX, &mut system_after_exit).unwrap();
+    assert!(report.closed.is_empty(), "the grace period of an earlier lease must not apply");
     assert!(map.reader().unwrap().is_live(&next_session.handle));
     // `reap` finds the leader alive, so a new grace period begins when `reap` finds the leader dead
     // again.
     map.reap(Tick::from_secs(LEADER_GRACE + 1), u32::MAX, &mut FakeSystem::default()).unwrap();
-    let reaped =
+    let report =
         map.reap(Tick::from_secs(2 * LEADER_GRACE + 1), u32::MAX, &mut system_after_exit).unwrap();
-    assert!(reaped.closed.is_empty());
-    let reaped =
+    assert!(report.closed.is_empty());
+    let report =
         map.reap(Tick::from_secs(3 * LEADER_GRACE + 1), u32::MAX, &mut system_after_exit).unwrap();
-    assert_eq!(reaped.closed, [session_id(2)]);
+    assert_eq!(report.closed, [session_id(2)]);
     // A session without a leader is never closed.
     map.open_session(session_id(3), &ANONYMOUS, Tick::from_secs(99)).unwrap();
     map.reap(Tick::from_secs(99), u32::MAX, &mut system_after_exit).unwrap();
@@ -62,7 +62,7 @@ fn leader_is_found_on_any_lease_of_its_session() {
         map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).unwrap().leases.iter().count(),
         2
     );
-    let mut system_after_exit = FakeSystem { leaders_exited: true, ..FakeSystem::default() };
+    let mut system_after_exit = FakeSystem { have_leaders_exited: true, ..FakeSystem::default() };
     map.reap(Tick::ZERO, u32::MAX, &mut system_after_exit).unwrap();
     assert_eq!(
         map.reap(Tick::from_secs(LEADER_GRACE), u32::MAX, &mut system_after_exit).unwrap().closed,
@@ -101,7 +101,7 @@ fn clock_jump_neither_shortens_a_cool_down_nor_loses_an_address() {
     let map = memory_map(&["10.0.0.1-10.0.0.2"], settings);
     let cooling_until = |now| match map.open_session(session_id(9), &ANONYMOUS, now) {
         Err(OpenError::Shortage(Shortage::Cooling { until })) => until,
-        other => panic!("{other:?}"),
+        result => panic!("{result:?}"),
     };
     for number in 1..=2 {
         map.open_session(session_id(number), &ANONYMOUS, Tick::from_secs(1000)).unwrap();
@@ -191,12 +191,12 @@ fn cooled_address_waits_for_a_socket_check() {
     }
     let shortage = |now| match map.open_session(session_id(9), &ANONYMOUS, now) {
         Err(OpenError::Shortage(shortage)) => shortage,
-        other => panic!("{other:?}"),
+        result => panic!("{result:?}"),
     };
     assert_eq!(shortage(Tick::from_secs(4)), Shortage::Cooling { until: Tick::from_secs(5) });
     assert_eq!(shortage(Tick::from_secs(5)), Shortage::Lingering);
     let mut system = FakeSystem {
-        in_use: vec![address("10.0.0.1"), address("10.0.0.2")],
+        addresses_in_use: vec![address("10.0.0.1"), address("10.0.0.2")],
         ..FakeSystem::default()
     };
     // No address has cooled down yet.
@@ -215,7 +215,7 @@ fn cooled_address_waits_for_a_socket_check() {
         "10.0.0.3"
     );
     // Even with the smallest budget, repeated calls of `reap` check every lingering address.
-    system.in_use.pop();
+    system.addresses_in_use.pop();
     let freed: u32 =
         (6..9).map(|now| map.reap(Tick::from_secs(now), 1, &mut system).unwrap().freed).sum();
     assert_eq!(freed, 1);
@@ -236,27 +236,27 @@ fn reap_ends_a_cool_down_that_began_in_the_future() {
         map.open_session(session_id(number), &ANONYMOUS, now).unwrap();
         map.close_session(session_id(number), time).unwrap();
     }
-    let later = now.saturating_add(100);
+    let end_of_cool_down = now.saturating_add(100);
     let is_cooling = |result| matches!(result, Err(OpenError::Shortage(Shortage::Cooling { .. })));
-    assert!(is_cooling(map.open_session(session_id(3), &ANONYMOUS, later)));
+    assert!(is_cooling(map.open_session(session_id(3), &ANONYMOUS, end_of_cool_down)));
     map.reap(now, u32::MAX, &mut FakeSystem::default()).unwrap();
     assert!(is_cooling(map.open_session(session_id(3), &ANONYMOUS, now)));
     // The addresses are reused in the order of their release.
-    let opened = map.open_session(session_id(3), &ANONYMOUS, later).unwrap();
+    let opened = map.open_session(session_id(3), &ANONYMOUS, end_of_cool_down).unwrap();
     assert_eq!(only_address(&opened.leases), "10.0.0.1");
-    let opened = map.open_session(session_id(4), &ANONYMOUS, later).unwrap();
+    let opened = map.open_session(session_id(4), &ANONYMOUS, end_of_cool_down).unwrap();
     assert_eq!(only_address(&opened.leases), "10.0.0.2");
 }
 
 #[test]
-fn reap_closes_the_session_of_a_leader_that_a_wrong_time_found_dead() {
+fn session_of_a_dead_leader_closes_despite_an_earlier_reap_with_a_wrong_time() {
     let map = memory_map(&["10.0.0.1"], Settings::default());
     let leader = Leader { pid: 7, start_time: 1, pid_namespace: 2 };
-    let (now, end) = (Tick::from_secs(1000), Tick::from_secs(1000 + LEADER_GRACE));
+    let (now, end_of_grace) = (Tick::from_secs(1000), Tick::from_secs(1000 + LEADER_GRACE));
     map.open_session(session_id(1), &ANONYMOUS.with_leader(leader), now).unwrap();
-    let mut system = FakeSystem { leaders_exited: true, ..FakeSystem::default() };
+    let mut system = FakeSystem { have_leaders_exited: true, ..FakeSystem::default() };
     for time in [Tick::from_secs(1_000_000_000), now] {
         assert!(map.reap(time, u32::MAX, &mut system).unwrap().closed.is_empty());
     }
-    assert_eq!(map.reap(end, u32::MAX, &mut system).unwrap().closed, [session_id(1)]);
+    assert_eq!(map.reap(end_of_grace, u32::MAX, &mut system).unwrap().closed, [session_id(1)]);
 }

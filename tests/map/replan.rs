@@ -14,9 +14,9 @@ fn new_directory() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-fn plan(kind: PoolKind, ranges: &[&str], slots: u32) -> Plan {
+fn plan(kind: PoolKind, ranges: &[&str], max_slots: u32) -> Plan {
     let ranges: Vec<_> = ranges.iter().map(|range| range.parse().unwrap()).collect();
-    let pool = Pool::new("default", kind, &ranges, slots).unwrap();
+    let pool = Pool::new("default", kind, &ranges, max_slots).unwrap();
     Plan::new([pool])
 }
 
@@ -30,7 +30,7 @@ fn open_all(map: &Map, first_number: u64) -> BTreeSet<String> {
         .collect()
 }
 
-/// Returns the free, leased and drained addresses of the first pool.
+/// Returns the numbers of free, leased and drained addresses of the first pool.
 fn counts(directory: &Path) -> (u32, u32, u32) {
     let pool = &vipool::map::Reader::attach(directory).unwrap().pools()[0];
     (pool.free, pool.leased, pool.drained)
@@ -39,7 +39,7 @@ fn counts(directory: &Path) -> (u32, u32, u32) {
 #[test]
 fn grown_sparse_prefix_serves_requests_for_new_addresses() {
     let directory = new_directory();
-    let sparse_plan = |slots| plan(PoolKind::VirtualIp, &["fd00::/64"], slots);
+    let sparse_plan = |max_slots| plan(PoolKind::VirtualIp, &["fd00::/64"], max_slots);
     let map = Map::create(directory.path(), &sparse_plan(4)).unwrap();
     let first_session =
         map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();

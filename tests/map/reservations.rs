@@ -52,11 +52,11 @@ fn reservation_skips_the_cool_down_for_the_last_user_only() {
     );
     let result = map.open_session(session_id(3), &options, Tick::from_secs(60));
     assert!(matches!(result, Err(OpenError::AddressLingering(_))), "{result:?}");
-    probe.in_use = vec![reserved_address];
+    probe.addresses_in_use = vec![reserved_address];
     assert_eq!(map.reap(Tick::from_secs(60), u32::MAX, &mut probe).unwrap().lingering, 1);
     assert_eq!(only_address(&open(3, "ann", Tick::from_secs(61)).leases), "10.0.0.3");
     map.close_session(session_id(3), Tick::from_secs(61)).unwrap();
-    probe.in_use.clear();
+    probe.addresses_in_use.clear();
     assert_eq!(map.reap(Tick::from_secs(62), u32::MAX, &mut probe).unwrap().freed, 1);
     let ann = open(3, "ann", Tick::from_secs(62));
     assert_eq!(only_address(&ann.leases), "10.0.0.1");

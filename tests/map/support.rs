@@ -66,16 +66,17 @@ pub fn for_address(text: &str) -> OpenOptions<'_> {
 #[derive(Default)]
 pub struct FakeSystem {
     /// The addresses with sockets.
-    pub in_use: Vec<IpAddr>,
-    pub leaders_exited: bool,
+    pub addresses_in_use: Vec<IpAddr>,
+    /// Whether every session leader has exited.
+    pub have_leaders_exited: bool,
 }
 
 impl Probe for FakeSystem {
     fn has_sockets(&mut self, address: IpAddr) -> bool {
-        self.in_use.contains(&address)
+        self.addresses_in_use.contains(&address)
     }
 
     fn has_exited(&mut self, _: &Leader) -> bool {
-        self.leaders_exited
+        self.have_leaders_exited
     }
 }

@@ -1,4 +1,5 @@
-//! Tests of the identity of users: the map compares complete names, and its public file names nobody.
+//! Tests of the identity of users: the map compares complete names, and its public file contains no
+//! name.
 
 use vipool::Tick;
 use vipool::map::{Map, OpenError, Settings};
@@ -7,37 +8,39 @@ use crate::support::{
     ANONYMOUS, address, for_address, for_user, memory_map, only_address, plan, session_id,
 };
 
-/// Names that a hash without a key or the first 63 bytes cannot distinguish.
+/// Returns pairs of names. The names of the first pair have the same hash without a key. The names of
+/// each other pair begin with the same 63 bytes.
 fn similar_names() -> Vec<[String; 2]> {
-    let long = "a".repeat(63);
+    let prefix = "a".repeat(63);
     vec![
         ["alice".to_owned(), "uwsf1hi".to_owned()],
-        [format!("{long}b"), format!("{long}c")],
-        [format!("{long}b"), long.clone()],
-        [long.clone() + &long, format!("{long}{}b", &long[1..])],
+        [format!("{prefix}b"), format!("{prefix}c")],
+        [format!("{prefix}b"), prefix.clone()],
+        [prefix.clone() + &prefix, format!("{prefix}{}b", &prefix[1..])],
     ]
 }
 
 #[test]
 fn similar_names_are_different_users() {
-    for [first, second] in similar_names() {
+    for [name, similar_name] in similar_names() {
         let settings = Settings::new().with_sessions_per_user(1).with_cool_down(60);
         let map = memory_map(&["10.0.0.1-10.0.0.3"], settings);
-        map.reserve(address("10.0.0.3"), &first, Tick::ZERO).unwrap();
-        assert!(map.reserve(address("10.0.0.3"), &second, Tick::ZERO).is_err(), "{second}");
+        map.reserve(address("10.0.0.3"), &name, Tick::ZERO).unwrap();
+        let result = map.reserve(address("10.0.0.3"), &similar_name, Tick::ZERO);
+        assert!(result.is_err(), "{similar_name}");
         let open = |number, name, now| {
             map.open_session(session_id(number), &for_user(name), Tick::from_secs(now))
                 .map(|opened| only_address(&opened.leases))
         };
-        assert_eq!(open(1, &second, 1).unwrap(), "10.0.0.1", "{second}");
-        assert_eq!(open(2, &first, 1).unwrap(), "10.0.0.3", "{first}");
-        assert!(matches!(open(3, &first, 1), Err(OpenError::Quota { .. })), "{first}");
+        assert_eq!(open(1, &similar_name, 1).unwrap(), "10.0.0.1", "{similar_name}");
+        assert_eq!(open(2, &name, 1).unwrap(), "10.0.0.3", "{name}");
+        assert!(matches!(open(3, &name, 1), Err(OpenError::Quota { .. })), "{name}");
         map.close_session(session_id(1), Tick::from_secs(2)).unwrap();
         map.close_session(session_id(2), Tick::from_secs(2)).unwrap();
-        let options = for_address("10.0.0.1").with_user(&*first);
+        let options = for_address("10.0.0.1").with_user(&*name);
         let result = map.open_session(session_id(4), &options, Tick::from_secs(3));
-        assert!(matches!(result, Err(OpenError::AddressCooling(..))), "{first}: {result:?}");
-        assert_eq!(open(4, &second, 3).unwrap(), "10.0.0.1", "{second}");
+        assert!(matches!(result, Err(OpenError::AddressCooling(..))), "{name}: {result:?}");
+        assert_eq!(open(4, &similar_name, 3).unwrap(), "10.0.0.1", "{similar_name}");
     }
 }
 
@@ -45,9 +48,9 @@ fn similar_names_are_different_users() {
 fn long_names_keep_their_address_but_are_not_saved() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("last-users");
-    let long = "a".repeat(64);
+    let long_name = "a".repeat(64);
     let map = memory_map(&["10.0.0.1-10.0.0.4"], Settings::default());
-    for (number, name) in [(1, &*long), (2, "bob"), (3, "line\nbreak"), (4, "d \"e\" ")] {
+    for (number, name) in [(1, &*long_name), (2, "bob"), (3, "line\nbreak"), (4, "d \"e\" ")] {
         map.open_session(session_id(number), &for_user(name), Tick::ZERO).unwrap();
     }
     for number in 1..=4 {
@@ -57,12 +60,13 @@ fn long_names_keep_their_address_but_are_not_saved() {
     let text = std::fs::read_to_string(&file).unwrap();
     let lines: Vec<&str> = text.lines().skip(1).collect();
     assert_eq!(lines, ["10.0.0.2 \"bob\"", "10.0.0.4 \"d \"e\" \""]);
-    let again = map.open_session(session_id(5), &for_user(&long), Tick::ZERO).unwrap();
-    assert_eq!(only_address(&again.leases), "10.0.0.1");
+    let next_session = map.open_session(session_id(5), &for_user(&long_name), Tick::ZERO).unwrap();
+    assert_eq!(only_address(&next_session.leases), "10.0.0.1");
     let new_map = memory_map(&["10.0.0.1-10.0.0.4"], Settings::default());
     assert_eq!(new_map.restore_users(&file, Tick::ZERO).unwrap(), 2);
-    let quoted = new_map.open_session(session_id(1), &for_user("d \"e\" "), Tick::ZERO).unwrap();
-    assert_eq!(only_address(&quoted.leases), "10.0.0.4");
+    let options = for_user("d \"e\" ");
+    let restored_session = new_map.open_session(session_id(1), &options, Tick::ZERO).unwrap();
+    assert_eq!(only_address(&restored_session.leases), "10.0.0.4");
 }
 
 #[test]
@@ -82,7 +86,7 @@ fn map_file_depends_on_names_only_through_a_secret() {
 }
 
 #[test]
-fn last_user_survives_a_kill_and_a_new_plan() {
+fn last_user_survives_a_recovery_and_a_new_plan() {
     let directory = tempfile::tempdir().unwrap();
     let settings = Settings::new().with_cool_down(60);
     let map = Map::create(directory.path(), &plan(&["10.0.0.1-10.0.0.3"], settings)).unwrap();
@@ -91,7 +95,7 @@ fn last_user_survives_a_kill_and_a_new_plan() {
     }
     map.close_session(session_id(2), Tick::ZERO).unwrap();
     map.close_session(session_id(1), Tick::ZERO).unwrap();
-    // A writer that was killed leaves the mark of a transaction, and the next writer recovers.
+    // The next writer also does this if a writer was killed in a transaction.
     map.recover().unwrap();
     let map = Map::create(directory.path(), &plan(&["10.0.0.0-10.0.0.3"], settings)).unwrap();
     let open = |number, name| {
