@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use vipool::Tick;
-use vipool::map::{CloseError, ExhaustionPolicy, Leader, Map, OpenError, OpenOptions};
+#[cfg(unix)]
+use vipool::map::OpenError;
+use vipool::map::{CloseError, ExhaustionPolicy, Leader, Map, OpenOptions};
 use vipool::session::SessionId;
 use vipool::system;
 

@@ -103,7 +103,7 @@ fn rewriting_keeps_results_on_aarch64() {
             ("MATRIX_LISTED", "1".to_owned()),
         ];
         let hook_variables = hook_variables.each_ref().map(|(name, value)| (*name, &**value));
-        let mut compared_rows = 0;
+        let mut compared_row_count = 0;
         for row in ROWS {
             let unhooked_output =
                 emulated_command(Command::new("qemu-aarch64"), &address_variables)
@@ -127,8 +127,8 @@ fn rewriting_keeps_results_on_aarch64() {
                 hooked_output,
                 "row {row}"
             );
-            compared_rows += 1;
+            compared_row_count += 1;
         }
-        assert!(compared_rows > 20, "only {compared_rows} rows could be compared");
+        assert!(compared_row_count > 20, "only {compared_row_count} rows could be compared");
     });
 }

@@ -22,15 +22,15 @@ use vipool_testing::{ChildGuard, preload_path, vipool_path};
 /// parallel.
 fn idle_program(kind: &str) -> PathBuf {
     static PROGRAMS: OnceLock<[PathBuf; 3]> = OnceLock::new();
-    let [dynamic, static_program, go] = PROGRAMS.get_or_init(|| {
+    let [dynamic_program, static_program, go_program] = PROGRAMS.get_or_init(|| {
         let build =
             |kind: &str, flags: &[&str]| compile(&format!("idle-{kind}"), &["idle.c"], flags);
         [build("dynamic", &[]), build("static", &["-static"]), build("go", &["-DGO"])]
     });
     match kind {
         "static" => static_program.clone(),
-        "go" => go.clone(),
-        _ => dynamic.clone(),
+        "go" => go_program.clone(),
+        _ => dynamic_program.clone(),
     }
 }
 
@@ -66,8 +66,8 @@ fn explain(host: &TestHost, process: &ChildGuard) -> Value {
 }
 
 fn obstacles(explanation: &Value) -> Vec<&str> {
-    let list = explanation["obstacles"].as_array().unwrap().iter();
-    list.map(|obstacle| obstacle["name"].as_str().unwrap()).collect()
+    let entries = explanation["obstacles"].as_array().unwrap().iter();
+    entries.map(|obstacle| obstacle["name"].as_str().unwrap()).collect()
 }
 
 /// Starts a program in a session, and returns the obstacles to its rewriting.
@@ -142,12 +142,12 @@ time.sleep(1000)";
         assert_eq!(report["session"]["found_by"], "lease");
         let (v, l, l6) = (session.v(), session.l(), session.l6());
         let sockets = report["sockets"].as_array().unwrap();
-        let find_socket = |bound: &str| {
-            let found = sockets.iter().find(|entry| entry["bound"] == bound);
-            found.unwrap_or_else(|| panic!("no {bound} in {report:#}"))
+        let find_socket = |bound_address: &str| {
+            let entry = sockets.iter().find(|entry| entry["bound"] == bound_address);
+            entry.unwrap_or_else(|| panic!("no {bound_address} in {report:#}"))
         };
-        let check_socket = |bound: &str, state: &str, requested: &str, why: &str| {
-            let entry = find_socket(bound);
+        let check_socket = |bound_address: &str, state: &str, requested: &str, why: &str| {
+            let entry = find_socket(bound_address);
             assert_eq!(entry["state"], state, "{entry}");
             assert_eq!(entry["requested"].as_str().unwrap_or("-"), requested, "{entry}");
             assert!(entry["why"].as_str().unwrap().contains(why), "{entry}");
@@ -211,9 +211,9 @@ time.sleep(1000)";
         };
         assert!(sockets.iter().any(waits_for_destination), "{report:#}");
         let connected_to = |peer: &str| {
-            let found =
+            let entry =
                 sockets.iter().find(|entry| entry["peer"] == peer && entry["state"] == "connected");
-            found.unwrap_or_else(|| panic!("no connection to {peer} in {report:#}"))
+            entry.unwrap_or_else(|| panic!("no connection to {peer} in {report:#}"))
         };
         let loopback_connection = connected_to(&format!("{l}:8100"));
         assert_eq!(loopback_connection["visible_peer"], "127.0.0.1:8100");
@@ -271,8 +271,9 @@ time.sleep(1000)";
         );
         // A bind to each of these ports fails.
         for port in [8500, 8502] {
-            let bind = format!("import socket; socket.create_server(('127.0.0.1', {port}))");
-            let output = session.command(python_path()).args(["-c", &bind]).output().unwrap();
+            let bind_script = format!("import socket; socket.create_server(('127.0.0.1', {port}))");
+            let output =
+                session.command(python_path()).args(["-c", &bind_script]).output().unwrap();
             assert!(String::from_utf8_lossy(&output.stderr).contains("Address already in use"));
         }
 

@@ -142,8 +142,8 @@ fn query_names(
     input.write_all(b"?\n").unwrap();
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
-    let (visible, kernel) = line.trim().split_once(' ').expect("two names");
-    (visible.to_owned(), kernel.to_owned())
+    let (visible_name, kernel_name) = line.trim().split_once(' ').expect("two names");
+    (visible_name.to_owned(), kernel_name.to_owned())
 }
 
 #[test]
@@ -193,12 +193,12 @@ fn corrupt_map_never_ends_the_program() {
         let session = host.session(1);
         let (mut process, mut output) = start_piped(listed_command(&session).arg("report-names"));
         output.read_line(&mut String::new()).unwrap();
-        let path = host.directory.join(MAP_FILE);
-        let length = fs::metadata(&path).unwrap().len() as usize;
+        let map_file = host.directory.join(MAP_FILE);
+        let length = fs::metadata(&map_file).unwrap().len() as usize;
         let mut random_state = 0x9e37_79b9_7f4a_7c15u64;
         for round in 0..effort(200, 5000) {
             // The test overwrites random bytes of the file. The length of the file does not change.
-            let mut bytes = fs::read(&path).unwrap();
+            let mut bytes = fs::read(&map_file).unwrap();
             for _ in 0..64 {
                 random_state =
                     random_state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round);
@@ -208,14 +208,14 @@ fn corrupt_map_never_ends_the_program() {
             if round % 50 == 49 {
                 bytes.fill((random_state >> 40) as u8);
             }
-            let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+            let mut file = fs::OpenOptions::new().write(true).open(&map_file).unwrap();
             file.write_all(&bytes).unwrap();
             thread::sleep(Duration::from_millis(1));
             assert!(process.0.try_wait().unwrap().is_none(), "the program must continue");
         }
         // The program never sees an address of the session, even if the map is corrupt.
-        let (visible, _) = query_names(&mut process, &mut output);
-        assert_eq!(visible, "127.0.0.1:8094");
+        let (visible_name, _) = query_names(&mut process, &mut output);
+        assert_eq!(visible_name, "127.0.0.1:8094");
         // A program that starts with the corrupt map also runs.
         let (mut process, mut output) = start_piped(listed_command(&session).arg("report-names"));
         output.read_line(&mut String::new()).unwrap();

@@ -70,9 +70,9 @@ fn bound_address((mut process, mut output): (ChildGuard, impl BufRead)) -> Strin
     input.write_all(b"?\n").unwrap();
     line.clear();
     output.read_line(&mut line).unwrap();
-    let (visible, kernel) = line.trim().split_once(' ').expect("two names");
-    assert_eq!(visible, "127.0.0.1:8094");
-    kernel.to_owned()
+    let (visible_name, kernel_name) = line.trim().split_once(' ').expect("two names");
+    assert_eq!(visible_name, "127.0.0.1:8094");
+    kernel_name.to_owned()
 }
 
 /// The kernel's name of the socket if the bind is not rewritten.
@@ -90,9 +90,14 @@ fn open_session(host: &TestHost, session: &str) -> String {
 /// Returns the method that finds the session of the process, as `vipool explain` reports it.
 fn lease_source(host: &TestHost, process: &ChildGuard) -> String {
     let pid = process.0.id().to_string();
-    let map = host.directory.to_str().unwrap();
-    let report =
-        output_of(Command::new(vipool_path()).args(["explain", "--json", "--map", map, &pid]));
+    let map_directory = host.directory.to_str().unwrap();
+    let report = output_of(Command::new(vipool_path()).args([
+        "explain",
+        "--json",
+        "--map",
+        map_directory,
+        &pid,
+    ]));
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     report["session"]["found_by"].as_str().unwrap_or("none").to_owned()
 }
@@ -105,25 +110,25 @@ fn lease_is_found_by_audit_session() {
         let start_audit_session =
             "echo 0 2>/dev/null >/proc/self/loginuid; cat /proc/self/sessionid; echo";
         let (process, mut output) = start_after_shell(&host, start_audit_session);
-        let mut number = String::new();
-        output.read_line(&mut number).unwrap();
-        if number.trim() == "4294967295" || number.trim().is_empty() {
+        let mut audit_id = String::new();
+        output.read_line(&mut audit_id).unwrap();
+        if audit_id.trim() == "4294967295" || audit_id.trim().is_empty() {
             return record_skip("audit sessions", "boot a kernel with CONFIG_AUDIT");
         }
-        let session_address = open_session(&host, &format!("audit:{}", number.trim()));
+        let session_address = open_session(&host, &format!("audit:{}", audit_id.trim()));
         assert_eq!(lease_source(&host, &process), "audit-session");
         assert_eq!(bound_address((process, output)), session_address);
         // If no session is open for an audit session, the audit session has no effect.
         let (process, mut output) = start_after_shell(&host, start_audit_session);
-        number.clear();
-        output.read_line(&mut number).unwrap();
-        if session_address.contains(number.trim()) {
+        audit_id.clear();
+        output.read_line(&mut audit_id).unwrap();
+        if session_address.contains(audit_id.trim()) {
             // The kernel did not start another audit session, so the session above is still open.
             return;
         }
         let _ = host
             .map
-            .close_session(format!("audit:{}", number.trim()).parse().unwrap(), Tick::now());
+            .close_session(format!("audit:{}", audit_id.trim()).parse().unwrap(), Tick::now());
         assert_eq!(bound_address((process, output)), NOT_REWRITTEN);
     });
 }
@@ -205,8 +210,8 @@ fn lease_is_found_by_control_group() {
         assert_eq!(lease_source(&host, &waiting_shell.0), "user-manager");
         assert_eq!(bound_address(waiting_shell), session_address);
         // If the user has several sessions, the process joins no session.
-        let two_sessions = format!("NAME=ada\nSESSIONS={logind_session} c2\n");
-        fs::write(format!("/run/systemd/users/{user}"), two_sessions).unwrap();
+        let user_file_text = format!("NAME=ada\nSESSIONS={logind_session} c2\n");
+        fs::write(format!("/run/systemd/users/{user}"), user_file_text).unwrap();
         let waiting_shell =
             wait_until_joined(start_after_shell(&host, &format!("{}; echo", manager.join())));
         assert_eq!(lease_source(&host, &waiting_shell.0), "none");
@@ -231,8 +236,8 @@ fn wait_until_joined<R: BufRead>((process, mut output): (ChildGuard, R)) -> (Chi
 }
 
 /// Returns the names of the hook's two variables that an environment contains.
-fn hook_variables(text: &str) -> Vec<&str> {
-    let names = text.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name);
+fn hook_variables(environment: &str) -> Vec<&str> {
+    let names = environment.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name);
     let mut names: Vec<_> =
         names.filter(|name| ["LD_PRELOAD", "VIPOOL_LEASE"].contains(name)).collect();
     names.sort_unstable();
@@ -249,9 +254,9 @@ fn setuid_sudo_and_login_su_drop_hook_variables() {
         let both_variables = ["LD_PRELOAD", "VIPOOL_LEASE"];
         let no_variables: [&str; 0] = [];
         let run_as = |user: &str, command: &[&str]| {
-            let mut line = session.command("setpriv");
+            let mut setpriv_command = session.command("setpriv");
             let ids = [format!("--reuid={user}"), format!("--regid={user}")];
-            output_of(line.args(ids).arg("--clear-groups").args(command))
+            output_of(setpriv_command.args(ids).arg("--clear-groups").args(command))
         };
         assert_eq!(hook_variables(&run_as("65534", &["env"])), both_variables);
         let setuid_copy = host.directory.join("env");

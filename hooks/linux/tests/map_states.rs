@@ -1,6 +1,6 @@
-//! Counts the allocations and system calls of every hooked function in every state of the map. A
-//! hooked call never allocates. If there is no map to follow, it makes no additional system call,
-//! except for a few attempts to follow.
+//! Counts the allocations and system calls of every hooked function in every state of the map. The
+//! hook never allocates during a call. If there is no map to follow, it makes no additional system
+//! call, except for a few attempts to follow.
 
 mod support;
 
@@ -20,7 +20,7 @@ use vipool::map::{MAP_FILE, Map};
 use vipool::policy::PortRange;
 use vipool_testing::{ChildGuard, preload_path};
 
-/// The calls of the C library itself allocate and make many system calls.
+/// Functions that allocate and make many system calls also without the hook.
 const LOOKUPS: &[&str] = &[
     "getaddrinfo",
     "gethostbyaddr",
@@ -56,7 +56,7 @@ fn on_test_host(test_name: &str, body: impl FnOnce(TestHost)) {
 struct TracedProgram {
     process: ChildGuard,
     output: BufReader<ChildStdout>,
-    trace: PathBuf,
+    trace_file: PathBuf,
 }
 
 /// The largest number of allocations for each function.
@@ -65,9 +65,9 @@ type Allocations = BTreeMap<String, u64>;
 impl TracedProgram {
     /// Starts the program in the session of `host`, with the map in `directory`.
     fn start(host: &TestHost, directory: &Path, has_hook: bool) -> Self {
-        let trace = host.directory.join("trace");
+        let trace_file = host.directory.join("trace");
         let mut command = Command::new("strace");
-        command.arg("-o").arg(&trace).arg(test_program());
+        command.arg("-o").arg(&trace_file).arg(test_program());
         for (name, value) in host.session(1).command(test_program()).get_envs() {
             if has_hook || name != "LD_PRELOAD" {
                 command.env(name, value.unwrap());
@@ -77,7 +77,7 @@ impl TracedProgram {
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
-        Self { process, output, trace }
+        Self { process, output, trace_file }
     }
 
     /// Sends a command, and returns the lines of the answer.
@@ -99,7 +99,7 @@ impl TracedProgram {
     fn finish(mut self) -> Vec<Vec<Call>> {
         drop(self.process.0.stdin.take());
         assert!(self.process.0.wait().unwrap().success());
-        parse_trace(&fs::read_to_string(&self.trace).unwrap())
+        parse_trace(&fs::read_to_string(&self.trace_file).unwrap())
     }
 }
 
@@ -118,17 +118,17 @@ impl Call {
 
 fn parse_trace(trace: &str) -> Vec<Vec<Call>> {
     let mut measurements: Vec<Vec<Call>> = Vec::new();
-    let mut is_inside = false;
+    let mut is_inside_call = false;
     for line in trace.lines() {
         let marker = line.strip_prefix("write(-1, \"").and_then(|rest| rest.split('"').next());
         match (marker, measurements.last_mut()) {
             (Some("measure"), _) => measurements.push(Vec::new()),
-            (Some("end"), _) => is_inside = false,
+            (Some("end"), _) => is_inside_call = false,
             (Some(name), Some(calls)) => {
-                is_inside = true;
+                is_inside_call = true;
                 calls.push(Call { name: name.to_owned(), system_calls: Vec::new() });
             }
-            (None, Some(calls)) if is_inside => {
+            (None, Some(calls)) if is_inside_call => {
                 calls.last_mut().unwrap().system_calls.push(line.to_owned());
             }
             _ => {}
@@ -138,22 +138,22 @@ fn parse_trace(trace: &str) -> Vec<Vec<Call>> {
 }
 
 /// Checks that each socket call makes at most as many system calls as in the last round of
-/// `baseline`, except for attempts to follow a map. Returns the number of these attempts.
-fn count_attempts(baseline: &[Call], measured: &[Call]) -> usize {
-    let calls_per_round = baseline.len() / ROUNDS;
-    assert_eq!(baseline.len(), measured.len());
-    let expected = baseline[baseline.len() - calls_per_round..].iter().cycle();
-    let mut attempts = 0;
-    for (expected, call) in expected.zip(measured) {
-        assert_eq!(expected.name, call.name);
+/// `baseline_calls`, except for attempts to follow a map. Returns the number of these attempts.
+fn count_attempts(baseline_calls: &[Call], measured_calls: &[Call]) -> usize {
+    let calls_per_round = baseline_calls.len() / ROUNDS;
+    assert_eq!(baseline_calls.len(), measured_calls.len());
+    let expected_calls = baseline_calls[baseline_calls.len() - calls_per_round..].iter().cycle();
+    let mut attempt_count = 0;
+    for (expected_call, call) in expected_calls.zip(measured_calls) {
+        assert_eq!(expected_call.name, call.name);
         if call.is_attempt() {
-            attempts += 1;
+            attempt_count += 1;
         } else if !LOOKUPS.contains(&call.name.as_str()) {
-            let (expected, actual) = (&expected.system_calls, &call.system_calls);
+            let (expected, actual) = (&expected_call.system_calls, &call.system_calls);
             assert!(actual.len() <= expected.len(), "{}: {actual:#?}, {expected:#?}", call.name);
         }
     }
-    attempts
+    attempt_count
 }
 
 /// Checks that no socket call allocates, and that no lookup allocates more than without the hook.
@@ -168,8 +168,7 @@ fn check_allocations(without_hook: &Allocations, measured: &Allocations) {
 
 /// Runs the program. Measures the calls with the current map, and again after `change`.
 ///
-/// Returns the calls of all measurements, the number of attempts after the change, and the time
-/// since the change.
+/// Returns the number of attempts after the change, and the time since the change.
 fn measure_change(
     host: &mut TestHost,
     change: impl FnOnce(&mut TestHost, &mut TracedProgram),
@@ -187,9 +186,9 @@ fn measure_change(
     }
     let elapsed = start.elapsed();
     let measurements = program.finish();
-    let [baseline, changed @ ..] = &measurements[..] else { panic!("no measurement") };
+    let [baseline, later_measurements @ ..] = &measurements[..] else { panic!("no measurement") };
     assert!(!baseline.iter().any(Call::is_attempt));
-    (changed.iter().map(|measured| count_attempts(baseline, measured)).sum(), elapsed)
+    (later_measurements.iter().map(|measured| count_attempts(baseline, measured)).sum(), elapsed)
 }
 
 /// Checks that the program tried to follow the map a few times. The delay between two attempts
@@ -202,9 +201,9 @@ fn expect_few_attempts((attempts, elapsed): (usize, Duration)) {
 #[test]
 fn calls_without_a_map_cost_nothing() {
     on_test_host("calls_without_a_map_cost_nothing", |host| {
-        let nowhere = host.directory.join("nowhere");
+        let missing_directory = host.directory.join("nowhere");
         let measure = |has_hook| {
-            let mut program = TracedProgram::start(&host, &nowhere, has_hook);
+            let mut program = TracedProgram::start(&host, &missing_directory, has_hook);
             let allocations = program.measure();
             (allocations, program.finish().remove(0))
         };
@@ -283,10 +282,10 @@ fn attempts_end_with_success() {
         program.measure();
         program.measure();
         let measurements = program.finish();
-        let [baseline, full_table, released, last] = &measurements[..] else {
+        let [baseline, full_table, released, final_calls] = &measurements[..] else {
             panic!("{} measurements", measurements.len())
         };
         assert!(count_attempts(baseline, full_table) > 0);
-        assert_eq!([released, last].map(|calls| count_attempts(baseline, calls)), [1, 0]);
+        assert_eq!([released, final_calls].map(|calls| count_attempts(baseline, calls)), [1, 0]);
     });
 }

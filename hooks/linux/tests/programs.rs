@@ -163,7 +163,7 @@ fn python_http_server_serves_each_session() {
 
 #[test]
 fn python_asyncio_serves_each_session() {
-    let code = "
+    let server_script = "
 import asyncio, os
 async def serve(reader, writer):
     await reader.readline()
@@ -175,7 +175,7 @@ async def main():
     server = await asyncio.start_server(serve, '0.0.0.0', 8000)
     await server.serve_forever()
 asyncio.run(main())";
-    let client = "
+    let client_script = "
 import asyncio
 async def main():
     reader, writer = await asyncio.open_connection('127.0.0.1', 8000)
@@ -189,11 +189,11 @@ asyncio.run(main())";
         Endpoint::V(8000),
         |run| {
             let mut command = run.command(python_path().to_str().unwrap());
-            command.args(["-c", code]).env("SESSION_ID", session_id(run));
+            command.args(["-c", server_script]).env("SESSION_ID", session_id(run));
             command
         },
         |run| {
-            let reply = run.query(python_path().to_str().unwrap(), &["-c", client]);
+            let reply = run.query(python_path().to_str().unwrap(), &["-c", client_script]);
             // The client connected to 127.0.0.1, so both ends see this address.
             assert_eq!(reply, format!("{} 127.0.0.1 127.0.0.1", run.number));
         },
@@ -202,7 +202,7 @@ asyncio.run(main())";
 
 #[test]
 fn python_socketserver_serves_each_session() {
-    let code = "
+    let server_script = "
 import os, socketserver
 class Handler(socketserver.BaseRequestHandler):
     def handle(self):
@@ -212,7 +212,7 @@ class Server(socketserver.ForkingMixIn, socketserver.UDPServer):
     pass
 with Server(('127.0.0.1', 8000), Handler) as server:
     server.serve_forever()";
-    let client = "
+    let client_script = "
 import socket
 client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 client.settimeout(0.5)
@@ -231,12 +231,12 @@ for _ in range(40):
         Endpoint::Udp,
         |run| {
             let mut command = run.command(python_path().to_str().unwrap());
-            command.args(["-c", code]).env("SESSION_ID", session_id(run));
+            command.args(["-c", server_script]).env("SESSION_ID", session_id(run));
             command
         },
         |run| {
             assert_eq!(
-                run.query(python_path().to_str().unwrap(), &["-c", client]),
+                run.query(python_path().to_str().unwrap(), &["-c", client_script]),
                 session_id(run)
             );
         },
@@ -246,7 +246,7 @@ for _ in range(40):
 /// Workers started by posix_spawn and vfork inherit the listening socket.
 #[test]
 fn python_workers_inherit_the_listener() {
-    let code = "
+    let server_script = "
 import os, socket, subprocess, sys
 server = socket.create_server(('127.0.0.1', 8000))
 server.set_inheritable(True)
@@ -261,7 +261,7 @@ while True:
 arguments = [sys.executable, '-c', worker, str(server.fileno())]
 os.posix_spawn(sys.executable, arguments, os.environ)
 subprocess.Popen(arguments, close_fds=False).wait()";
-    let client = "
+    let client_script = "
 import socket
 for _ in range(4):
     connection = socket.create_connection(('127.0.0.1', 8000))
@@ -272,20 +272,20 @@ for _ in range(4):
         Endpoint::L(8000),
         |run| {
             let mut command = run.command(python_path().to_str().unwrap());
-            command.args(["-c", code]).env("SESSION_ID", session_id(run));
+            command.args(["-c", server_script]).env("SESSION_ID", session_id(run));
             command
         },
         |run| {
-            let reply = run.query(python_path().to_str().unwrap(), &["-c", client]);
-            let line = format!("{} 127.0.0.1 127.0.0.1", run.number);
-            assert_eq!(reply.lines().collect::<Vec<_>>(), [&line; 4]);
+            let reply = run.query(python_path().to_str().unwrap(), &["-c", client_script]);
+            let expected_line = format!("{} 127.0.0.1 127.0.0.1", run.number);
+            assert_eq!(reply.lines().collect::<Vec<_>>(), [&expected_line; 4]);
         },
     );
 }
 
 #[test]
 fn node_http_serves_each_session() {
-    let code = "require('http').createServer((request, response) => response.end(
+    let server_script = "require('http').createServer((request, response) => response.end(
         process.env.SESSION_ID + ' ' + request.socket.localAddress + ' '
         + request.socket.remoteAddress)).listen(8000)";
     run_in_two_sessions(
@@ -294,22 +294,22 @@ fn node_http_serves_each_session() {
         Endpoint::V(8000),
         |run| {
             let mut command = run.command("node");
-            command.args(["-e", code]).env("SESSION_ID", session_id(run));
+            command.args(["-e", server_script]).env("SESSION_ID", session_id(run));
             command
         },
         |run| {
             let reply = run.curl("http://127.0.0.1:8000/");
             assert_eq!(reply, format!("{} ::ffff:127.0.0.1 ::ffff:127.0.0.1", run.number));
-            let client = "fetch('http://127.0.0.1:8000/').then(response => response.text())
+            let client_script = "fetch('http://127.0.0.1:8000/').then(response => response.text())
                 .then(console.log)";
-            assert!(run.query("node", &["-e", client]).starts_with(&session_id(run)));
+            assert!(run.query("node", &["-e", client_script]).starts_with(&session_id(run)));
         },
     );
 }
 
 #[test]
 fn java_http_serves_each_session() {
-    let code = "
+    let server_script = "
 import com.sun.net.httpserver.HttpServer;
 import java.net.*;
 public class Server {
@@ -331,7 +331,7 @@ public class Server {
         Endpoint::L(8000),
         |run| {
             let mut command = run.command("java");
-            command.arg(run.write("Server.java", code)).env("SESSION_ID", session_id(run));
+            command.arg(run.write("Server.java", server_script)).env("SESSION_ID", session_id(run));
             command
         },
         |run| assert_eq!(run.curl("http://127.0.0.1:8000/"), format!("{}/127.0.0.1", run.number)),
@@ -473,7 +473,7 @@ fn memcached_serves_each_session() {
 
 #[test]
 fn dnsmasq_serves_each_session() {
-    let client = "
+    let client_script = "
 import socket, struct
 client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 client.settimeout(0.5)
@@ -508,7 +508,10 @@ for _ in range(40):
             command
         },
         |run| {
-            assert_eq!(run.query(python_path().to_str().unwrap(), &["-c", client]), session_id(run))
+            assert_eq!(
+                run.query(python_path().to_str().unwrap(), &["-c", client_script]),
+                session_id(run)
+            )
         },
     );
 }
@@ -544,15 +547,19 @@ fn postgres_serves_each_session() {
         &["root", "postgres"],
         Endpoint::L(5432),
         |run| {
-            let data = run.path("data");
+            let data_directory = run.path("data");
             let as_user = |program: &Path| {
                 let mut command = Command::new("setpriv");
                 command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
-                command.arg(program).args(["-D", &data]).env("LC_ALL", "C").current_dir("/");
+                command
+                    .arg(program)
+                    .args(["-D", &data_directory])
+                    .env("LC_ALL", "C")
+                    .current_dir("/");
                 command
             };
-            let chown = Command::new("chown").arg("postgres").arg(&run.directory).status();
-            assert!(chown.unwrap().success());
+            let chown_status = Command::new("chown").arg("postgres").arg(&run.directory).status();
+            assert!(chown_status.unwrap().success());
             let initdb_status = as_user(&find_program("initdb").unwrap())
                 .args(["-A", "trust", "--no-sync"])
                 .stdout(std::process::Stdio::null())
@@ -563,7 +570,7 @@ fn postgres_serves_each_session() {
                  cluster_name = 'session{}'\n",
                 run.number
             );
-            fs::write(format!("{data}/postgresql.auto.conf"), settings).unwrap();
+            fs::write(format!("{data_directory}/postgresql.auto.conf"), settings).unwrap();
             let server_command = as_user(&find_program("postgres").unwrap());
             let mut command = run.command("setpriv");
             command.args(server_command.get_args()).current_dir("/");
@@ -601,11 +608,11 @@ fn each_session_has_its_own_source() {
         let sessions = [host.session(1), host.session(2)];
         // The external server sees a different source for each session.
         for session in &sessions {
-            let client = format!(
+            let client_script = format!(
                 "import socket; connection = socket.create_connection(('{EXTERNAL_ADDRESS}', 7)); \
                  print(connection.recv(99).decode())"
             );
-            let source = output_of(session.command(python_path()).args(["-c", &client]));
+            let source = output_of(session.command(python_path()).args(["-c", &client_script]));
             assert_eq!(source.trim(), session.v());
         }
         // Both sessions serve port 8000 on 0.0.0.0, for internal and external clients.
@@ -646,7 +653,7 @@ const SHORT_RUN_CLASSES: &[&str] = &[
 
 /// Runs these classes of Python's socket tests, or all classes if `classes` is empty. Returns the
 /// sorted results.
-fn socket_tests(mut command: Command, classes: &[&str]) -> Vec<String> {
+fn run_socket_tests(mut command: Command, classes: &[&str]) -> Vec<String> {
     let runner = "
 import sys, unittest
 class Result(unittest.TextTestResult):
@@ -662,10 +669,14 @@ names = ['test.test_socket.' + name for name in sys.argv[1:]] or ['test.test_soc
 suite = loader.loadTestsFromNames(names)
 unittest.TextTestRunner(stream=sys.stderr, resultclass=Result).run(suite)";
     let output = command.args(["-c", runner]).args(classes).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    let stdout_text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut lines: Vec<_> = stdout_text.lines().map(str::to_owned).collect();
     let min_results = if classes.is_empty() { 300 } else { 100 };
-    assert!(lines.len() > min_results, "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        lines.len() > min_results,
+        "{stdout_text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     lines.sort();
     lines
 }
@@ -694,14 +705,14 @@ fn python_socket_tests_are_unaffected() {
     let prepare = || _ = preload_path();
     in_namespace(test_name, &["python3"], prepare, || {
         let mut host = TestHost::new(vec![listed_program("another")]);
-        let unhooked_results = socket_tests(Command::new(python_path()), classes);
-        let hooked_results = socket_tests(host.session(1).command(python_path()), classes);
+        let unhooked_results = run_socket_tests(Command::new(python_path()), classes);
+        let hooked_results = run_socket_tests(host.session(1).command(python_path()), classes);
         assert_eq!(
             unhooked_results, hooked_results,
             "the hook must not change an unlisted program"
         );
         host.change_policy(|policy| policy.programs.push(listed_program(python_path())));
-        let listed_results = socket_tests(host.session(1).command(python_path()), classes);
+        let listed_results = run_socket_tests(host.session(1).command(python_path()), classes);
         let differences: Vec<&String> =
             listed_results.iter().filter(|result| !unhooked_results.contains(result)).collect();
         assert_eq!(listed_results.len(), unhooked_results.len());

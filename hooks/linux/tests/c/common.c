@@ -3,7 +3,7 @@
 
 #include <signal.h>
 
-int listed;
+int is_listed;
 const char *V, *L, *L6, *V6;
 
 struct address make_address(const char *host, int port) {
@@ -34,8 +34,8 @@ struct address make_link_local(const char *host, int port) {
 
 static char *next_text_buffer(void) {
     static char texts[64][128];
-    static unsigned next_index;
-    return texts[next_index++ % 64];
+    static unsigned next_text;
+    return texts[next_text++ % 64];
 }
 
 const char *format_address(const struct sockaddr_storage *bytes) {
@@ -86,7 +86,7 @@ const char *errno_text(long result) { return result >= 0 ? "ok" : strerrorname_n
 
 void expect_listed(const char *label, const char *actual, const char *if_listed,
                    const char *if_not_listed) {
-    const char *expected = listed ? if_listed : if_not_listed;
+    const char *expected = is_listed ? if_listed : if_not_listed;
     if (strcmp(actual, expected) != 0) {
         printf("FAILED: %s: actual %s, expected %s\n", label, actual, expected);
         exit(1);
@@ -104,14 +104,14 @@ void expect_unprinted(const char *label, const char *actual, const char *expecte
 }
 
 int enable_option(int fd, int level, int option) {
-    int enabled = 1;
-    return setsockopt(fd, level, option, &enabled, sizeof enabled);
+    int value = 1;
+    return setsockopt(fd, level, option, &value, sizeof value);
 }
 
-int tcp(void) { return socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); }
-int udp(void) { return socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0); }
-int tcp6(void) { return socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0); }
-int udp6(void) { return socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0); }
+int tcp_socket(void) { return socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); }
+int udp_socket(void) { return socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0); }
+int tcp6_socket(void) { return socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0); }
+int udp6_socket(void) { return socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0); }
 
 const char *try_bind(int fd, const char *host, int port) {
     struct address address = make_address(host, port);
@@ -124,7 +124,7 @@ const char *try_connect(int fd, const char *host, int port) {
 }
 
 int listen_on(const char *host, int port) {
-    int fd = strchr(host, ':') ? tcp6() : tcp();
+    int fd = strchr(host, ':') ? tcp6_socket() : tcp_socket();
     /* Connections of an earlier run may still be in TIME_WAIT. */
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
     const char *bind_result = try_bind(fd, host, port);
@@ -150,7 +150,7 @@ static const char *environment_value(const char *name) {
 
 void matrix_setup(void) {
     signal(SIGPIPE, SIG_IGN);
-    listed = getenv("MATRIX_LISTED") != NULL;
+    is_listed = getenv("MATRIX_LISTED") != NULL;
     V = environment_value("MATRIX_V"), L = environment_value("MATRIX_L");
     L6 = environment_value("MATRIX_L6"), V6 = environment_value("MATRIX_V6");
 }

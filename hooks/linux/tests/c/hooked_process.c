@@ -36,8 +36,8 @@ static void call_every_hook(void) {
     struct mmsghdr messages = {.msg_hdr = message};
     int stream = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int datagram = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int unbound = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (stream >= 0 && datagram >= 0 && unbound >= 0) {
+    int unbound_fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (stream >= 0 && datagram >= 0 && unbound_fd >= 0) {
         enable_option(stream, SOL_SOCKET, SO_REUSEADDR);
         bind(stream, (void *)&local_address.bytes, local_address.length);
         listen(stream, 1);
@@ -47,28 +47,28 @@ static void call_every_hook(void) {
         getsockname(stream, (void *)&name, &length);
         getpeername(stream, (void *)&name, &length);
         connect(datagram, (void *)&local_address.bytes, local_address.length);
-        sendto(unbound, &byte, 1, 0, (void *)&own_port_destination.bytes,
+        sendto(unbound_fd, &byte, 1, 0, (void *)&own_port_destination.bytes,
                own_port_destination.length);
-        sendmsg(unbound, &message, 0);
-        sendmmsg(unbound, &messages, 1, 0);
+        sendmsg(unbound_fd, &message, 0);
+        sendmmsg(unbound_fd, &messages, 1, 0);
         length = sizeof name;
-        recvfrom(unbound, &byte, 1, 0, (void *)&name, &length);
-        recvmsg(unbound, &message, 0);
-        recvmmsg(unbound, &messages, 1, 0, NULL);
-        sendto(unbound, &byte, 1, 0, (void *)&external_destination.bytes,
+        recvfrom(unbound_fd, &byte, 1, 0, (void *)&name, &length);
+        recvmsg(unbound_fd, &message, 0);
+        recvmmsg(unbound_fd, &messages, 1, 0, NULL);
+        sendto(unbound_fd, &byte, 1, 0, (void *)&external_destination.bytes,
                external_destination.length);
     }
     close(stream);
     close(datagram);
-    close(unbound);
+    close(unbound_fd);
     errno = saved_errno;
 }
 
 static volatile int is_stopped;
 static volatile unsigned handled_count;
 
-static void handle_signal(int number) {
-    (void)number;
+static void handle_signal(int signal_number) {
+    (void)signal_number;
     call_every_hook();
     handled_count++;
 }
@@ -131,8 +131,8 @@ static void small_stack(void) {
 
 #ifdef __x86_64__
 static volatile unsigned probe_count;
-static void count_probe(int number, siginfo_t *info, void *context) {
-    (void)number, (void)info;
+static void count_probe(int signal_number, siginfo_t *info, void *context) {
+    (void)signal_number, (void)info;
     ((ucontext_t *)context)->uc_mcontext.gregs[REG_RAX] = -EAGAIN;
     probe_count++;
 }
@@ -143,13 +143,13 @@ static void count_probe(int number, siginfo_t *info, void *context) {
  * a program with one thread does not make itself. A seccomp filter traps it. */
 static void memory_probes_of_arrays(void) {
 #ifdef __x86_64__
-    enum { COUNT = 1024, MAX_PROBES = COUNT * sizeof(struct mmsghdr) / 4096 + 1 };
-    struct mmsghdr *messages = calloc(COUNT, sizeof *messages);
+    enum { MESSAGE_COUNT = 1024, MAX_PROBES = MESSAGE_COUNT * sizeof(struct mmsghdr) / 4096 + 1 };
+    struct mmsghdr *messages = calloc(MESSAGE_COUNT, sizeof *messages);
     char byte = 0;
     struct iovec part = {&byte, 1};
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < MESSAGE_COUNT; i++)
         messages[i].msg_hdr = (struct msghdr){.msg_iov = &part, .msg_iovlen = 1};
-    int service = udp(), fd = udp();
+    int service = udp_socket(), fd = udp_socket();
     expect("bind", try_bind(service, LOOPBACK, 8098), "ok");
     expect("connect", try_connect(fd, LOOPBACK, 8098), "ok");
     struct sigaction action = {.sa_sigaction = count_probe, .sa_flags = SA_SIGINFO};
@@ -164,11 +164,12 @@ static void memory_probes_of_arrays(void) {
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     expect("trap", errno_text(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)), "ok");
     expect("recvmmsg on an empty queue",
-           errno_text(recvmmsg(service, messages, COUNT, MSG_DONTWAIT, NULL)), "EAGAIN");
+           errno_text(recvmmsg(service, messages, MESSAGE_COUNT, MSG_DONTWAIT, NULL)), "EAGAIN");
     expect_listed("probes", probe_count > 0 && probe_count <= MAX_PROBES ? "few" : "other", "few",
                   "other");
     probe_count = 0;
-    expect("sent messages", sendmmsg(fd, messages, COUNT, 0) == COUNT ? "all" : "some", "all");
+    expect("sent messages",
+           sendmmsg(fd, messages, MESSAGE_COUNT, 0) == MESSAGE_COUNT ? "all" : "some", "all");
     expect_listed("probes", probe_count > 0 && probe_count <= MAX_PROBES ? "few" : "other", "few",
                   "other");
 #endif
@@ -182,13 +183,13 @@ static void heap_arguments(void) {
     struct iovec *part = malloc(sizeof *part);
     socklen_t *length = malloc(sizeof *length);
     char *byte = calloc(1, 1);
-    int service = listen_on(LOOPBACK, 8099), fd = udp();
+    int service = listen_on(LOOPBACK, 8099), fd = udp_socket();
     address->sin_family = AF_INET;
     address->sin_port = htons(8099);
     address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     *length = sizeof *name;
     expect("bind", errno_text(bind(fd, (void *)address, sizeof *address)), "ok");
-    expect("connect", errno_text(connect(tcp(), (void *)address, sizeof *address)), "ok");
+    expect("connect", errno_text(connect(tcp_socket(), (void *)address, sizeof *address)), "ok");
     expect("sendto", errno_text(sendto(fd, byte, 1, 0, (void *)address, sizeof *address)), "ok");
     *part = (struct iovec){byte, 1};
     memset(message, 0, sizeof *message);
@@ -203,8 +204,8 @@ static void heap_arguments(void) {
 }
 
 static sigjmp_buf jump_target;
-static void jump_out(int number) {
-    (void)number;
+static void jump_out(int signal_number) {
+    (void)signal_number;
     siglongjmp(jump_target, 1);
 }
 
@@ -220,7 +221,7 @@ static void *receive_blocking(void *fd) {
  * descriptor. */
 static void jumps_during_connect(void) {
     struct itimerval repeated_timer = {{0, 40}, {0, 40}}, stopped_timer = {{0, 0}, {0, 0}};
-    int service = listen_on(LOOPBACK, 8092), fd = udp();
+    int service = listen_on(LOOPBACK, 8092), fd = udp_socket();
     struct address destination = make_address(LOOPBACK, 8092);
     signal(SIGALRM, jump_out);
     int lowest_free_fd = dup(service);
@@ -240,7 +241,7 @@ static void jumps_during_connect(void) {
 /* Ends blocking calls with siglongjmp and with thread cancellation, many times. */
 static void jumps(void) {
     struct itimerval one_shot_timer = {{0, 0}, {0, 1000}};
-    int service = listen_on(LOOPBACK, 8091), datagram = udp();
+    int service = listen_on(LOOPBACK, 8091), datagram = udp_socket();
     expect("bind", try_bind(datagram, LOOPBACK, 8091), "ok");
     signal(SIGALRM, jump_out);
     for (volatile int i = 0; i < 300; i++) {
@@ -257,7 +258,7 @@ static void jumps(void) {
             pthread_cancel(thread);
             pthread_join(thread, NULL);
         }
-        int fd = tcp();
+        int fd = tcp_socket();
         enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
         try_bind(fd, LOOPBACK, 8191);
         expect_listed("kernel name", kernel_name(fd), format_host_port(L, 8191), "127.0.0.1:8191");
@@ -280,15 +281,15 @@ struct open_fds {
 };
 
 static struct open_fds snapshot_fds(void) {
-    struct open_fds open = {{0}};
+    struct open_fds fds = {{0}};
     DIR *directory = opendir("/proc/self/fd");
     for (struct dirent *entry; (entry = readdir(directory));) {
         int fd = atoi(entry->d_name);
         if (entry->d_name[0] == '.' || fd == dirfd(directory)) continue;
-        open.is_open[fd % sizeof open.is_open] = 1;
+        fds.is_open[fd % sizeof fds.is_open] = 1;
     }
     closedir(directory);
-    return open;
+    return fds;
 }
 
 static int is_same_set(const struct open_fds *left, const struct open_fds *right) {
@@ -327,7 +328,7 @@ static void descriptors_unchanged_by_calls(void) {
         int family = destination->bytes.ss_family;
         int stream = socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0);
         int datagram = socket(family, SOCK_DGRAM | SOCK_NONBLOCK, 0);
-        int bound = socket(family, SOCK_STREAM, 0);
+        int bound_fd = socket(family, SOCK_STREAM, 0);
         EXPECT_SAME_FDS(connect(stream, (void *)&destination->bytes, destination->length));
         EXPECT_SAME_FDS(connect(datagram, (void *)&destination->bytes, destination->length));
         EXPECT_SAME_FDS(
@@ -339,8 +340,8 @@ static void descriptors_unchanged_by_calls(void) {
         struct mmsghdr messages = {.msg_hdr = message};
         EXPECT_SAME_FDS(sendmsg(datagram, &message, 0));
         EXPECT_SAME_FDS(sendmmsg(datagram, &messages, 1, 0));
-        EXPECT_SAME_FDS(bind(bound, (void *)&destination->bytes, destination->length));
-        EXPECT_SAME_FDS(listen(bound, 1));
+        EXPECT_SAME_FDS(bind(bound_fd, (void *)&destination->bytes, destination->length));
+        EXPECT_SAME_FDS(listen(bound_fd, 1));
         length = sizeof name;
         EXPECT_SAME_FDS(getsockname(stream, (void *)&name, &length));
         length = sizeof name;
@@ -353,7 +354,7 @@ static void descriptors_unchanged_by_calls(void) {
         EXPECT_SAME_FDS(recvmmsg(datagram, &messages, 1, 0, NULL));
         EXPECT_SAME_FDS(getnameinfo((void *)&destination->bytes, destination->length, text,
                                     sizeof text, service, sizeof service, 0));
-        close(stream), close(datagram), close(bound);
+        close(stream), close(datagram), close(bound_fd);
     }
     struct addrinfo *result = NULL;
     EXPECT_SAME_FDS(getaddrinfo(HOST_NAME, "80", NULL, &result));
@@ -365,7 +366,7 @@ static void descriptors_unchanged_by_calls(void) {
     EXPECT_SAME_FDS(gethostbyaddr("\x7f\0\0\1", 4, AF_INET));
     /* accept adds exactly one descriptor. */
     for (int i = 0; i < 4; i++) {
-        int fd = tcp();
+        int fd = tcp_socket();
         EXPECT_SAME_FDS(strcmp(try_connect(fd, LOOPBACK, i % 2 ? 8095 : 8097), "ok"));
         struct open_fds fds_before = snapshot_fds();
         length = sizeof name;
@@ -386,26 +387,30 @@ static void descriptors_unchanged_by_calls(void) {
  * session's listeners. The host has services on ports 8312 and 8313, and the session too. No call
  * may reach the service of the host. */
 static void full_descriptor_table(void) {
-    int service = listen_on(LOOPBACK, 8312), datagram_service = udp(), wildcard = tcp();
+    int service = listen_on(LOOPBACK, 8312), datagram_service = udp_socket(),
+        wildcard_service = tcp_socket();
     expect("bind", try_bind(datagram_service, LOOPBACK, 8312), "ok");
-    enable_option(wildcard, SOL_SOCKET, SO_REUSEADDR);
-    expect("bind", try_bind(wildcard, "0.0.0.0", 8313), "ok");
-    expect("listen", errno_text(listen(wildcard, 4)), "ok");
-    int stream = tcp(), to_host = tcp(), to_own_port = tcp(), datagram = udp(), sender = udp();
+    enable_option(wildcard_service, SOL_SOCKET, SO_REUSEADDR);
+    expect("bind", try_bind(wildcard_service, "0.0.0.0", 8313), "ok");
+    expect("listen", errno_text(listen(wildcard_service, 4)), "ok");
+    int stream = tcp_socket(), to_host = tcp_socket(), to_own_port = tcp_socket(),
+        datagram = udp_socket(), sender = udp_socket();
     struct address service_address = make_address(LOOPBACK, 8312);
     struct rlimit limit = {64, 64};
     expect("limit", errno_text(setrlimit(RLIMIT_NOFILE, &limit)), "ok");
-    int last = -1;
-    for (int fd; (fd = dup(service)) >= 0;) last = fd;
+    int last_fd = -1;
+    for (int fd; (fd = dup(service)) >= 0;) last_fd = fd;
     expect("connect", try_connect(stream, LOOPBACK, 8312), "EMFILE");
     expect("connect to the host's address", try_connect(to_host, HOST_ADDRESS, 8313), "EMFILE");
     expect("connect of a datagram socket", try_connect(datagram, LOOPBACK, 8312), "EMFILE");
-    expect("sendto", errno_text(sendto(sender, "x", 1, 0, (void *)&service_address.bytes,
-                                       service_address.length)), "EMFILE");
+    expect("sendto",
+           errno_text(
+               sendto(sender, "x", 1, 0, (void *)&service_address.bytes, service_address.length)),
+           "EMFILE");
     expect("connect to an own port", try_connect(to_own_port, LOOPBACK, 8311), "ECONNREFUSED");
     expect("connect to another host", try_connect(stream, EXTERNAL_ADDRESS, 8), "ECONNREFUSED");
     /* A refused call leaves the socket as it was. */
-    close(last);
+    close(last_fd);
     expect("connect after a close", try_connect(stream, LOOPBACK, 8312), "ok");
     expect("peer", strcmp(kernel_peer(stream), format_host_port(L, 8312)) ? "other" : "L", "L");
     expect("connect after a close", try_connect(to_host, HOST_ADDRESS, 8313), "ok");
@@ -416,7 +421,7 @@ static void full_descriptor_table(void) {
 
 /* Listens where `full_descriptor_table` connects. */
 static void host_services(void) {
-    int datagram = udp();
+    int datagram = udp_socket();
     listen_on(LOOPBACK, 8312);
     listen_on(HOST_ADDRESS, 8313);
     expect_unprinted("bind", try_bind(datagram, LOOPBACK, 8312), "ok");
@@ -431,7 +436,7 @@ static void many_sockets(long count) {
     int fds_before = count_descriptors();
     long pages_before = 0;
     for (long i = 0; i < count; i++) {
-        int fd = i % 2 ? tcp() : udp();
+        int fd = i % 2 ? tcp_socket() : udp_socket();
         try_bind(fd, LOOPBACK, 8092);
         if (i % 16 == 0) visible_name(fd);
         close(fd);
@@ -444,15 +449,15 @@ static void many_sockets(long count) {
 
 /* Opens `count` connections, in turn to 200 ports of the external host. */
 static void connections(int count) {
-    int established = 0;
+    int established_count = 0;
     for (int i = 0; i < count; i++) {
         struct linger reset_on_close = {1, 0};
-        int fd = tcp();
+        int fd = tcp_socket();
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof reset_on_close);
-        established += strcmp(try_connect(fd, EXTERNAL_ADDRESS, 20000 + i % 200), "ok") == 0;
+        established_count += strcmp(try_connect(fd, EXTERNAL_ADDRESS, 20000 + i % 200), "ok") == 0;
         /* The connections stay open. */
     }
-    expect("connections", established == count ? "all" : "not all", "all");
+    expect("connections", established_count == count ? "all" : "not all", "all");
 }
 
 /* Listens on 200 ports of the external host. The kernel accepts the connections and keeps them
@@ -476,7 +481,7 @@ static void report_names(void) {
         if (is_requested && read(0, line, sizeof line) <= 0) exit(0);
         /* The reported socket is bound after the request. */
         call_every_hook();
-        int fd = tcp();
+        int fd = tcp_socket();
         enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
         try_bind(fd, LOOPBACK, 8094);
         if (is_requested) {
@@ -489,7 +494,7 @@ static void report_names(void) {
 
 int main(int count, char **arguments) {
     const char *mode = count > 1 ? arguments[1] : "";
-    long number = count > 2 ? atol(arguments[2]) : 0;
+    long count_argument = count > 2 ? atol(arguments[2]) : 0;
     matrix_setup();
     if (strcmp(mode, "signals") == 0)
         signals();
@@ -504,7 +509,7 @@ int main(int count, char **arguments) {
     else if (strcmp(mode, "jumps-during-connect") == 0)
         jumps_during_connect();
     else if (strcmp(mode, "many-sockets") == 0)
-        many_sockets(number);
+        many_sockets(count_argument);
     else if (strcmp(mode, "descriptors") == 0)
         descriptors_unchanged_by_calls();
     else if (strcmp(mode, "full-descriptor-table") == 0)
@@ -512,7 +517,7 @@ int main(int count, char **arguments) {
     else if (strcmp(mode, "host-services") == 0)
         host_services();
     else if (strcmp(mode, "connections") == 0)
-        connections(number);
+        connections(count_argument);
     else if (strcmp(mode, "listen-forever") == 0)
         listen_forever();
     else if (strcmp(mode, "report-names") == 0)

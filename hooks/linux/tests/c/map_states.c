@@ -13,31 +13,31 @@
 #include <netdb.h>
 #include <sys/resource.h>
 
-static volatile unsigned long allocations;
+static volatile unsigned long allocation_count;
 
 #ifndef __SANITIZE_ADDRESS__
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
-void *__libc_realloc(void *old, size_t size);
+void *__libc_realloc(void *pointer, size_t size);
 void *__libc_memalign(size_t alignment, size_t size);
 
 void *malloc(size_t size) {
-    allocations++;
+    allocation_count++;
     return __libc_malloc(size);
 }
 
 void *calloc(size_t count, size_t size) {
-    allocations++;
+    allocation_count++;
     return __libc_calloc(count, size);
 }
 
-void *realloc(void *old, size_t size) {
-    allocations++;
-    return __libc_realloc(old, size);
+void *realloc(void *pointer, size_t size) {
+    allocation_count++;
+    return __libc_realloc(pointer, size);
 }
 
 int posix_memalign(void **result, size_t alignment, size_t size) {
-    allocations++;
+    allocation_count++;
     *result = __libc_memalign(alignment, size);
     return *result ? 0 : ENOMEM;
 }
@@ -47,7 +47,7 @@ enum { MAX_CALLS = 64 };
 
 static struct {
     const char *name;
-    unsigned long allocations;
+    unsigned long allocation_count;
 } calls[MAX_CALLS];
 
 static void write_marker(const char *text) {
@@ -60,16 +60,16 @@ static void record(int round, const char *name, unsigned long count) {
     int i = 0;
     while (calls[i].name && strcmp(calls[i].name, name) != 0) i++;
     calls[i].name = name;
-    if (round > 0 && count > calls[i].allocations) calls[i].allocations = count;
+    if (round > 0 && count > calls[i].allocation_count) calls[i].allocation_count = count;
 }
 
 /* Makes one call between two markers. */
 #define MEASURE(name, call)                                                                        \
     do {                                                                                           \
         write_marker(name);                                                                        \
-        unsigned long before = allocations;                                                        \
+        unsigned long count_before = allocation_count;                                             \
         (void)!(call);                                                                             \
-        unsigned long count = allocations - before;                                                \
+        unsigned long count = allocation_count - count_before;                                     \
         write_marker("end");                                                                       \
         record(round, name, count);                                                                \
     } while (0)
@@ -78,7 +78,8 @@ ssize_t __recvfrom_chk(int fd, void *data, size_t size, size_t buffer_size, int 
                        struct sockaddr *address, socklen_t *length);
 
 /* The arguments of the calls. They are not on the stack, so the hook probes their memory. */
-static struct address local, own_port, unused_port, external, any;
+static struct address local_address, own_port_address, unused_port_address, external_address,
+    wildcard_address;
 static struct sockaddr_storage name;
 static socklen_t length;
 static char byte, text[512];
@@ -86,17 +87,20 @@ static struct iovec part = {&byte, 1};
 static struct msghdr message;
 static struct mmsghdr messages;
 static struct ip_mreqn multicast;
-static int listener, stream, bound, datagram, sender;
+static int listener, stream, bound_socket, datagram, sender;
 
 static void open_sockets(void) {
-    local = make_address(LOOPBACK, 8090), own_port = make_address(LOOPBACK, 8311);
-    unused_port = make_address(LOOPBACK, 8096), external = make_address(EXTERNAL_ADDRESS, 9);
-    any = make_address(ANY, 8097);
+    local_address = make_address(LOOPBACK, 8090), own_port_address = make_address(LOOPBACK, 8311);
+    unused_port_address = make_address(LOOPBACK, 8096),
+    external_address = make_address(EXTERNAL_ADDRESS, 9);
+    wildcard_address = make_address(ANY, 8097);
     multicast.imr_ifindex = 1;
     listener = listen_on(LOOPBACK, 8090);
     int flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
-    stream = socket(AF_INET, SOCK_STREAM | flags, 0), bound = socket(AF_INET, SOCK_STREAM | flags, 0);
-    datagram = socket(AF_INET, SOCK_DGRAM | flags, 0), sender = socket(AF_INET, SOCK_DGRAM | flags, 0);
+    stream = socket(AF_INET, SOCK_STREAM | flags, 0),
+    bound_socket = socket(AF_INET, SOCK_STREAM | flags, 0);
+    datagram = socket(AF_INET, SOCK_DGRAM | flags, 0),
+    sender = socket(AF_INET, SOCK_DGRAM | flags, 0);
     fcntl(listener, F_SETFL, O_NONBLOCK);
 }
 
@@ -115,23 +119,25 @@ static struct msghdr *message_to(struct address *address) {
 }
 
 static void call_every_hook(int round) {
-    struct address *destinations[] = {&local, &own_port, &unused_port, &external};
-    int opened = -1;
-    MEASURE("socket", opened = socket(AF_INET, SOCK_STREAM, 0));
-    if (opened >= 0) close(opened);
-    MEASURE("bind", bind(bound, (void *)&any.bytes, any.length));
-    MEASURE("listen", listen(bound, 1));
+    struct address *destinations[] = {&local_address, &own_port_address, &unused_port_address,
+                                      &external_address};
+    int new_socket = -1;
+    MEASURE("socket", new_socket = socket(AF_INET, SOCK_STREAM, 0));
+    if (new_socket >= 0) close(new_socket);
+    MEASURE("bind", bind(bound_socket, (void *)&wildcard_address.bytes, wildcard_address.length));
+    MEASURE("listen", listen(bound_socket, 1));
     MEASURE("accept", accept(listener, name_buffer(), &length));
     MEASURE("accept4", accept4(listener, name_buffer(), &length, SOCK_CLOEXEC));
-    MEASURE("setsockopt", setsockopt(sender, IPPROTO_IP, IP_MULTICAST_IF, &multicast,
-                                     sizeof multicast));
+    MEASURE("setsockopt",
+            setsockopt(sender, IPPROTO_IP, IP_MULTICAST_IF, &multicast, sizeof multicast));
     for (int i = 0; i < 4; i++) {
-        struct address *to = destinations[i];
-        MEASURE("connect", connect(stream, (void *)&to->bytes, to->length));
-        MEASURE("connect", connect(datagram, (void *)&to->bytes, to->length));
-        MEASURE("sendto", sendto(sender, &byte, 1, 0, (void *)&to->bytes, to->length));
-        MEASURE("sendmsg", sendmsg(sender, message_to(to), 0));
-        message_to(to);
+        struct address *destination = destinations[i];
+        MEASURE("connect", connect(stream, (void *)&destination->bytes, destination->length));
+        MEASURE("connect", connect(datagram, (void *)&destination->bytes, destination->length));
+        MEASURE("sendto",
+                sendto(sender, &byte, 1, 0, (void *)&destination->bytes, destination->length));
+        MEASURE("sendmsg", sendmsg(sender, message_to(destination), 0));
+        message_to(destination);
         MEASURE("sendmmsg", sendmmsg(sender, &messages, 1, 0));
     }
     MEASURE("getsockname", getsockname(listener, name_buffer(), &length));
@@ -141,11 +147,11 @@ static void call_every_hook(int round) {
     MEASURE("recvmsg", recvmsg(sender, message_to(NULL), 0));
     message_to(NULL);
     MEASURE("recvmmsg", recvmmsg(sender, &messages, 1, 0, NULL));
-    MEASURE("getnameinfo", getnameinfo((void *)&local.bytes, local.length, text, sizeof text, NULL,
-                                       0, NI_NUMERICHOST));
-    struct addrinfo *found = NULL;
-    MEASURE("getaddrinfo", getaddrinfo(HOST_NAME, "80", NULL, &found));
-    if (found) freeaddrinfo(found);
+    MEASURE("getnameinfo", getnameinfo((void *)&local_address.bytes, local_address.length, text,
+                                       sizeof text, NULL, 0, NI_NUMERICHOST));
+    struct addrinfo *results = NULL;
+    MEASURE("getaddrinfo", getaddrinfo(HOST_NAME, "80", NULL, &results));
+    if (results) freeaddrinfo(results);
     struct ifaddrs *interfaces = NULL;
     MEASURE("getifaddrs", getifaddrs(&interfaces));
     if (interfaces) freeifaddrs(interfaces);
@@ -158,26 +164,27 @@ static void call_every_hook(int round) {
             gethostbyname_r(HOST_NAME, &entry, text, sizeof text, &result, &error));
     MEASURE("gethostbyname2_r",
             gethostbyname2_r(HOST_NAME, AF_INET, &entry, text, sizeof text, &result, &error));
-    MEASURE("gethostbyaddr_r", gethostbyaddr_r("\x7f\0\0\1", 4, AF_INET, &entry, text, sizeof text,
-                                               &result, &error));
+    MEASURE("gethostbyaddr_r",
+            gethostbyaddr_r("\x7f\0\0\1", 4, AF_INET, &entry, text, sizeof text, &result, &error));
 }
 
 static void measure(int rounds) {
     memset(calls, 0, sizeof calls);
     write_marker("measure");
     for (int round = 0; round < rounds; round++) call_every_hook(round);
-    for (int i = 0; calls[i].name; i++) printf("%s %lu\n", calls[i].name, calls[i].allocations);
+    for (int i = 0; calls[i].name; i++)
+        printf("%s %lu\n", calls[i].name, calls[i].allocation_count);
 }
 
 /* Opens descriptors until the table is full, or closes them. */
-static void fill_descriptor_table(int is_fill) {
-    static int filled[256], count;
-    struct rlimit limit = {sizeof filled / sizeof *filled, 4096};
+static void fill_descriptor_table(int should_fill) {
+    static int filler_fds[256], count;
+    struct rlimit limit = {sizeof filler_fds / sizeof *filler_fds, 4096};
     setrlimit(RLIMIT_NOFILE, &limit);
-    if (is_fill)
-        while ((filled[count] = dup(0)) >= 0) count++;
+    if (should_fill)
+        while ((filler_fds[count] = dup(0)) >= 0) count++;
     else
-        while (count > 0) close(filled[--count]);
+        while (count > 0) close(filler_fds[--count]);
 }
 
 int main(void) {

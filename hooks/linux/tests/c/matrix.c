@@ -4,7 +4,7 @@
 
 /* Runs a service on TCP and UDP port 7. The service answers with the client's address. */
 static int run_echo_service(void) {
-    int stream = tcp6(), datagram = udp6();
+    int stream = tcp6_socket(), datagram = udp6_socket();
     enable_option(stream, SOL_SOCKET, SO_REUSEADDR);
     if (strcmp(try_bind(stream, "::", 7), "ok") || strcmp(try_bind(datagram, "::", 7), "ok") ||
         listen(stream, 128))
@@ -32,7 +32,7 @@ static int run_echo_service(void) {
 
 /* Listens on a TCP port and binds the same UDP port until standard input ends. */
 static int listen_until_eof(const char *host, int port) {
-    int stream = listen_on(host, port), datagram = strchr(host, ':') ? udp6() : udp();
+    int stream = listen_on(host, port), datagram = strchr(host, ':') ? udp6_socket() : udp_socket();
     if (stream < 0 || strcmp(try_bind(datagram, host, port), "ok") != 0) return 1;
     printf("ready %s\n", visible_name(stream));
     fflush(stdout);

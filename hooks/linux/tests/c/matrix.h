@@ -34,12 +34,12 @@
 #define OTHER_SESSION_V "10.99.5.12"
 
 /* Whether the process list contains this program, so that the hook rewrites its calls. */
-extern int listed;
+extern int is_listed;
 /* The session's addresses as text: the virtual IPs V and V6, and the loopback addresses L and
  * L6. */
 extern const char *V, *L, *L6, *V6;
 
-/* Sets `listed` and the addresses from the environment. */
+/* Sets `is_listed` and the addresses from the environment. */
 void matrix_setup(void);
 
 /* A socket address and its length. */
@@ -81,10 +81,10 @@ void expect_listed(const char *label, const char *actual, const char *if_listed,
                    const char *if_not_listed);
 
 /* Create a socket that exec closes. */
-int tcp(void);
-int udp(void);
-int tcp6(void);
-int udp6(void);
+int tcp_socket(void);
+int udp_socket(void);
+int tcp6_socket(void);
+int udp6_socket(void);
 /* Make a call, and return the `errno_text` of its result. */
 const char *try_bind(int fd, const char *host, int port);
 const char *try_connect(int fd, const char *host, int port);

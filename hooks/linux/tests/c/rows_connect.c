@@ -4,7 +4,7 @@
 /* A socket bound to 0.0.0.0:0 can connect to external destinations and to the session's loopback
  * address. */
 static void socket_bound_to_wildcard_connects_anywhere(void) {
-    int fd = tcp();
+    int fd = tcp_socket();
     expect("bind", try_bind(fd, ANY, 0), "ok");
     int port = kernel_port(fd);
     expect_listed("kernel name", kernel_name(fd), format_host_port(V, port),
@@ -12,7 +12,7 @@ static void socket_bound_to_wildcard_connects_anywhere(void) {
     expect("connect to an external address", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
     expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
     int service = listen_on(LOOPBACK, 8004);
-    fd = tcp();
+    fd = tcp_socket();
     expect("bind again", try_bind(fd, ANY, 0), "ok");
     expect("connect to the session's loopback", try_connect(fd, LOOPBACK, 8004), "ok");
     expect("getpeername", visible_peer(fd), "127.0.0.1:8004");
@@ -31,11 +31,11 @@ static void host_address_connect_prefers_session(void) {
     const int ports[] = {8205, 8305, 8405};
     const char *hosts[] = {HOST_ADDRESS, ANY, "::"},
                *destinations[] = {HOST_ADDRESS, HOST_ADDRESS, HOST_ADDRESS6};
-    char mapped[64];
-    snprintf(mapped, sizeof mapped, "::ffff:%s", V);
-    const char *visible_hosts[] = {V, V, mapped};
+    char mapped_v[64];
+    snprintf(mapped_v, sizeof mapped_v, "::ffff:%s", V);
+    const char *visible_hosts[] = {V, V, mapped_v};
     for (int i = 0; i < 3; i++) {
-        int service = listen_on(hosts[i], ports[i]), fd = i < 2 ? tcp() : tcp6();
+        int service = listen_on(hosts[i], ports[i]), fd = i < 2 ? tcp_socket() : tcp6_socket();
         if (i == 2) enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
         expect("connect", try_connect(fd, destinations[i], ports[i]), "ok");
         expect_listed("peer", visible_peer(fd), format_host_port(visible_hosts[i], ports[i]),
@@ -45,16 +45,16 @@ static void host_address_connect_prefers_session(void) {
                       format_host_port(visible_hosts[i], kernel_port(fd)),
                       format_host_port(destinations[i], kernel_port(fd)));
     }
-    int service = udp(), fd = udp();
+    int service = udp_socket(), fd = udp_socket();
     struct address destination = make_address(HOST_ADDRESS, 8205);
     expect("bind", try_bind(service, HOST_ADDRESS, 8205), "ok");
     for (int i = 0; i < 2; i++) {
-        struct pollfd ready = {service, POLLIN, 0};
+        struct pollfd poll_fd = {service, POLLIN, 0};
         char byte;
         expect("sendto",
                errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)),
                "ok");
-        expect("datagram arrives", poll(&ready, 1, 5000) == 1 ? "yes" : "no", "yes");
+        expect("datagram arrives", poll(&poll_fd, 1, 5000) == 1 ? "yes" : "no", "yes");
         expect("recv", errno_text(recv(service, &byte, 1, 0)), "ok");
     }
     struct address external = make_address(EXTERNAL_ADDRESS, 7);
@@ -63,7 +63,7 @@ static void host_address_connect_prefers_session(void) {
     expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
     /* The test `matrix` runs a listener of the host on port 8505. The session has no listener on
      * this port. */
-    fd = tcp();
+    fd = tcp_socket();
     expect("connect to the host's service", try_connect(fd, HOST_ADDRESS, 8505), "ok");
     expect("peer", kernel_peer(fd), format_host_port(HOST_ADDRESS, 8505));
     expect_listed("sender", visible_name(fd), format_host_port(V, kernel_port(fd)),
@@ -72,9 +72,9 @@ static void host_address_connect_prefers_session(void) {
 
 /* Calls fail while no interface has V. The test `matrix` has removed V from its interface. */
 static void calls_fail_without_interface_address(void) {
-    expect_listed("bind", try_bind(tcp(), ANY, 8006), "EADDRNOTAVAIL", "ok");
-    expect_listed("connect", try_connect(tcp(), EXTERNAL_ADDRESS, 7), "EADDRNOTAVAIL", "ok");
-    int fd = udp();
+    expect_listed("bind", try_bind(tcp_socket(), ANY, 8006), "EADDRNOTAVAIL", "ok");
+    expect_listed("connect", try_connect(tcp_socket(), EXTERNAL_ADDRESS, 7), "EADDRNOTAVAIL", "ok");
+    int fd = udp_socket();
     struct address destination = make_address(EXTERNAL_ADDRESS, 7);
     expect_listed("sendto",
                   errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)),
@@ -83,25 +83,25 @@ static void calls_fail_without_interface_address(void) {
 
 /* With pass-when-missing, calls pass unchanged while no interface has V. */
 static void calls_pass_without_interface_address(void) {
-    int fd = tcp();
+    int fd = tcp_socket();
     expect("bind", try_bind(fd, ANY, 8006), "ok");
     expect("kernel name", kernel_name(fd), "0.0.0.0:8006");
-    fd = tcp();
+    fd = tcp_socket();
     expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
     expect("source seen by the peer", receive_text(fd), HOST_ADDRESS);
 }
 
 /* An unbound socket connects to an external destination from V. */
 static void external_connect_uses_v(void) {
-    int fd = tcp();
+    int fd = tcp_socket();
     expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
     expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
     expect_listed("getsockname", visible_name(fd), format_host_port(V, kernel_port(fd)),
                   format_host_port(HOST_ADDRESS, kernel_port(fd)));
-    int option = -1;
-    socklen_t length = sizeof option;
-    getsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &option, &length);
-    expect("IP_BIND_ADDRESS_NO_PORT", option ? "set" : "clear", "clear");
+    int is_option_set = -1;
+    socklen_t length = sizeof is_option_set;
+    getsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &is_option_set, &length);
+    expect("IP_BIND_ADDRESS_NO_PORT", is_option_set ? "set" : "clear", "clear");
 }
 
 /* Connections to two destinations share local ports. The test `matrix` reduces the ephemeral range
@@ -109,7 +109,7 @@ static void external_connect_uses_v(void) {
 static void connections_share_local_ports(void) {
     for (int i = 0; i < 150; i++) {
         struct linger reset_on_close = {1, 0};
-        int fd = tcp();
+        int fd = tcp_socket();
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset_on_close, sizeof reset_on_close);
         expect("connect", try_connect(fd, EXTERNAL_ADDRESS, i % 2 ? 8007 : 8107), "ok");
     }
@@ -117,7 +117,7 @@ static void connections_share_local_ports(void) {
 
 /* A socket whose connect failed can be bound to 127.0.0.1. */
 static void bind_after_failed_connect_uses_l(void) {
-    int fd = tcp();
+    int fd = tcp_socket();
     expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 8), "ECONNREFUSED");
     expect("bind", try_bind(fd, LOOPBACK, 8009), "ok");
     expect("getsockname", visible_name(fd), "127.0.0.1:8009");
@@ -126,7 +126,7 @@ static void bind_after_failed_connect_uses_l(void) {
 
 /* A socket bound to the host's address keeps its port when it connects. */
 static void connect_keeps_bound_port(void) {
-    int fd = tcp();
+    int fd = tcp_socket();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
     expect("bind", try_bind(fd, HOST_ADDRESS, 8010), "ok");
     expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
@@ -139,7 +139,7 @@ static void connect_keeps_bound_port(void) {
  * `name_if_listed` and `peer_if_listed` are the addresses of the accepted socket in the kernel. */
 static void connect_and_check(int service, const char *host, int port, const char *name_if_listed,
                               const char *peer_if_listed) {
-    int fd = tcp();
+    int fd = tcp_socket();
     expect("connect", try_connect(fd, host, port), "ok");
     int local_port = kernel_port(fd);
     expect("getpeername", visible_peer(fd), format_host_port(LOOPBACK, port));
@@ -154,7 +154,7 @@ static void connect_and_check(int service, const char *host, int port, const cha
     expect("name of the accepted socket", visible_name(accepted), format_host_port(LOOPBACK, port));
     expect_listed("kernel name", kernel_name(accepted), format_host_port(name_if_listed, port),
                   format_host_port(LOOPBACK, port));
-    if (listed &&
+    if (is_listed &&
         strcmp(kernel_peer(accepted), format_host_port(peer_if_listed, local_port)) != 0) {
         printf("FAILED: kernel peer %s\n", kernel_peer(accepted));
         exit(1);
@@ -169,16 +169,17 @@ static void loopback_connect_prefers_session(void) {
     connect_and_check(listen_on(ANY, 8111), LOOPBACK, 8111, V, L);
     /* The test `matrix` runs a listener of the host on 127.0.0.1:8211. The session has no listener
      * on this port. */
-    int fd = tcp();
+    int fd = tcp_socket();
     expect("connect to the host's service", try_connect(fd, LOOPBACK, 8211), "ok");
     expect("kernel peer after the connect", kernel_peer(fd), "127.0.0.1:8211");
     /* A connect to a port of own-ports (8311) never reaches the host, even without a listener. */
-    expect_listed("connect to a port of own-ports", try_connect(tcp(), LOOPBACK, 8311),
+    expect_listed("connect to a port of own-ports", try_connect(tcp_socket(), LOOPBACK, 8311),
                   "ECONNREFUSED", "ok");
     /* A connect to a port of shared-ports never reaches the session. */
-    expect("connect to a port of shared-ports", try_connect(tcp(), LOOPBACK, 8411), "ok");
-    expect("bind to a port of shared-ports", try_bind(tcp(), LOOPBACK, 8411), "EADDRINUSE");
-    expect("connect without any listener", try_connect(tcp(), LOOPBACK, 8511), "ECONNREFUSED");
+    expect("connect to a port of shared-ports", try_connect(tcp_socket(), LOOPBACK, 8411), "ok");
+    expect("bind to a port of shared-ports", try_bind(tcp_socket(), LOOPBACK, 8411), "EADDRINUSE");
+    expect("connect without any listener", try_connect(tcp_socket(), LOOPBACK, 8511),
+           "ECONNREFUSED");
 }
 
 /* A connect to 0.0.0.0 has the same effect as a connect to 127.0.0.1. */
@@ -188,7 +189,7 @@ static void wildcard_connect_equals_loopback_connect(void) {
 
 /* A connect with AF_UNSPEC disconnects the socket. */
 static void unspecified_connect_disconnects(void) {
-    int fd = udp();
+    int fd = udp_socket();
     expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
     struct sockaddr_storage unspecified = {.ss_family = AF_UNSPEC};
     expect("disconnect", errno_text(connect(fd, (void *)&unspecified, sizeof unspecified)), "ok");
@@ -199,8 +200,8 @@ static void unspecified_connect_disconnects(void) {
 static void nonblocking_connect_is_in_progress(void) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "EINPROGRESS");
-    struct pollfd ready = {fd, POLLOUT, 0};
-    poll(&ready, 1, 5000);
+    struct pollfd poll_fd = {fd, POLLOUT, 0};
+    poll(&poll_fd, 1, 5000);
     expect_listed("getsockname", visible_name(fd), format_host_port(V, kernel_port(fd)),
                   format_host_port(HOST_ADDRESS, kernel_port(fd)));
 }
@@ -209,7 +210,7 @@ static void nonblocking_connect_is_in_progress(void) {
 static void external_client_connects_to_v(void) {
     int service = listen_on(ANY, 8019);
     /* When the test `matrix` reads this line, it connects from the external host. */
-    printf("connect-to %s 8019\n", listed ? V : HOST_ADDRESS);
+    printf("connect-to %s 8019\n", is_listed ? V : HOST_ADDRESS);
     fflush(stdout);
     int accepted = accept(service, NULL, NULL);
     expect_listed("local name of the accepted socket", visible_name(accepted),
@@ -226,12 +227,12 @@ static void loopback_client_is_visible_as_loopback(void) {
     struct sockaddr_storage peer;
     socklen_t length = sizeof peer;
     expect("accept", errno_text(accept(service, (void *)&peer, &length)), "EAGAIN");
-    int fd = tcp();
+    int fd = tcp_socket();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
     expect("bind", try_bind(fd, LOOPBACK, 8120), "ok");
     expect("connect", try_connect(fd, LOOPBACK, 8020), "ok");
-    struct pollfd ready = {service, POLLIN, 0};
-    poll(&ready, 1, 5000);
+    struct pollfd poll_fd = {service, POLLIN, 0};
+    poll(&poll_fd, 1, 5000);
     int accepted = accept(service, (void *)&peer, &length);
     expect("peer from accept", format_address(&peer), "127.0.0.1:8120");
     expect_listed("kernel peer", kernel_peer(accepted), format_host_port(L, 8120),

@@ -27,8 +27,8 @@ static void exchange_datagrams(int server, int client, const char *host, int por
                      format_host_port(LOOPBACK, kernel_port(client)));
     expect("reply", errno_text(sendto(server, "answer", 6, 0, (void *)&source, length)), "ok");
     length = sizeof source;
-    struct pollfd ready = {client, POLLIN, 0};
-    expect("datagram arrives", poll(&ready, 1, 5000) == 1 ? "yes" : "no", "yes");
+    struct pollfd poll_fd = {client, POLLIN, 0};
+    expect("datagram arrives", poll(&poll_fd, 1, 5000) == 1 ? "yes" : "no", "yes");
     expect("recvfrom", errno_text(recvfrom(client, data, 16, 0, (void *)&source, &length)), "ok");
     expect("sender", format_address(&source), format_host_port(LOOPBACK, port));
 }
@@ -36,28 +36,27 @@ static void exchange_datagrams(int server, int client, const char *host, int por
 /* A datagram to 127.0.0.1 reaches the session's service. The visible source of the answer is
  * 127.0.0.1. */
 static void loopback_datagrams_reach_session(void) {
-    int loopback_fd = udp(), wildcard_fd = udp();
+    int loopback_fd = udp_socket(), wildcard_fd = udp_socket();
     expect("bind", try_bind(loopback_fd, LOOPBACK, 8011), "ok");
-    exchange_datagrams(loopback_fd, udp(), LOOPBACK, 8011, 1);
-    exchange_datagrams(loopback_fd, udp(), LOOPBACK, 8011, 0);
+    exchange_datagrams(loopback_fd, udp_socket(), LOOPBACK, 8011, 1);
+    exchange_datagrams(loopback_fd, udp_socket(), LOOPBACK, 8011, 0);
     expect("bind any", try_bind(wildcard_fd, ANY, 8111), "ok");
-    exchange_datagrams(wildcard_fd, udp(), LOOPBACK, 8111, 1);
-    exchange_datagrams(wildcard_fd, udp(), LOOPBACK, 8111, 0);
+    exchange_datagrams(wildcard_fd, udp_socket(), LOOPBACK, 8111, 1);
+    exchange_datagrams(wildcard_fd, udp_socket(), LOOPBACK, 8111, 0);
 }
 
 /* The ports of UDP-Lite are not those of UDP: a service is found by its own protocol. */
 static void udplite_datagrams_reach_session(void) {
-    int server = socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE), other = udp();
+    int server = socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE), udp_fd = udp_socket();
     if (server < 0 && errno == EPROTONOSUPPORT) {
         printf("this kernel has no UDP-Lite\n");
         return;
     }
     expect("bind", try_bind(server, LOOPBACK, 8611), "ok");
     expect_listed("kernel name", kernel_name(server), format_host_port(L, 8611), "127.0.0.1:8611");
-    expect("bind a UDP socket", try_bind(other, LOOPBACK, 8711), "ok");
+    expect("bind a UDP socket", try_bind(udp_fd, LOOPBACK, 8711), "ok");
     for (int i = 0; i < 2; i++)
-        exchange_datagrams(server, socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE), LOOPBACK, 8611,
-                           i);
+        exchange_datagrams(server, socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE), LOOPBACK, 8611, i);
     int fd = socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE);
     expect("connect", try_connect(fd, LOOPBACK, 8711), "ok");
     expect_unprinted("kernel peer", kernel_peer(fd), "127.0.0.1:8711");
@@ -65,7 +64,7 @@ static void udplite_datagrams_reach_session(void) {
 
 /* An unbound UDP socket sends to external destinations from V. */
 static void external_datagram_uses_v(void) {
-    int fd = udp();
+    int fd = udp_socket();
     struct address destination = make_address(EXTERNAL_ADDRESS, 7);
     expect("sendto",
            errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)), "ok");
@@ -74,17 +73,17 @@ static void external_datagram_uses_v(void) {
                   format_host_port(ANY, kernel_port(fd)));
     expect("second bind", try_bind(fd, ANY, 8022), "EINVAL");
     /* For a loopback destination, the kernel binds only the port and not the address. */
-    int service = udp();
+    int service = udp_socket();
     expect("bind", try_bind(service, LOOPBACK, 8122), "ok");
-    fd = udp();
+    fd = udp_socket();
     destination = make_address(LOOPBACK, 8122);
     expect("sendto loopback",
            errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)), "ok");
     expect_unprinted("kernel name after the send", kernel_name(fd),
                      format_host_port(ANY, kernel_port(fd)));
     expect("sendto on tcp",
-           errno_text(
-               sendto(tcp(), "x", 1, MSG_NOSIGNAL, (void *)&destination.bytes, destination.length)),
+           errno_text(sendto(tcp_socket(), "x", 1, MSG_NOSIGNAL, (void *)&destination.bytes,
+                             destination.length)),
            "EPIPE");
 }
 
@@ -105,7 +104,7 @@ static void disconnect(int fd) {
 /* Each datagram of a listed program has the source V, unless a direct system call bound or
  * connected the socket. This row uses bound and unbound sockets. */
 static void every_datagram_has_right_source(void) {
-    int fd = udp();
+    int fd = udp_socket();
     for (int i = 0; i < 3; i++)
         expect_listed("source seen by the peer", source_seen_by_peer(fd), V, HOST_ADDRESS);
     expect_listed("source of a duplicate", source_seen_by_peer(dup(fd)), V, HOST_ADDRESS);
@@ -115,13 +114,14 @@ static void every_datagram_has_right_source(void) {
     /* A direct system call binds the socket. */
     struct address wildcard = make_address(ANY, 0),
                    external_destination = make_address(EXTERNAL_ADDRESS, 7);
-    int bound_directly = udp();
-    expect("bind", errno_text(syscall(SYS_bind, bound_directly, &wildcard.bytes, wildcard.length)),
+    int directly_bound_fd = udp_socket();
+    expect("bind",
+           errno_text(syscall(SYS_bind, directly_bound_fd, &wildcard.bytes, wildcard.length)),
            "ok");
     for (int i = 0; i < 3; i++)
-        expect("source seen by the peer", source_seen_by_peer(bound_directly), HOST_ADDRESS);
+        expect("source seen by the peer", source_seen_by_peer(directly_bound_fd), HOST_ADDRESS);
     /* The kernel binds the socket on connect, and unbinds it on disconnect. */
-    int connected_fd = udp();
+    int connected_fd = udp_socket();
     long result = syscall(SYS_connect, connected_fd, &external_destination.bytes,
                           external_destination.length);
     expect("connect", errno_text(result), "ok");
@@ -136,14 +136,14 @@ static void every_datagram_has_right_source(void) {
     /* The hook marks bound sockets with a write-lifetime hint. It does not change a hint that the
      * program has set. */
     uint64_t hint = RWH_WRITE_LIFE_SHORT;
-    int hinted_fd = udp();
+    int hinted_fd = udp_socket();
     expect("hint", errno_text(fcntl(hinted_fd, F_SET_RW_HINT, &hint)), "ok");
     for (int i = 0; i < 3; i++)
         expect_listed("source seen by the peer", source_seen_by_peer(hinted_fd), V, HOST_ADDRESS);
     expect("hint", errno_text(fcntl(hinted_fd, F_GET_RW_HINT, &hint)), "ok");
     expect("hint is kept", hint == RWH_WRITE_LIFE_SHORT ? "yes" : "no", "yes");
     /* The datagrams of an IPv6 socket have the source V6. */
-    int ipv6_fd = udp6();
+    int ipv6_fd = udp6_socket();
     struct address ipv6_destination = make_address(EXTERNAL_ADDRESS6, 7);
     for (int i = 0; i < 3; i++) {
         expect("sendto",
@@ -160,7 +160,8 @@ static void every_datagram_has_right_source(void) {
 
 /* An IPv6 socket sends to an IPv4-mapped destination from V. */
 static void mapped_destination_uses_v(void) {
-    int fd = udp6(), connected_fd = udp6(), v6only_fd = udp6(), service = udp();
+    int fd = udp6_socket(), connected_fd = udp6_socket(), v6only_fd = udp6_socket(),
+        service = udp_socket();
     expect_listed("source seen by the peer", source_seen_by_peer(fd), V, HOST_ADDRESS);
     expect_listed("source seen by the peer again", source_seen_by_peer(fd), V, HOST_ADDRESS);
     expect("connect", try_connect(connected_fd, EXTERNAL_ADDRESS, 7), "ok");
@@ -169,9 +170,9 @@ static void mapped_destination_uses_v(void) {
     enable_option(v6only_fd, IPPROTO_IPV6, IPV6_V6ONLY);
     expect("connect of an IPV6_V6ONLY socket", try_connect(v6only_fd, EXTERNAL_ADDRESS, 7),
            "EAFNOSUPPORT");
-    expect("connect of a stream", try_connect(tcp6(), EXTERNAL_ADDRESS, 7), "EINVAL");
+    expect("connect of a stream", try_connect(tcp6_socket(), EXTERNAL_ADDRESS, 7), "EINVAL");
     /* The destination is a service of the session. */
-    fd = udp6();
+    fd = udp6_socket();
     expect("bind", try_bind(service, ANY, 8222), "ok");
     expect("connect", try_connect(fd, LOOPBACK, 8222), "ok");
     expect("send", errno_text(send(fd, "x", 1, 0)), "ok");
@@ -185,7 +186,7 @@ static void mapped_destination_uses_v(void) {
 
 /* A socket bound to an address without a port is not treated as unbound. */
 static void portless_binding_is_kept(void) {
-    int fd = udp(), disconnected_fd = udp();
+    int fd = udp_socket(), disconnected_fd = udp_socket();
     enable_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT);
     expect("bind", try_bind(fd, "127.0.0.53", 0), "ok");
     expect("name", visible_name(fd), "127.0.0.53:0");
@@ -202,7 +203,7 @@ static void portless_binding_is_kept(void) {
  * write-lifetime hint. The kernel does not allow such a process to mark a socket that root created.
  */
 static void source_is_right_without_privileges(void) {
-    int fd = udp(), marked_fd = udp();
+    int fd = udp_socket(), marked_fd = udp_socket();
     expect_listed("source before setuid", source_seen_by_peer(marked_fd), V, HOST_ADDRESS);
     expect("setuid", errno_text(setuid(65534)), "ok");
     for (int i = 0; i < 3; i++)
@@ -210,14 +211,15 @@ static void source_is_right_without_privileges(void) {
     for (int i = 0; i < 2; i++)
         expect_listed("source seen by the peer", source_seen_by_peer(marked_fd), V, HOST_ADDRESS);
     for (int i = 0; i < 2; i++)
-        expect_listed("source of an unmarked socket", source_seen_by_peer(udp()), V, HOST_ADDRESS);
+        expect_listed("source of an unmarked socket", source_seen_by_peer(udp_socket()), V,
+                      HOST_ADDRESS);
     uint64_t hint = RWH_WRITE_LIFE_SHORT;
     expect("hint", errno_text(fcntl(fd, F_SET_RW_HINT, &hint)), "EPERM");
 }
 
 /* A datagram from the session's loopback has the source 127.0.0.1. */
 static void loopback_datagram_has_loopback_source(void) {
-    int service = udp(), fd = udp();
+    int service = udp_socket(), fd = udp_socket();
     expect("bind", try_bind(service, LOOPBACK, 8025), "ok");
     expect("bind client", try_bind(fd, LOOPBACK, 8125), "ok");
     struct address destination = make_address(LOOPBACK, 8025);
@@ -239,7 +241,7 @@ ssize_t __recvfrom_chk(int, void *, size_t, size_t, int, struct sockaddr *, sock
 /* __recvfrom_chk behaves like recvfrom. With _FORTIFY_SOURCE, the compiler emits calls to
  * __recvfrom_chk if the length is not a constant. */
 static void fortified_recvfrom_acts_like_recvfrom(void) {
-    int service = udp(), fd = udp();
+    int service = udp_socket(), fd = udp_socket();
     expect("bind", try_bind(service, LOOPBACK, 8225), "ok");
     expect("bind client", try_bind(fd, LOOPBACK, 8325), "ok");
     struct address destination = make_address(LOOPBACK, 8225);

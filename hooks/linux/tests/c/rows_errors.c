@@ -17,14 +17,15 @@ static void invalid_arguments_fail_as_unhooked(void) {
     const struct sockaddr *bad_pointers[] = {NULL, inaccessible_page, (void *)1, (void *)-1,
                                              (void *)~0xfffUL};
     for (unsigned i = 0; i < 5; i++) {
-        expect("bind with a bad pointer", errno_text(bind(tcp(), bad_pointers[i], 16)), "EFAULT");
-        expect("connect with a bad pointer", errno_text(connect(tcp(), bad_pointers[i], 16)),
+        expect("bind with a bad pointer", errno_text(bind(tcp_socket(), bad_pointers[i], 16)),
+               "EFAULT");
+        expect("connect with a bad pointer", errno_text(connect(tcp_socket(), bad_pointers[i], 16)),
                "EFAULT");
         expect("sendto with a bad pointer",
-               errno_text(sendto(udp(), "x", 1, 0, bad_pointers[i], 16)),
+               errno_text(sendto(udp_socket(), "x", 1, 0, bad_pointers[i], 16)),
                bad_pointers[i] ? "EFAULT" : "EDESTADDRREQ");
         socklen_t length = 16;
-        int fd = tcp();
+        int fd = tcp_socket();
         try_bind(fd, LOOPBACK, 0);
         expect("getsockname with a bad pointer",
                errno_text(getsockname(fd, (void *)bad_pointers[i], &length)), "EFAULT");
@@ -33,12 +34,13 @@ static void invalid_arguments_fail_as_unhooked(void) {
                "EFAULT");
     }
     local = make_address(LOOPBACK, 8016);
-    expect("bind with length 0", errno_text(bind(tcp(), (void *)&local.bytes, 0)), "EINVAL");
-    expect("bind with length 8", errno_text(bind(tcp(), (void *)&local.bytes, 8)), "EINVAL");
-    expect("bind with a negative length", errno_text(bind(tcp(), (void *)&local.bytes, -1)),
+    expect("bind with length 0", errno_text(bind(tcp_socket(), (void *)&local.bytes, 0)), "EINVAL");
+    expect("bind with length 8", errno_text(bind(tcp_socket(), (void *)&local.bytes, 8)), "EINVAL");
+    expect("bind with a negative length", errno_text(bind(tcp_socket(), (void *)&local.bytes, -1)),
            "EINVAL");
-    expect("bind with length 129", errno_text(bind(tcp(), (void *)long_address, 129)), "EINVAL");
-    int fd = tcp();
+    expect("bind with length 129", errno_text(bind(tcp_socket(), (void *)long_address, 129)),
+           "EINVAL");
+    int fd = tcp_socket();
     expect("bind with length 128", errno_text(bind(fd, (void *)long_address, 128)), "ok");
     expect_listed("kernel name", kernel_name(fd), format_host_port(L, 8016), "127.0.0.1:8016");
     expect("bind of a file", errno_text(bind(0, (void *)&local.bytes, local.length)), "ENOTSOCK");
@@ -52,13 +54,14 @@ static void invalid_arguments_fail_as_unhooked(void) {
     mprotect(pages + 4096, 4096, PROT_NONE);
     struct address edge_address = make_address(LOOPBACK, 8116);
     memcpy(pages + 4096 - 16, &edge_address.bytes, 16);
-    expect("at the edge", errno_text(bind(tcp(), (void *)(pages + 4096 - 16), 16)), "ok");
-    expect("beyond the edge", errno_text(bind(tcp(), (void *)(pages + 4096 - 16), 28)), "EFAULT");
+    expect("at the edge", errno_text(bind(tcp_socket(), (void *)(pages + 4096 - 16), 16)), "ok");
+    expect("beyond the edge", errno_text(bind(tcp_socket(), (void *)(pages + 4096 - 16), 28)),
+           "EFAULT");
 }
 
 /* getsockname truncates the address to the size of the buffer, and reports the whole length. */
 static void truncated_name_has_whole_length(void) {
-    int fd = tcp();
+    int fd = tcp_socket();
     expect("bind", try_bind(fd, LOOPBACK, 8017), "ok");
     for (socklen_t capacity = 0; capacity <= 20; capacity++) {
         unsigned char buffer[24], expected_bytes[24];
@@ -108,7 +111,7 @@ static void other_families_are_not_rewritten(void) {
 
 /* Successful calls do not change errno. */
 static void successful_calls_keep_errno(void) {
-    int fd = tcp(), service = tcp();
+    int fd = tcp_socket(), service = tcp_socket();
     struct sockaddr_storage name;
     socklen_t length = sizeof name;
     enable_option(service, SOL_SOCKET, SO_REUSEADDR);
@@ -124,17 +127,17 @@ static void successful_calls_keep_errno(void) {
     getsockname(fd, (void *)&name, &length);
     getpeername(fd, (void *)&name, &length);
     expect("getsockname and getpeername", strerrorname_np(errno), "EDOM");
-    fd = tcp();
+    fd = tcp_socket();
     try_connect(fd, LOOPBACK, 8211);
     expect("connect to the host's service", strerrorname_np(errno), "EDOM");
-    fd = tcp();
+    fd = tcp_socket();
     try_connect(fd, EXTERNAL_ADDRESS, 7);
     expect("connect to an external address", strerrorname_np(errno), "EDOM");
-    fd = udp();
+    fd = udp_socket();
     struct address destination = make_address(EXTERNAL_ADDRESS, 7);
     sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length);
     expect("sendto", strerrorname_np(errno), "EDOM");
-    listen(tcp(), 1);
+    listen(tcp_socket(), 1);
     expect("listen unbound", strerrorname_np(errno), "EDOM");
     setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &(struct in_addr){INADDR_ANY}, 4);
     expect("setsockopt", strerrorname_np(errno), "EDOM");
@@ -150,10 +153,10 @@ static void successful_message_calls_keep_errno(void) {
     char byte = 0;
     struct iovec part = {&byte, 1}, bad_part = {(void *)8, 1};
     struct mmsghdr messages[12];
-    int service = udp();
+    int service = udp_socket();
     expect("bind", try_bind(service, LOOPBACK, 8145), "ok");
     for (int i = 0; i < 2; i++) {
-        int fd = udp();
+        int fd = udp_socket();
         struct msghdr message = {.msg_name = &destinations[i].bytes,
                                  .msg_namelen = destinations[i].length,
                                  .msg_iov = &part,

@@ -7,13 +7,13 @@
 /* Starts this program again, in a child process and in the mode `mode`. The child inherits `fd` as
  * descriptor 10, unless `fd` is negative. */
 static pid_t spawn_helper(int fd, const char *mode, const char *host, int port) {
-    char number[16];
-    snprintf(number, sizeof number, "%d", port);
+    char port_text[16];
+    snprintf(port_text, sizeof port_text, "%d", port);
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
         if (fd >= 0 && dup2(fd, 10) < 0) _exit(3);
-        execl("/proc/self/exe", "helper", mode, host, number, NULL);
+        execl("/proc/self/exe", "helper", mode, host, port_text, NULL);
         _exit(4);
     }
     return child;
@@ -78,11 +78,11 @@ static void send_byte(int channel) {
 int run_helper(const char *mode, const char *host, int port) {
     int fd = -1;
     if (strcmp(mode, "connect") == 0) {
-        fd = strchr(host, ':') ? tcp6() : tcp();
+        fd = strchr(host, ':') ? tcp6_socket() : tcp_socket();
         expect_unprinted("connect", try_connect(fd, host, port), "ok");
         expect_visible_names(fd, host);
     } else if (strcmp(mode, "bind-connect") == 0) {
-        fd = tcp6();
+        fd = tcp6_socket();
         expect_unprinted("bind", try_bind(fd, "::", 0), "ok");
         expect_unprinted("connect", try_connect(fd, host, port), "ok");
         expect_visible_names(fd, host);
@@ -214,7 +214,7 @@ static void received_socket_has_visible_names(void) {
     close(accepted);
     expect_success(client);
     /* The receiver connects the socket, and the sender checks its visible names. */
-    int fd = tcp();
+    int fd = tcp_socket();
     child = spawn_helper(channel_pair[1], "connect-received", LOOPBACK, 8235);
     send_fd(channel_pair[0], fd);
     wait_for_byte(channel_pair[0]);
@@ -225,7 +225,7 @@ static void received_socket_has_visible_names(void) {
 
 /* The parent sees the visible names of a socket that a forked child connects. */
 static void child_connect_is_visible_to_parent(void) {
-    int listener = listen_on(ANY, 8335), fd = tcp();
+    int listener = listen_on(ANY, 8335), fd = tcp_socket();
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) _exit(strcmp(try_connect(fd, LOOPBACK, 8335), "ok") != 0);

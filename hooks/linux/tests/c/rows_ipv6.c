@@ -3,14 +3,14 @@
 
 /* A bind to [::] is rewritten to ::ffff:V, or to the session's IPv6 address. */
 static void ipv6_wildcard_bind_uses_v(void) {
-    int fd = tcp6(), v6only_fd = tcp6();
+    int fd = tcp6_socket(), v6only_fd = tcp6_socket();
     char mapped[64];
     snprintf(mapped, sizeof mapped, "::ffff:%s", V);
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
     expect("bind", try_bind(fd, "::", 8030), "ok");
     expect_listed("kernel name", kernel_name(fd), format_host_port(mapped, 8030), "[::]:8030");
     listen(fd, 1);
-    int client = tcp();
+    int client = tcp_socket();
     expect("connect of an IPv4 client", try_connect(client, LOOPBACK, 8030), "ok");
     struct sockaddr_storage peer;
     socklen_t length = sizeof peer;
@@ -18,7 +18,7 @@ static void ipv6_wildcard_bind_uses_v(void) {
     expect_unprinted("peer from accept", format_address(&peer),
                      format_host_port("::ffff:127.0.0.1", kernel_port(client)));
     expect("name of the accepted socket", visible_name(accepted), "[::ffff:127.0.0.1]:8030");
-    client = tcp6();
+    client = tcp6_socket();
     expect("connect of an IPv6 client", try_connect(client, "::1", 8030), "ok");
     expect("peer", visible_peer(client), "[::1]:8030");
     length = sizeof peer;
@@ -29,7 +29,7 @@ static void ipv6_wildcard_bind_uses_v(void) {
     expect("bind of an IPV6_V6ONLY socket", try_bind(v6only_fd, "::", 8130), "ok");
     expect_listed("v6only kernel name", kernel_name(v6only_fd), format_host_port(V6, 8130),
                   "[::]:8130");
-    fd = tcp6();
+    fd = tcp6_socket();
     expect("connect to an external address", try_connect(fd, EXTERNAL_ADDRESS6, 7), "ok");
     expect_listed("source seen by the peer", receive_text(fd), V6, HOST_ADDRESS6);
 }
@@ -39,7 +39,7 @@ static void ipv6_wildcard_bind_uses_v(void) {
 static void v6only_wildcard_bind_without_ipv6_address_uses_l6(void) {
     char mapped[64];
     snprintf(mapped, sizeof mapped, "::ffff:%s", L6);
-    int fd = tcp6(), client = tcp6();
+    int fd = tcp6_socket(), client = tcp6_socket();
     listen_on(ANY, 8230);
     enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
@@ -58,16 +58,16 @@ static void v6only_wildcard_bind_without_ipv6_address_uses_l6(void) {
 
 /* Without a loopback address, nothing keeps the listeners of two sessions apart. */
 static void v6only_wildcard_bind_without_session_address_fails(void) {
-    int fd = tcp6(), ephemeral = tcp6();
+    int fd = tcp6_socket(), ephemeral_fd = tcp6_socket();
     enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
-    enable_option(ephemeral, IPPROTO_IPV6, IPV6_V6ONLY);
+    enable_option(ephemeral_fd, IPPROTO_IPV6, IPV6_V6ONLY);
     expect_listed("bind", try_bind(fd, "::", 8330), "EADDRNOTAVAIL", "ok");
-    expect("bind without a port", try_bind(ephemeral, "::", 0), "ok");
+    expect("bind without a port", try_bind(ephemeral_fd, "::", 0), "ok");
 }
 
 /* An IPV6_V6ONLY socket rejects IPv4-mapped addresses. */
 static void v6only_socket_rejects_mapped_addresses(void) {
-    int fd = tcp6();
+    int fd = tcp6_socket();
     enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
     expect("bind", try_bind(fd, "::ffff:127.0.0.1", 8031), "EINVAL");
     expect("connect", try_connect(fd, "::ffff:10.99.5.2", 7), "ENETUNREACH");
@@ -77,14 +77,14 @@ static void v6only_socket_rejects_mapped_addresses(void) {
 static void ipv6_loopback_uses_l6(void) {
     char mapped[64];
     snprintf(mapped, sizeof mapped, "::ffff:%s", L6);
-    int fd = tcp6(), ipv4_listener = listen_on(LOOPBACK, 8032);
+    int fd = tcp6_socket(), ipv4_listener = listen_on(LOOPBACK, 8032);
     enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
     expect("bind", try_bind(fd, "::1", 8032), "ok");
     expect_listed("kernel name", kernel_name(fd), format_host_port(mapped, 8032), "[::1]:8032");
     expect("getsockname", visible_name(fd), "[::1]:8032");
     expect("listen", errno_text(listen(fd, 1)), "ok");
-    int client = tcp6();
+    int client = tcp6_socket();
     enable_option(client, IPPROTO_IPV6, IPV6_V6ONLY);
     expect("connect", try_connect(client, "::1", 8032), "ok");
     expect("getpeername", visible_peer(client), "[::1]:8032");
@@ -97,13 +97,13 @@ static void ipv6_loopback_uses_l6(void) {
     expect_unprinted("client name", visible_name(client),
                      format_host_port("::1", kernel_port(client)));
     close(ipv4_listener);
-    expect("connect without a listener", try_connect(tcp6(), "::1", 8132), "ECONNREFUSED");
+    expect("connect without a listener", try_connect(tcp6_socket(), "::1", 8132), "ECONNREFUSED");
 }
 
 /* Without a virtual IP, a client that is bound to [::] can connect to the session's service on
  * ::1. */
 static void wildcard_client_connects_without_virtual_ip(void) {
-    int fd = tcp6(), client = tcp6();
+    int fd = tcp6_socket(), client = tcp6_socket();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
     expect("bind", try_bind(fd, "::1", 8032), "ok");
     expect("listen", errno_text(listen(fd, 1)), "ok");
@@ -129,20 +129,21 @@ static void bound_ipv6_socket_has_one_family(void) {
     const int ports[] = {7, 8532, 8332, 8432, 8532};
     const char *if_listed[] = {"EAFNOSUPPORT", "ECONNREFUSED", "ok", "ok", "ECONNREFUSED"};
     for (int i = 0; i < 5; i++) {
-        int fd = tcp6();
+        int fd = tcp6_socket();
         expect("bind", try_bind(fd, bound_hosts[i], 0), "ok");
         expect_listed("connect", try_connect(fd, destinations[i], ports[i]), if_listed[i], "ok");
     }
     /* The program binds the first socket. The first datagram binds the second socket. */
     struct address destination = make_address(EXTERNAL_ADDRESS6, 7),
                    mapped_destination = make_address("::ffff:" EXTERNAL_ADDRESS, 7);
-    int fd = udp6();
+    int fd = udp6_socket();
     expect("bind", try_bind(fd, "::", 0), "ok");
     expect("sendto",
            errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)), "ok");
-    fd = udp6();
-    long sent = sendto(fd, "x", 1, 0, (void *)&mapped_destination.bytes, mapped_destination.length);
-    expect("sendto first", errno_text(sent), "ok");
+    fd = udp6_socket();
+    long send_result =
+        sendto(fd, "x", 1, 0, (void *)&mapped_destination.bytes, mapped_destination.length);
+    expect("sendto first", errno_text(send_result), "ok");
     expect_listed("sendto",
                   errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)),
                   "EAFNOSUPPORT", "ok");
@@ -150,27 +151,30 @@ static void bound_ipv6_socket_has_one_family(void) {
 
 /* Exchanges a request and an answer between a server on [::1]:port and a client. */
 static void exchange_over_ipv6_loopback(int client, int port) {
-    int server = udp6();
+    int server = udp6_socket();
     expect("bind", try_bind(server, "::1", port), "ok");
-    struct address to = make_address("::1", port);
-    expect("request", errno_text(sendto(client, "x", 1, 0, (void *)&to.bytes, to.length)), "ok");
-    struct sockaddr_storage from;
-    socklen_t length = sizeof from;
-    char byte;
-    expect("recvfrom", errno_text(recvfrom(server, &byte, 1, 0, (void *)&from, &length)), "ok");
-    expect_unprinted("source", format_address(&from), format_host_port("::1", kernel_port(client)));
-    expect("answer", errno_text(sendto(server, "y", 1, 0, (void *)&from, length)), "ok");
-    struct pollfd ready = {client, POLLIN, 0};
-    expect("answer arrives", poll(&ready, 1, 5000) == 1 ? "yes" : "no", "yes");
-    length = sizeof from;
-    expect("recvfrom the answer", errno_text(recvfrom(client, &byte, 1, 0, (void *)&from, &length)),
+    struct address destination = make_address("::1", port);
+    expect("request",
+           errno_text(sendto(client, "x", 1, 0, (void *)&destination.bytes, destination.length)),
            "ok");
-    expect("source of the answer", format_address(&from), format_host_port("::1", port));
+    struct sockaddr_storage source;
+    socklen_t length = sizeof source;
+    char byte;
+    expect("recvfrom", errno_text(recvfrom(server, &byte, 1, 0, (void *)&source, &length)), "ok");
+    expect_unprinted("source", format_address(&source),
+                     format_host_port("::1", kernel_port(client)));
+    expect("answer", errno_text(sendto(server, "y", 1, 0, (void *)&source, length)), "ok");
+    struct pollfd poll_fd = {client, POLLIN, 0};
+    expect("answer arrives", poll(&poll_fd, 1, 5000) == 1 ? "yes" : "no", "yes");
+    length = sizeof source;
+    expect("recvfrom the answer",
+           errno_text(recvfrom(client, &byte, 1, 0, (void *)&source, &length)), "ok");
+    expect("source of the answer", format_address(&source), format_host_port("::1", port));
 }
 
 /* A server on ::1 answers a client that is bound to [::]:0. */
 static void ipv6_loopback_answer_reaches_wildcard_client(void) {
-    int client = udp6();
+    int client = udp6_socket();
     expect("bind the client", try_bind(client, "::", 0), "ok");
     exchange_over_ipv6_loopback(client, 8732);
 }
@@ -178,12 +182,12 @@ static void ipv6_loopback_answer_reaches_wildcard_client(void) {
 /* Without a virtual IP, a client that is bound to [::]:0 stays there, also with IPV6_V6ONLY. */
 static void ipv6_loopback_answer_needs_no_virtual_ip(void) {
     ipv6_loopback_answer_reaches_wildcard_client();
-    int v6only = udp6();
-    enable_option(v6only, IPPROTO_IPV6, IPV6_V6ONLY);
-    expect("bind the IPV6_V6ONLY client", try_bind(v6only, "::", 0), "ok");
-    expect_unprinted("kernel name", kernel_name(v6only),
-                     format_host_port("::", kernel_port(v6only)));
-    exchange_over_ipv6_loopback(v6only, 8733);
+    int v6only_fd = udp6_socket();
+    enable_option(v6only_fd, IPPROTO_IPV6, IPV6_V6ONLY);
+    expect("bind the IPV6_V6ONLY client", try_bind(v6only_fd, "::", 0), "ok");
+    expect_unprinted("kernel name", kernel_name(v6only_fd),
+                     format_host_port("::", kernel_port(v6only_fd)));
+    exchange_over_ipv6_loopback(v6only_fd, 8733);
 }
 
 static const char *v6only_option(int fd) {
@@ -196,7 +200,7 @@ static const char *v6only_option(int fd) {
 /* A connect that fails leaves IPV6_V6ONLY as the program set it. Port 8311 is one of own-ports, so
  * the connect is rewritten although nothing listens. */
 static void failed_connect_keeps_v6only(void) {
-    int fd = tcp6(), server = tcp6();
+    int fd = tcp6_socket(), server = tcp6_socket();
     enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
     expect("connect", try_connect(fd, "::1", 8311), "ECONNREFUSED");
     expect("IPV6_V6ONLY", v6only_option(fd), "1");
@@ -209,7 +213,7 @@ static void failed_connect_keeps_v6only(void) {
 
 /* A socket that is bound to ::1 gets ECONNREFUSED if the session does not listen. */
 static void bound_socket_is_refused_without_a_listener(void) {
-    int fd = tcp6();
+    int fd = tcp6_socket();
     expect("bind", try_bind(fd, "::1", 8734), "ok");
     expect("connect", try_connect(fd, "::1", 8735), "ECONNREFUSED");
 }
@@ -217,29 +221,34 @@ static void bound_socket_is_refused_without_a_listener(void) {
 /* A UDP socket that is bound to [::]:0 reaches destinations of both families. Its first external
  * destination decides its address, and the port stays the same. */
 static void ephemeral_ipv6_datagram_socket_reaches_both_families(void) {
-    const char *hosts[] = {EXTERNAL_ADDRESS6, "::ffff:" EXTERNAL_ADDRESS},
-               *sources[] = {V6, V}, *host_sources[] = {HOST_ADDRESS6, HOST_ADDRESS};
-    int server = udp6();
+    const char *hosts[] = {EXTERNAL_ADDRESS6, "::ffff:" EXTERNAL_ADDRESS}, *sources[] = {V6, V},
+               *host_sources[] = {HOST_ADDRESS6, HOST_ADDRESS};
+    int server = udp6_socket();
     expect("bind the server", try_bind(server, "::1", 8430), "ok");
     for (int i = 0; i < 4; i++) {
-        int fd = udp6(), is_connected = i >= 2;
+        int fd = udp6_socket(), is_connected = i >= 2;
         expect("bind", try_bind(fd, "::", 0), "ok");
         int port = kernel_port(fd);
         expect_unprinted("name", visible_name(fd), format_host_port("::", port));
-        struct address loopback = make_address("::1", 8430), to = make_address(hosts[i % 2], 7),
-                       local = make_link_local(LINK_LOCAL, 7);
+        struct address loopback = make_address("::1", 8430),
+                       destination = make_address(hosts[i % 2], 7),
+                       link_local_address = make_link_local(LINK_LOCAL, 7);
         sendto(fd, "x", 1, 0, (void *)&loopback.bytes, loopback.length);
-        struct sockaddr_storage from;
-        socklen_t length = sizeof from;
+        struct sockaddr_storage source;
+        socklen_t length = sizeof source;
         char byte;
-        expect("recvfrom", errno_text(recvfrom(server, &byte, 1, 0, (void *)&from, &length)), "ok");
-        expect_unprinted("source", format_address(&from), format_host_port("::1", port));
+        expect("recvfrom", errno_text(recvfrom(server, &byte, 1, 0, (void *)&source, &length)),
+               "ok");
+        expect_unprinted("source", format_address(&source), format_host_port("::1", port));
         expect("sendto a link-local address",
-               errno_text(sendto(fd, "x", 1, 0, (void *)&local.bytes, local.length)), "ok");
+               errno_text(sendto(fd, "x", 1, 0, (void *)&link_local_address.bytes,
+                                 link_local_address.length)),
+               "ok");
         if (is_connected) expect("connect", try_connect(fd, hosts[i % 2], 7), "ok");
-        long sent = is_connected ? send(fd, "x", 1, 0)
-                                 : sendto(fd, "x", 1, 0, (void *)&to.bytes, to.length);
-        expect("sendto", errno_text(sent), "ok");
+        long send_result =
+            is_connected ? send(fd, "x", 1, 0)
+                         : sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length);
+        expect("sendto", errno_text(send_result), "ok");
         expect_listed("source seen by the peer", receive_text(fd), sources[i % 2],
                       host_sources[i % 2]);
         expect_unprinted("port", kernel_port(fd) == port ? "kept" : "changed", "kept");
@@ -250,7 +259,7 @@ static void ephemeral_ipv6_datagram_socket_reaches_both_families(void) {
 static void mapped_addresses_stay_mapped(void) {
     char mapped[64];
     snprintf(mapped, sizeof mapped, "::ffff:%s", L);
-    int fd = tcp6(), client = tcp6();
+    int fd = tcp6_socket(), client = tcp6_socket();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
     expect("bind", try_bind(fd, "::ffff:127.0.0.1", 8033), "ok");
     expect_listed("kernel name", kernel_name(fd), format_host_port(mapped, 8033),
@@ -259,7 +268,7 @@ static void mapped_addresses_stay_mapped(void) {
     listen(fd, 1);
     expect("connect", try_connect(client, "::ffff:127.0.0.1", 8033), "ok");
     expect("getpeername", visible_peer(client), "[::ffff:127.0.0.1]:8033");
-    client = tcp6();
+    client = tcp6_socket();
     expect("connect to an external address", try_connect(client, "::ffff:10.99.5.2", 7), "ok");
     expect_listed("source seen by the peer", receive_text(client), V, HOST_ADDRESS);
 }

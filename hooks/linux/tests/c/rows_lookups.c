@@ -38,7 +38,7 @@ static void host_name_resolves_to_v(void) {
                   HOST_ADDRESS ":80 " HOST_NAME);
     expect_listed("IPv6", resolved_addresses(HOST_NAME, AF_INET6, 0), format_host_port(V6, 80),
                   "[" HOST_ADDRESS6 "]:80");
-    struct hostent *entry = gethostbyname(HOST_NAME), storage, *found;
+    struct hostent *entry = gethostbyname(HOST_NAME), storage, *result_entry;
     char buffer[1024], text[64];
     int error;
     inet_ntop(AF_INET, entry->h_addr_list[0], text, sizeof text);
@@ -47,11 +47,11 @@ static void host_name_resolves_to_v(void) {
     entry = gethostbyname2(HOST_NAME, AF_INET6);
     inet_ntop(AF_INET6, entry->h_addr_list[0], text, sizeof text);
     expect_listed("gethostbyname2", text, V6, HOST_ADDRESS6);
-    gethostbyname_r(HOST_NAME, &storage, buffer, sizeof buffer, &found, &error);
-    inet_ntop(AF_INET, found->h_addr_list[0], text, sizeof text);
+    gethostbyname_r(HOST_NAME, &storage, buffer, sizeof buffer, &result_entry, &error);
+    inet_ntop(AF_INET, result_entry->h_addr_list[0], text, sizeof text);
     expect_listed("gethostbyname_r", text, V, HOST_ADDRESS);
-    gethostbyname2_r(HOST_NAME, AF_INET6, &storage, buffer, sizeof buffer, &found, &error);
-    inet_ntop(AF_INET6, found->h_addr_list[0], text, sizeof text);
+    gethostbyname2_r(HOST_NAME, AF_INET6, &storage, buffer, sizeof buffer, &result_entry, &error);
+    inet_ntop(AF_INET6, result_entry->h_addr_list[0], text, sizeof text);
     expect_listed("gethostbyname2_r", text, V6, HOST_ADDRESS6);
 }
 
@@ -81,14 +81,14 @@ static void reverse_lookup_returns_host_name_and_localhost(void) {
     expect("host address", resolved_name(HOST_ADDRESS, 0), HOST_NAME);
     expect("getnameinfo without an address",
            errno_text(getnameinfo(NULL, 0, NULL, 0, NULL, 0, 0) == EAI_FAMILY ? 0 : -1), "ok");
-    if (!listed) return;
+    if (!is_listed) return;
     expect_unprinted("V", resolved_name(V, 0), HOST_NAME);
     expect_unprinted("V numeric", resolved_name(V, NI_NUMERICHOST), V);
     expect_unprinted("L", resolved_name(L, 0), "localhost");
     expect_unprinted("L numeric", resolved_name(L, NI_NUMERICHOST), LOOPBACK);
     struct in_addr v_bytes, l_bytes;
     char buffer[1024], text[64];
-    struct hostent *entry, storage, *found;
+    struct hostent *entry, storage, *result_entry;
     int error;
     inet_pton(AF_INET, V, &v_bytes);
     inet_pton(AF_INET, L, &l_bytes);
@@ -98,12 +98,12 @@ static void reverse_lookup_returns_host_name_and_localhost(void) {
     expect_unprinted("address", text, V);
     entry = gethostbyaddr(&l_bytes, sizeof l_bytes, AF_INET);
     expect_unprinted("gethostbyaddr L", entry->h_name, "localhost");
-    gethostbyaddr_r(&l_bytes, sizeof l_bytes, AF_INET, &storage, buffer, sizeof buffer, &found,
-                    &error);
-    expect_unprinted("gethostbyaddr_r L", found->h_name, "localhost");
-    gethostbyaddr_r(&v_bytes, sizeof v_bytes, AF_INET, &storage, buffer, sizeof buffer, &found,
-                    &error);
-    expect_unprinted("gethostbyaddr_r V", found->h_name, HOST_NAME);
+    gethostbyaddr_r(&l_bytes, sizeof l_bytes, AF_INET, &storage, buffer, sizeof buffer,
+                    &result_entry, &error);
+    expect_unprinted("gethostbyaddr_r L", result_entry->h_name, "localhost");
+    gethostbyaddr_r(&v_bytes, sizeof v_bytes, AF_INET, &storage, buffer, sizeof buffer,
+                    &result_entry, &error);
+    expect_unprinted("gethostbyaddr_r V", result_entry->h_name, HOST_NAME);
 }
 
 /* getifaddrs hides the addresses of other sessions if the policy requires it. */

@@ -33,7 +33,7 @@ static void message_source_is_rewritten(void) {
     struct message message;
     const char *sources[] = {HOST_ADDRESS, ANY};
     for (int i = 0; i < 2; i++) {
-        int fd = udp();
+        int fd = udp_socket();
         init_message(&message, &external_destination);
         set_source(&message, sources[i]);
         struct message original_message = message;
@@ -45,14 +45,14 @@ static void message_source_is_rewritten(void) {
     /* The kernel truncates a length above 128, and rejects a negative length. */
     const unsigned lengths[] = {128, 129, 1000, INT_MAX, 0x80000000u, ~0u};
     for (int i = 0; i < 6; i++) {
-        int fd = udp();
+        int fd = udp_socket();
         init_message(&message, &external_destination);
         message.header.msg_namelen = lengths[i];
         expect("sendmsg", errno_text(sendmsg(fd, &message.header, 0)), i < 4 ? "ok" : "EINVAL");
         if (i < 4) expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
     }
     /* Only the second message has a source in its packet information. */
-    int fd = udp();
+    int fd = udp_socket();
     struct message contents[2];
     struct mmsghdr messages[2];
     init_message(&contents[0], &external_destination);
@@ -77,12 +77,12 @@ static void message_source_is_rewritten(void) {
     expect("sendmmsg of no message on a file", errno_text(sendmmsg(file, NULL, 0, 0)), "ENOTSOCK");
     expect("sendmmsg on a file", errno_text(sendmmsg(file, message_batch, 1, 0)), "ENOTSOCK");
     /* The destination is a loopback service of the session. */
-    int service = udp();
+    int service = udp_socket();
     expect("bind", try_bind(service, LOOPBACK, 8024), "ok");
     struct address loopback_destination = make_address(LOOPBACK, 8024);
     init_message(&message, &loopback_destination);
     set_source(&message, LOOPBACK);
-    fd = udp();
+    fd = udp_socket();
     expect("sendmsg to the session", errno_text(sendmsg(fd, &message.header, 0)), "ok");
     struct sockaddr_storage source;
     socklen_t length = sizeof source;
@@ -103,7 +103,7 @@ static void message_array_may_end_at_page_end(void) {
     struct mmsghdr *messages = (void *)(memory + mapped_size - size);
     struct address external_destination = make_address(EXTERNAL_ADDRESS, 7);
     static struct message contents[COUNT];
-    int fd = udp(), buffer_size = 1 << 20;
+    int fd = udp_socket(), buffer_size = 1 << 20;
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer_size, sizeof buffer_size);
     for (int i = 0; i < COUNT; i++) {
         init_message(&contents[i], &external_destination);
@@ -147,7 +147,7 @@ static void message_array_may_end_at_page_end(void) {
 static void ipv6_message_source_is_rewritten(void) {
     struct address external_destination = make_address(EXTERNAL_ADDRESS6, 7);
     struct message message;
-    int fd = udp6();
+    int fd = udp6_socket();
     init_message(&message, &external_destination);
     set_source(&message, HOST_ADDRESS6);
     expect("sendmsg", errno_text(sendmsg(fd, &message.header, 0)), "ok");
@@ -156,17 +156,19 @@ static void ipv6_message_source_is_rewritten(void) {
 
 /* A link-local source is not rewritten. */
 static void link_local_message_source_passes(void) {
-    int service = udp6(), fd = udp6();
-    struct address local = make_link_local(LINK_LOCAL, 8024);
-    expect("bind", errno_text(bind(service, (void *)&local.bytes, local.length)), "ok");
+    int service = udp6_socket(), fd = udp6_socket();
+    struct address link_local_address = make_link_local(LINK_LOCAL, 8024);
+    expect("bind",
+           errno_text(bind(service, (void *)&link_local_address.bytes, link_local_address.length)),
+           "ok");
     const char *sources[] = {LINK_LOCAL, "::"};
     for (int i = 0; i < 2; i++) {
         struct message message;
-        init_message(&message, &local);
+        init_message(&message, &link_local_address);
         set_source(&message, sources[i]);
         expect("sendmsg", errno_text(sendmsg(fd, &message.header, 0)), "ok");
-        struct pollfd ready = {service, POLLIN, 0};
-        expect("datagram arrives", poll(&ready, 1, 5000) == 1 ? "yes" : "no", "yes");
+        struct pollfd poll_fd = {service, POLLIN, 0};
+        expect("datagram arrives", poll(&poll_fd, 1, 5000) == 1 ? "yes" : "no", "yes");
         struct sockaddr_storage source;
         socklen_t length = sizeof source;
         char byte;
@@ -200,7 +202,7 @@ static const char *pktinfo_destination(struct message *message) {
 
 /* In received messages, the source and the address in IP_PKTINFO are visible as 127.0.0.1. */
 static void received_messages_have_loopback_addresses(void) {
-    int service = udp(), fd = udp();
+    int service = udp_socket(), fd = udp_socket();
     enable_option(service, IPPROTO_IP, IP_PKTINFO);
     expect("bind", try_bind(service, LOOPBACK, 8025), "ok");
     expect("bind client", try_bind(fd, LOOPBACK, 8125), "ok");
@@ -274,8 +276,8 @@ static const char *pktinfo_interface(struct message *message) {
 
 /* Waits for an answer, and checks its visible source. */
 static void expect_answer(int client, const char *host, int port) {
-    struct pollfd ready = {client, POLLIN, 0};
-    expect("answer arrives", poll(&ready, 1, 5000) == 1 ? "yes" : "no", "yes");
+    struct pollfd poll_fd = {client, POLLIN, 0};
+    expect("answer arrives", poll(&poll_fd, 1, 5000) == 1 ? "yes" : "no", "yes");
     struct sockaddr_storage source;
     socklen_t length = sizeof source;
     char byte;
@@ -287,20 +289,21 @@ static void expect_answer(int client, const char *host, int port) {
  * information of the request, then with its own address as the only packet information. Each answer
  * stays on the host and reaches the client. */
 static void loopback_answer_with_packet_info_stays_on_host(void) {
-    const char *bound[] = {ANY, LOOPBACK, "::", "::1"};
-    const char *dialled[] = {LOOPBACK, LOOPBACK, "::1", "::1"};
+    const char *bound_hosts[] = {ANY, LOOPBACK, "::", "::1"};
+    const char *destination_hosts[] = {LOOPBACK, LOOPBACK, "::1", "::1"};
     for (int i = 0; i < 8; i++) {
-        const char *host = dialled[i / 2];
-        int is_v4 = i < 4, port = 8240 + i, server = is_v4 ? udp() : udp6();
+        const char *host = destination_hosts[i / 2];
+        int is_v4 = i < 4, port = 8240 + i, server = is_v4 ? udp_socket() : udp6_socket();
         enable_option(server, is_v4 ? IPPROTO_IP : IPPROTO_IPV6,
                       is_v4 ? IP_PKTINFO : IPV6_RECVPKTINFO);
-        expect("bind", try_bind(server, bound[i / 2], port), "ok");
-        int client = is_v4 ? udp() : udp6(), is_connected = i % 2;
-        struct address to = make_address(host, port);
+        expect("bind", try_bind(server, bound_hosts[i / 2], port), "ok");
+        int client = is_v4 ? udp_socket() : udp6_socket(), is_connected = i % 2;
+        struct address destination = make_address(host, port);
         if (is_connected) expect("connect", try_connect(client, host, port), "ok");
-        long sent = is_connected ? send(client, "x", 1, 0)
-                                 : sendto(client, "x", 1, 0, (void *)&to.bytes, to.length);
-        expect("request", errno_text(sent), "ok");
+        long send_result = is_connected ? send(client, "x", 1, 0)
+                                        : sendto(client, "x", 1, 0, (void *)&destination.bytes,
+                                                 destination.length);
+        expect("request", errno_text(send_result), "ok");
         struct message message;
         init_message(&message, NULL);
         expect("recvmsg", errno_text(recvmsg(server, &message.header, 0)), "ok");
@@ -317,7 +320,7 @@ static void loopback_answer_with_packet_info_stays_on_host(void) {
 
 /* Multicast datagrams leave on the interface of V, unless the program sets an interface. */
 static void multicast_uses_interface_of_v(void) {
-    int fd = udp();
+    int fd = udp_socket();
     struct address group = make_address("239.99.5.1", 8027);
     struct in_addr interface = {0}, v_address;
     socklen_t length = sizeof interface;
@@ -326,7 +329,7 @@ static void multicast_uses_interface_of_v(void) {
     inet_pton(AF_INET, V, &v_address);
     expect_listed("interface", interface.s_addr == v_address.s_addr ? "V" : "other", "V", "other");
     /* The hook does not change an interface that the program has set. */
-    fd = udp();
+    fd = udp_socket();
     struct in_addr host_address;
     inet_pton(AF_INET, HOST_ADDRESS, &host_address);
     setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &host_address, sizeof host_address);
@@ -336,7 +339,7 @@ static void multicast_uses_interface_of_v(void) {
     expect("interface is kept", interface.s_addr == host_address.s_addr ? "yes" : "no", "yes");
     /* If the program sets the interface only by its index, the hook does not treat the interface
      * as unset. getsockopt never returns the index. */
-    fd = udp();
+    fd = udp_socket();
     struct ip_mreqn request = {.imr_ifindex = if_nametoindex("lo")}, original_request = request;
     expect("set by index",
            errno_text(setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &request, sizeof request)), "ok");
@@ -354,7 +357,7 @@ static void multicast_uses_interface_of_v(void) {
 
 /* A send with MSG_FASTOPEN connects the socket, so it is rewritten like a connect. */
 static void fast_open_is_rewritten_like_connect(void) {
-    int fd = tcp();
+    int fd = tcp_socket();
     struct address destination = make_address(EXTERNAL_ADDRESS, 7);
     expect("sendto",
            errno_text(
@@ -362,7 +365,7 @@ static void fast_open_is_rewritten_like_connect(void) {
            "ok");
     expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
     struct message message;
-    fd = tcp();
+    fd = tcp_socket();
     init_message(&message, &destination);
     expect("sendmsg", errno_text(sendmsg(fd, &message.header, MSG_FASTOPEN)), "ok");
     expect_listed("source seen by the peer again", receive_text(fd), V, HOST_ADDRESS);

@@ -8,7 +8,7 @@ enum { HEADER_SIZE = 12 };
 
 int run_dns_server(void) {
     unsigned char message[512];
-    int fd = udp();
+    int fd = udp_socket();
     if (strcmp(try_bind(fd, EXTERNAL_ADDRESS, 53), "ok")) return 1;
     printf("ready\n");
     fflush(stdout);
@@ -47,7 +47,7 @@ static void c_library_sockets_are_not_rewritten(void) {
  * kernel. */
 static void direct_system_calls_are_not_rewritten(void) {
     struct address local = make_address(LOOPBACK, 8049);
-    int fd = tcp(), client = tcp();
+    int fd = tcp_socket(), client = tcp_socket();
     expect("bind", errno_text(syscall(SYS_bind, fd, &local.bytes, local.length)), "ok");
     expect("kernel name", kernel_name(fd), "127.0.0.1:8049");
     expect("visible name", visible_name(fd), "127.0.0.1:8049");

@@ -26,17 +26,17 @@ pub const HOST_ADDRESS: &str = "10.99.5.1";
 pub const EXTERNAL_ADDRESS: &str = "10.99.5.2";
 
 /// This variable is set in the run inside the namespaces.
-const INSIDE_NAMESPACE: &str = "VIPOOL_TEST_INSIDE";
+const INSIDE_NAMESPACE_VARIABLE: &str = "VIPOOL_TEST_INSIDE";
 
 /// This variable contains the path of a hook that was built with AddressSanitizer (`cargo xtask
 /// test address-hook`). If it is set, tests preload this hook, and also build the C programs with
 /// AddressSanitizer.
-const SANITIZED_HOOK: &str = "VIPOOL_SANITIZED_HOOK";
+const SANITIZED_HOOK_VARIABLE: &str = "VIPOOL_SANITIZED_HOOK";
 
 /// Runs `body` in new namespaces, in another process that runs the test `name` again. `prepare`
 /// builds the programs. It runs first, outside the namespaces.
 pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: impl FnOnce()) {
-    if env::var_os(INSIDE_NAMESPACE).is_some() {
+    if env::var_os(INSIDE_NAMESPACE_VARIABLE).is_some() {
         return body();
     }
     if !have(&["cc", "ip"]) || !have(needs) || !can_unshare() {
@@ -58,7 +58,7 @@ pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: im
 /// Runs this program again in new namespaces, and waits until it exits. Returns `true` in the run
 /// inside the namespaces.
 pub fn reenter() -> bool {
-    if env::var_os(INSIDE_NAMESPACE).is_some() {
+    if env::var_os(INSIDE_NAMESPACE_VARIABLE).is_some() {
         return true;
     }
     if have(&["cc", "ip"]) && can_unshare() {
@@ -92,7 +92,7 @@ fn unshare_command(name: &str, needs_root: bool) -> Command {
             "--",
         ])
         .arg(env::current_exe().expect("the test program has a path"))
-        .env(INSIDE_NAMESPACE, format!("{}-{name}", std::process::id()));
+        .env(INSIDE_NAMESPACE_VARIABLE, format!("{}-{name}", std::process::id()));
     command
 }
 
@@ -123,8 +123,8 @@ pub fn compile_in(source_directory: &Path, name: &str, files: &[&str], flags: &[
     compile_sources("cc", source_directory, name, files, flags)
 }
 
-/// Compiles files into a program. Inside the namespaces, only returns the path of the program, because
-/// the run outside has compiled it.
+/// Compiles files into a program. Inside the namespaces, only returns the path of the program,
+/// because the run outside has compiled it.
 fn compile_sources(
     compiler: &str,
     source_directory: &Path,
@@ -133,7 +133,7 @@ fn compile_sources(
     flags: &[&str],
 ) -> PathBuf {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    if env::var_os(INSIDE_NAMESPACE).is_some() {
+    if env::var_os(INSIDE_NAMESPACE_VARIABLE).is_some() {
         return program;
     }
     let status = Command::new(compiler)
@@ -148,7 +148,7 @@ fn compile_sources(
             "-pthread",
         ])
         .args(flags)
-        .args(env::var_os(SANITIZED_HOOK).map(|_| "-fsanitize=address"))
+        .args(env::var_os(SANITIZED_HOOK_VARIABLE).map(|_| "-fsanitize=address"))
         .arg("-o")
         .arg(&program)
         .args(files.iter().map(|file| source_directory.join(file)))
@@ -223,7 +223,7 @@ impl TestHost {
                       ip link set v1 up";
         let status = external_command(&external_pid, "sh").args(["-c", script]).status().unwrap();
         assert!(status.success());
-        let run_id = env::var(INSIDE_NAMESPACE).expect("in_namespace was called");
+        let run_id = env::var(INSIDE_NAMESPACE_VARIABLE).expect("in_namespace was called");
         let directory = env::temp_dir().join(format!("vipool-hook-{run_id}"));
         std::fs::create_dir_all(&directory).unwrap();
         // The host name resolves to the host's addresses.
@@ -334,7 +334,7 @@ impl TestSession<'_> {
 
 /// Returns the value of `LD_PRELOAD`.
 fn preload_value() -> String {
-    let Some(sanitized_hook) = env::var_os(SANITIZED_HOOK) else {
+    let Some(sanitized_hook) = env::var_os(SANITIZED_HOOK_VARIABLE) else {
         return preload_path().to_str().unwrap().to_owned();
     };
     let sanitizer_library = output_of(Command::new("cc").arg("-print-file-name=libasan.so"));
@@ -357,8 +357,8 @@ pub fn inheriting_program(pattern: impl AsRef<Path>) -> Program {
 /// Returns the path of the Python binary. The command `python3` can be a wrapper of a version
 /// manager.
 pub fn python_path() -> PathBuf {
-    let code = "import os, sys; print(os.path.realpath(sys.executable))";
-    PathBuf::from(output_of(Command::new("python3").args(["-c", code])).trim())
+    let script = "import os, sys; print(os.path.realpath(sys.executable))";
+    PathBuf::from(output_of(Command::new("python3").args(["-c", script])).trim())
 }
 
 /// Starts a program and waits until its first line of output begins with "ready".
