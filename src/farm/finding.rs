@@ -1,7 +1,7 @@
 //! Findings about a farm, and their display.
 //!
-//! A finding names its key (`range[1].addresses[0]`). The TOML reader records the position of each
-//! key. [`Report::extend`] looks up the position of each finding.
+//! A finding names its key (`range[1].addresses[0]`). The TOML reader records the position of the
+//! value of each key. [`Report::extend`] looks up the position of each finding.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -88,8 +88,8 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The findings about one file, in the order of the file. The report contains the source text to
-/// display the lines of the findings.
+/// The findings about one file, in the order of the file. The report contains the text of the file,
+/// because its display shows the lines of the findings.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     file: Option<PathBuf>,
@@ -109,12 +109,12 @@ impl Positions {
 
     /// Returns the range of the key, or of the innermost recorded key that contains this key.
     fn find(&self, key: &str) -> Option<(usize, usize)> {
-        let mut key = key;
+        let mut containing_key = key;
         loop {
-            if let Some(span) = self.0.get(key) {
+            if let Some(span) = self.0.get(containing_key) {
                 return Some(*span);
             }
-            key = &key[..key.rfind(['.', '['])?];
+            containing_key = &containing_key[..containing_key.rfind(['.', '['])?];
         }
     }
 }
@@ -147,10 +147,11 @@ impl Report {
 
     /// Removes the findings with other codes on each line that has a finding with this code.
     pub(super) fn suppress_others_on_lines_of(&mut self, code: &str) {
-        let line = |finding: &Finding| finding.position.map(|position| position.line);
-        let lines: HashSet<_> =
-            self.findings.iter().filter(|finding| finding.code == code).map(line).collect();
-        self.findings.retain(|finding| finding.code == code || !lines.contains(&line(finding)));
+        let line_of = |finding: &Finding| finding.position.map(|position| position.line);
+        let lines_with_code: HashSet<_> =
+            self.findings.iter().filter(|finding| finding.code == code).map(line_of).collect();
+        self.findings
+            .retain(|finding| finding.code == code || !lines_with_code.contains(&line_of(finding)));
     }
 
     /// Returns the position of a byte range of the file.
@@ -204,8 +205,8 @@ impl Report {
             position.line, position.column, finding.level, finding.message
         )?;
         let line = self.source.lines().nth(position.line - 1).unwrap_or_default();
-        let number = position.line.to_string();
-        let gutter = " ".repeat(number.len());
+        let line_number = position.line.to_string();
+        let gutter = " ".repeat(line_number.len());
         // The indent keeps tabs, so that the caret is below the value.
         let indent: String = line
             .chars()
@@ -213,9 +214,10 @@ impl Report {
             .map(|character| if character == '\t' { '\t' } else { ' ' })
             .collect();
         let marked_text = self.source.get(position.start..position.end).unwrap_or_default();
-        let width = marked_text.lines().next().map_or(0, |line| line.chars().count()).max(1);
-        writeln!(f, "{gutter} |\n{number} | {line}")?;
-        writeln!(f, "{gutter} | {indent}{}", "^".repeat(width))?;
+        let first_line = marked_text.lines().next().unwrap_or_default();
+        let caret_count = first_line.chars().count().max(1);
+        writeln!(f, "{gutter} |\n{line_number} | {line}")?;
+        writeln!(f, "{gutter} | {indent}{}", "^".repeat(caret_count))?;
         writeln!(f, "{gutter} = {}", finding.remedy)
     }
 }
@@ -230,6 +232,7 @@ impl fmt::Display for Report {
 
 impl std::error::Error for Report {}
 
+/// Returns the position of a byte range of `source`.
 pub(super) fn locate(source: &str, start: usize, end: usize) -> Position {
     let start = floor_char_boundary(source, start);
     let preceding_text = &source[..start];
@@ -243,16 +246,17 @@ pub(super) fn locate(source: &str, start: usize, end: usize) -> Position {
 }
 
 /// Returns the last character boundary at or before a byte offset.
-fn floor_char_boundary(source: &str, byte: usize) -> usize {
-    (0..=byte.min(source.len())).rev().find(|offset| source.is_char_boundary(*offset)).unwrap_or(0)
+fn floor_char_boundary(source: &str, offset: usize) -> usize {
+    let mut candidates = (0..=offset.min(source.len())).rev();
+    candidates.find(|candidate| source.is_char_boundary(*candidate)).unwrap_or(0)
 }
 
 /// Returns the known name that is most similar to `name`, if it is similar enough.
 pub(super) fn find_nearest<'n>(
     name: &str,
-    known: impl Iterator<Item = &'n str>,
+    known_names: impl Iterator<Item = &'n str>,
 ) -> Option<&'n str> {
-    known
+    known_names
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
         .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count() / 3)
         .min_by_key(|(distance, _)| *distance)
@@ -260,15 +264,18 @@ pub(super) fn find_nearest<'n>(
 }
 
 /// Returns a remedy for an unknown name: "did you mean …?", or the known names.
-pub(super) fn suggest<'n>(name: &str, known: impl Iterator<Item = &'n str> + Clone) -> String {
-    if let Some(nearest) = find_nearest(name, known.clone()) {
-        return format!("did you mean {nearest:?}?");
+pub(super) fn suggest<'n>(
+    name: &str,
+    known_names: impl Iterator<Item = &'n str> + Clone,
+) -> String {
+    if let Some(nearest_name) = find_nearest(name, known_names.clone()) {
+        return format!("did you mean {nearest_name:?}?");
     }
-    let names: Vec<&str> = known.take(20).collect();
-    if names.is_empty() {
+    let listed_names: Vec<&str> = known_names.take(20).collect();
+    if listed_names.is_empty() {
         "no name is defined".to_owned()
     } else {
-        format!("known: {}", names.join(", "))
+        format!("known: {}", listed_names.join(", "))
     }
 }
 

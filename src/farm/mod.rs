@@ -300,13 +300,13 @@ impl Default for RewriteOptions {
 
 impl Farm {
     /// Returns the server with this host name. If no server has this name, returns a server whose
-    /// name is equal without the domain.
+    /// name is equal without the domain, provided that one of the two names has no domain.
     #[must_use]
     pub fn find_server(&self, host: &str) -> Option<&Server> {
         let short_name =
             |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
-        let exact = self.servers.iter().find(|server| server.name.eq_ignore_ascii_case(host));
-        exact.or_else(|| {
+        let exact_match = self.servers.iter().find(|server| server.name.eq_ignore_ascii_case(host));
+        exact_match.or_else(|| {
             self.servers.iter().find(|server| {
                 // Two full names with different domains belong to different hosts.
                 let has_short_name = !server.name.contains('.') || !host.contains('.');
@@ -334,7 +334,7 @@ impl Farm {
     /// `own-ports`, sorted and without overlaps. `vipool up` reserves these ports.
     #[must_use]
     pub fn fixed_ports(&self) -> Vec<PortRange> {
-        let own = self.programs.iter().flat_map(|program| &program.own_ports);
-        PortRange::merge(self.rewrite.fixed_ports.iter().chain(own))
+        let own_ports = self.programs.iter().flat_map(|program| &program.own_ports);
+        PortRange::merge(self.rewrite.fixed_ports.iter().chain(own_ports))
     }
 }

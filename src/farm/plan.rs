@@ -48,53 +48,56 @@ impl Farm {
                 ..ServerPlan::default()
             };
         }
-        let mut planned = ServerPlan::default();
-        let pools = self.virtual_pools(server, interfaces, &mut planned);
+        let mut server_plan = ServerPlan::default();
+        let pools = self.virtual_pools(server, interfaces, &mut server_plan);
         let reservations = self.reservations.iter().filter(|reservation| {
             pools.iter().any(|pool| pool.slot_of(reservation.address).is_some())
         });
-        let mut policy = self.policy(&planned.assignments, interfaces);
+        let mut policy = self.policy(&server_plan.assignments, interfaces);
         // A session whose pool has no range on this server uses the next rule.
         policy.pool_rules.retain(|rule| pools.iter().any(|pool| pool.name() == rule.pool));
-        planned.plan = Plan {
+        server_plan.plan = Plan {
             reservations: reservations.cloned().collect(),
             pools: pools.into_iter().chain(self.loopback_pool()).collect(),
             policy,
             settings,
         };
-        planned
+        server_plan
     }
 
+    /// Returns the pools of virtual IPs. Adds the assignments and findings to `server_plan`.
     fn virtual_pools(
         &self,
         server: Option<&Server>,
         interfaces: Option<&[Interface]>,
-        planned: &mut ServerPlan,
+        server_plan: &mut ServerPlan,
     ) -> Vec<Pool> {
         let mut pools = Vec::new();
         for name in self.pool_names() {
-            for ipv4 in [true, false] {
-                let mut usable = Vec::new();
+            for is_ipv4 in [true, false] {
+                let mut usable_ranges = Vec::new();
                 let mut has_addresses = false;
                 for (index, entry) in
                     self.ranges_for(server).filter(|(_, entry)| entry.pool == name)
                 {
-                    let addresses: Vec<Range> = ranges_of_family(&entry.addresses, ipv4).collect();
+                    let addresses: Vec<Range> =
+                        ranges_of_family(&entry.addresses, is_ipv4).collect();
                     has_addresses |= !addresses.is_empty();
-                    match interfaces {
-                        None => usable.extend(self.usable_ranges(&addresses, &entry.exclude)),
-                        Some(interfaces) => {
-                            let (found, errors) = assign(&addresses, &entry.exclude, interfaces);
-                            usable.extend(found.iter().flat_map(|found| &found.ranges));
-                            merge_assignments(&mut planned.assignments, found);
-                            let finding = |error| no_interface_finding(index, entry, &error);
-                            planned.findings.extend(errors.into_iter().map(finding));
-                        }
-                    }
+                    let Some(interfaces) = interfaces else {
+                        usable_ranges.extend(self.usable_ranges(&addresses, &entry.exclude));
+                        continue;
+                    };
+                    let (assignments, errors) = assign(&addresses, &entry.exclude, interfaces);
+                    usable_ranges
+                        .extend(assignments.iter().flat_map(|assignment| &assignment.ranges));
+                    merge_assignments(&mut server_plan.assignments, assignments);
+                    let to_finding = |error| no_interface_finding(index, entry, &error);
+                    server_plan.findings.extend(errors.into_iter().map(to_finding));
                 }
-                let max_addresses = self.max_addresses(name, ipv4);
+                let max_addresses = self.max_addresses(name, is_ipv4);
                 if has_addresses
-                    && let Ok(pool) = Pool::new(name, PoolKind::VirtualIp, &usable, max_addresses)
+                    && let Ok(pool) =
+                        Pool::new(name, PoolKind::VirtualIp, &usable_ranges, max_addresses)
                 {
                     pools.push(pool);
                 }
@@ -105,32 +108,32 @@ impl Farm {
 
     /// Returns the names of the pools, the default pool first.
     pub(super) fn pool_names(&self) -> impl Iterator<Item = &str> {
-        let declared = self.pools.iter().map(|pool| &*pool.rule.pool);
-        std::iter::once(DEFAULT_POOL).chain(declared.filter(|name| *name != DEFAULT_POOL))
+        let listed_names = self.pools.iter().map(|pool| &*pool.rule.pool);
+        std::iter::once(DEFAULT_POOL).chain(listed_names.filter(|name| *name != DEFAULT_POOL))
     }
 
     /// Returns the maximum number of addresses of one family in a pool.
-    pub(super) fn max_addresses(&self, pool: &str, ipv4: bool) -> u32 {
+    pub(super) fn max_addresses(&self, pool: &str, is_ipv4: bool) -> u32 {
         let options = self.pools.iter().find(|options| options.rule.pool == pool);
-        let default = if ipv4 { MAX_SLOTS } else { DEFAULT_MAX_IPV6_ADDRESSES };
-        options.and_then(|options| options.max_addresses).unwrap_or(default)
+        let default_max = if is_ipv4 { MAX_SLOTS } else { DEFAULT_MAX_IPV6_ADDRESSES };
+        options.and_then(|options| options.max_addresses).unwrap_or(default_max)
     }
 
     /// Returns the addresses except the excluded addresses and the addresses that no session can
     /// use in the known subnets.
-    pub(super) fn usable_ranges(&self, addresses: &[Range], exclude: &[Range]) -> Vec<Range> {
+    pub(super) fn usable_ranges(&self, addresses: &[Range], excluded: &[Range]) -> Vec<Range> {
         let reserved =
             self.network.subnets.iter().copied().flat_map(reserved_addresses).map(Range::from);
-        subtract(&subtract(addresses, exclude), &reserved.collect::<Vec<_>>())
+        subtract(&subtract(addresses, excluded), &reserved.collect::<Vec<_>>())
     }
 
     /// Returns the pool of loopback addresses, or `None` if there are no loopback ranges.
     pub(super) fn loopback_pool(&self) -> Option<Pool> {
         // All programs share 127.0.0.1. The first and last address of 127.0.0.0/8 are its network
         // and broadcast addresses.
-        let usable: Range = "127.0.0.2-127.255.255.254".parse().expect("a range");
+        let usable_range: Range = "127.0.0.2-127.255.255.254".parse().expect("a range");
         let loopback_ranges =
-            self.loopback.ranges.iter().filter_map(|range| usable.intersection(range));
+            self.loopback.ranges.iter().filter_map(|range| usable_range.intersection(range));
         let ranges = subtract(&loopback_ranges.collect::<Vec<_>>(), &self.loopback.exclude);
         let pool = Pool::new(LOOPBACK_POOL, PoolKind::Loopback, &ranges, MAX_SLOTS).ok()?;
         (!self.loopback.ranges.is_empty()).then_some(pool)
@@ -140,10 +143,10 @@ impl Farm {
         let has_assignment = |interface: &&Interface| {
             assignments.iter().any(|assignment| assignment.index == interface.index)
         };
-        let matched = interfaces.unwrap_or_default().iter().filter(has_assignment);
+        let assigned_interfaces = interfaces.unwrap_or_default().iter().filter(has_assignment);
         Policy {
             programs: self.programs.clone(),
-            host_addresses: matched
+            host_addresses: assigned_interfaces
                 .flat_map(|interface| &interface.addresses)
                 .map(IpNet::addr)
                 .collect(),
@@ -164,15 +167,19 @@ impl Farm {
 }
 
 /// Returns the ranges of one family.
-pub(super) fn ranges_of_family(ranges: &[Range], ipv4: bool) -> impl Iterator<Item = Range> {
-    ranges.iter().copied().filter(move |range| range.first().is_ipv4() == ipv4)
+pub(super) fn ranges_of_family(ranges: &[Range], is_ipv4: bool) -> impl Iterator<Item = Range> {
+    ranges.iter().copied().filter(move |range| range.first().is_ipv4() == is_ipv4)
 }
 
-fn merge_assignments(all: &mut Vec<Assignment>, added: Vec<Assignment>) {
-    for new in added {
-        match all.iter_mut().find(|old| old.index == new.index && old.subnet == new.subnet) {
-            Some(old) => old.ranges.extend(new.ranges),
-            None => all.push(new),
+/// Adds assignments to a list that has one entry for each subnet of an interface.
+fn merge_assignments(merged: &mut Vec<Assignment>, added: Vec<Assignment>) {
+    for assignment in added {
+        let same_subnet = merged.iter_mut().find(|existing| {
+            existing.index == assignment.index && existing.subnet == assignment.subnet
+        });
+        match same_subnet {
+            Some(existing) => existing.ranges.extend(assignment.ranges),
+            None => merged.push(assignment),
         }
     }
 }

@@ -11,7 +11,9 @@ use toml::de::{DeTable, DeValue};
 use super::finding::{Finding, Level, Positions, locate, quote_key_part, suggest};
 use crate::policy::PortRange;
 
+/// The level and the code of a finding about the type of a value.
 const TYPE_ERROR: (Level, &str) = (Level::Error, "type");
+/// The level and the code of a finding about a value of the right type.
 const VALUE_ERROR: (Level, &str) = (Level::Error, "value");
 
 /// Collects the findings and the position of every key while a file is read.
@@ -21,7 +23,7 @@ pub(super) struct TomlReader<'s> {
     pub findings: Vec<Finding>,
 }
 
-/// A value and its key.
+/// A value and its full key, such as `range[1].addresses`.
 #[derive(Clone)]
 pub(super) struct Value<'t> {
     pub key: String,
@@ -31,10 +33,11 @@ pub(super) struct Value<'t> {
 /// A table. [`Section::take`] marks each known key. [`Section::finish`] reports the keys that are
 /// not marked.
 pub(super) struct Section<'t> {
+    /// The full key of the table. Empty for the root table.
     key: String,
     /// `None` if the file does not contain the table.
     table: Option<&'t DeTable<'t>>,
-    known: Vec<&'static str>,
+    known_keys: Vec<&'static str>,
 }
 
 impl<'s> TomlReader<'s> {
@@ -58,8 +61,8 @@ impl<'s> TomlReader<'s> {
         expected: &str,
         remedy: impl Into<String>,
     ) -> Option<T> {
-        let found = value.get().type_str();
-        let message = format!("expected {expected}, got {} {found}", article(found));
+        let found_type = value.get().type_str();
+        let message = format!("expected {expected}, got {} {found_type}", article(found_type));
         let finding = Finding::new(TYPE_ERROR, &value.key, value.display_text(), message, remedy);
         self.add_finding(finding, value.value.span());
         None
@@ -122,12 +125,12 @@ impl<'s> TomlReader<'s> {
     /// Reads a string that is one of `keywords`.
     pub fn read_keyword<T: Copy>(&mut self, value: Value<'_>, keywords: &[(&str, T)]) -> Option<T> {
         let text = self.read_text(value.clone())?;
-        let matching = keywords.iter().find(|(keyword, _)| *keyword == text);
-        if matching.is_none() {
+        let found_keyword = keywords.iter().find(|(keyword, _)| *keyword == text);
+        if found_keyword.is_none() {
             let remedy = suggest(&text, keywords.iter().map(|(keyword, _)| *keyword));
             self.report_value_error(&value, format!("unknown value {text:?}"), remedy);
         }
-        matching.map(|(_, meaning)| *meaning)
+        found_keyword.map(|(_, meaning)| *meaning)
     }
 
     /// Reads seconds: an integer, or a string with a unit ("90s", "2m", "1h", "1d").
@@ -158,27 +161,27 @@ impl<'s> TomlReader<'s> {
     pub fn read_list<T>(
         &mut self,
         value: Option<Value<'_>>,
-        read: impl Fn(&mut Self, Value<'_>) -> Option<T>,
+        read_item: impl Fn(&mut Self, Value<'_>) -> Option<T>,
     ) -> Option<Vec<T>> {
         let value = value?;
         let DeValue::Array(array) = value.get() else {
-            let item = Value { key: format!("{}[0]", value.key), ..value };
-            return Some(read(self, item).into_iter().collect());
+            let only_item = Value { key: format!("{}[0]", value.key), ..value };
+            return Some(read_item(self, only_item).into_iter().collect());
         };
-        let mut list = Vec::new();
-        for item in array.iter() {
+        let mut items = Vec::new();
+        for item_value in array.iter() {
             // The index counts only the valid items, so the key is correct for the parsed farm.
-            let item = self.record_value(format!("{}[{}]", value.key, list.len()), item);
-            list.extend(read(self, item));
+            let item = self.record_value(format!("{}[{}]", value.key, items.len()), item_value);
+            items.extend(read_item(self, item));
         }
-        Some(list)
+        Some(items)
     }
 
     /// Reads a table.
     pub fn read_section<'t>(&mut self, value: Value<'t>) -> Option<Section<'t>> {
         match value.get() {
             DeValue::Table(table) => {
-                Some(Section { key: value.key, table: Some(table), known: Vec::new() })
+                Some(Section { key: value.key, table: Some(table), known_keys: Vec::new() })
             }
             _ => {
                 let remedy = format!("begin the table with [{}]", value.key);
@@ -224,17 +227,17 @@ impl<'t> Value<'t> {
 impl<'t> Section<'t> {
     /// Returns the root table of the file.
     pub fn root(table: &'t DeTable<'t>) -> Self {
-        Self { key: String::new(), table: Some(table), known: Vec::new() }
+        Self { key: String::new(), table: Some(table), known_keys: Vec::new() }
     }
 
     /// Returns the section of a table that the file does not contain.
     pub fn empty() -> Self {
-        Self { key: String::new(), table: None, known: Vec::new() }
+        Self { key: String::new(), table: None, known_keys: Vec::new() }
     }
 
     /// Returns the value of a key, if present, and marks the key as known.
     pub fn take(&mut self, reader: &mut TomlReader, key: &'static str) -> Option<Value<'t>> {
-        self.known.push(key);
+        self.known_keys.push(key);
         let value = self.table?.get(key)?;
         Some(reader.record_value(self.full_key(key), value))
     }
@@ -242,12 +245,12 @@ impl<'t> Section<'t> {
     /// Reports every unknown key.
     pub fn finish(self, reader: &mut TomlReader) {
         for (name, _) in self.table.into_iter().flatten() {
-            let known = self.known.iter().copied();
-            if !known.clone().any(|known| known == name.get_ref()) {
+            let known_keys = self.known_keys.iter().copied();
+            if !known_keys.clone().any(|known_key| known_key == name.get_ref()) {
                 let key = self.full_key(name.get_ref());
-                let table = if self.key.is_empty() { "the file" } else { &self.key };
-                let message = format!("unknown key {:?} in {table}", name.get_ref());
-                let remedy = suggest(name.get_ref(), known);
+                let table_name = if self.key.is_empty() { "the file" } else { &self.key };
+                let message = format!("unknown key {:?} in {table_name}", name.get_ref());
+                let remedy = suggest(name.get_ref(), known_keys);
                 let code = (Level::Error, "unknown-key");
                 let finding = Finding::new(code, key, name.get_ref(), message, remedy);
                 reader.add_finding(finding, name.span());
@@ -264,10 +267,12 @@ impl<'t> Section<'t> {
 /// The longest duration of a setting: more than a century.
 const MAX_SECONDS: u32 = u32::MAX - 1;
 
+/// Returns the seconds of a duration with a unit, such as "2m".
 pub(super) fn parse_seconds(text: &str) -> Option<u32> {
-    let text = text.trim();
-    let digit_count = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digit_count);
+    let duration = text.trim();
+    let digit_count =
+        duration.find(|character: char| !character.is_ascii_digit()).unwrap_or(duration.len());
+    let (number, unit) = duration.split_at(digit_count);
     let factor = match unit.trim_start() {
         "s" => 1,
         "m" | "min" => 60,

@@ -25,8 +25,8 @@ use crate::range::Range;
 const MAX_FILE_SIZE: u64 = 4 << 20;
 
 impl Farm {
-    /// Reads and validates a file. Reports values with errors and treats them as absent. A file
-    /// that cannot be opened results in an empty farm and an error in the report.
+    /// Reads and validates a file. Reports values with errors and treats them as absent. For a file
+    /// that cannot be read, returns the default farm and an error in the report.
     #[must_use]
     pub fn load(file: &Path) -> (Farm, Report) {
         let (farm, report) = match read_bytes(file) {
@@ -45,7 +45,7 @@ impl Farm {
     pub fn parse(text: &str) -> (Farm, Report) {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let (table, errors) = DeTable::parse_recoverable(text);
-        let is_empty = table.get_ref().is_empty() && errors.is_empty();
+        let has_no_keys = table.get_ref().is_empty() && errors.is_empty();
         let mut reader = TomlReader::new(text);
         let farm = read_farm(&mut reader, Section::root(table.get_ref()));
         let mut report = Report::new(text, reader.positions);
@@ -64,12 +64,13 @@ impl Farm {
         let mut validation_findings = farm.validate();
         validation_findings.retain(|finding| {
             !(finding.value.is_empty()
-                && read_findings.iter().any(|other| other.key.starts_with(&finding.key)))
+                && read_findings.iter().any(|read| read.key.starts_with(&finding.key)))
         });
         report.extend(read_findings);
         report.extend(validation_findings);
-        if is_empty {
-            // Such a file is a mistake, for example a failed copy. It would remove all addresses.
+        if has_no_keys {
+            // A file without keys is a mistake, for example a failed copy. It would remove all
+            // addresses.
             report.extend([Finding::new(
                 (Level::Error, "file"),
                 "",
@@ -87,12 +88,12 @@ fn read_bytes(file: &Path) -> Result<Vec<u8>, Box<Finding>> {
     let finding = |message: String, remedy: &str| {
         Box::new(Finding::new((Level::Error, "file"), "", file.display(), message, remedy))
     };
-    let unreadable = |error: std::io::Error| {
+    let read_error = |error: std::io::Error| {
         finding(format!("cannot read the file: {error}"), "check its path and its permissions")
     };
     let mut bytes = Vec::new();
-    let opened = std::fs::File::open(file).map_err(unreadable)?;
-    opened.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let reader = std::fs::File::open(file).map_err(read_error)?;
+    reader.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(read_error)?;
     if bytes.len() as u64 > MAX_FILE_SIZE {
         return Err(finding(
             "the file is larger than 4 MiB".to_owned(),
@@ -168,12 +169,11 @@ fn read_network(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> Netwo
 
 fn read_subnet(reader: &mut TomlReader<'_>, value: Value<'_>) -> Option<IpNet> {
     let text = reader.read_text(value.clone())?;
-    let net: Option<IpNet> = text.parse().ok();
-    match net {
-        Some(net) if net == net.trunc() => return Some(net),
-        Some(net) => {
-            let remedy = format!("write {}", net.trunc());
-            reader.report_value_error(&value, format!("{net} has host bits set"), remedy);
+    match text.parse::<IpNet>().ok() {
+        Some(prefix) if prefix == prefix.trunc() => return Some(prefix),
+        Some(prefix) => {
+            let remedy = format!("write {}", prefix.trunc());
+            reader.report_value_error(&value, format!("{prefix} has host bits set"), remedy);
         }
         None => reader.report_value_error(
             &value,
@@ -199,20 +199,20 @@ fn read_address(reader: &mut TomlReader<'_>, value: Value<'_>) -> Option<IpAddr>
 
 fn read_server(reader: &mut TomlReader<'_>, name: String, value: Value<'_>) -> Option<Server> {
     let mut section = reader.read_section(value)?;
-    let default = Server::new(&name);
+    let default_server = Server::new(&name);
     let server = Server {
-        enabled: read_boolean(reader, &mut section, "enabled", default.enabled),
+        enabled: read_boolean(reader, &mut section, "enabled", default_server.enabled),
         max_sessions: section
             .take(reader, "max-sessions")
             .and_then(|value| reader.read_integer(value, 0..=u32::MAX)),
-        ..default
+        ..default_server
     };
     section.finish(reader);
     Some(server)
 }
 
 fn read_range(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> ServerRange {
-    let default = ServerRange::default();
+    let default_range = ServerRange::default();
     let addresses = section.take(reader, "addresses");
     let exclude = section.take(reader, "exclude");
     ServerRange {
@@ -222,7 +222,7 @@ fn read_range(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> ServerR
         pool: section
             .take(reader, "pool")
             .and_then(|value| reader.read_text(value))
-            .unwrap_or(default.pool),
+            .unwrap_or(default_range.pool),
     }
 }
 
@@ -244,24 +244,26 @@ fn read_pool(reader: &mut TomlReader<'_>, name: String, value: Value<'_>) -> Opt
 }
 
 fn read_loopback(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> LoopbackOptions {
-    let (range_list, exclude) = (section.take(reader, "ranges"), section.take(reader, "exclude"));
+    let ranges = section.take(reader, "ranges");
+    let exclude = section.take(reader, "exclude");
     LoopbackOptions {
-        ranges: read_ranges(reader, range_list).unwrap_or(LoopbackOptions::default().ranges),
+        ranges: read_ranges(reader, ranges).unwrap_or(LoopbackOptions::default().ranges),
         exclude: read_ranges(reader, exclude).unwrap_or_default(),
     }
 }
 
 fn read_sessions(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> Settings {
-    let default = DEFAULT_SETTINGS;
+    let default_settings = DEFAULT_SETTINGS;
     let mut read_number = |reader: &mut TomlReader<'_>, key, default| {
         section
             .take(reader, key)
             .and_then(|value| reader.read_integer(value, 0..=u32::MAX))
             .unwrap_or(default)
     };
-    let low_water = read_number(reader, "low-water", default.low_water);
-    let sessions_per_user = read_number(reader, "sessions-per-user", default.sessions_per_user);
-    let max_sessions = read_number(reader, "max-sessions", default.max_sessions);
+    let low_water = read_number(reader, "low-water", default_settings.low_water);
+    let sessions_per_user =
+        read_number(reader, "sessions-per-user", default_settings.sessions_per_user);
+    let max_sessions = read_number(reader, "max-sessions", default_settings.max_sessions);
     let allocation_times =
         [("logon", AllocationTime::Logon), ("first-use", AllocationTime::FirstUse)];
     Settings {
@@ -271,17 +273,22 @@ fn read_sessions(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> Sett
         cool_down: section
             .take(reader, "cool-down")
             .and_then(|value| reader.read_duration(value))
-            .unwrap_or(default.cool_down),
-        check_in_use: read_boolean(reader, section, "check-in-use", default.check_in_use),
+            .unwrap_or(default_settings.cool_down),
+        check_in_use: read_boolean(reader, section, "check-in-use", default_settings.check_in_use),
         on_exhausted: section
             .take(reader, "when-exhausted")
             .and_then(|value| read_exhaustion_policy(reader, value))
-            .unwrap_or(default.on_exhausted),
+            .unwrap_or(default_settings.on_exhausted),
         allocate: section
             .take(reader, "allocate")
             .and_then(|value| reader.read_keyword(value, &allocation_times))
-            .unwrap_or(default.allocate),
-        await_restore: read_boolean(reader, section, "await-restore", default.await_restore),
+            .unwrap_or(default_settings.allocate),
+        await_restore: read_boolean(
+            reader,
+            section,
+            "await-restore",
+            default_settings.await_restore,
+        ),
     }
 }
 
@@ -291,8 +298,8 @@ fn read_exhaustion_policy(
     value: Value<'_>,
 ) -> Option<ExhaustionPolicy> {
     let text = reader.read_text(value.clone())?;
-    if let Some(time) = text.strip_prefix("wait") {
-        let seconds = parse_seconds(time);
+    if let Some(duration) = text.strip_prefix("wait") {
+        let seconds = parse_seconds(duration);
         if seconds.is_none() {
             reader.report_value_error(
                 &value,
@@ -323,24 +330,24 @@ fn read_reservations(
 }
 
 fn read_rewrite(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> RewriteOptions {
-    let default = RewriteOptions::default();
-    let (wildcard_udp_ports, fixed_ports) =
-        (section.take(reader, "wildcard-udp-ports"), section.take(reader, "fixed-ports"));
-    let mut flags = default.flags;
+    let default_options = RewriteOptions::default();
+    let wildcard_udp_ports = section.take(reader, "wildcard-udp-ports");
+    let fixed_ports = section.take(reader, "fixed-ports");
+    let mut flags = default_options.flags;
     flags.visit(&mut FlagReader { reader, section });
     RewriteOptions {
         flags,
         wildcard_udp_ports: reader
             .read_list(wildcard_udp_ports, TomlReader::read_port_range)
-            .unwrap_or(default.wildcard_udp_ports),
+            .unwrap_or(default_options.wildcard_udp_ports),
         fixed_ports: reader.read_list(fixed_ports, TomlReader::read_port_range).unwrap_or_default(),
     }
 }
 
 fn read_program(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> Program {
     let features = section.take(reader, "features");
-    let (own_ports, shared_ports) =
-        (section.take(reader, "own-ports"), section.take(reader, "shared-ports"));
+    let own_ports = section.take(reader, "own-ports");
+    let shared_ports = section.take(reader, "shared-ports");
     let mut flags = ProgramFlags::default();
     flags.visit(&mut FlagReader { reader, section });
     Program {
@@ -371,23 +378,23 @@ struct FlagReader<'r, 's, 'f, 't> {
 impl VisitFlags for FlagReader<'_, '_, '_, '_> {
     fn visit<T: BitValue>(&mut self, key: &'static str, field: &mut T) {
         let Some(value) = self.section.take(self.reader, key) else { return };
-        let parsed = match T::KEYWORDS {
+        let flag_value = match T::KEYWORDS {
             None => self.reader.read_boolean(value).map(|is_set| T::VALUES[usize::from(is_set)]),
-            Some([clear, set]) => {
-                self.reader.read_keyword(value, &[(clear, T::VALUES[0]), (set, T::VALUES[1])])
-            }
+            Some([keyword0, keyword1]) => self
+                .reader
+                .read_keyword(value, &[(keyword0, T::VALUES[0]), (keyword1, T::VALUES[1])]),
         };
-        if let Some(parsed) = parsed {
-            *field = parsed;
+        if let Some(flag_value) = flag_value {
+            *field = flag_value;
         }
     }
 }
 
 fn read_features(reader: &mut TomlReader<'_>, value: Value<'_>) -> Features {
-    let bits = reader
+    let feature_bits = reader
         .read_list(Some(value), |reader, value| reader.read_keyword(value, Features::TABLE))
         .unwrap_or_default();
-    Features::from_bits(bits.iter().fold(0, |all, bit| all | bit))
+    Features::from_bits(feature_bits.iter().fold(0, |bits, bit| bits | bit))
 }
 
 /// Reads a table. If the table is absent, every value has its default.
@@ -395,13 +402,13 @@ fn read_table<T>(
     reader: &mut TomlReader<'_>,
     parent: &mut Section<'_>,
     key: &'static str,
-    read: impl Fn(&mut TomlReader<'_>, &mut Section<'_>) -> T,
+    read_keys: impl Fn(&mut TomlReader<'_>, &mut Section<'_>) -> T,
 ) -> T {
-    let value = parent.take(reader, key).and_then(|value| reader.read_section(value));
-    let mut section = value.unwrap_or_else(Section::empty);
-    let result = read(reader, &mut section);
+    let present_section = parent.take(reader, key).and_then(|value| reader.read_section(value));
+    let mut section = present_section.unwrap_or_else(Section::empty);
+    let options = read_keys(reader, &mut section);
     section.finish(reader);
-    result
+    options
 }
 
 /// Reads an array of tables.
@@ -409,16 +416,16 @@ fn read_tables<T>(
     reader: &mut TomlReader<'_>,
     parent: &mut Section<'_>,
     key: &'static str,
-    read: impl Fn(&mut TomlReader<'_>, &mut Section<'_>) -> T,
+    read_keys: impl Fn(&mut TomlReader<'_>, &mut Section<'_>) -> T,
 ) -> Vec<T> {
-    let value = parent.take(reader, key);
-    let read_item = |reader: &mut TomlReader<'_>, value: Value<'_>| {
-        let mut section = reader.read_section(value)?;
-        let result = read(reader, &mut section);
+    let array = parent.take(reader, key);
+    let read_item = |reader: &mut TomlReader<'_>, table: Value<'_>| {
+        let mut section = reader.read_section(table)?;
+        let item = read_keys(reader, &mut section);
         section.finish(reader);
-        Some(result)
+        Some(item)
     };
-    reader.read_list(value, read_item).unwrap_or_default()
+    reader.read_list(array, read_item).unwrap_or_default()
 }
 
 fn read_boolean(

@@ -182,7 +182,7 @@ pub struct Policy {
     /// The process list, in the order of the file. The most specific match wins. Among equally
     /// specific matches, the first wins.
     pub programs: Vec<Program>,
-    /// The host's addresses on the interfaces that the policy matches (row 5 of
+    /// The host's own addresses on the interfaces that the server's ranges belong to (row 5 of
     /// docs/socket-matrix.md).
     pub host_addresses: Vec<IpAddr>,
     /// UDP ports on which a bind to the wildcard address (0.0.0.0 or ::) is not rewritten (row 26).
@@ -201,7 +201,7 @@ impl Policy {
         Self { programs: programs.into_iter().collect(), ..Self::default() }
     }
 
-    /// Sets the addresses of the host on the matched interfaces.
+    /// Sets the host's own addresses on the interfaces that the server's ranges belong to.
     #[must_use]
     pub fn with_host_addresses(mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
         self.host_addresses = addresses.into_iter().collect();

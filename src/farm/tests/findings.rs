@@ -5,10 +5,10 @@ use crate::pool::PoolKind;
 
 /// A valid farm. A test case adds text to it, so the report contains only the findings of that
 /// text.
-const SERVER: &str = "[server.ts1]\n[[range]]\naddresses = \"10.0.5.10-10.0.5.99\"\n";
+const FARM: &str = "[server.ts1]\n[[range]]\naddresses = \"10.0.5.10-10.0.5.99\"\n";
 
 /// A valid process list, to which a test case adds text in the same way.
-const PROGRAM: &str = "[[program]]\npath = \"/usr/bin/app\"\n";
+const PROCESS_LIST: &str = "[[program]]\npath = \"/usr/bin/app\"\n";
 
 /// Returns the findings as "error CODE KEY" or "warning CODE KEY".
 fn summarize_findings(text: &str) -> Vec<String> {
@@ -36,7 +36,7 @@ fn example_has_no_findings() {
 #[test]
 fn defaults_in_the_example_are_the_defaults() {
     let example = include_str!("../../../examples/farm.toml");
-    let uncommented: String = example
+    let example_with_all_keys: String = example
         .lines()
         .map(|line| match line.strip_prefix("# ") {
             Some(key) if key.split(" = ").next().is_some_and(|key| !key.contains(' ')) => key,
@@ -44,12 +44,15 @@ fn defaults_in_the_example_are_the_defaults() {
         })
         .flat_map(|line| [line, "\n"])
         .collect();
-    assert!(uncommented.matches("\ncool-down = ").count() == 1, "{uncommented}");
-    let (with_all_keys, report) = Farm::parse(&uncommented);
+    assert!(
+        example_with_all_keys.matches("\ncool-down = ").count() == 1,
+        "{example_with_all_keys}"
+    );
+    let (farm_with_all_keys, report) = Farm::parse(&example_with_all_keys);
     assert!(report.is_empty(), "{report}");
-    let (mut with_defaults, _) = Farm::parse(example);
-    with_defaults.pools[0].max_addresses = with_all_keys.pools[0].max_addresses;
-    assert_eq!(with_all_keys, with_defaults);
+    let (mut farm_with_defaults, _) = Farm::parse(example);
+    farm_with_defaults.pools[0].max_addresses = farm_with_all_keys.pools[0].max_addresses;
+    assert_eq!(farm_with_all_keys, farm_with_defaults);
 }
 
 #[test]
@@ -59,7 +62,7 @@ fn empty_farm_is_valid_but_an_empty_file_is_not() {
         ("# nothing\n", &["error file "]),
         ("\u{feff}", &["error file "]),
         ("[sessions]\n", &[]),
-        (SERVER, &[]),
+        (FARM, &[]),
     ]);
     assert_eq!(Farm::default().validate(), []);
     let plan = Farm::default().plan("any", None).plan;
@@ -68,7 +71,7 @@ fn empty_farm_is_valid_but_an_empty_file_is_not() {
 }
 
 #[test]
-fn syntax_and_types() {
+fn syntax_and_type_errors_are_reported() {
     assert_findings(&[
         ("[sessions", &["error syntax "]),
         ("[sessions]\ncool-down = \n", &["error syntax "]),
@@ -135,9 +138,9 @@ fn unknown_key_suggests_the_most_similar_key() {
 }
 
 #[test]
-fn ranges() {
+fn invalid_ranges_are_reported() {
     let range = |addresses: &str| format!("[[range]]\naddresses = {addresses}\n");
-    let two_ranges = |first: &str, second: &str| range(first) + &range(second);
+    let two_ranges = |addresses1: &str, addresses2: &str| range(addresses1) + &range(addresses2);
     assert_findings(&[
         ("[[range]]", &["error no-addresses range[0].addresses"]),
         (&range("[]"), &["error no-addresses range[0].addresses"]),
@@ -178,11 +181,11 @@ fn ranges() {
 }
 
 #[test]
-fn servers() {
-    let two_servers = |first: &str, second: &str| {
+fn invalid_servers_are_reported() {
+    let two_servers = |addresses1: &str, addresses2: &str| {
         format!(
-            "[server.ts1]\n[server.ts2]\n[[range]]\naddresses = \"{first}\"\nserver = \"ts1\"\n\
-             [[range]]\naddresses = \"{second}\"\nserver = \"TS2\"\n"
+            "[server.ts1]\n[server.ts2]\n[[range]]\naddresses = \"{addresses1}\"\nserver = \"ts1\"\n\
+             [[range]]\naddresses = \"{addresses2}\"\nserver = \"TS2\"\n"
         )
     };
     assert_findings(&[
@@ -215,9 +218,9 @@ fn servers() {
 }
 
 #[test]
-fn pools_too_small_and_too_large() {
-    let server = |keys: &str, rest: &str| {
-        SERVER.replace("[server.ts1]\n", &format!("[server.ts1]\n{keys}\n")) + rest
+fn pools_that_are_too_small_or_too_large_are_reported() {
+    let server = |server_keys: &str, other_tables: &str| {
+        FARM.replace("[server.ts1]\n", &format!("[server.ts1]\n{server_keys}\n")) + other_tables
     };
     assert_findings(&[
         (&server("max-sessions = 90", ""), &[]),
@@ -245,12 +248,12 @@ fn pools_too_small_and_too_large() {
         ("[pool.lab]", &["warning no-range pool.lab"]),
         ("[pool.loopback]", &["error name pool.loopback", "warning no-range pool.loopback"]),
     ]);
-    let many: String = (0..9).map(|n| format!("[pool.p{n}]\n")).collect();
-    assert!(summarize_findings(&many).contains(&"error too-many pool".to_owned()));
+    let nine_pools: String = (0..9).map(|number| format!("[pool.p{number}]\n")).collect();
+    assert!(summarize_findings(&nine_pools).contains(&"error too-many pool".to_owned()));
 }
 
 #[test]
-fn network_options() {
+fn ranges_are_compared_with_the_network_options() {
     let network = |addresses: &str| {
         format!(
             "[network]\nsubnets = [\"10.0.4.0/23\", \"10.0.6.0/24\"]\ndhcp-ranges = \"10.0.5.100-10.0.5.199\"\n\
@@ -268,7 +271,7 @@ fn network_options() {
 }
 
 #[test]
-fn loopback_ranges() {
+fn invalid_loopback_ranges_are_reported() {
     let loopback = |ranges: &str| format!("[loopback]\nranges = {ranges}");
     assert_findings(&[
         (&loopback("\"127.9.0.0/24\""), &[]),
@@ -286,10 +289,10 @@ fn loopback_ranges() {
 }
 
 #[test]
-fn reservations() {
-    let farm = |rest: &str| {
+fn invalid_reservations_are_reported() {
+    let farm = |keys: &str| {
         format!(
-            "[[range]]\naddresses = \"10.0.5.10-10.0.5.20\"\nexclude = \"10.0.5.15\"\n[reservations]\n{rest}"
+            "[[range]]\naddresses = \"10.0.5.10-10.0.5.20\"\nexclude = \"10.0.5.15\"\n[reservations]\n{keys}"
         )
     };
     assert_findings(&[
@@ -306,10 +309,10 @@ fn reservations() {
 }
 
 #[test]
-fn programs() {
-    let program = |keys: &str| format!("{PROGRAM}{keys}\n");
+fn invalid_programs_are_reported() {
+    let program = |keys: &str| format!("{PROCESS_LIST}{keys}\n");
     assert_findings(&[
-        (PROGRAM, &[]),
+        (PROCESS_LIST, &[]),
         ("[[program]]", &["error path program[0].path"]),
         ("[[program]]\npath = \"app\"", &["warning bare-name program[0].path"]),
         ("[[program]]\npath = \"bin/app\"", &["error path program[0].path"]),
@@ -336,8 +339,8 @@ fn programs() {
             &program("own-ports = 80\nshared-ports = \"1-99\""),
             &["error ports program[0].own-ports[0]"],
         ),
-        (&(program("") + PROGRAM), &["warning duplicate program[1].path"]),
-        (&(program("") + PROGRAM + "script = \"/a\""), &[]),
+        (&(program("") + PROCESS_LIST), &["warning duplicate program[1].path"]),
+        (&(program("") + PROCESS_LIST + "script = \"/a\""), &[]),
         (
             "[[program]]\npath = 'C:\\A.exe'\n[[program]]\npath = 'c:/a.EXE'",
             &["warning duplicate program[1].path"],
@@ -367,25 +370,25 @@ fn finding_has_the_position_of_its_value() {
 }
 
 #[test]
-fn files_that_cannot_be_read() {
+fn unreadable_files_are_reported() {
     let directory = std::env::temp_dir().join(format!("vipool-farm-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
-    let write = |name: &str, bytes: &[u8]| {
+    let write_file = |name: &str, bytes: &[u8]| {
         let file = directory.join(name);
         std::fs::write(&file, bytes).unwrap();
         file
     };
-    let mut utf16: Vec<u8> = vec![0xff, 0xfe];
-    utf16.extend(SERVER.encode_utf16().flat_map(u16::to_le_bytes));
-    let large = vec![b'#'; 5 << 20];
-    let truncated = &SERVER.as_bytes()[..SERVER.len() - 5];
+    let mut utf16_bytes: Vec<u8> = vec![0xff, 0xfe];
+    utf16_bytes.extend(FARM.encode_utf16().flat_map(u16::to_le_bytes));
+    let large_contents = vec![b'#'; 5 << 20];
+    let truncated_farm = &FARM.as_bytes()[..FARM.len() - 5];
     let table = [
         (directory.join("missing.toml"), "cannot read the file: "),
         (directory.clone(), "cannot read the file: "),
-        (write("latin.toml", b"[server.ts1]\n# caf\xe9\n"), "byte 18 is not UTF-8"),
-        (write("utf16.toml", &utf16), "byte 0 is not UTF-8"),
-        (write("large.toml", &large), "larger than 4 MiB"),
-        (write("cut.toml", truncated), "invalid TOML: "),
+        (write_file("latin.toml", b"[server.ts1]\n# caf\xe9\n"), "byte 18 is not UTF-8"),
+        (write_file("utf16.toml", &utf16_bytes), "byte 0 is not UTF-8"),
+        (write_file("large.toml", &large_contents), "larger than 4 MiB"),
+        (write_file("cut.toml", truncated_farm), "invalid TOML: "),
     ];
     for (file, message) in table {
         let (_, report) = Farm::load(&file);
@@ -396,8 +399,8 @@ fn files_that_cannot_be_read() {
             "{report_text}"
         );
     }
-    let bom = write("bom.toml", format!("\u{feff}{SERVER}").as_bytes());
-    let (farm, report) = Farm::load(&bom);
+    let file_with_bom = write_file("bom.toml", format!("\u{feff}{FARM}").as_bytes());
+    let (farm, report) = Farm::load(&file_with_bom);
     assert!(report.is_empty() && farm.servers.len() == 1, "{report}");
     std::fs::remove_dir_all(&directory).unwrap();
 }

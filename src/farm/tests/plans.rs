@@ -56,12 +56,16 @@ fixed-ports = [80, 7003]
 
 #[test]
 fn each_server_has_its_own_plan() {
-    let ts1 = plan(FARM, "TS1.corp.example", None);
-    assert_eq!(ts1.findings, []);
-    let names: Vec<_> =
-        ts1.plan.pools.iter().map(|pool| (pool.name(), pool.is_ipv4(), pool.slots())).collect();
+    let ts1_plan = plan(FARM, "TS1.corp.example", None);
+    assert_eq!(ts1_plan.findings, []);
+    let pool_rows: Vec<_> = ts1_plan
+        .plan
+        .pools
+        .iter()
+        .map(|pool| (pool.name(), pool.is_ipv4(), pool.slots()))
+        .collect();
     assert_eq!(
-        names,
+        pool_rows,
         [
             ("default", Some(true), 9),
             ("default", Some(false), DEFAULT_MAX_IPV6_ADDRESSES),
@@ -69,28 +73,31 @@ fn each_server_has_its_own_plan() {
             ("loopback", Some(true), 2048),
         ]
     );
-    assert_eq!(pool(&ts1.plan, "default").slot_of(ip("10.0.5.15")), None);
+    assert_eq!(pool(&ts1_plan.plan, "default").slot_of(ip("10.0.5.15")), None);
     assert_eq!(
-        ts1.plan.reservations,
+        ts1_plan.plan.reservations,
         [Reservation { user: "ada".into(), address: ip("10.0.5.12") }]
     );
-    assert_eq!(ts1.plan.settings.max_sessions, 9);
-    assert_eq!(ts1.plan.settings.on_exhausted, ExhaustionPolicy::Wait(5));
-    assert_eq!(ts1.plan.policy.programs.len(), 1);
-    assert_eq!(choose_pool(&ts1.plan.policy.pool_rules, "eve", &["students"], None), Some("lab"));
-
-    let ts2 = plan(FARM, "ts2", None);
-    assert_eq!(pool(&ts2.plan, "default").address(0), Some(ip("10.0.6.10")));
+    assert_eq!(ts1_plan.plan.settings.max_sessions, 9);
+    assert_eq!(ts1_plan.plan.settings.on_exhausted, ExhaustionPolicy::Wait(5));
+    assert_eq!(ts1_plan.plan.policy.programs.len(), 1);
     assert_eq!(
-        ts2.plan.reservations,
+        choose_pool(&ts1_plan.plan.policy.pool_rules, "eve", &["students"], None),
+        Some("lab")
+    );
+
+    let ts2_plan = plan(FARM, "ts2", None);
+    assert_eq!(pool(&ts2_plan.plan, "default").address(0), Some(ip("10.0.6.10")));
+    assert_eq!(
+        ts2_plan.plan.reservations,
         [Reservation { user: "ada".into(), address: ip("10.0.6.12") }]
     );
     assert_eq!(plan(FARM, "ts3", None).plan.pools, []);
     assert_eq!(plan(FARM, "ts3", None).plan.policy, crate::policy::Policy::default());
-    for other in ["ts4", "", "ts2.other.example"] {
-        let planned = plan(FARM, other, None);
-        assert_eq!(planned.findings[0].code, "unknown-server");
-        assert_eq!(planned.plan, Plan::default());
+    for unknown_host in ["ts4", "", "ts2.other.example"] {
+        let server_plan = plan(FARM, unknown_host, None);
+        assert_eq!(server_plan.findings[0].code, "unknown-server");
+        assert_eq!(server_plan.plan, Plan::default());
     }
     let (farm, _) = Farm::parse(FARM);
     let ports: Vec<_> = farm.fixed_ports().iter().map(PortRange::to_string).collect();
@@ -109,25 +116,25 @@ fn addresses_without_an_interface_are_left_out() {
         addresses = ["10.0.5.0-10.0.5.15", "10.0.7.1", "2001:db8::/126"]
         exclude = "10.0.5.3"
         "#;
-    let planned = plan(text, "any", Some(std::slice::from_ref(&eth0)));
-    let pools = &planned.plan.pools;
+    let server_plan = plan(text, "any", Some(std::slice::from_ref(&eth0)));
+    let pools = &server_plan.plan.pools;
     let addresses =
         |pool: &Pool| (0..pool.slots()).map(|slot| pool.address(slot).unwrap()).collect::<Vec<_>>();
-    let expected =
-        (1..=14).filter(|low| *low != 3 && *low != 12).map(|low| IpAddr::from([10, 0, 5, low]));
+    let usable_octets = (1..=14).filter(|last_octet| ![3, 12].contains(last_octet));
+    let expected = usable_octets.map(|last_octet| IpAddr::from([10, 0, 5, last_octet]));
     assert_eq!(addresses(&pools[0]), expected.collect::<Vec<_>>());
     assert_eq!(addresses(&pools[1]), [ip("2001:db8::2"), ip("2001:db8::3")]);
-    assert_eq!(planned.plan.policy.host_addresses, [ip("10.0.5.12"), ip("2001:db8::1")]);
-    let assigned: Vec<_> = planned
+    assert_eq!(server_plan.plan.policy.host_addresses, [ip("10.0.5.12"), ip("2001:db8::1")]);
+    let assigned_subnets: Vec<_> = server_plan
         .assignments
         .iter()
         .map(|assignment| (&*assignment.interface, assignment.subnet.to_string()))
         .collect();
     assert_eq!(
-        assigned,
+        assigned_subnets,
         [("eth0", "10.0.5.0/28".to_owned()), ("eth0", "2001:db8::/64".to_owned())]
     );
-    let findings: Vec<_> = planned
+    let findings: Vec<_> = server_plan
         .findings
         .iter()
         .map(|finding| (finding.code, &*finding.key, &*finding.value))
@@ -142,7 +149,7 @@ fn addresses_without_an_interface_are_left_out() {
 }
 
 #[test]
-fn first_and_last_address_of_each_kind_of_range() {
+fn pool_has_the_first_and_last_usable_address_of_its_range() {
     type Row = (&'static str, u32, Option<&'static str>, Option<&'static str>);
     let table: [Row; 7] = [
         ("addresses = \"10.0.5.7/32\"", 1, Some("10.0.5.7"), Some("10.0.5.7")),
@@ -158,26 +165,23 @@ fn first_and_last_address_of_each_kind_of_range() {
         ("addresses = \"2001:db8::/64\"", 4096, Some("2001:db8::"), Some("2001:db8::fff")),
         ("addresses = \"10.0.0.0/12\"", 1 << 20, Some("10.0.0.0"), Some("10.15.255.255")),
     ];
-    for (keys, slots, first, last) in table {
-        let planned = plan(&format!("[[range]]\n{keys}"), "any", None);
-        let pool = pool(&planned.plan, "default");
-        assert_eq!(pool.slots(), slots, "{keys}");
-        assert_eq!(pool.address(0), first.map(ip), "{keys}");
-        assert_eq!(
-            slots.checked_sub(1).and_then(|slot| pool.address(slot)),
-            last.map(ip),
-            "{keys}"
-        );
-        assert_eq!(pool.address(slots), None, "{keys}");
+    for (keys, slot_count, first_address, last_address) in table {
+        let server_plan = plan(&format!("[[range]]\n{keys}"), "any", None);
+        let pool = pool(&server_plan.plan, "default");
+        assert_eq!(pool.slots(), slot_count, "{keys}");
+        assert_eq!(pool.address(0), first_address.map(ip), "{keys}");
+        let last_slot = slot_count.checked_sub(1);
+        assert_eq!(last_slot.and_then(|slot| pool.address(slot)), last_address.map(ip), "{keys}");
+        assert_eq!(pool.address(slot_count), None, "{keys}");
     }
 }
 
 #[test]
 fn loopback_pool_never_contains_127_0_0_1() {
-    let planned = plan("[loopback]\nranges = \"127.0.0.0/8\"", "any", None);
-    let pool = pool(&planned.plan, LOOPBACK_POOL);
+    let server_plan = plan("[loopback]\nranges = \"127.0.0.0/8\"", "any", None);
+    let pool = pool(&server_plan.plan, LOOPBACK_POOL);
     assert_eq!(pool.slot_of(ip("127.0.0.1")), None);
     assert_eq!(pool.address(0), Some(ip("127.0.0.2")));
-    let last = pool.slots() - 1;
-    assert!(pool.loopback6(last).unwrap() <= ip("127.255.255.254"));
+    let last_slot = pool.slots() - 1;
+    assert!(pool.loopback6(last_slot).unwrap() <= ip("127.255.255.254"));
 }

@@ -8,40 +8,42 @@ use crate::pool::MAX_SLOTS;
 use crate::range::Range;
 
 impl Farm {
-    /// Reports a server that has too few addresses for its sessions. `None` means the machine of a
-    /// farm without servers.
+    /// Reports a server that has too few addresses for its sessions, and pools with too many
+    /// addresses. `None` means the machine of a farm without servers.
     pub(super) fn validate_capacity(&self, server: Option<&Server>, findings: &mut Vec<Finding>) {
         if server.is_some_and(|server| !server.enabled) {
             return;
         }
         let name =
             server.map_or_else(|| "this machine".to_owned(), |server| format!("{:?}", server.name));
-        let limit_key = match server {
+        let max_sessions_key = match server {
             Some(server) if server.max_sessions.is_some() => {
                 format!("{}.max-sessions", server_key(server))
             }
             _ => "sessions.max-sessions".to_owned(),
         };
-        let limit = self.max_sessions(server);
+        let max_sessions = self.max_sessions(server);
         let mut has_virtual_ips = false;
-        for ipv4 in [true, false] {
-            let mut total = 0u128;
+        for is_ipv4 in [true, false] {
+            let mut total_count = 0u128;
             for pool in self.pool_names() {
                 let range_entries = self.ranges_for(server).filter(|(_, entry)| entry.pool == pool);
-                let usable: Vec<Range> = range_entries
+                let usable_ranges: Vec<Range> = range_entries
                     .flat_map(|(_, entry)| {
                         let addresses: Vec<Range> =
-                            ranges_of_family(&entry.addresses, ipv4).collect();
+                            ranges_of_family(&entry.addresses, is_ipv4).collect();
                         has_virtual_ips |= !addresses.is_empty();
                         self.usable_ranges(&addresses, &entry.exclude)
                     })
                     .collect();
-                let count =
-                    usable.iter().fold(0u128, |sum, range| sum.saturating_add(range.count()));
-                let max = self.max_addresses(pool, ipv4);
-                if ipv4 && count > u128::from(max) && max == MAX_SLOTS {
+                let count = usable_ranges
+                    .iter()
+                    .fold(0u128, |sum, range| sum.saturating_add(range.count()));
+                let max_addresses = self.max_addresses(pool, is_ipv4);
+                let used_count = count.min(max_addresses.into());
+                if is_ipv4 && count > u128::from(max_addresses) && max_addresses == MAX_SLOTS {
                     let message = format!(
-                        "pool {pool:?} of {name} has {count} addresses; only the first {max} are used"
+                        "pool {pool:?} of {name} has {count} addresses; only the first {max_addresses} are used"
                     );
                     let remedy = "reduce its ranges, or set max-addresses";
                     findings.push(Finding::new(
@@ -52,15 +54,20 @@ impl Farm {
                         remedy,
                     ));
                 }
-                if !ipv4 && count.min(max.into()) > u128::from(DEFAULT_MAX_IPV6_ADDRESSES) {
+                if !is_ipv4 && used_count > u128::from(DEFAULT_MAX_IPV6_ADDRESSES) {
                     let message = format!(
-                        "pool {pool:?} of {name} has {} IPv6 addresses; Linux takes minutes to add \
-                         more than {DEFAULT_MAX_IPV6_ADDRESSES} to an interface, and hours for 65536",
-                        count.min(max.into())
+                        "pool {pool:?} of {name} has {used_count} IPv6 addresses; Linux takes minutes to add \
+                         more than {DEFAULT_MAX_IPV6_ADDRESSES} to an interface, and hours for 65536"
                     );
                     let key = format!("pool.{}.max-addresses", quote_key_part(pool));
                     let remedy = "lower it to the maximum number of sessions plus the number of addresses that cool down";
-                    findings.push(Finding::new(warning("many-ipv6"), key, max, message, remedy));
+                    findings.push(Finding::new(
+                        warning("many-ipv6"),
+                        key,
+                        max_addresses,
+                        message,
+                        remedy,
+                    ));
                 }
                 if 0 < count && count <= u128::from(self.sessions.low_water) {
                     let message = format!(
@@ -71,18 +78,24 @@ impl Farm {
                     let remedy = "lower low-water";
                     findings.push(Finding::new(warning("low-water"), key, value, message, remedy));
                 }
-                total = total.saturating_add(count.min(max.into()));
+                total_count = total_count.saturating_add(used_count);
             }
             let has_family = self
                 .ranges_for(server)
-                .any(|(_, entry)| ranges_of_family(&entry.addresses, ipv4).next().is_some());
-            if has_family && total < u128::from(limit) {
-                let family = if ipv4 { "IPv4" } else { "IPv6" };
+                .any(|(_, entry)| ranges_of_family(&entry.addresses, is_ipv4).next().is_some());
+            if has_family && total_count < u128::from(max_sessions) {
+                let family = if is_ipv4 { "IPv4" } else { "IPv6" };
                 let message = format!(
-                    "{name} has {total} {family} addresses for {limit} sessions; each session needs one"
+                    "{name} has {total_count} {family} addresses for {max_sessions} sessions; each session needs one"
                 );
                 let remedy = "add addresses, or lower max-sessions";
-                findings.push(Finding::new(warning("too-few"), &limit_key, limit, message, remedy));
+                findings.push(Finding::new(
+                    warning("too-few"),
+                    &max_sessions_key,
+                    max_sessions,
+                    message,
+                    remedy,
+                ));
             }
         }
         let is_feature_used = |feature: fn(&crate::policy::Features) -> bool| {
@@ -99,12 +112,18 @@ impl Farm {
             findings.push(Finding::new(warning("no-range"), key, &server.name, message, remedy));
         }
         let loopback_sessions = self.loopback_pool().map_or(0, |pool| pool.slots());
-        if loopback_sessions < limit && is_feature_used(|features| features.loopback) {
+        if loopback_sessions < max_sessions && is_feature_used(|features| features.loopback) {
             let message = format!(
-                "the loopback ranges have addresses for {loopback_sessions} sessions, but {name} allows {limit}; each session needs two"
+                "the loopback ranges have addresses for {loopback_sessions} sessions, but {name} allows {max_sessions}; each session needs two"
             );
             let remedy = "extend the ranges of [loopback], or lower max-sessions";
-            findings.push(Finding::new(warning("too-few"), &limit_key, limit, message, remedy));
+            findings.push(Finding::new(
+                warning("too-few"),
+                &max_sessions_key,
+                max_sessions,
+                message,
+                remedy,
+            ));
         }
     }
 }

@@ -119,8 +119,8 @@ impl Farm {
         }
         // Each pool counts twice, once per family. The loopback pool counts once.
         if self.pool_names().count() * 2 + 1 > MAX_POOLS {
-            let max = (MAX_POOLS - 1) / 2;
-            let message = format!("a farm has at most {max} pools");
+            let max_pools = (MAX_POOLS - 1) / 2;
+            let message = format!("a farm has at most {max_pools} pools");
             let count = self.pools.len();
             findings.push(Finding::new(error("too-many"), "pool", count, message, "remove pools"));
         }
@@ -129,19 +129,22 @@ impl Farm {
     fn validate_reservations(&self, findings: &mut Vec<Finding>) {
         for (index, reservation) in self.reservations.iter().enumerate() {
             let (user, address) = (&reservation.user, reservation.address);
-            let same_user = self.reservations[..index].iter().filter(|other| other.user == *user);
-            let key = format!("reservations.{}[{}]", quote_key_part(user), same_user.count());
+            let earlier_reservations = &self.reservations[..index];
+            let item_index =
+                earlier_reservations.iter().filter(|earlier| earlier.user == *user).count();
+            let key = format!("reservations.{}[{item_index}]", quote_key_part(user));
             if user.is_empty() || user.len() > MAX_USER_LENGTH {
                 let message = format!("a user name must have 1 to {MAX_USER_LENGTH} bytes");
                 let remedy = "write the name that the system uses";
                 findings.push(Finding::new(error("name"), &key, user, message, remedy));
             }
-            let has_same_address = |other: &&crate::pool::Reservation| other.address == address;
-            if let Some(other) = self.reservations[..index].iter().find(has_same_address) {
-                let message = if other.user == *user {
+            if let Some(earlier) =
+                earlier_reservations.iter().find(|earlier| earlier.address == address)
+            {
+                let message = if earlier.user == *user {
                     format!("{address} is reserved twice for {user}")
                 } else {
-                    format!("{address} is reserved for two users, {} and {user}", other.user)
+                    format!("{address} is reserved for two users, {} and {user}", earlier.user)
                 };
                 let remedy = "reserve an address for one user only";
                 findings.push(Finding::new(error("duplicate"), &key, address, message, remedy));

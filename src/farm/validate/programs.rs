@@ -20,11 +20,11 @@ impl Farm {
             if let Some(script) = &program.script {
                 validate_pattern(&format!("{key}.script"), script, findings);
             }
-            if let Some(first) =
-                self.programs[..index].iter().position(|other| same_rule(other, program))
+            if let Some(earlier_index) =
+                self.programs[..index].iter().position(|earlier| is_same_rule(earlier, program))
             {
                 let message = format!(
-                    "{:?} is already listed (program[{first}]), so this rule is never used",
+                    "{:?} is already listed (program[{earlier_index}]), so this rule is never used",
                     program.pattern
                 );
                 let remedy = "merge the rules";
@@ -93,24 +93,29 @@ fn validate_pattern(key: &str, pattern: &str, findings: &mut Vec<Finding>) {
 }
 
 /// Returns whether two rules match the same programs on Linux or on Windows.
-fn same_rule(a: &Program, b: &Program) -> bool {
-    let same_pattern = |a: &str, b: &str| {
-        let (a, b) = (a.as_bytes(), b.as_bytes());
-        match (pattern_kind(a), pattern_kind(b)) {
-            (PatternKind::FullPosix, PatternKind::FullPosix) => same_path(a, b, PathStyle::Posix),
-            (PatternKind::FullWindows, PatternKind::FullWindows) => {
-                same_path(a, b, PathStyle::Windows)
-            }
-            (PatternKind::BareName, PatternKind::BareName) => same_name(a, b, PathStyle::Posix),
-            _ => false,
-        }
-    };
-    let same_scripts = match (&a.script, &b.script) {
+fn is_same_rule(rule1: &Program, rule2: &Program) -> bool {
+    let has_same_script = match (&rule1.script, &rule2.script) {
         (None, None) => true,
-        (Some(a), Some(b)) => same_pattern(a, b),
+        (Some(script1), Some(script2)) => is_same_pattern(script1, script2),
         _ => false,
     };
-    same_scripts && same_pattern(&a.pattern, &b.pattern)
+    has_same_script && is_same_pattern(&rule1.pattern, &rule2.pattern)
+}
+
+fn is_same_pattern(pattern1: &str, pattern2: &str) -> bool {
+    let (bytes1, bytes2) = (pattern1.as_bytes(), pattern2.as_bytes());
+    match (pattern_kind(bytes1), pattern_kind(bytes2)) {
+        (PatternKind::FullPosix, PatternKind::FullPosix) => {
+            same_path(bytes1, bytes2, PathStyle::Posix)
+        }
+        (PatternKind::FullWindows, PatternKind::FullWindows) => {
+            same_path(bytes1, bytes2, PathStyle::Windows)
+        }
+        (PatternKind::BareName, PatternKind::BareName) => {
+            same_name(bytes1, bytes2, PathStyle::Posix)
+        }
+        _ => false,
+    }
 }
 
 fn validate_features(key: &str, program: &Program, findings: &mut Vec<Finding>) {
@@ -150,7 +155,10 @@ fn validate_features(key: &str, program: &Program, findings: &mut Vec<Finding>) 
         }
     }
     for (item_index, own_range) in program.own_ports.iter().enumerate() {
-        let overlap = program.shared_ports.iter().find_map(|shared| shared.intersection(own_range));
+        let overlap = program
+            .shared_ports
+            .iter()
+            .find_map(|shared_range| shared_range.intersection(own_range));
         if let Some(overlap) = overlap {
             let message = format!("port {overlap} is in own-ports and in shared-ports");
             let remedy = "remove it from one of them";
@@ -161,20 +169,20 @@ fn validate_features(key: &str, program: &Program, findings: &mut Vec<Finding>) 
 }
 
 fn validate_ports(key: &str, ports: &[PortRange], findings: &mut Vec<Finding>) {
-    for (item_index, ports) in ports.iter().enumerate() {
-        if let Some(overlap) = ports.intersection(&EPHEMERAL_PORTS) {
+    for (item_index, port_range) in ports.iter().enumerate() {
+        if let Some(overlap) = port_range.intersection(&EPHEMERAL_PORTS) {
             let message = format!(
                 "port {overlap} is in the range of ports for outgoing connections ({EPHEMERAL_PORTS})"
             );
             let remedy = "choose a lower port, or keep it: 'vipool up' reserves it";
             let key = format!("{key}[{item_index}]");
-            findings.push(Finding::new(warning("ephemeral"), key, ports, message, remedy));
+            findings.push(Finding::new(warning("ephemeral"), key, port_range, message, remedy));
         }
-        if ports.first == 0 || ports.first > ports.last {
-            let message = format!("{ports} is not a range of ports");
+        if port_range.first == 0 || port_range.first > port_range.last {
+            let message = format!("{port_range} is not a range of ports");
             let remedy = "write ports from 1 to 65535, the lower one first";
             let key = format!("{key}[{item_index}]");
-            findings.push(Finding::new(error("ports"), key, ports, message, remedy));
+            findings.push(Finding::new(error("ports"), key, port_range, message, remedy));
         }
     }
 }

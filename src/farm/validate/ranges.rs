@@ -9,7 +9,7 @@ use crate::interface::reserved_addresses;
 use crate::range::{Range, subtract};
 
 /// Loopback addresses that other software uses.
-const USED_LOOPBACK: [(Ipv4Addr, &str); 4] = [
+const USED_LOOPBACK_ADDRESSES: [(Ipv4Addr, &str); 4] = [
     (Ipv4Addr::LOCALHOST, "the loopback address of all programs"),
     (Ipv4Addr::new(127, 0, 0, 53), "systemd-resolved"),
     (Ipv4Addr::new(127, 0, 0, 54), "systemd-resolved"),
@@ -62,10 +62,10 @@ impl Farm {
         }
         if !self.pool_names().any(|name| name == entry.pool) {
             let message = format!("no pool is named {:?}", entry.pool);
-            let known = self.pool_names().collect::<Vec<_>>();
+            let pool_names = self.pool_names().collect::<Vec<_>>();
             let remedy = format!(
                 "{}; or add [pool.{}]",
-                suggest(&entry.pool, known.into_iter()),
+                suggest(&entry.pool, pool_names.into_iter()),
                 quote_key_part(&entry.pool)
             );
             let key = format!("{key}.pool");
@@ -95,7 +95,7 @@ impl Farm {
         &self,
         key: &str,
         addresses: &Range,
-        exclude: &[Range],
+        excluded: &[Range],
         findings: &mut Vec<Finding>,
     ) {
         for (text, purpose) in NON_HOST_RANGES {
@@ -108,45 +108,48 @@ impl Farm {
                 findings.push(Finding::new(error("not-hosts"), key, addresses, message, remedy));
             }
         }
-        for dhcp in &self.network.dhcp_ranges {
-            if let Some(overlap) = addresses.intersection(dhcp) {
-                let message = format!("{overlap} is also in the DHCP range {dhcp}");
+        for dhcp_range in &self.network.dhcp_ranges {
+            if let Some(overlap) = addresses.intersection(dhcp_range) {
+                let message = format!("{overlap} is also in the DHCP range {dhcp_range}");
                 let remedy = "exclude it here or in the DHCP server";
                 findings.push(Finding::new(warning("dhcp"), key, addresses, message, remedy));
             }
         }
-        let allocatable = subtract(&[*addresses], exclude);
+        let allocatable = subtract(&[*addresses], excluded);
         let subnet_overlaps: Vec<_> = self
             .network
             .subnets
             .iter()
-            .filter_map(|net| Some((*net, Range::from(*net).intersection(addresses)?)))
+            .filter_map(|subnet| Some((*subnet, Range::from(*subnet).intersection(addresses)?)))
             .collect();
-        if let Some((net, overlap)) =
+        if let Some((subnet, overlap)) =
             subnet_overlaps.iter().find(|(_, overlap)| overlap != addresses)
         {
-            let message = format!("only {overlap} of {addresses} is in subnet {net}");
+            let message = format!("only {overlap} of {addresses} is in subnet {subnet}");
             let remedy = "write one range for each subnet";
             findings.push(Finding::new(error("spans-subnets"), key, addresses, message, remedy));
         } else if !subnet_overlaps.is_empty() {
             let never_allocated: Vec<IpAddr> = subnet_overlaps
                 .iter()
-                .flat_map(|(net, _)| reserved_addresses(*net))
+                .flat_map(|(subnet, _)| reserved_addresses(*subnet))
                 .filter(|address| allocatable.iter().any(|range| range.contains(*address)))
                 .collect();
             if !never_allocated.is_empty() && addresses.first().is_ipv4() {
                 let message = format!(
                     "{} cannot be allocated: network or broadcast address of the subnet",
-                    join(&never_allocated)
+                    join_addresses(&never_allocated)
                 );
                 let remedy = "exclude them to silence this warning; they are never allocated";
                 findings.push(Finding::new(warning("broadcast"), key, addresses, message, remedy));
             }
         } else if self.network.subnets.is_empty() {
-            let ends: Vec<IpAddr> = allocatable.iter().flat_map(ends_of_24).take(4).collect();
-            if !ends.is_empty() {
-                let message =
-                    format!("{} would be the network or broadcast address of a /24", join(&ends));
+            let block_ends: Vec<IpAddr> =
+                allocatable.iter().flat_map(first_ends_of_24).take(4).collect();
+            if !block_ends.is_empty() {
+                let message = format!(
+                    "{} would be the network or broadcast address of a /24",
+                    join_addresses(&block_ends)
+                );
                 let remedy = "exclude them, or list the subnets under [network] subnets";
                 findings.push(Finding::new(warning("broadcast"), key, addresses, message, remedy));
             }
@@ -157,51 +160,55 @@ impl Farm {
         }
     }
 
-    /// Reports overlaps of ranges. The function compares the sorted ranges in one pass.
+    /// Reports overlaps of ranges. The function compares each of the sorted ranges with the range
+    /// before it that has the highest end.
     pub(super) fn validate_overlaps(&self, findings: &mut Vec<Finding>) {
-        let mut sorted_ranges: Vec<(Range, usize, usize)> = self
+        let mut items: Vec<RangeItem> = self
             .ranges
             .iter()
             .enumerate()
             .flat_map(|(index, entry)| {
-                let item_index =
-                    move |(item_index, range): (usize, &Range)| (*range, index, item_index);
-                entry.addresses.iter().enumerate().map(item_index)
+                let to_item = move |(item_index, range): (usize, &Range)| RangeItem {
+                    range: *range,
+                    index,
+                    item_index,
+                };
+                entry.addresses.iter().enumerate().map(to_item)
             })
             .collect();
-        sorted_ranges.sort_unstable();
-        let Some(mut widest) = sorted_ranges.first().copied() else { return };
-        for next in sorted_ranges.into_iter().skip(1) {
-            if let Some(overlap) = widest.0.intersection(&next.0) {
-                let (a, b) = if widest.1 <= next.1 { (widest, next) } else { (next, widest) };
-                findings.push(self.overlap_finding(overlap, a, b));
+        items.sort_unstable();
+        let Some(mut highest) = items.first().copied() else { return };
+        for item in items.into_iter().skip(1) {
+            if let Some(overlap) = highest.range.intersection(&item.range) {
+                let (earlier, later) =
+                    if highest.index <= item.index { (highest, item) } else { (item, highest) };
+                findings.push(self.overlap_finding(overlap, earlier, later));
             }
-            let same_family = widest.0.first().is_ipv4() == next.0.first().is_ipv4();
-            if !same_family || next.0.last() > widest.0.last() {
-                widest = next;
+            let is_same_family = highest.range.first().is_ipv4() == item.range.first().is_ipv4();
+            if !is_same_family || item.range.last() > highest.range.last() {
+                highest = item;
             }
         }
     }
 
-    fn overlap_finding(
-        &self,
-        overlap: Range,
-        (range_a, index_a, item_index_a): (Range, usize, usize),
-        (range_b, index_b, item_index_b): (Range, usize, usize),
-    ) -> Finding {
-        let server = |index: usize| self.ranges[index].server.as_deref().unwrap_or_default();
-        let (server_a, server_b) = (server(index_a), server(index_b));
-        let key = format!("range[{index_b}].addresses[{item_index_b}]");
-        let other = format!("range[{index_a}].addresses[{item_index_a}]");
-        if server_a.eq_ignore_ascii_case(server_b) {
-            let message = format!("{range_b} and {range_a} ({other}) overlap in {overlap}");
+    fn overlap_finding(&self, overlap: Range, earlier: RangeItem, later: RangeItem) -> Finding {
+        let server_of =
+            |item: RangeItem| self.ranges[item.index].server.as_deref().unwrap_or_default();
+        let (earlier_server, later_server) = (server_of(earlier), server_of(later));
+        let (earlier_key, later_key) = (earlier.key(), later.key());
+        if earlier_server.eq_ignore_ascii_case(later_server) {
+            let message = format!(
+                "{} and {} ({earlier_key}) overlap in {overlap}",
+                later.range, earlier.range
+            );
             let remedy = "remove the shared addresses from one of them";
-            return Finding::new(error("overlap"), key, range_b, message, remedy);
+            return Finding::new(error("overlap"), later_key, later.range, message, remedy);
         }
-        let message =
-            format!("{overlap} belongs to two servers, {server_a:?} ({other}) and {server_b:?}");
+        let message = format!(
+            "{overlap} belongs to two servers, {earlier_server:?} ({earlier_key}) and {later_server:?}"
+        );
         let remedy = "remove the addresses from one of the servers";
-        Finding::new(error("two-servers"), key, range_b, message, remedy)
+        Finding::new(error("two-servers"), later_key, later.range, message, remedy)
     }
 
     pub(super) fn validate_loopback(&self, findings: &mut Vec<Finding>) {
@@ -215,15 +222,15 @@ impl Farm {
                 findings.push(Finding::new(error("not-loopback"), key, range, message, remedy));
                 continue;
             }
-            if let Some(other) =
-                ranges[..item_index].iter().find(|other| other.intersection(range).is_some())
+            if let Some(earlier) =
+                ranges[..item_index].iter().find(|earlier| earlier.intersection(range).is_some())
             {
-                let message = format!("{range} and {other} overlap");
+                let message = format!("{range} and {earlier} overlap");
                 let remedy = "remove the shared addresses from one of them";
                 findings.push(Finding::new(error("overlap"), &key, range, message, remedy));
             }
             let allocatable = subtract(&[*range], &self.loopback.exclude);
-            for (address, purpose) in USED_LOOPBACK {
+            for (address, purpose) in USED_LOOPBACK_ADDRESSES {
                 if allocatable.iter().any(|range| range.contains(address.into())) {
                     let (message, remedy) = if address == Ipv4Addr::LOCALHOST {
                         (
@@ -241,20 +248,40 @@ impl Farm {
     }
 }
 
-fn join(addresses: &[IpAddr]) -> String {
+/// A range of the farm and its key, ordered by the range.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct RangeItem {
+    range: Range,
+    /// The index in [`Farm::ranges`].
+    index: usize,
+    /// The index in [`ServerRange::addresses`].
+    item_index: usize,
+}
+
+impl RangeItem {
+    fn key(&self) -> String {
+        format!("range[{}].addresses[{}]", self.index, self.item_index)
+    }
+}
+
+fn join_addresses(addresses: &[IpAddr]) -> String {
     addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns the first address that ends in 0 and the first address that ends in 255.
-fn ends_of_24(range: &Range) -> impl Iterator<Item = IpAddr> {
+/// Returns the first IPv4 address of a range that ends in 0 and the first that ends in 255.
+fn first_ends_of_24(range: &Range) -> impl Iterator<Item = IpAddr> {
     let (IpAddr::V4(first), IpAddr::V4(last)) = (range.first(), range.last()) else {
         return [None, None].into_iter().flatten();
     };
-    let (first, last) = (first.to_bits(), last.to_bits());
-    let next = |low: u32| {
-        let same_block = first & !255 | low;
-        let address = if same_block < first { same_block.checked_add(256)? } else { same_block };
-        (address <= last).then(|| IpAddr::V4(Ipv4Addr::from_bits(address)))
+    let (first_bits, last_bits) = (first.to_bits(), last.to_bits());
+    let first_with_octet = |last_octet: u32| {
+        let in_first_block = first_bits & !255 | last_octet;
+        let bits = if in_first_block < first_bits {
+            in_first_block.checked_add(256)?
+        } else {
+            in_first_block
+        };
+        (bits <= last_bits).then(|| IpAddr::V4(Ipv4Addr::from_bits(bits)))
     };
-    [next(0), next(255)].into_iter().flatten()
+    [first_with_octet(0), first_with_octet(255)].into_iter().flatten()
 }

@@ -85,8 +85,8 @@ impl<'a> PolicyView<'a> {
             .map(move |record_offset| ProgramView { bytes, record_offset })
     }
 
-    /// Returns the host's addresses on the interfaces that the policy matches (row 5 of
-    /// docs/socket-matrix.md).
+    /// Returns the host's own addresses on the interfaces that the server's ranges belong to (row 5
+    /// of docs/socket-matrix.md).
     pub fn host_addresses(&self) -> impl Iterator<Item = IpAddr> + use<'a> {
         let bytes = self.bytes;
         record_offsets(bytes, 24, HOST_ADDRESS_LENGTH).filter_map(move |record_offset| {
@@ -99,7 +99,7 @@ impl<'a> PolicyView<'a> {
         })
     }
 
-    /// Returns whether this is an address of the host on a matched interface.
+    /// Returns whether this address is one of the [`PolicyView::host_addresses`].
     #[inline]
     #[must_use]
     pub fn is_host_address(&self, address: IpAddr) -> bool {
