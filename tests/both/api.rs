@@ -21,8 +21,8 @@ pub type Status = i32;
 pub struct OpenedSession {
     pub handle: Handle,
     pub leases: Vec<Lease>,
-    pub already_open: bool,
-    pub low_water: bool,
+    pub was_already_open: bool,
+    pub is_low_water: bool,
     /// The status of the shortage, or 0 if the session has all addresses.
     pub shortage: Status,
 }
@@ -105,18 +105,20 @@ pub trait Api: Reads + Machine + Sized + Sync {
     fn close(&self, handle: &Handle, now: u32) -> Result<Vec<Lease>, Status>;
     fn close_session(&self, session: SessionId, now: u32) -> Result<Vec<Lease>, Status>;
     fn choose_pool(&self, user: &str, program: Option<&str>) -> Result<Option<String>, Status>;
+    /// Returns the number of drained addresses, and the number of them that sessions hold.
     fn drain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status>;
+    /// Returns the number of changed addresses, and the number of them that sessions hold.
     fn undrain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status>;
-    fn set_draining(&self, draining: bool) -> Result<(), Status>;
+    fn set_draining(&self, is_draining: bool) -> Result<(), Status>;
     fn reserve(&self, address: IpAddr, user: &str, now: u32) -> Result<(), Status>;
     fn unreserve(&self, address: IpAddr, now: u32) -> Result<(), Status>;
     fn mark_restored(&self) -> Result<(), Status>;
     fn recover(&self) -> Result<(), Status>;
     /// Returns the numbers of freed and lingering addresses and of closed sessions.
-    fn reap(&self, now: u32, in_use: &[IpAddr]) -> Result<[usize; 3], Status>;
+    fn reap(&self, now: u32, addresses_in_use: &[IpAddr]) -> Result<[usize; 3], Status>;
     /// Same as `reap`, but checks the sockets and processes of this machine.
     fn reap_by_system(&self, now: u32) -> Result<[usize; 3], Status>;
-    fn reconcile(&self, now: u32, alive: &[SessionId]) -> Result<usize, Status>;
+    fn reconcile(&self, now: u32, live_sessions: &[SessionId]) -> Result<usize, Status>;
     /// Calls the rewriter for a program with this rule. Returns the outcome as text: an address
     /// with flags, a reason, `true` or `false`. `listening` contains the addresses that have a
     /// listener.
@@ -132,7 +134,8 @@ pub trait Reads {
     /// Returns the session of a process, and the number of the method that found the session. The
     /// pid 0 means this process.
     fn process_session(&self, pid: u32) -> Option<(SessionId, u32)>;
-    /// Returns the rule that this process inherits from a parent, and the pid of the parent.
+    /// Returns the id of the rule that this process inherits from an ancestor, and the pid of the
+    /// ancestor.
     fn parent_rule(&self) -> Option<(u64, u32)>;
     fn addresses(&self, session: SessionId) -> Result<Addresses, Status>;
     fn is_live(&self, handle: &Handle) -> bool;
@@ -148,7 +151,7 @@ pub trait Reads {
     /// Returns the bits of `RewriteFlags`.
     fn rewrite_flags(&self) -> u32;
     /// Returns the id and the feature bits of the rule that applies to a program at this path.
-    fn rule(&self, path: &str, windows: bool) -> Option<(u64, u32)>;
+    fn rule(&self, path: &str, is_windows: bool) -> Option<(u64, u32)>;
 }
 
 /// Functions that need no map, and functions that read the state of the machine.
@@ -166,7 +169,7 @@ pub trait Machine {
     fn parse_session(text: &str) -> Result<u64, Status>;
     fn parse_range(text: &str) -> Result<(IpAddr, IpAddr), Status>;
     fn format_range(range: &Range) -> String;
-    fn intersection(range: &Range, other: &Range) -> Option<(IpAddr, IpAddr)>;
+    fn intersection(range: &Range, other_range: &Range) -> Option<(IpAddr, IpAddr)>;
     fn find_script(arguments: &[&str]) -> Option<String>;
     /// Formats a handle as text, then parses the text.
     fn format_and_parse(handle: &Handle) -> Option<Handle>;

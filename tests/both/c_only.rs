@@ -94,15 +94,15 @@ fn utf16_is_converted_to_utf8() {
 #[test]
 fn formatted_session_id_parses_back() {
     for name in ["embedder:7", "logind:12", "windows:3"] {
-        let (mut buffer, mut length, mut id, mut parsed) = ([0 as c_char; 32], 0, 0, 0);
+        let (mut buffer, mut length, mut id, mut parsed_id) = ([0 as c_char; 32], 0, 0, 0);
         // SAFETY: the texts, buffers and output pointers are valid.
         unsafe {
             check(vipool_session_parse(c_chars(name), name.len(), &mut id)).unwrap();
             let out = buffer.as_mut_ptr();
             check(vipool_session_format(id, out, 32, &mut length)).unwrap();
-            check(vipool_session_parse(out, length, &mut parsed)).unwrap();
+            check(vipool_session_parse(out, length, &mut parsed_id)).unwrap();
         }
-        assert_eq!((copy_text(buffer.as_ptr(), length), parsed), (name.to_owned(), id));
+        assert_eq!((copy_text(buffer.as_ptr(), length), parsed_id), (name.to_owned(), id));
     }
 }
 
@@ -134,8 +134,8 @@ fn report_names_the_finding_and_its_line() {
 #[test]
 fn created_map_is_opened_again_and_superseded() {
     let directory = tempfile::tempdir().unwrap();
-    let text = directory.path().to_str().unwrap();
-    let (path, length) = (c_chars(text), text.len());
+    let directory_path = directory.path().to_str().unwrap();
+    let (path, length) = (c_chars(directory_path), directory_path.len());
     let (mut first_map, mut second_map, mut reader) = (null_mut(), null_mut(), null_mut());
     let (mut opened, mut is_superseded) = (sized::<vipool_opened_session>(), 9);
     // SAFETY: the texts, handles and structs are valid. Each handle is freed once.
@@ -256,7 +256,7 @@ fn unknown_flags_and_protocols_of_a_socket_are_rejected() {
     let bytes = address.bytes.as_ptr().cast();
     let local_address = sockaddr(ip("0.0.0.0"));
     let mut outcome = sized::<vipool_outcome>();
-    let tcp = vipool_socket {
+    let tcp_socket = vipool_socket {
         protocol: 1,
         local: local_address.bytes.as_ptr().cast(),
         local_length: local_address.length,
@@ -266,11 +266,11 @@ fn unknown_flags_and_protocols_of_a_socket_are_rejected() {
         // SAFETY: the handles and structs are valid.
         unsafe { vipool_rewrite_bind(rewriter, &socket, bytes, address.length, &mut outcome) }
     };
-    assert_eq!(bind(tcp), VIPOOL_OK);
-    assert_eq!(bind(vipool_socket { flags: 4, ..tcp }), VIPOOL_ERR_KIND);
-    assert_eq!(bind(vipool_socket { protocol: 4, ..tcp }), VIPOOL_ERR_KIND);
+    assert_eq!(bind(tcp_socket), VIPOOL_OK);
+    assert_eq!(bind(vipool_socket { flags: 4, ..tcp_socket }), VIPOOL_ERR_KIND);
+    assert_eq!(bind(vipool_socket { protocol: 4, ..tcp_socket }), VIPOOL_ERR_KIND);
     let get_protocol = Some(get_unknown_protocol as unsafe extern "C" fn(*mut c_void) -> u32);
-    assert_eq!(bind(vipool_socket { get_protocol, ..tcp }), VIPOOL_ERR_KIND);
+    assert_eq!(bind(vipool_socket { get_protocol, ..tcp_socket }), VIPOOL_ERR_KIND);
     // SAFETY: the rewriter is valid and is freed once.
     unsafe { vipool_rewriter_free(rewriter) };
 }

@@ -36,11 +36,11 @@ unsafe extern "C" fn on_event(context: *mut c_void, event: *const vipool_event) 
 
 /// Returns the events since the last call.
 fn take_events(events: &Events) -> Vec<String> {
-    let events = std::mem::take(&mut *events.lock().unwrap());
-    let kinds = ["", "assigned", "released", "exhausted", "low water"];
+    let taken_events = std::mem::take(&mut *events.lock().unwrap());
+    let kind_names = ["", "assigned", "released", "exhausted", "low water"];
     let format_event =
-        |(kind, session, detail)| format!("{} {session} {detail}", kinds[kind as usize]);
-    events.into_iter().map(format_event).collect()
+        |(kind, session, detail)| format!("{} {session} {detail}", kind_names[kind as usize]);
+    taken_events.into_iter().map(format_event).collect()
 }
 
 unsafe extern "C" fn is_never_alive(_: *mut c_void, _: u64, _: *const vipool_leader) -> u32 {
@@ -83,10 +83,13 @@ fn check_events(flags: u32) {
         for value in [2, 2, 3, 4] {
             check(vipool_map_open_session(map, id(value), null(), 100, out)).unwrap();
         }
-        let last_events = ["assigned 4 10.0.5.13", "low water 4 VIPOOL_OK"];
-        let expected =
-            ["assigned 2 10.0.5.11", "assigned 3 10.0.5.12", last_events[0], last_events[1]];
-        assert_eq!(take_events(&events), expected);
+        let expected_events = [
+            "assigned 2 10.0.5.11",
+            "assigned 3 10.0.5.12",
+            "assigned 4 10.0.5.13",
+            "low water 4 VIPOOL_OK",
+        ];
+        assert_eq!(take_events(&events), expected_events);
         let status = vipool_map_open_session(map, id(5), null(), 100, out);
         assert_eq!(status, VIPOOL_ERR_EXHAUSTED);
         assert_eq!(take_events(&events), ["exhausted 5 VIPOOL_ERR_EXHAUSTED"]);

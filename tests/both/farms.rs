@@ -29,14 +29,14 @@ fn farm() -> Farm {
     farm.servers = servers;
     let lab_rule = PoolRule::new("lab").with_users(["eve"]).with_programs(["firefox"]);
     farm.pools = vec![PoolOptions::new(lab_rule).with_max_addresses(2)];
-    let entry = |addresses: &str, server: &str, pool: &str| {
+    let server_range = |addresses: &str, server: &str, pool: &str| {
         ServerRange::new([range(addresses)]).with_server(server).with_pool(pool)
     };
     farm.ranges = vec![
-        entry("10.0.5.10-10.0.5.14", "ts1", "default").with_exclude([range("10.0.5.12")]),
-        entry("10.0.5.100-10.0.5.110", "ts1", "lab"),
-        entry("10.0.6.10-10.0.6.20", "ts2", "default"),
-        entry("10.0.7.10-10.0.7.20", "ts3.example.net", "default"),
+        server_range("10.0.5.10-10.0.5.14", "ts1", "default").with_exclude([range("10.0.5.12")]),
+        server_range("10.0.5.100-10.0.5.110", "ts1", "lab"),
+        server_range("10.0.6.10-10.0.6.20", "ts2", "default"),
+        server_range("10.0.7.10-10.0.7.20", "ts3.example.net", "default"),
     ];
     farm.loopback.ranges = vec![range("127.9.0.0/28")];
     farm.loopback.exclude = vec![range("127.9.0.4")];
@@ -109,19 +109,19 @@ pub fn farm_built_by_calls_makes_a_plan<A: Api>() {
 
     let (findings, disabled_api) = A::from_farm(&farm, "TS2", None);
     assert_eq!((findings, disabled_api.unwrap().pools()), (vec![], vec![]));
-    let (_, third_api) = A::from_farm(&farm, "ts3", None);
-    assert_eq!(third_api.unwrap().pools()[0].slots, 11);
+    let (_, ts3_api) = A::from_farm(&farm, "ts3", None);
+    assert_eq!(ts3_api.unwrap().pools()[0].slots, 11);
 
-    let interface = |index, name: &str, net: &str| Interface {
+    let interface = |index, name: &str, address: &str| Interface {
         index,
         name: name.into(),
-        addresses: vec![net.parse().unwrap()],
+        addresses: vec![address.parse().unwrap()],
     };
     let interfaces = [interface(1, "lo", "127.0.0.1/8"), interface(4, "eth1", "10.0.5.11/24")];
-    let (findings, matched_api) = A::from_farm(&farm, "ts1", Some(&interfaces));
+    let (findings, api_with_interfaces) = A::from_farm(&farm, "ts1", Some(&interfaces));
     assert_eq!(findings, [("eth1".to_owned(), "4".to_owned())]);
     // The plan also excludes the address of the host, 10.0.5.11.
-    assert_eq!(matched_api.unwrap().pools()[0].slots, 3);
+    assert_eq!(api_with_interfaces.unwrap().pools()[0].slots, 3);
     let (findings, _) = A::from_farm(&farm, "ts1", Some(&interfaces[..1]));
     let missing_interface = |key: &str| (key.to_owned(), "no-interface".to_owned());
     assert_eq!(

@@ -33,7 +33,7 @@ fn plan_with_rules() -> Plan {
 
 pub fn rule_matches_by_path_or_name<A: Api>() {
     let api = A::new(&plan_with_rules()).unwrap();
-    let features = |path, windows| api.rule(path, windows).map(|(_, features)| features);
+    let features = |path, is_windows| api.rule(path, is_windows).map(|(_, features)| features);
     assert_eq!(features("/usr/bin/server", false), Some(3));
     assert_eq!(features("/opt/bin/server", false), None);
     assert_eq!(features("/usr/bin/Server", false), None);
@@ -49,49 +49,66 @@ pub fn socket_calls_are_rewritten<A: Api>() {
     assert_eq!(addresses(&other_session)[0], SECOND_ADDRESS);
     let (rule, _) = api.rule("/usr/bin/server", false).unwrap();
     let socket = |protocol, local: &str| SocketProperties::new(protocol, Some(socket_addr(local)));
-    let tcp = socket(Protocol::Tcp, "0.0.0.0:0");
-    let udp = socket(Protocol::Udp, "0.0.0.0:0");
-    let tcp6 = SocketProperties { is_v6only: true, ..socket(Protocol::Tcp, "[::]:0") };
-    let bound = socket(Protocol::Tcp, "10.0.5.10:4000");
-    let bound_udp = socket(Protocol::Udp, "10.0.5.10:4000");
-    let info = |address: &str, interface| PacketInfo { address: ip(address), interface };
+    let tcp_socket = socket(Protocol::Tcp, "0.0.0.0:0");
+    let udp_socket = socket(Protocol::Udp, "0.0.0.0:0");
+    let ipv6_only_socket = SocketProperties { is_v6only: true, ..socket(Protocol::Tcp, "[::]:0") };
+    let bound_tcp_socket = socket(Protocol::Tcp, "10.0.5.10:4000");
+    let bound_udp_socket = socket(Protocol::Udp, "10.0.5.10:4000");
+    let packet_info = |address: &str, interface| PacketInfo { address: ip(address), interface };
     let listening = [socket_addr("127.3.0.2:6379"), socket_addr("10.0.5.10:8080")];
     let cases = [
-        (Call::Bind(tcp, socket_addr("127.0.0.1:80")), "127.3.0.2:80"),
-        (Call::Bind(tcp, socket_addr("127.0.0.1:0")), "127.3.0.2:0"),
-        (Call::Bind(tcp, socket_addr("127.0.0.1:631")), "shared-port"),
-        (Call::Bind(tcp, socket_addr("0.0.0.0:80")), "10.0.5.10:80"),
-        (Call::Bind(tcp, socket_addr("10.0.5.1:80")), "10.0.5.10:80"),
-        (Call::Bind(tcp, socket_addr("10.0.5.11:80")), "other-session-address"),
-        (Call::Bind(tcp, socket_addr("10.0.5.10:80")), "own-address"),
-        (Call::Bind(udp, socket_addr("0.0.0.0:5353")), "shared-receiver"),
-        (Call::Bind(tcp6, socket_addr("[::1]:80")), "[::ffff:127.3.0.6]:80 v6only"),
-        (Call::Listen(tcp), "10.0.5.10:0"),
-        (Call::Listen(bound), "already-bound"),
-        (Call::Connect(tcp, socket_addr("192.0.2.1:443")), "192.0.2.1:443 from 10.0.5.10 late"),
-        (Call::Connect(bound, socket_addr("192.0.2.1:443")), "already-bound"),
-        (Call::Connect(tcp, socket_addr("127.0.0.1:6379")), "127.3.0.2:6379"),
-        (Call::Connect(tcp, socket_addr("127.0.0.1:8080")), "10.0.5.10:8080 from 127.3.0.2 late"),
-        (Call::Connect(tcp, socket_addr("127.0.0.1:9999")), "no-own-listener"),
-        (Call::Connect(tcp, socket_addr("127.0.0.1:7000")), "127.3.0.2:7000"),
-        (Call::Send(udp, socket_addr("192.0.2.1:53"), false), "192.0.2.1:53 from 10.0.5.10"),
-        (Call::Send(tcp, socket_addr("192.0.2.1:53"), false), "stream"),
-        (Call::Send(tcp, socket_addr("192.0.2.1:53"), true), "192.0.2.1:53 from 10.0.5.10 late"),
-        (Call::SendPacketInfo(udp, info("0.0.0.0", 3), None), "10.0.5.10 via 3"),
+        (Call::Bind(tcp_socket, socket_addr("127.0.0.1:80")), "127.3.0.2:80"),
+        (Call::Bind(tcp_socket, socket_addr("127.0.0.1:0")), "127.3.0.2:0"),
+        (Call::Bind(tcp_socket, socket_addr("127.0.0.1:631")), "shared-port"),
+        (Call::Bind(tcp_socket, socket_addr("0.0.0.0:80")), "10.0.5.10:80"),
+        (Call::Bind(tcp_socket, socket_addr("10.0.5.1:80")), "10.0.5.10:80"),
+        (Call::Bind(tcp_socket, socket_addr("10.0.5.11:80")), "other-session-address"),
+        (Call::Bind(tcp_socket, socket_addr("10.0.5.10:80")), "own-address"),
+        (Call::Bind(udp_socket, socket_addr("0.0.0.0:5353")), "shared-receiver"),
+        (Call::Bind(ipv6_only_socket, socket_addr("[::1]:80")), "[::ffff:127.3.0.6]:80 v6only"),
+        (Call::Listen(tcp_socket), "10.0.5.10:0"),
+        (Call::Listen(bound_tcp_socket), "already-bound"),
         (
-            Call::SendPacketInfo(udp, info("192.0.2.7", 3), Some(socket_addr("192.0.2.1:53"))),
+            Call::Connect(tcp_socket, socket_addr("192.0.2.1:443")),
+            "192.0.2.1:443 from 10.0.5.10 late",
+        ),
+        (Call::Connect(bound_tcp_socket, socket_addr("192.0.2.1:443")), "already-bound"),
+        (Call::Connect(tcp_socket, socket_addr("127.0.0.1:6379")), "127.3.0.2:6379"),
+        (
+            Call::Connect(tcp_socket, socket_addr("127.0.0.1:8080")),
+            "10.0.5.10:8080 from 127.3.0.2 late",
+        ),
+        (Call::Connect(tcp_socket, socket_addr("127.0.0.1:9999")), "no-own-listener"),
+        (Call::Connect(tcp_socket, socket_addr("127.0.0.1:7000")), "127.3.0.2:7000"),
+        (Call::Send(udp_socket, socket_addr("192.0.2.1:53"), false), "192.0.2.1:53 from 10.0.5.10"),
+        (Call::Send(tcp_socket, socket_addr("192.0.2.1:53"), false), "stream"),
+        (
+            Call::Send(tcp_socket, socket_addr("192.0.2.1:53"), true),
+            "192.0.2.1:53 from 10.0.5.10 late",
+        ),
+        (Call::SendPacketInfo(udp_socket, packet_info("0.0.0.0", 3), None), "10.0.5.10 via 3"),
+        (
+            Call::SendPacketInfo(
+                udp_socket,
+                packet_info("192.0.2.7", 3),
+                Some(socket_addr("192.0.2.1:53")),
+            ),
             "other-address",
         ),
         (
-            Call::SendPacketInfo(bound_udp, info("127.0.0.1", 1), Some(socket_addr("127.3.0.2:9"))),
+            Call::SendPacketInfo(
+                bound_udp_socket,
+                packet_info("127.0.0.1", 1),
+                Some(socket_addr("127.3.0.2:9")),
+            ),
             "10.0.5.10 via 0",
         ),
         (
-            Call::VisiblePacketInfo(info("10.0.5.10", 3), Some(socket_addr("127.3.0.2:9"))),
+            Call::VisiblePacketInfo(packet_info("10.0.5.10", 3), Some(socket_addr("127.3.0.2:9"))),
             "127.0.0.1 via 1",
         ),
         (
-            Call::VisiblePacketInfo(info("10.0.5.10", 3), Some(socket_addr("192.0.2.1:9"))),
+            Call::VisiblePacketInfo(packet_info("10.0.5.10", 3), Some(socket_addr("192.0.2.1:9"))),
             "shown-as-is",
         ),
         (Call::VisibleAddress(socket_addr("127.3.0.2:80"), None), "127.0.0.1:80"),
@@ -117,11 +134,11 @@ pub fn socket_calls_are_rewritten<A: Api>() {
         assert_eq!(api.rewrite(&handle, rule, &listening, call), expected, "{call:?}");
     }
     let (keeping_rule, _) = api.rule(r"C:\Program Files\App\app.exe", true).unwrap();
-    let bind = Call::Bind(tcp, socket_addr("127.0.0.1:0"));
+    let bind = Call::Bind(tcp_socket, socket_addr("127.0.0.1:0"));
     assert_eq!(api.rewrite(&handle, keeping_rule, &[], bind), "ephemeral-port");
     let (client_rule, _) = api.rule("/bin/client", false).unwrap();
-    let hosts = Call::HostAddresses(Some(ip("192.0.2.9")));
-    assert_eq!(api.rewrite(&handle, client_rule, &[], hosts), "Some(192.0.2.9) None");
-    let bind = Call::Bind(tcp, socket_addr("127.0.0.1:80"));
+    let host_addresses = Call::HostAddresses(Some(ip("192.0.2.9")));
+    assert_eq!(api.rewrite(&handle, client_rule, &[], host_addresses), "Some(192.0.2.9) None");
+    let bind = Call::Bind(tcp_socket, socket_addr("127.0.0.1:80"));
     assert_eq!(api.rewrite(&handle, client_rule, &[], bind), "feature-off");
 }

@@ -60,10 +60,10 @@ pub fn session_opens_and_closes_once<A: Api>() {
     let api = A::new(&plan()).unwrap();
     let opened = api.open(session_id(1), &for_user("ada"), 100).unwrap();
     assert_eq!(addresses(&opened), [FIRST_ADDRESS, "127.3.0.2"]);
-    assert!(!opened.already_open && !opened.low_water && opened.shortage == 0);
+    assert!(!opened.was_already_open && !opened.is_low_water && opened.shortage == 0);
 
     let reopened = api.open(session_id(1), &for_user("ada"), 101).unwrap();
-    assert!(reopened.already_open);
+    assert!(reopened.was_already_open);
     assert_eq!((reopened.handle, &reopened.leases), (opened.handle, &opened.leases));
 
     assert_eq!(api.find(session_id(1)), Ok((opened.handle, opened.leases.clone())));
@@ -94,7 +94,7 @@ pub fn exhausted_pools_and_limits_refuse_sessions<A: Api>() {
     let api = A::new(&plan_with(settings)).unwrap();
     for value in 1..=4 {
         let opened = api.open(session_id(value), &for_user("ada"), 100).unwrap();
-        assert_eq!(opened.low_water, value == 3, "session {value}");
+        assert_eq!(opened.is_low_water, value == 3, "session {value}");
     }
     // Both pools are exhausted.
     assert_eq!(status_of(api.open(session_id(5), &for_user("ada"), 100)), VIPOOL_ERR_EXHAUSTED);
@@ -189,26 +189,27 @@ pub fn reserved_and_drained_addresses_are_withheld<A: Api>() {
 }
 
 pub fn names_are_compared_completely<A: Api>() {
-    let long = "a".repeat(63);
-    for [first, second] in [
+    // A hash without a key, or the first 63 bytes, cannot distinguish the names of a pair.
+    let common_prefix = "a".repeat(63);
+    for [name1, name2] in [
         ["alice".to_owned(), "uwsf1hi".to_owned()],
-        [format!("{long}b"), format!("{long}c")],
-        [format!("{long}b"), long.clone()],
+        [format!("{common_prefix}b"), format!("{common_prefix}c")],
+        [format!("{common_prefix}b"), common_prefix.clone()],
     ] {
         let api = A::new(&plan_with(Settings::new().with_sessions_per_user(1))).unwrap();
-        api.reserve(ip(SECOND_ADDRESS), &first, 100).unwrap();
-        assert_eq!(status_of(api.reserve(ip(SECOND_ADDRESS), &second, 100)), VIPOOL_ERR_RESERVED);
-        let options = for_user(&second).with_address(ip(SECOND_ADDRESS));
+        api.reserve(ip(SECOND_ADDRESS), &name1, 100).unwrap();
+        assert_eq!(status_of(api.reserve(ip(SECOND_ADDRESS), &name2, 100)), VIPOOL_ERR_RESERVED);
+        let options = for_user(&name2).with_address(ip(SECOND_ADDRESS));
         assert_eq!(status_of(api.open(session_id(1), &options, 100)), VIPOOL_ERR_RESERVED);
         assert_eq!(
-            addresses(&api.open(session_id(1), &for_user(&second), 100).unwrap())[0],
+            addresses(&api.open(session_id(1), &for_user(&name2), 100).unwrap())[0],
             FIRST_ADDRESS
         );
         assert_eq!(
-            addresses(&api.open(session_id(2), &for_user(&first), 100).unwrap())[0],
+            addresses(&api.open(session_id(2), &for_user(&name1), 100).unwrap())[0],
             SECOND_ADDRESS
         );
-        for name in [&first, &second] {
+        for name in [&name1, &name2] {
             let result = api.open(session_id(3), &for_user(name), 100);
             assert_eq!(status_of(result), VIPOOL_ERR_QUOTA);
         }
@@ -235,7 +236,7 @@ pub fn lingering_address_is_freed_by_the_probe<A: Api>() {
     api.reap(300, &[]).unwrap();
     // Opening the session again adds the missing address.
     let opened = api.open(session_id(5), &for_user("eve"), 301).unwrap();
-    assert!(opened.already_open && opened.shortage == 0);
+    assert!(opened.was_already_open && opened.shortage == 0);
     assert_eq!(addresses(&opened), [FIRST_ADDRESS, "127.3.0.2"]);
 }
 
@@ -271,11 +272,11 @@ pub fn monitor_sees_sessions_pools_and_slots<A: Api>() {
     let api = A::new(&plan_with(settings)).unwrap();
     assert_eq!(api.settings(), settings);
     let options = for_user("ada").with_client(ip("192.0.2.9"));
-    let opened: Vec<_> =
+    let opened_sessions: Vec<_> =
         (1..=3).map(|value| api.open(session_id(value), &options, 100).unwrap()).collect();
     let rows = api.sessions();
     assert_eq!(rows.len(), 3);
-    for (row, opened) in rows.iter().zip(&opened) {
+    for (row, opened) in rows.iter().zip(&opened_sessions) {
         assert_eq!((row.handle, &row.leases), (opened.handle, &opened.leases));
         assert_eq!((row.user.as_deref(), row.client), (Some("ada"), Some(ip("192.0.2.9"))));
     }

@@ -17,8 +17,8 @@ fn range(text: &str) -> Range {
 
 pub fn exclusive_writer_opens_and_closes_sessions<A: Api>() {
     let directory = tempfile::tempdir().unwrap();
-    for in_files in [false, true] {
-        let mut api = A::new_exclusive(&plan(), in_files.then_some(directory.path())).unwrap();
+    for is_in_files in [false, true] {
+        let mut api = A::new_exclusive(&plan(), is_in_files.then_some(directory.path())).unwrap();
         let first_session = api.open(session_id(1), &for_user("ada"), 100).unwrap();
         let results = api.run_exclusive(&[
             WriterOperation::Open(session_id(2), "bob"),
@@ -52,8 +52,8 @@ pub fn exclusive_writer_opens_and_closes_sessions<A: Api>() {
 
 pub fn journal_lists_events<A: Api>() {
     let directory = tempfile::tempdir().unwrap();
-    let missing_journal = A::journal(directory.path(), 1).unwrap_err();
-    assert_eq!(missing_journal, VIPOOL_ERR_MISSING as i32);
+    let missing_journal_error = A::journal(directory.path(), 1).unwrap_err();
+    assert_eq!(missing_journal_error, VIPOOL_ERR_MISSING as i32);
     let api = A::create_in_files(&plan(), directory.path()).unwrap();
     let options = for_user("ada").with_client(ip("192.0.2.9"));
     let opened = api.open(session_id(1), &options, 100).unwrap();
@@ -66,8 +66,9 @@ pub fn journal_lists_events<A: Api>() {
         assert_eq!((entry.address, entry.client), (Some(lease.address), options.client));
         assert_eq!(entry.user.as_deref(), Some("ada"));
     }
-    let release = &entries[2];
-    assert_eq!((release.number, release.tick, release.kind, &release.user), (3, 107, 2, &None));
+    let release_entry = &entries[2];
+    assert_eq!((release_entry.number, release_entry.tick, release_entry.kind), (3, 107, 2));
+    assert_eq!(release_entry.user, None);
     let (entries, _, next_number) = A::journal(directory.path(), 3).unwrap();
     assert_eq!((entries.len(), next_number), (1, 4));
     let (entries, _, next_number) = A::journal(directory.path(), 4).unwrap();
@@ -87,8 +88,8 @@ pub fn copy_leaves_the_files_unchanged<A: Api>() {
     let directory = tempfile::tempdir().unwrap();
     let api = A::create_in_files(&plan(), directory.path()).unwrap();
     let opened = api.open(session_id(1), &for_user("ada"), 100).unwrap();
-    let read = |name| fs::read(directory.path().join(name)).unwrap();
-    let (map, sessions) = (read("map"), read("sessions"));
+    let read_file = |name| fs::read(directory.path().join(name)).unwrap();
+    let (map, sessions) = (read_file("map"), read_file("sessions"));
     let copied_map = A::open_bytes(&map, &sessions).unwrap();
     assert_eq!(copied_map.sessions(), api.sessions());
     let copied_map_without_names = A::open_bytes(&map, &[]).unwrap();
@@ -152,7 +153,7 @@ pub fn system_state_is_reported<A: Api>() {
     assert_eq!(A::interfaces(), vipool::system::interfaces().unwrap());
     let loopback_interface =
         A::interfaces().into_iter().find(|interface| interface.name == "lo").unwrap();
-    assert!(loopback_interface.addresses.iter().any(|net| net.addr() == ip("127.0.0.1")));
+    assert!(loopback_interface.addresses.iter().any(|address| address.addr() == ip("127.0.0.1")));
     assert_eq!(A::map_directory(), "/run/vipool");
     let leader = A::leader_from_pid(std::process::id()).unwrap();
     assert_eq!(leader.pid, std::process::id());
@@ -171,15 +172,15 @@ pub fn system_state_is_reported<A: Api>() {
 
     // The parent of this process has no rule.
     assert_eq!(api.parent_rule(), None);
-    let parent = std::os::unix::process::parent_id();
-    let executable = fs::read_link(format!("/proc/{parent}/exe")).unwrap();
+    let parent_pid = std::os::unix::process::parent_id();
+    let executable = fs::read_link(format!("/proc/{parent_pid}/exe")).unwrap();
     let mut plan_with_parent = plan();
     plan_with_parent.policy.programs = vec![
         Program::new(executable.to_str().unwrap())
             .with_flags(ProgramFlags::default().with_inherit(true)),
     ];
     let api = A::new(&plan_with_parent).unwrap();
-    assert_eq!(api.parent_rule(), Some((plan_with_parent.policy.programs[0].id(), parent)));
+    assert_eq!(api.parent_rule(), Some((plan_with_parent.policy.programs[0].id(), parent_pid)));
 
     // Two addresses have cooled down. The first address has a socket, so it must linger.
     let mut plan_with_in_use_check = plan();
@@ -204,10 +205,10 @@ pub fn client_address_is_stored_and_removed<A: Api>() {
     let directory = tempfile::tempdir().unwrap();
     let api = A::new(&plan()).unwrap();
     let handle = api.open(session_id(1), &for_user("ada"), 100).unwrap().handle;
-    let other_handle = api.open(session_id(2), &for_user("ada"), 100).unwrap().handle;
+    let handle_without_client = api.open(session_id(2), &for_user("ada"), 100).unwrap().handle;
     A::set_client(directory.path(), &handle, ip("2001:db8::7")).unwrap();
     assert_eq!(A::get_client(directory.path(), &handle), Some(ip("2001:db8::7")));
-    assert_eq!(A::get_client(directory.path(), &other_handle), None);
+    assert_eq!(A::get_client(directory.path(), &handle_without_client), None);
     A::remove_client(directory.path(), &handle).unwrap();
     A::remove_client(directory.path(), &handle).unwrap();
     assert_eq!(A::get_client(directory.path(), &handle), None);

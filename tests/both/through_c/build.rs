@@ -241,8 +241,8 @@ fn c_ranges(ranges: &[vipool::range::Range]) -> Vec<vipool::capi::address::vipoo
     ranges.iter().map(c_range).collect()
 }
 
-fn c_subnet(net: &IpNet) -> vipool_subnet {
-    vipool_subnet { address: c_ip(net.addr()), prefix_length: net.prefix_len().into() }
+fn c_subnet(subnet: &IpNet) -> vipool_subnet {
+    vipool_subnet { address: c_ip(subnet.addr()), prefix_length: subnet.prefix_len().into() }
 }
 
 /// Builds a farm with functions of the C ABI and validates it. The caller frees the farm.
@@ -278,7 +278,7 @@ pub fn farm(farm: &Farm) -> *mut vipool_farm {
 /// `handle` is a valid farm handle.
 unsafe fn add_servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
     for server in &farm.servers {
-        let value = vipool_server {
+        let c_server = vipool_server {
             name: c_chars(&server.name),
             name_length: server.name.len(),
             max_sessions: server.max_sessions.unwrap_or(0),
@@ -287,7 +287,7 @@ unsafe fn add_servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
             ..sized()
         };
         // SAFETY: all arguments are valid during the call.
-        check(unsafe { vipool_farm_add_server(handle, &value) }).unwrap();
+        check(unsafe { vipool_farm_add_server(handle, &c_server) }).unwrap();
     }
     for pool in &farm.pools {
         let (name, length) = (c_chars(&pool.rule.pool), pool.rule.pool.len());
@@ -301,7 +301,7 @@ unsafe fn add_servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
     for entry in &farm.ranges {
         let (addresses, excluded) = (c_ranges(&entry.addresses), c_ranges(&entry.exclude));
         let server = entry.server.as_deref();
-        let value = vipool_server_range {
+        let c_range = vipool_server_range {
             addresses: addresses.as_ptr(),
             address_count: addresses.len(),
             excluded: excluded.as_ptr(),
@@ -313,7 +313,7 @@ unsafe fn add_servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
             ..sized()
         };
         // SAFETY: all arguments are valid during the call.
-        check(unsafe { vipool_farm_add_range(handle, &value) }).unwrap();
+        check(unsafe { vipool_farm_add_range(handle, &c_range) }).unwrap();
     }
 }
 
@@ -341,18 +341,18 @@ pub fn with_interfaces<R>(
     body: impl FnOnce(*const vipool_interface, usize) -> R,
 ) -> R {
     let Some(interfaces) = interfaces else { return body(null(), 0) };
-    let subnets: Vec<Vec<_>> = interfaces
+    let addresses: Vec<Vec<_>> = interfaces
         .iter()
         .map(|interface| interface.addresses.iter().map(c_subnet).collect())
         .collect();
     let array: Vec<_> = interfaces
         .iter()
-        .zip(&subnets)
-        .map(|(interface, subnets)| vipool_interface {
+        .zip(&addresses)
+        .map(|(interface, addresses)| vipool_interface {
             name: c_chars(&interface.name),
             name_length: interface.name.len(),
-            addresses: subnets.as_ptr(),
-            address_count: subnets.len(),
+            addresses: addresses.as_ptr(),
+            address_count: addresses.len(),
             index: interface.index,
             ..sized()
         })

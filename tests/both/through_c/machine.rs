@@ -34,18 +34,19 @@ use crate::api::{JournalEntry, Machine, Status};
 impl Machine for CApi {
     fn fixed_ports(farm: &Farm) -> Vec<PortRange> {
         let farm = build::farm(farm);
-        let mut list = [vipool_ports::default(); 8];
+        let mut port_ranges = [vipool_ports::default(); 8];
         let mut count = 0;
         // SAFETY: the farm is freed once, and the array is valid.
         unsafe {
             let status_without_buffer =
                 vipool_farm_list_fixed_ports(farm, null_mut(), 0, &mut count);
             assert_eq!(status_without_buffer == vipool_status::VIPOOL_OK, count == 0);
-            check(vipool_farm_list_fixed_ports(farm, list.as_mut_ptr(), 8, &mut count)).unwrap();
+            let array = port_ranges.as_mut_ptr();
+            check(vipool_farm_list_fixed_ports(farm, array, 8, &mut count)).unwrap();
             vipool_farm_free(farm);
         }
         let range = |range: &vipool_ports| PortRange { first: range.first, last: range.last };
-        list[..count].iter().map(range).collect()
+        port_ranges[..count].iter().map(range).collect()
     }
 
     fn journal(
@@ -178,11 +179,11 @@ impl Machine for CApi {
         }
     }
 
-    fn intersection(range: &Range, other: &Range) -> Option<(IpAddr, IpAddr)> {
+    fn intersection(range: &Range, other_range: &Range) -> Option<(IpAddr, IpAddr)> {
         let mut intersection = vipool_range::default();
-        let (range, other) = (c_range(range), c_range(other));
+        let (range, other_range) = (c_range(range), c_range(other_range));
         // SAFETY: the structs are valid.
-        match check(unsafe { vipool_range_intersect(&range, &other, &mut intersection) }) {
+        match check(unsafe { vipool_range_intersect(&range, &other_range, &mut intersection) }) {
             Ok(()) => Some((ip(intersection.first).unwrap(), ip(intersection.last).unwrap())),
             Err(status) => {
                 assert_eq!(status, vipool_status::VIPOOL_ERR_NOT_FOUND as Status);

@@ -70,8 +70,9 @@ impl CApi {
 
 unsafe extern "C" fn has_sockets(context: *mut c_void, address: *const vipool_ip) -> u32 {
     // SAFETY: the test passed the context, and the library passes a valid address.
-    let (in_use, address) = unsafe { (&*context.cast::<Vec<IpAddr>>(), ip(*address).unwrap()) };
-    in_use.contains(&address).into()
+    let (addresses_in_use, address) =
+        unsafe { (&*context.cast::<Vec<IpAddr>>(), ip(*address).unwrap()) };
+    addresses_in_use.contains(&address).into()
 }
 
 unsafe extern "C" fn is_alive(
@@ -215,8 +216,8 @@ impl Api for CApi {
         Ok(OpenedSession {
             handle: handle(&opened.handle),
             leases: leases(&opened.leases, opened.lease_count),
-            already_open: opened.flags & VIPOOL_OPENED_ALREADY != 0,
-            low_water: opened.flags & VIPOOL_OPENED_LOW_WATER != 0,
+            was_already_open: opened.flags & VIPOOL_OPENED_ALREADY != 0,
+            is_low_water: opened.flags & VIPOOL_OPENED_LOW_WATER != 0,
             shortage: opened.shortage,
         })
     }
@@ -284,9 +285,9 @@ impl Api for CApi {
         Ok((change.addresses, change.held))
     }
 
-    fn set_draining(&self, draining: bool) -> Result<(), Status> {
+    fn set_draining(&self, is_draining: bool) -> Result<(), Status> {
         // SAFETY: the handle is valid.
-        check(unsafe { vipool_map_set_draining(self.map, draining.into()) })
+        check(unsafe { vipool_map_set_draining(self.map, is_draining.into()) })
     }
 
     fn reserve(&self, address: IpAddr, user: &str, now: u32) -> Result<(), Status> {
@@ -312,11 +313,11 @@ impl Api for CApi {
         check(unsafe { vipool_map_recover(self.map) })
     }
 
-    fn reap(&self, now: u32, in_use: &[IpAddr]) -> Result<[usize; 3], Status> {
-        let mut in_use = in_use.to_vec();
+    fn reap(&self, now: u32, addresses_in_use: &[IpAddr]) -> Result<[usize; 3], Status> {
+        let mut addresses_in_use = addresses_in_use.to_vec();
         let mut probe = sized::<vipool_probe>();
         probe.has_sockets = Some(has_sockets);
-        probe.context = (&raw mut in_use).cast();
+        probe.context = (&raw mut addresses_in_use).cast();
         let mut report = sized::<vipool_reap_report>();
         // SAFETY: the structs are valid. The context outlives the call.
         check(unsafe { vipool_map_reap(self.map, now, 1000, &probe, &mut report) })?;
@@ -330,14 +331,14 @@ impl Api for CApi {
         Ok([report.freed as usize, report.lingering as usize, report.closed as usize])
     }
 
-    fn reconcile(&self, now: u32, alive: &[SessionId]) -> Result<usize, Status> {
-        let (mut alive, mut closed) = (alive.to_vec(), 0);
-        let context = (&raw mut alive).cast();
+    fn reconcile(&self, now: u32, live_sessions: &[SessionId]) -> Result<usize, Status> {
+        let (mut live_sessions, mut closed_count) = (live_sessions.to_vec(), 0);
+        let context = (&raw mut live_sessions).cast();
         // SAFETY: the context outlives the call.
         check(unsafe {
-            vipool_map_reconcile(self.map, now, Some(is_alive), context, &mut closed)
+            vipool_map_reconcile(self.map, now, Some(is_alive), context, &mut closed_count)
         })?;
-        Ok(closed as usize)
+        Ok(closed_count as usize)
     }
 
     fn rewrite(&self, handle: &Handle, rule: u64, listening: &[SocketAddr], call: Call) -> String {

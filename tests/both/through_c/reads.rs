@@ -92,13 +92,14 @@ impl Reads for CApi {
 
     fn parent_rule(&self) -> Option<(u64, u32)> {
         let mut rule = sized::<vipool_rule>();
-        let mut parent = 0;
+        let mut ancestor_pid = 0;
         // SAFETY: the structs are valid.
         unsafe {
-            check(vipool_reader_find_parent_rule(self.reader, 0, &mut rule, &mut parent)).ok()?;
+            check(vipool_reader_find_parent_rule(self.reader, 0, &mut rule, &mut ancestor_pid))
+                .ok()?;
         }
         assert_eq!(rule.matched_by, vipool_matched_by::VIPOOL_MATCHED_INHERITED as u32);
-        Some((rule.id, parent))
+        Some((rule.id, ancestor_pid))
     }
 
     fn match_results(&self, path: &str) -> Vec<(u64, String, String)> {
@@ -125,8 +126,8 @@ impl Reads for CApi {
                 return rows;
             }
             rows.extend(page[..count].iter().map(|row| {
-                let matches = row.result == vipool_match_result::VIPOOL_MATCH_MATCHED as u32;
-                assert_eq!(matches, row.matched_by != 0);
+                let is_match = row.result == vipool_match_result::VIPOOL_MATCH_MATCHED as u32;
+                assert_eq!(is_match, row.matched_by != 0);
                 let text = copy_text(row.text, row.text_length);
                 (row.id, copy_text(row.pattern, row.pattern_length), text)
             }));
@@ -170,7 +171,7 @@ impl Reads for CApi {
             0 => None,
             1 => Some(PoolKind::VirtualIp),
             2 => Some(PoolKind::Loopback),
-            other => panic!("kind {other}"),
+            unknown_kind => panic!("kind {unknown_kind}"),
         }
     }
 
@@ -272,13 +273,13 @@ impl Reads for CApi {
         self.info().flags & VIPOOL_MAP_INFO_DRAINING != 0
     }
 
-    fn rule(&self, path: &str, windows: bool) -> Option<(u64, u32)> {
+    fn rule(&self, path: &str, is_windows: bool) -> Option<(u64, u32)> {
         // The C ABI takes Windows paths as UTF-16.
         let utf16: Vec<u16> = path.encode_utf16().collect();
         let mut executable = sized::<vipool_executable>();
-        executable.style = windows.into();
-        executable.encoding = windows.into();
-        (executable.path, executable.path_length) = match windows {
+        executable.style = is_windows.into();
+        executable.encoding = is_windows.into();
+        (executable.path, executable.path_length) = match is_windows {
             false => (path.as_ptr().cast(), path.len()),
             true => (utf16.as_ptr().cast(), utf16.len()),
         };

@@ -25,7 +25,7 @@ pub unsafe extern "C" fn find_listener(
     addresses: *const vipool_sockaddr,
     count: usize,
     _protocol: u32,
-    _from: *const vipool_sockaddr,
+    _source: *const vipool_sockaddr,
 ) -> i32 {
     // SAFETY: the test passed the context, and the library passes a valid array.
     let (listening, candidates) = unsafe {
@@ -108,7 +108,7 @@ pub unsafe fn call_rewriter(rewriter: *const vipool_rewriter, call: Call) -> Str
                     out,
                 )
             }
-            Call::SendPacketInfo(socket, info, destination) => {
+            Call::SendPacketInfo(socket, packet_info, destination) => {
                 let (local, destination) =
                     (socket.local_address.map(c_sockaddr), destination.map(c_sockaddr));
                 let bytes = destination
@@ -117,17 +117,17 @@ pub unsafe fn call_rewriter(rewriter: *const vipool_rewriter, call: Call) -> Str
                 vipool_rewrite_send_packet_info(
                     rewriter,
                     &c_socket(&socket, &local),
-                    &c_ip(info.address),
-                    info.interface,
+                    &c_ip(packet_info.address),
+                    packet_info.interface,
                     bytes,
                     destination.map_or(0, |destination| destination.length),
                     out,
                 )
             }
-            Call::VisiblePacketInfo(info, mut source) => vipool_rewrite_visible_packet_info(
+            Call::VisiblePacketInfo(packet_info, mut source) => vipool_rewrite_visible_packet_info(
                 rewriter,
-                &c_ip(info.address),
-                info.interface,
+                &c_ip(packet_info.address),
+                packet_info.interface,
                 Some(get_other_end),
                 (&raw mut source).cast(),
                 out,

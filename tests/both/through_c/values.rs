@@ -51,11 +51,11 @@ pub fn ip(address: vipool_ip) -> Option<IpAddr> {
 }
 
 pub fn c_ip(address: IpAddr) -> vipool_ip {
-    let mut parsed = vipool_ip::default();
+    let mut parsed_ip = vipool_ip::default();
     let text = address.to_string();
     // SAFETY: the text and struct are valid.
-    check(unsafe { vipool_ip_parse(c_chars(&text), text.len(), &mut parsed) }).unwrap();
-    parsed
+    check(unsafe { vipool_ip_parse(c_chars(&text), text.len(), &mut parsed_ip) }).unwrap();
+    parsed_ip
 }
 
 pub fn c_range(range: &Range) -> vipool_range {

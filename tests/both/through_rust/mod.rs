@@ -141,8 +141,8 @@ impl Api for RustApi {
         Ok(OpenedSession {
             handle: opened.handle,
             leases: to_vec(&opened.leases),
-            already_open: opened.already_open,
-            low_water: opened.low_water,
+            was_already_open: opened.already_open,
+            is_low_water: opened.low_water,
             shortage: opened.shortage.map_or(0, status),
         })
     }
@@ -162,10 +162,8 @@ impl Api for RustApi {
     }
 
     fn choose_pool(&self, user: &str, program: Option<&str>) -> Result<Option<String>, Status> {
-        let style = PathStyle::Posix;
-        let program = program.map(str::as_bytes);
-        let program = program.map(|path| Executable::new(path, style));
-        self.map.choose_pool(user, program.as_ref()).map_err(status)
+        let executable = program.map(|path| Executable::new(path.as_bytes(), PathStyle::Posix));
+        self.map.choose_pool(user, executable.as_ref()).map_err(status)
     }
 
     fn drain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status> {
@@ -182,8 +180,8 @@ impl Api for RustApi {
             .map_err(status)
     }
 
-    fn set_draining(&self, draining: bool) -> Result<(), Status> {
-        self.map.drain_server(draining).map_err(status)
+    fn set_draining(&self, is_draining: bool) -> Result<(), Status> {
+        self.map.drain_server(is_draining).map_err(status)
     }
 
     fn reserve(&self, address: IpAddr, user: &str, now: u32) -> Result<(), Status> {
@@ -202,9 +200,9 @@ impl Api for RustApi {
         self.map.recover().map_err(status)
     }
 
-    fn reap(&self, now: u32, in_use: &[IpAddr]) -> Result<[usize; 3], Status> {
-        let report =
-            self.map.reap(Tick::from_secs(now), 1000, &mut InUseProbe(in_use)).map_err(status)?;
+    fn reap(&self, now: u32, addresses_in_use: &[IpAddr]) -> Result<[usize; 3], Status> {
+        let mut probe = InUseProbe(addresses_in_use);
+        let report = self.map.reap(Tick::from_secs(now), 1000, &mut probe).map_err(status)?;
         Ok([report.freed as usize, report.lingering as usize, report.closed.len()])
     }
 
@@ -214,10 +212,10 @@ impl Api for RustApi {
         Ok([report.freed as usize, report.lingering as usize, report.closed.len()])
     }
 
-    fn reconcile(&self, now: u32, alive: &[SessionId]) -> Result<usize, Status> {
-        let closed =
-            self.map.reconcile(Tick::from_secs(now), |session, _| alive.contains(&session));
-        closed.map(|closed| closed.len()).map_err(status)
+    fn reconcile(&self, now: u32, live_sessions: &[SessionId]) -> Result<usize, Status> {
+        let closed_sessions =
+            self.map.reconcile(Tick::from_secs(now), |session, _| live_sessions.contains(&session));
+        closed_sessions.map(|sessions| sessions.len()).map_err(status)
     }
 
     fn rewrite(&self, handle: &Handle, rule: u64, listening: &[SocketAddr], call: Call) -> String {

@@ -19,14 +19,15 @@ use crate::api::{JournalEntry, Machine, Reads, SessionRow, Status};
 
 impl Reads for RustApi {
     fn find(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
-        let found = self.reader.find(session).map(|(handle, leases)| (handle, to_vec(&leases)));
-        found.ok_or(vipool_status::VIPOOL_ERR_NOT_OPEN as Status)
+        let handle_and_leases =
+            self.reader.find(session).map(|(handle, leases)| (handle, to_vec(&leases)));
+        handle_and_leases.ok_or(vipool_status::VIPOOL_ERR_NOT_OPEN as Status)
     }
 
     fn find_in_map(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
-        let found = self.map.find(session).map_err(status)?;
-        let found = found.map(|(handle, leases)| (handle, to_vec(&leases)));
-        found.ok_or(vipool_status::VIPOOL_ERR_NOT_OPEN as Status)
+        let found_session = self.map.find(session).map_err(status)?;
+        let handle_and_leases = found_session.map(|(handle, leases)| (handle, to_vec(&leases)));
+        handle_and_leases.ok_or(vipool_status::VIPOOL_ERR_NOT_OPEN as Status)
     }
 
     fn find_by_handle(&self, handle: &Handle) -> Option<Vec<Lease>> {
@@ -44,8 +45,8 @@ impl Reads for RustApi {
     }
 
     fn parent_rule(&self) -> Option<(u64, u32)> {
-        let (rule, parent) = discovery::inherited_rule(&self.reader.policy(), Process::This)?;
-        Some((rule.id(), parent))
+        let (rule, ancestor_pid) = discovery::inherited_rule(&self.reader.policy(), Process::This)?;
+        Some((rule.id(), ancestor_pid))
     }
 
     fn addresses(&self, session: SessionId) -> Result<Addresses, Status> {
@@ -104,8 +105,8 @@ impl Reads for RustApi {
         self.reader.policy().rewrite_flags().bits()
     }
 
-    fn rule(&self, path: &str, windows: bool) -> Option<(u64, u32)> {
-        let style = if windows { PathStyle::Windows } else { PathStyle::Posix };
+    fn rule(&self, path: &str, is_windows: bool) -> Option<(u64, u32)> {
+        let style = if is_windows { PathStyle::Windows } else { PathStyle::Posix };
         let program = Executable::new(path.as_bytes(), style);
         let rule = self.reader.policy().find(&program)?.program;
         let features = rule.features();
@@ -164,8 +165,8 @@ impl Machine for RustApi {
         range.to_string()
     }
 
-    fn intersection(range: &Range, other: &Range) -> Option<(IpAddr, IpAddr)> {
-        range.intersection(other).map(|range| (range.first(), range.last()))
+    fn intersection(range: &Range, other_range: &Range) -> Option<(IpAddr, IpAddr)> {
+        range.intersection(other_range).map(|range| (range.first(), range.last()))
     }
 
     fn find_script(arguments: &[&str]) -> Option<String> {
