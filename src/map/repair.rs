@@ -89,7 +89,7 @@ fn replace_damaged(
 /// is longer than a map of this plan.
 fn recover_map(map: &Region, sessions: &Region, plan: &Plan, boot: u64) -> Option<WritableMap> {
     let (pools, policy) = (new_pools(plan), plan.policy.encode());
-    let word_count = layout::map_words(&pools, policy.len());
+    let word_count = layout::map_word_count(&pools, policy.len());
     let is_same_boot = [map, sessions].iter().any(|region| load(region.words(), BOOT) == boot);
     // A shorter map was truncated. Its missing slots are free.
     if !is_same_boot || map.words().len() > word_count || layout::has_other_version(map.words()) {

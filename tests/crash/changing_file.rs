@@ -48,19 +48,20 @@ fn change_words(directory: &Path, mut random: Random) -> ! {
     let files = FILES.map(|name| {
         let file = std::fs::File::options().read(true).write(true).open(directory.join(name));
         let mapping = WritableMapping::new(&file.unwrap()).unwrap();
-        let original: Vec<u64> = mapping.atomics().iter().map(|word| word.load(Relaxed)).collect();
-        (mapping, original)
+        let original_words: Vec<u64> =
+            mapping.atomics().iter().map(|word| word.load(Relaxed)).collect();
+        (mapping, original_words)
     });
     loop {
         // Most changes concern the map.
-        let (mapping, original) = &files[[0, 0, 0, 0, 0, 0, 1, 2][random.below(8) as usize]];
+        let (mapping, original_words) = &files[[0, 0, 0, 0, 0, 0, 1, 2][random.below(8) as usize]];
         let words = mapping.atomics();
         for _ in 0..random.below(40) {
             // The first words contain the headers and the address blocks.
-            let end = [80, 400, words.len() as u64][random.below(3) as usize];
-            let index = random.below(end.min(words.len() as u64)) as usize;
+            let index_limit = [80, 400, words.len() as u64][random.below(3) as usize];
+            let index = random.below(index_limit.min(words.len() as u64)) as usize;
             let value = words[index].load(Relaxed);
-            let changed = match random.below(8) {
+            let new_value = match random.below(8) {
                 0 => 0,
                 1 => u64::MAX,
                 2 => value ^ 1 << random.below(64),
@@ -68,19 +69,19 @@ fn change_words(directory: &Path, mut random: Random) -> ! {
                 4 => words[random.below(words.len() as u64) as usize].load(Relaxed),
                 5 => u64::from(u32::MAX) << (32 * random.below(2)),
                 6 => random.below(1 << 32) << 32 | random.below(1 << 32),
-                _ => original[index],
+                _ => original_words[index],
             };
-            words[index].store(changed, Relaxed);
+            words[index].store(new_value, Relaxed);
         }
         if random.below(4) == 0 {
-            for (word, value) in words.iter().zip(original) {
+            for (word, value) in words.iter().zip(original_words) {
                 word.store(*value, Relaxed);
             }
         }
     }
 }
 
-/// Answers each question at random.
+/// Returns random results.
 struct RandomProbe<'a>(&'a mut Random);
 
 impl Probe for RandomProbe<'_> {
@@ -93,7 +94,8 @@ impl Probe for RandomProbe<'_> {
     }
 }
 
-fn read(reader: &Reader, handle: &Handle, random: &mut Random) {
+/// Calls random methods of a reader.
+fn use_reader(reader: &Reader, handle: &Handle, random: &mut Random) {
     match random.below(6) {
         0 => {
             if let Some((handle, leases)) = reader.find(session_id(random.below(12) + 1)) {
@@ -117,7 +119,8 @@ fn read(reader: &Reader, handle: &Handle, random: &mut Random) {
     }
 }
 
-fn write(map: &Map, handle: &Handle, random: &mut Random, now: Tick) {
+/// Calls random methods of a map.
+fn use_writer(map: &Map, handle: &Handle, random: &mut Random, now: Tick) {
     let session = session_id(random.below(12) + 1);
     let name = NAMES[random.below(3) as usize];
     let address: IpAddr = [10, 0, 0, random.below(40) as u8].into();
@@ -142,16 +145,17 @@ fn write(map: &Map, handle: &Handle, random: &mut Random, now: Tick) {
     }
 }
 
-/// Uses the map, the journal, and a new map that is built from the changing one.
+/// Runs `operations` random operations on the map, on the journal, and on a copy of the files that
+/// `Map::create_at` replaces. Stores the number of finished operations in `finished_count`.
 fn use_map(
     directory: &Path,
     handle: &Handle,
     operations: u64,
     mut random: Random,
-    count: &AtomicU64,
+    finished_count: &AtomicU64,
 ) {
-    let copy = TestDirectory::new("changing-copy");
-    // The files can be opened from time to time.
+    let copy_directory = TestDirectory::new("changing-copy");
+    // The files can only be opened while the other process leaves their headers intact.
     let attach = || Reader::attach(directory);
     let mut reader = std::iter::repeat_with(attach).find_map(Result::ok).unwrap();
     let mut map = std::iter::repeat_with(|| Map::open(directory)).find_map(Result::ok).unwrap();
@@ -163,14 +167,14 @@ fn use_map(
             2 => _ = Journal::open(directory).map(|journal| journal.since(random.below(2000))),
             3 => {
                 for name in FILES {
-                    std::fs::copy(directory.join(name), copy.0.join(name)).unwrap();
+                    std::fs::copy(directory.join(name), copy_directory.0.join(name)).unwrap();
                 }
-                _ = Map::create_at(&copy.0, &plan(), now);
+                _ = Map::create_at(&copy_directory.0, &plan(), now);
             }
-            4..=33 => read(&reader, handle, &mut random),
-            _ => write(&map, handle, &mut random, now),
+            4..=33 => use_reader(&reader, handle, &mut random),
+            _ => use_writer(&map, handle, &mut random, now),
         }
-        count.store(number + 1, SeqCst);
+        finished_count.store(number + 1, SeqCst);
     }
 }
 
@@ -188,23 +192,24 @@ fn changing_bytes_cause_no_panic_and_no_endless_loop() {
     map.close_session(session_id(8), Tick::from_secs(2)).unwrap();
     map.drain(&"10.0.0.9".parse().unwrap(), Tick::from_secs(2)).unwrap();
     map.reserve("10.0.0.12".parse().unwrap(), "eve", Tick::from_secs(2)).unwrap();
-    let count = &shared_words(1)[0];
-    let (first_seed, second_seed) = (seeds.below(1 << 32), seeds.below(1 << 32));
-    let _changer = Child::start(|| change_words(&directory.0, Random::new(first_seed)));
-    let mut user = Child::start(|| {
-        use_map(&directory.0, &handle, operations, Random::new(second_seed), count);
+    let finished_count = &shared_words(1)[0];
+    let (change_seed, use_seed) = (seeds.below(1 << 32), seeds.below(1 << 32));
+    let _changing_process = Child::start(|| change_words(&directory.0, Random::new(change_seed)));
+    let mut using_process = Child::start(|| {
+        use_map(&directory.0, &handle, operations, Random::new(use_seed), finished_count);
     });
     let (mut last_count, mut last_progress) = (0, Instant::now());
     let status = loop {
-        if let Some(status) = user.poll() {
+        if let Some(status) = using_process.poll() {
             break status;
         }
-        let current = count.load(SeqCst);
-        if current != last_count {
-            (last_count, last_progress) = (current, Instant::now());
+        let count = finished_count.load(SeqCst);
+        if count != last_count {
+            (last_count, last_progress) = (count, Instant::now());
         }
-        assert!(last_progress.elapsed() < Duration::from_secs(120), "operation {current} hangs");
+        assert!(last_progress.elapsed() < Duration::from_secs(120), "operation {count} hangs");
         thread::sleep(Duration::from_millis(10));
     };
-    assert_eq!(status, WaitStatus::Exited(0), "after {} operations", count.load(SeqCst));
+    let count = finished_count.load(SeqCst);
+    assert_eq!(status, WaitStatus::Exited(0), "after {count} operations");
 }

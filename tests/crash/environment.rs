@@ -1,4 +1,4 @@
-//! Tests of maps in a full file system, in another network namespace and after another boot.
+//! Tests of maps in a full file system, in other namespaces, and after another boot.
 
 use std::fs;
 use std::path::Path;
@@ -35,7 +35,7 @@ fn run_in_namespaces(flags: i32, run: impl FnOnce()) {
     }
 }
 
-/// Returns the sorted file names.
+/// Returns the sorted names of the files in a directory.
 fn file_names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap();
     let mut names: Vec<String> =

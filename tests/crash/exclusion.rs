@@ -159,7 +159,7 @@ fn exclusive_writer_of_removed_files_fails_in_the_next_second() {
 fn no_child_inherits_the_descriptor_of_a_lock() {
     let directory = TestDirectory::new("window");
     let _map = Map::create(&directory.0, &plan(9)).unwrap();
-    let lock = fs::metadata(directory.0.join("lock")).unwrap().ino();
+    let lock_inode = fs::metadata(directory.0.join("lock")).unwrap().ino();
     let is_finished = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..2 {
@@ -171,8 +171,9 @@ fn no_child_inherits_the_descriptor_of_a_lock() {
         }
         let statuses: Vec<WaitStatus> = (0..vipool_testing::effort(300, 10_000))
             .map(|_| {
-                let has_no_lock = || assert!((3..512).all(|number| inode_of(number) != Some(lock)));
-                Child::start(has_no_lock).wait()
+                let check_descriptors =
+                    || assert!((3..512).all(|descriptor| inode_of(descriptor) != Some(lock_inode)));
+                Child::start(check_descriptors).wait()
             })
             .collect();
         is_finished.store(true, SeqCst);

@@ -196,12 +196,12 @@ impl Scenario {
     /// Waits until a process has finished this number of further operations.
     fn wait_for_progress(&mut self, number: usize, operations: u64) {
         let count = self.records[number].operation_count();
-        let (started, target) = (Instant::now(), count.load(SeqCst) + operations);
-        while count.load(SeqCst) < target {
-            if let Some(event) = self.children[number].poll() {
-                panic!("process {number} ended: {event:?}");
+        let (start_time, target_count) = (Instant::now(), count.load(SeqCst) + operations);
+        while count.load(SeqCst) < target_count {
+            if let Some(status) = self.children[number].poll() {
+                panic!("process {number} ended: {status:?}");
             }
-            assert!(started.elapsed() < Duration::from_secs(60), "process {number} hangs");
+            assert!(start_time.elapsed() < Duration::from_secs(60), "process {number} hangs");
             std::thread::sleep(Duration::from_micros(50));
         }
     }
@@ -245,14 +245,14 @@ impl Scenario {
 /// Runs an operation that changes nothing. Every operation first recovers a map if a killed writer
 /// left an unfinished operation.
 fn trigger_recovery(map: &Map) {
-    let started = Instant::now();
+    let start_time = Instant::now();
     loop {
         match map.close_session(session_id(99_999), Tick::ZERO) {
             Err(CloseError::NotOpen(_)) => return,
             Err(CloseError::Map(error)) if is_busy(&error) => {}
-            other => panic!("{other:?}"),
+            result => panic!("{result:?}"),
         }
-        assert!(started.elapsed() < Duration::from_secs(60), "the lock stays busy");
+        assert!(start_time.elapsed() < Duration::from_secs(60), "the lock stays busy");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -271,7 +271,7 @@ fn killed_writers_and_readers_lose_no_lease_and_double_none() {
     let mut scenario =
         Scenario { directory, records, children: Vec::new(), random: Random::from_environment() };
     (0..WRITERS + READERS).for_each(|number| scenario.start(number));
-    for kill in 1..=kill_count {
+    for kill_number in 1..=kill_count {
         let number = scenario.random.below((WRITERS + READERS) as u64) as usize;
         let operations = scenario.random.below(12);
         scenario.wait_for_progress(number, operations);
@@ -280,14 +280,14 @@ fn killed_writers_and_readers_lose_no_lease_and_double_none() {
             trigger_recovery(&map);
             scenario.check_killed_writer(number, &map);
         }
-        if kill % 20 == 0 {
+        if kill_number % 20 == 0 {
             // Kill all processes, so that the copies of both files are consistent.
             scenario.children.iter_mut().for_each(Child::kill);
             trigger_recovery(&map);
             (0..WRITERS).for_each(|writer| scenario.check_killed_writer(writer, &map));
-            let bytes = ["map", "sessions"]
+            let [map_bytes, sessions_bytes] = ["map", "sessions"]
                 .map(|name| std::fs::read(scenario.directory.0.join(name)).unwrap());
-            let leases = recover_copy(&bytes[0], &bytes[1]);
+            let leases = recover_copy(&map_bytes, &sessions_bytes);
             let all_sessions =
                 (0..WRITERS).flat_map(|writer| (0..SESSIONS).map(move |session| (writer, session)));
             let open_count = all_sessions
@@ -295,10 +295,11 @@ fn killed_writers_and_readers_lose_no_lease_and_double_none() {
                     scenario.records[*writer].acknowledged_lease(*session).load(SeqCst) != 0
                 })
                 .count();
-            let mut sessions: Vec<_> = leases.values().map(|record| record.lease.session).collect();
-            sessions.sort_unstable();
-            sessions.dedup();
-            assert_eq!(sessions.len(), open_count + STABLE_SESSIONS.count());
+            let mut open_sessions: Vec<_> =
+                leases.values().map(|record| record.lease.session).collect();
+            open_sessions.sort_unstable();
+            open_sessions.dedup();
+            assert_eq!(open_sessions.len(), open_count + STABLE_SESSIONS.count());
             (0..WRITERS + READERS).for_each(|number| scenario.start(number));
         } else {
             scenario.start(number);

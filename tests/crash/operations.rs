@@ -46,7 +46,7 @@ pub struct Scenario {
     pub plan: Plan,
     pub sessions: Vec<u64>,
     /// The number of sessions that are open at the start.
-    pub initially_open: usize,
+    pub initial_open_count: usize,
     /// The users of the sessions. Some sessions have no user.
     pub users: &'static [&'static str],
     /// The share of the requested instructions that this scenario steps through, in quarters.
@@ -63,13 +63,13 @@ pub fn scenarios() -> Vec<Scenario> {
     let small_pool = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.6");
     let large_pool = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.144");
     let loopback_pool = pool(PoolKind::Loopback, "127.77.0.0/28");
-    let cool_down = Settings::new().with_cool_down(3).with_check_in_use(true);
+    let cool_down_settings = Settings::new().with_cool_down(3).with_check_in_use(true);
     vec![
         Scenario {
             name: "one pool",
             plan: Plan::new([small_pool.clone()]),
             sessions: (1..=8).collect(),
-            initially_open: 0,
+            initial_open_count: 0,
             users: &USERS,
             quarters: 2,
         },
@@ -77,15 +77,15 @@ pub fn scenarios() -> Vec<Scenario> {
             name: "anonymous sessions",
             plan: Plan::new([small_pool.clone()]),
             sessions: (1..=8).collect(),
-            initially_open: 3,
+            initial_open_count: 3,
             users: &[],
             quarters: 1,
         },
         Scenario {
             name: "two pools with a cool-down",
-            plan: Plan::new([small_pool, loopback_pool]).with_settings(cool_down),
+            plan: Plan::new([small_pool, loopback_pool]).with_settings(cool_down_settings),
             sessions: (1..=10).collect(),
-            initially_open: 4,
+            initial_open_count: 4,
             users: &USERS,
             quarters: 2,
         },
@@ -93,23 +93,23 @@ pub fn scenarios() -> Vec<Scenario> {
             name: "an overflowing index bucket",
             plan: Plan::new([large_pool]),
             sessions: sessions_in_one_bucket(144, 18),
-            initially_open: 140,
+            initial_open_count: 140,
             users: &USERS,
             quarters: 1,
         },
     ]
 }
 
-/// Returns sessions whose entries all hash to one bucket of `buckets`. The function uses the same
-/// hash as the index: it multiplies by the golden ratio, folds the halves of the product, and
-/// scales the upper half of the result to the number of buckets.
-fn sessions_in_one_bucket(count: usize, buckets: u64) -> Vec<u64> {
-    let bucket = |number: u64| {
+/// Returns sessions whose entries all have the same home bucket in an index with `bucket_count`
+/// buckets. The function uses the same hash as the index: it multiplies by the golden ratio, folds
+/// the halves of the product, and scales the upper half of the result to the number of buckets.
+fn sessions_in_one_bucket(session_count: usize, bucket_count: u64) -> Vec<u64> {
+    let home_bucket = |number: u64| {
         let product = u128::from(session_id(number).raw()) * 0x9e37_79b9_7f4a_7c15;
         let hash = product as u64 ^ (product >> 64) as u64;
-        ((hash >> 32) * buckets) >> 32
+        ((hash >> 32) * bucket_count) >> 32
     };
-    (1..).filter(|number| bucket(*number) == 3).take(count).collect()
+    (1..).filter(|number| home_bucket(*number) == 3).take(session_count).collect()
 }
 
 const USERS: [&str; 3] = ["ann", "bob", "eve"];

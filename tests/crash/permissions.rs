@@ -33,15 +33,18 @@ fn other_users_can_read_the_map_file_only() {
         let reader = Reader::attach(&directory.0).unwrap();
         let row = &reader.sessions()[0];
         assert_eq!((row.session, row.user.as_deref()), (session_id(1), None));
-        for (name, write) in [
+        for (name, is_write_access) in [
             ("map", true),
             ("sessions", false),
             ("sessions", true),
             ("journal", false),
             ("lock", false),
         ] {
-            let opened = OpenOptions::new().read(!write).write(write).open(directory.0.join(name));
-            assert_eq!(opened.unwrap_err().kind(), ErrorKind::PermissionDenied, "{name}");
+            let result = OpenOptions::new()
+                .read(!is_write_access)
+                .write(is_write_access)
+                .open(directory.0.join(name));
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::PermissionDenied, "{name}");
         }
         let is_denied = |error: MapError| matches!(error, MapError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied);
         assert!(is_denied(Map::open(&directory.0).unwrap_err()));
@@ -98,26 +101,27 @@ fn planted_files_are_refused_or_replaced_and_never_written_to() {
             let original_bytes = fs::read(&victim).unwrap();
             Map::create(&directory.0, &plan(9)).unwrap();
             plant(kind, &path, &victim);
-            let (attached, opened) = (Reader::attach(&directory.0), Map::open(&directory.0));
-            let created = Map::create(&directory.0, &plan(9));
+            let attach_result = Reader::attach(&directory.0);
+            let open_result = Map::open(&directory.0);
+            let create_result = Map::create(&directory.0, &plan(9));
             let is_untrusted = |error: Option<MapError>| match error {
                 Some(MapError::Untrusted { reason, .. }) => !reason.is_empty(),
                 _ => false,
             };
-            let refused = [
-                is_untrusted(attached.err()),
-                is_untrusted(opened.err()),
-                is_untrusted(created.err()),
+            let refusals = [
+                is_untrusted(attach_result.err()),
+                is_untrusted(open_result.err()),
+                is_untrusted(create_result.err()),
             ];
-            let expected = match name {
+            let expected_refusals = match name {
                 "map" => [true, true, true],
                 "lock" => [false, true, true],
                 // vipool ignores these files and replaces them.
                 _ => [false, false, false],
             };
-            assert_eq!(refused, expected, "a {kind} at {name}");
+            assert_eq!(refusals, expected_refusals, "a {kind} at {name}");
             assert_eq!(fs::read(&victim).unwrap(), original_bytes, "a {kind} at {name}");
-            if expected == [false; 3] {
+            if expected_refusals == [false; 3] {
                 let map = Map::open(&directory.0).unwrap();
                 assert!(map.sessions().unwrap().is_empty());
                 for name in ["sessions", "journal"] {

@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicU64;
 /// A forked child.
 pub struct Child {
     pid: libc::pid_t,
-    reaped: bool,
+    is_reaped: bool,
 }
 
 /// The status that waitpid(2) reports: the signal or the exit code.
@@ -40,7 +40,8 @@ impl Child {
         Self::run(pid as libc::pid_t, run)
     }
 
-    /// Continues after a fork that returned `pid`.
+    /// Runs the closure in the child, and returns the [`Child`] in the parent. `pid` is the result of
+    /// the fork.
     fn run(pid: libc::pid_t, run: impl FnOnce()) -> Self {
         match pid {
             0 => {
@@ -55,7 +56,7 @@ impl Child {
             }
             pid => {
                 assert!(pid > 0, "fork: {}", io::Error::last_os_error());
-                Self { pid, reaped: false }
+                Self { pid, is_reaped: false }
             }
         }
     }
@@ -73,15 +74,15 @@ impl Child {
     fn wait_with(&mut self, options: i32) -> Option<WaitStatus> {
         let mut status = 0;
         // SAFETY: `status` is valid for writes.
-        let waited = unsafe { libc::waitpid(self.pid, &mut status, options) };
-        if waited == 0 {
+        let reported_pid = unsafe { libc::waitpid(self.pid, &mut status, options) };
+        if reported_pid == 0 {
             return None;
         }
-        assert_eq!(waited, self.pid, "waitpid: {}", io::Error::last_os_error());
+        assert_eq!(reported_pid, self.pid, "waitpid: {}", io::Error::last_os_error());
         if libc::WIFSTOPPED(status) {
             return Some(WaitStatus::Stopped(libc::WSTOPSIG(status)));
         }
-        self.reaped = true;
+        self.is_reaped = true;
         Some(if libc::WIFEXITED(status) {
             WaitStatus::Exited(libc::WEXITSTATUS(status))
         } else {
@@ -91,7 +92,7 @@ impl Child {
 
     /// Kills the child with SIGKILL and reaps it.
     pub fn kill(&mut self) {
-        if !self.reaped {
+        if !self.is_reaped {
             // SAFETY: kill takes no pointers. The child is not reaped yet, so no other process can
             // have its pid.
             unsafe { libc::kill(self.pid, libc::SIGKILL) };
@@ -145,9 +146,9 @@ pub fn inode_of(descriptor: i32) -> Option<u64> {
 pub fn pin_to_current_cpu() {
     // SAFETY: all-zero bytes are a valid empty set, and the set is valid for reads.
     unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(libc::sched_getcpu().max(0) as usize, &mut set);
-        libc::sched_setaffinity(0, size_of_val(&set), &set);
+        let mut cpu_set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(libc::sched_getcpu().max(0) as usize, &mut cpu_set);
+        libc::sched_setaffinity(0, size_of_val(&cpu_set), &cpu_set);
     }
 }
 
@@ -218,7 +219,7 @@ pub fn mount_tmpfs(target: &Path, options: &str) {
     assert_eq!(result, 0, "mount: {}", io::Error::last_os_error());
 }
 
-/// Changes the user permanently from root to `user`.
+/// Changes the user and the group of this process permanently from root to `user`.
 pub fn switch_user(user: u32) {
     // SAFETY: setgroups reads no element of an empty list, and the other functions take numbers.
     let result =

@@ -16,17 +16,17 @@ use crate::recovery::{TestDirectory, session_id};
 const ANONYMOUS: OpenOptions<'_> = OpenOptions::new();
 
 /// Returns a plan with one pool of this many addresses.
-pub fn plan(slots: u32) -> Plan {
+pub fn plan(address_count: u32) -> Plan {
     let range = "10.0.0.0/8".parse().unwrap();
-    let pool = Pool::new("default", PoolKind::VirtualIp, &[range], slots).unwrap();
+    let pool = Pool::new("default", PoolKind::VirtualIp, &[range], address_count).unwrap();
     Plan::new([pool]).with_settings(Settings::default())
 }
 
 /// Waits until another process has stored the value.
 pub fn wait_for(word: &std::sync::atomic::AtomicU64, value: u64) {
-    let started = Instant::now();
+    let start_time = Instant::now();
     while word.load(SeqCst) != value {
-        assert!(started.elapsed() < Duration::from_secs(60), "the other process hangs");
+        assert!(start_time.elapsed() < Duration::from_secs(60), "the other process hangs");
         thread::sleep(Duration::from_micros(100));
     }
 }
@@ -139,15 +139,15 @@ fn busy_error_names_a_slow_writer_after_the_lock_timeout() {
         child_map.reconcile(Tick::ZERO, wait).unwrap();
     });
     wait_for(phase, 1);
-    let started = Instant::now();
+    let start_time = Instant::now();
     let error_message = map.close_session(session_id(1), Tick::ZERO).unwrap_err().to_string();
     assert!(
         error_message.starts_with("busy: pid ") && !error_message.contains("exclusively"),
         "{error_message}"
     );
-    assert!(started.elapsed() >= Duration::from_secs(2), "the close must wait for the lock");
+    assert!(start_time.elapsed() >= Duration::from_secs(2), "the close must wait for the lock");
     // Threads wait in parallel, and reads do not wait.
-    let (started, busy_count) = (Instant::now(), AtomicUsize::new(0));
+    let (start_time, busy_count) = (Instant::now(), AtomicUsize::new(0));
     thread::scope(|scope| {
         for number in 0..4 {
             let (map, busy_count) = (&map, &busy_count);
@@ -162,7 +162,8 @@ fn busy_error_names_a_slow_writer_after_the_lock_timeout() {
         assert_eq!(map.sessions().unwrap().len(), 1);
         assert_eq!(busy_count.load(SeqCst), 0, "a read must not wait");
     });
-    assert!(started.elapsed() < Duration::from_secs(6), "the threads must wait at the same time");
+    let wait_time = start_time.elapsed();
+    assert!(wait_time < Duration::from_secs(6), "the threads must wait at the same time");
     phase.store(2, SeqCst);
     assert_eq!(slow_writer.wait(), WaitStatus::Exited(0));
     map.close_session(session_id(1), Tick::ZERO).unwrap();

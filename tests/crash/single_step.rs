@@ -27,42 +27,47 @@ const IN_OPERATION: u64 = 1;
 const FINISHED: u64 = 2;
 
 /// The map after an instruction that changed it.
-struct State {
+struct MapState {
     /// The contents of the map file and of the sessions file.
     bytes: [Vec<u8>; 2],
     /// The leases after recovery.
-    recovered: LeaseTable,
+    recovered_leases: LeaseTable,
     /// The result of a reader's lookup of each session that was open before the operation.
-    found: Vec<(SessionId, Option<(Handle, Leases)>)>,
+    lookup_results: Vec<(SessionId, Option<(Handle, Leases)>)>,
 }
 
 #[test]
 fn kill_after_any_instruction_loses_no_lease_and_doubles_none() {
-    let instructions = vipool_testing::effort(448_000, 20_000_000);
+    let instruction_count = vipool_testing::effort(448_000, 20_000_000);
     pin_to_current_cpu();
-    let mut totals = (0, 0, 0);
+    let (mut total_steps, mut total_states, mut total_operations) = (0, 0, 0);
     let mut seeds = Random::from_environment();
     for scenario in scenarios() {
-        let share = instructions * scenario.quarters / 4 + 1;
-        let Some((steps, states, operations)) = run(&scenario, share, &mut seeds) else {
-            return;
-        };
+        let min_steps = instruction_count * scenario.quarters / 4 + 1;
+        let counts = step_through_operations(&scenario, min_steps, &mut seeds);
+        let Some((step_count, state_count, operation_count)) = counts else { return };
         println!(
-            "{}: {steps} instructions, {states} states, {operations} operations",
+            "{}: {step_count} instructions, {state_count} states, {operation_count} operations",
             scenario.name
         );
-        totals = (totals.0 + steps, totals.1 + states, totals.2 + operations);
+        total_steps += step_count;
+        total_states += state_count;
+        total_operations += operation_count;
     }
-    println!("{} instructions, {} states, {} operations", totals.0, totals.1, totals.2);
-    assert!(totals.0 >= instructions && totals.1 > 100);
+    println!("{total_steps} instructions, {total_states} states, {total_operations} operations");
+    assert!(total_steps >= instruction_count && total_states > 100);
 }
 
-/// Steps through operations. Returns the numbers of instructions, states and operations. Returns
-/// `None` if the system forbids tracing.
-fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u64, u64, u64)> {
+/// Steps through at least `min_steps` instructions of operations. Returns the numbers of
+/// instructions, states and operations. Returns `None` if the system forbids tracing.
+fn step_through_operations(
+    scenario: &Scenario,
+    min_steps: u64,
+    seeds: &mut Random,
+) -> Option<(u64, u64, u64)> {
     let directory = TestDirectory::new("step");
     let map = Map::create(&directory.0, &scenario.plan).unwrap();
-    for number in &scenario.sessions[..scenario.initially_open] {
+    for number in &scenario.sessions[..scenario.initial_open_count] {
         map.open_session(session_id(*number), &OpenOptions::default(), Tick::from_secs(1)).unwrap();
     }
     let reader = Reader::attach(&directory.0).unwrap();
@@ -98,7 +103,7 @@ fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u6
     // these sessions yet.
     let mut interrupted_sessions = BTreeSet::new();
     let (mut step_count, mut state_count, mut operation_count) = (0, 0, 0);
-    while step_count < instructions {
+    while step_count < min_steps {
         match child.wait() {
             WaitStatus::Stopped(libc::SIGSTOP) => {}
             WaitStatus::Exited(1) if operation_count == 0 => {
@@ -125,9 +130,9 @@ fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u6
             step_count += u64::from(current_progress == IN_OPERATION);
             if current_progress != 0 && !is_unchanged(&mappings, &last_bytes) {
                 last_bytes = copy_bytes(&mappings);
-                states.push(State {
-                    recovered: recover_copy(&last_bytes[0], &last_bytes[1]),
-                    found: sessions
+                states.push(MapState {
+                    recovered_leases: recover_copy(&last_bytes[0], &last_bytes[1]),
+                    lookup_results: sessions
                         .iter()
                         .map(|session| (*session, reader.find(*session)))
                         .collect(),
@@ -163,26 +168,31 @@ fn run(scenario: &Scenario, instructions: u64, seeds: &mut Random) -> Option<(u6
 
 /// Returns the contents of both files.
 fn copy_bytes(mappings: &[Mapping; 2]) -> [Vec<u8>; 2] {
-    mappings
-        .each_ref()
-        .map(|map| map.words().iter().flat_map(|word| word.load_relaxed().to_ne_bytes()).collect())
+    mappings.each_ref().map(|mapping| {
+        mapping.words().iter().flat_map(|word| word.load_relaxed().to_ne_bytes()).collect()
+    })
 }
 
 /// Returns whether the mappings contain these bytes.
 fn is_unchanged(mappings: &[Mapping; 2], bytes: &[Vec<u8>; 2]) -> bool {
-    mappings.iter().zip(bytes).all(|(map, bytes)| {
-        let words = map.words().iter().zip(bytes.chunks_exact(8));
-        words.fold(true, |same, (word, bytes)| same & (word.load_relaxed().to_ne_bytes() == *bytes))
+    mappings.iter().zip(bytes).all(|(mapping, file_bytes)| {
+        let words = mapping.words().iter().zip(file_bytes.chunks_exact(8));
+        words.fold(true, |is_equal, (word, word_bytes)| {
+            is_equal & (word.load_relaxed().to_ne_bytes() == *word_bytes)
+        })
     })
 }
 
 /// Returns the sessions whose leases differ before and after an operation.
-fn changed_sessions(before: &LeaseTable, after: &LeaseTable) -> BTreeSet<SessionId> {
-    let difference = |left: &LeaseTable, right: &LeaseTable| -> Vec<SessionId> {
-        let unequal = left.iter().filter(|(slot, lease)| right.get(slot) != Some(lease));
-        unequal.map(|(_, record)| record.lease.session).collect()
+fn changed_sessions(leases_before: &LeaseTable, leases_after: &LeaseTable) -> BTreeSet<SessionId> {
+    let difference = |leases: &LeaseTable, other_leases: &LeaseTable| -> Vec<SessionId> {
+        let changed_leases =
+            leases.iter().filter(|(slot, record)| other_leases.get(slot) != Some(record));
+        changed_leases.map(|(_, record)| record.lease.session).collect()
     };
-    difference(before, after).into_iter().chain(difference(after, before)).collect()
+    let ended_or_changed = difference(leases_before, leases_after);
+    let new_or_changed = difference(leases_after, leases_before);
+    ended_or_changed.into_iter().chain(new_or_changed).collect()
 }
 
 /// Checks the states of the map during an operation.
@@ -195,21 +205,21 @@ fn check_states(
     leases_before: &LeaseTable,
     leases_after: &LeaseTable,
     interrupted_sessions: &BTreeSet<SessionId>,
-    states: &[State],
+    states: &[MapState],
 ) {
     let sessions_of_operation = changed_sessions(leases_before, leases_after);
     for state in states {
         for (slot, record) in leases_before {
             if leases_after.get(slot) == Some(record) {
                 assert_eq!(
-                    state.recovered.get(slot),
+                    state.recovered_leases.get(slot),
                     Some(record),
                     "{}: a lease is lost",
                     scenario.name
                 );
             }
         }
-        for (slot, record) in &state.recovered {
+        for (slot, record) in &state.recovered_leases {
             let is_expected =
                 leases_before.get(slot) == Some(record) || leases_after.get(slot) == Some(record);
             assert!(
@@ -218,17 +228,23 @@ fn check_states(
                 scenario.name
             );
         }
-        for (session, found) in &state.found {
+        for (session, lookup_result) in &state.lookup_results {
             if sessions_of_operation.contains(session) || interrupted_sessions.contains(session) {
                 continue;
             }
-            let leases: Vec<_> = leases_before
+            let expected_leases: Vec<_> = leases_before
                 .values()
                 .map(|record| record.lease)
                 .filter(|lease| lease.session == *session)
                 .collect();
-            let found_leases = found.as_ref().map(|(_, leases)| leases.iter().collect::<Vec<_>>());
-            assert_eq!(found_leases, Some(leases), "{}: a reader misses {session}", scenario.name);
+            let found_leases =
+                lookup_result.as_ref().map(|(_, leases)| leases.iter().collect::<Vec<_>>());
+            assert_eq!(
+                found_leases,
+                Some(expected_leases),
+                "{}: a reader misses {session}",
+                scenario.name
+            );
         }
     }
 }

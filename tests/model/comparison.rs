@@ -22,10 +22,10 @@ use crate::operations::{
 
 /// A simulated operating system.
 struct SimulatedSystem {
-    /// The processes that have exited, as a bit set.
-    exited: u32,
-    /// The addresses with sockets, as a bit set.
-    in_use: u64,
+    /// A bit set, see [`has_exited`].
+    exited_leaders: u32,
+    /// A bit set, see [`is_in_use`].
+    addresses_in_use: u64,
     /// The addresses of the model. The model does not contain L6, the second address of a loopback
     /// lease, so these addresses never have sockets.
     addresses: BTreeMap<IpAddr, (usize, usize)>,
@@ -33,11 +33,11 @@ struct SimulatedSystem {
 
 impl Probe for SimulatedSystem {
     fn has_sockets(&mut self, address: IpAddr) -> bool {
-        self.addresses.contains_key(&address) && is_in_use(self.in_use, address)
+        self.addresses.contains_key(&address) && is_in_use(self.addresses_in_use, address)
     }
 
     fn has_exited(&mut self, leader: &Leader) -> bool {
-        has_exited(self.exited, leader)
+        has_exited(self.exited_leaders, leader)
     }
 }
 
@@ -54,11 +54,11 @@ struct Comparison {
 }
 
 impl Comparison {
-    fn new(directory: &Path, first_plan: usize) -> Self {
+    fn new(directory: &Path, plan_number: usize) -> Self {
         for file in ["map", "sessions"] {
             _ = std::fs::remove_file(directory.join(file));
         }
-        let plan = plan(first_plan);
+        let plan = plan(plan_number);
         let map = Map::create(directory, &plan).unwrap();
         let reader = map.reader().unwrap();
         let directory = directory.to_owned();
@@ -98,8 +98,8 @@ impl Comparison {
                 let mut handle = self.handles[index % self.handles.len()];
                 if matches!(operation, Operation::CloseForeign(_)) {
                     handle.boot ^= 2;
-                    let closed = self.map.close_by_handle(&handle, now);
-                    prop_assert!(matches!(closed, Err(CloseError::Foreign)));
+                    let result = self.map.close_by_handle(&handle, now);
+                    prop_assert!(matches!(result, Err(CloseError::Foreign)));
                     return Ok(());
                 }
                 let slot = self.model.pools.get(usize::from(handle.pool));
@@ -124,49 +124,50 @@ impl Comparison {
             }
             Operation::Close(_) | Operation::CloseForeign(_) => {}
             Operation::CloseSession(session) => {
-                let closed = self.map.close_session(session_id(session), now).is_ok();
-                prop_assert_eq!(closed, self.model.close(session, now));
+                let is_closed = self.map.close_session(session_id(session), now).is_ok();
+                prop_assert_eq!(is_closed, self.model.close(session, now));
             }
-            Operation::Drain(first, count, drained) => {
+            Operation::Drain(first_index, further_count, is_drain) => {
                 let addresses: Vec<IpAddr> = self.model.addresses().into_keys().collect();
-                let Some(first) = addresses.get(first) else { return Ok(()) };
+                let Some(first_address) = addresses.get(first_index) else { return Ok(()) };
                 let last_of_family = addresses
                     .iter()
                     .rev()
-                    .find(|address| address.is_ipv4() == first.is_ipv4())
+                    .find(|address| address.is_ipv4() == first_address.is_ipv4())
                     .unwrap();
-                let index = addresses.iter().position(|address| address == first).unwrap();
-                let last =
-                    addresses.get(index + count).unwrap_or(last_of_family).min(last_of_family);
-                let range = Range::new(*first, *last).unwrap();
-                let in_range: Vec<IpAddr> =
+                let last_address = addresses
+                    .get(first_index + further_count)
+                    .unwrap_or(last_of_family)
+                    .min(last_of_family);
+                let range = Range::new(*first_address, *last_address).unwrap();
+                let addresses_in_range: Vec<IpAddr> =
                     addresses.iter().copied().filter(|address| range.contains(*address)).collect();
-                let change = match drained {
+                let change = match is_drain {
                     true => self.map.drain(&range, now),
                     false => self.map.undrain(&range, now),
                 };
-                prop_assert_eq!(change.unwrap().addresses as usize, in_range.len());
+                prop_assert_eq!(change.unwrap().addresses as usize, addresses_in_range.len());
                 // The map drains addresses in the order of pool and slot.
-                let mut located_addresses: Vec<_> = in_range
+                let mut located_addresses: Vec<_> = addresses_in_range
                     .iter()
                     .map(|address| (self.model.locate(*address), *address))
                     .collect();
                 located_addresses.sort_unstable();
                 let addresses_in_slot_order: Vec<IpAddr> =
                     located_addresses.into_iter().map(|(_, address)| address).collect();
-                self.model.drain(&addresses_in_slot_order, drained, now);
+                self.model.drain(&addresses_in_slot_order, is_drain, now);
             }
-            Operation::DrainServer(draining) => {
-                self.map.drain_server(draining).unwrap();
-                self.model.draining = draining;
+            Operation::DrainServer(is_draining) => {
+                self.map.drain_server(is_draining).unwrap();
+                self.model.is_draining = is_draining;
             }
             Operation::Reserve(address, user) => {
                 let (address, user) = (self.address(address), USERS[user]);
-                let expected = self
+                let is_reserved_in_model = self
                     .model
                     .locate(address)
                     .map(|location| self.model.reserve(location, user, now));
-                match (self.map.reserve(address, user, now), expected) {
+                match (self.map.reserve(address, user, now), is_reserved_in_model) {
                     (Ok(_), Some(true)) => {}
                     (Err(ChangeError::ReservedForAnother(_)), Some(false)) => {}
                     (Err(ChangeError::NotInPool(_)), None) => {}
@@ -175,35 +176,36 @@ impl Comparison {
             }
             Operation::Unreserve(address) => {
                 let address = self.address(address);
-                let expected =
+                let is_unreserved_in_model =
                     self.model.locate(address).map(|location| self.model.unreserve(location, now));
-                match (self.map.unreserve(address, now), expected) {
+                match (self.map.unreserve(address, now), is_unreserved_in_model) {
                     (Ok(_), Some(true)) => {}
                     (Err(ChangeError::NotReserved(_)), Some(false)) => {}
                     (Err(ChangeError::NotInPool(_)), None) => {}
                     (result, _) => return Err(TestCaseError::fail(format!("{result:?}"))),
                 }
             }
-            Operation::Reap { exited, in_use } => {
-                let mut system =
-                    SimulatedSystem { exited, in_use, addresses: self.model.addresses() };
-                let reaped = self.map.reap(now, u32::MAX, &mut system).unwrap();
-                let (freed, lingering, closed) = self.model.reap(
+            Operation::Reap { exited_leaders, addresses_in_use } => {
+                let addresses = self.model.addresses();
+                let mut system = SimulatedSystem { exited_leaders, addresses_in_use, addresses };
+                let report = self.map.reap(now, u32::MAX, &mut system).unwrap();
+                let (freed_count, lingering_count, closed_in_model) = self.model.reap(
                     now,
                     LEADER_GRACE,
-                    &|leader| has_exited(exited, leader),
-                    &|address| is_in_use(in_use, address),
+                    &|leader| has_exited(exited_leaders, leader),
+                    &|address| is_in_use(addresses_in_use, address),
                 );
-                let closed: Vec<SessionId> = closed.into_iter().map(session_id).collect();
-                prop_assert!(!reaped.more);
+                let closed_ids: Vec<SessionId> =
+                    closed_in_model.into_iter().map(session_id).collect();
+                prop_assert!(!report.more);
                 prop_assert_eq!(
-                    (reaped.freed, reaped.lingering, reaped.closed),
-                    (freed, lingering, closed)
+                    (report.freed, report.lingering, report.closed),
+                    (freed_count, lingering_count, closed_ids)
                 );
             }
-            Operation::Reconcile(alive) => {
-                let is_alive = |session: u64| alive >> session & 1 == 1;
-                let closed =
+            Operation::Reconcile(alive_sessions) => {
+                let is_alive = |session: u64| alive_sessions >> session & 1 == 1;
+                let closed_ids =
                     self.map.reconcile(now, |session, _| is_alive(session.value())).unwrap();
                 let closed_in_model: Vec<u64> = self
                     .model
@@ -212,26 +214,26 @@ impl Comparison {
                     .filter(|session| !is_alive(*session))
                     .collect();
                 prop_assert_eq!(
-                    closed,
+                    closed_ids,
                     closed_in_model.iter().map(|session| session_id(*session)).collect::<Vec<_>>()
                 );
                 for session in closed_in_model {
                     self.model.close(session, now);
                 }
-                self.model.ready = true;
+                self.model.is_ready = true;
             }
             Operation::Recover => self.map.recover().unwrap(),
             Operation::Restart => self.map = Map::open(&self.directory).unwrap(),
             Operation::Configure(number) => {
                 let plan = plan(number);
-                let newer = Map::create_at(&self.directory, &plan, now).unwrap();
+                let new_map = Map::create_at(&self.directory, &plan, now).unwrap();
                 // If the plan is equal, `Map::create` may keep the map.
                 prop_assert!(self.reader.is_superseded() || plan == self.plan);
-                self.reader = newer.reader().unwrap();
+                self.reader = new_map.reader().unwrap();
                 // After a plan with an odd number, the test keeps the older writer. This writer
                 // must switch to the new file.
                 if number % 2 == 0 {
-                    self.map = newer;
+                    self.map = new_map;
                 }
                 self.model.configure(&plan, now);
                 self.plan = plan;
@@ -244,7 +246,7 @@ impl Comparison {
     /// Opens a session in the map and in the model, and compares the results.
     fn open(&mut self, session: u64, options: &OpenOptions<'_>) -> Result<(), TestCaseError> {
         let result = self.map.open_session(session_id(session), options, self.now);
-        let allocated: Vec<(usize, usize)> = result
+        let map_choice: Vec<(usize, usize)> = result
             .iter()
             .flat_map(|opened| {
                 opened
@@ -254,12 +256,12 @@ impl Comparison {
                     .collect::<Vec<_>>()
             })
             .collect();
-        let expected = self.model.open(session, options, self.now, &allocated);
+        let expected_result = self.model.open(session, options, self.now, &map_choice);
         let error = match result {
             Ok(opened) => {
                 self.handles.push(opened.handle);
-                let actual = Ok((opened.already_open, opened.shortage, opened.low_water));
-                prop_assert_eq!(actual, expected);
+                let actual_result = Ok((opened.already_open, opened.shortage, opened.low_water));
+                prop_assert_eq!(actual_result, expected_result);
                 return Ok(());
             }
             Err(error) => error,
@@ -278,7 +280,7 @@ impl Comparison {
             OpenError::NotReady => OpenFailure::NotReady,
             error => return Err(TestCaseError::fail(error.to_string())),
         };
-        prop_assert_eq!(Err(failure), expected);
+        prop_assert_eq!(Err(failure), expected_result);
         Ok(())
     }
 
@@ -296,7 +298,7 @@ impl Comparison {
             ];
             prop_assert_eq!(counts, pool.counts(), "{}", pool.name);
             prop_assert_eq!((status.slots as usize, status.peak), (pool.slots.len(), pool.peak));
-            prop_assert_eq!((&status.name, status.ipv4), (&pool.name, pool.ipv4));
+            prop_assert_eq!((&status.name, status.ipv4), (&pool.name, pool.is_ipv4));
         }
         let rows = self.map.sessions().unwrap();
         let mut addresses: Vec<IpAddr> = rows
@@ -348,8 +350,8 @@ fn map_equals_its_model_after_every_operation() {
         Config { cases, failure_persistence: None, max_shrink_iters: 4000, ..Config::default() };
     let operation_count = Cell::new(0);
     let strategy = (0..PLAN_COUNT, prop::collection::vec(operation(), 150..300));
-    let result = TestRunner::new(config).run(&strategy, |(first_plan, operations)| {
-        let mut comparison = Comparison::new(directory.path(), first_plan);
+    let result = TestRunner::new(config).run(&strategy, |(plan_number, operations)| {
+        let mut comparison = Comparison::new(directory.path(), plan_number);
         for operation in &operations {
             comparison.apply(operation)?;
             comparison

@@ -22,9 +22,9 @@ pub struct Model {
     /// The highest generation of the slots of all removed pools.
     pub max_dropped_generation: u32,
     /// Whether the server is drained, so that no address may be allocated.
-    pub draining: bool,
+    pub is_draining: bool,
     /// Whether `reconcile` has run, so that sessions may be opened despite `await_restore`.
-    pub ready: bool,
+    pub is_ready: bool,
 }
 
 /// The reason why a session was not opened.
@@ -59,16 +59,20 @@ impl Model {
     /// Returns the pools and slots that a session leases.
     pub fn leases(&self, session: u64) -> Vec<(usize, usize)> {
         let pools = self.pools.iter().enumerate();
-        pools.filter_map(|(number, pool)| Some((number, pool.slot_of(session)?))).collect()
+        pools
+            .filter_map(|(pool_number, pool)| Some((pool_number, pool.slot_of(session)?)))
+            .collect()
     }
 
     /// Returns the open sessions in the order of their first leases.
     pub fn sessions(&self) -> Vec<u64> {
-        let leased_slots = self.pools.iter().enumerate().flat_map(|(number, pool)| {
-            pool.slots.iter().filter_map(move |slot| Some((number, slot.lease.as_ref()?.session)))
+        let leased_slots = self.pools.iter().enumerate().flat_map(|(pool_number, pool)| {
+            pool.slots
+                .iter()
+                .filter_map(move |slot| Some((pool_number, slot.lease.as_ref()?.session)))
         });
         leased_slots
-            .filter(|(number, session)| self.leases(*session)[0].0 == *number)
+            .filter(|(pool_number, session)| self.leases(*session)[0].0 == *pool_number)
             .map(|(_, session)| session)
             .collect()
     }
@@ -76,61 +80,61 @@ impl Model {
     /// Returns the pool and slot of an address. If several slots have the address, the function
     /// prefers a leased slot, then a slot that is not retired, then a slot that is not blank.
     pub fn locate(&self, address: IpAddr) -> Option<(usize, usize)> {
-        let slots = self.pools.iter().enumerate().filter_map(|(number, pool)| {
-            Some((number, pool.slots.iter().position(|slot| slot.address == address)?))
+        let slots = self.pools.iter().enumerate().filter_map(|(pool_number, pool)| {
+            Some((pool_number, pool.slots.iter().position(|slot| slot.address == address)?))
         });
-        slots.min_by_key(|(number, slot)| {
-            let slot = &self.pools[*number].slots[*slot];
-            (slot.lease.is_none(), slot.retired, slot.is_blank())
+        slots.min_by_key(|(pool_number, slot)| {
+            let slot = &self.pools[*pool_number].slots[*slot];
+            (slot.lease.is_none(), slot.is_retired, slot.is_blank())
         })
     }
 
     /// Returns the pools of this name in the plan.
     fn pools_named(&self, name: &str) -> Vec<usize> {
         let is_match = |pool: &ModelPool| {
-            pool.kind == PoolKind::VirtualIp && pool.name == name && !pool.dropped
+            pool.kind == PoolKind::VirtualIp && pool.name == name && !pool.is_dropped
         };
-        (0..self.pools.len()).filter(|number| is_match(&self.pools[*number])).collect()
+        (0..self.pools.len()).filter(|pool_number| is_match(&self.pools[*pool_number])).collect()
     }
 
     /// Frees cooled addresses if necessary. Returns the slots that the map may choose for a new
     /// lease, or the reason why the pool has no such slot.
     fn candidates(
         &mut self,
-        number: usize,
+        pool_number: usize,
         user: Option<&str>,
         now: Tick,
     ) -> Result<Vec<usize>, Shortage> {
-        let pool = &self.pools[number];
+        let pool = &self.pools[pool_number];
         let rank = |slot: &Slot| match () {
             () if slot.lease.is_some() || slot.is_withdrawn() || user.is_none() => None,
             () if slot.user.as_deref() != user => None,
-            () if slot.reserved => {
+            () if slot.is_reserved => {
                 self.check_cooled(slot, user, now).is_ok().then_some((2, (Tick::ZERO, 0)))
             }
             () if slot.idle_state == IdleState::Cooling => Some((1, slot.since)),
             () if slot.idle_state == IdleState::Free => Some((0, slot.since)),
             () => None,
         };
-        if let Some(best) = pool.slots.iter().filter_map(rank).max() {
+        if let Some(best_rank) = pool.slots.iter().filter_map(rank).max() {
             let slots = 0..pool.slots.len();
-            return Ok(slots.filter(|slot| rank(&pool.slots[*slot]) == Some(best)).collect());
+            return Ok(slots.filter(|slot| rank(&pool.slots[*slot]) == Some(best_rank)).collect());
         }
         if !self.settings.check_in_use {
-            for slot in self.pools[number].queue(IdleState::Cooling).into_iter().take(2) {
-                if self.cool_down_end(number, slot) <= now {
-                    self.pools[number].slots[slot].since = self.next_stamp(now);
-                    self.pools[number].slots[slot].idle_state = IdleState::Free;
+            for slot in self.pools[pool_number].queue(IdleState::Cooling).into_iter().take(2) {
+                if self.cool_down_end(pool_number, slot) <= now {
+                    self.pools[pool_number].slots[slot].since = self.next_stamp(now);
+                    self.pools[pool_number].slots[slot].idle_state = IdleState::Free;
                 }
             }
         }
-        let pool = &self.pools[number];
+        let pool = &self.pools[pool_number];
         if let Some(slot) = pool.queue(IdleState::Free).first() {
             return Ok(vec![*slot]);
         }
         Err(match pool.queue(IdleState::Cooling).first() {
-            Some(slot) if self.cool_down_end(number, *slot) > now => {
-                Shortage::Cooling { until: self.cool_down_end(number, *slot) }
+            Some(slot) if self.cool_down_end(pool_number, *slot) > now => {
+                Shortage::Cooling { until: self.cool_down_end(pool_number, *slot) }
             }
             Some(_) => Shortage::Lingering,
             None if !pool.queue(IdleState::Lingering).is_empty() => Shortage::Lingering,
@@ -159,8 +163,8 @@ impl Model {
         match slot.idle_state {
             _ if slot.lease.is_some() => Err(OpenFailure::Taken),
             _ if slot.is_withdrawn() => Err(OpenFailure::Drained),
-            _ if slot.reserved && !belongs_to_user => Err(OpenFailure::Reserved),
-            IdleState::Cooling if belongs_to_user && !slot.reserved => Ok(()),
+            _ if slot.is_reserved && !belongs_to_user => Err(OpenFailure::Reserved),
+            IdleState::Cooling if belongs_to_user && !slot.is_reserved => Ok(()),
             _ => self.check_cooled(slot, user, now),
         }
     }
@@ -170,7 +174,7 @@ impl Model {
     fn check_cooled(&self, slot: &Slot, user: Option<&str>, now: Tick) -> Result<(), OpenFailure> {
         let cool_down_end = slot.since.0.saturating_add(self.settings.cool_down);
         match slot.idle_state {
-            _ if slot.reserved && user.is_some() && slot.last_user.as_deref() == user => Ok(()),
+            _ if slot.is_reserved && user.is_some() && slot.last_user.as_deref() == user => Ok(()),
             IdleState::Free => Ok(()),
             IdleState::Lingering => Err(OpenFailure::Lingering),
             IdleState::Cooling if cool_down_end > now => Err(OpenFailure::Cooling(cool_down_end)),
@@ -179,69 +183,74 @@ impl Model {
         }
     }
 
-    /// Opens a session. `allocated` contains the pools and slots that the map chose. If several
+    /// Opens a session. `map_choice` contains the pools and slots that the map chose. If several
     /// slots are equally good, the model uses the slot that the map chose. Returns whether the
-    /// session was already open, the shortage, and whether a pool fell below low water.
+    /// session was already open, the shortage, and whether a pool fell below its low-water mark.
     pub fn open(
         &mut self,
         session: u64,
         options: &OpenOptions<'_>,
         now: Tick,
-        allocated: &[(usize, usize)],
+        map_choice: &[(usize, usize)],
     ) -> Result<(bool, Option<Shortage>, bool), OpenFailure> {
         let leases = self.leases(session);
-        let is_loopback = |number: &usize| self.pools[*number].kind == PoolKind::Loopback;
-        let default_pools =
-            (0..self.pools.len()).filter(|number| self.pools[*number].is_default).collect();
-        let selected_pools =
-            match leases.iter().map(|lease| lease.0).find(|number| !is_loopback(number)) {
-                Some(number) => self.pools_named(&self.pools[number].name),
-                None => match (options.address, options.pool) {
-                    (Some(address), _) => {
-                        match self.locate(address).ok_or(OpenFailure::NotInPool)?.0 {
-                            number if is_loopback(&number) => default_pools,
-                            number => self.pools_named(&self.pools[number].name),
-                        }
-                    }
-                    (None, Some(name)) if name != "default" => match self.pools_named(name) {
-                        pools if pools.is_empty() => return Err(OpenFailure::UnknownPool),
-                        pools => pools,
-                    },
-                    _ => default_pools,
+        let is_loopback = |pool_number: &usize| self.pools[*pool_number].kind == PoolKind::Loopback;
+        let default_pools = (0..self.pools.len())
+            .filter(|pool_number| self.pools[*pool_number].is_default)
+            .collect();
+        let selected_pools = match leases
+            .iter()
+            .map(|lease| lease.0)
+            .find(|pool_number| !is_loopback(pool_number))
+        {
+            Some(pool_number) => self.pools_named(&self.pools[pool_number].name),
+            None => match (options.address, options.pool) {
+                (Some(address), _) => match self.locate(address).ok_or(OpenFailure::NotInPool)?.0 {
+                    pool_number if is_loopback(&pool_number) => default_pools,
+                    pool_number => self.pools_named(&self.pools[pool_number].name),
                 },
-            };
+                (None, Some(name)) if name != "default" => match self.pools_named(name) {
+                    pools if pools.is_empty() => return Err(OpenFailure::UnknownPool),
+                    pools => pools,
+                },
+                _ => default_pools,
+            },
+        };
         if leases.is_empty() {
             self.check_admission(options.user)?;
         }
-        let requested = match options.address {
+        let requested_location = match options.address {
             Some(address) => Some(self.locate(address).ok_or(OpenFailure::NotInPool)?)
                 .filter(|location| leases.iter().all(|lease| lease.0 != location.0)),
             None => None,
         };
-        if let Some(location) = requested {
+        if let Some(location) = requested_location {
             self.check_request(location, options.user, now)?;
         }
         let (mut shortage, mut fell_below_low_water, mut has_lease) =
             (None, false, !leases.is_empty());
-        for number in 0..self.pools.len() {
-            let pool = &self.pools[number];
-            let is_selected = selected_pools.contains(&number)
-                || pool.kind == PoolKind::Loopback && !pool.dropped;
-            if !is_selected || leases.iter().any(|lease| lease.0 == number) {
+        for pool_number in 0..self.pools.len() {
+            let pool = &self.pools[pool_number];
+            let is_selected = selected_pools.contains(&pool_number)
+                || pool.kind == PoolKind::Loopback && !pool.is_dropped;
+            if !is_selected || leases.iter().any(|lease| lease.0 == pool_number) {
                 continue;
             }
-            let candidates = match requested {
-                _ if self.draining => Err(Shortage::Draining),
-                Some((pool, slot)) if pool == number => Ok(vec![slot]),
-                _ => self.candidates(number, options.user, now),
+            let candidates = match requested_location {
+                _ if self.is_draining => Err(Shortage::Draining),
+                Some((pool, slot)) if pool == pool_number => Ok(vec![slot]),
+                _ => self.candidates(pool_number, options.user, now),
             };
             match candidates {
                 Ok(slots) => {
-                    let slot = slots.iter().find(|slot| allocated.contains(&(number, **slot)));
-                    let slot = *slot
-                        .unwrap_or_else(|| panic!("pool {number}: {slots:?}, not {allocated:?}"));
-                    self.allocate(number, slot, session, options);
-                    fell_below_low_water |= self.pools[number].update_low_water(&self.settings);
+                    let slot =
+                        slots.iter().find(|slot| map_choice.contains(&(pool_number, **slot)));
+                    let slot = *slot.unwrap_or_else(|| {
+                        panic!("pool {pool_number}: {slots:?}, not {map_choice:?}")
+                    });
+                    self.allocate(pool_number, slot, session, options);
+                    fell_below_low_water |=
+                        self.pools[pool_number].update_low_water_warning(&self.settings);
                     has_lease = true;
                 }
                 Err(reason) => shortage = shortage.or(Some(reason)),
@@ -258,7 +267,7 @@ impl Model {
     fn check_admission(&self, user: Option<&str>) -> Result<(), OpenFailure> {
         let Settings { await_restore, max_sessions, sessions_per_user, .. } = self.settings;
         let sessions = self.sessions();
-        if await_restore && !self.ready {
+        if await_restore && !self.is_ready {
             return Err(OpenFailure::NotReady);
         }
         if max_sessions > 0 && sessions.len() >= max_sessions as usize {
@@ -277,11 +286,17 @@ impl Model {
         Ok(())
     }
 
-    fn allocate(&mut self, number: usize, slot: usize, session: u64, options: &OpenOptions<'_>) {
-        let pool = &mut self.pools[number];
+    fn allocate(
+        &mut self,
+        pool_number: usize,
+        slot: usize,
+        session: u64,
+        options: &OpenOptions<'_>,
+    ) {
+        let pool = &mut self.pools[pool_number];
         let slot = &mut pool.slots[slot];
         let user = options.user.map(str::to_owned);
-        if !slot.reserved {
+        if !slot.is_reserved {
             slot.user.clone_from(&user);
         }
         slot.generation += 1;
@@ -293,28 +308,28 @@ impl Model {
     /// Closes a session. Returns `false` if the session is not open.
     pub fn close(&mut self, session: u64, now: Tick) -> bool {
         let leases = self.leases(session);
-        for (number, slot_number) in leases.iter().rev() {
+        for (pool_number, slot_number) in leases.iter().rev() {
             let has_cool_down = self.settings.cool_down > 0 || self.settings.check_in_use;
             let since = self.next_stamp(now);
-            let slot = &mut self.pools[*number].slots[*slot_number];
+            let slot = &mut self.pools[*pool_number].slots[*slot_number];
             slot.last_user = slot.lease.take().and_then(|lease| lease.user);
             slot.idle_state = if has_cool_down { IdleState::Cooling } else { IdleState::Free };
             slot.since = since;
-            self.hand_over(*number, *slot_number);
-            self.pools[*number].update_low_water(&self.settings);
+            self.hand_over(*pool_number, *slot_number);
+            self.pools[*pool_number].update_low_water_warning(&self.settings);
         }
         !leases.is_empty()
     }
 
     /// Moves the state of a released address to the slot that awaits the address, if there is one.
-    fn hand_over(&mut self, number: usize, slot: usize) {
-        let mut released = self.pools[number].slots[slot].clone();
+    fn hand_over(&mut self, pool_number: usize, slot: usize) {
+        let mut released_slot = self.pools[pool_number].slots[slot].clone();
         let mut slots = self.pools.iter_mut().flat_map(|pool| &mut pool.slots);
         if let Some(awaiting_slot) =
-            slots.find(|slot| slot.awaits_release && slot.address == released.address)
+            slots.find(|slot| slot.awaits_release && slot.address == released_slot.address)
         {
-            released.migrate_to(awaiting_slot);
-            self.pools[number].slots[slot] = released;
+            released_slot.migrate_to(awaiting_slot);
+            self.pools[pool_number].slots[slot] = released_slot;
         }
     }
 
@@ -322,8 +337,9 @@ impl Model {
     fn change_slot(&mut self, location: (usize, usize), now: Tick, change: impl FnOnce(&mut Slot)) {
         let since = self.next_stamp(now);
         let slot = &mut self.pools[location.0].slots[location.1];
-        let flags =
-            |slot: &Slot| (slot.user.clone(), slot.reserved, slot.reserved_by_plan, slot.drained);
+        let flags = |slot: &Slot| {
+            (slot.user.clone(), slot.is_reserved, slot.is_reserved_by_plan, slot.is_drained)
+        };
         let old_flags = flags(slot);
         change(slot);
         if slot.lease.is_none() && old_flags != flags(slot) {
@@ -331,18 +347,18 @@ impl Model {
         }
     }
 
-    pub fn drain(&mut self, addresses: &[IpAddr], drained: bool, now: Tick) {
+    pub fn drain(&mut self, addresses: &[IpAddr], is_drained: bool, now: Tick) {
         for location in
             addresses.iter().filter_map(|address| self.locate(*address)).collect::<Vec<_>>()
         {
-            self.change_slot(location, now, |slot| slot.drained = drained);
+            self.change_slot(location, now, |slot| slot.is_drained = is_drained);
         }
     }
 
     /// Reserves a slot. Returns `false` if the slot is reserved for another user.
     pub fn reserve(&mut self, location: (usize, usize), user: &str, now: Tick) -> bool {
         let slot = &self.pools[location.0].slots[location.1];
-        if slot.reserved && slot.user.as_deref() != Some(user) {
+        if slot.is_reserved && slot.user.as_deref() != Some(user) {
             return false;
         }
         self.change_slot(location, now, |slot| slot.reserve(user));
@@ -351,7 +367,7 @@ impl Model {
 
     /// Removes a reservation. Returns `false` if the slot has no reservation.
     pub fn unreserve(&mut self, location: (usize, usize), now: Tick) -> bool {
-        if !self.pools[location.0].slots[location.1].reserved {
+        if !self.pools[location.0].slots[location.1].is_reserved {
             return false;
         }
         self.change_slot(location, now, Slot::unreserve);
@@ -367,8 +383,8 @@ impl Model {
         has_exited: &dyn Fn(&Leader) -> bool,
         is_in_use: &dyn Fn(IpAddr) -> bool,
     ) -> (u32, u32, Vec<u64>) {
-        let started = self.next_stamp(now);
-        let mut closed = Vec::new();
+        let start_stamp = self.next_stamp(now);
+        let mut closed_sessions = Vec::new();
         for session in self.sessions() {
             let mut leases_with_leader = self.leases(session).into_iter().filter(|location| {
                 self.pools[location.0].slots[location.1]
@@ -378,45 +394,50 @@ impl Model {
             });
             let Some((pool, slot)) = leases_with_leader.next() else { continue };
             let lease = self.pools[pool].slots[slot].lease.as_mut().unwrap();
-            let (leader, exited_since) = lease.leader.as_mut().unwrap();
-            match (has_exited(leader), *exited_since) {
-                (false, _) => *exited_since = None,
-                (true, None) => *exited_since = Some(now),
-                (true, Some(since)) if since > now => *exited_since = Some(now),
-                (true, Some(since)) if now.seconds_since(since) >= grace => closed.push(session),
+            let (leader, dead_since) = lease.leader.as_mut().unwrap();
+            match (has_exited(leader), *dead_since) {
+                (false, _) => *dead_since = None,
+                (true, None) => *dead_since = Some(now),
+                (true, Some(since)) if since > now => *dead_since = Some(now),
+                (true, Some(since)) if now.seconds_since(since) >= grace => {
+                    closed_sessions.push(session);
+                }
                 (true, Some(_)) => {}
             }
-            if closed.last() == Some(&session) {
+            if closed_sessions.last() == Some(&session) {
                 self.close(session, now);
             }
         }
-        let (mut freed, mut lingering) = (0, 0);
-        for number in 0..self.pools.len() {
+        let (mut freed_count, mut lingering_count) = (0, 0);
+        for pool_number in 0..self.pools.len() {
             for queue in [Some(IdleState::Lingering), Some(IdleState::Cooling), None] {
-                let pool = &self.pools[number];
-                for slot in queue.map_or_else(|| pool.unqueued(), |state| pool.queue(state)) {
-                    let Slot { since, idle_state, address, .. } = self.pools[number].slots[slot];
+                let pool = &self.pools[pool_number];
+                for slot in
+                    queue.map_or_else(|| pool.unqueued_slots_to_check(), |state| pool.queue(state))
+                {
+                    let Slot { since, idle_state, address, .. } =
+                        self.pools[pool_number].slots[slot];
                     let is_due = match idle_state {
-                        IdleState::Cooling => self.cool_down_end(number, slot) <= now,
-                        IdleState::Lingering => since <= started,
+                        IdleState::Cooling => self.cool_down_end(pool_number, slot) <= now,
+                        IdleState::Lingering => since <= start_stamp,
                         IdleState::Free => false,
                     };
                     if !is_due {
                         continue;
                     }
                     // A lingering slot is also checked if the current plan does not check addresses.
-                    let is_checked =
+                    let must_check =
                         self.settings.check_in_use || idle_state == IdleState::Lingering;
-                    let in_use = is_checked && is_in_use(address);
-                    (freed, lingering) =
-                        (freed + u32::from(!in_use), lingering + u32::from(in_use));
-                    self.pools[number].slots[slot].idle_state =
-                        if in_use { IdleState::Lingering } else { IdleState::Free };
-                    self.pools[number].slots[slot].since = self.next_stamp(now);
+                    let has_sockets = must_check && is_in_use(address);
+                    freed_count += u32::from(!has_sockets);
+                    lingering_count += u32::from(has_sockets);
+                    self.pools[pool_number].slots[slot].idle_state =
+                        if has_sockets { IdleState::Lingering } else { IdleState::Free };
+                    self.pools[pool_number].slots[slot].since = self.next_stamp(now);
                 }
             }
         }
-        (freed, lingering, closed)
+        (freed_count, lingering_count, closed_sessions)
     }
 
     /// Returns every address with its pool and slot.

@@ -34,10 +34,10 @@ pub enum Operation {
     /// Reserves an address for a user. The numbers are the indices of the address and of the user.
     Reserve(usize, usize),
     Unreserve(usize),
-    /// The bit sets are the exited processes and the addresses with sockets.
+    /// Both fields are bit sets, see [`has_exited`] and [`is_in_use`].
     Reap {
-        exited: u32,
-        in_use: u64,
+        exited_leaders: u32,
+        addresses_in_use: u64,
     },
     /// The bit set is the sessions that are alive.
     Reconcile(u32),
@@ -59,11 +59,11 @@ pub fn operation() -> impl Strategy<Value = Operation> {
         5 => any::<prop::sample::Index>().prop_map(|index| Operation::Close(index.index(1 << 16))),
         1 => any::<prop::sample::Index>().prop_map(|index| Operation::CloseForeign(index.index(1 << 16))),
         4 => (0u64..14).prop_map(Operation::CloseSession),
-        1 => (0usize..40, 0usize..6, any::<bool>()).prop_map(|(first, count, drained)| Operation::Drain(first, count, drained)),
+        1 => (0usize..40, 0usize..6, any::<bool>()).prop_map(|(first_index, further_count, is_drain)| Operation::Drain(first_index, further_count, is_drain)),
         1 => prop::bool::weighted(0.3).prop_map(Operation::DrainServer),
         1 => (0usize..40, 0usize..4).prop_map(|(address, user)| Operation::Reserve(address, user)),
         1 => (0usize..40).prop_map(Operation::Unreserve),
-        2 => (any::<u32>(), any::<u64>()).prop_map(|(exited, in_use)| Operation::Reap { exited, in_use }),
+        2 => (any::<u32>(), any::<u64>()).prop_map(|(exited_leaders, addresses_in_use)| Operation::Reap { exited_leaders, addresses_in_use }),
         1 => any::<u32>().prop_map(Operation::Reconcile),
         1 => Just(Operation::Recover),
         1 => Just(Operation::Restart),
@@ -157,16 +157,16 @@ pub fn leader(pid: u32) -> Leader {
     Leader { pid, start_time: 3, pid_namespace: 4 }
 }
 
-/// Returns whether bit `leader.pid` of `exited` is set.
-pub fn has_exited(exited: u32, leader: &Leader) -> bool {
-    exited >> leader.pid & 1 == 1
+/// Returns whether bit `leader.pid` of `exited_leaders` is set.
+pub fn has_exited(exited_leaders: u32, leader: &Leader) -> bool {
+    exited_leaders >> leader.pid & 1 == 1
 }
 
-/// Returns whether the bit of `in_use` that the address hashes to is set.
-pub fn is_in_use(in_use: u64, address: IpAddr) -> bool {
+/// Returns whether the bit of `addresses_in_use` that the address hashes to is set.
+pub fn is_in_use(addresses_in_use: u64, address: IpAddr) -> bool {
     let hash = match address {
         IpAddr::V4(address) => address.octets().iter().map(|byte| u32::from(*byte)).sum::<u32>(),
         IpAddr::V6(address) => u32::from(address.octets()[15]),
     };
-    in_use >> (hash % 64) & 1 == 1
+    addresses_in_use >> (hash % 64) & 1 == 1
 }

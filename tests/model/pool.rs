@@ -23,6 +23,7 @@ pub struct ModelLease {
     pub leader: Option<(Leader, Option<Tick>)>,
 }
 
+/// A slot of a pool, with the state of its address.
 #[derive(Clone, Debug)]
 pub struct Slot {
     pub address: IpAddr,
@@ -35,28 +36,29 @@ pub struct Slot {
     pub user: Option<String>,
     /// The last user, if the slot is reserved and not leased.
     pub last_user: Option<String>,
-    pub reserved: bool,
+    pub is_reserved: bool,
     /// Whether the plan made the reservation.
-    pub reserved_by_plan: bool,
-    pub drained: bool,
+    pub is_reserved_by_plan: bool,
+    pub is_drained: bool,
     /// Whether the plan no longer contains the address in this pool.
-    pub retired: bool,
+    pub is_retired: bool,
     /// Whether the slot is unavailable until a session releases the address in another pool.
     pub awaits_release: bool,
     pub generation: u32,
 }
 
+/// A pool of the model.
 #[derive(Clone, Debug)]
 pub struct ModelPool {
     pub name: String,
     pub kind: PoolKind,
-    pub ipv4: bool,
+    pub is_ipv4: bool,
     pub slots: Vec<Slot>,
     pub peak: u32,
     /// Whether the low-water warning is active.
     pub is_low: bool,
     /// Whether the plan no longer contains the pool.
-    pub dropped: bool,
+    pub is_dropped: bool,
     /// Whether sessions that request no pool use this pool.
     pub is_default: bool,
 }
@@ -74,10 +76,10 @@ impl Slot {
             since: (Tick::ZERO, 0),
             user: None,
             last_user: None,
-            reserved: false,
-            reserved_by_plan: false,
-            drained: false,
-            retired: false,
+            is_reserved: false,
+            is_reserved_by_plan: false,
+            is_drained: false,
+            is_retired: false,
             awaits_release: false,
             generation,
         }
@@ -85,7 +87,7 @@ impl Slot {
 
     /// Returns whether the slot is drained or retired.
     pub fn is_withdrawn(&self) -> bool {
-        self.drained || self.retired
+        self.is_drained || self.is_retired
     }
 
     /// Returns whether the slot has no state that a migration must keep.
@@ -93,33 +95,40 @@ impl Slot {
         let is_unchanged = self.lease.is_none()
             && self.idle_state == IdleState::Free
             && self.since == (Tick::ZERO, 0);
-        is_unchanged && self.user.is_none() && !self.reserved && !self.drained
+        is_unchanged && self.user.is_none() && !self.is_reserved && !self.is_drained
     }
 
     /// Moves the state of the address to its slot in another pool.
     pub fn migrate_to(&mut self, target: &mut Slot) {
         let blank = Slot::new(self.address, self.generation);
-        let state = std::mem::replace(self, Slot { retired: true, ..blank });
-        *target =
-            Slot { generation: target.generation, retired: false, awaits_release: false, ..state };
+        let state = std::mem::replace(self, Slot { is_retired: true, ..blank });
+        *target = Slot {
+            generation: target.generation,
+            is_retired: false,
+            awaits_release: false,
+            ..state
+        };
     }
 
     /// Returns whether the slot belongs to the queue of this state.
     fn is_queued(&self, state: IdleState) -> bool {
-        self.lease.is_none() && !self.is_withdrawn() && !self.reserved && self.idle_state == state
+        self.lease.is_none()
+            && !self.is_withdrawn()
+            && !self.is_reserved
+            && self.idle_state == state
     }
 
     pub fn reserve(&mut self, user: &str) {
-        if !self.reserved {
+        if !self.is_reserved {
             self.last_user = self.user.take();
         }
-        self.reserved = true;
+        self.is_reserved = true;
         self.user = Some(user.to_owned());
     }
 
     pub fn unreserve(&mut self) {
-        self.reserved = false;
-        self.reserved_by_plan = false;
+        self.is_reserved = false;
+        self.is_reserved_by_plan = false;
         self.user.clone_from(match &self.lease {
             Some(lease) => &lease.user,
             None => &self.last_user,
@@ -130,22 +139,22 @@ impl Slot {
 impl ModelPool {
     /// Returns the slots of the queue of this state, the oldest first.
     pub fn queue(&self, state: IdleState) -> Vec<usize> {
-        let mut queue: Vec<usize> =
+        let mut slots: Vec<usize> =
             (0..self.slots.len()).filter(|slot| self.slots[*slot].is_queued(state)).collect();
-        queue.sort_by_key(|slot| (self.slots[*slot].since, *slot));
-        queue
+        slots.sort_by_key(|slot| (self.slots[*slot].since, *slot));
+        slots
     }
 
     /// Returns the slots outside the queues that `reap` must check, the oldest first.
-    pub fn unqueued(&self) -> Vec<usize> {
+    pub fn unqueued_slots_to_check(&self) -> Vec<usize> {
         let must_check = |slot: &Slot| match slot.is_withdrawn() {
-            true => slot.lease.is_none() && self.dropped,
-            false => slot.lease.is_none() && slot.reserved,
+            true => slot.lease.is_none() && self.is_dropped,
+            false => slot.lease.is_none() && slot.is_reserved,
         };
-        let mut unqueued: Vec<usize> =
+        let mut slots: Vec<usize> =
             (0..self.slots.len()).filter(|slot| must_check(&self.slots[*slot])).collect();
-        unqueued.sort_by_key(|slot| (self.slots[*slot].since, *slot));
-        unqueued
+        slots.sort_by_key(|slot| (self.slots[*slot].since, *slot));
+        slots
     }
 
     pub fn counts(&self) -> Counts {
@@ -157,14 +166,14 @@ impl ModelPool {
             count(&|slot| slot.lease.is_some()),
             count(&|slot| slot.is_queued(IdleState::Cooling)),
             count(&|slot| slot.is_queued(IdleState::Lingering)),
-            count(&|slot| slot.lease.is_none() && slot.reserved && !slot.is_withdrawn()),
+            count(&|slot| slot.lease.is_none() && slot.is_reserved && !slot.is_withdrawn()),
             count(&|slot| slot.lease.is_none() && slot.is_withdrawn()),
         ]
     }
 
-    /// Updates the low-water warning. Returns whether the pool has fallen below low water since the
-    /// last update.
-    pub fn update_low_water(&mut self, settings: &Settings) -> bool {
+    /// Updates the low-water warning. Returns whether the pool has fallen below its low-water mark
+    /// since the last update.
+    pub fn update_low_water_warning(&mut self, settings: &Settings) -> bool {
         let [free, _, cooling, ..] = self.counts();
         let is_low = free + cooling < settings.low_water;
         let has_fallen = is_low && !self.is_low;

@@ -18,7 +18,7 @@ impl Model {
             PoolKind::VirtualIp => {
                 pool.kind == new_pool.kind()
                     && pool.name == new_pool.name()
-                    && Some(pool.ipv4) == new_pool.is_ipv4()
+                    && Some(pool.is_ipv4) == new_pool.is_ipv4()
             }
         };
         let mut new_pools: Vec<ModelPool> = Vec::new();
@@ -28,11 +28,11 @@ impl Model {
                 new_pools.push(ModelPool {
                     name: new_pool.name().to_owned(),
                     kind: new_pool.kind(),
-                    ipv4: new_pool.is_ipv4().unwrap(),
+                    is_ipv4: new_pool.is_ipv4().unwrap(),
                     slots: Vec::new(),
                     peak: 0,
                     is_low: false,
-                    dropped: false,
+                    is_dropped: false,
                     is_default: false,
                 });
             }
@@ -48,19 +48,19 @@ impl Model {
                 .iter()
                 .any(|new_pool| !pool.slots.is_empty() && is_same_pool(pool, new_pool));
             let must_remain = Self::must_remain(pool, plan, now);
-            let entry = &mut self.pools[number];
-            entry.dropped = !is_planned;
+            let old_pool = &mut self.pools[number];
+            old_pool.is_dropped = !is_planned;
             if is_planned || must_remain {
                 continue;
             }
-            let mut empty_pool = entry.clone();
-            (empty_pool.name, empty_pool.slots, empty_pool.peak, empty_pool.ipv4) =
+            let mut empty_pool = old_pool.clone();
+            (empty_pool.name, empty_pool.slots, empty_pool.peak, empty_pool.is_ipv4) =
                 (String::new(), Vec::new(), 0, true);
             let replacement = new_pools.next().unwrap_or(empty_pool);
-            removed_slots.extend(std::mem::replace(entry, replacement).slots);
+            removed_slots.extend(std::mem::replace(old_pool, replacement).slots);
         }
         self.pools.extend(new_pools);
-        while self.pools.pop_if(|pool| pool.dropped && pool.slots.is_empty()).is_some() {}
+        while self.pools.pop_if(|pool| pool.is_dropped && pool.slots.is_empty()).is_some() {}
         self.max_dropped_generation = removed_slots
             .iter()
             .map(|slot| slot.generation)
@@ -73,10 +73,10 @@ impl Model {
         let default_name = pool_named("default").or(first_pool).map(Pool::name);
         for pool in &mut self.pools {
             let new_pool =
-                plan.pools.iter().find(|new_pool| !pool.dropped && is_same_pool(pool, new_pool));
-            let virtual_ip = pool.kind == PoolKind::VirtualIp;
+                plan.pools.iter().find(|new_pool| !pool.is_dropped && is_same_pool(pool, new_pool));
+            let is_virtual_ip = pool.kind == PoolKind::VirtualIp;
             pool.is_default =
-                virtual_ip && !pool.dropped && Some(pool.name.as_str()) == default_name;
+                is_virtual_ip && !pool.is_dropped && Some(pool.name.as_str()) == default_name;
             let planned_addresses: Vec<IpAddr> = new_pool
                 .map(|new_pool| {
                     (0..new_pool.slots()).map(|slot| new_pool.address(slot).unwrap()).collect()
@@ -88,16 +88,16 @@ impl Model {
                 }
             }
             for slot in &mut pool.slots {
-                slot.retired = !planned_addresses.contains(&slot.address);
+                slot.is_retired = !planned_addresses.contains(&slot.address);
                 slot.awaits_release = false;
-                if slot.reserved_by_plan {
+                if slot.is_reserved_by_plan {
                     slot.unreserve();
                 }
             }
             pool.is_low = false;
         }
         for slot in &mut removed_slots {
-            if slot.reserved_by_plan {
+            if slot.is_reserved_by_plan {
                 slot.unreserve();
             }
         }
@@ -106,7 +106,7 @@ impl Model {
             if let Some((pool, slot)) = self.locate(reservation.address) {
                 let slot = &mut self.pools[pool].slots[slot];
                 slot.reserve(&reservation.user);
-                slot.reserved_by_plan = true;
+                slot.is_reserved_by_plan = true;
             }
         }
     }
@@ -135,7 +135,7 @@ impl Model {
     fn migrate_addresses(&mut self, removed_slots: &mut [Slot]) {
         for number in 0..self.pools.len() {
             let mut slots = std::mem::take(&mut self.pools[number].slots);
-            for slot in slots.iter_mut().filter(|slot| !slot.retired) {
+            for slot in slots.iter_mut().filter(|slot| !slot.is_retired) {
                 let other_slots = self.pools.iter_mut().flat_map(|pool| &mut pool.slots);
                 let address = slot.address;
                 for other_slot in other_slots
@@ -144,7 +144,7 @@ impl Model {
                 {
                     if other_slot.lease.is_some() {
                         assert!(slot.lease.is_none());
-                        (slot.retired, slot.awaits_release) = (true, true);
+                        (slot.is_retired, slot.awaits_release) = (true, true);
                     } else if !other_slot.is_blank() {
                         assert!(slot.is_blank());
                         other_slot.migrate_to(slot);

@@ -110,7 +110,7 @@ impl MapImage {
             matches!(table.owner(slot), Owner::Session(session_id)
                 if table.has_user(slot, user) && self.is_anchor(session_id, pool))
         };
-        let sessions: usize = self
+        let open_sessions: usize = self
             .tables()
             .map(|(pool, table)| {
                 (0..table.pool.slot_count)
@@ -118,7 +118,7 @@ impl MapImage {
                     .count()
             })
             .sum();
-        if sessions >= limit as usize {
+        if open_sessions >= limit as usize {
             return Err(OpenError::Quota { user: name.to_owned(), limit });
         }
         Ok(())

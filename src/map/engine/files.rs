@@ -178,21 +178,21 @@ pub(crate) fn open_lock(directory: &Path) -> Result<FileLock, MapError> {
 /// file is dead.
 pub(crate) fn create(
     directory: &Path,
-    map_words: usize,
-    sessions_words: usize,
+    map_word_count: usize,
+    sessions_word_count: usize,
 ) -> Result<(WritableRegion, WritableRegion, FileIdentity), MapError> {
-    let create_file = |name, words: usize, mode| {
+    let create_file = |name, word_count: usize, mode| {
         let path = temporary_path(directory, name);
         let map_new_file = || {
-            let file = trusted_file::create(&path, words as u64 * 8, mode)?;
+            let file = trusted_file::create(&path, word_count as u64 * 8, mode)?;
             trusted_file::keep_group(&file, &directory.join(name));
             let region = WritableRegion::from_mapping(WritableMapping::new(&file)?);
             Ok((region, FileIdentity::of(&file)?))
         };
         map_new_file().map_err(|error| trust_error("cannot create", path.clone(), error))
     };
-    let (map, identity) = create_file(MAP_FILE, map_words, 0o644)?;
-    let (sessions, _) = create_file(SESSIONS_FILE, sessions_words, 0o640)
+    let (map, identity) = create_file(MAP_FILE, map_word_count, 0o644)?;
+    let (sessions, _) = create_file(SESSIONS_FILE, sessions_word_count, 0o640)
         .inspect_err(|_| remove_temporary_files(directory))?;
     Ok((map, sessions, identity))
 }

@@ -57,7 +57,8 @@ impl Transaction<'_> {
     /// to `budget` slots outside the queues.
     pub(crate) fn reap(&self, now: Tick, budget: u32, probe: &mut dyn Probe) -> ReapReport {
         let mut report = ReapReport::default();
-        // If the caller passes a time before the real time, correct stamps must not look wrong.
+        // If the caller passes a time before the real time, a correct stamp must not count as a
+        // stamp in the future.
         self.correct_future_stamps(now.max(Tick::now()));
         let start_stamp = self.new_stamp(now);
         self.close_sessions_of_dead_leaders(now, budget, probe, &mut report);

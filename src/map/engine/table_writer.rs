@@ -91,7 +91,8 @@ impl<'a> TableWriter<'a> {
         }
     }
 
-    /// Allocates a slot that is not leased. Returns the generation of the lease.
+    /// Allocates a slot that is not leased. Returns the generation of the lease. Returns 0 and changes
+    /// nothing if the pool has no slot with this number.
     ///
     /// `home` is the home bucket of the session. `last_user_entry` is the index entry of the last
     /// user of the slot, if the caller has found this entry.

@@ -8,7 +8,7 @@
 //! | then | directory: one entry per pool, see [`super::pool`] |
 //! | then | blocks of the pools |
 //! | then | the compiled policy |
-//! | then, per pool | control words, index, slots |
+//! | then, per pool | the table of the pool: control words, index, slots |
 //!
 //! The sessions file has a header of the same length, one record per slot (see [`super::record`]),
 //! and the encoded rules for pools.
@@ -22,7 +22,7 @@ use super::header::{
     write_sessions_header,
 };
 use super::pool::{
-    BLOCK_WORDS, ENTRY_WORDS, PlannedPool, PoolLayout, PoolSet, table_words, write_entry,
+    BLOCK_WORDS, ENTRY_WORDS, PlannedPool, PoolLayout, PoolSet, table_word_count, write_entry,
 };
 use super::record::RECORD_WORDS;
 use super::settings;
@@ -59,14 +59,15 @@ pub(crate) struct Layout {
 }
 
 /// Returns the number of words of a map with these pools and a policy of this size.
-pub(crate) fn map_words(pools: &[PlannedPool], policy_bytes: usize) -> usize {
-    let tables: usize = pools.iter().map(|planned| table_words(planned.pool.slots())).sum();
-    tables_offset(pools, policy_bytes) + tables
+pub(crate) fn map_word_count(pools: &[PlannedPool], policy_bytes: usize) -> usize {
+    let table_words: usize =
+        pools.iter().map(|planned| table_word_count(planned.pool.slots())).sum();
+    tables_offset(pools, policy_bytes) + table_words
 }
 
 /// Returns the number of words of a sessions file for pools with these numbers of slots, and for
 /// encoded rules for pools of this length.
-pub(crate) fn sessions_words(
+pub(crate) fn sessions_word_count(
     slot_counts: impl Iterator<Item = u32>,
     pool_rules_bytes: usize,
 ) -> usize {
@@ -77,7 +78,7 @@ fn pool_rules_offset(slot_counts: impl Iterator<Item = u32>) -> usize {
     HEADER_WORDS + slot_counts.map(|count| count as usize * RECORD_WORDS).sum::<usize>()
 }
 
-/// Writes the fixed part of a sessions file into zeroed words of the length that [`sessions_words`]
+/// Writes the fixed part of a sessions file into zeroed words of the length that [`sessions_word_count`]
 /// returned.
 pub(crate) fn write_sessions(
     access: WriteAccess<'_>,
@@ -103,7 +104,7 @@ pub(crate) fn tables_offset(pools: &[PlannedPool], policy_bytes: usize) -> usize
     (policy_offset(pools) + policy_words).next_multiple_of(8)
 }
 
-/// Writes the fixed part of a map into zeroed words of the length that [`map_words`] returned.
+/// Writes the fixed part of a map into zeroed words of the length that [`map_word_count`] returned.
 pub(crate) fn write(
     access: WriteAccess<'_>,
     words: &[Word],
@@ -119,7 +120,7 @@ pub(crate) fn write(
         let entry_offset = HEADER_WORDS + number * ENTRY_WORDS;
         write_entry(access, words, entry_offset, planned, blocks_offset, table_offset);
         blocks_offset += planned.pool.blocks().len() * BLOCK_WORDS;
-        table_offset += table_words(planned.pool.slots());
+        table_offset += table_word_count(planned.pool.slots());
     }
     let policy_offset = policy_offset(pools);
     store_bytes(access, words, policy_offset, policy);

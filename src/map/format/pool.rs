@@ -79,7 +79,7 @@ pub(crate) struct PoolLayout {
 
 /// Returns the number of words of a table: the control words, the index and the slots of a pool,
 /// rounded up to whole cache lines.
-pub(crate) fn table_words(slot_count: u32) -> usize {
+pub(crate) fn table_word_count(slot_count: u32) -> usize {
     let index_words = bucket_count(slot_count) as usize * BUCKET_WORDS;
     CONTROL_WORDS + (index_words + slot_count as usize * SLOT_WORDS).next_multiple_of(8)
 }

@@ -30,16 +30,17 @@ use crate::pool::Pool;
 /// Builds a map in memory.
 pub(crate) fn build_in_memory(plan: &Plan) -> Result<WritableMap, MapError> {
     let (pools, policy) = (new_pools(plan), plan.policy.encode());
-    let map = WritableRegion::in_memory(layout::map_words(&pools, policy.len()));
-    let sessions = WritableRegion::in_memory(sessions_words(&pools, plan));
+    let map = WritableRegion::in_memory(layout::map_word_count(&pools, policy.len()));
+    let sessions = WritableRegion::in_memory(sessions_word_count(&pools, plan));
     build(map, sessions, &pools, plan, &policy, 1, None)
 }
 
 /// Returns the number of bytes of the files of a new map.
 pub(crate) fn file_bytes(plan: &Plan) -> u64 {
     let (pools, policy) = (new_pools(plan), plan.policy.encode());
-    let words = layout::map_words(&pools, policy.len()) + sessions_words(&pools, plan);
-    (words + JOURNAL_WORDS) as u64 * 8
+    let word_count =
+        layout::map_word_count(&pools, policy.len()) + sessions_word_count(&pools, plan);
+    (word_count + JOURNAL_WORDS) as u64 * 8
 }
 
 /// Builds new files from a plan and the sessions of the old map, and publishes them. The caller
@@ -60,8 +61,8 @@ pub(crate) fn replace_files(
     let policy = plan.policy.encode();
     let (map, sessions, identity) = files::create(
         directory,
-        layout::map_words(&pools, policy.len()),
-        sessions_words(&pools, plan),
+        layout::map_word_count(&pools, policy.len()),
+        sessions_word_count(&pools, plan),
     )?;
     let kept_map_and_time = kept_map.map(|kept_map| (&**kept_map, now));
     let mut new_map = build(map, sessions, &pools, plan, &policy, boot, kept_map_and_time)
@@ -102,11 +103,11 @@ pub(crate) fn keep_if_unchanged(
         return Ok(false);
     }
     let (pools, policy) = (merge(old_map, plan, now)?, plan.policy.encode());
-    let map_words = layout::map_words(&pools, policy.len());
-    if map_words != old_map.words().len() {
+    let map_word_count = layout::map_word_count(&pools, policy.len());
+    if map_word_count != old_map.words().len() {
         return Ok(false);
     }
-    let (map, sessions) = (WritableRegion::in_memory(map_words), WritableRegion::default());
+    let (map, sessions) = (WritableRegion::in_memory(map_word_count), WritableRegion::default());
     let new_map = build(map, sessions, &pools, plan, &policy, boot, Some((&**old_map, now)))?;
     let pool_rules = encode_rules(&plan.policy.pool_rules);
     if !authoritative_words(old_map).eq(authoritative_words(&new_map))
@@ -136,8 +137,8 @@ fn has_reservations(map: &MapImage, plan: &Plan) -> bool {
 }
 
 /// Returns the number of words of the sessions file of a map with these pools.
-fn sessions_words(pools: &[PlannedPool], plan: &Plan) -> usize {
-    layout::sessions_words(slot_counts(pools), encode_rules(&plan.policy.pool_rules).len())
+fn sessions_word_count(pools: &[PlannedPool], plan: &Plan) -> usize {
+    layout::sessions_word_count(slot_counts(pools), encode_rules(&plan.policy.pool_rules).len())
 }
 
 fn slot_counts(pools: &[PlannedPool]) -> impl Iterator<Item = u32> {
