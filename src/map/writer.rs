@@ -197,8 +197,8 @@ impl Map {
     ///
     /// # Errors
     /// Fails if the pool is unknown, so that the session must get no address: the rules cannot be
-    /// read, or a rule names a group and the system cannot tell whether the user is a member. On
-    /// Windows, no rule for a group can be checked.
+    /// read, or a rule names a group and the system cannot determine whether the user is a member.
+    /// On Windows, no rule for a group can be checked.
     pub fn choose_pool(
         &self,
         user: &str,

@@ -1,8 +1,8 @@
 //! Closing a session.
 //!
-//! The *anchor* of a session is its first lease in the order of the pools. The handle names the
-//! anchor. The engine releases the anchor last. If a close is interrupted, the caller can repeat it
-//! with the same handle.
+//! The *anchor* of a session is its first lease in the order of the pools. A new handle names the
+//! anchor. The engine releases the lease of the handle last. If a close is interrupted, the caller
+//! can repeat it with the same handle. A close without a handle releases the anchor last.
 
 use super::table_writer::TableWriter;
 use super::transaction::Transaction;
@@ -75,8 +75,8 @@ impl<'t> Transaction<'t> {
             return Err(if is_foreign { CloseError::Foreign } else { CloseError::Stale(session) });
         };
         let home = table.home_bucket(session.raw());
-        let anchor = HeldLease { pool, table, home, slot, generation };
-        let leases = self.release_session(session, anchor, now);
+        let lease_of_handle = HeldLease { pool, table, home, slot, generation };
+        let leases = self.release_session(session, lease_of_handle, now);
         self.commit();
         Ok(ClosedSession { leases })
     }
@@ -112,14 +112,14 @@ impl<'t> Transaction<'t> {
         })
     }
 
-    /// Releases all leases of a session. Releases the anchor last.
+    /// Releases all leases of a session. Releases `last_lease` last.
     #[inline(always)]
-    fn release_session(&self, session: SessionId, anchor: HeldLease<'_>, now: Tick) -> Leases {
+    fn release_session(&self, session: SessionId, last_lease: HeldLease<'_>, now: Tick) -> Leases {
         let leases = if self.layout().pools().len() == 1 {
-            let lease = self.release_lease(&anchor, now);
+            let lease = self.release_lease(&last_lease, now);
             lease.map_or_else(Leases::default, |lease| Leases::single(session, lease))
         } else {
-            self.release_in_all_pools(session, anchor, now)
+            self.release_in_all_pools(session, last_lease, now)
         };
         let options = OpenOptions::default();
         self.record_event(EventKind::Released, session, &leases, &options, now);
@@ -128,30 +128,36 @@ impl<'t> Transaction<'t> {
     }
 
     /// Releases all leases of a session in a map with several pools. Begins with the last pool and
-    /// releases the anchor last.
+    /// releases `last_lease` last.
     #[inline(never)]
-    fn release_in_all_pools(&self, session: SessionId, anchor: HeldLease<'_>, now: Tick) -> Leases {
-        self.keep_identity(session, &anchor);
+    fn release_in_all_pools(
+        &self,
+        session: SessionId,
+        last_lease: HeldLease<'_>,
+        now: Tick,
+    ) -> Leases {
+        self.keep_identity(session, &last_lease);
         let mut leases = Leases::default();
         let other_leases =
-            self.held_leases(session).rev().filter(|lease| lease.pool != anchor.pool);
+            self.held_leases(session).rev().filter(|lease| lease.pool != last_lease.pool);
         for lease in other_leases.filter_map(|lease| self.release_lease(&lease, now)) {
             leases.push(session, lease);
         }
-        if let Some(lease) = self.release_lease(&anchor, now) {
+        if let Some(lease) = self.release_lease(&last_lease, now) {
             leases.push(session, lease);
         }
         leases.sorted()
     }
 
-    /// Copies the record of the session to its anchor if the anchor has none. So the session keeps
-    /// its user, client and leader if the writer dies before it releases the anchor.
+    /// Copies the record of the session to `last_lease` if that lease has no record. So the session
+    /// keeps its user, client and leader if the writer dies before it releases that lease.
     ///
-    /// The anchor has no record if the session was first opened without an identity.
-    fn keep_identity(&self, session: SessionId, anchor: &HeldLease<'_>) {
-        let HeldLease { table, slot, generation, .. } = *anchor;
-        let Some(anchor_record) = table.record(slot) else { return };
-        if record::exists(anchor_record, generation) {
+    /// A lease has no record if the caller opened it without an identity. A later call can have added
+    /// another lease with an identity.
+    fn keep_identity(&self, session: SessionId, last_lease: &HeldLease<'_>) {
+        let HeldLease { table, slot, generation, .. } = *last_lease;
+        let Some(last_record) = table.record(slot) else { return };
+        if record::exists(last_record, generation) {
             return;
         }
         let source_record = self.leases_of(session).find_map(|lease| {
@@ -159,7 +165,7 @@ impl<'t> Transaction<'t> {
             record::exists(record, lease.generation).then_some(record)
         });
         if let Some(source_record) = source_record {
-            record::copy_identity(self.access(), source_record, (anchor_record, generation));
+            record::copy_identity(self.access(), source_record, (last_record, generation));
         }
     }
 

@@ -60,11 +60,11 @@ impl Key {
         Self { hash: folded_multiply(session_id) }
     }
 
-    /// Returns the key of a user tag. No session id has the top byte 0xff, so the key differs from
-    /// the keys of sessions before the hash.
+    /// Returns the key of a user tag: the hash of a number with the top byte 0xff. No session id has
+    /// this top byte.
     #[inline(always)]
-    pub(crate) fn user(tag: u32) -> Self {
-        Self::session(u64::from(tag) | 0xff << 56)
+    pub(crate) fn user(user_tag: u32) -> Self {
+        Self::session(u64::from(user_tag) | 0xff << 56)
     }
 
     /// Returns the number of the home bucket.
@@ -73,6 +73,7 @@ impl Key {
         ((self.hash >> 32).wrapping_mul(bucket_count as u64) >> 32) as usize
     }
 
+    /// Returns the tag of the entries of this key, which is never 0.
     #[inline(always)]
     fn tag(self) -> u8 {
         (self.hash as u8).max(1)

@@ -13,7 +13,7 @@ pub struct OpenedSession {
     /// All leases of the session.
     pub leases: Leases,
     /// Whether the session was already open. In this case, the session keeps its leases, and this
-    /// call has added the missing leases.
+    /// call has added the missing leases that were available.
     pub already_open: bool,
     /// The reason why the session did not get all leases; `None` if it got all leases.
     pub shortage: Option<Shortage>,
