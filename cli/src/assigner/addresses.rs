@@ -69,8 +69,9 @@ pub fn preview_addition(
 
 /// Adds `desired_addresses` to their interfaces.
 ///
-/// If `should_probe` is true, this function first probes the network for other hosts that use one of the
-/// addresses to add. The host's own source address for each of `destinations` must not change.
+/// If `should_probe` is true, this function first probes the network for other hosts that use one
+/// of the addresses to add. The host's own source address for each of `destinations` must not
+/// change.
 ///
 /// # Errors
 /// The kernel reports an error, or the host's own source address would change. If a check of the
@@ -303,11 +304,11 @@ fn probe_network(
     let conflicts = thread::scope(|scope| {
         let threads: Vec<_> = addresses_by_link
             .iter()
-            .map(|(index, addresses)| {
-                let (link, progress, host_macs) = (&links[index], &progress, &host_macs);
+            .map(|(interface, addresses)| {
+                let (link, progress, host_macs) = (&links[interface], &progress, &host_macs);
                 let source_mac = link.arp_mac.expect("links without ARP were removed above");
                 scope.spawn(move || {
-                    arp::probe(*index, source_mac, host_macs, addresses, |fraction| {
+                    arp::probe(*interface, source_mac, host_macs, addresses, |fraction| {
                         progress.set_position((fraction * 1000.0) as u64)
                     })
                     .with_context(|| format!("cannot send ARP on {}", link.name))

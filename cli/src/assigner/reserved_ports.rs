@@ -18,7 +18,7 @@ const SYSCTL_FILE: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
 ///
 /// # Errors
 /// The kernel's file cannot be read.
-pub fn would_change(state: &AssignerState, ports: &PortSet) -> anyhow::Result<bool> {
+pub fn would_change_reserved_ports(state: &AssignerState, ports: &PortSet) -> anyhow::Result<bool> {
     let reserved_ports = read_sysctl()?;
     let administrator_ports = reserved_ports.difference(&state.assigned.ports);
     Ok(administrator_ports.union(ports) != reserved_ports)

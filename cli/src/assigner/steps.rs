@@ -15,21 +15,22 @@ pub struct Step {
 
 /// Measures the steps of a run.
 pub struct StepTimer {
-    prints_steps: bool,
+    should_print_steps: bool,
     step_start: Instant,
     steps: Vec<Step>,
 }
 
 impl StepTimer {
-    /// Starts the first step. With `prints_steps`, each step is printed when it ends.
-    pub fn start(prints_steps: bool) -> Self {
-        Self { prints_steps, step_start: Instant::now(), steps: Vec::new() }
+    /// Starts the first step. If `should_print_steps` is true, each step is
+    /// printed when it ends.
+    pub fn start(should_print_steps: bool) -> Self {
+        Self { should_print_steps, step_start: Instant::now(), steps: Vec::new() }
     }
 
     /// Ends the current step and starts the next step.
     pub fn end_step(&mut self, description: impl Into<String>) {
         let (description, duration) = (description.into(), self.step_start.elapsed());
-        if self.prints_steps {
+        if self.should_print_steps {
             // A full disk under standard output must not end the run.
             let _ = outln!("{description} ({duration:.1?})");
         }

@@ -44,20 +44,20 @@ pub struct Check {
 impl Check {
     /// Checks the file and prints the findings.
     pub fn run(self) -> Result<ExitCode> {
-        let passed = check(&self.farm.path(), self.server.as_deref(), self.json, self.strict)?;
-        Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        let is_passed = check(&self.farm.path(), self.server.as_deref(), self.json, self.strict)?;
+        Ok(if is_passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
 /// Checks a file, prints the findings, and returns whether the file passed.
-fn check(file: &Path, server: Option<&str>, json: bool, strict: bool) -> Result<bool> {
+fn check(file: &Path, server_name: Option<&str>, is_json: bool, is_strict: bool) -> Result<bool> {
     let (farm, mut report) = Farm::load(file);
     if file == machine_farm_file() {
         report.extend(farm.missing_programs(is_missing));
     }
-    let servers = server_rows(&farm, server)?;
-    let passed = if strict { report.is_empty() } else { !report.has_errors() };
-    if json {
+    let servers = server_rows(&farm, server_name)?;
+    let passed = if is_strict { report.is_empty() } else { !report.has_errors() };
+    if is_json {
         let findings = report.findings().iter().map(FindingRow::from).collect();
         let output = JsonOutput { file, passed, findings, servers };
         outln!("{}", serde_json::to_string_pretty(&output)?)?;
@@ -177,27 +177,27 @@ fn pool_row(pool: &Pool) -> PoolRow {
 
 /// Formats the findings and the pools as text.
 fn render(file: &Path, report: &Report, servers: &[ServerRow]) -> Result<String> {
-    let mut out = String::new();
-    write!(out, "{report}")?;
+    let mut text = String::new();
+    write!(text, "{report}")?;
     for server in servers {
         let limit = match (server.enabled, server.max_sessions) {
             (false, _) => "disabled, no session gets an address".to_owned(),
             (true, 0) => "any number of sessions".to_owned(),
-            (true, max) => format!("at most {max} sessions"),
+            (true, max_sessions) => format!("at most {max_sessions} sessions"),
         };
         match &server.name {
-            Some(name) => writeln!(out, "\nserver {name}: {limit}")?,
-            None => writeln!(out, "\nany server: {limit}")?,
+            Some(name) => writeln!(text, "\nserver {name}: {limit}")?,
+            None => writeln!(text, "\nany server: {limit}")?,
         }
         if server.pools.is_empty() {
             continue;
         }
-        let mut table =
+        let mut pool_table =
             table(&["POOL", "FAMILY", "SESSIONS#", "ADDRESSES#", "FIRST", "LAST", "RANGES"]);
         for pool in &server.pools {
             let text_or_dash =
                 |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-            table.add_row([
+            pool_table.add_row([
                 pool.name.clone(),
                 pool.family.to_owned(),
                 pool.sessions.to_string(),
@@ -207,18 +207,18 @@ fn render(file: &Path, report: &Report, servers: &[ServerRow]) -> Result<String>
                 abbreviate(&pool.ranges),
             ]);
         }
-        writeln!(out, "{}", table.trim_fmt())?;
-        writeln!(out, "The map takes {}.", HumanBytes(server.map_bytes))?;
+        writeln!(text, "{}", pool_table.trim_fmt())?;
+        writeln!(text, "The map takes {}.", HumanBytes(server.map_bytes))?;
     }
-    let (errors, warnings) = (report.count(Level::Error), report.count(Level::Warning));
+    let (error_count, warning_count) = (report.count(Level::Error), report.count(Level::Warning));
     writeln!(
-        out,
+        text,
         "\n{}: {}, {}",
         file.display(),
-        count_noun(errors, "error"),
-        count_noun(warnings, "warning")
+        count_noun(error_count, "error"),
+        count_noun(warning_count, "warning")
     )?;
-    Ok(out)
+    Ok(text)
 }
 
 /// Joins the first ranges and counts the other ranges, so that the line does not become too long.
@@ -231,10 +231,10 @@ fn abbreviate(ranges: &[String]) -> String {
     }
 }
 
-fn count_noun(number: usize, noun: &str) -> String {
-    match number {
+fn count_noun(count: usize, noun: &str) -> String {
+    match count {
         0 => format!("no {noun}s"),
         1 => format!("1 {noun}"),
-        _ => format!("{number} {noun}s"),
+        _ => format!("{count} {noun}s"),
     }
 }

@@ -38,7 +38,7 @@ impl Down {
             return Ok(ExitCode::SUCCESS);
         }
         let mut state = AssignerState::open(&self.map)?;
-        let mut has_sessions = false;
+        let mut has_open_sessions = false;
         let session_addresses = match Map::open(&self.map) {
             Ok(map) => {
                 // Drain the server before listing the sessions, so that no session opens after the
@@ -51,7 +51,7 @@ impl Down {
                     for row in map.sessions()? {
                         // The session may have closed since the list was made.
                         if map.close_session(row.session, Tick::now()).is_ok() {
-                            outln!("closed {}", describe(&row))?;
+                            outln!("closed {}", describe_session(&row))?;
                         }
                     }
                 }
@@ -63,7 +63,7 @@ impl Down {
                         BTreeSet::new()
                     }
                     Some(addresses) => {
-                        has_sessions = true;
+                        has_open_sessions = true;
                         addresses
                     }
                 }
@@ -81,7 +81,7 @@ impl Down {
         let (removed_addresses, kept_addresses) =
             remove_addresses(&mut state, |entry| session_addresses.contains(&entry.address))?;
         outln!("removed from the interfaces: {}", count_addresses(removed_addresses.len()))?;
-        if has_sessions {
+        if has_open_sessions {
             outln!(
                 "open sessions keep {} addresses (run 'vipool down' again later, or with --force)",
                 kept_addresses.len()
@@ -96,7 +96,7 @@ impl Down {
 }
 
 /// Returns the session with its user and its addresses as text.
-fn describe(row: &SessionRow) -> String {
+fn describe_session(row: &SessionRow) -> String {
     let user =
         row.user.as_ref().map(|user| format!(" of {}", user.escape_debug())).unwrap_or_default();
     let addresses: Vec<_> = row.leases.iter().map(|lease| lease.address.to_string()).collect();

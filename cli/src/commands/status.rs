@@ -59,7 +59,7 @@ pub fn render(report: &Report) -> String {
 }
 
 fn render_pools(pools: &[PoolReport]) -> String {
-    let mut rows = table(&[
+    let mut pool_table = table(&[
         "POOL",
         "KIND",
         "ADDRESSES#",
@@ -76,12 +76,12 @@ fn render_pools(pools: &[PoolReport]) -> String {
             ("virtual-ip", "ipv6") => "virtual-ip (IPv6)",
             (kind, _) => kind,
         };
-        let counts = pool.state_counts().map(|(_, count)| count);
-        let counts = [&[pool.addresses], &counts[..], &[pool.peak]].concat();
-        let names = [pool.name.escape_debug().to_string(), kind.to_owned()];
-        rows.add_row(names.into_iter().chain(counts.iter().map(u32::to_string)));
+        let state_counts = pool.state_counts().map(|(_, count)| count);
+        let counts = [&[pool.addresses], &state_counts[..], &[pool.peak]].concat();
+        let name_and_kind = [pool.name.escape_debug().to_string(), kind.to_owned()];
+        pool_table.add_row(name_and_kind.into_iter().chain(counts.iter().map(u32::to_string)));
     }
-    render_table(&rows)
+    render_table(&pool_table)
 }
 
 /// Formats the sessions as a table.
@@ -89,13 +89,13 @@ pub fn render_sessions(sessions: &[SessionReport]) -> String {
     if sessions.is_empty() {
         return "No session is open.\n".to_owned();
     }
-    let mut rows = table(&["SESSION", "USER", "CLIENT", "ADDRESSES", "SINCE"]);
+    let mut session_table = table(&["SESSION", "USER", "CLIENT", "ADDRESSES", "SINCE"]);
     for session in sessions {
         let since = session.since.to_zoned(TimeZone::system());
         // A user name may contain control characters, which the terminal would interpret.
         let user = session.user.as_ref().map(|user| user.escape_debug().to_string());
         let client = session.client.map(|client| client.to_string());
-        rows.add_row([
+        session_table.add_row([
             session.session.clone(),
             user.unwrap_or_else(|| "-".to_owned()),
             client.unwrap_or_else(|| "-".to_owned()),
@@ -103,5 +103,5 @@ pub fn render_sessions(sessions: &[SessionReport]) -> String {
             since.strftime("%Y-%m-%d %H:%M:%S").to_string(),
         ]);
     }
-    render_table(&rows)
+    render_table(&session_table)
 }

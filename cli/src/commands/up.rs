@@ -20,7 +20,7 @@ use super::plan_args::PlanArgs;
 use crate::assigner::plan::{
     check_not_shrunk, desired_addresses, planned_sizes, probe_destinations, without_addresses,
 };
-use crate::assigner::reserved_ports::{set_reserved_ports, would_change};
+use crate::assigner::reserved_ports::{set_reserved_ports, would_change_reserved_ports};
 use crate::assigner::state::{AssignedResources, AssignerState, STATE_FILE};
 use crate::assigner::{
     InterfaceAddress, PortSet, Step, StepTimer, add_addresses, count_addresses, preview_addition,
@@ -184,7 +184,7 @@ impl Up {
         let fixed_ports = farm.fixed_ports();
         let fixed_ports =
             PortSet(fixed_ports.iter().flat_map(|range| range.first..=range.last).collect());
-        let ports_change = would_change(&state, &fixed_ports)?;
+        let is_port_change_needed = would_change_reserved_ports(&state, &fixed_ports)?;
         if !self.dry_run {
             set_reserved_ports(&mut state, &fixed_ports)?;
         }
@@ -204,7 +204,7 @@ impl Up {
             dry_run: self.dry_run,
             changed: map_changed
                 || was_draining
-                || ports_change
+                || is_port_change_needed
                 || !added.is_empty()
                 || !removed.is_empty(),
             map_changed,

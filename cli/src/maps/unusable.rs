@@ -12,8 +12,8 @@ use std::{fs, io};
 use serde::Serialize;
 use vipool::trusted_file;
 
-const FILE: &str = "unusable.json";
-/// Maximum size of the file: enough for a hundred thousand addresses.
+const UNUSABLE_ADDRESSES_FILE: &str = "unusable.json";
+/// Maximum size of the file. It is enough for a hundred thousand addresses.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// An address that no session can lease.
@@ -23,7 +23,7 @@ pub struct UnusableAddress {
     pub reason: String,
 }
 
-/// Returns a row for each address. `reasons` has the reason for each address.
+/// Returns a row for each key of `reasons`. The values are the reasons.
 pub fn rows(reasons: BTreeMap<IpAddr, String>) -> Vec<UnusableAddress> {
     reasons.into_iter().map(|(address, reason)| UnusableAddress { address, reason }).collect()
 }
@@ -34,7 +34,7 @@ pub fn rows(reasons: BTreeMap<IpAddr, String>) -> Vec<UnusableAddress> {
 /// The file cannot be written or removed.
 #[cfg(target_os = "linux")]
 pub fn write(directory: &Path, reasons: &BTreeMap<IpAddr, String>) -> io::Result<()> {
-    let path = directory.join(FILE);
+    let path = directory.join(UNUSABLE_ADDRESSES_FILE);
     if reasons.is_empty() {
         return match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -46,7 +46,7 @@ pub fn write(directory: &Path, reasons: &BTreeMap<IpAddr, String>) -> io::Result
 
 /// Reads the addresses from the file beside the map. A file that cannot be used counts as empty.
 pub fn read(directory: &Path) -> Vec<UnusableAddress> {
-    let bytes = trusted_file::read(&directory.join(FILE), MAX_FILE_BYTES).ok();
+    let bytes = trusted_file::read(&directory.join(UNUSABLE_ADDRESSES_FILE), MAX_FILE_BYTES).ok();
     let reasons = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     rows(reasons.unwrap_or_default())
 }

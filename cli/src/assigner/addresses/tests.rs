@@ -107,11 +107,18 @@ fn parse_all(texts: &[&str]) -> BTreeSet<IpAddr> {
 
 fn add(
     state: &mut AssignerState,
-    desired: &BTreeSet<InterfaceAddress>,
-    probe: bool,
+    desired_addresses: &BTreeSet<InterfaceAddress>,
+    should_probe: bool,
     destinations: &[IpAddr],
 ) -> AssignResult {
-    add_addresses(state, desired, probe, destinations, &mut StepTimer::start(false)).unwrap()
+    add_addresses(
+        state,
+        desired_addresses,
+        should_probe,
+        destinations,
+        &mut StepTimer::start(false),
+    )
+    .unwrap()
 }
 
 const DESTINATIONS: [&str; 4] = ["10.77.0.50", "fd77::50", "192.0.2.1", "10.77.0.77"];
@@ -185,21 +192,22 @@ fn preview_predicts_the_changes_and_addresses_in_place_are_not_probed() {
         return;
     }
     let network = TestNetwork::new("preview");
-    let desired = dual_stack_addresses(100, 103);
+    let desired_addresses = dual_stack_addresses(100, 103);
     let mut state = AssignerState::open(&network.directory).unwrap();
-    let predicted = preview_addition(&state, &desired).unwrap();
+    let predicted_result = preview_addition(&state, &desired_addresses).unwrap();
     assert_eq!(pool_addresses_on_v0(), BTreeSet::new());
-    let added = add(&mut state, &desired, false, &[]);
+    let first_result = add(&mut state, &desired_addresses, false, &[]);
     assert_eq!(
-        (&predicted.added_addresses, &predicted.usable_addresses),
-        (&added.added_addresses, &added.usable_addresses)
+        (&predicted_result.added_addresses, &predicted_result.usable_addresses),
+        (&first_result.added_addresses, &first_result.usable_addresses)
     );
 
     let mut timer = StepTimer::start(false);
-    let repeated = add_addresses(&mut state, &desired, true, &[], &mut timer).unwrap();
+    let second_result =
+        add_addresses(&mut state, &desired_addresses, true, &[], &mut timer).unwrap();
     assert_eq!(
-        (repeated.added_addresses.len(), repeated.usable_addresses),
-        (0, added.usable_addresses)
+        (second_result.added_addresses.len(), second_result.usable_addresses),
+        (0, first_result.usable_addresses)
     );
     let steps = timer.into_steps();
     let descriptions: Vec<_> = steps.iter().map(|step| &*step.description).collect();
