@@ -2784,7 +2784,8 @@ typedef struct vipool_reap_report {
      */
     uint32_t closed;
     /**
-     * 1 if the budget ended before all addresses were examined, otherwise 0.
+     * 1 if the budget ran out before all sessions and all cooled addresses were examined, otherwise
+     * 0.
      */
     uint32_t more;
 } vipool_reap_report;
@@ -2800,7 +2801,8 @@ typedef struct vipool_reap_report {
  * Parameters:
  * - `map`: the map.
  * - `now`: vipool_now().
- * - `budget`: the maximum number of addresses to examine in each pool. Call again while
+ * - `budget`: the maximum number of sessions to examine. In each pool, also the maximum number of
+ *   lingering, of cooling, and of reserved or drained addresses to examine. Call again while
  *   `out->more` is 1.
  * - `probe`: callbacks of the agent. With NULL, the library examines this machine (Linux,
  *   Windows).
@@ -3454,7 +3456,8 @@ typedef struct vipool_journal_row {
      */
     uint32_t kind;
     /**
-     * With VIPOOL_EVENT_ASSIGNED: the generation of the lease. Otherwise 0.
+     * With VIPOOL_EVENT_ASSIGNED and VIPOOL_EVENT_LOW_WATER: the generation of the lease. Otherwise
+     * 0.
      */
     uint32_t generation;
     /**

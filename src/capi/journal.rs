@@ -39,7 +39,8 @@ pub struct vipool_journal_row {
     pub tick: u32,
     /// vipool_event_kind.
     pub kind: u32,
-    /// With VIPOOL_EVENT_ASSIGNED: the generation of the lease. Otherwise 0.
+    /// With VIPOOL_EVENT_ASSIGNED and VIPOOL_EVENT_LOW_WATER: the generation of the lease. Otherwise
+    /// 0.
     pub generation: u32,
     /// Length of `user` in bytes; 0 if unknown, and with VIPOOL_EVENT_RELEASED.
     pub user_length: u32,

@@ -347,7 +347,8 @@ pub struct vipool_reap_report {
     pub lingering: u32,
     /// Number of sessions that were closed because their leader has exited.
     pub closed: u32,
-    /// 1 if the budget ended before all addresses were examined, otherwise 0.
+    /// 1 if the budget ran out before all sessions and all cooled addresses were examined, otherwise
+    /// 0.
     pub more: u32,
 }
 layout!(vipool_reap_report { size, freed, lingering, closed, more });
@@ -362,7 +363,8 @@ layout!(vipool_reap_report { size, freed, lingering, closed, more });
 /// Parameters:
 /// - `map`: the map.
 /// - `now`: vipool_now().
-/// - `budget`: the maximum number of addresses to examine in each pool. Call again while
+/// - `budget`: the maximum number of sessions to examine. In each pool, also the maximum number of
+///   lingering, of cooling, and of reserved or drained addresses to examine. Call again while
 ///   `out->more` is 1.
 /// - `probe`: callbacks of the agent. With NULL, the library examines this machine (Linux,
 ///   Windows).
