@@ -323,7 +323,7 @@ enum vipool_status
      */
     VIPOOL_ERR_NOT_OPEN = -60,
     /**
-     * The lease was closed before, or a later session holds the address. Nothing was released.
+     * The lease was released before, or a later session holds the address. Nothing was released.
      */
     VIPOOL_ERR_STALE = -61,
     /**
@@ -466,7 +466,8 @@ const char *vipool_version(void);
 /**
  * Returns the current tick.
  *
- * A tick is the number of seconds since the machine was started, including the time asleep.
+ * A tick is the number of seconds since the machine was started, including the time that it was
+ * asleep.
  * Changes of the wall clock do not affect ticks. Every parameter `now` is a tick.
  *
  * Returns: the tick.
@@ -502,7 +503,7 @@ vipool_status vipool_utf16_to_utf8(const uint16_t *text,
  */
 typedef struct vipool_ip {
     /**
-     * 4 for IPv4, 6 for IPv6, 0 for no address. Not AF_INET6, because its value differs between
+     * 4 for IPv4, 6 for IPv6, 0 for no address. This is not AF_INET6, whose value differs between
      * systems.
      */
     uint32_t family;
@@ -775,11 +776,11 @@ typedef struct vipool_addresses {
      */
     size_t size;
     /**
-     * V: the virtual IPv4 address.
+     * V: the virtual IP, an IPv4 address.
      */
     struct vipool_ip v4;
     /**
-     * The virtual IPv6 address.
+     * The virtual IP, an IPv6 address.
      */
     struct vipool_ip v6;
     /**
@@ -877,7 +878,7 @@ vipool_status vipool_handle_parse(const char *text, size_t length, struct vipool
  */
 typedef struct vipool_leader {
     /**
-     * Pid in its own pid namespace; 0 for no leader.
+     * Pid of the process in the pid namespace of the process; 0 for no leader.
      */
     uint32_t pid;
     /**
@@ -889,7 +890,8 @@ typedef struct vipool_leader {
      */
     uint64_t start_time;
     /**
-     * Inode of its pid namespace; 0 on systems without pid namespaces.
+     * Inode of the pid namespace of the process; 0 if the namespace is unknown, and on systems
+     * without pid namespaces.
      */
     uint64_t pid_namespace;
 } vipool_leader;
@@ -969,8 +971,8 @@ typedef struct vipool_interface_list vipool_interface_list;
  * Lists the interfaces of this machine that have an IP address.
  *
  * The list has every address that the system reports, also the addresses that vipool added.
- * vipool_plan_new() needs a list without them: leave out the addresses inside the ranges of the
- * farm.
+ * vipool_plan_new() needs the interfaces without the addresses that vipool added: pass a copy of
+ * the array that omits every address inside a range of the farm.
  *
  * Parameters:
  * - `out`: receives the list. Free it with vipool_interface_list_free().
@@ -1094,7 +1096,8 @@ typedef struct vipool_settings {
      */
     uint32_t cool_down;
     /**
-     * Warn once when fewer than this many addresses of a pool are free; 0 for no warning.
+     * Report VIPOOL_EVENT_LOW_WATER when the number of free addresses of a pool falls below this
+     * number; 0 for no report.
      */
     uint32_t low_water;
     /**
@@ -1171,8 +1174,8 @@ typedef struct vipool_ports {
 
 /**
  * vipool_program.flags: a connect to 127.0.0.1 always goes to the virtual loopback address.
- * Without the flag, the connect goes there only if the session listens there. Otherwise it goes to
- * the host.
+ * Without the flag, the connect goes there only if the session listens there; if not, the connect
+ * goes to the host.
  */
 #define VIPOOL_PROGRAM_CONNECT_OWN 8
 
@@ -1272,7 +1275,8 @@ enum vipool_encoding
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * Bytes, like POSIX paths. Lengths are in bytes. The process list is UTF-8.
+     * Bytes, like POSIX paths. Lengths are in bytes. The library compares the bytes with the UTF-8
+     * texts of the process list.
      */
     VIPOOL_ENCODING_BYTES = 0,
     /**
@@ -1547,7 +1551,7 @@ vipool_status vipool_farm_list_findings(const struct vipool_farm *farm,
                                         size_t *out_total);
 
 /**
- * Formats all findings for people, with the lines of the file that they refer to.
+ * Formats all findings as text for people, with the lines of the file that they refer to.
  *
  * Parameters:
  * - `farm`: the farm.
@@ -1721,8 +1725,9 @@ vipool_status vipool_farm_add_pool(struct vipool_farm *farm,
 /**
  * Adds a rule that selects the pool of a session's virtual IP.
  *
- * A rule for a user precedes a rule for a group. A rule for a group precedes a rule for a program.
- * Among rules of the same kind, the rule whose pool was declared first precedes.
+ * If several rules match a session, a rule for a user has precedence over a rule for a group, and
+ * a rule for a group over a rule for a program. Among rules of the same kind, the rule of the pool
+ * that was declared first has precedence.
  *
  * Parameters:
  * - `farm`: the farm.
@@ -2383,8 +2388,8 @@ typedef struct vipool_open_options {
      */
     size_t size;
     /**
-     * Name of the user, UTF-8. It selects the last address, the reservations and the quota. The
-     * complete name is compared; the map shows its first 63 bytes. May be NULL.
+     * Name of the user, UTF-8. The user's last address, reservations and quota apply. The library
+     * compares the complete name; the map shows its first 63 bytes. May be NULL.
      */
     const char *user;
     /**
@@ -2689,7 +2694,7 @@ vipool_status vipool_map_mark_restored(const struct vipool_map *map);
  * Rebuilds free lists, index and counters from the slots.
  *
  * The library recovers a map automatically after a writer died. An administrator can also request
- * it.
+ * a recovery.
  *
  * Parameters:
  * - `map`: the map.
@@ -2719,7 +2724,7 @@ typedef uint32_t (*vipool_is_alive_fn)(void *context,
  * Closes every session that has ended in the operating system. Then does the same as
  * vipool_map_mark_restored().
  *
- * Call it after the start of an agent, before it opens the first session.
+ * Call it after the start of an agent, before the agent opens the first session.
  *
  * Events: released for each lease.
  *
@@ -2749,12 +2754,13 @@ typedef struct vipool_probe {
      */
     size_t size;
     /**
-     * Returns 0 if no socket is bound to the address or connected from it. Returns 1 in doubt. NULL
-     * means 1.
+     * Returns 0 if no socket is bound to the address or connected from it. Returns 1 otherwise and
+     * in doubt. NULL means 1 for every address.
      */
     uint32_t (*has_sockets)(void *context, const struct vipool_ip *address);
     /**
-     * Returns 1 if the process has exited. Returns 0 in doubt. NULL means 0.
+     * Returns 1 if the process has exited. Returns 0 otherwise and in doubt. NULL means 0 for
+     * every process.
      */
     uint32_t (*has_exited)(void *context, const struct vipool_leader *leader);
     /**
@@ -2828,12 +2834,12 @@ vipool_status vipool_map_reap(const struct vipool_map *map,
  * write.
  *
  * The file is in the directory of the map. Its name is random. Programs with
- * VIPOOL_FEATURE_CLIENT_IP search for the file of their lease. On Linux, the file system must support
- * access control lists.
+ * VIPOOL_FEATURE_CLIENT_IP search for the file with their handle. On Linux, the file system must
+ * support access control lists.
  *
  * Parameters:
  * - `directory`, `directory_length`: the directory of the map, UTF-8.
- * - `handle`: the lease.
+ * - `handle`: the handle of the session.
  * - `client`: the address.
  * - `user`, `user_length`: the user, UTF-8; on Windows "DOMAIN\\user" too. NULL for the user of this
  *   process.
@@ -2855,7 +2861,7 @@ vipool_status vipool_client_set(const char *directory,
  *
  * Parameters:
  * - `directory`, `directory_length`: the directory of the map, UTF-8.
- * - `handle`: the lease.
+ * - `handle`: the handle of the session.
  * - `out`: receives the address.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID,
@@ -2875,7 +2881,7 @@ vipool_status vipool_client_get(const char *directory,
  *
  * Parameters:
  * - `directory`, `directory_length`: the directory of the map, UTF-8.
- * - `handle`: the lease.
+ * - `handle`: the handle of the session.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID,
  * VIPOOL_ERR_HANDLE, VIPOOL_ERR_IO.
@@ -2940,8 +2946,8 @@ typedef struct vipool_map_info {
      */
     size_t size;
     /**
-     * Hash of the boot id and the network namespace. It equals vipool_handle.boot of the leases of
-     * the map.
+     * Hash of the boot id and the network namespace. The handles of the map have this value in
+     * vipool_handle.boot.
      */
     uint64_t boot;
     /**
@@ -3565,7 +3571,7 @@ enum vipool_matched_by
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * No rule matches the program; it inherited this one from its parent.
+     * No rule matches the program; the program inherited this rule from its parent.
      */
     VIPOOL_MATCHED_INHERITED = 0,
     /**
@@ -3719,7 +3725,7 @@ typedef struct vipool_match_row {
      */
     size_t script_length;
     /**
-     * Description for people, UTF-8 without a NUL. Static.
+     * Description of the result for people, UTF-8 without a NUL. The text is static.
      */
     const char *text;
     /**
@@ -3807,10 +3813,10 @@ typedef uint32_t vipool_found_by;
 /**
  * Finds the lease of a process by its session in the operating system.
  *
- * A program with the environment variable VIPOOL_LEASE uses that handle instead:
+ * A program with the environment variable VIPOOL_LEASE uses the handle in this variable instead:
  * vipool_handle_parse(), then vipool_reader_find_by_handle().
  * The call takes no lock and allocates nothing, but reads files of /proc and /run. A hook calls it
- * while its process starts. It does not change vipool_last_error().
+ * while its process starts. The call does not change vipool_last_error().
  *
  * Parameters:
  * - `reader`: the reader.
@@ -3829,18 +3835,18 @@ vipool_status vipool_reader_find_by_process(const struct vipool_reader *reader,
                                             uint32_t *out_found_by);
 
 /**
- * Finds the rule that a process inherits from its nearest listed parent. Linux only.
+ * Finds the rule that a process inherits from its nearest listed ancestor. Linux only.
  *
- * For a program that no rule matches. On Windows a hook passes the id of the rule to the processes
- * that it starts: vipool_reader_find_rule_by_id().
+ * Use it for a program that no rule matches. On Windows a hook passes the id of the rule to the
+ * processes that it starts: vipool_reader_find_rule_by_id().
  * The call takes no lock and allocates nothing, but reads files of /proc. A hook calls it while its
- * process starts. It does not change vipool_last_error().
+ * process starts. The call does not change vipool_last_error().
  *
  * Parameters:
  * - `reader`: the reader.
  * - `pid`: the process; 0 for this one.
  * - `out`: receives the rule.
- * - `out_parent`: receives the pid of the parent. May be NULL.
+ * - `out_parent`: receives the pid of this ancestor. May be NULL.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND (no rule is inherited),
  * VIPOOL_ERR_UNSUPPORTED (other systems).
@@ -3858,8 +3864,8 @@ vipool_status vipool_reader_find_parent_rule(const struct vipool_reader *reader,
 
 /**
  * The reason why a socket call passes or is refused. The numbers never change. Numbers below 64
- * concern the whole process; the hook layer reports them, not the rewriter. Numbers from 64 on concern one call that passes.
- * Numbers from 128 on concern one call that is refused.
+ * concern the whole process; the hook layer reports them, not the rewriter. Numbers from 64 to 127
+ * concern one call that passes. Numbers from 128 on concern one call that is refused.
  */
 enum vipool_reason
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -3887,7 +3893,7 @@ enum vipool_reason
      */
     VIPOOL_REASON_NO_ADDRESS = 5,
     /**
-     * The lease of the session was closed while the program ran.
+     * The lease of the session was released while the program ran.
      */
     VIPOOL_REASON_LEASE_CLOSED = 6,
     /**
@@ -3903,11 +3909,11 @@ enum vipool_reason
      */
     VIPOOL_REASON_NOT_TCP_OR_UDP = 65,
     /**
-     * The rule of the program lacks the feature that would apply.
+     * The rule of the program does not have the feature that the rewrite needs.
      */
     VIPOOL_REASON_FEATURE_OFF = 66,
     /**
-     * The session has no address of the kind that would apply.
+     * The session has no address of the kind that the rewrite needs.
      */
     VIPOOL_REASON_NO_ADDRESS_OF_KIND = 67,
     /**
@@ -3939,11 +3945,12 @@ enum vipool_reason
      */
     VIPOOL_REASON_ALREADY_BOUND = 74,
     /**
-     * The session does not listen there: the call goes to the real loopback.
+     * The session does not listen at the destination: the call goes to the host's loopback
+     * address.
      */
     VIPOOL_REASON_NO_OWN_LISTENER = 75,
     /**
-     * An IPv6-only socket, where only an IPv4 address could be used.
+     * The socket is IPv6-only, and the replacement would be an IPv4 address.
      */
     VIPOOL_REASON_V6ONLY = 77,
     /**
@@ -4204,8 +4211,8 @@ typedef uint32_t (*vipool_get_number_fn)(void *context);
 
 /**
  * Properties of a socket. A property is a member, or the result of a callback. The library calls a
- * callback only when the property matters, because each callback may make a system call. A
- * callback that is not NULL replaces the member.
+ * callback only if the outcome depends on the property, because each callback may make a system
+ * call. A callback that is not NULL replaces the member.
  *
  * Unknown flags and protocols, from a member or a callback, cause VIPOOL_ERR_KIND.
  */
@@ -4273,7 +4280,7 @@ typedef struct vipool_socket {
  *
  * A wildcard socket does not count. An IPv6 socket on the mapped form of an IPv4 address counts
  * for the IPv4 address. For a mapped address, only IPv6 sockets count. vipool_rewrite_connect()
- * and vipool_rewrite_send() call this function. vipool_listener_find() is an implementation.
+ * and vipool_rewrite_send() call this function. vipool_listener_find() is an implementation of it.
  *
  * Parameters:
  * - `context`: vipool_rewriter_options.context.
@@ -4290,7 +4297,7 @@ typedef int32_t (*vipool_listener_find_fn)(void *context,
                                            const struct vipool_sockaddr *source);
 
 /**
- * Finds a listener by asking the kernel: a vipool_listener_find_fn.
+ * Finds a listener with a query of the kernel: a vipool_listener_find_fn.
  *
  * Linux: sock_diag. The call opens and closes a descriptor, and errno may change. Windows:
  * GetExtendedTcpTable and GetExtendedUdpTable. Other systems: VIPOOL_LISTENER_UNKNOWN.
@@ -4337,7 +4344,7 @@ typedef struct vipool_rewriter_options {
      */
     size_t size;
     /**
-     * The lease of the process.
+     * The handle of the session to which the process belongs.
      */
     struct vipool_handle handle;
     /**
@@ -4377,7 +4384,7 @@ typedef struct vipool_rewriter vipool_rewriter;
  *
  * Parameters:
  * - `reader`: the reader. The rewriter may outlive it.
- * - `options`: the lease and the rule.
+ * - `options`: the handle and the rule.
  * - `out`: receives the rewriter. Free it with vipool_rewriter_free().
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
@@ -4503,8 +4510,8 @@ vipool_status vipool_rewrite_send(const struct vipool_rewriter *rewriter,
  * - `rewriter`: the rewriter.
  * - `address`, `length`: the address of one end of a socket, as the kernel reports it.
  * - `get_other_end`, `context`: the callback that returns the address of the other end. For a
- *   received datagram, the other end is the socket itself. The library calls the callback only
- *   when the address matters. May be NULL.
+ *   received datagram, the other end is the socket itself. The library calls the callback only if
+ *   the outcome depends on the other end. May be NULL.
  * - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address`.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD. After an
@@ -4553,7 +4560,7 @@ vipool_status vipool_rewrite_send_packet_info(const struct vipool_rewriter *rewr
  * - `address`: the address in the packet information.
  * - `interface_index`: the interface in the packet information.
  * - `get_source`, `context`: the callback that returns the source of the datagram in the kernel.
- *   The library calls the callback only when the source matters. May be NULL.
+ *   The library calls the callback only if the outcome depends on the source. May be NULL.
  * - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address` and
  *   `out->interface_index`.
  *

@@ -14,7 +14,7 @@ use crate::rewrite::sockaddr::{self, Parsed};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct vipool_ip {
-    /// 4 for IPv4, 6 for IPv6, 0 for no address. Not AF_INET6, because its value differs between
+    /// 4 for IPv4, 6 for IPv6, 0 for no address. This is not AF_INET6, whose value differs between
     /// systems.
     pub family: u32,
     /// The address in network byte order. An IPv4 address uses the first four bytes; the other
@@ -42,12 +42,12 @@ impl From<IpAddr> for vipool_ip {
     #[inline]
     fn from(address: IpAddr) -> Self {
         match address {
-            IpAddr::V4(v4) => {
+            IpAddr::V4(ipv4) => {
                 let mut bytes = [0; 16];
-                bytes[..4].copy_from_slice(&v4.octets());
+                bytes[..4].copy_from_slice(&ipv4.octets());
                 Self { family: 4, bytes }
             }
-            IpAddr::V6(v6) => Self { family: 6, bytes: v6.octets() },
+            IpAddr::V6(ipv6) => Self { family: 6, bytes: ipv6.octets() },
         }
     }
 }
@@ -58,22 +58,22 @@ impl vipool_ip {
     pub(crate) fn decode_ip(&self) -> Result<Option<IpAddr>, vipool_status> {
         match self.family {
             0 => Ok(None),
-            4 => Ok(Some(self.v4().into())),
-            6 => Ok(Some(self.v6().into())),
+            4 => Ok(Some(self.ipv4().into())),
+            6 => Ok(Some(self.ipv6().into())),
             _ => Err(VIPOOL_ERR_ADDRESS),
         }
     }
 
     /// Returns the IPv4 address. The family must be 4.
     #[inline]
-    pub(crate) fn v4(&self) -> Ipv4Addr {
-        let [a, b, c, d, ..] = self.bytes;
-        Ipv4Addr::new(a, b, c, d)
+    pub(crate) fn ipv4(&self) -> Ipv4Addr {
+        let [octet0, octet1, octet2, octet3, ..] = self.bytes;
+        Ipv4Addr::new(octet0, octet1, octet2, octet3)
     }
 
     /// Returns the IPv6 address. The family must be 6.
     #[inline]
-    pub(crate) fn v6(&self) -> Ipv6Addr {
+    pub(crate) fn ipv6(&self) -> Ipv6Addr {
         self.bytes.into()
     }
 
@@ -241,14 +241,14 @@ pub unsafe extern "C" fn vipool_ip_from_sockaddr(
         check_not_null(out)?;
         // SAFETY: the caller guarantees the bytes.
         let bytes = unsafe { sockaddr_bytes(address, length) }?;
-        let Parsed::Inet(parsed) = sockaddr::parse(bytes) else {
+        let Parsed::Inet(socket_address) = sockaddr::parse(bytes) else {
             return Err(VIPOOL_ERR_ADDRESS.into());
         };
         // SAFETY: neither pointer is NULL when it is written.
         unsafe {
-            out.write(parsed.ip().into());
+            out.write(socket_address.ip().into());
             if !out_port.is_null() {
-                out_port.write(parsed.port());
+                out_port.write(socket_address.port());
             }
         }
         Ok(())
@@ -355,8 +355,8 @@ pub unsafe extern "C" fn vipool_range_intersect(
         unsafe {
             let range = range.as_ref().ok_or(VIPOOL_ERR_NULL)?.decode_range()?;
             let other_range = other_range.as_ref().ok_or(VIPOOL_ERR_NULL)?.decode_range()?;
-            let common = range.intersection(&other_range).ok_or(VIPOOL_ERR_NOT_FOUND)?;
-            out.write((&common).into());
+            let intersection = range.intersection(&other_range).ok_or(VIPOOL_ERR_NOT_FOUND)?;
+            out.write((&intersection).into());
         }
         Ok(())
     })

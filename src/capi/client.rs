@@ -1,4 +1,4 @@
-//! The client address of a session, for programs that need it.
+//! The client address of a session, for programs with VIPOOL_FEATURE_CLIENT_IP.
 
 use std::ffi::{CString, c_char};
 use std::path::Path;
@@ -17,12 +17,12 @@ use crate::session::Handle;
 /// write.
 ///
 /// The file is in the directory of the map. Its name is random. Programs with
-/// VIPOOL_FEATURE_CLIENT_IP search for the file of their lease. On Linux, the file system must support
-/// access control lists.
+/// VIPOOL_FEATURE_CLIENT_IP search for the file with their handle. On Linux, the file system must
+/// support access control lists.
 ///
 /// Parameters:
 /// - `directory`, `directory_length`: the directory of the map, UTF-8.
-/// - `handle`: the lease.
+/// - `handle`: the handle of the session.
 /// - `client`: the address.
 /// - `user`, `user_length`: the user, UTF-8; on Windows "DOMAIN\\user" too. NULL for the user of this
 ///   process.
@@ -43,17 +43,18 @@ pub unsafe extern "C" fn vipool_client_set(
     catch_panic(|| {
         // SAFETY: the caller guarantees texts, handle and address.
         let (directory, handle, client, user) = unsafe {
-            let (directory, handle) = read_lease(directory, directory_length, handle)?;
+            let (directory, handle) =
+                read_directory_and_handle(directory, directory_length, handle)?;
             let client = client.as_ref().ok_or(VIPOOL_ERR_NULL)?.decode_required_ip()?;
             (directory, handle, client, read_optional_utf8(user, user_length)?)
         };
-        let owner = match user {
+        let reader = match user {
             None => None,
             Some(user) => Some(find_user(user).ok_or_else(|| {
                 VIPOOL_ERR_NOT_FOUND.with_message(format_args!("there is no user {user:?}"))
             })?),
         };
-        client_file::write(directory, &handle, client, owner).map_err(io_error)
+        client_file::write(directory, &handle, client, reader).map_err(io_error)
     })
 }
 
@@ -65,7 +66,7 @@ fn find_user(user: &str) -> Option<UserId> {
 ///
 /// Parameters:
 /// - `directory`, `directory_length`: the directory of the map, UTF-8.
-/// - `handle`: the lease.
+/// - `handle`: the handle of the session.
 /// - `out`: receives the address.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID,
@@ -83,7 +84,8 @@ pub unsafe extern "C" fn vipool_client_get(
         check_not_null(out)?;
         // SAFETY: the caller guarantees text and handle; `out` is not NULL.
         unsafe {
-            let (directory, handle) = read_lease(directory, directory_length, handle)?;
+            let (directory, handle) =
+                read_directory_and_handle(directory, directory_length, handle)?;
             out.write(client_file::read(directory, &handle).ok_or(VIPOOL_ERR_NOT_FOUND)?.into());
         }
         Ok(())
@@ -96,7 +98,7 @@ pub unsafe extern "C" fn vipool_client_get(
 ///
 /// Parameters:
 /// - `directory`, `directory_length`: the directory of the map, UTF-8.
-/// - `handle`: the lease.
+/// - `handle`: the handle of the session.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID,
 /// VIPOOL_ERR_HANDLE, VIPOOL_ERR_IO.
@@ -110,16 +112,17 @@ pub unsafe extern "C" fn vipool_client_remove(
 ) -> vipool_status {
     catch_panic(|| {
         // SAFETY: the caller guarantees text and handle.
-        let (directory, handle) = unsafe { read_lease(directory, directory_length, handle) }?;
+        let (directory, handle) =
+            unsafe { read_directory_and_handle(directory, directory_length, handle) }?;
         client_file::remove(directory, &handle).map_err(io_error)
     })
 }
 
-/// Reads the directory and the lease of a file.
+/// Reads the directory of the map and the handle of a session.
 ///
 /// # Safety
 /// As for [`read_utf8`]; `handle` is NULL or valid for reads.
-unsafe fn read_lease<'a>(
+unsafe fn read_directory_and_handle<'a>(
     directory: *const c_char,
     directory_length: usize,
     handle: *const vipool_handle,

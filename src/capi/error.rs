@@ -136,10 +136,11 @@ pub(crate) fn silence_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let previous_hook = panic::take_hook();
-        panic::set_hook(Box::new(move |panic| {
-            let is_file_of_this_crate = |file: &str| file.strip_prefix(SOURCE_FOLDER).is_some();
-            if !panic.location().is_some_and(|location| is_file_of_this_crate(location.file())) {
-                previous_hook(panic);
+        panic::set_hook(Box::new(move |panic_info| {
+            let is_from_this_crate =
+                panic_info.location().is_some_and(|at| at.file().starts_with(SOURCE_FOLDER));
+            if !is_from_this_crate {
+                previous_hook(panic_info);
             }
         }));
     });

@@ -25,7 +25,8 @@ pub enum vipool_path_style {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_encoding {
-    /// Bytes, like POSIX paths. Lengths are in bytes. The process list is UTF-8.
+    /// Bytes, like POSIX paths. Lengths are in bytes. The library compares the bytes with the UTF-8
+    /// texts of the process list.
     VIPOOL_ENCODING_BYTES = 0,
     /// UTF-16, like Windows paths. Lengths are in units of two bytes. A path that needs more than
     /// 4096 bytes of UTF-8 causes VIPOOL_ERR_BUFFER.

@@ -254,8 +254,8 @@ pub unsafe extern "C" fn vipool_farm_list_findings(
         let findings: Vec<&Finding> = match min_level {
             1 => report.findings().iter().collect(),
             2 => report.findings().iter().filter(|finding| finding.level == Level::Error).collect(),
-            other => {
-                return Err(VIPOOL_ERR_KIND.with_message(format_args!("unknown level: {other}")));
+            unknown => {
+                return Err(VIPOOL_ERR_KIND.with_message(format_args!("unknown level: {unknown}")));
             }
         };
         let page = Page { first, rows, capacity, out_count, out_total };
@@ -264,7 +264,7 @@ pub unsafe extern "C" fn vipool_farm_list_findings(
     })
 }
 
-/// Formats all findings for people, with the lines of the file that they refer to.
+/// Formats all findings as text for people, with the lines of the file that they refer to.
 ///
 /// Parameters:
 /// - `farm`: the farm.

@@ -117,10 +117,10 @@ pub unsafe extern "C" fn vipool_farm_add_server(
             let server = read(server)?;
             let known_flags = VIPOOL_SERVER_DISABLED | VIPOOL_SERVER_MAX_SESSIONS;
             let flags = check_flags(server.flags, known_flags)?;
-            let has_limit = flags & VIPOOL_SERVER_MAX_SESSIONS != 0;
+            let has_max_sessions = flags & VIPOOL_SERVER_MAX_SESSIONS != 0;
             farm.servers.push(Server {
                 enabled: flags & VIPOOL_SERVER_DISABLED == 0,
-                max_sessions: has_limit.then_some(server.max_sessions),
+                max_sessions: has_max_sessions.then_some(server.max_sessions),
                 ..Server::new(read_utf8(server.name, server.name_length)?)
             });
             Ok(())
@@ -193,8 +193,8 @@ pub unsafe extern "C" fn vipool_farm_add_pool(
     unsafe {
         change_farm(farm, |farm| {
             let name = read_utf8(name, name_length)?;
-            let limit = (max_addresses != 0).then_some(max_addresses);
-            pool_options(farm, name).max_addresses = limit;
+            let max_addresses = (max_addresses != 0).then_some(max_addresses);
+            pool_options(farm, name).max_addresses = max_addresses;
             Ok(())
         })
     }
@@ -206,16 +206,17 @@ fn rule_names(rule: &mut PoolRule, kind: u32) -> Result<&mut Vec<String>, CallEr
         1 => Ok(&mut rule.users),
         2 => Ok(&mut rule.groups),
         3 => Ok(&mut rule.programs),
-        other => {
-            Err(VIPOOL_ERR_KIND.with_message(format_args!("unknown kind of pool rule: {other}")))
+        unknown => {
+            Err(VIPOOL_ERR_KIND.with_message(format_args!("unknown kind of pool rule: {unknown}")))
         }
     }
 }
 
 /// Adds a rule that selects the pool of a session's virtual IP.
 ///
-/// A rule for a user precedes a rule for a group. A rule for a group precedes a rule for a program.
-/// Among rules of the same kind, the rule whose pool was declared first precedes.
+/// If several rules match a session, a rule for a user has precedence over a rule for a group, and
+/// a rule for a group over a rule for a program. Among rules of the same kind, the rule of the pool
+/// that was declared first has precedence.
 ///
 /// Parameters:
 /// - `farm`: the farm.

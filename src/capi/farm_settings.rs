@@ -84,9 +84,9 @@ pub unsafe extern "C" fn vipool_farm_set_loopback(
     // SAFETY: the caller guarantees handle and arrays.
     unsafe {
         change_farm(farm, |farm| {
-            let exclude = read_ranges(excluded, excluded_count)?;
+            let excluded_ranges = read_ranges(excluded, excluded_count)?;
             farm.loopback.ranges = read_ranges(addresses, address_count)?;
-            farm.loopback.exclude = exclude;
+            farm.loopback.exclude = excluded_ranges;
             Ok(())
         })
     }
@@ -113,11 +113,12 @@ pub unsafe extern "C" fn vipool_farm_set_network(
     // SAFETY: the caller guarantees handle and arrays.
     unsafe {
         change_farm(farm, |farm| {
-            let subnets = read_slice(subnets, subnet_count)?;
-            let subnets = subnets.iter().map(|subnet| Ok(subnet.decode_ip_net()?.trunc()));
-            let subnets = subnets.collect::<Result<_, CallError>>()?;
+            let decoded_subnets = read_slice(subnets, subnet_count)?
+                .iter()
+                .map(|subnet| Ok(subnet.decode_ip_net()?.trunc()))
+                .collect::<Result<_, CallError>>()?;
             farm.network.dhcp_ranges = read_ranges(dhcp_ranges, dhcp_range_count)?;
-            farm.network.subnets = subnets;
+            farm.network.subnets = decoded_subnets;
             Ok(())
         })
     }
@@ -236,17 +237,17 @@ pub unsafe extern "C" fn vipool_farm_list_fixed_ports(
     catch_panic(|| {
         check_not_null(out_count)?;
         // SAFETY: the caller guarantees the handle.
-        let fixed = unsafe { read_exclusive(farm) }?.farm.fixed_ports();
+        let fixed_ports = unsafe { read_exclusive(farm) }?.farm.fixed_ports();
         if capacity > 0 {
             check_not_null(ports)?;
         }
         // SAFETY: not NULL, and the array is large enough for every range that is written.
         unsafe {
-            out_count.write(fixed.len());
-            if fixed.len() > capacity {
+            out_count.write(fixed_ports.len());
+            if fixed_ports.len() > capacity {
                 return Err(VIPOOL_ERR_BUFFER.into());
             }
-            for (index, range) in fixed.iter().enumerate() {
+            for (index, range) in fixed_ports.iter().enumerate() {
                 ports.add(index).write(vipool_ports { first: range.first, last: range.last });
             }
         }

@@ -45,8 +45,11 @@ pub struct vipool_interface {
 layout!(vipool_interface { size, name, name_length, addresses, address_count, index, reserved });
 
 impl From<IpNet> for vipool_subnet {
-    fn from(net: IpNet) -> Self {
-        Self { address: net.addr().into(), prefix_length: net.prefix_len().into() }
+    fn from(interface_address: IpNet) -> Self {
+        Self {
+            address: interface_address.addr().into(),
+            prefix_length: interface_address.prefix_len().into(),
+        }
     }
 }
 
@@ -57,8 +60,9 @@ impl vipool_subnet {
             .ok()
             .and_then(|length| IpNet::new(address, length).ok())
             .ok_or_else(|| {
-                let text = format_args!("{address}/{}: no such prefix length", self.prefix_length);
-                VIPOOL_ERR_ADDRESS.with_message(text)
+                let length = self.prefix_length;
+                VIPOOL_ERR_ADDRESS
+                    .with_message(format_args!("{address}/{length}: no such prefix length"))
             })
     }
 }
@@ -101,7 +105,7 @@ pub struct vipool_interface_list {
     /// Owns the names that `array` points to.
     _interfaces: Vec<Interface>,
     /// Owns the addresses that `array` points to.
-    _subnets: Vec<Vec<vipool_subnet>>,
+    _addresses: Vec<Vec<vipool_subnet>>,
     array: Vec<vipool_interface>,
 }
 
@@ -117,8 +121,8 @@ impl Opaque for vipool_interface_list {
 /// Lists the interfaces of this machine that have an IP address.
 ///
 /// The list has every address that the system reports, also the addresses that vipool added.
-/// vipool_plan_new() needs a list without them: leave out the addresses inside the ranges of the
-/// farm.
+/// vipool_plan_new() needs the interfaces without the addresses that vipool added: pass a copy of
+/// the array that omits every address inside a range of the farm.
 ///
 /// Parameters:
 /// - `out`: receives the list. Free it with vipool_interface_list_free().
@@ -135,21 +139,24 @@ pub unsafe extern "C" fn vipool_interface_list_new(
         let interfaces = crate::system::interfaces().map_err(|error| {
             VIPOOL_ERR_IO.with_message(format_args!("cannot list the interfaces: {error}"))
         })?;
-        let subnets: Vec<Vec<_>> = interfaces
+        let addresses: Vec<Vec<_>> = interfaces
             .iter()
             .map(|interface| interface.addresses.iter().copied().map(Into::into).collect())
             .collect();
-        let array = interfaces.iter().zip(&subnets).map(|(interface, subnets)| vipool_interface {
-            size: size_of::<vipool_interface>(),
-            name: interface.name.as_ptr().cast(),
-            name_length: interface.name.len(),
-            addresses: subnets.as_ptr(),
-            address_count: subnets.len(),
-            index: interface.index,
-            reserved: 0,
-        });
-        let array = array.collect();
-        let list = vipool_interface_list { _interfaces: interfaces, _subnets: subnets, array };
+        let array = interfaces
+            .iter()
+            .zip(&addresses)
+            .map(|(interface, addresses)| vipool_interface {
+                size: size_of::<vipool_interface>(),
+                name: interface.name.as_ptr().cast(),
+                name_length: interface.name.len(),
+                addresses: addresses.as_ptr(),
+                address_count: addresses.len(),
+                index: interface.index,
+                reserved: 0,
+            })
+            .collect();
+        let list = vipool_interface_list { _interfaces: interfaces, _addresses: addresses, array };
         // SAFETY: not NULL.
         unsafe { write_handle(list, out) };
         Ok(())

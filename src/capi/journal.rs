@@ -67,9 +67,9 @@ layout!(vipool_journal_row {
 impl From<&Event> for vipool_journal_row {
     fn from(event: &Event) -> Self {
         let mut user = [0; VIPOOL_USER_MAX];
-        let name = event.user.as_deref().unwrap_or_default().as_bytes();
-        let length = name.len().min(VIPOOL_USER_MAX - 1);
-        for (target, byte) in user.iter_mut().zip(&name[..length]) {
+        let user_name = event.user.as_deref().unwrap_or_default().as_bytes();
+        let user_length = user_name.len().min(VIPOOL_USER_MAX - 1);
+        for (target, byte) in user.iter_mut().zip(&user_name[..user_length]) {
             *target = *byte as c_char;
         }
         Self {
@@ -79,7 +79,7 @@ impl From<&Event> for vipool_journal_row {
             tick: event.time.as_secs(),
             kind: event.kind as u32,
             generation: event.generation,
-            user_length: length as u32,
+            user_length: user_length as u32,
             address: event.address.into(),
             client: event.client.into(),
             user,
@@ -170,14 +170,14 @@ pub unsafe extern "C" fn vipool_journal_list_events(
         let journal = &unsafe { borrow_shared(journal) }?.journal;
         // SAFETY: the caller guarantees the struct.
         unsafe { check_out(out) }?;
-        let recent = journal.since(first);
+        let events_since_first = journal.since(first);
         let (mut count, mut total) = (0, 0);
         let page = Page { first: 0, rows, capacity, out_count: &mut count, out_total: &mut total };
         // SAFETY: the caller guarantees the array; the counts are local.
-        unsafe { write_page(&recent.events, page) }?;
-        let (mut lost, mut next) = (recent.lost, recent.next);
-        if let Some(following) = recent.events.get(count) {
-            next = following.number;
+        unsafe { write_page(&events_since_first.events, page) }?;
+        let (mut lost, mut next) = (events_since_first.lost, events_since_first.next);
+        if let Some(next_event) = events_since_first.events.get(count) {
+            next = next_event.number;
             lost = next.saturating_sub(first.max(1)) - count as u64;
         }
         let size = size_of::<vipool_journal_page>();

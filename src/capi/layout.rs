@@ -28,11 +28,13 @@ pub unsafe trait Versioned: Copy {
 /// The maximum number of unknown bytes in a struct of a newer version.
 const MAX_UNKNOWN_BYTES: usize = 4096;
 
+/// Returns the size of the field that the accessor returns.
 #[doc(hidden)]
-pub const fn field_size<T, F>(_: fn(&T) -> &F) -> usize {
+pub const fn field_size<T, F>(_accessor: fn(&T) -> &F) -> usize {
     size_of::<F>()
 }
 
+/// Returns whether a struct of this size has bytes that belong to no field.
 #[doc(hidden)]
 pub const fn has_gaps(size: usize, fields: &[(&str, usize, usize)]) -> bool {
     let mut end = 0;
@@ -191,11 +193,11 @@ unsafe fn read_other_version<T: Versioned>(
         return Err(VIPOOL_ERR_STRUCT_SIZE);
     }
     let known_length = size.min(size_of::<T>());
-    // SAFETY: the caller guarantees `size` bytes; the unknown ones are read as bytes.
-    let tail = unsafe {
+    // SAFETY: the caller guarantees `size` bytes.
+    let unknown_bytes = unsafe {
         std::slice::from_raw_parts(source.cast::<u8>().add(known_length), size - known_length)
     };
-    if tail.iter().any(|byte| *byte != 0) {
+    if unknown_bytes.iter().any(|byte| *byte != 0) {
         return Err(VIPOOL_ERR_UNKNOWN_FIELD);
     }
     let mut value = MaybeUninit::<T>::zeroed();
@@ -219,10 +221,10 @@ pub(crate) unsafe fn read_array<T: Versioned>(
         return Ok(Vec::new());
     }
     // SAFETY: the caller guarantees the pointer.
-    let first = unsafe { read(source) }?;
+    let first_element = unsafe { read(source) }?;
     // SAFETY: `read` has rejected NULL.
     let size = unsafe { source.cast::<usize>().read() };
-    let mut elements = vec![first];
+    let mut elements = vec![first_element];
     for index in 1..count {
         // SAFETY: the caller guarantees `count` structs of this size.
         let element = unsafe { source.byte_add(index * size) };
@@ -340,12 +342,12 @@ unsafe fn fill_other_version<T: Versioned>(
         let mut value = MaybeUninit::<T>::zeroed().assume_init();
         set_fields(&mut value);
         let known_length = size.min(size_of::<T>());
-        let header = size_of::<usize>();
+        let after_size = size_of::<usize>();
         let (value_bytes, out_bytes) = (ptr::from_ref(&value).cast::<u8>(), out.cast::<u8>());
         ptr::copy_nonoverlapping(
-            value_bytes.add(header),
-            out_bytes.add(header),
-            known_length - header,
+            value_bytes.add(after_size),
+            out_bytes.add(after_size),
+            known_length - after_size,
         );
         ptr::write_bytes(out_bytes.add(known_length), 0, size - known_length);
     }
@@ -359,13 +361,14 @@ mod tests {
     #[derive(Clone, Copy, Debug, PartialEq)]
     struct sample {
         size: usize,
-        first: u64,
-        second: u32,
-        third: u32,
+        number: u64,
+        kind: u32,
+        flags: u32,
     }
-    layout!(sample { size, first, second, third });
+    layout!(sample { size, number, kind, flags });
 
-    const COMPLETE: sample = sample { size: size_of::<sample>(), first: 1, second: 2, third: 3 };
+    const COMPLETE_SAMPLE: sample =
+        sample { size: size_of::<sample>(), number: 1, kind: 2, flags: 3 };
 
     fn read_sample(size: usize, bytes: &mut [u64; 6]) -> Result<sample, vipool_status> {
         bytes[0] = size as u64;
@@ -376,14 +379,14 @@ mod tests {
     #[test]
     fn older_and_newer_structs_are_accepted() {
         let mut bytes = [0, 1, 2 | 3 << 32, 0, 0, 0];
-        assert_eq!(read_sample(24, &mut bytes), Ok(COMPLETE));
+        assert_eq!(read_sample(24, &mut bytes), Ok(COMPLETE_SAMPLE));
         assert_eq!(
             read_sample(16, &mut bytes),
-            Ok(sample { size: 16, second: 0, third: 0, ..COMPLETE })
+            Ok(sample { size: 16, kind: 0, flags: 0, ..COMPLETE_SAMPLE })
         );
-        assert_eq!(read_sample(48, &mut bytes), Ok(sample { size: 48, ..COMPLETE }));
+        assert_eq!(read_sample(48, &mut bytes), Ok(sample { size: 48, ..COMPLETE_SAMPLE }));
         bytes[5] = 1 << 63;
-        assert_eq!(read_sample(40, &mut bytes), Ok(sample { size: 40, ..COMPLETE }));
+        assert_eq!(read_sample(40, &mut bytes), Ok(sample { size: 40, ..COMPLETE_SAMPLE }));
         assert_eq!(read_sample(48, &mut bytes), Err(VIPOOL_ERR_UNKNOWN_FIELD));
         // A field begins at 20, and 28 is beyond the end, but neither is a multiple of the
         // alignment.
@@ -395,15 +398,15 @@ mod tests {
     #[test]
     fn output_is_written_as_far_as_it_fits() {
         let mut bytes = [16u64, u64::MAX, u64::MAX, u64::MAX];
-        // SAFETY: four words, as the sizes say.
+        // SAFETY: the array has four words, which is the larger of the two sizes below.
         unsafe {
             check_out::<sample>(bytes.as_mut_ptr().cast()).unwrap();
-            write(bytes.as_mut_ptr().cast(), &COMPLETE);
+            write(bytes.as_mut_ptr().cast(), &COMPLETE_SAMPLE);
         }
         assert_eq!(bytes, [16, 1, u64::MAX, u64::MAX]);
         bytes[0] = 32;
         // SAFETY: as above.
-        unsafe { write(bytes.as_mut_ptr().cast(), &COMPLETE) };
+        unsafe { write(bytes.as_mut_ptr().cast(), &COMPLETE_SAMPLE) };
         assert_eq!(bytes, [32, 1, 2 | 3 << 32, 0]);
         // SAFETY: NULL is allowed.
         assert!(unsafe { check_out::<sample>(ptr::null_mut()) }.is_err());

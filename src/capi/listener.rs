@@ -27,7 +27,7 @@ const MAX_CANDIDATES: usize = 4;
 ///
 /// A wildcard socket does not count. An IPv6 socket on the mapped form of an IPv4 address counts
 /// for the IPv4 address. For a mapped address, only IPv6 sockets count. vipool_rewrite_connect()
-/// and vipool_rewrite_send() call this function. vipool_listener_find() is an implementation.
+/// and vipool_rewrite_send() call this function. vipool_listener_find() is an implementation of it.
 ///
 /// Parameters:
 /// - `context`: vipool_rewriter_options.context.
@@ -46,7 +46,7 @@ pub type vipool_listener_find_fn = Option<
     ) -> i32,
 >;
 
-/// Finds a listener by asking the kernel: a vipool_listener_find_fn.
+/// Finds a listener with a query of the kernel: a vipool_listener_find_fn.
 ///
 /// Linux: sock_diag. The call opens and closes a descriptor, and errno may change. Windows:
 /// GetExtendedTcpTable and GetExtendedUdpTable. Other systems: VIPOOL_LISTENER_UNKNOWN.
@@ -119,11 +119,11 @@ impl ListenerLookup for CallbackLookup {
         protocol: Protocol,
         source: Option<SocketAddr>,
     ) -> ListenerMatch {
-        let unknown = ListenerMatch::Unknown { error: NO_SEARCH_RESULT };
-        // A caller without a callback chooses the host, see `vipool_rewriter_options`.
+        let unknown_match = ListenerMatch::Unknown { error: NO_SEARCH_RESULT };
+        // Without a callback, the connect goes to the host, see `vipool_rewriter_options`.
         let Some(find_listener) = self.find_listener else { return ListenerMatch::NotFound };
-        let source = source.as_ref().map(vipool_sockaddr::from);
-        let source = source.as_ref().map_or(ptr::null(), ptr::from_ref);
+        let source_sockaddr = source.as_ref().map(vipool_sockaddr::from);
+        let source_pointer = source_sockaddr.as_ref().map_or(ptr::null(), ptr::from_ref);
         let mut addresses = [vipool_sockaddr::NONE; MAX_CANDIDATES];
         let mut count = 0;
         for (address, candidate) in addresses.iter_mut().zip(candidates) {
@@ -138,9 +138,9 @@ impl ListenerLookup for CallbackLookup {
         };
         let (protocol, array) = (protocol as u32, addresses.as_ptr());
         // SAFETY: the caller of vipool_rewriter_new() guarantees callback and context.
-        match unsafe { find_listener(self.context, array, count, protocol, source) } {
+        match unsafe { find_listener(self.context, array, count, protocol, source_pointer) } {
             VIPOOL_LISTENER_NONE => ListenerMatch::NotFound,
-            result => usize::try_from(result).map_or(unknown, ListenerMatch::Index),
+            index => usize::try_from(index).map_or(unknown_match, ListenerMatch::Index),
         }
     }
 }

@@ -229,7 +229,7 @@ pub unsafe extern "C" fn vipool_map_mark_restored(map: *const vipool_map) -> vip
 /// Rebuilds free lists, index and counters from the slots.
 ///
 /// The library recovers a map automatically after a writer died. An administrator can also request
-/// it.
+/// a recovery.
 ///
 /// Parameters:
 /// - `map`: the map.
@@ -263,7 +263,7 @@ pub type vipool_is_alive_fn = Option<
 /// Closes every session that has ended in the operating system. Then does the same as
 /// vipool_map_mark_restored().
 ///
-/// Call it after the start of an agent, before it opens the first session.
+/// Call it after the start of an agent, before the agent opens the first session.
 ///
 /// Events: released for each lease.
 ///
@@ -290,10 +290,11 @@ pub unsafe extern "C" fn vipool_map_reconcile(
         let is_alive = is_alive.ok_or(VIPOOL_ERR_NULL)?;
         let previous_rows = map.rows_for_events()?;
         let closed = map.map()?.reconcile(Tick::from_secs(now), |session, leader| {
-            let leader = leader.map(vipool_leader::from);
-            let leader = leader.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+            let caller_leader = leader.map(vipool_leader::from);
+            let leader_pointer =
+                caller_leader.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
             // SAFETY: the caller guarantees callback and context.
-            unsafe { is_alive(context, session.raw(), leader) != 0 }
+            unsafe { is_alive(context, session.raw(), leader_pointer) != 0 }
         })?;
         map.sink.report_closed_sessions(&previous_rows, &closed);
         if !out_closed.is_null() {
@@ -311,11 +312,12 @@ pub unsafe extern "C" fn vipool_map_reconcile(
 pub struct vipool_probe {
     /// sizeof(vipool_probe), set by the caller.
     pub size: usize,
-    /// Returns 0 if no socket is bound to the address or connected from it. Returns 1 in doubt. NULL
-    /// means 1.
+    /// Returns 0 if no socket is bound to the address or connected from it. Returns 1 otherwise and
+    /// in doubt. NULL means 1 for every address.
     pub has_sockets:
         Option<unsafe extern "C" fn(context: *mut c_void, address: *const vipool_ip) -> u32>,
-    /// Returns 1 if the process has exited. Returns 0 in doubt. NULL means 0.
+    /// Returns 1 if the process has exited. Returns 0 otherwise and in doubt. NULL means 0 for
+    /// every process.
     pub has_exited:
         Option<unsafe extern "C" fn(context: *mut c_void, leader: *const vipool_leader) -> u32>,
     /// Passed to the callbacks.

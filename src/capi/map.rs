@@ -119,8 +119,8 @@ impl vipool_map {
         match &self.map {
             MapCell::Shared(map) => use_map(map),
             MapCell::SingleThreaded(map) => {
-                let busy = |_| MapError::Busy { pid: std::process::id(), exclusive: true };
-                use_writer(&mut map.try_borrow_mut().map_err(busy)?.exclusive_writer()?)
+                let busy_error = |_| MapError::Busy { pid: std::process::id(), exclusive: true };
+                use_writer(&mut map.try_borrow_mut().map_err(busy_error)?.exclusive_writer()?)
             }
         }
     }
@@ -302,9 +302,9 @@ pub unsafe extern "C" fn vipool_map_open_bytes(
         check_not_null(map)?;
         // SAFETY: the caller guarantees arrays, struct and `out`.
         unsafe {
-            let map = read_slice(map.cast(), map_length)?;
-            let sessions = read_slice(sessions.cast(), sessions_length)?;
-            make_map(|| Ok(Map::from_bytes(map, sessions)?), options, out)
+            let map_bytes = read_slice(map.cast(), map_length)?;
+            let sessions_bytes = read_slice(sessions.cast(), sessions_length)?;
+            make_map(|| Ok(Map::from_bytes(map_bytes, sessions_bytes)?), options, out)
         }
     })
 }

@@ -24,8 +24,8 @@ use crate::map::{CloseError, ClosedSession, OpenOptions, OpenedSession, Shortage
 pub struct vipool_open_options {
     /// sizeof(vipool_open_options), set by the caller.
     pub size: usize,
-    /// Name of the user, UTF-8. It selects the last address, the reservations and the quota. The
-    /// complete name is compared; the map shows its first 63 bytes. May be NULL.
+    /// Name of the user, UTF-8. The user's last address, reservations and quota apply. The library
+    /// compares the complete name; the map shows its first 63 bytes. May be NULL.
     pub user: *const c_char,
     /// Length of `user` in bytes.
     pub user_length: usize,
@@ -138,10 +138,10 @@ unsafe fn read_open_options<'r, 'a: 'r>(
     if caller_options.is_null() {
         return Ok(&DEFAULT_OPTIONS);
     }
-    let mut copy = MaybeUninit::uninit();
+    let mut struct_storage = MaybeUninit::uninit();
     // SAFETY: the caller guarantees struct and texts.
     unsafe {
-        let caller_options = read_in_place(caller_options, &mut copy)?;
+        let caller_options = read_in_place(caller_options, &mut struct_storage)?;
         let options = storage.write(DEFAULT_OPTIONS);
         // Write only members that are set. A second write of a member before the first read is
         // slower.
@@ -332,29 +332,29 @@ mod tests {
 
     unsafe extern "C" fn count_assigned(context: *mut c_void, event: *const vipool_event) {
         // SAFETY: the counter of the test, and an event of the library.
-        let (assigned, event) = unsafe { (&*context.cast::<AtomicU32>(), &*event) };
+        let (assigned_count, event) = unsafe { (&*context.cast::<AtomicU32>(), &*event) };
         if event.kind == vipool_event_kind::VIPOOL_EVENT_ASSIGNED as u32 {
-            assigned.fetch_add(1, Ordering::Relaxed);
+            assigned_count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     #[test]
-    fn concurrent_opens_emit_one_event() {
+    fn concurrent_opens_of_a_session_emit_one_event() {
         let address = std::net::IpAddr::from([10, 0, 0, 0]);
         let ranges = [crate::range::Range::new(address, [10, 0, 255, 255].into()).unwrap()];
         let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, 60_000).unwrap();
         let map = Map::in_memory(&Plan { pools: vec![pool], ..Plan::default() }).unwrap();
-        let assigned = AtomicU32::new(0);
-        let arrived = AtomicU32::new(0);
-        let context = (&raw const assigned).cast_mut().cast();
+        let assigned_count = AtomicU32::new(0);
+        let arrival_count = AtomicU32::new(0);
+        let context = (&raw const assigned_count).cast_mut().cast();
         let map = vipool_map::new(map, EventSink::new(Some(count_assigned), context), false);
         thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
                     for number in 1..=50_000u64 {
                         // Both threads open each session at the same time.
-                        arrived.fetch_add(1, Ordering::Relaxed);
-                        while u64::from(arrived.load(Ordering::Relaxed)) < 2 * number {
+                        arrival_count.fetch_add(1, Ordering::Relaxed);
+                        while u64::from(arrival_count.load(Ordering::Relaxed)) < 2 * number {
                             thread::yield_now();
                         }
                         let mut opened = MaybeUninit::<vipool_opened_session>::zeroed();
@@ -374,6 +374,6 @@ mod tests {
                 });
             }
         });
-        assert_eq!(assigned.into_inner(), 50_000);
+        assert_eq!(assigned_count.into_inner(), 50_000);
     }
 }

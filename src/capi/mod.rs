@@ -1,6 +1,6 @@
 //! The C ABI of `include/vipool.h`.
 //!
-//! The conventions are in the header (`cbindgen.toml`), and the tests check them:
+//! The header states these conventions (`cbindgen.toml` has their text). The tests check them:
 //!
 //! - A function that can fail returns a [`vipool_status`](status::vipool_status). Out-parameters come
 //!   last and are written on success only.

@@ -52,15 +52,15 @@ pub unsafe extern "C" fn vipool_rewrite_send_packet_info(
 ) -> vipool_status {
     let decision = |rewriter: &vipool_rewriter, socket: &CallerSocket| {
         // SAFETY: the caller guarantees the address.
-        let info = unsafe { read_packet_info(source, interface_index) }?;
+        let packet_info = unsafe { read_packet_info(source, interface_index) }?;
         let mut destination = None;
         if !address.is_null() {
             // SAFETY: the caller guarantees the bytes.
-            if let Parsed::Inet(parsed) = unsafe { parse_address(address, length) }? {
-                destination = Some(parsed);
+            if let Parsed::Inet(socket_address) = unsafe { parse_address(address, length) }? {
+                destination = Some(socket_address);
             }
         }
-        Ok(rewriter.for_call().send_packet_info(socket, info, destination))
+        Ok(rewriter.for_call().send_packet_info(socket, packet_info, destination))
     };
     // SAFETY: the caller guarantees handle and structs.
     unsafe { decide_for_socket(rewriter, socket, out, decision) }
@@ -73,7 +73,7 @@ pub unsafe extern "C" fn vipool_rewrite_send_packet_info(
 /// - `address`: the address in the packet information.
 /// - `interface_index`: the interface in the packet information.
 /// - `get_source`, `context`: the callback that returns the source of the datagram in the kernel.
-///   The library calls the callback only when the source matters. May be NULL.
+///   The library calls the callback only if the outcome depends on the source. May be NULL.
 /// - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address` and
 ///   `out->interface_index`.
 ///
@@ -92,9 +92,9 @@ pub unsafe extern "C" fn vipool_rewrite_visible_packet_info(
 ) -> vipool_status {
     let decision = |rewriter: &vipool_rewriter| {
         // SAFETY: the caller guarantees the address.
-        let info = unsafe { read_packet_info(address, interface_index) }?;
+        let packet_info = unsafe { read_packet_info(address, interface_index) }?;
         let read_source = || call_get_address(get_source, context);
-        Ok(rewriter.for_display().visible_packet_info(info, read_source))
+        Ok(rewriter.for_display().visible_packet_info(packet_info, read_source))
     };
     // SAFETY: the caller guarantees handle and struct.
     unsafe { decide(rewriter, out, decision) }

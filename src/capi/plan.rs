@@ -160,16 +160,16 @@ pub unsafe extern "C" fn vipool_plan_new(
                 },
             )
         };
-        let mut planned = farm.farm.plan(host, interfaces.as_deref());
+        let mut server_plan = farm.farm.plan(host, interfaces.as_deref());
         if flags & VIPOOL_PLAN_FOLLOW_LINKS != 0 {
-            planned.plan.policy.resolve_links(|path| std::fs::canonicalize(path));
+            server_plan.plan.policy.resolve_links(|path| std::fs::canonicalize(path));
         }
-        farm.report.extend(planned.findings);
-        let assignments = planned.assignments.into_iter().map(|assignment| {
+        farm.report.extend(server_plan.findings);
+        let assignments = server_plan.assignments.into_iter().map(|assignment| {
             let ranges = assignment.ranges.iter().map(Into::into).collect();
             (assignment, ranges)
         });
-        let plan = vipool_plan { plan: planned.plan, assignments: assignments.collect() };
+        let plan = vipool_plan { plan: server_plan.plan, assignments: assignments.collect() };
         // SAFETY: not NULL.
         unsafe { write_handle(plan, out) };
         Ok(())

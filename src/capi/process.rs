@@ -28,10 +28,10 @@ pub enum vipool_found_by {
 
 /// Finds the lease of a process by its session in the operating system.
 ///
-/// A program with the environment variable VIPOOL_LEASE uses that handle instead:
+/// A program with the environment variable VIPOOL_LEASE uses the handle in this variable instead:
 /// vipool_handle_parse(), then vipool_reader_find_by_handle().
 /// The call takes no lock and allocates nothing, but reads files of /proc and /run. A hook calls it
-/// while its process starts. It does not change vipool_last_error().
+/// while its process starts. The call does not change vipool_last_error().
 ///
 /// Parameters:
 /// - `reader`: the reader.
@@ -102,18 +102,18 @@ fn find_process_session(_: &Reader, _: u32) -> Result<FoundSession, vipool_statu
     Err(VIPOOL_ERR_UNSUPPORTED)
 }
 
-/// Finds the rule that a process inherits from its nearest listed parent. Linux only.
+/// Finds the rule that a process inherits from its nearest listed ancestor. Linux only.
 ///
-/// For a program that no rule matches. On Windows a hook passes the id of the rule to the processes
-/// that it starts: vipool_reader_find_rule_by_id().
+/// Use it for a program that no rule matches. On Windows a hook passes the id of the rule to the
+/// processes that it starts: vipool_reader_find_rule_by_id().
 /// The call takes no lock and allocates nothing, but reads files of /proc. A hook calls it while its
-/// process starts. It does not change vipool_last_error().
+/// process starts. The call does not change vipool_last_error().
 ///
 /// Parameters:
 /// - `reader`: the reader.
 /// - `pid`: the process; 0 for this one.
 /// - `out`: receives the rule.
-/// - `out_parent`: receives the pid of the parent. May be NULL.
+/// - `out_parent`: receives the pid of this ancestor. May be NULL.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND (no rule is inherited),
 /// VIPOOL_ERR_UNSUPPORTED (other systems).
@@ -132,20 +132,21 @@ pub unsafe extern "C" fn vipool_reader_find_parent_rule(
         // SAFETY: the caller guarantees the struct.
         unsafe { check_out_silent(out) }?;
         let policy = reader.reader.policy();
-        let (program, parent) = find_parent_rule(&policy, pid)?.ok_or(VIPOOL_ERR_NOT_FOUND)?;
+        let (program, ancestor_pid) =
+            find_parent_rule(&policy, pid)?.ok_or(VIPOOL_ERR_NOT_FOUND)?;
         let matched_by = vipool_matched_by::VIPOOL_MATCHED_INHERITED;
         // SAFETY: checked above; `out_parent` is not NULL when it is written.
         unsafe {
             write(out, &vipool_rule::new(&program, matched_by));
             if !out_parent.is_null() {
-                out_parent.write(parent);
+                out_parent.write(ancestor_pid);
             }
         }
         Ok(())
     })
 }
 
-/// A rule, and the pid of the parent that it is inherited from.
+/// A rule, and the pid of the ancestor from which the process inherits it.
 type InheritedRule<'a> = Option<(ProgramView<'a>, u32)>;
 
 #[cfg(target_os = "linux")]

@@ -34,8 +34,8 @@ pub const VIPOOL_PROGRAM_KEEP_EPHEMERAL: u32 = 2;
 /// the session has no virtual IP. Without the flag such a bind passes.
 pub const VIPOOL_PROGRAM_WILDCARD_LOOPBACK: u32 = 4;
 /// vipool_program.flags: a connect to 127.0.0.1 always goes to the virtual loopback address.
-/// Without the flag, the connect goes there only if the session listens there. Otherwise it goes to
-/// the host.
+/// Without the flag, the connect goes there only if the session listens there; if not, the connect
+/// goes to the host.
 pub const VIPOOL_PROGRAM_CONNECT_OWN: u32 = 8;
 
 /// A rule of the process list. The library copies texts and arrays.
@@ -114,9 +114,8 @@ pub(crate) unsafe fn read_ports(
     let ports = unsafe { read_slice(ports, count) }?;
     ports
         .iter()
-        .map(|range| {
-            let range = PortRange { first: range.first, last: range.last };
-            if range.first <= range.last { Ok(range) } else { Err(VIPOOL_ERR_RANGE_ORDER) }
+        .map(|&vipool_ports { first, last }| {
+            if first <= last { Ok(PortRange { first, last }) } else { Err(VIPOOL_ERR_RANGE_ORDER) }
         })
         .collect()
 }

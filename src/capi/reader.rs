@@ -66,8 +66,8 @@ pub const VIPOOL_MAP_INFO_SUPERSEDED: u32 = 2;
 pub struct vipool_map_info {
     /// sizeof(vipool_map_info), set by the caller.
     pub size: usize,
-    /// Hash of the boot id and the network namespace. It equals vipool_handle.boot of the leases of
-    /// the map.
+    /// Hash of the boot id and the network namespace. The handles of the map have this value in
+    /// vipool_handle.boot.
     pub boot: u64,
     /// VIPOOL_MAP_INFO_...
     pub flags: u32,
@@ -161,11 +161,11 @@ pub unsafe extern "C" fn vipool_reader_find_session(
         let reader = unsafe { borrow_shared(reader) }?;
         // SAFETY: the caller guarantees the struct.
         unsafe { check_out_silent(out) }?;
-        let write_found = |handle, leases: &Leases| {
+        let write_session = |handle, leases: &Leases| {
             // SAFETY: checked above.
             unsafe { fill(out, |out| out.set(&handle, leases)) }
         };
-        reader.reader.with_session(session_id(session)?, write_found).ok_or(VIPOOL_ERR_NOT_OPEN)
+        reader.reader.with_session(session_id(session)?, write_session).ok_or(VIPOOL_ERR_NOT_OPEN)
     })
 }
 

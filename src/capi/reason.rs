@@ -5,8 +5,8 @@ use std::ffi::{CStr, c_char};
 use crate::rewrite::{Reason, Refusal};
 
 /// The reason why a socket call passes or is refused. The numbers never change. Numbers below 64
-/// concern the whole process; the hook layer reports them, not the rewriter. Numbers from 64 on concern one call that passes.
-/// Numbers from 128 on concern one call that is refused.
+/// concern the whole process; the hook layer reports them, not the rewriter. Numbers from 64 to 127
+/// concern one call that passes. Numbers from 128 on concern one call that is refused.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_reason {
@@ -20,7 +20,7 @@ pub enum vipool_reason {
     VIPOOL_REASON_NO_SESSION = 4,
     /// The session has no address.
     VIPOOL_REASON_NO_ADDRESS = 5,
-    /// The lease of the session was closed while the program ran.
+    /// The lease of the session was released while the program ran.
     VIPOOL_REASON_LEASE_CLOSED = 6,
     /// The handle in the environment is of another boot, another map or an earlier session.
     VIPOOL_REASON_STALE_LEASE = 7,
@@ -28,9 +28,9 @@ pub enum vipool_reason {
     VIPOOL_REASON_NOT_INET = 64,
     /// The socket is neither TCP nor UDP.
     VIPOOL_REASON_NOT_TCP_OR_UDP = 65,
-    /// The rule of the program lacks the feature that would apply.
+    /// The rule of the program does not have the feature that the rewrite needs.
     VIPOOL_REASON_FEATURE_OFF = 66,
-    /// The session has no address of the kind that would apply.
+    /// The session has no address of the kind that the rewrite needs.
     VIPOOL_REASON_NO_ADDRESS_OF_KIND = 67,
     /// A loopback bind without a fixed port, with VIPOOL_PROGRAM_KEEP_EPHEMERAL.
     VIPOOL_REASON_EPHEMERAL_PORT = 68,
@@ -46,9 +46,10 @@ pub enum vipool_reason {
     VIPOOL_REASON_OTHER_ADDRESS = 73,
     /// The program has bound the socket to an address.
     VIPOOL_REASON_ALREADY_BOUND = 74,
-    /// The session does not listen there: the call goes to the real loopback.
+    /// The session does not listen at the destination: the call goes to the host's loopback
+    /// address.
     VIPOOL_REASON_NO_OWN_LISTENER = 75,
-    /// An IPv6-only socket, where only an IPv4 address could be used.
+    /// The socket is IPv6-only, and the replacement would be an IPv4 address.
     VIPOOL_REASON_V6ONLY = 77,
     /// A link-local IPv6 address.
     VIPOOL_REASON_LINK_LOCAL = 78,
@@ -137,7 +138,7 @@ pub extern "C" fn vipool_reason_get_text(reason: u32) -> *const c_char {
     name_and_text(reason)[1].as_ptr()
 }
 
-/// Returns name and text of a reason.
+/// Returns the name and the text of a reason.
 fn name_and_text(number: u32) -> [&'static CStr; 2] {
     const OTHER_SESSION_ADDRESS: u32 = refusal_number(Refusal::OtherSessionAddress);
     const SHARED_IPV6_WILDCARD: u32 = refusal_number(Refusal::SharedIpv6Wildcard);

@@ -102,7 +102,7 @@ pub unsafe extern "C" fn vipool_rewrite_bind(
             Parsed::Inet(address) => address,
             // On an IPv4 socket the kernel treats AF_UNSPEC with 0.0.0.0 as the wildcard address.
             Parsed::Unspecified(Some(port))
-                if socket.local_address().is_some_and(|local| local.is_ipv4()) =>
+                if socket.local_address().is_some_and(|address| address.is_ipv4()) =>
             {
                 SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)
             }
@@ -222,8 +222,8 @@ pub unsafe extern "C" fn vipool_rewrite_send(
 /// - `rewriter`: the rewriter.
 /// - `address`, `length`: the address of one end of a socket, as the kernel reports it.
 /// - `get_other_end`, `context`: the callback that returns the address of the other end. For a
-///   received datagram, the other end is the socket itself. The library calls the callback only
-///   when the address matters. May be NULL.
+///   received datagram, the other end is the socket itself. The library calls the callback only if
+///   the outcome depends on the other end. May be NULL.
 /// - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address`.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD. After an
@@ -248,8 +248,10 @@ pub unsafe extern "C" fn vipool_rewrite_visible_address(
     unsafe { decide(rewriter, out, decision) }
 }
 
-/// Not inlined: next to the code that writes the outcome, the compiler splits the address and joins
-/// it again. That costs more than this call.
+/// Returns the outcome of `vipool_rewrite_visible_address`.
+///
+/// The function is not inlined. Next to the code that writes the outcome, the compiler would split
+/// the address and join it again, which costs more than a call.
 #[inline(never)]
 fn visible_address(
     rewriter: &vipool_rewriter,

@@ -29,7 +29,7 @@ pub const VIPOOL_REWRITER_REBIND_DATAGRAMS: u32 = 2;
 pub struct vipool_rewriter_options {
     /// sizeof(vipool_rewriter_options), set by the caller.
     pub size: usize,
-    /// The lease of the process.
+    /// The handle of the session to which the process belongs.
     pub handle: vipool_handle,
     /// The rule that applies to the program: vipool_rule.id.
     pub rule: u64,
@@ -89,7 +89,7 @@ impl vipool_rewriter {
 ///
 /// Parameters:
 /// - `reader`: the reader. The rewriter may outlive it.
-/// - `options`: the lease and the rule.
+/// - `options`: the handle and the rule.
 /// - `out`: receives the rewriter. Free it with vipool_rewriter_free().
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,

@@ -15,7 +15,7 @@ use crate::policy::{MatchKind, MatchResult, ProgramView};
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_matched_by {
-    /// No rule matches the program; it inherited this one from its parent.
+    /// No rule matches the program; the program inherited this rule from its parent.
     VIPOOL_MATCHED_INHERITED = 0,
     /// The path of the program file, or the full path by which the program was started.
     VIPOOL_MATCHED_FULL_PATH = 1,
@@ -169,7 +169,7 @@ pub struct vipool_match_row {
     pub script: *const c_char,
     /// Length of `script` in bytes.
     pub script_length: usize,
-    /// Description for people, UTF-8 without a NUL. Static.
+    /// Description of the result for people, UTF-8 without a NUL. The text is static.
     pub text: *const c_char,
     /// Length of `text` in bytes.
     pub text_length: usize,
@@ -201,9 +201,10 @@ impl From<&(ProgramView<'_>, MatchResult)> for vipool_match_row {
     fn from((rule, result): &(ProgramView<'_>, MatchResult)) -> Self {
         let (result_number, matched_by, script_matched_by) = match *result {
             MatchResult::Matched { program: kind, script } => {
-                let script = script.map_or(0, |kind| vipool_matched_by::from(kind) as u32);
-                let matched = vipool_match_result::VIPOOL_MATCH_MATCHED;
-                (matched, vipool_matched_by::from(kind) as u32, script)
+                let matched_by = vipool_matched_by::from(kind) as u32;
+                let script_matched_by =
+                    script.map_or(0, |kind| vipool_matched_by::from(kind) as u32);
+                (vipool_match_result::VIPOOL_MATCH_MATCHED, matched_by, script_matched_by)
             }
             MatchResult::OtherDirectory => {
                 (vipool_match_result::VIPOOL_MATCH_OTHER_DIRECTORY, 0, 0)

@@ -76,9 +76,9 @@ pub struct vipool_lease {
 pub struct vipool_addresses {
     /// sizeof(vipool_addresses), set by the caller.
     pub size: usize,
-    /// V: the virtual IPv4 address.
+    /// V: the virtual IP, an IPv4 address.
     pub v4: vipool_ip,
-    /// The virtual IPv6 address.
+    /// The virtual IP, an IPv6 address.
     pub v6: vipool_ip,
     /// L: the virtual loopback address, in 127.0.0.0/8.
     pub loopback: vipool_ip,
@@ -152,18 +152,21 @@ pub(crate) fn write_leases(rows: &mut [vipool_lease; VIPOOL_MAX_LEASES], leases:
         row.slot = packed_lease.slot;
         row.generation = packed_lease.generation;
         row.pool = packed_lease.pool;
-        let [upper, lower] = &packed_lease.address_bits;
-        let (family, upper, lower) =
-            if packed_lease.is_ipv4 != 0 { (4, *lower << 32, 0) } else { (6, *upper, *lower) };
+        let [upper_bits, lower_bits] = &packed_lease.address_bits;
+        let (family, upper_word, lower_word) = if packed_lease.is_ipv4 != 0 {
+            (4, *lower_bits << 32, 0)
+        } else {
+            (6, *upper_bits, *lower_bits)
+        };
         row.address.family = family;
-        let (head, tail) = row.address.bytes.split_at_mut(8);
-        head.copy_from_slice(&upper.to_be_bytes());
-        tail.copy_from_slice(&lower.to_be_bytes());
+        let (upper_bytes, lower_bytes) = row.address.bytes.split_at_mut(8);
+        upper_bytes.copy_from_slice(&upper_word.to_be_bytes());
+        lower_bytes.copy_from_slice(&lower_word.to_be_bytes());
     }
     packed.len() as u32
 }
 
-/// Converts 64 bits to a session id.
+/// Converts a number of the caller to a session id.
 #[inline]
 pub(crate) fn session_id(raw: vipool_session) -> Result<SessionId, vipool_status> {
     SessionId::from_raw(raw).ok_or(VIPOOL_ERR_SESSION_ID)

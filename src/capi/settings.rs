@@ -46,7 +46,8 @@ pub struct vipool_settings {
     pub size: usize,
     /// Cool-down: seconds until a released address may be allocated to another user.
     pub cool_down: u32,
-    /// Warn once when fewer than this many addresses of a pool are free; 0 for no warning.
+    /// Report VIPOOL_EVENT_LOW_WATER when the number of free addresses of a pool falls below this
+    /// number; 0 for no report.
     pub low_water: u32,
     /// Maximum number of sessions of one user; 0 for no limit.
     pub sessions_per_user: u32,

@@ -50,8 +50,8 @@ pub const VIPOOL_SOCKET_V6ONLY: u32 = 1;
 pub const VIPOOL_SOCKET_SHARES_PORT: u32 = 2;
 
 /// Properties of a socket. A property is a member, or the result of a callback. The library calls a
-/// callback only when the property matters, because each callback may make a system call. A
-/// callback that is not NULL replaces the member.
+/// callback only if the outcome depends on the property, because each callback may make a system
+/// call. A callback that is not NULL replaces the member.
 ///
 /// Unknown flags and protocols, from a member or a callback, cause VIPOOL_ERR_KIND.
 #[repr(C)]
@@ -100,7 +100,7 @@ const MAX_PROTOCOL: u32 = vipool_protocol::VIPOOL_PROTOCOL_UDPLITE as u32;
 /// A pointer to the [`vipool_socket`] of a caller. Each property is read when it is needed.
 pub(crate) struct CallerSocket {
     socket: *const vipool_socket,
-    /// A callback returned an unknown number.
+    /// Whether a callback returned an unknown number.
     has_unknown_number: Cell<bool>,
 }
 
@@ -190,7 +190,7 @@ impl Socket for CallerSocket {
     }
 }
 
-/// Calls a callback for an address.
+/// Returns the address that a callback reads. Returns `None` if there is no callback or no address.
 pub(crate) fn call_get_address(
     get_address: vipool_get_address_fn,
     context: *mut c_void,
@@ -201,7 +201,7 @@ pub(crate) fn call_get_address(
     let capacity = sockaddr::MAX_LENGTH as u32;
     // SAFETY: the buffer has this many bytes; the caller guarantees callback and context.
     let length = unsafe { get_address(context, buffer.as_mut_ptr().cast(), capacity) };
-    // SAFETY: the bytes of the buffer.
+    // SAFETY: the slice consists of the bytes of the buffer.
     let bytes =
         unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), sockaddr::MAX_LENGTH) };
     match sockaddr::parse(bytes.get(..length as usize)?) {

@@ -115,7 +115,7 @@ pub enum vipool_status {
 
     /// The session is not open.
     VIPOOL_ERR_NOT_OPEN = -60,
-    /// The lease was closed before, or a later session holds the address. Nothing was released.
+    /// The lease was released before, or a later session holds the address. Nothing was released.
     VIPOOL_ERR_STALE = -61,
     /// The handle is of another boot, network namespace or map. Nothing was released.
     VIPOOL_ERR_FOREIGN = -62,

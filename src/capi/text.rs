@@ -100,8 +100,8 @@ pub(crate) unsafe fn read_slice<'a, T>(
 /// Returns `flags`, or an error if one of them is unknown.
 pub(crate) fn check_flags(flags: u32, known_flags: u32) -> Result<u32, CallError> {
     if flags & !known_flags != 0 {
-        let unknown = flags & !known_flags;
-        return Err(VIPOOL_ERR_KIND.with_message(format_args!("unknown flags {unknown:#x}")));
+        let unknown_flags = flags & !known_flags;
+        return Err(VIPOOL_ERR_KIND.with_message(format_args!("unknown flags {unknown_flags:#x}")));
     }
     Ok(flags)
 }
@@ -166,8 +166,8 @@ pub unsafe extern "C" fn vipool_utf16_to_utf8(
     catch_panic(|| {
         // SAFETY: the caller guarantees text, buffer and length.
         unsafe {
-            let converted = String::from_utf16(read_utf16_units(text, length)?);
-            copy_text(&converted.map_err(|_| VIPOOL_ERR_UTF16)?, buffer, capacity, out_length)
+            let utf8_text = String::from_utf16(read_utf16_units(text, length)?);
+            copy_text(&utf8_text.map_err(|_| VIPOOL_ERR_UTF16)?, buffer, capacity, out_length)
         }
     })
 }

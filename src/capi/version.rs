@@ -35,7 +35,8 @@ pub extern "C" fn vipool_version() -> *const c_char {
 
 /// Returns the current tick.
 ///
-/// A tick is the number of seconds since the machine was started, including the time asleep.
+/// A tick is the number of seconds since the machine was started, including the time that it was
+/// asleep.
 /// Changes of the wall clock do not affect ticks. Every parameter `now` is a tick.
 ///
 /// Returns: the tick.
@@ -52,14 +53,15 @@ mod tests {
 
     #[test]
     fn macros_function_and_crate_have_the_same_version() {
-        let text = format!("{VIPOOL_VERSION_MAJOR}.{VIPOOL_VERSION_MINOR}.{VIPOOL_VERSION_PATCH}");
-        assert_eq!(text, env!("CARGO_PKG_VERSION"));
+        let macro_text =
+            format!("{VIPOOL_VERSION_MAJOR}.{VIPOOL_VERSION_MINOR}.{VIPOOL_VERSION_PATCH}");
+        assert_eq!(macro_text, env!("CARGO_PKG_VERSION"));
         assert_eq!(
             vipool_version_number(),
             VIPOOL_VERSION_MAJOR * 1_000_000 + VIPOOL_VERSION_MINOR * 1000 + VIPOOL_VERSION_PATCH
         );
         // SAFETY: a static text that ends with a NUL.
-        let loaded = unsafe { std::ffi::CStr::from_ptr(vipool_version()) };
-        assert_eq!(loaded.to_str(), Ok(text.as_str()));
+        let version_text = unsafe { std::ffi::CStr::from_ptr(vipool_version()) };
+        assert_eq!(version_text.to_str(), Ok(macro_text.as_str()));
     }
 }

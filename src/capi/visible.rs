@@ -79,8 +79,8 @@ unsafe fn decide_for_ip<T: WriteTo>(
         // Use one branch per family. An `IpAddr` of either family would be built in memory, and
         // reading it back stalls the CPU.
         match address.family {
-            4 => Ok(decision(rewriter, address.v4().into())),
-            6 => Ok(decision(rewriter, address.v6().into())),
+            4 => Ok(decision(rewriter, address.ipv4().into())),
+            6 => Ok(decision(rewriter, address.ipv6().into())),
             _ => Err(VIPOOL_ERR_ADDRESS),
         }
     };
@@ -143,7 +143,7 @@ pub unsafe extern "C" fn vipool_rewrite_host_addresses(
     })
 }
 
-/// Writes 1 if a predicate of the rewriter is true for an address, otherwise 0.
+/// Writes 1 to `out` if `predicate` is true for the address, otherwise 0.
 ///
 /// # Safety
 /// `rewriter` is NULL or a live handle. `address` and `out` are NULL or valid.
