@@ -810,8 +810,9 @@ vipool_status vipool_session_make(uint32_t kind, uint64_t value, vipool_session 
 /**
  * Parses a session id: "7" (command line), or kind and value ("audit:3", "logind:c1").
  *
- * The value of a logind session is its name. If the name is a number, the number is the value;
- * otherwise the value is a hash of the name.
+ * The value of a logind session is its name. If the name is a number, the number is the value.
+ * Other names of up to nine ASCII letters and digits are encoded in the value. Longer names are
+ * hashed.
  *
  * Parameters:
  * - `text`, `length`: the text, UTF-8.

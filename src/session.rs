@@ -110,8 +110,9 @@ impl SessionId {
 
     /// Creates the session id for the name of a logind session.
     ///
-    /// A numeric name is its own value. Other names, such as `c1`, are hashed into the upper half of
-    /// the value space, which numeric names cannot reach.
+    /// A numeric name is its own value. Other names are in the upper half of the value space, which
+    /// numeric names cannot reach. Up to nine ASCII letters and digits, such as `c1`, are encoded, so
+    /// that the text form contains the name. The rest are hashed.
     ///
     /// # Errors
     /// Fails if the name is empty.
@@ -122,7 +123,7 @@ impl SessionId {
         let value = name
             .parse::<u32>()
             .map(u64::from)
-            .unwrap_or_else(|_| hash64(name.as_bytes(), 0) & VALUE_MASK | 1 << (VALUE_BITS - 1));
+            .unwrap_or_else(|_| encode_name(name).unwrap_or_else(|| hash_name(name)));
         Self::new(SessionKind::Logind, value)
     }
 
@@ -153,10 +154,63 @@ impl SessionId {
     }
 }
 
+/// The bit of values that represent the name of a logind session instead of a number.
+const NAME_BIT: u64 = 1 << (VALUE_BITS - 1);
+/// The bit of values that contain a hash of the name instead of the encoded name.
+const HASH_BIT: u64 = NAME_BIT >> 1;
+/// The number of bits of an encoded character.
+const CHARACTER_BITS: usize = 6;
+/// The maximum length of an encoded name. Its characters have the bits below [`HASH_BIT`].
+const MAX_ENCODED_NAME: usize = 9;
+/// The characters of encoded names. The code of a character is its position plus one.
+const NAME_CHARACTERS: &[u8; 62] =
+    b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Encodes the name of a logind session, with the last character in the lowest bits. Returns `None`
+/// if the name is too long or has other characters than letters and digits.
+fn encode_name(name: &str) -> Option<u64> {
+    if name.len() > MAX_ENCODED_NAME {
+        return None;
+    }
+    let code = name.bytes().try_fold(0, |code, byte| {
+        let position = NAME_CHARACTERS.iter().position(|character| *character == byte)?;
+        Some(code << CHARACTER_BITS | (position as u64 + 1))
+    })?;
+    Some(NAME_BIT | code)
+}
+
+/// Writes the encoded name of a value to `buffer` and returns it. Returns `None` if the value is no
+/// encoded name.
+fn decode_name(value: u64, buffer: &mut [u8; MAX_ENCODED_NAME]) -> Option<&str> {
+    let mut code = value & (HASH_BIT - 1);
+    let mut start = MAX_ENCODED_NAME;
+    while code != 0 {
+        let position = (code & ((1 << CHARACTER_BITS) - 1)).checked_sub(1)?;
+        start = start.checked_sub(1)?;
+        buffer[start] = *NAME_CHARACTERS.get(position as usize)?;
+        code >>= CHARACTER_BITS;
+    }
+    let name = str::from_utf8(&buffer[start..]).ok()?;
+    (encode_name(name) == Some(value)).then_some(name)
+}
+
+/// Returns a value for a name that cannot be encoded.
+fn hash_name(name: &str) -> u64 {
+    NAME_BIT | HASH_BIT | hash64(name.as_bytes(), 0) & (HASH_BIT - 1)
+}
+
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind() {
             SessionKind::CommandLine => write!(f, "{}", self.value()),
+            SessionKind::Logind if self.value() & NAME_BIT != 0 => {
+                let mut buffer = [0; MAX_ENCODED_NAME];
+                match decode_name(self.value(), &mut buffer) {
+                    // A numeric name would be another value.
+                    Some(name) if Self::logind(name) == Ok(*self) => write!(f, "logind:{name}"),
+                    _ => write!(f, "logind:{}", self.value()),
+                }
+            }
             kind => write!(f, "{}:{}", kind.name(), self.value()),
         }
     }
@@ -311,6 +365,31 @@ mod tests {
         assert_eq!(SessionId::logind("12").unwrap().value(), 12);
         assert_eq!("logind:c1".parse(), SessionId::logind("c1"));
         assert_ne!(SessionId::logind("c1"), SessionId::logind("c2"));
+    }
+
+    #[test]
+    fn logind_sessions_are_displayed_by_name() {
+        for name in ["1", "4294967295", "c1", "C1", "z", "0a", "zzzzzzzzz", "abcdefghi"] {
+            let session = SessionId::logind(name).unwrap();
+            assert_eq!(session.to_string(), format!("logind:{name}"));
+            assert_eq!(session.to_string().parse(), Ok(session));
+        }
+        for name in ["tencharact", "c-1", "ä", "4294967296"] {
+            let session = SessionId::logind(name).unwrap();
+            assert!(session.value() > NAME_BIT, "{name}");
+            assert_eq!(session.to_string().parse(), Ok(session), "{name}");
+        }
+        assert_ne!(SessionId::logind("tencharact"), SessionId::logind("tencharacu"));
+    }
+
+    #[test]
+    fn values_without_a_name_are_displayed_as_numbers() {
+        let encoded_digits = encode_name("12").unwrap();
+        for value in [NAME_BIT, NAME_BIT | 63, NAME_BIT | 1 << 12 | 1, encoded_digits, VALUE_MASK] {
+            let session = SessionId::new(SessionKind::Logind, value).unwrap();
+            assert_eq!(session.to_string(), format!("logind:{value}"));
+            assert_eq!(session.to_string().parse(), Ok(session));
+        }
     }
 
     #[test]

@@ -200,8 +200,9 @@ pub unsafe extern "C" fn vipool_session_make(
 
 /// Parses a session id: "7" (command line), or kind and value ("audit:3", "logind:c1").
 ///
-/// The value of a logind session is its name. If the name is a number, the number is the value;
-/// otherwise the value is a hash of the name.
+/// The value of a logind session is its name. If the name is a number, the number is the value.
+/// Other names of up to nine ASCII letters and digits are encoded in the value. Longer names are
+/// hashed.
 ///
 /// Parameters:
 /// - `text`, `length`: the text, UTF-8.
