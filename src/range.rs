@@ -5,7 +5,7 @@
 //! addresses, so an IPv6 /64 costs the same as a single address.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -39,6 +39,9 @@ pub enum RangeError {
          or one address"
     )]
     Syntax(String),
+    /// The text has a known mistake.
+    #[error("{0:?} is not a range: {1}")]
+    Mistake(String, AddressMistake),
     /// The CIDR prefix has bits set after the prefix length. The second value is the corrected prefix.
     #[error("{0} has host bits set: did you mean {1}?")]
     HostBits(String, IpNet),
@@ -48,6 +51,60 @@ pub enum RangeError {
          one family"
     )]
     Order(String),
+}
+
+/// A common mistake in the text of an address, a CIDR prefix or a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddressMistake {
+    /// The text begins or ends with a blank.
+    #[error("remove the blanks at its ends")]
+    Blanks,
+    /// An IPv6 address has a zone id, such as `%eth0`.
+    #[error("remove the zone id after %; vipool finds the interface by the subnet")]
+    ZoneId,
+    /// The prefix length is larger than this maximum of the family.
+    #[error("the prefix length must be from 0 to {0}")]
+    PrefixLength(u8),
+    /// A netmask follows the slash. The value is the equivalent prefix length.
+    #[error("write the prefix length /{0} instead of the netmask")]
+    Netmask(u8),
+    /// A number has leading zeros, which some programs read as octal.
+    #[error("remove the leading zeros of its numbers")]
+    LeadingZeros,
+}
+
+impl AddressMistake {
+    /// Returns the mistake in a text that is not an address, a CIDR prefix or a range. Returns
+    /// `None` if the mistake is another one.
+    pub(crate) fn find(text: &str) -> Option<Self> {
+        if text.trim() != text {
+            return Some(Self::Blanks);
+        }
+        if text.contains('%') {
+            return Some(Self::ZoneId);
+        }
+        let has_leading_zeros = |number: &str| number.len() > 1 && number.starts_with('0');
+        let is_ipv4 = |address: &&str| address.contains('.') && !address.contains(':');
+        let mut ipv4_addresses = text.split(['-', '/']).map(str::trim).filter(is_ipv4);
+        if ipv4_addresses.any(|address| address.split('.').any(has_leading_zeros)) {
+            return Some(Self::LeadingZeros);
+        }
+        let (address, suffix) = text.split_once('/')?;
+        let max_length = if address.parse::<IpAddr>().ok()?.is_ipv4() { 32 } else { 128 };
+        if let Ok(netmask) = suffix.parse::<Ipv4Addr>() {
+            let length = netmask.to_bits().leading_ones();
+            let is_netmask = length + netmask.to_bits().trailing_zeros() == 32 || length == 32;
+            return is_netmask.then_some(Self::Netmask(length as u8));
+        }
+        match suffix.parse::<i64>() {
+            Ok(length) if !(0..=max_length).contains(&length) => {
+                Some(Self::PrefixLength(max_length as u8))
+            }
+            Ok(_) if has_leading_zeros(suffix) => Some(Self::LeadingZeros),
+            _ => None,
+        }
+    }
 }
 
 impl Range {
@@ -151,7 +208,10 @@ impl FromStr for Range {
     type Err = RangeError;
 
     fn from_str(text: &str) -> Result<Self, RangeError> {
-        let syntax_error = || RangeError::Syntax(text.to_owned());
+        let syntax_error = || match AddressMistake::find(text) {
+            Some(mistake) => RangeError::Mistake(text.to_owned(), mistake),
+            None => RangeError::Syntax(text.to_owned()),
+        };
         if let Some((first_text, last_text)) = text.split_once('-') {
             let first = first_text.trim().parse().map_err(|_| syntax_error())?;
             let last = last_text.trim().parse().map_err(|_| syntax_error())?;
@@ -251,10 +311,8 @@ fn predecessor(address: IpAddr) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-    use std::net::Ipv4Addr;
-
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     use super::*;
 
@@ -273,10 +331,20 @@ mod tests {
             ("10.0.5.9-10.0.5.1", Err("must not be above")),
             ("10.0.5.1-::1", Err("of one family")),
             ("10.0.5", Err("is not a range")),
-            ("10.0.5.0/33", Err("is not a range")),
+            ("10.0.5.0/33", Err("is not a range: the prefix length must be from 0 to 32")),
+            ("10.0.5.0/-1", Err("the prefix length must be from 0 to 32")),
+            ("2001:db8::/129", Err("the prefix length must be from 0 to 128")),
+            ("10.0.5.0/024", Err("leading zeros")),
+            ("10.0.5.0/255.255.255.0", Err("write the prefix length /24")),
+            ("10.0.5.0/0.0.0.0", Err("write the prefix length /0")),
+            ("10.0.5.0/255.0.255.0", Err("is not a range: write a CIDR prefix")),
+            ("fe80::1%eth0", Err("zone id")),
+            ("10.0.5.7 ", Err("blanks")),
+            ("\t10.0.5.0/24", Err("blanks")),
+            ("10.0.5.10-10.0.5.010", Err("leading zeros")),
             ("10.0.5.1-", Err("is not a range")),
             ("", Err("is not a range")),
-            ("10.0.05.1", Err("is not a range")),
+            ("10.0.05.1", Err("is not a range: remove the leading zeros")),
         ];
         for (text, expected) in table {
             match (text.parse::<Range>(), expected) {

@@ -240,7 +240,7 @@ pub extern "C" fn vipool_status_get_text(status: i32) -> *const c_char {
 impl From<&RangeError> for vipool_status {
     fn from(error: &RangeError) -> Self {
         match error {
-            RangeError::Syntax(_) => VIPOOL_ERR_RANGE_SYNTAX,
+            RangeError::Syntax(_) | RangeError::Mistake(..) => VIPOOL_ERR_RANGE_SYNTAX,
             RangeError::HostBits(..) => VIPOOL_ERR_RANGE_HOST_BITS,
             RangeError::Order(_) => VIPOOL_ERR_RANGE_ORDER,
         }

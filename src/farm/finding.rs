@@ -171,6 +171,13 @@ impl Report {
         &self.findings
     }
 
+    /// Returns whether the report is about a text. Returns false if the file is empty or could not
+    /// be read as text.
+    #[must_use]
+    pub fn has_text(&self) -> bool {
+        !self.source.is_empty()
+    }
+
     /// Returns whether there are no findings.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -18,7 +18,7 @@ use crate::map::{AllocationTime, ExhaustionPolicy, Settings};
 use crate::policy::flags::{BitValue, VisitFlags};
 use crate::policy::{Features, PoolRule, Program, ProgramFlags};
 use crate::pool::Reservation;
-use crate::range::Range;
+use crate::range::{AddressMistake, Range};
 
 /// The maximum size of a file in bytes. The file of a farm with a thousand servers has a tenth of
 /// this size.
@@ -44,24 +44,19 @@ impl Farm {
     #[must_use]
     pub fn parse(text: &str) -> (Farm, Report) {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let (table, errors) = DeTable::parse_recoverable(text);
-        let has_no_keys = table.get_ref().is_empty() && errors.is_empty();
+        let (valid_lines, syntax_findings) = remove_invalid_lines(text);
+        let (table, _) = DeTable::parse_recoverable(&valid_lines);
+        let has_no_keys = table.get_ref().is_empty() && syntax_findings.is_empty();
         let mut reader = TomlReader::new(text);
         let farm = read_farm(&mut reader, Section::root(table.get_ref()));
         let mut report = Report::new(text, reader.positions);
-        report.extend(errors.iter().map(|error| {
-            let span = error.span().unwrap_or(0..0);
-            let value = text.get(span.clone()).unwrap_or_default();
-            let message = format!("invalid TOML: {}", error.message());
-            let remedy = "fix this line, or an unfinished line before it";
-            let mut finding = Finding::new((Level::Error, "syntax"), "", value, message, remedy);
-            finding.position = Some(locate(text, span.start, span.end));
-            finding
-        }));
-        // Do not also report a value with an error as missing. Report no other findings on a line
+        // Do not also report a value with an error as missing. Lines with syntax errors are not
+        // read, so do not compare the other lines with them. Report no other findings on a line
         // with a syntax error.
         let read_findings = reader.findings;
-        let mut validation_findings = farm.validate();
+        let mut validation_findings =
+            if syntax_findings.is_empty() { farm.validate() } else { farm.validate_values() };
+        report.extend(syntax_findings);
         validation_findings.retain(|finding| {
             !(finding.value.is_empty()
                 && read_findings.iter().any(|read| read.key.starts_with(&finding.key)))
@@ -84,6 +79,49 @@ impl Farm {
     }
 }
 
+/// The maximum number of lines with syntax errors that are removed. Each removal parses the file
+/// again.
+const MAX_INVALID_LINES: usize = 100;
+
+/// Returns the text with blanks in place of the lines that have syntax errors, and one finding for
+/// each mistake.
+///
+/// One mistake can make the next lines invalid too. For example, an array without an end contains
+/// them. So invalid lines that follow each other count as one mistake.
+fn remove_invalid_lines(text: &str) -> (String, Vec<Finding>) {
+    let mut valid_lines = text.to_owned();
+    let mut findings = Vec::new();
+    let mut invalid_end: Option<usize> = None;
+    for _ in 0..MAX_INVALID_LINES {
+        let (_, errors) = DeTable::parse_recoverable(&valid_lines);
+        let position = |error: &toml::de::Error| error.span().unwrap_or(0..0);
+        let Some(error) = errors.into_iter().min_by_key(|error| position(error).start) else {
+            break;
+        };
+        let span = position(&error);
+        let start = text[..span.start].rfind('\n').map_or(0, |newline| newline + 1);
+        let end = text[span.start..].find('\n').map_or(text.len(), |length| span.start + length);
+        let follows_invalid_line = invalid_end
+            .and_then(|invalid_end| valid_lines.get(invalid_end..start))
+            .is_some_and(|between| between.trim().is_empty());
+        if !follows_invalid_line {
+            let value = text.get(span.clone()).unwrap_or_default();
+            let message = format!("invalid TOML: {}", error.message());
+            let remedy = "fix this line, or an unfinished line before it";
+            let mut finding = Finding::new((Level::Error, "syntax"), "", value, message, remedy);
+            finding.position = Some(locate(text, span.start, span.end));
+            findings.push(finding);
+        }
+        if valid_lines[span.start..].trim().is_empty() {
+            // The last value has no end. The parser can recover it.
+            break;
+        }
+        valid_lines.replace_range(start..end, &" ".repeat(end - start));
+        invalid_end = Some(end);
+    }
+    (valid_lines, findings)
+}
+
 fn read_bytes(file: &Path) -> Result<Vec<u8>, Box<Finding>> {
     let finding = |message: String, remedy: &str| {
         Box::new(Finding::new((Level::Error, "file"), "", file.display(), message, remedy))
@@ -104,21 +142,37 @@ fn read_bytes(file: &Path) -> Result<Vec<u8>, Box<Finding>> {
 }
 
 fn parse_bytes(bytes: &[u8]) -> (Farm, Report) {
+    if is_utf16(bytes) {
+        let mut report = Report::default();
+        report.extend([Finding::new(
+            (Level::Error, "encoding"),
+            "",
+            "",
+            "the file is encoded in UTF-16",
+            "save the file as UTF-8",
+        )]);
+        return (Farm::default(), report);
+    }
     let error = match str::from_utf8(bytes) {
         Ok(text) => return Farm::parse(text),
         Err(error) => error,
     };
     let offset = error.valid_up_to();
     let (farm, mut report) = Farm::parse(&String::from_utf8_lossy(bytes));
-    let is_utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
-    let remedy =
-        if is_utf16 { "save the file as UTF-8; it is UTF-16" } else { "save the file as UTF-8" };
+    let remedy = "save the file as UTF-8";
     let code = (Level::Error, "encoding");
     let value = format!("{:#04x}", bytes[offset]);
     let mut finding = Finding::new(code, "", value, format!("byte {offset} is not UTF-8"), remedy);
     finding.position = Some(report.position(offset, offset + 1));
     report.extend([finding]);
     (farm, report)
+}
+
+/// Returns whether the bytes begin with a byte order mark of UTF-16, or with an ASCII character in
+/// UTF-16.
+fn is_utf16(bytes: &[u8]) -> bool {
+    matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..])
+        || matches!(bytes, [0, ascii, ..] | [ascii, 0, ..] if (1..0x80).contains(ascii))
 }
 
 fn read_farm(reader: &mut TomlReader<'_>, mut root: Section<'_>) -> Farm {
@@ -178,7 +232,10 @@ fn read_subnet(reader: &mut TomlReader<'_>, value: Value<'_>) -> Option<IpNet> {
         None => reader.report_value_error(
             &value,
             format!("{text:?} is not a subnet"),
-            "write a subnet such as 10.0.5.0/24",
+            AddressMistake::find(&text).map_or_else(
+                || "write a subnet such as 10.0.5.0/24".to_owned(),
+                |mistake| mistake.to_string(),
+            ),
         ),
     }
     None
@@ -191,7 +248,10 @@ fn read_address(reader: &mut TomlReader<'_>, value: Value<'_>) -> Option<IpAddr>
         reader.report_value_error(
             &value,
             format!("{text:?} is not an address"),
-            "write an address such as 10.0.5.17",
+            AddressMistake::find(&text).map_or_else(
+                || "write an address such as 10.0.5.17".to_owned(),
+                |mistake| mistake.to_string(),
+            ),
         );
     }
     address

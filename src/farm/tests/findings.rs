@@ -77,7 +77,7 @@ fn syntax_and_type_errors_are_reported() {
         ("[sessions]\ncool-down = \n", &["error syntax "]),
         ("[sessions]\ncool-down = \"2m\ncheck-in-use = false\n", &["error syntax "]),
         ("[sessions]\nlow-water = 1\nlow-water = 2\n", &["error syntax "]),
-        ("\0", &["error syntax ", "error syntax "]),
+        ("\0", &["error syntax "]),
         ("sessions = 5", &["error type sessions"]),
         ("range = 5", &["error type range[0]"]),
         ("[[sessions]]", &["error type sessions"]),
@@ -117,6 +117,35 @@ fn all_findings_of_a_file_are_reported() {
             "error syntax ",
         ]
     );
+}
+
+#[test]
+fn one_syntax_mistake_is_one_error() {
+    // Each farm has the mistake in the text between the two parts.
+    let start = "[server.ts1]\n[server.ts2]\nenabled = false\n[[range]]\nserver = \"ts1\"\n";
+    let end = "\n[[program]]\npath = \"/usr/bin/app\"\n\n[sessions]\nlow-water = 3\n";
+    for mistake in [
+        "addresses = [\"10.0.5.7, \"10.0.5.8\"]",
+        "addresses = [\"10.0.5.7\", \"10.0.5.8]",
+        "addresses = \"10.0.5.7",
+        "addresses = [\"10.0.5.7\"\n",
+        "addresses \"10.0.5.7\"",
+        "addresses = \"10.0.5.7\"\n[pool.lab",
+        "addresses = [\n  \"10.0.5.7\",\n  \"10.0.5.8,\n  \"10.0.5.9\"\n]",
+        "addresses = \"\"\"10.0.5.7",
+    ] {
+        let text = format!("{start}{mistake}{end}");
+        assert_eq!(summarize_findings(&text), ["error syntax "], "{mistake}");
+    }
+    let two_mistakes = format!("{start}addresses = \"10.0.5.7{end}max-sessions = \"3\n");
+    assert_eq!(summarize_findings(&two_mistakes), ["error syntax ", "error syntax "]);
+}
+
+#[test]
+fn many_syntax_errors_end_the_search() {
+    let text = "a\n\n[x\n\nb\n\n".repeat(1000);
+    let (_, report) = Farm::parse(&text);
+    assert!((1..=100).contains(&report.count(Level::Error)), "{}", report.count(Level::Error));
 }
 
 #[test]
@@ -162,6 +191,8 @@ fn invalid_ranges_are_reported() {
         (&range("\"::1\""), &["error not-hosts range[0].addresses[0]"]),
         (&range("\"127.0.0.7\""), &["error not-hosts range[0].addresses[0]"]),
         (&range("\"239.1.1.1\""), &["error not-hosts range[0].addresses[0]"]),
+        (&range("\"169.254.7.1\""), &["warning link-local range[0].addresses[0]"]),
+        (&range("\"fe80::/120\""), &["error link-local range[0].addresses[0]"]),
         (
             &two_ranges("\"10.0.5.10-10.0.5.20\"", "\"10.0.5.20\""),
             &["error overlap range[1].addresses[0]"],
@@ -188,6 +219,8 @@ fn invalid_servers_are_reported() {
              [[range]]\naddresses = \"{addresses2}\"\nserver = \"TS2\"\n"
         )
     };
+    let long_name = "a".repeat(64);
+    let too_long_name = format!("error name server.{long_name}");
     assert_findings(&[
         (&two_servers("10.0.5.7", "10.0.5.8"), &[]),
         (
@@ -198,6 +231,7 @@ fn invalid_servers_are_reported() {
         ("[server.ts1]\nenabled = false", &[]),
         ("[server.ts1]\n[[program]]\npath = \"/a\"\nfeatures = [\"loopback\"]", &[]),
         ("[server.\"\"]\nenabled = false", &["error name server.\"\""]),
+        (&format!("[server.{long_name}]\nenabled = false"), &[&too_long_name]),
         (
             "[server.ts1]\nenabled = false\n[server.TS1]\nenabled = false",
             &["error duplicate server.TS1"],
@@ -311,6 +345,7 @@ fn invalid_reservations_are_reported() {
 #[test]
 fn invalid_programs_are_reported() {
     let program = |keys: &str| format!("{PROCESS_LIST}{keys}\n");
+    let path = |name: &str| format!("[[program]]\npath = \"/{name}\"\n");
     assert_findings(&[
         (PROCESS_LIST, &[]),
         ("[[program]]", &["error path program[0].path"]),
@@ -320,6 +355,15 @@ fn invalid_programs_are_reported() {
         ("[[program]]\npath = 'C:app.exe'", &["error path program[0].path"]),
         ("[[program]]\npath = 'C:\\Apps\\app.exe'", &[]),
         ("[[program]]\npath = \"/a\\u0000b\"", &["error path program[0].path"]),
+        ("[[program]]\npath = \"/opt/*/app\"", &["warning path program[0].path"]),
+        ("[[program]]\npath = \"app?\"", &["warning path program[0].path"]),
+        ("[[program]]\npath = \"/opt/app \"", &["warning path program[0].path"]),
+        ("[[program]]\npath = 'C:\\PROGRA~1\\app.exe'", &["warning path program[0].path"]),
+        ("[[program]]\npath = 'C:\\Apps\\long~name.exe'", &[]),
+        ("[[program]]\npath = \"/opt/app~1\"", &[]),
+        (&path(&"a".repeat(255)), &[]),
+        (&path(&"a".repeat(256)), &["error path program[0].path"]),
+        (&path(&"a/".repeat(2048)), &["error path program[0].path"]),
         (&program("script = \"app.py\""), &["warning bare-name program[0].script"]),
         (&program("features = []"), &["warning no-features program[0].features"]),
         (&program("features = \"loopback\""), &[]),
@@ -380,13 +424,16 @@ fn unreadable_files_are_reported() {
     };
     let mut utf16_bytes: Vec<u8> = vec![0xff, 0xfe];
     utf16_bytes.extend(FARM.encode_utf16().flat_map(u16::to_le_bytes));
+    let utf16_big_endian: Vec<u8> = FARM.encode_utf16().flat_map(u16::to_be_bytes).collect();
     let large_contents = vec![b'#'; 5 << 20];
     let truncated_farm = &FARM.as_bytes()[..FARM.len() - 5];
     let table = [
         (directory.join("missing.toml"), "cannot read the file: "),
         (directory.clone(), "cannot read the file: "),
         (write_file("latin.toml", b"[server.ts1]\n# caf\xe9\n"), "byte 18 is not UTF-8"),
-        (write_file("utf16.toml", &utf16_bytes), "byte 0 is not UTF-8"),
+        (write_file("utf16.toml", &utf16_bytes), "the file is encoded in UTF-16"),
+        (write_file("utf16le.toml", &utf16_bytes[2..]), "the file is encoded in UTF-16"),
+        (write_file("utf16be.toml", &utf16_big_endian), "the file is encoded in UTF-16"),
         (write_file("large.toml", &large_contents), "larger than 4 MiB"),
         (write_file("cut.toml", truncated_farm), "invalid TOML: "),
     ];

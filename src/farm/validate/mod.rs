@@ -26,26 +26,39 @@ const fn warning(code: &'static str) -> (Level, &'static str) {
 /// The maximum length of a user name in bytes. A session record has no room for a longer name.
 const MAX_USER_LENGTH: usize = 63;
 
+/// The maximum lengths of a host name and of each label in it (RFC 1035).
+const MAX_HOST_NAME: usize = 253;
+const MAX_HOST_LABEL: usize = 63;
+
 impl Farm {
     /// Returns the findings about the farm. Does not access any server.
     #[must_use]
     pub fn validate(&self) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        self.validate_servers(&mut findings);
-        self.validate_pools(&mut findings);
+        let mut findings = self.validate_values();
         for (index, range) in self.ranges.iter().enumerate() {
             self.validate_range(index, range, &mut findings);
         }
-        self.validate_overlaps(&mut findings);
-        self.validate_loopback(&mut findings);
+        self.validate_pool_ranges(&mut findings);
         self.validate_reservations(&mut findings);
-        self.validate_programs(&mut findings);
         for server in &self.servers {
             self.validate_capacity(Some(server), &mut findings);
         }
         if self.servers.is_empty() {
             self.validate_capacity(None, &mut findings);
         }
+        findings
+    }
+
+    /// Returns the findings that other values of the farm cannot remove, such as a loopback address
+    /// in a range.
+    pub(super) fn validate_values(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        self.validate_servers(&mut findings);
+        self.validate_pools(&mut findings);
+        self.validate_range_addresses(&mut findings);
+        self.validate_overlaps(&mut findings);
+        self.validate_loopback(&mut findings);
+        self.validate_programs(&mut findings);
         findings
     }
 
@@ -62,6 +75,15 @@ impl Farm {
                     "a server has no name",
                     remedy,
                 ));
+            } else if server.name.len() > MAX_HOST_NAME
+                || server.name.split('.').any(|label| label.len() > MAX_HOST_LABEL)
+            {
+                let message = format!("the server name {:?} is too long", server.name);
+                let remedy = format!(
+                    "write at most {MAX_HOST_NAME} characters, and {MAX_HOST_LABEL} between two dots"
+                );
+                let name = &server.name;
+                findings.push(Finding::new(error("name"), &key, name, message, remedy));
             } else if !names.insert(server.name.to_ascii_lowercase()) {
                 let message = format!("server {:?} is listed twice", server.name);
                 let remedy = "remove one of them; case does not matter in host names";
@@ -102,12 +124,6 @@ impl Farm {
                     "choose a number in this range",
                 ));
             }
-            if name != DEFAULT_POOL && !self.ranges.iter().any(|range| range.pool == *name) {
-                let message =
-                    format!("pool {name:?} has no range, so its sessions get no virtual IP");
-                let remedy = format!("add a [[range]] with pool = {name:?}");
-                findings.push(Finding::new(warning("no-range"), &key, name, message, remedy));
-            }
             for (index, program) in pool.rule.programs.iter().enumerate() {
                 if pattern_kind(program.as_bytes()) == PatternKind::Relative {
                     let message = format!("{program:?} is neither a full path nor a bare name");
@@ -123,6 +139,19 @@ impl Farm {
             let message = format!("a farm has at most {max_pools} pools");
             let count = self.pools.len();
             findings.push(Finding::new(error("too-many"), "pool", count, message, "remove pools"));
+        }
+    }
+
+    /// Reports pools without ranges.
+    fn validate_pool_ranges(&self, findings: &mut Vec<Finding>) {
+        for name in self.pools.iter().map(|pool| &pool.rule.pool) {
+            if name != DEFAULT_POOL && !self.ranges.iter().any(|range| range.pool == *name) {
+                let key = format!("pool.{}", quote_key_part(name));
+                let message =
+                    format!("pool {name:?} has no range, so its sessions get no virtual IP");
+                let remedy = format!("add a [[range]] with pool = {name:?}");
+                findings.push(Finding::new(warning("no-range"), key, name, message, remedy));
+            }
         }
     }
 

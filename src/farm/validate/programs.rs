@@ -83,13 +83,51 @@ fn validate_pattern(key: &str, pattern: &str, findings: &mut Vec<Finding>) {
         let message =
             format!("{pattern:?} depends on the current directory, so it matches nothing");
         (error("path"), message, "write the full path, without \"..\"")
+    } else if is_too_long(pattern, kind) {
+        let start: String = pattern.chars().take(40).collect();
+        let message = format!("the path {start:?}... is too long, so it matches nothing");
+        (error("path"), message, "write the path of an existing file")
+    } else if pattern.contains(['*', '?']) {
+        let message = format!("{pattern:?} does not match other names: * and ? are not wildcards");
+        (warning("path"), message, "list each program by its full path")
     } else if kind == PatternKind::BareName {
         let message = format!("{pattern:?} matches every program of that name, in any directory");
         (warning("bare-name"), message, "write the full path")
+    } else if pattern.ends_with(char::is_whitespace) {
+        let message = format!("{pattern:?} ends with a blank");
+        (warning("path"), message, "remove the blank, unless the file's name ends with it")
+    } else if kind == PatternKind::FullWindows && has_short_name(pattern) {
+        let message = format!("{pattern:?} contains a short name (8.3), which is not resolved");
+        (warning("path"), message, "write the long names ('dir /x' lists both)")
     } else {
         return;
     };
     findings.push(Finding::new(code, key, pattern, message, remedy));
+}
+
+/// Returns whether the system accepts no path, or no file name, of this length.
+fn is_too_long(pattern: &str, kind: PatternKind) -> bool {
+    // Windows counts UTF-16 code units, and POSIX systems count bytes.
+    let length = |text: &str| match kind {
+        PatternKind::FullWindows => text.encode_utf16().count(),
+        _ => text.len(),
+    };
+    let (separators, max_path): (&[char], usize) = match kind {
+        PatternKind::FullWindows => (&['/', '\\'], 32_766),
+        _ => (&['/'], 4095),
+    };
+    length(pattern) > max_path || pattern.split(separators).any(|name| length(name) > 255)
+}
+
+/// Returns whether a component has a tilde and a digit, such as `PROGRA~1`.
+fn has_short_name(path: &str) -> bool {
+    path.split(['/', '\\']).any(|name| {
+        let (stem, _) = name.split_once('.').unwrap_or((name, ""));
+        stem.len() <= 8
+            && stem.rsplit_once('~').is_some_and(|(_, number)| {
+                !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+            })
+    })
 }
 
 /// Returns whether two rules match the same programs on Linux or on Windows.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{error, warning};
-use crate::farm::finding::{Finding, quote_key_part, suggest};
+use crate::farm::finding::{Finding, Level, quote_key_part, suggest};
 use crate::farm::{Farm, ServerRange};
 use crate::interface::reserved_addresses;
 use crate::range::{Range, subtract};
@@ -26,7 +26,18 @@ const NON_HOST_RANGES: [(&str, &str); 6] = [
     ("ff00::/8", "multicast"),
 ];
 
+/// Link-local addresses, with the severity and the reason.
+const LINK_LOCAL_RANGES: [(&str, Level, &str); 2] = [
+    (
+        "169.254.0.0/16",
+        Level::Warning,
+        "routers do not forward it, and hosts choose such addresses at random",
+    ),
+    ("fe80::/10", Level::Error, "a program cannot bind it without the name of an interface"),
+];
+
 impl Farm {
+    /// Reports keys of a range that do not fit the other values of the farm.
     pub(super) fn validate_range(
         &self,
         index: usize,
@@ -85,9 +96,15 @@ impl Farm {
             let key = format!("{key}.exclude");
             findings.push(Finding::new(warning("empty"), key, "", message, remedy));
         }
-        for (item_index, addresses) in entry.addresses.iter().enumerate() {
-            let key = format!("{key}.addresses[{item_index}]");
-            self.validate_addresses(&key, addresses, &entry.exclude, findings);
+    }
+
+    /// Reports addresses that cannot be allocated or that other software uses.
+    pub(super) fn validate_range_addresses(&self, findings: &mut Vec<Finding>) {
+        for (index, entry) in self.ranges.iter().enumerate() {
+            for (item_index, addresses) in entry.addresses.iter().enumerate() {
+                let key = format!("range[{index}].addresses[{item_index}]");
+                self.validate_addresses(&key, addresses, &entry.exclude, findings);
+            }
         }
     }
 
@@ -106,6 +123,15 @@ impl Farm {
                     "remove {overlap} from the range (loopback addresses belong in [loopback])"
                 );
                 findings.push(Finding::new(error("not-hosts"), key, addresses, message, remedy));
+            }
+        }
+        for (text, level, reason) in LINK_LOCAL_RANGES {
+            let range: Range = text.parse().expect("a range");
+            if let Some(overlap) = range.intersection(addresses) {
+                let message = format!("{overlap} is link-local: {reason}");
+                let remedy = "choose addresses that the network assigns to this server";
+                let code = (level, "link-local");
+                findings.push(Finding::new(code, key, addresses, message, remedy));
             }
         }
         for dhcp_range in &self.network.dhcp_ranges {
