@@ -10,7 +10,7 @@
 //! 3. `history` writes and reads the file that records which session held which address.
 //! 4. `maps` selects the map for a command, creates private maps, and reports about a map.
 //! 5. `system` reads information from the operating system: processes, sockets, users, program
-//!    files. `table`, `output` and `exit_status` are at the same level. Only `system::trace` and
+//!    files. `table`, `text`, `output` and `exit_status` are at the same level. Only `system::trace` and
 //!    `system::arp_socket` contain `unsafe` code.
 //!
 //! `main` prints an error once, with its causes.
@@ -32,6 +32,7 @@ mod history;
 mod maps;
 mod system;
 mod table;
+mod text;
 
 use std::process::ExitCode;
 

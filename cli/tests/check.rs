@@ -104,10 +104,9 @@ fn report_lists_the_addresses_of_each_server() {
         text.lines().map(|line| line.split_whitespace().collect()).collect();
     let has_line = |line: &str| lines.contains(&line.split_whitespace().collect());
     assert!(has_line("server ts1: at most 3 sessions"), "{text}");
-    let pool_line = "default IPv4 4 4 10.0.5.10 10.0.5.14 10.0.5.10-10.0.5.11, 10.0.5.13-10.0.5.14";
+    let pool_line = "default IPv4 4 10.0.5.10 10.0.5.14 10.0.5.10-10.0.5.11, 10.0.5.13-10.0.5.14";
     assert!(has_line(pool_line), "{text}");
-    let loopback_line =
-        "loopback IPv4 2048 4096 127.100.0.0 127.100.15.255 127.100.0.0-127.100.15.255";
+    let loopback_line = "loopback IPv4 2048 127.100.0.0 127.100.15.255 127.100.0.0-127.100.15.255";
     assert!(has_line(loopback_line), "{text}");
     assert!(has_line("server ts2: disabled, no session gets an address"), "{text}");
     assert!(has_line("farm.toml: no errors, no warnings"), "{text}");
@@ -137,6 +136,27 @@ fn empty_file_is_an_error() {
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(text.contains("farm.toml: error: the file has no keys"), "{text}");
     }
+}
+
+#[test]
+fn pools_are_listed_only_for_a_file_that_was_read() {
+    let farm_in_utf16: Vec<u8> =
+        VALID_FARM.encode_utf16().flat_map(|unit| unit.to_le_bytes()).collect();
+    for (content, message) in [
+        (&farm_in_utf16[..], "farm.toml: error: the file is encoded in UTF-16"),
+        (b"", "farm.toml: error: the file has no keys"),
+    ] {
+        let file = FarmFile::new(content);
+        let (output, text) = file.check(&[]);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.starts_with(message) && !text.contains("POOL"), "{text}");
+        assert!(text.ends_with("farm.toml: 1 error, no warnings\n"), "{text}");
+        let (_, json) = file.check(&["--json"]);
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(json["servers"].as_array().map(Vec::len), Some(0), "{json}");
+    }
+    let (_, text) = FarmFile::new(b"[sessions]\nlow-water = 1\n").check(&[]);
+    assert!(text.contains("POOL") && text.contains("loopback"), "{text}");
 }
 
 #[test]
@@ -180,7 +200,7 @@ fn json_has_typed_findings() {
     }
     assert_eq!((&finding["line"], &finding["column"]), (&2.into(), &1.into()));
     let pool = &json["servers"][0]["pools"][0];
-    assert_eq!((&pool["kind"], &pool["sessions"]), (&"loopback".into(), &2048.into()));
+    assert_eq!((&pool["kind"], &pool["addresses"]), (&"loopback".into(), &2048.into()));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use vipool::range::Range;
 
 use super::farm_args::{FarmArgs, is_missing, machine_farm_file};
 use crate::table::table;
+use crate::text::count;
 
 /// Check a farm.toml and show the pools of each server
 ///
@@ -21,6 +22,8 @@ use crate::table::table;
 /// the file cannot be used. A warning means that the file works, but perhaps not as intended. The
 /// check needs no privileges and reads only the file, so it can run on any machine. Only for
 /// /etc/vipool/farm.toml, the file of this machine, the check also looks for the listed programs.
+/// 'vipool up' also excludes addresses that the server or another machine uses; 'vipool status'
+/// shows the result.
 ///
 /// The exit status is 0, or 1 if there are errors (with --strict also for warnings).
 #[derive(Args)]
@@ -55,7 +58,7 @@ fn check(file: &Path, server_name: Option<&str>, is_json: bool, is_strict: bool)
     if file == machine_farm_file() {
         report.extend(farm.missing_programs(is_missing));
     }
-    let servers = server_rows(&farm, server_name)?;
+    let servers = if report.has_text() { server_rows(&farm, server_name)? } else { Vec::new() };
     let passed = if is_strict { report.is_empty() } else { !report.has_errors() };
     if is_json {
         let findings = report.findings().iter().map(FindingRow::from).collect();
@@ -105,10 +108,9 @@ struct PoolRow {
     name: String,
     kind: &'static str,
     family: &'static str,
-    /// Maximum number of sessions that can have an address of the pool at the same time.
-    sessions: u32,
-    /// Number of addresses in the ranges, without excluded addresses.
-    addresses: u128,
+    /// Number of addresses for sessions. A session uses two addresses of a loopback range, which
+    /// count as one.
+    addresses: u32,
     first: Option<String>,
     last: Option<String>,
     ranges: Vec<String>,
@@ -167,8 +169,7 @@ fn pool_row(pool: &Pool) -> PoolRow {
             Some(false) => "IPv6",
             None => "none",
         },
-        sessions: pool.slots(),
-        addresses: ranges().map(Range::count).fold(0, u128::saturating_add),
+        addresses: pool.slots(),
         first: ranges().next().map(|range| range.first().to_string()),
         last: ranges().next_back().map(|range| range.last().to_string()),
         ranges: ranges().map(Range::to_string).collect(),
@@ -183,7 +184,9 @@ fn render(file: &Path, report: &Report, servers: &[ServerRow]) -> Result<String>
         let limit = match (server.enabled, server.max_sessions) {
             (false, _) => "disabled, no session gets an address".to_owned(),
             (true, 0) => "any number of sessions".to_owned(),
-            (true, max_sessions) => format!("at most {max_sessions} sessions"),
+            (true, max_sessions) => {
+                format!("at most {}", count(max_sessions, "session", "sessions"))
+            }
         };
         match &server.name {
             Some(name) => writeln!(text, "\nserver {name}: {limit}")?,
@@ -192,15 +195,13 @@ fn render(file: &Path, report: &Report, servers: &[ServerRow]) -> Result<String>
         if server.pools.is_empty() {
             continue;
         }
-        let mut pool_table =
-            table(&["POOL", "FAMILY", "SESSIONS#", "ADDRESSES#", "FIRST", "LAST", "RANGES"]);
+        let mut pool_table = table(&["POOL", "FAMILY", "ADDRESSES#", "FIRST", "LAST", "RANGES"]);
         for pool in &server.pools {
             let text_or_dash =
                 |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
             pool_table.add_row([
                 pool.name.clone(),
                 pool.family.to_owned(),
-                pool.sessions.to_string(),
                 pool.addresses.to_string(),
                 text_or_dash(&pool.first),
                 text_or_dash(&pool.last),
@@ -215,8 +216,8 @@ fn render(file: &Path, report: &Report, servers: &[ServerRow]) -> Result<String>
         text,
         "\n{}: {}, {}",
         file.display(),
-        count_noun(error_count, "error"),
-        count_noun(warning_count, "warning")
+        count_or_no(error_count, "error", "errors"),
+        count_or_no(warning_count, "warning", "warnings")
     )?;
     Ok(text)
 }
@@ -231,10 +232,6 @@ fn abbreviate(ranges: &[String]) -> String {
     }
 }
 
-fn count_noun(count: usize, noun: &str) -> String {
-    match count {
-        0 => format!("no {noun}s"),
-        1 => format!("1 {noun}"),
-        _ => format!("{count} {noun}s"),
-    }
+fn count_or_no(number: usize, singular: &str, plural: &str) -> String {
+    if number == 0 { format!("no {plural}") } else { count(number, singular, plural) }
 }

@@ -1,0 +1,46 @@
+//! Formats numbers and names in messages and tables.
+
+use std::fmt::Display;
+
+/// Returns the number with its noun: "1 address", "2 addresses".
+pub fn count<N: Display + PartialEq + From<u8>>(number: N, singular: &str, plural: &str) -> String {
+    let noun = if number == N::from(1) { singular } else { plural };
+    format!("{number} {noun}")
+}
+
+/// Escapes the characters of a name that a terminal would interpret. Backslashes and quotation marks
+/// stay as they are: a user of a Windows domain is `DOMAIN\user`.
+pub fn escape(name: &str) -> String {
+    let mut escaped = String::new();
+    for part in name.split_inclusive(['\\', '\'', '"']) {
+        let plain = part.trim_end_matches(['\\', '\'', '"']);
+        escaped.extend(plain.escape_debug());
+        escaped.push_str(&part[plain.len()..]);
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noun_agrees_with_its_number() {
+        let texts = [0usize, 1, 2].map(|number| count(number, "address", "addresses"));
+        assert_eq!(texts, ["0 addresses", "1 address", "2 addresses"]);
+    }
+
+    #[test]
+    fn only_control_characters_are_escaped() {
+        for (name, escaped) in [
+            ("alice", "alice"),
+            ("DOMAIN\\alice", "DOMAIN\\alice"),
+            ("o'brien \"x\"", "o'brien \"x\""),
+            ("\u{1b}[2J\n", "\\u{1b}[2J\\n"),
+            ("\\\\\r", "\\\\\\r"),
+            ("Müller", "Müller"),
+        ] {
+            assert_eq!(escape(name), escaped);
+        }
+    }
+}
