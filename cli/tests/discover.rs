@@ -105,7 +105,7 @@ fn static_program_is_reported_with_its_rewrite_obstacle() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for line in [
         format!(
-            "{}: virtual-ip (a second instance would fail), but no hook layer can rewrite it, because \
+            "{}: loopback, virtual-ip (a second instance would fail), but no hook layer can rewrite it, because \
              it is linked statically",
             link.display()
         ),

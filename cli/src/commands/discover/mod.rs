@@ -7,17 +7,19 @@ mod sockets;
 mod verdict;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::Context;
+use vipool::map::Reader;
 use vipool::system;
 
 use crate::system::elf::read_elf;
 use crate::system::trace;
-use verdict::{Observations, Verdict, judge};
+use verdict::{Observations, Program, Verdict, judge};
 
 /// Socket calls that a trace does not observe.
 const TRACE_LIMITS: &[&str] = &[
@@ -63,21 +65,27 @@ pub struct Discover {
 impl Discover {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let open_sockets = sockets::observe_open_sockets();
+        let services: BTreeSet<Program> = open_sockets.services.keys().cloned().collect();
         let (observed, other_programs) = match self.program.split_first() {
-            None => (open_sockets, Observations::new()),
+            None => (open_sockets.programs, open_sockets.services),
             Some((program, arguments)) => {
                 let time_limit = self.time_limit.map(Duration::from_secs);
-                (trace_program(Command::new(program).args(arguments), time_limit)?, open_sockets)
+                let mut other_programs = open_sockets.programs;
+                other_programs.extend(open_sockets.services);
+                (trace_program(Command::new(program).args(arguments), time_limit)?, other_programs)
             }
         };
+        let map = Reader::attach(&system::map_directory()).ok();
+        let is_session_address =
+            |address: IpAddr| map.as_ref().is_some_and(|map| map.pool_kind(address).is_some());
         let interfaces = system::interfaces().context("cannot list the interfaces")?;
         let host_addresses: BTreeSet<_> = interfaces
             .iter()
             .flat_map(|interface| &interface.addresses)
             .map(|net| net.addr())
-            .filter(|address| !address.is_loopback())
+            .filter(|address| !address.is_loopback() && !is_session_address(*address))
             .collect();
-        let mut verdicts = judge(&observed, &other_programs, &host_addresses);
+        let mut verdicts = judge(&observed, &other_programs, &host_addresses, &is_session_address);
         for verdict in &mut verdicts {
             verdict.rewrite_obstacles = rewrite_obstacles(&verdict.program.path);
         }
@@ -88,6 +96,7 @@ impl Discover {
             let report = serde_json::json!({
                 "programs": verdicts,
                 "farm_toml": farm_lines,
+                "services": services.iter().map(Program::to_string).collect::<Vec<_>>(),
                 "unobserved": unobserved,
             });
             outln!("{report:#}")?;
@@ -103,6 +112,10 @@ impl Discover {
         }
         for verdict in without_evidence {
             outln!("{}", verdict.summary())?;
+        }
+        if self.program.is_empty() && !services.is_empty() {
+            let names: Vec<_> = services.iter().map(Program::to_string).collect();
+            outln!("\nServices of the system, which all sessions share: {}", names.join(", "))?;
         }
         match farm_lines.is_empty() {
             true => outln!("\nNo program needs a line in farm.toml.")?,

@@ -12,18 +12,27 @@ use crate::system::trace::SocketCall;
 /// Names of interpreters. If a process runs an interpreter, the script identifies the program.
 const INTERPRETERS: &[&str] = &["python", "perl", "ruby", "node", "php", "bash", "sh", "dash"];
 
+/// The socket calls that the open sockets show.
+#[derive(Default)]
+pub struct OpenSockets {
+    /// The calls of programs that users start.
+    pub programs: Observations,
+    /// The calls of services of the system. All sessions share a service.
+    pub services: Observations,
+}
+
 /// Infers the socket calls of each program from its open sockets.
 ///
 /// Omits binds to ports of the ephemeral range, because the kernel may have chosen the port.
-pub fn observe_open_sockets() -> Observations {
+pub fn observe_open_sockets() -> OpenSockets {
     let owners = socket_owners();
     let ephemeral_ports = ephemeral_ports();
-    let mut observed = Observations::new();
+    let mut open_sockets = OpenSockets::default();
     for rows in proc_net::socket_tables("self") {
         let listening_ports: HashSet<u16> =
             rows.iter().filter(|row| row.is_listening).map(|row| row.local.port()).collect();
         for row in rows {
-            let Some(program) = owners.get(&row.inode) else { continue };
+            let Some((program, is_service)) = owners.get(&row.inode) else { continue };
             let call = if row.is_listening && !ephemeral_ports.contains(&row.local.port()) {
                 SocketCall::Bind { is_tcp: row.is_tcp, address: row.local, has_succeeded: true }
             } else if !row.is_listening && !listening_ports.contains(&row.local.port()) {
@@ -31,10 +40,14 @@ pub fn observe_open_sockets() -> Observations {
             } else {
                 continue;
             };
+            let observed = match is_service {
+                true => &mut open_sockets.services,
+                false => &mut open_sockets.programs,
+            };
             observed.entry(program.clone()).or_default().insert(call);
         }
     }
-    observed
+    open_sockets
 }
 
 /// Returns the program of a process.
@@ -62,16 +75,27 @@ fn find_script(pid: u32) -> Option<PathBuf> {
     file.is_file().then_some(file)
 }
 
-/// Returns the program that has each socket open. The key is the inode number of the socket.
-fn socket_owners() -> HashMap<u64, Program> {
+/// Returns the program that has each socket open, and whether it runs as a service of the system.
+/// The key is the inode number of the socket.
+fn socket_owners() -> HashMap<u64, (Program, bool)> {
     let mut owners = HashMap::new();
     for pid in proc_net::all_pids() {
         let Ok(sockets) = proc_net::open_sockets(pid) else { continue };
         if let (false, Some(program)) = (sockets.is_empty(), identify_program(pid)) {
-            owners.extend(sockets.into_keys().map(|inode| (inode, program.clone())));
+            let control_groups = fs::read_to_string(format!("/proc/{pid}/cgroup"));
+            let owner = (program, control_groups.is_ok_and(|text| names_system_service(&text)));
+            owners.extend(sockets.into_keys().map(|inode| (inode, owner.clone())));
         }
     }
     owners
+}
+
+/// Returns whether the control groups of a process (cgroups(7)) are those of a systemd service
+/// outside the sessions of users.
+fn names_system_service(control_groups: &str) -> bool {
+    control_groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|path| {
+        path.starts_with("/system.slice/") && path.split('/').any(|part| part.ends_with(".service"))
+    })
 }
 
 /// Returns the ephemeral ports: the range from which the kernel chooses ports.
@@ -86,6 +110,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_services_of_the_system_are_shared() {
+        for (control_groups, is_service) in [
+            ("0::/system.slice/ssh.service\n", true),
+            ("0::/system.slice/system-getty.slice/getty@tty1.service", true),
+            ("12:pids:/x\n1:name=systemd:/system.slice/redis-server.service", true),
+            ("0::/user.slice/user-1000.slice/session-3.scope", false),
+            ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/app.service", false),
+            ("0::/system.slice/docker-0123.scope", false),
+            ("0::/", false),
+            ("", false),
+        ] {
+            assert_eq!(names_system_service(control_groups), is_service, "{control_groups}");
+        }
+    }
+
+    #[test]
     fn own_listener_is_observed_as_a_bind() {
         // Find a free port below the ephemeral range.
         let listener = (20000..30000)
@@ -94,6 +134,6 @@ mod tests {
         let own_program = identify_program(std::process::id()).unwrap();
         let address = listener.local_addr().unwrap();
         let bind = SocketCall::Bind { is_tcp: true, address, has_succeeded: true };
-        assert!(observe_open_sockets()[&own_program].contains(&bind));
+        assert!(observe_open_sockets().programs[&own_program].contains(&bind));
     }
 }

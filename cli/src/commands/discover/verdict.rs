@@ -40,6 +40,12 @@ pub struct Verdict {
     pub own_ports: BTreeSet<u16>,
     /// The evidence, one line per observation.
     pub evidence: BTreeSet<String>,
+    /// Whether the program accepts TCP connections on the loopback.
+    #[serde(skip)]
+    accepts_connections: bool,
+    /// Whether another observed program connects to it on the loopback.
+    #[serde(skip)]
+    has_clients: bool,
     /// Whether a second instance on this host would fail.
     pub second_instance_fails: bool,
     /// The reasons why no hook layer can rewrite the program's calls. Empty if a hook layer can
@@ -50,19 +56,31 @@ pub struct Verdict {
 /// Returns a verdict for each program in `observed`.
 ///
 /// `other_programs` contains the observations of the other running programs. `host_addresses`
-/// contains the host's own addresses.
+/// contains the host's own addresses. `is_session_address` returns whether an address is in a pool.
 pub fn judge(
     observed: &Observations,
     other_programs: &Observations,
     host_addresses: &BTreeSet<IpAddr>,
+    is_session_address: &dyn Fn(IpAddr) -> bool,
 ) -> Vec<Verdict> {
     let mut verdicts: BTreeMap<&Program, Verdict> =
         observed.keys().map(|program| (program, Verdict::new(program))).collect();
     for (program, calls) in observed {
         let verdict = verdicts.get_mut(program).expect("every program has a verdict");
         for call in calls {
-            if let SocketCall::Bind { is_tcp, address, has_succeeded } = *call {
-                verdict.add_bind(is_tcp, address, has_succeeded, host_addresses);
+            match *call {
+                SocketCall::Bind { is_tcp, address, .. }
+                    if is_session_address(address.ip().to_canonical()) =>
+                {
+                    let protocol = protocol_name(is_tcp);
+                    verdict.add_evidence(format!(
+                        "binds {address}, an address of a session ({protocol}): already rewritten"
+                    ));
+                }
+                SocketCall::Bind { is_tcp, address, has_succeeded } => {
+                    verdict.add_bind(is_tcp, address, has_succeeded, host_addresses);
+                }
+                _ => {}
             }
         }
         if calls.contains(&SocketCall::CreateIoUring) {
@@ -83,6 +101,9 @@ pub fn judge(
         for call in calls {
             let SocketCall::Connect { is_tcp, destination } = *call else { continue };
             let ip = destination.ip().to_canonical();
+            if is_session_address(ip) {
+                continue;
+            }
             if ip.is_loopback() || ip.is_unspecified() {
                 add_loopback_connect(
                     &mut verdicts,
@@ -97,6 +118,13 @@ pub fn judge(
                 verdict.features.insert("virtual-ip");
             }
         }
+    }
+    for verdict in verdicts.values_mut().filter(|verdict| verdict.lacks_clients()) {
+        verdict.add_evidence(
+            "no client was observed: list the programs that connect to it on the loopback, such as \
+             its command-line tools"
+                .into(),
+        );
     }
     verdicts.into_values().collect()
 }
@@ -117,6 +145,7 @@ fn add_loopback_connect(
                 "{program} connects to it on {destination} ({protocol}): list both programs"
             ));
             verdict.features.insert("loopback");
+            verdict.has_clients = true;
         }
         let verdict = verdicts.get_mut(program).expect("every program has a verdict");
         if server != program {
@@ -170,6 +199,8 @@ impl Verdict {
             may_need_client_ip: false,
             own_ports: BTreeSet::new(),
             evidence: BTreeSet::new(),
+            accepts_connections: false,
+            has_clients: false,
             second_instance_fails: false,
             rewrite_obstacles: BTreeSet::new(),
         }
@@ -204,14 +235,25 @@ impl Verdict {
             self.add_evidence(format!("binds {address} on the loopback ({protocol}){suffix}"));
             self.features.insert("loopback");
             self.own_ports.insert(address.port());
+            self.accepts_connections |= is_tcp;
             self.second_instance_fails = true;
         } else if ip.is_unspecified() || host_addresses.contains(&ip) {
             let target =
                 if ip.is_unspecified() { "the wildcard address" } else { "the host's address" };
             self.add_evidence(format!("binds {address}, {target} ({protocol}){suffix}"));
             self.features.insert("virtual-ip");
+            if is_tcp && ip.is_unspecified() {
+                // Its clients, and the program itself, can connect to 127.0.0.1.
+                self.features.insert("loopback");
+                self.accepts_connections = true;
+            }
             self.second_instance_fails = true;
         }
+    }
+
+    /// Returns whether the program accepts connections on the loopback, but no client was observed.
+    fn lacks_clients(&self) -> bool {
+        self.accepts_connections && !self.has_clients
     }
 
     /// Returns the verdict in one line.
@@ -248,6 +290,9 @@ impl Verdict {
         if self.may_need_client_ip {
             lines +=
                 "# add \"client-ip\" if the program distinguishes users by the host's address\n";
+        }
+        if self.lacks_clients() {
+            lines += "# also list the programs that connect to it on the loopback\n";
         }
         if !self.own_ports.is_empty() {
             lines += &format!("own-ports = {}\n", serde_json::json!(self.own_ports));
@@ -294,6 +339,7 @@ mod tests {
                 "/bin/quiet",
                 &[SocketCall::GetHostName, connect("192.0.2.1:80"), bind(true, "0.0.0.0:0")],
             ),
+            ("/bin/rewritten", &[bind(true, "10.0.5.77:8080"), connect("10.0.5.77:8080")]),
             ("/bin/server", &[bind(true, "[::]:8080")]),
             (
                 "/bin/taken",
@@ -305,7 +351,9 @@ mod tests {
             ),
         ]);
         let other_programs = observations(&[("/bin/dns", &[bind(true, "127.0.0.1:53")])]);
-        let verdicts = judge(&observed, &other_programs, &host_addresses);
+        let session_address: IpAddr = "10.0.5.77".parse().unwrap();
+        let verdicts =
+            judge(&observed, &other_programs, &host_addresses, &|ip| ip == session_address);
         let summaries: Vec<String> = verdicts.iter().map(Verdict::summary).collect();
         assert_eq!(
             summaries,
@@ -317,8 +365,9 @@ mod tests {
                 "/bin/odd\"name: virtual-ip",
                 "/bin/own: loopback (a second instance would fail)",
                 "/bin/quiet: nothing",
-                "/bin/server: virtual-ip (a second instance would fail)",
-                "/bin/taken: virtual-ip (a second instance would fail)",
+                "/bin/rewritten: nothing",
+                "/bin/server: loopback, virtual-ip (a second instance would fail)",
+                "/bin/taken: loopback, virtual-ip (a second instance would fail)",
             ]
         );
         let evidence =
@@ -330,7 +379,10 @@ mod tests {
         );
         assert!(evidence(0).contains("connects to /bin/helper"), "{}", evidence(0));
         assert!(evidence(1).contains("/bin/client connects to it"), "{}", evidence(1));
-        assert!(evidence(8).contains("already in use"), "{}", evidence(8));
+        assert!(!evidence(1).contains("no client was observed"), "{}", evidence(1));
+        assert!(evidence(7).contains("an address of a session"), "{}", evidence(7));
+        assert!(evidence(8).contains("no client was observed"), "{}", evidence(8));
+        assert!(evidence(9).contains("already in use"), "{}", evidence(9));
         let farm_lines: String = verdicts.iter().filter_map(Verdict::farm_toml).collect();
         let (farm, report) = vipool::farm::Farm::parse(&farm_lines);
         assert!(!report.has_errors(), "{report}");
