@@ -307,6 +307,16 @@ pub(crate) trait SlotBlocks {
         })
     }
 
+    /// Returns the slot of a second loopback address.
+    fn slot_of_loopback6(&self, address: IpAddr) -> Option<u32> {
+        (0..self.block_count()).find_map(|index| {
+            let (first_slot, range) = self.block(index)?;
+            let offset = range.offset_of(address)?.checked_sub(range.span().div_ceil(2))?;
+            let slot = first_slot.checked_add(u32::try_from(offset).ok()?)?;
+            (self.loopback6(slot) == Some(address)).then_some(slot)
+        })
+    }
+
     /// Returns whether the address is in one of the ranges, second loopback addresses included.
     fn contains(&self, address: IpAddr) -> bool {
         (0..self.block_count())

@@ -132,6 +132,20 @@ impl Reader {
         Some(if pool.is_loopback { PoolKind::Loopback } else { PoolKind::VirtualIp })
     }
 
+    /// Returns the address of the slot to which an address belongs. For a second loopback address,
+    /// this is the first address of the slot. Returns `None` if no pool contains the address.
+    #[must_use]
+    pub fn slot_address(&self, address: IpAddr) -> Option<IpAddr> {
+        let words = self.map.words();
+        self.map.layout().pools().iter().find_map(|pool| {
+            let slot = match pool.slot_of(words, address) {
+                Some(slot) => slot,
+                None => pool.slot_of_loopback6(words, address)?,
+            };
+            pool.address(words, slot)
+        })
+    }
+
     /// Returns whether a newer file replaces this map. The newer file may not be in place yet. The
     /// leases in a replaced map no longer change. Call [`Reader::attach`] again to read the current
     /// leases.

@@ -8,10 +8,12 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde::Serialize;
+use vipool::map::Reader;
 
 use crate::history::{self, Record, RecordKind};
 use crate::maps::selection::MapArgs;
 use crate::table::{self, table};
+use crate::text::{count, escape};
 
 /// Show when addresses were leased to sessions and released
 ///
@@ -102,9 +104,10 @@ fn read_records(map: &MapArgs) -> anyhow::Result<Vec<Record>> {
     let file = history::history_file(&directory);
     let (mut records, damaged_lines) = history::read(&file)?;
     if damaged_lines > 0 {
-        errln!("vipool: ignored {damaged_lines} damaged lines of {}", file.display());
+        let lines = count(damaged_lines, "damaged line", "damaged lines");
+        errln!("vipool: ignored {lines} of {}", file.display());
     }
-    match history::pending(&directory, &records) {
+    match map.existing_directory().and_then(|directory| history::pending(&directory, &records)) {
         Ok(new_records) => records.extend(new_records),
         // If the map is missing or not accessible, the older records can still be read.
         Err(error) => errln!("vipool: the newest events are missing: {error:#}"),
@@ -130,10 +133,10 @@ impl History {
             let titles = ["TIME", "EVENT", "SESSION", "ADDRESS", "USER", "CLIENT", "NOTE"];
             let mut rows = table(&titles);
             for record in &records {
-                let [time, event, session, address, user, client, reconciled, lost] =
+                let [time, event, session, address, user, client, reconciled, _] =
                     format_fields(record, true);
                 let note = match (&record.lost, reconciled.is_empty()) {
-                    (Some(_), _) => format!("{lost} events were lost"),
+                    (Some(lost), _) => format!("lost {}", count(*lost, "event", "events")),
                     (None, false) => "reconstructed".to_owned(),
                     (None, true) => String::new(),
                 };
@@ -170,7 +173,7 @@ fn format_fields(record: &Record, for_terminal: bool) -> [String; 8] {
         event,
         record.session.clone().unwrap_or_default(),
         record.address.map(|address| address.to_string()).unwrap_or_default(),
-        if for_terminal { user.escape_debug().to_string() } else { user },
+        if for_terminal { escape(&user) } else { user },
         record.client.map(|client| client.to_string()).unwrap_or_default(),
         if record.reconciled { "true".to_owned() } else { String::new() },
         record.lost.map(|lost| lost.to_string()).unwrap_or_default(),
@@ -202,16 +205,28 @@ impl Who {
         let time = self.at.unwrap_or_else(Timestamp::now);
         let records = read_records(&self.map)?;
         if let Some(lost_count) = lost_events_around(&records, time) {
-            errln!(
-                "vipool: {lost_count} events around this time were lost: the answer may be wrong"
-            );
+            let events = count(lost_count, "event", "events");
+            errln!("vipool: lost {events} around this time: the answer may be wrong");
         }
-        let holder = find_holder(&records, self.address, time);
+        // If the map is missing, the history alone answers.
+        let reader = Reader::attach(&self.map.directory()?).ok();
+        let slot_address = reader.as_ref().and_then(|map| map.slot_address(self.address));
+        let leased_address = slot_address.unwrap_or(self.address);
+        let holder = find_holder(&records, leased_address, time)
+            .map(|holder| Holder { address: self.address, ..holder });
         if self.json {
             outln!("{}", serde_json::to_string_pretty(&holder)?)?;
             return Ok(ExitCode::from(u8::from(holder.is_none())));
         }
         let Some(holder) = holder else {
+            let is_recorded = records.iter().any(|record| record.address == Some(leased_address));
+            if reader.is_some() && slot_address.is_none() && !is_recorded {
+                outln!(
+                    "{} belongs to no pool, so no session can lease it ('vipool status' shows the pools)",
+                    self.address
+                )?;
+                return Ok(ExitCode::FAILURE);
+            }
             let first_record = records.first().context("the history is empty")?;
             if time < first_record.time {
                 bail!("the history begins later, at {}", first_record.time);
@@ -221,11 +236,15 @@ impl Who {
         };
         let user = holder
             .user
-            .map_or("an unknown user".to_owned(), |user| format!("user {}", user.escape_debug()));
+            .map_or("an unknown user".to_owned(), |user| format!("user {}", escape(user)));
         let client = holder.client.map(|client| format!(" at {client}")).unwrap_or_default();
         let until = holder.until.map_or("now".to_owned(), |until| until.to_string());
+        let role = match leased_address == self.address {
+            true => String::new(),
+            false => format!(" (::1 of the session that leased {leased_address})"),
+        };
         outln!(
-            "{} was leased to session {} of {user}{client}, from {} to {until}{}",
+            "{}{role} was leased to session {} of {user}{client}, from {} to {until}{}",
             self.address,
             holder.session.unwrap_or("?"),
             holder.from,

@@ -260,6 +260,11 @@ impl PoolLayout {
         self.blocks(words).slot_of(address)
     }
 
+    /// Returns the slot of a second loopback address.
+    pub(crate) fn slot_of_loopback6(&self, words: &[Word], address: IpAddr) -> Option<u32> {
+        if self.loopback { self.blocks(words).slot_of_loopback6(address) } else { None }
+    }
+
     /// Returns whether a range of the pool contains the address. The ranges of a loopback pool also
     /// contain the second loopback addresses.
     pub(crate) fn contains(&self, words: &[Word], address: IpAddr) -> bool {
