@@ -136,7 +136,7 @@ time.sleep(1000)";
         let (process, _) = start_until_ready(session.command(python_path()).args(["-c", script]));
         let report = explain(&host, &process);
         assert_eq!(report["rewritten"], true, "{report:#}");
-        assert_eq!(report["rule"]["position"], 1);
+        assert_eq!(report["rule"]["key"], "program[0]");
         assert_eq!(report["rule"]["verdict"], "matches by full path");
         assert_eq!(report["session"]["session"], "1");
         assert_eq!(report["session"]["found_by"], "lease");

@@ -21,7 +21,7 @@ use crate::system::proc_net::{SocketRow, socket_tables};
 
 /// Version of the JSON format. The version changes when a field is removed or the meaning of a
 /// field changes. A new field does not change the version.
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// The explanation, as `--json` prints it.
 #[derive(Debug, Serialize)]

@@ -20,8 +20,8 @@ use crate::system::caller;
 /// A rule of the process list.
 #[derive(Debug, Serialize)]
 pub struct RuleReport {
-    /// The position in the process list, starting at 1.
-    pub position: usize,
+    /// The key of the rule, as in the findings of `vipool check`: the first is `program[0]`.
+    pub key: String,
     pub path: String,
     pub script: Option<String>,
     pub features: Vec<&'static str>,
@@ -110,7 +110,7 @@ impl RuleReport {
         let features =
             [(virtual_ip, "virtual-ip"), (loopback, "loopback"), (client_ip, "client-ip")];
         Self {
-            position: index + 1,
+            key: format!("program[{index}]"),
             path: to_text(rule.pattern()),
             script: rule.script().map(to_text),
             features: features

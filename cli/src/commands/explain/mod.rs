@@ -23,12 +23,14 @@ use std::process::ExitCode;
 use vipool::session::SessionId;
 use vipool::system::map_directory;
 
+use explanation::Explanation;
+
 use crate::maps::private;
 use crate::maps::selection::{MapArgs, MapSelection};
 
 /// Show why a program is rewritten or not, and how its sockets are treated
 ///
-/// For a process, the command shows the rule of the process list that applies, the session, and
+/// For each process, the command shows the rule of the process list that applies, the session, and
 /// everything that prevents rewriting. It lists each TCP and UDP socket with the address that the
 /// program requested and the address that is bound. For a program, the command shows what it can
 /// determine before 'vipool run' starts the program. It does not start the program.
@@ -41,13 +43,13 @@ use crate::maps::selection::{MapArgs, MapSelection};
   vipool explain --json 4711 | jq '.obstacles[].name'
   vipool explain -- /opt/app/bin/app --port 80")]
 pub struct Explain {
-    /// The process ID
-    #[arg(required_unless_present = "program", conflicts_with = "program")]
-    pid: Option<u32>,
+    /// The process IDs
+    #[arg(value_name = "PID", required_unless_present = "program", conflicts_with = "program")]
+    pids: Vec<u32>,
     /// The session for the program [default: the session of your logon]
-    #[arg(long, short, value_name = "SESSION", conflicts_with = "pid")]
+    #[arg(long, short, value_name = "SESSION", conflicts_with = "pids")]
     session: Option<SessionId>,
-    /// Print JSON (docs/json.md describes the fields)
+    /// Print JSON: an object, or an array for several processes (docs/json.md describes the fields)
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -59,30 +61,48 @@ pub struct Explain {
 
 impl Explain {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let (subject, directory) = match self.pid {
-            Some(pid) => {
-                let subject = process::observe_process(pid)?;
-                let directory = match subject.variable("VIPOOL_MAP").filter(|path| !path.is_empty())
-                {
-                    Some(directory) => PathBuf::from(directory),
-                    None if self.map.is_explicit() => self.map.directory()?,
-                    None => subject.mapped_directory.clone().unwrap_or_else(map_directory),
-                };
-                (subject, directory)
+        let mut explanations = Vec::new();
+        let mut errors = Vec::new();
+        for pid in &self.pids {
+            match self.explain_process(*pid) {
+                Ok(explanation) => explanations.push(explanation),
+                Err(error) => errors.push(error),
             }
-            None => (process::observe_command(&self.program)?, self.map.directory()?),
-        };
-        // Without a farm file, the private map that 'vipool run' creates lists every program.
-        let private_map_lists_all = (self.pid.is_none()
-            && self.map.selection() == MapSelection::Private)
-            .then(|| private::default_farm_file().is_none());
-        let explanation =
-            explanation::explain(&subject, directory, self.session, private_map_lists_all)?;
-        if self.json {
-            outln!("{}", serde_json::to_string_pretty(&explanation)?)?;
-        } else {
-            out!("{}", text::render(&explanation))?;
         }
-        Ok(ExitCode::SUCCESS)
+        if self.pids.is_empty() {
+            explanations.push(self.explain_program()?);
+        }
+        if self.json {
+            let json = match &*explanations {
+                [explanation] if self.pids.len() <= 1 => serde_json::to_string_pretty(explanation)?,
+                explanations => serde_json::to_string_pretty(explanations)?,
+            };
+            outln!("{json}")?;
+        } else {
+            let texts: Vec<_> = explanations.iter().map(text::render).collect();
+            out!("{}", texts.join("\n"))?;
+        }
+        for error in &errors {
+            errln!("vipool: {error:#}");
+        }
+        Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn explain_process(&self, pid: u32) -> anyhow::Result<Explanation> {
+        let subject = process::observe_process(pid)?;
+        let directory = match subject.variable("VIPOOL_MAP").filter(|path| !path.is_empty()) {
+            Some(directory) => PathBuf::from(directory),
+            None if self.map.is_explicit() => self.map.directory()?,
+            None => subject.mapped_directory.clone().unwrap_or_else(map_directory),
+        };
+        explanation::explain(&subject, directory, self.session, None)
+    }
+
+    fn explain_program(&self) -> anyhow::Result<Explanation> {
+        let subject = process::observe_command(&self.program)?;
+        // Without a farm file, the private map that 'vipool run' creates lists every program.
+        let private_map_lists_all = (self.map.selection() == MapSelection::Private)
+            .then(|| private::default_farm_file().is_none());
+        explanation::explain(&subject, self.map.directory()?, self.session, private_map_lists_all)
     }
 }

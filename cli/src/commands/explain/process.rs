@@ -16,6 +16,7 @@ use crate::system::auxv::{AT_SECURE, read_auxv, started_as};
 use crate::system::elf::{ElfInfo, read_elf};
 use crate::system::exec_path::find_program;
 use crate::system::hook::HOOK_FILE;
+use crate::text::escape;
 
 /// The variables that the hook and the dynamic linker read.
 const VARIABLES: [&str; 4] = ["LD_PRELOAD", "VIPOOL_DISABLE", "VIPOOL_LEASE", "VIPOOL_MAP"];
@@ -36,7 +37,7 @@ pub struct Subject {
     pub file: Option<PathBuf>,
     /// The path by which the program was started.
     pub started_as: Option<PathBuf>,
-    /// The script that the program runs.
+    /// The full path of the script that the program runs, or the argument that names its module.
     pub script: Option<PathBuf>,
     /// Properties of the program's file, if it is an ELF file.
     pub elf: Option<ElfInfo>,
@@ -114,7 +115,7 @@ pub fn observe_process(pid: u32) -> anyhow::Result<Subject> {
             }
             bail!(
                 "cannot observe process {pid} ({}): permission denied (run as root, or as its user)",
-                subject.name.escape_debug()
+                escape(&subject.name)
             );
         }
         Err(_) => bail!("process {pid} has no program file: it is a kernel thread, or has exited"),
@@ -122,11 +123,8 @@ pub fn observe_process(pid: u32) -> anyhow::Result<Subject> {
     let arguments = fs::read(proc_path("cmdline")).unwrap_or_default();
     let arguments: Vec<&[u8]> = arguments.split(|byte| *byte == 0).skip(1).collect();
     subject.script = script_argument(arguments.into_iter().filter(|argument| !argument.is_empty()))
-        .map(|script| {
-            // The result is correct unless the program has changed its working directory after its
-            // start.
-            fs::read_link(proc_path("cwd")).unwrap_or_default().join(OsStr::from_bytes(script))
-        });
+        // The directory is correct unless the program has changed it after its start.
+        .map(|script| script_path(&proc_path("cwd"), script));
     subject.started_as = started_as(pid);
     // The kernel resolves this link to the running program's file, even if the file was replaced or
     // is in another mount namespace.
@@ -194,9 +192,7 @@ pub fn observe_command(command: &[OsString]) -> anyhow::Result<Subject> {
     Ok(Subject {
         uid,
         name: file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        script: script.map(|script| {
-            std::env::current_dir().unwrap_or_default().join(OsStr::from_bytes(script))
-        }),
+        script: script.map(|script| script_path(Path::new("/proc/self/cwd"), script)),
         elf: read_elf(&file).ok().flatten(),
         is_secure: Some(
             has_mode_bit(0o4000) && metadata.uid() != uid
@@ -214,6 +210,17 @@ pub fn observe_command(command: &[OsString]) -> anyhow::Result<Subject> {
         file: Some(file),
         ..Subject::default()
     })
+}
+
+/// Returns the full path of a script that is relative to a working directory. `directory_link` is
+/// the link to this directory in `/proc`. The name of a module (`python3 -m http.server`) is no path
+/// and stays as it is.
+fn script_path(directory_link: &Path, script: &[u8]) -> PathBuf {
+    let script = Path::new(OsStr::from_bytes(script));
+    match fs::read_link(directory_link) {
+        Ok(directory) if directory_link.join(script).exists() => directory.join(script),
+        _ => script.to_owned(),
+    }
 }
 
 fn canonicalize(path: &Path) -> anyhow::Result<PathBuf> {

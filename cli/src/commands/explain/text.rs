@@ -7,6 +7,8 @@ use super::explanation::Explanation;
 use super::map_lookup::{RuleReport, SessionReport};
 use super::socket_report::SocketReport;
 use crate::table::{render as render_table, table};
+// Other programs choose the paths and names that the explanation contains.
+use crate::text::{count, escape};
 
 /// Returns the explanation as text.
 pub fn render(explanation: &Explanation) -> String {
@@ -48,9 +50,8 @@ pub fn render(explanation: &Explanation) -> String {
     if explanation.unseen_sockets > 0 {
         let _ = writeln!(
             text,
-            "\n{} sockets are not shown: they are not bound, or are neither TCP nor UDP (root can \
-             examine them).",
-            explanation.unseen_sockets
+            "\nNot shown: {}, not bound, or neither TCP nor UDP (root can examine more sockets).",
+            count(explanation.unseen_sockets, "socket", "sockets")
         );
     }
     if !explanation.conflicts.is_empty() {
@@ -61,12 +62,6 @@ pub fn render(explanation: &Explanation) -> String {
         let _ = writeln!(text, "\n{note}");
     }
     text
-}
-
-/// Escapes control characters, which a terminal would interpret. Other programs choose the paths
-/// and names that the explanation contains.
-fn escape(text: &str) -> String {
-    text.escape_debug().to_string()
 }
 
 fn render_program(explanation: &Explanation) -> String {
@@ -81,20 +76,22 @@ fn render_program(explanation: &Explanation) -> String {
         }
     }
     if let Some(script) = &explanation.script {
-        let _ = write!(text, ", running {}", path_text(script));
+        // A script is a path. The name of a module is no path.
+        let label = if script.is_absolute() { "running" } else { "with argument" };
+        let _ = write!(text, ", {label} {}", path_text(script));
     }
     text
 }
 
 fn render_no_rule(explanation: &Explanation) -> String {
-    format!("none of {} rules", explanation.rules)
+    format!("none of {}", count(explanation.rules, "rule", "rules"))
 }
 
 fn render_rule(rule: &RuleReport) -> String {
     let script = rule.script.as_ref().map(|script| format!(" with {}", escape(script)));
     format!(
-        "number {}, {}{} ({}): {}",
-        rule.position,
+        "{}, {}{} ({}): {}",
+        rule.key,
         escape(&rule.path),
         script.unwrap_or_default(),
         rule.features.join(", "),
