@@ -101,9 +101,9 @@ fn remove_invalid_lines(text: &str) -> (String, Vec<Finding>) {
         let span = position(&error);
         let start = text[..span.start].rfind('\n').map_or(0, |newline| newline + 1);
         let end = text[span.start..].find('\n').map_or(text.len(), |length| span.start + length);
-        let follows_invalid_line = invalid_end
-            .and_then(|invalid_end| valid_lines.get(invalid_end..start))
-            .is_some_and(|between| between.trim().is_empty());
+        let follows_invalid_line = invalid_end.is_some_and(|invalid_end| {
+            valid_lines.get(invalid_end..start).is_none_or(|between| between.trim().is_empty())
+        });
         if !follows_invalid_line {
             let value = text.get(span.clone()).unwrap_or_default();
             let message = format!("invalid TOML: {}", error.message());
