@@ -262,7 +262,7 @@ impl PoolLayout {
 
     /// Returns the slot of a second loopback address.
     pub(crate) fn slot_of_loopback6(&self, words: &[Word], address: IpAddr) -> Option<u32> {
-        if self.loopback { self.blocks(words).slot_of_loopback6(address) } else { None }
+        if self.is_loopback { self.blocks(words).slot_of_loopback6(address) } else { None }
     }
 
     /// Returns whether a range of the pool contains the address. The ranges of a loopback pool also
