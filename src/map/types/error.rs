@@ -70,12 +70,17 @@ pub enum OpenError {
         limit: u32,
     },
     /// A rule selects the pool by a group, and the groups of the user are unknown.
-    #[error("cannot determine the groups of user {user:?}, which select the pool: {source}")]
+    #[error(
+        "cannot determine the groups of user {user:?}, which select the pool: {source}",
+        source = r#source
+    )]
     UnknownGroups {
         /// The user.
         user: String,
-        /// The error of the user database.
-        source: io::Error,
+        /// The error of the user database. The raw identifier keeps it out of
+        /// [`Error::source`](std::error::Error::source), because the text above already contains
+        /// it.
+        r#source: io::Error,
     },
     /// The server has the maximum number of sessions.
     #[error("the server has {0} open sessions, the maximum (max-sessions)")]
