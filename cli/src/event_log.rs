@@ -13,6 +13,7 @@ use vipool::EXHAUSTED_MESSAGE;
 use vipool::system::map_directory;
 
 use crate::history::{Record, RecordKind};
+use crate::text::count;
 
 const JOURNALD_SOCKET: &str = "/run/systemd/journal/socket";
 const SYSLOG_SOCKET: &str = "/dev/log";
@@ -103,11 +104,8 @@ fn describe_record(record: &Record) -> (EventKind, String) {
             (EventKind::LowWater, format!("the pool of {address} is below its low-water mark"))
         }
         RecordKind::Gap => {
-            let lost_count = record.lost.unwrap_or_default();
-            (
-                EventKind::Gap,
-                format!("{lost_count} events were lost before they reached the history"),
-            )
+            let lost_events = count(record.lost.unwrap_or_default(), "event", "events");
+            (EventKind::Gap, format!("lost {lost_events} before they reached the history"))
         }
     }
 }

@@ -19,6 +19,7 @@ use super::netlink::{InterfaceAddress, Link, Netlink};
 use super::source_addresses::{check_sources_unchanged, source_addresses};
 use super::state::{AssignedResources, AssignerState};
 use super::steps::StepTimer;
+use crate::text::count;
 
 /// Maximum wait for IPv6 duplicate address detection. The kernel starts the detection within a
 /// second, and the detection takes one second.
@@ -208,8 +209,8 @@ fn interface_name(links: &BTreeMap<u32, Link>, index: u32) -> &str {
 }
 
 /// Formats a number of addresses.
-pub fn count_addresses(count: usize) -> String {
-    if count == 1 { "1 address".to_owned() } else { format!("{count} addresses") }
+pub fn count_addresses(number: usize) -> String {
+    count(number, "address", "addresses")
 }
 
 /// Returns the addresses that [`remove_addresses`] would remove.

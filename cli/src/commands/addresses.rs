@@ -7,10 +7,12 @@ use std::process::ExitCode;
 use anyhow::bail;
 use serde::Serialize;
 use vipool::map::{PoolStatus, Reader, SlotRow, SlotState};
+use vipool::range::Range;
 
 use crate::maps::selection::MapArgs;
+use crate::text::{count, escape};
 
-/// Number of addresses per line.
+/// Maximum number of addresses per line.
 const LINE_WIDTH: usize = 64;
 /// Maximum number of lines of a pool that is shown completely. For a larger pool, lines with only
 /// free addresses are not shown.
@@ -18,8 +20,8 @@ const MAX_COMPLETE_LINES: usize = 64;
 
 /// Show which addresses are free, used, cooling or drained
 ///
-/// Each line shows 64 addresses and begins with the first of them. For large pools, the command
-/// omits lines with only free addresses.
+/// Each line shows up to 64 consecutive addresses and begins with the first of them. For large pools,
+/// the command omits lines with only free addresses.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool addresses
@@ -47,7 +49,7 @@ struct AddressRow<'a> {
 
 impl Addresses {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let map = Reader::attach(&self.map.directory()?)?;
+        let map = Reader::attach(&self.map.existing_directory()?)?;
         let is_selected = |pool: &PoolStatus| {
             // An entry without a name belongs to a removed pool.
             !pool.name.is_empty() && self.pool.as_ref().is_none_or(|name| *name == pool.name)
@@ -100,8 +102,16 @@ fn symbol(row: &SlotRow) -> (char, u8) {
 }
 
 fn draw_pool(name: &str, slots: &[SlotRow], is_coloured: bool) -> String {
-    let mut text = format!("{}: {} addresses\n", name.escape_debug(), slots.len());
-    let lines: Vec<_> = slots.chunks(LINE_WIDTH).collect();
+    let mut text = format!("{}: {}\n", escape(name), count(slots.len(), "address", "addresses"));
+    // The order of slots is not always the order of addresses: a range that grew has new slots at
+    // the end.
+    let mut slots = slots.to_vec();
+    slots.sort_unstable_by_key(|row| row.address);
+    let is_next = |row: &SlotRow, next: &SlotRow| {
+        Range::new(row.address, next.address).is_some_and(|range| range.count() == 2)
+    };
+    let lines: Vec<_> =
+        slots.chunk_by(is_next).flat_map(|consecutive| consecutive.chunks(LINE_WIDTH)).collect();
     let label_width = lines.iter().map(|line| line[0].address.to_string().len()).max().unwrap_or(0);
     let mut hidden_address_count = 0;
     for line in &lines {
@@ -123,7 +133,8 @@ fn draw_pool(name: &str, slots: &[SlotRow], is_coloured: bool) -> String {
         text.push('\n');
     }
     if hidden_address_count > 0 {
-        let _ = writeln!(text, "({hidden_address_count} free addresses are not shown)");
+        let hidden = count(hidden_address_count, "free address", "free addresses");
+        let _ = writeln!(text, "(not shown: {hidden})");
     }
     text
 }
@@ -161,12 +172,26 @@ mod tests {
     }
 
     #[test]
+    fn line_begins_with_its_address_after_a_gap_and_in_a_grown_range() {
+        let row = |address: &str, state| SlotRow::new(address.parse().unwrap(), state);
+        let slots = [
+            row("10.0.5.20", SlotState::Leased),
+            row("10.0.5.21", SlotState::Free),
+            row("10.0.5.30", SlotState::Cooling),
+            row("10.0.5.18", SlotState::Free),
+            row("10.0.5.19", SlotState::Leased),
+        ];
+        let expected = "default: 5 addresses\n10.0.5.18  .##.\n10.0.5.30  c\n";
+        assert_eq!(draw_pool("default", &slots, false), expected);
+    }
+
+    #[test]
     fn lines_of_free_addresses_are_hidden_in_large_pools() {
         let mut states = vec![(SlotState::Free, false, false); 10_000];
         states[5000].0 = SlotState::Leased;
         let text = draw_pool("default", &slots(&states), true);
         assert_eq!(text.lines().count(), 3);
         assert!(text.contains("\x1b[32m#\x1b[0m"), "{text}");
-        assert!(text.ends_with("(9936 free addresses are not shown)\n"), "{text}");
+        assert!(text.ends_with("(not shown: 9936 free addresses)\n"), "{text}");
     }
 }

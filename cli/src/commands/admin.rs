@@ -10,6 +10,7 @@ use vipool::map::{AdminChange, Map};
 use vipool::range::Range;
 
 use crate::maps::selection::MapArgs;
+use crate::text::{count, escape};
 
 /// Take addresses out of use
 ///
@@ -91,7 +92,7 @@ impl Undrain {
 
 impl DrainTarget {
     fn set_drained(self, should_drain: bool) -> anyhow::Result<ExitCode> {
-        let map = Map::open(&self.map.directory()?)?;
+        let map = Map::open(&self.map.existing_directory()?)?;
         if self.all {
             map.drain_server(should_drain)?;
             outln!(
@@ -119,32 +120,29 @@ impl DrainTarget {
 }
 
 fn describe_change(change: &AdminChange, should_drain: bool) -> String {
-    let addresses = match change.addresses {
-        1 => "1 address is".to_owned(),
-        count => format!("{count} addresses are"),
-    };
+    let addresses = count(change.addresses, "address is", "addresses are");
     let state = if should_drain { "drained" } else { "back in use" };
     let lease_note = match change.held {
         0 => String::new(),
-        held_count => format!(" ({held_count} of them stay leased until their sessions close)"),
+        held_count => format!(" (leased until the sessions close: {held_count})"),
     };
     format!("{addresses} {state}{lease_note}")
 }
 
 impl Reserve {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let map = Map::open(&self.map.directory()?)?;
+        let map = Map::open(&self.map.existing_directory()?)?;
         let change = map.reserve(self.address, &self.user, Tick::now())?;
         let lease_note =
             if change.held > 0 { "; the session that holds the address keeps it" } else { "" };
-        outln!("{} is reserved for {}{lease_note}", self.address, self.user)?;
+        outln!("{} is reserved for {}{lease_note}", self.address, escape(&self.user))?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
 impl Unreserve {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let map = Map::open(&self.map.directory()?)?;
+        let map = Map::open(&self.map.existing_directory()?)?;
         map.unreserve(self.address, Tick::now())?;
         outln!("{} is no longer reserved", self.address)?;
         Ok(ExitCode::SUCCESS)

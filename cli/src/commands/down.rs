@@ -14,6 +14,7 @@ use crate::assigner::state::{AssignedResources, AssignerState};
 use crate::assigner::{PortSet, count_addresses, remove_addresses};
 use crate::maps::client::remove_stale_client_files;
 use crate::maps::{last_users, unusable};
+use crate::text::escape;
 
 /// Remove the addresses and ports that 'vipool up' added
 ///
@@ -83,8 +84,8 @@ impl Down {
         outln!("removed from the interfaces: {}", count_addresses(removed_addresses.len()))?;
         if has_open_sessions {
             outln!(
-                "open sessions keep {} addresses (run 'vipool down' again later, or with --force)",
-                kept_addresses.len()
+                "open sessions keep {} (run 'vipool down' again later, or with --force)",
+                count_addresses(kept_addresses.len())
             )?;
         } else {
             set_reserved_ports(&mut state, &PortSet::default())?;
@@ -97,8 +98,7 @@ impl Down {
 
 /// Returns the session with its user and its addresses as text.
 fn describe_session(row: &SessionRow) -> String {
-    let user =
-        row.user.as_ref().map(|user| format!(" of {}", user.escape_debug())).unwrap_or_default();
+    let user = row.user.as_ref().map(|user| format!(" of {}", escape(user))).unwrap_or_default();
     let addresses: Vec<_> = row.leases.iter().map(|lease| lease.address.to_string()).collect();
     format!("session {}{user} ({})", row.session, addresses.join(", "))
 }

@@ -11,6 +11,7 @@ use vipool::map::Map;
 use crate::maps::client::remove_stale_client_files;
 use crate::maps::selection::MapArgs;
 use crate::maps::{last_users, reap};
+use crate::text::count;
 #[cfg(unix)]
 use crate::{event_log, history};
 
@@ -56,7 +57,7 @@ impl Gc {
     }
 
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let directory = self.map.directory()?;
+        let directory = self.map.existing_directory()?;
         let map = Map::open(&directory)?;
         let summary = reap::reap_all(&map)?;
         #[cfg(unix)]
@@ -75,10 +76,10 @@ impl Gc {
             outln!("{}", serde_json::to_string_pretty(&summary)?)?;
         } else if !self.quiet {
             outln!(
-                "{} addresses became free, {} still have sockets on them, {} sessions closed",
-                summary.freed,
-                summary.lingering,
-                summary.closed.len()
+                "freed {}, closed {}; {} with open sockets",
+                count(summary.freed, "address", "addresses"),
+                count(summary.closed.len(), "session", "sessions"),
+                count(summary.lingering, "address", "addresses")
             )?;
         }
         // Report this error last: a failure to write the history must not prevent the maintenance

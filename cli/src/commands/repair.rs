@@ -14,6 +14,7 @@ use super::plan_args::PlanArgs;
 use crate::assigner::plan::{desired_addresses, without_addresses};
 use crate::assigner::state::AssignerState;
 use crate::history::{self, Record, RecordKind};
+use crate::text::{count, escape};
 
 /// Put a damaged map aside and rebuild what is readable
 ///
@@ -61,7 +62,8 @@ impl Repair {
             outln!("the damaged map does not belong to this farm file and this boot")?;
         }
         let map = Map::open(&self.map)?;
-        outln!("{} sessions keep their addresses", map.sessions()?.len())?;
+        let sessions = count(map.sessions()?.len(), "session", "sessions");
+        outln!("kept {sessions} with their addresses")?;
         let lost_records = lost_leases(&self.map)?;
         for record in &lost_records {
             let Some(address) = record.address else { continue };
@@ -70,11 +72,11 @@ impl Repair {
                 "the lease of {address} by session {} of {} was lost; the address is drained \
                  ('vipool undrain {address}' after the programs of the session have ended)",
                 record.session.as_deref().unwrap_or("?"),
-                record.user.as_deref().unwrap_or("an unknown user").escape_debug()
+                escape(record.user.as_deref().unwrap_or("an unknown user"))
             )?;
         }
         if !lost_records.is_empty() {
-            bail!("{} leases were lost", lost_records.len());
+            bail!("lost {}", count(lost_records.len(), "lease", "leases"));
         }
         Ok(ExitCode::SUCCESS)
     }

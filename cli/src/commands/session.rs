@@ -20,7 +20,7 @@ use crate::event_log;
 use crate::exit_status;
 use crate::maps::client::{remove_client_file, write_client_file};
 use crate::maps::private;
-use crate::maps::report::Report;
+use crate::maps::report::{Report, missing_address};
 use crate::maps::selection::{MapArgs, MapSelection};
 use crate::system::caller;
 
@@ -162,7 +162,9 @@ impl Open {
             }
         };
         if let Some(shortage) = opened.shortage {
-            errln!("vipool: session {} did not get all addresses: {shortage}", self.session);
+            let missing =
+                missing_address(&map.reader()?, &opened.leases).unwrap_or("further address");
+            errln!("vipool: session {} got no {missing}: {shortage}", self.session);
             if map.settings().on_exhausted == ExhaustionPolicy::Refuse {
                 if !opened.already_open {
                     map.close_by_handle(&opened.handle, Tick::now())?;
@@ -188,7 +190,7 @@ fn identify_leader(pid: u32) -> anyhow::Result<Leader> {
 
 impl Close {
     fn run(self) -> anyhow::Result<ExitCode> {
-        let directory = self.map.directory()?;
+        let directory = self.map.existing_directory()?;
         let map = Map::open(&directory)?;
         if let Some((handle, _)) = map.find(self.session)? {
             remove_client_file(&directory, &handle);
@@ -208,11 +210,11 @@ impl Close {
 
 impl List {
     fn run(self) -> anyhow::Result<ExitCode> {
-        let report = Report::read(&self.map.directory()?, caller::own_session().ok())?;
+        let report = Report::read(&self.map.existing_directory()?, caller::own_session().ok())?;
         if self.json {
             outln!("{}", serde_json::to_string_pretty(&report.sessions)?)?;
         } else {
-            out!("{}", status::render_sessions(&report.sessions))?;
+            out!("{}", status::render_sessions(&report))?;
         }
         Ok(ExitCode::SUCCESS)
     }

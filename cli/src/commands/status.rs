@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use jiff::tz::TimeZone;
 
-use crate::maps::report::{PoolReport, Report, SessionReport};
+use crate::maps::report::{PoolReport, Report};
 use crate::maps::selection::MapArgs;
 use crate::maps::unusable::UnusableAddress;
 use crate::system::caller;
 use crate::table::{render as render_table, table};
+use crate::text::{count, escape};
 
 /// Show the pools and the open sessions with their addresses
 ///
@@ -29,7 +30,7 @@ pub struct Status {
 
 impl Status {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let report = Report::read(&self.map.directory()?, caller::own_session().ok())?;
+        let report = Report::read(&self.map.existing_directory()?, caller::own_session().ok())?;
         if self.json {
             outln!("{}", serde_json::to_string_pretty(&report)?)?;
         } else {
@@ -43,11 +44,9 @@ impl Status {
 pub fn render(report: &Report) -> String {
     let mut text = render_pools(&report.pools);
     for pool in report.pools.iter().filter(|pool| pool.low) {
-        let (name, free, low_water) = (pool.name.escape_debug(), pool.free, report.low_water);
-        let _ = writeln!(
-            text,
-            "Pool {name} is low: {free} addresses are free, the low-water mark is {low_water}."
-        );
+        let (name, low_water) = (escape(&pool.name), report.low_water);
+        let free = count(pool.free, "free address", "free addresses");
+        let _ = writeln!(text, "Pool {name} is low: {free}, the low-water mark is {low_water}.");
     }
     for UnusableAddress { address, reason } in &report.unusable {
         let _ = writeln!(text, "Address {address} is not usable: {reason}.");
@@ -55,7 +54,7 @@ pub fn render(report: &Report) -> String {
     if report.draining {
         text.push_str("The server is drained: no new session gets an address.\n");
     }
-    text + "\n" + &render_sessions(&report.sessions)
+    text + "\n" + &render_sessions(report)
 }
 
 fn render_pools(pools: &[PoolReport]) -> String {
@@ -78,22 +77,33 @@ fn render_pools(pools: &[PoolReport]) -> String {
         };
         let state_counts = pool.state_counts().map(|(_, count)| count);
         let counts = [&[pool.addresses], &state_counts[..], &[pool.peak]].concat();
-        let name_and_kind = [pool.name.escape_debug().to_string(), kind.to_owned()];
+        let name_and_kind = [escape(&pool.name), kind.to_owned()];
         pool_table.add_row(name_and_kind.into_iter().chain(counts.iter().map(u32::to_string)));
     }
     render_table(&pool_table)
 }
 
-/// Formats the sessions as a table.
-pub fn render_sessions(sessions: &[SessionReport]) -> String {
-    if sessions.is_empty() {
+/// Formats the sessions as a table, and the number of open sessions that the report does not
+/// contain.
+pub fn render_sessions(report: &Report) -> String {
+    if report.open_sessions == 0 {
         return "No session is open.\n".to_owned();
     }
+    let hidden_sessions = match report.open_sessions - report.sessions.len() {
+        0 => String::new(),
+        hidden_count => format!(
+            "Not shown: {} (only root can see the sessions of other users)\n",
+            count(hidden_count, "open session", "open sessions")
+        ),
+    };
+    if report.sessions.is_empty() {
+        return hidden_sessions;
+    }
     let mut session_table = table(&["SESSION", "USER", "CLIENT", "ADDRESSES", "SINCE"]);
-    for session in sessions {
+    for session in &report.sessions {
         let since = session.since.to_zoned(TimeZone::system());
         // A user name may contain control characters, which the terminal would interpret.
-        let user = session.user.as_ref().map(|user| user.escape_debug().to_string());
+        let user = session.user.as_deref().map(escape);
         let client = session.client.map(|client| client.to_string());
         session_table.add_row([
             session.session.clone(),
@@ -103,5 +113,5 @@ pub fn render_sessions(sessions: &[SessionReport]) -> String {
             since.strftime("%Y-%m-%d %H:%M:%S").to_string(),
         ]);
     }
-    render_table(&session_table)
+    render_table(&session_table) + &hidden_sessions
 }

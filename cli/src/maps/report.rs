@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 use vipool::Tick;
-use vipool::map::{Map, MapError, PoolStatus, Reader, SessionRow};
+use vipool::map::{Leases, Map, MapError, PoolStatus, Reader, SessionRow};
 use vipool::session::SessionId;
 use vipool::system;
 
@@ -176,6 +176,23 @@ impl SessionReport {
     pub fn addresses(&self) -> String {
         let addresses = self.virtual_ip.iter().chain(&self.loopback);
         addresses.map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Returns the kind of address that the pools of the map have and the leases lack, or `None` if the
+/// leases have an address of each kind.
+pub fn missing_address(reader: &Reader, leases: &Leases) -> Option<&'static str> {
+    let addresses = reader.addresses(leases);
+    let pools = reader.pools();
+    let has_pool =
+        |loopback: bool| pools.iter().any(|pool| pool.slots > 0 && pool.loopback == loopback);
+    let lacks_virtual_ip = has_pool(false) && addresses.v4.is_none() && addresses.v6.is_none();
+    let lacks_loopback = has_pool(true) && addresses.loopback.is_none();
+    match (lacks_virtual_ip, lacks_loopback) {
+        (true, true) => Some("address"),
+        (true, false) => Some("virtual IP"),
+        (false, true) => Some("loopback address"),
+        (false, false) => None,
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::bail;
 use vipool::system::map_directory;
 
 use super::private;
@@ -48,6 +49,27 @@ impl MapArgs {
     #[cfg(target_os = "linux")]
     pub fn is_explicit(&self) -> bool {
         self.private || self.map.is_some()
+    }
+
+    /// Returns the directory of the map. If no option selects a map and there is none, the error
+    /// names both maps that could exist.
+    ///
+    /// # Errors
+    /// The system has no map and the user has no private map.
+    pub fn existing_directory(&self) -> anyhow::Result<PathBuf> {
+        let directory = self.directory()?;
+        let is_private = self.selection() == MapSelection::Private;
+        if is_private && !directory.join(vipool::map::MAP_FILE).exists() {
+            if self.private {
+                bail!("you have no private map ('vipool run --private' creates it)");
+            }
+            bail!(
+                "the system has no map in {} ('vipool up' creates it), and you have no private map \
+                 ('vipool run' creates it)",
+                map_directory().display()
+            );
+        }
+        Ok(directory)
     }
 
     /// Returns the directory of the map, which may not exist yet.

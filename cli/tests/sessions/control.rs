@@ -160,6 +160,21 @@ fn users_see_and_join_only_their_own_session() {
     assert_eq!(status["sessions"][0]["session"], "audit:8");
     assert_eq!(status["sessions"][0]["user"], serde_json::Value::Null);
     assert_eq!((&status["open_sessions"], &status["pools"][0]["used"]), (&2.into(), &2.into()));
+    for command in ["status", "watch --count=1", "session list"] {
+        let output = text(&as_user(&command.split(' ').collect::<Vec<_>>()).stdout);
+        assert!(output.contains("audit:8"), "{output}");
+        assert!(output.contains("Not shown: 1 open session (only root can see"), "{output}");
+    }
+    let mut other_logon = installed.vipool(54_321);
+    other_logon.args(["run", "-s", "5", "--", "true"]).env("VIPOOL_MAP", &directory);
+    let output = other_logon.env("VIPOOL_LEASE", "").env_remove("XDG_SESSION_ID").output().unwrap();
+    let has_audit_session = std::fs::read_to_string("/proc/self/sessionid")
+        .is_ok_and(|session| session.trim() != u32::MAX.to_string());
+    let expected = match has_audit_session {
+        true => "cannot join session 5: the session of your logon is ",
+        false => "cannot join session 5: this logon has no session",
+    };
+    assert!(text(&output.stderr).contains(expected), "{output:?}");
 
     let joined_output = as_user(&["run", "--", "sh", "-c", "echo $VIPOOL_LEASE"]);
     assert_eq!(text(&joined_output.stdout).trim(), own_lease, "{joined_output:?}");

@@ -9,6 +9,7 @@ pub mod files;
 mod lifecycle;
 mod listing;
 mod pools;
+mod reports;
 mod support;
 mod up;
 mod users;

@@ -9,8 +9,8 @@ use anyhow::{Context, anyhow};
 use nix::sys::signal::Signal;
 use vipool::Tick;
 use vipool::map::{
-    AllocationTime, CloseError, ExhaustionPolicy, Leases, Map, OpenError, OpenOptions,
-    OpenedSession, Reader, Shortage,
+    AllocationTime, CloseError, ExhaustionPolicy, Map, OpenError, OpenOptions, OpenedSession,
+    Reader, Shortage,
 };
 use vipool::policy::{Executable, PathStyle, script_argument};
 use vipool::session::{Handle, SessionId};
@@ -20,6 +20,7 @@ use super::args::Run;
 use super::signals::{Signals, WakeReason};
 use crate::maps::client::{remove_client_file, write_client_file};
 use crate::maps::private::{self, Claim};
+use crate::maps::report::missing_address;
 use crate::maps::selection::{MapSelection, map_variable};
 use crate::maps::{reap, report};
 use crate::system::exec_path::{find_program, resolve_program};
@@ -136,7 +137,8 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
         .with_leader(system::identify_process(std::process::id())?);
     let opened = open_session(&map, session, &options, choose_pool, args.require, signals)?;
     if let Some(shortage) = opened.shortage {
-        errln!("vipool: session {session} did not get all addresses: {shortage}");
+        let missing = missing_address(&map.reader()?, &opened.leases).unwrap_or("further address");
+        errln!("vipool: session {session} got no {missing}: {shortage}");
     }
     if let (false, Some(address)) = (opened.already_open, args.client) {
         write_client_file(&directory, &opened.handle, address, args.user.as_deref());
@@ -280,18 +282,31 @@ fn open_completely(
 
 /// Joins the session of the caller's logon in a map that the caller may only read.
 fn join(args: &Run, directory: PathBuf, hook_file: PathBuf) -> Result<EnteredSession, EnterError> {
-    let logon_session = caller::own_session()?;
-    if let Some(requested) = args.session.filter(|requested| *requested != logon_session) {
-        return Err(anyhow!(
-            "cannot join session {requested}: the session of your logon is {logon_session} (omit \
-             --session to join it, or add --private for a session in your private map)"
-        )
-        .into());
-    }
+    let logon_session = match (caller::own_session(), args.session) {
+        (Ok(logon_session), None) => logon_session,
+        (Ok(logon_session), Some(requested)) if requested == logon_session => logon_session,
+        (Ok(logon_session), Some(requested)) => {
+            return Err(anyhow!(
+                "cannot join session {requested}: the session of your logon is {logon_session} \
+                 (omit --session to join it, or add --private for a session in your private map)"
+            )
+            .into());
+        }
+        // Another session cannot be selected either, so do not suggest --session.
+        (Err(_), requested) => {
+            let session = requested.map_or("a session".to_owned(), |id| format!("session {id}"));
+            return Err(anyhow!(
+                "cannot join {session}: this logon has no session (run as root, or add --private \
+                 for a session in your private map)"
+            )
+            .into());
+        }
+    };
     let reader = Reader::attach(&directory)?;
     let own_lease = reader.find(logon_session);
     let is_refused = reader.settings().on_exhausted == ExhaustionPolicy::Refuse;
-    let is_complete = own_lease.is_some_and(|(_, leases)| !lacks_address(&reader, &leases));
+    let is_complete =
+        own_lease.is_some_and(|(_, leases)| missing_address(&reader, &leases).is_none());
     if !is_complete && (is_refused || own_lease.is_some() && args.require) {
         return Err(EnterError::NoAddress { error: Shortage::Exhausted.into(), is_refused });
     }
@@ -299,13 +314,4 @@ fn join(args: &Run, directory: PathBuf, hook_file: PathBuf) -> Result<EnteredSes
         format!("your session {logon_session} has no address (ask your administrator)")
     })?;
     Ok(EnteredSession { handle, directory, hook_file, opened_in: None, claim: None })
-}
-
-/// Returns whether the map has virtual IPs or loopback addresses, and the session has none of them.
-fn lacks_address(reader: &Reader, leases: &Leases) -> bool {
-    let addresses = reader.addresses(leases);
-    reader.pools().iter().filter(|pool| pool.slots > 0).any(|pool| match pool.loopback {
-        true => addresses.loopback.is_none(),
-        false => addresses.v4.is_none() && addresses.v6.is_none(),
-    })
 }

@@ -31,6 +31,7 @@ use inputs::MapInputs;
 
 use super::reap;
 use crate::system::file_lock;
+use crate::text::count;
 
 /// Maximum wait for another process of the same user that creates the map.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -91,8 +92,9 @@ pub fn open(farm: Option<&Path>, program: Option<&Path>) -> anyhow::Result<Priva
         .context("cannot claim loopback addresses for your private map")?;
     if open_sessions > 0 && Some(claim.block) != preferred_block {
         bail!(
-            "another user has taken the loopback addresses of your {open_sessions} open sessions \
-             (close these sessions; 'vipool session list --private' lists them)"
+            "another user has taken the loopback addresses of your {} (close these sessions; \
+             'vipool session list --private' lists them)",
+            count(open_sessions, "open session", "open sessions")
         );
     }
 
