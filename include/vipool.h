@@ -696,6 +696,11 @@ enum vipool_session_kind
      * An id that an administrator chooses on the command line.
      */
     VIPOOL_SESSION_COMMAND_LINE = 5,
+    /**
+     * A Linux user id, for the session that all logons of the user share
+     * (VIPOOL_SETTING_SESSION_PER_USER).
+     */
+    VIPOOL_SESSION_USER = 6,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -1083,6 +1088,13 @@ typedef uint32_t vipool_allocation_time;
  * vipool_map_mark_restored() or vipool_map_reconcile() is called.
  */
 #define VIPOOL_SETTING_AWAIT_RESTORE 2
+
+/**
+ * vipool_settings.flags: all logons of a user share one session. The agent passes
+ * vipool_session_make(VIPOOL_SESSION_USER, uid, ...) for each logon of the user, and closes the
+ * session after the last one.
+ */
+#define VIPOOL_SETTING_SESSION_PER_USER 4
 
 /**
  * Settings for the allocation of addresses. All writers of a map use the same settings.
@@ -3795,13 +3807,18 @@ enum vipool_found_by
      */
     VIPOOL_FOUND_BY_SESSION_SCOPE = 2,
     /**
-     * Linux: the user manager (systemd --user) of a user with exactly one session.
+     * Linux: the user manager (systemd --user) of a user with exactly one session, or whose logons
+     * share one session.
      */
     VIPOOL_FOUND_BY_USER_MANAGER = 3,
     /**
      * Windows: the terminal services session.
      */
     VIPOOL_FOUND_BY_WINDOWS_SESSION = 4,
+    /**
+     * Linux: the login user (/proc/self/loginuid), whose logons share one session.
+     */
+    VIPOOL_FOUND_BY_LOGIN_USER = 5,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L

@@ -29,25 +29,45 @@ pub enum Process {
 pub enum FoundBy {
     /// The kernel's audit session of the process (pam_loginuid(8)).
     AuditSession,
+    /// The login user of the process (`/proc/self/loginuid`), whose logons share one session.
+    LoginUser,
     /// The scope unit of a logind session, which is the control group of the process.
     SessionScope,
-    /// The user manager (`user@UID.service`) of a user with exactly one session.
+    /// The user manager (`user@UID.service`) of a user with exactly one session, or whose logons
+    /// share one session.
     UserManager,
 }
 
 /// Returns the open session of a process.
 ///
-/// The audit session (pam_loginuid(8)) has precedence. If it is not open, this function reads the
-/// control group of the process, which can be the scope of a logind session. A process of the user
-/// manager (`user@1000.service`) belongs to the user's only session. If the user has several
-/// sessions, the process belongs to none.
+/// The audit session (pam_loginuid(8)) has precedence. If it is not open, the second choice is the
+/// session that all logons of the login user share. The last choice is the control group of the
+/// process, which can be the scope of a logind session. A process of the user manager
+/// (`user@1000.service`) belongs to the user's only session. If the user has several sessions, the
+/// process belongs to none.
 #[must_use]
 pub fn session_of_process(map: &Reader, process: Process) -> Option<(SessionId, FoundBy)> {
     let is_open = |session: &SessionId| map.find(*session).is_some();
-    match audit_session(process).filter(is_open) {
-        Some(session) => Some((session, FoundBy::AuditSession)),
+    if let Some(session) = audit_session(process).filter(is_open) {
+        return Some((session, FoundBy::AuditSession));
+    }
+    match login_user(process).and_then(|user_id| find_shared_session(map, user_id)) {
+        Some(session) => Some((session, FoundBy::LoginUser)),
         None => session_of_control_group(map, process),
     }
+}
+
+/// Returns the user who logged on (pam_loginuid(8)). su(1) and sudo(8) do not change this user.
+fn login_user(process: Process) -> Option<u64> {
+    let mut path = [0; 64];
+    let mut buffer = [0; 32];
+    parse_number(read_file(proc_path(process, b"/loginuid", &mut path)?, &mut buffer)?)
+}
+
+/// Returns the session that the logons of a user share, if it is open.
+fn find_shared_session(map: &Reader, user_id: u64) -> Option<SessionId> {
+    let session = SessionId::new(SessionKind::User, user_id).ok()?;
+    map.find(session).map(|_| session)
 }
 
 fn audit_session(process: Process) -> Option<SessionId> {
@@ -74,6 +94,9 @@ fn session_of_control_group(map: &Reader, process: Process) -> Option<(SessionId
     let user_id = parse_number(
         components.find(is_user_manager)?.strip_prefix(b"user@")?.strip_suffix(b".service")?,
     )?;
+    if let Some(session) = find_shared_session(map, user_id) {
+        return Some((session, FoundBy::UserManager));
+    }
     let user_state = read_numbered_file(b"/run/systemd/users/", user_id, &mut user_buffer)?;
     let mut session_names = find_value(user_state, b"SESSIONS=")?.split(|byte| *byte == b' ');
     let session_name = session_names.next()?;
@@ -84,7 +107,7 @@ fn session_of_control_group(map: &Reader, process: Process) -> Option<(SessionId
 }
 
 /// Returns the open session with this logind name. The program that opened the session derived the
-/// session id either from that name or from the audit session of the logind session.
+/// session id from that name, from the audit session or from the user of the logind session.
 fn find_logind_session(map: &Reader, name: &[u8]) -> Option<SessionId> {
     let is_open = |session: &SessionId| map.find(*session).is_some();
     let name = str::from_utf8(name).ok()?;
@@ -94,8 +117,11 @@ fn find_logind_session(map: &Reader, name: &[u8]) -> Option<SessionId> {
     let mut buffer = [0; 1024];
     let mut path = [0; 64];
     let path = join(b"/run/systemd/sessions/", name.as_bytes(), &mut path)?;
-    let audit_number = parse_number(find_value(read_file(path, &mut buffer)?, b"AUDIT=")?)?;
-    SessionId::new(SessionKind::Audit, audit_number).ok().filter(is_open)
+    let properties = read_file(path, &mut buffer)?;
+    let number = |name: &[u8]| parse_number(find_value(properties, name)?);
+    number(b"AUDIT=")
+        .and_then(|audit| SessionId::new(SessionKind::Audit, audit).ok().filter(is_open))
+        .or_else(|| find_shared_session(map, number(b"UID=")?))
 }
 
 /// Returns the rule that the process inherits, and the process id of the ancestor that runs under

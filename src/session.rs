@@ -33,15 +33,19 @@ pub enum SessionKind {
     Embedder = 4,
     /// A number from an administrator on the command line.
     CommandLine = 5,
+    /// A user id of Linux, for the session that all logons of the user share (`session-per =
+    /// "user"`).
+    User = 6,
 }
 
 impl SessionKind {
-    const NAMES: [(SessionKind, &'static str); 5] = [
+    const NAMES: [(SessionKind, &'static str); 6] = [
         (SessionKind::Windows, "windows"),
         (SessionKind::Audit, "audit"),
         (SessionKind::Logind, "logind"),
         (SessionKind::Embedder, "embedder"),
         (SessionKind::CommandLine, "cli"),
+        (SessionKind::User, "user"),
     ];
 
     /// Returns the name in the text form of a session id, such as `audit`.
@@ -57,7 +61,7 @@ impl SessionKind {
     }
 }
 
-/// The id of a session: one logon of a user on a server.
+/// The id of a session: one logon of a user on a server, or all logons of a user.
 ///
 /// The text form is a number for [`SessionKind::CommandLine`] and `kind:value` for other kinds.
 ///
@@ -83,7 +87,7 @@ pub enum SessionIdError {
     #[error("audit session 4294967295 means that the process has no session")]
     Unset,
     /// The text names an unknown kind.
-    #[error("unknown session kind {0:?} (known: windows, audit, logind, embedder, cli)")]
+    #[error("unknown session kind {0:?} (known: windows, audit, logind, embedder, cli, user)")]
     UnknownKind(String),
     /// The value is neither a number nor the name of a logind session.
     #[error(
@@ -358,7 +362,7 @@ mod tests {
 
     #[test]
     fn session_id_texts_round_trip() {
-        for text in ["7", "audit:3", "windows:1", "embedder:72057594037927935"] {
+        for text in ["7", "audit:3", "windows:1", "user:1000", "embedder:72057594037927935"] {
             assert_eq!(text.parse::<SessionId>().unwrap().to_string(), text);
         }
         assert_eq!("cli:7".parse::<SessionId>(), "7".parse());

@@ -81,6 +81,18 @@ pub fn identify_process(pid: u32) -> io::Result<Leader> {
     os::process::identify(pid)
 }
 
+/// Returns whether a process has exited. Returns false when in doubt: the process belongs to
+/// another process id namespace, or the caller cannot see processes.
+#[cfg(any(target_os = "linux", windows))]
+#[must_use]
+pub fn has_exited(process: &Leader) -> bool {
+    #[cfg(windows)]
+    return os::process::has_exited(process);
+    #[cfg(not(windows))]
+    identify_process(std::process::id())
+        .is_ok_and(|this| os::process::has_exited(process, this.pid_namespace))
+}
+
 /// Returns the terminal services session of a process (ProcessIdToSessionId).
 ///
 /// # Errors

@@ -11,7 +11,8 @@ use vipool::EXHAUSTED_MESSAGE;
 use vipool::Tick;
 use vipool::client_file;
 use vipool::map::{
-    AllocationTime, ExhaustionPolicy, Leader, Map, OpenError, OpenOptions, OpenedSession,
+    AllocationTime, CloseError, ExhaustionPolicy, Leader, Map, OpenError, OpenOptions,
+    OpenedSession, SessionPer,
 };
 use vipool::session::{Handle, SessionId, SessionKind};
 use vipool::system;
@@ -26,10 +27,28 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest time that a map operation waits for the lock of the map.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The session that this transaction opened and has to close.
+/// The session that this transaction opened or joined, and has to close or leave.
 struct OpenedRecord {
     handle: Handle,
     map_directory: PathBuf,
+    /// The process of this logon, if the logons of the user share the session.
+    shared_logon: Option<Leader>,
+}
+
+impl OpenedRecord {
+    /// Closes the session, unless another logon shares it. Removes the client file of a closed
+    /// session.
+    fn close(&self, map: &Map) -> Result<(), CloseError> {
+        let now = Tick::now();
+        let result = match &self.shared_logon {
+            Some(process) => map.leave_session(&self.handle, process, system::has_exited, now),
+            None => map.close_by_handle(&self.handle, now).map(Some),
+        };
+        if !matches!(result, Ok(None)) {
+            let _ = client_file::remove(&self.map_directory, &self.handle);
+        }
+        result.map(drop)
+    }
 }
 
 /// Opens the session and sets the environment of its programs. Fails only if the farm sets
@@ -64,21 +83,19 @@ pub fn open(transaction: &Transaction, settings: &Settings) -> c_int {
     }
 }
 
-/// Closes the session that [`open`] opened in this transaction.
+/// Closes the session that [`open`] opened in this transaction, unless another logon shares it.
 pub fn close(transaction: &Transaction) -> c_int {
     // SAFETY: only values of type `OpenedRecord` are stored under this name.
     if let Some(record) = unsafe { transaction.data::<OpenedRecord>(OPENED_RECORD) } {
-        let close_result =
-            Map::open(&record.map_directory).map_err(|error| error.to_string()).and_then(|map| {
-                map.close_by_handle(&record.handle, Tick::now()).map_err(|error| error.to_string())
-            });
+        let close_result = Map::open(&record.map_directory)
+            .map_err(|error| error.to_string())
+            .and_then(|map| record.close(&map).map_err(|error| error.to_string()));
         if let Err(error) = close_result {
             transaction.log(
                 libc::LOG_WARNING,
                 &format!("cannot close session {}: {error}", record.handle.session),
             );
         }
-        let _ = client_file::remove(&record.map_directory, &record.handle);
         transaction.clear_data(OPENED_RECORD);
     }
     PAM_SUCCESS
@@ -108,22 +125,35 @@ impl Logon<'_> {
         let policy = map.settings().on_exhausted;
         let may_refuse = policy == ExhaustionPolicy::Refuse;
         let leader = system::identify_process(std::process::id()).ok();
-        let session = choose_session_id(self.transaction, &map, self.user, leader.as_ref());
+        let shared_session = match map.settings().session_per {
+            SessionPer::User => leader.and_then(|_| self.shared_session_id(&map)),
+            SessionPer::Logon => None,
+        };
+        let shared_logon = leader.filter(|_| shared_session.is_some());
+        let session = shared_session.unwrap_or_else(|| {
+            choose_session_id(self.transaction, &map, self.user, leader.as_ref())
+        });
         let options = OpenOptions::new()
             .with_user(self.user)
             .with_client(self.client_address())
             .with_leader(leader);
-        let open_session = || {
+        let open_session = |has_joined: bool| {
             let pool = match &self.settings.pool {
                 Some(pool) => Some(pool.clone()),
                 None => map.choose_pool(self.user, None)?,
             };
-            map.open_session(session, &options.with_pool(pool.as_deref()), Tick::now())
+            let options = options.with_pool(pool.as_deref());
+            match shared_logon {
+                Some(process) if !has_joined => {
+                    map.join_session(session, &options, process, Tick::now())
+                }
+                _ => map.open_session(session, &options, Tick::now()),
+            }
         };
         // The opened session that still lacks an address. A later attempt can add the address.
         let mut incomplete_session = None;
         let error = loop {
-            let (error, timeout) = match open_session() {
+            let (error, timeout) = match open_session(incomplete_session.is_some()) {
                 Ok(mut opened) => {
                     // The result of the first attempt states whether this logon opened the session.
                     opened.already_open = incomplete_session
@@ -131,7 +161,7 @@ impl Logon<'_> {
                             first_result.already_open
                         });
                     let Some(shortage) = opened.shortage else {
-                        return Ok(Some(self.record_session(opened)));
+                        return Ok(Some(self.record_session(opened, shared_logon)));
                     };
                     incomplete_session = Some(opened);
                     (OpenError::Shortage(shortage), exhaustion_timeout(policy))
@@ -152,11 +182,13 @@ impl Logon<'_> {
         };
         let status = self.report_failure(&error, may_refuse);
         match incomplete_session {
-            Some(opened) if status == PAM_SUCCESS => Ok(Some(self.record_session(opened))),
-            Some(opened) if !opened.already_open => {
+            Some(opened) if status == PAM_SUCCESS => {
+                Ok(Some(self.record_session(opened, shared_logon)))
+            }
+            Some(opened) if !opened.already_open || shared_logon.is_some() => {
                 // Close the session, because otherwise its addresses would stay leased although the
                 // logon failed.
-                let _ = map.close_by_handle(&opened.handle, Tick::now());
+                let _ = self.opened_record(&opened, shared_logon).close(&map);
                 Err(status)
             }
             _ => Err(status),
@@ -168,10 +200,26 @@ impl Logon<'_> {
         self.transaction.item(Item::RemoteHost).and_then(parse_client_address)
     }
 
-    /// If this logon opened the session, stores the session in the transaction, so that the logoff
-    /// closes it. In this case, also writes the address of the client to a file for the user's
-    /// programs.
-    fn record_session(&self, opened: OpenedSession) -> OpenedSession {
+    /// Returns the session that all logons of the user share. Returns `None` if it belongs to a user
+    /// with another name and the same user id.
+    fn shared_session_id(&self, map: &Map) -> Option<SessionId> {
+        let session = SessionId::new(SessionKind::User, self.uid.into()).ok()?;
+        let belongs_to_other_user = map.is_open_for_another(session, self.user).unwrap_or(false);
+        (!belongs_to_other_user).then_some(session)
+    }
+
+    fn opened_record(&self, opened: &OpenedSession, shared_logon: Option<Leader>) -> OpenedRecord {
+        OpenedRecord {
+            handle: opened.handle,
+            map_directory: self.settings.map_directory.clone(),
+            shared_logon,
+        }
+    }
+
+    /// Stores the session in the transaction if this logon opened or shares it, so that the logoff
+    /// closes it. If this logon opened the session, also writes the address of the client to a file
+    /// for the user's programs.
+    fn record_session(&self, opened: OpenedSession, shared_logon: Option<Leader>) -> OpenedSession {
         if let (false, Some(address)) = (opened.already_open, self.client_address())
             && let Err(error) = client_file::write(
                 &self.settings.map_directory,
@@ -183,11 +231,9 @@ impl Logon<'_> {
             let message = format!("cannot store the client address of {}: {error}", self.user);
             self.transaction.log(libc::LOG_WARNING, &message);
         }
-        let record = OpenedRecord {
-            handle: opened.handle,
-            map_directory: self.settings.map_directory.clone(),
-        };
-        if !opened.already_open && !self.transaction.set_data(OPENED_RECORD, record) {
+        let is_closed_at_logoff = !opened.already_open || shared_logon.is_some();
+        let record = self.opened_record(&opened, shared_logon);
+        if is_closed_at_logoff && !self.transaction.set_data(OPENED_RECORD, record) {
             let message = "out of memory: the session is closed only after its leader has exited";
             self.transaction.log(libc::LOG_WARNING, message);
         }

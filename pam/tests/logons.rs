@@ -41,6 +41,11 @@ fn server_scenario(name: &str, needs: &[&str]) {
     run_scenario("logons.sh", name, needs);
 }
 
+/// Runs a scenario with one server, on which all logons of a user share one session.
+fn shared_scenario(name: &str, needs: &[&str]) {
+    run_scenario("shared.sh", name, needs);
+}
+
 /// Runs a scenario with a farm of two servers.
 fn farm_scenario(name: &str, needs: &[&str]) {
     run_scenario("farm.sh", name, needs);
@@ -52,7 +57,7 @@ fn run_scenario(script: &str, name: &str, needs: &[&str]) {
         return;
     }
     let mut command = Command::new("unshare");
-    if script != "logons.sh" && script != "farm.sh" {
+    if matches!(script, "package.sh" | "systemd.sh") {
         command.env("DEB", package());
     }
     let output = command
@@ -113,6 +118,21 @@ fn names_with_arbitrary_bytes_are_harmless() {
 #[test]
 fn su_and_sudo_keep_the_lease_of_the_ssh_session() {
     server_scenario("ssh_su_sudo", &["sshd", "sudo", "python3"]);
+}
+
+#[test]
+fn logons_of_a_user_share_one_session_until_the_last_logoff() {
+    shared_scenario("ssh_logons", &["sshd", "python3"]);
+}
+
+#[test]
+fn killed_logons_neither_close_nor_keep_a_shared_session() {
+    shared_scenario("killed_logons", &["python3"]);
+}
+
+#[test]
+fn limits_and_reservations_apply_to_the_shared_session() {
+    shared_scenario("policies", &["pamtester", "python3"]);
 }
 
 #[test]

@@ -20,10 +20,13 @@ pub enum vipool_found_by {
     VIPOOL_FOUND_BY_AUDIT_SESSION = 1,
     /// Linux: the control group of a logind session scope.
     VIPOOL_FOUND_BY_SESSION_SCOPE = 2,
-    /// Linux: the user manager (systemd --user) of a user with exactly one session.
+    /// Linux: the user manager (systemd --user) of a user with exactly one session, or whose logons
+    /// share one session.
     VIPOOL_FOUND_BY_USER_MANAGER = 3,
     /// Windows: the terminal services session.
     VIPOOL_FOUND_BY_WINDOWS_SESSION = 4,
+    /// Linux: the login user (/proc/self/loginuid), whose logons share one session.
+    VIPOOL_FOUND_BY_LOGIN_USER = 5,
 }
 
 /// Finds the lease of a process by its session in the operating system.
@@ -77,6 +80,7 @@ fn find_process_session(map: &Reader, pid: u32) -> Result<FoundSession, vipool_s
         discovery::session_of_process(map, process_from_pid(pid)).map(|(session, found_by)| {
             let found_by = match found_by {
                 FoundBy::AuditSession => vipool_found_by::VIPOOL_FOUND_BY_AUDIT_SESSION,
+                FoundBy::LoginUser => vipool_found_by::VIPOOL_FOUND_BY_LOGIN_USER,
                 FoundBy::SessionScope => vipool_found_by::VIPOOL_FOUND_BY_SESSION_SCOPE,
                 FoundBy::UserManager => vipool_found_by::VIPOOL_FOUND_BY_USER_MANAGER,
             };

@@ -29,6 +29,9 @@ pub enum vipool_session_kind {
     VIPOOL_SESSION_EMBEDDER = 4,
     /// An id that an administrator chooses on the command line.
     VIPOOL_SESSION_COMMAND_LINE = 5,
+    /// A Linux user id, for the session that all logons of the user share
+    /// (VIPOOL_SETTING_SESSION_PER_USER).
+    VIPOOL_SESSION_USER = 6,
 }
 
 /// Capacity of the lease arrays: the maximum number of leases of one session.

@@ -4,7 +4,7 @@ use super::error::CallError;
 use super::layout::layout;
 use super::status::vipool_status::*;
 use super::text::check_flags;
-use crate::map::{AllocationTime, ExhaustionPolicy, Settings};
+use crate::map::{AllocationTime, ExhaustionPolicy, SessionPer, Settings};
 
 /// What happens to a session when no address is free.
 #[repr(u32)]
@@ -37,6 +37,10 @@ pub const VIPOOL_SETTING_CHECK_IN_USE: u32 = 1;
 /// vipool_settings.flags: vipool_map_open_session() returns VIPOOL_ERR_NOT_READY until
 /// vipool_map_mark_restored() or vipool_map_reconcile() is called.
 pub const VIPOOL_SETTING_AWAIT_RESTORE: u32 = 2;
+/// vipool_settings.flags: all logons of a user share one session. The agent passes
+/// vipool_session_make(VIPOOL_SESSION_USER, uid, ...) for each logon of the user, and closes the
+/// session after the last one.
+pub const VIPOOL_SETTING_SESSION_PER_USER: u32 = 4;
 
 /// Settings for the allocation of addresses. All writers of a map use the same settings.
 #[repr(C)]
@@ -94,6 +98,9 @@ impl From<Settings> for vipool_settings {
         if settings.await_restore {
             flags |= VIPOOL_SETTING_AWAIT_RESTORE;
         }
+        if settings.session_per == SessionPer::User {
+            flags |= VIPOOL_SETTING_SESSION_PER_USER;
+        }
         Self {
             size: size_of::<Self>(),
             cool_down: settings.cool_down,
@@ -110,7 +117,9 @@ impl From<Settings> for vipool_settings {
 
 impl vipool_settings {
     pub(crate) fn decode_settings(&self) -> Result<Settings, CallError> {
-        let known_flags = VIPOOL_SETTING_CHECK_IN_USE | VIPOOL_SETTING_AWAIT_RESTORE;
+        let known_flags = VIPOOL_SETTING_CHECK_IN_USE
+            | VIPOOL_SETTING_AWAIT_RESTORE
+            | VIPOOL_SETTING_SESSION_PER_USER;
         let flags = check_flags(self.flags, known_flags)?;
         let unknown_value = |member, value| {
             VIPOOL_ERR_KIND.with_message(format_args!("unknown value of {member}: {value}"))
@@ -131,6 +140,11 @@ impl vipool_settings {
                 0 => AllocationTime::Logon,
                 1 => AllocationTime::FirstUse,
                 value => return Err(unknown_value("allocate", value)),
+            },
+            session_per: if flags & VIPOOL_SETTING_SESSION_PER_USER != 0 {
+                SessionPer::User
+            } else {
+                SessionPer::Logon
             },
             await_restore: flags & VIPOOL_SETTING_AWAIT_RESTORE != 0,
         })

@@ -42,7 +42,7 @@ mod validate;
 
 use ipnet::IpNet;
 
-use crate::map::{AllocationTime, ExhaustionPolicy, Settings};
+use crate::map::{AllocationTime, ExhaustionPolicy, SessionPer, Settings};
 use crate::policy::{PoolRule, PortRange, Program, RewriteFlags};
 use crate::pool::{DEFAULT_POOL, Reservation};
 use crate::range::Range;
@@ -189,6 +189,7 @@ pub const DEFAULT_SETTINGS: Settings = Settings {
     max_sessions: 0,
     on_exhausted: ExhaustionPolicy::Pass,
     allocate: AllocationTime::Logon,
+    session_per: SessionPer::Logon,
     await_restore: false,
 };
 

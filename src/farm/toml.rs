@@ -14,7 +14,7 @@ use super::{
     DEFAULT_SETTINGS, Farm, LoopbackOptions, NetworkOptions, PoolOptions, RewriteOptions, Server,
     ServerRange,
 };
-use crate::map::{AllocationTime, ExhaustionPolicy, Settings};
+use crate::map::{AllocationTime, ExhaustionPolicy, SessionPer, Settings};
 use crate::policy::flags::{BitValue, VisitFlags};
 use crate::policy::{Features, PoolRule, Program, ProgramFlags};
 use crate::pool::Reservation;
@@ -343,6 +343,13 @@ fn read_sessions(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> Sett
             .take(reader, "allocate")
             .and_then(|value| reader.read_keyword(value, &allocation_times))
             .unwrap_or(default_settings.allocate),
+        session_per: section
+            .take(reader, "session-per")
+            .and_then(|value| {
+                let keywords = [("logon", SessionPer::Logon), ("user", SessionPer::User)];
+                reader.read_keyword(value, &keywords)
+            })
+            .unwrap_or(default_settings.session_per),
         await_restore: read_boolean(
             reader,
             section,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::engine::files::missing_sessions;
 use super::engine::image::MapImage;
+use super::engine::logons::Logons;
 use super::engine::reap::{Probe, ReapReport};
 use super::engine::table_writer::TableWriter;
 use super::format::header::{DRAINING, RESTORED};
@@ -224,7 +225,8 @@ impl Map {
         budget: u32,
         probe: &mut dyn Probe,
     ) -> Result<ReapReport, MapError> {
-        self.transact(|transaction| transaction.reap(now, budget, probe))
+        let logons = self.directory().map(Logons::of_map);
+        self.transact(|transaction| transaction.reap(now, budget, probe, logons.as_ref()))
     }
 
     /// Rebuilds queues, index and counters from the slots. If a writer dies in an operation, the

@@ -29,6 +29,7 @@ mod reader;
 mod remove;
 mod repair;
 mod replan;
+mod shared;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod types;
@@ -51,7 +52,8 @@ pub use types::event::{Event, EventKind, RecentEvents};
 pub use types::leases::{LeaseIter, Leases, MAX_LEASES};
 pub use types::outcome::{AdminChange, ClosedSession, OpenedSession};
 pub use types::plan::{
-    AllocationTime, ExhaustionPolicy, Leader, MAX_POOL_NAME, MAX_POOLS, OpenOptions, Plan, Settings,
+    AllocationTime, ExhaustionPolicy, Leader, MAX_POOL_NAME, MAX_POOLS, OpenOptions, Plan,
+    SessionPer, Settings,
 };
 pub use types::status::{PoolStatus, SessionRow, SlotRow, SlotState};
 #[cfg(not(loom))]

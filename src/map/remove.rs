@@ -1,6 +1,7 @@
 //! [`Map::remove`]: removes the files of a map without sessions.
 
 use super::engine::files;
+use super::engine::logons::Logons;
 use super::format::header::{BEING_REPLACED, SUPERSEDED};
 use super::types::error::RemoveError;
 use super::writer::Map;
@@ -22,6 +23,8 @@ impl Map {
         // files, the next writer removes the mark.
         locked.map.writer().store_header(SUPERSEDED, BEING_REPLACED);
         files::remove(directory)?;
+        // Without a map, no later reap removes the records.
+        let _ = Logons::of_map(directory).remove_all();
         Ok(())
     }
 }

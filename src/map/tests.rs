@@ -174,7 +174,7 @@ fn a_damaged_queue_frees_no_leased_slot() {
             false
         }
     }
-    map.transact(|transaction| transaction.reap(end_time, u32::MAX, &mut IdleSystem));
+    map.transact(|transaction| transaction.reap(end_time, u32::MAX, &mut IdleSystem, None));
     assert!(map.is_live(&opened.handle));
     map.writer().rebuild();
     assert!(map.begin().open_session_and_commit(eve, &options, end_time).is_ok());

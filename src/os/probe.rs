@@ -56,13 +56,7 @@ impl SystemProbe {
     /// process id namespace, because its state is unknown.
     #[must_use]
     pub fn has_exited(&self, leader: &Leader) -> bool {
-        if leader.pid_namespace != 0 && leader.pid_namespace != self.pid_namespace {
-            return false;
-        }
-        match process::identify(leader.pid) {
-            Ok(current) => current.start_time != leader.start_time,
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
-        }
+        process::has_exited(leader, self.pid_namespace)
     }
 }
 

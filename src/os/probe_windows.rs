@@ -68,10 +68,7 @@ impl SystemProbe {
     /// Returns whether the session leader has exited.
     #[must_use]
     pub fn has_exited(&self, leader: &Leader) -> bool {
-        match process::identify(leader.pid) {
-            Ok(current) => current.start_time != leader.start_time,
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
-        }
+        process::has_exited(leader)
     }
 }
 

@@ -24,6 +24,20 @@ pub fn identify(pid: u32) -> io::Result<Leader> {
     Ok(Leader { pid, start_time, pid_namespace })
 }
 
+/// Returns whether a process has exited. `pid_namespace` is the namespace of the calling process.
+/// Returns false for a process of another namespace, because its process id has another meaning
+/// here.
+#[cfg(target_os = "linux")]
+pub fn has_exited(process: &Leader, pid_namespace: u64) -> bool {
+    if process.pid_namespace != 0 && process.pid_namespace != pid_namespace {
+        return false;
+    }
+    match identify(process.pid) {
+        Ok(current) => current.start_time != process.start_time,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;

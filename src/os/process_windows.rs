@@ -48,6 +48,14 @@ pub fn identify(pid: u32) -> io::Result<Leader> {
     Ok(Leader { pid, start_time, pid_namespace: 0 })
 }
 
+/// Returns whether a process has exited.
+pub fn has_exited(process: &Leader) -> bool {
+    match identify(process.pid) {
+        Ok(current) => current.start_time != process.start_time,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
 /// Returns the terminal services session of a process (ProcessIdToSessionId).
 pub fn terminal_session(pid: u32) -> io::Result<u32> {
     let mut session_id = 0;

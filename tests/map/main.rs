@@ -9,6 +9,7 @@ mod pools;
 mod release;
 mod replan;
 mod reservations;
+mod shared;
 mod support;
 mod threads;
 mod users;

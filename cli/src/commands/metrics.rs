@@ -29,7 +29,7 @@ pub struct Metrics {
 
 impl Metrics {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let text = render(&Report::read(&self.map.existing_directory()?, None)?);
+        let text = render(&Report::read(&self.map.existing_directory()?)?);
         let Some(path) = self.output else {
             out!("{text}")?;
             return Ok(ExitCode::SUCCESS);

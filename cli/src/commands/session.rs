@@ -210,7 +210,7 @@ impl Close {
 
 impl List {
     fn run(self) -> anyhow::Result<ExitCode> {
-        let report = Report::read(&self.map.existing_directory()?, caller::own_session().ok())?;
+        let report = Report::read(&self.map.existing_directory()?)?;
         if self.json {
             outln!("{}", serde_json::to_string_pretty(&report.sessions)?)?;
         } else {

@@ -1,5 +1,6 @@
 //! `vipool status`: prints the pools and the open sessions as tables.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -8,11 +9,13 @@ use jiff::tz::TimeZone;
 use crate::maps::report::{PoolReport, Report};
 use crate::maps::selection::MapArgs;
 use crate::maps::unusable::UnusableAddress;
-use crate::system::caller;
 use crate::table::{render as render_table, table};
 use crate::text::{count, escape};
 
 /// Show the pools and the open sessions with their addresses
+///
+/// Each logon is a session of its own, and so is each ssh connection. With 'session-per = "user"' in
+/// the farm file, all logons of a user share one session.
 ///
 /// Only root can see the users and clients of all sessions. Other users see the counts of the
 /// pools and the session of their own logon.
@@ -30,7 +33,7 @@ pub struct Status {
 
 impl Status {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let report = Report::read(&self.map.existing_directory()?, caller::own_session().ok())?;
+        let report = Report::read(&self.map.existing_directory()?)?;
         if self.json {
             outln!("{}", serde_json::to_string_pretty(&report)?)?;
         } else {
@@ -54,7 +57,20 @@ pub fn render(report: &Report) -> String {
     if report.draining {
         text.push_str("The server is drained: no new session gets an address.\n");
     }
-    text + "\n" + &render_sessions(report)
+    text + "\n" + &render_sessions(report) + session_note(report)
+}
+
+/// Returns a line that explains why a user has one session or several.
+fn session_note(report: &Report) -> &'static str {
+    let users: Vec<_> = report.sessions.iter().filter_map(|row| row.user.as_ref()).collect();
+    let distinct_users: HashSet<_> = users.iter().collect();
+    if report.session_per == "user" {
+        "All logons of a user share one session.\n"
+    } else if distinct_users.len() < users.len() {
+        "Each logon is a session of its own, and so is each ssh connection.\n"
+    } else {
+        ""
+    }
 }
 
 fn render_pools(pools: &[PoolReport]) -> String {

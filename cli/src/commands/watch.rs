@@ -10,7 +10,6 @@ use jiff::Zoned;
 use super::status;
 use crate::maps::report::Report;
 use crate::maps::selection::MapArgs;
-use crate::system::caller;
 
 /// Control sequences of ECMA-48. Each update overwrites the old text, and clears only the rest of
 /// each line and of the screen. Clearing the whole screen first would cause flicker.
@@ -46,7 +45,7 @@ impl Watch {
             let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string();
             // The map may be missing for a moment while another process replaces it. So print the
             // error and continue.
-            let body = match Report::read(&directory, caller::own_session().ok()) {
+            let body = match Report::read(&directory) {
                 Ok(report) => status::render(&report),
                 Err(error) => format!("vipool: {error:#}\n"),
             };

@@ -8,8 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 use vipool::Tick;
-use vipool::map::{Leases, Map, MapError, PoolStatus, Reader, SessionRow};
-use vipool::session::SessionId;
+use vipool::map::{Leases, Map, MapError, PoolStatus, Reader, SessionPer, SessionRow};
 use vipool::system;
 
 use super::unusable::{self, UnusableAddress};
@@ -30,6 +29,8 @@ pub struct Report {
     pub draining: bool,
     /// A pool is low if it has fewer free addresses than this number. 0 disables the warning.
     pub low_water: u32,
+    /// The logons that one session serves: `logon` (one logon) or `user` (all logons of a user).
+    pub session_per: &'static str,
     /// Number of open sessions, including the sessions that `sessions` does not contain.
     pub open_sessions: usize,
     /// The addresses that `vipool up` could not use.
@@ -80,12 +81,12 @@ impl Report {
     /// Reads the map in `directory`.
     ///
     /// If the caller may not open the map for writing, the report contains only the pools and the
-    /// session `own_session`, without user names. On a read-only file system, root gets all
+    /// session of the caller's logon, without user names. On a read-only file system, root gets all
     /// sessions without user names.
     ///
     /// # Errors
     /// The map does not exist or cannot be used.
-    pub fn read(directory: &Path, own_session: Option<SessionId>) -> anyhow::Result<Self> {
+    pub fn read(directory: &Path) -> anyhow::Result<Self> {
         let (reader, rows, is_privileged) = match Map::open(directory) {
             Ok(map) => (map.reader()?, map.sessions()?, true),
             Err(error) if is_permission_denied(&error) || is_on_read_only_file_system(&error) => {
@@ -96,6 +97,8 @@ impl Report {
             Err(error) => return Err(error.into()),
         };
         let open_sessions = rows.len();
+        let session_per = reader.settings().session_per;
+        let own_session = caller::own_session(session_per).ok();
         let is_visible = |row: &&SessionRow| is_privileged || Some(row.session) == own_session;
         let rows: Vec<_> = rows.iter().filter(is_visible).collect();
         let low_water = reader.settings().low_water;
@@ -106,6 +109,10 @@ impl Report {
             map: directory.to_owned(),
             draining: reader.is_draining(),
             low_water,
+            session_per: match session_per {
+                SessionPer::Logon => "logon",
+                SessionPer::User => "user",
+            },
             open_sessions,
             unusable: unusable::read(directory),
             pools: pools.map(|pool| PoolReport::new(pool, low_water)).collect(),

@@ -2,19 +2,23 @@
 
 use anyhow::Context;
 use nix::unistd::{Uid, User};
-use vipool::session::{Handle, SessionId};
+use vipool::map::SessionPer;
+use vipool::session::{Handle, SessionId, SessionKind};
 
 /// Returns the caller's session.
 ///
-/// The function tries these sources in order: the lease in the environment, the session id of
-/// systemd-logind, the kernel's audit session.
+/// The function tries these sources in order: the lease in the environment, the user if all logons
+/// of a user share one session, the session id of systemd-logind, the kernel's audit session.
 ///
 /// # Errors
 /// The caller's logon has no session.
-pub fn own_session() -> anyhow::Result<SessionId> {
+pub fn own_session(session_per: SessionPer) -> anyhow::Result<SessionId> {
     let lease = std::env::var("VIPOOL_LEASE").ok();
     if let Some(handle) = lease.and_then(|text| Handle::parse(text.as_bytes())) {
         return Ok(handle.session);
+    }
+    if session_per == SessionPer::User {
+        return Ok(SessionId::new(SessionKind::User, login_user().into())?);
     }
     if let Ok(id) = std::env::var("XDG_SESSION_ID")
         && let Ok(session) = SessionId::logind(&id)
@@ -25,6 +29,16 @@ pub fn own_session() -> anyhow::Result<SessionId> {
     audit_id
         .and_then(|text| format!("audit:{}", text.trim()).parse().ok())
         .context("this logon has no session id (select a session, for example with --session 1)")
+}
+
+/// Returns the uid of the user who logged on (pam_loginuid(8)). Returns the caller's uid if the
+/// kernel does not know that user.
+fn login_user() -> u32 {
+    let login_uid = std::fs::read_to_string("/proc/self/loginuid").ok();
+    login_uid
+        .and_then(|text| text.trim().parse().ok())
+        .filter(|uid| *uid != u32::MAX)
+        .unwrap_or(Uid::current().as_raw())
 }
 
 /// Returns whether the caller is root.

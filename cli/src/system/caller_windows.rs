@@ -1,15 +1,16 @@
 //! The caller: the user and the session of this process.
 
 use anyhow::Context;
+use vipool::map::SessionPer;
 use vipool::session::{Handle, SessionId};
 use vipool::system;
 
 /// Returns the session of the lease in the environment. Without a lease, returns the session that
-/// belongs to the Windows session of this process.
+/// belongs to the Windows session of this process, also if the map has other settings.
 ///
 /// # Errors
 /// The process is in no session.
-pub fn own_session() -> anyhow::Result<SessionId> {
+pub fn own_session(_: SessionPer) -> anyhow::Result<SessionId> {
     let lease = std::env::var("VIPOOL_LEASE").ok();
     if let Some(handle) = lease.and_then(|text| Handle::parse(text.as_bytes())) {
         return Ok(handle.session);

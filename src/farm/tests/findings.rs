@@ -92,6 +92,7 @@ fn syntax_and_type_errors_are_reported() {
         ("[sessions]\nwhen-exhausted = \"wait\"", &["error value sessions.when-exhausted"]),
         ("[sessions]\nwhen-exhausted = \"wait 5s\"", &[]),
         ("[sessions]\nallocate = \"logn\"", &["error value sessions.allocate"]),
+        ("[sessions]\nsession-per = \"users\"", &["error value sessions.session-per"]),
         ("[rewrite]\nfixed-ports = [0]", &["error value rewrite.fixed-ports[0]"]),
         ("[rewrite]\nfixed-ports = [1, \"9-8\"]", &["error value rewrite.fixed-ports[1]"]),
         ("[network]\nsubnets = \"10.0.5.1/24\"", &["error value network.subnets[0]"]),

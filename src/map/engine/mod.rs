@@ -13,6 +13,7 @@ pub(crate) mod files;
 pub(crate) mod future_stamps;
 pub(crate) mod handover;
 pub(crate) mod image;
+pub(crate) mod logons;
 pub(crate) mod open;
 pub(crate) mod reap;
 pub(crate) mod recover;

@@ -2,7 +2,8 @@
 //! session never reaps.
 //!
 //! A reap closes a session if it finds the leader dead and an earlier reap has found the leader
-//! dead at least [`LEADER_GRACE`] seconds before. A reap frees an address that has cooled down. If
+//! dead at least [`LEADER_GRACE`] seconds before. If the session has another logon, the process of
+//! that logon becomes the leader instead. A reap frees an address that has cooled down. If
 //! [`Settings::check_in_use`] is set, or if the address lingers, the address becomes free only if
 //! it has no sockets.
 //!
@@ -10,6 +11,7 @@
 
 use std::net::IpAddr;
 
+use super::logons::Logons;
 use super::table_writer::TableWriter;
 use super::transaction::Transaction;
 use crate::Tick;
@@ -54,14 +56,23 @@ pub struct ReapReport {
 
 impl Transaction<'_> {
     /// Checks up to `budget` leaders. In each pool, checks up to `budget` slots of each queue, and up
-    /// to `budget` slots outside the queues.
-    pub(crate) fn reap(&self, now: Tick, budget: u32, probe: &mut dyn Probe) -> ReapReport {
+    /// to `budget` slots outside the queues. A map in memory has no logon records.
+    pub(crate) fn reap(
+        &self,
+        now: Tick,
+        budget: u32,
+        probe: &mut dyn Probe,
+        logons: Option<&Logons>,
+    ) -> ReapReport {
         let mut report = ReapReport::default();
         // If the caller passes a time before the real time, a correct stamp must not count as a
         // stamp in the future.
         self.correct_future_stamps(now.max(Tick::now()));
         let start_stamp = self.new_stamp(now);
-        self.close_sessions_of_dead_leaders(now, budget, probe, &mut report);
+        self.close_sessions_of_dead_leaders(now, budget, probe, logons, &mut report);
+        if let Some(logons) = logons {
+            self.remove_stale_logons(logons, |process| probe.has_exited(process));
+        }
         for (_, table) in self.table_writers() {
             // A slot that this call has already checked has a stamp later than `start_stamp`.
             let is_due = |slot: u32| match table.owner(slot) {
@@ -161,6 +172,7 @@ impl Transaction<'_> {
         now: Tick,
         budget: u32,
         probe: &mut dyn Probe,
+        logons: Option<&Logons>,
         report: &mut ReapReport,
     ) {
         let mut remaining = budget;
@@ -180,7 +192,7 @@ impl Transaction<'_> {
                     return;
                 }
                 remaining -= 1;
-                if self.check_leader(&lease, &leader, now, probe)
+                if self.check_leader(&lease, &leader, now, probe, logons)
                     && self.close_session(session, now).is_some()
                 {
                     report.closed.push(session);
@@ -190,18 +202,26 @@ impl Transaction<'_> {
         self.store_header(REAP_CURSOR, 0);
     }
 
-    /// Asks the probe whether a leader is dead, and records the result. Returns whether the caller
-    /// must close the session.
+    /// Asks the probe whether a leader is dead, and records the result. Replaces a dead leader by the
+    /// process of another logon. Returns whether the caller must close the session.
     fn check_leader(
         &self,
         lease: &Lease,
         leader: &Leader,
         now: Tick,
         probe: &mut dyn Probe,
+        logons: Option<&Logons>,
     ) -> bool {
         let Some(pool) = self.layout().pool(lease.pool) else { return false };
         let (access, records) = (self.access(), self.sessions_words());
-        match (probe.has_exited(leader), record::first_seen_dead(records, pool, lease.slot)) {
+        let is_dead = probe.has_exited(leader);
+        let has_exited = |process: &Leader| probe.has_exited(process);
+        if let (true, Some(logons)) = (is_dead, logons)
+            && self.replace_leader(lease.session, logons, has_exited)
+        {
+            return false;
+        }
+        match (is_dead, record::first_seen_dead(records, pool, lease.slot)) {
             (false, None) => false,
             (false, Some(_)) => {
                 record::set_first_seen_dead(access, records, pool, lease.slot, None);
@@ -218,7 +238,7 @@ impl Transaction<'_> {
     }
 
     /// Returns the leader of a session, and the lease whose record contains it.
-    fn leader_of(&self, session: SessionId) -> Option<(Lease, Leader)> {
+    pub(crate) fn leader_of(&self, session: SessionId) -> Option<(Lease, Leader)> {
         self.lookup(session).iter().find_map(|lease| {
             let pool = self.layout().pool(lease.pool)?;
             let record = record::read(self.sessions_words(), pool, lease.slot, lease.generation)?;

@@ -1,7 +1,7 @@
 //! The settings of a map as three words of its header.
 
 use super::words::{join_halves, split_halves};
-use crate::map::types::plan::{AllocationTime, ExhaustionPolicy, Settings};
+use crate::map::types::plan::{AllocationTime, ExhaustionPolicy, SessionPer, Settings};
 
 /// The number of words of the settings.
 pub(crate) const SETTINGS_WORDS: usize = 3;
@@ -10,7 +10,9 @@ pub(crate) const SETTINGS_WORDS: usize = 3;
 const CHECK_IN_USE: u32 = 1;
 const AWAIT_RESTORE: u32 = 2;
 const FIRST_USE: u32 = 4;
+/// The exhaustion policy has two bits.
 const EXHAUSTION_SHIFT: u32 = 3;
+const SESSION_PER_USER: u32 = 32;
 
 /// Encodes settings.
 pub(crate) fn encode(settings: &Settings) -> [u64; SETTINGS_WORDS] {
@@ -23,6 +25,7 @@ pub(crate) fn encode(settings: &Settings) -> [u64; SETTINGS_WORDS] {
     let flags = flag_if(settings.check_in_use, CHECK_IN_USE)
         | flag_if(settings.await_restore, AWAIT_RESTORE)
         | flag_if(settings.allocate == AllocationTime::FirstUse, FIRST_USE)
+        | flag_if(settings.session_per == SessionPer::User, SESSION_PER_USER)
         | exhaustion_code << EXHAUSTION_SHIFT;
     [
         join_halves(settings.cool_down, settings.low_water),
@@ -51,6 +54,11 @@ pub(crate) fn decode(words: [u64; SETTINGS_WORDS]) -> Settings {
         } else {
             AllocationTime::Logon
         },
+        session_per: if flags & SESSION_PER_USER != 0 {
+            SessionPer::User
+        } else {
+            SessionPer::Logon
+        },
         await_restore: flags & AWAIT_RESTORE != 0,
     }
 }
@@ -69,6 +77,7 @@ mod tests {
             max_sessions: 9,
             on_exhausted: ExhaustionPolicy::Wait(7),
             allocate: AllocationTime::FirstUse,
+            session_per: SessionPer::User,
             await_restore: true,
         };
         assert_eq!(decode(encode(&settings)), settings);

@@ -81,6 +81,8 @@ pub struct Settings {
     pub on_exhausted: ExhaustionPolicy,
     /// The time at which a session gets its addresses.
     pub allocate: AllocationTime,
+    /// The logons that one session serves.
+    pub session_per: SessionPer,
     /// Whether the map refuses sessions as "not ready" until
     /// [`Map::mark_restored`](crate::map::Map::mark_restored) is called.
     pub await_restore: bool,
@@ -98,6 +100,7 @@ impl Settings {
             max_sessions: 0,
             on_exhausted: ExhaustionPolicy::Pass,
             allocate: AllocationTime::Logon,
+            session_per: SessionPer::Logon,
             await_restore: false,
         }
     }
@@ -152,6 +155,13 @@ impl Settings {
         self
     }
 
+    /// Sets the logons that one session serves.
+    #[must_use]
+    pub const fn with_session_per(mut self, session_per: SessionPer) -> Self {
+        self.session_per = session_per;
+        self
+    }
+
     /// Sets whether the map refuses sessions until it is marked as restored.
     #[must_use]
     pub const fn with_await_restore(mut self, await_restore: bool) -> Self {
@@ -181,6 +191,19 @@ pub enum AllocationTime {
     /// The first start of a listed program in the session. `vipool run` or another caller of the
     /// map allocates the addresses, not the hook layer.
     FirstUse,
+}
+
+/// The logons that one session serves. The program that opens sessions applies this setting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionPer {
+    /// One logon. A user with two logons has two sessions.
+    #[default]
+    Logon,
+    /// All logons of one user. Their session has an id of the kind
+    /// [`SessionKind::User`](crate::session::SessionKind::User), see
+    /// [`Map::join_session`](crate::map::Map::join_session). Windows does not use this setting,
+    /// because its sessions are those of terminal services.
+    User,
 }
 
 /// Options for [`Map::open_session`](crate::map::Map::open_session). Every field is optional.

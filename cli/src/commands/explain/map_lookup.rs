@@ -35,7 +35,7 @@ pub struct RuleReport {
 #[derive(Debug, Serialize)]
 pub struct SessionReport {
     pub session: String,
-    /// `lease`, `audit-session`, `session-scope`, `user-manager`, `sockets` or `chosen`.
+    /// `lease`, `audit-session`, `login-user`, `session-scope`, `user-manager`, `sockets` or `chosen`.
     pub found_by: &'static str,
     pub open: bool,
     pub virtual_ip: Vec<IpAddr>,
@@ -193,6 +193,7 @@ pub fn session_of_process(
         Some((session, source)) => {
             let found_by = match source {
                 FoundBy::AuditSession => "audit-session",
+                FoundBy::LoginUser => "login-user",
                 FoundBy::SessionScope => "session-scope",
                 FoundBy::UserManager => "user-manager",
             };
@@ -206,7 +207,7 @@ pub fn session_of_process(
 /// Returns the session that 'vipool run' would start a program in: `requested`, or the session of
 /// the caller.
 pub fn requested_session(map: &Reader, requested: Option<SessionId>) -> SessionLookup {
-    let id = requested.or_else(|| caller::own_session().ok());
+    let id = requested.or_else(|| caller::own_session(map.settings().session_per).ok());
     id.and_then(|id| SessionLookup::open(map, id, "chosen")).unwrap_or(SessionLookup {
         state: SessionState::WillOpen,
         id,

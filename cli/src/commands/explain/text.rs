@@ -104,6 +104,7 @@ fn render_session(session: &SessionReport) -> String {
         "lease" => "from the lease in the environment",
         "audit-session" => "from the kernel's audit session",
         "session-scope" => "from the control group of the logon",
+        "login-user" => "the session that the logons of its login user share",
         "user-manager" => "the only session of the user",
         "sockets" => "from the addresses of its sockets",
         _ => "the session that the program would run in",

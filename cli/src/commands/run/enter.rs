@@ -9,11 +9,11 @@ use anyhow::{Context, anyhow};
 use nix::sys::signal::Signal;
 use vipool::Tick;
 use vipool::map::{
-    AllocationTime, CloseError, ExhaustionPolicy, Map, OpenError, OpenOptions, OpenedSession,
-    Reader, Shortage,
+    AllocationTime, CloseError, ClosedSession, ExhaustionPolicy, Leader, Map, OpenError,
+    OpenOptions, OpenedSession, Reader, Shortage,
 };
 use vipool::policy::{Executable, PathStyle, script_argument};
-use vipool::session::{Handle, SessionId};
+use vipool::session::{Handle, SessionKind};
 use vipool::system;
 
 use super::args::Run;
@@ -34,8 +34,11 @@ pub struct EnteredSession {
     handle: Handle,
     directory: PathBuf,
     hook_file: PathBuf,
-    /// The map in which this process must close the session. `None` if it did not open the session.
+    /// The map in which this process must close or leave the session. `None` if it neither opened
+    /// nor shares the session.
     opened_in: Option<Map>,
+    /// This process, if it counts as a logon of a shared session.
+    shared_logon: Option<Leader>,
     claim: Option<Claim>,
 }
 
@@ -70,14 +73,18 @@ impl EnteredSession {
         self.claim.as_mut()
     }
 
-    /// Closes the session if this process opened it.
+    /// Closes the session if this process opened it. A shared session stays open while it has
+    /// another logon.
     ///
     /// # Errors
     /// The session cannot be closed.
     pub fn leave(self) -> anyhow::Result<()> {
         let Some(map) = self.opened_in else { return Ok(()) };
-        remove_client_file(&self.directory, &self.handle);
-        match map.close_by_handle(&self.handle, Tick::now()) {
+        let result = close_or_leave(&map, &self.handle, self.shared_logon.as_ref());
+        if !matches!(result, Ok(None)) {
+            remove_client_file(&self.directory, &self.handle);
+        }
+        match result {
             // Another process may have closed the session first.
             Ok(_) | Err(CloseError::NotOpen(_) | CloseError::Stale(_)) => Ok(()),
             Err(error) => Err(error).context(format!(
@@ -85,6 +92,18 @@ impl EnteredSession {
                 self.handle.session
             )),
         }
+    }
+}
+
+/// Closes a session, or ends one logon of a shared session. Returns the closed session.
+fn close_or_leave(
+    map: &Map,
+    handle: &Handle,
+    shared_logon: Option<&Leader>,
+) -> Result<Option<ClosedSession>, CloseError> {
+    match shared_logon {
+        Some(process) => map.leave_session(handle, process, system::has_exited, Tick::now()),
+        None => map.close_by_handle(handle, Tick::now()).map(Some),
     }
 }
 
@@ -118,7 +137,7 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
     };
     let session = match args.session {
         Some(session) => session,
-        None => caller::own_session()?,
+        None => caller::own_session(map.settings().session_per)?,
     };
     let program = ProgramPaths::find(&args.program);
     let is_first_use = map.settings().allocate == AllocationTime::FirstUse;
@@ -130,12 +149,25 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
         Some(pool) => Ok(Some(pool.clone())),
         None => map.choose_pool(&user, program.executable().as_ref()),
     };
+    let process = system::identify_process(std::process::id())?;
+    // The session of a user stays open as long as one of its logons or programs runs.
+    let shared_logon = (session.kind() == SessionKind::User).then_some(process);
     let options = OpenOptions::new()
         .with_user(user.as_str())
         .with_address(args.address)
         .with_client(args.client)
-        .with_leader(system::identify_process(std::process::id())?);
-    let opened = open_session(&map, session, &options, choose_pool, args.require, signals)?;
+        .with_leader(process);
+    let open = |has_joined: bool| {
+        let pool = choose_pool()?;
+        let options = options.with_pool(pool.as_deref());
+        match shared_logon {
+            Some(process) if !has_joined => {
+                map.join_session(session, &options, process, Tick::now())
+            }
+            _ => map.open_session(session, &options, Tick::now()),
+        }
+    };
+    let opened = open_session(&map, shared_logon, open, args.require, signals)?;
     if let Some(shortage) = opened.shortage {
         let missing = missing_address(&map.reader()?, &opened.leases).unwrap_or("further address");
         errln!("vipool: session {session} got no {missing}: {shortage}");
@@ -147,7 +179,8 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
         handle: opened.handle,
         directory,
         hook_file,
-        opened_in: (!opened.already_open).then_some(map),
+        opened_in: (!opened.already_open || shared_logon.is_some()).then_some(map),
+        shared_logon,
         claim,
     })
 }
@@ -188,34 +221,34 @@ impl<'a> ProgramPaths<'a> {
     }
 }
 
-/// Opens the session with an address of the chosen pool. Waits for an address if the farm file
-/// requires it (`when-exhausted`).
+/// Opens or joins the session with an address of the chosen pool. Waits for an address if the farm
+/// file requires it (`when-exhausted`). `open` receives whether an earlier attempt joined the
+/// session.
 ///
 /// A session that lacks an address is not used if the farm file or `--require` forbids that. Then
-/// this function closes the session, unless it was open before.
+/// this function closes the session, unless it was open before, or leaves a shared session.
 fn open_session(
     map: &Map,
-    session: SessionId,
-    options: &OpenOptions<'_>,
-    choose_pool: impl Fn() -> Result<Option<String>, OpenError>,
+    shared_logon: Option<Leader>,
+    open: impl Fn(bool) -> Result<OpenedSession, OpenError>,
     is_required: bool,
     signals: &mut Signals,
 ) -> Result<OpenedSession, EnterError> {
     let mut incomplete_session = None;
-    let error =
-        match open_completely(map, session, options, choose_pool, signals, &mut incomplete_session)
-        {
-            Ok(opened) => return Ok(opened),
-            Err(error) => error,
-        };
+    let error = match open_completely(map, open, signals, &mut incomplete_session) {
+        Ok(opened) => return Ok(opened),
+        Err(error) => error,
+    };
     match (error, incomplete_session) {
         (EnterError::NoAddress { is_refused: false, .. }, Some(opened)) if !is_required => {
             Ok(opened)
         }
         (error, incomplete_session) => {
-            if let Some(opened) = incomplete_session.filter(|opened| !opened.already_open) {
+            let must_close =
+                |opened: &OpenedSession| !opened.already_open || shared_logon.is_some();
+            if let Some(opened) = incomplete_session.filter(must_close) {
                 // If this fails, `vipool gc` closes the session after this process has exited.
-                let _ = map.close_by_handle(&opened.handle, Tick::now());
+                let _ = close_or_leave(map, &opened.handle, shared_logon.as_ref());
             }
             Err(error)
         }
@@ -226,9 +259,7 @@ fn open_session(
 /// `incomplete_session`, and waits for that address as the farm file requires.
 fn open_completely(
     map: &Map,
-    session: SessionId,
-    options: &OpenOptions<'_>,
-    choose_pool: impl Fn() -> Result<Option<String>, OpenError>,
+    open: impl Fn(bool) -> Result<OpenedSession, OpenError>,
     signals: &mut Signals,
     incomplete_session: &mut Option<OpenedSession>,
 ) -> Result<OpenedSession, EnterError> {
@@ -241,10 +272,7 @@ fn open_completely(
     let deadline = Instant::now() + max_wait;
     let mut has_reaped = false;
     loop {
-        let result = choose_pool().and_then(|pool| {
-            map.open_session(session, &options.with_pool(pool.as_deref()), Tick::now())
-        });
-        let error = match result {
+        let error = match open(incomplete_session.is_some()) {
             Ok(mut opened) => {
                 // The first attempt determines whether this process opened the session.
                 opened.already_open = incomplete_session
@@ -282,7 +310,9 @@ fn open_completely(
 
 /// Joins the session of the caller's logon in a map that the caller may only read.
 fn join(args: &Run, directory: PathBuf, hook_file: PathBuf) -> Result<EnteredSession, EnterError> {
-    let logon_session = match (caller::own_session(), args.session) {
+    let reader = Reader::attach(&directory)?;
+    let own_session = caller::own_session(reader.settings().session_per);
+    let logon_session = match (own_session, args.session) {
         (Ok(logon_session), None) => logon_session,
         (Ok(logon_session), Some(requested)) if requested == logon_session => logon_session,
         (Ok(logon_session), Some(requested)) => {
@@ -302,7 +332,6 @@ fn join(args: &Run, directory: PathBuf, hook_file: PathBuf) -> Result<EnteredSes
             .into());
         }
     };
-    let reader = Reader::attach(&directory)?;
     let own_lease = reader.find(logon_session);
     let is_refused = reader.settings().on_exhausted == ExhaustionPolicy::Refuse;
     let is_complete =
@@ -313,5 +342,6 @@ fn join(args: &Run, directory: PathBuf, hook_file: PathBuf) -> Result<EnteredSes
     let (handle, _) = own_lease.with_context(|| {
         format!("your session {logon_session} has no address (ask your administrator)")
     })?;
-    Ok(EnteredSession { handle, directory, hook_file, opened_in: None, claim: None })
+    let opened_in = None;
+    Ok(EnteredSession { handle, directory, hook_file, opened_in, shared_logon: None, claim: None })
 }

@@ -71,7 +71,10 @@ impl Run {
     fn try_run(&self) -> anyhow::Result<i32> {
         let directory = self.map.directory()?;
         let map = Map::open(&directory)?;
-        let session = self.session.map_or_else(caller::own_session, Ok)?;
+        let session = match self.session {
+            Some(session) => session,
+            None => caller::own_session(map.settings().session_per)?,
+        };
         let user = caller::user_name();
         let program = Executable::new(self.program[0].as_encoded_bytes(), PathStyle::Windows);
         let choose_pool = || match &self.pool {

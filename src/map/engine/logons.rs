@@ -1,0 +1,200 @@
+//! The logons of a shared session (`session-per = "user"`).
+//!
+//! A shared session stays open until its last logon has ended. No counter exists that a killed
+//! logon could leave wrong. Each logon has a *logon record*: an empty file whose name contains the
+//! handle of the session and the process of the logon. A record counts only while that process
+//! runs. The leader of the session is the process of one logon. When this process exits, the
+//! process of another logon becomes the leader.
+//!
+//! Records are created and searched under the writer lock. So no writer can close a session between
+//! the moment when a logon joins it and the moment when the record of that logon exists.
+
+use std::fs::{self, File};
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use super::transaction::Transaction;
+use crate::map::types::plan::Leader;
+use crate::os::directory::for_each_name;
+use crate::session::{Handle, SessionId};
+use crate::trusted_file;
+
+/// The directory of the logon records, in the directory of the map. Only its owner can list it.
+pub(crate) const LOGONS_DIRECTORY: &str = "logons";
+/// Maximum number of logons of one process that share a session.
+const MAX_LOGONS_PER_PROCESS: u32 = 1 << 16;
+
+/// One logon of a shared session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Logon {
+    /// The handle of the session at the time of the logon. Logons of one session can have different
+    /// handles, because a later logon can add a lease.
+    pub(crate) handle: Handle,
+    /// The process of the logon.
+    pub(crate) process: Leader,
+}
+
+impl Logon {
+    /// Returns the name of the record. The number distinguishes logons of one process.
+    fn file_name(&self, number: u32) -> String {
+        let Leader { pid, start_time, pid_namespace } = self.process;
+        format!("{}.{pid:x}.{start_time:x}.{pid_namespace:x}.{number:x}", self.handle)
+    }
+
+    /// Parses the name of a record.
+    fn parse(name: &str) -> Option<Self> {
+        let mut fields = name.rsplitn(5, '.');
+        let _number = fields.next()?;
+        let mut next_number = || u64::from_str_radix(fields.next()?, 16).ok();
+        let (pid_namespace, start_time) = (next_number()?, next_number()?);
+        let pid = next_number()?.try_into().ok()?;
+        let handle = Handle::parse(fields.next()?.as_bytes())?;
+        Some(Self { handle, process: Leader { pid, start_time, pid_namespace } })
+    }
+}
+
+/// The logon records of a map.
+pub(crate) struct Logons(PathBuf);
+
+impl Logons {
+    /// Returns the records of the map in a directory.
+    pub(crate) fn of_map(map_directory: &Path) -> Self {
+        Self(map_directory.join(LOGONS_DIRECTORY))
+    }
+
+    /// Adds the record of a logon.
+    pub(crate) fn add(&self, logon: &Logon) -> io::Result<()> {
+        trusted_file::create_directory(&self.0, 0o700)?;
+        for number in 0..MAX_LOGONS_PER_PROCESS {
+            match File::create_new(self.0.join(logon.file_name(number))) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                result => return result.map(drop),
+            }
+        }
+        Err(io::Error::other("the process has too many logons"))
+    }
+
+    /// Removes the record of one logon of this process in a session.
+    pub(crate) fn remove_one(&self, session: SessionId, process: &Leader) -> io::Result<()> {
+        let is_own = |logon: &Logon| logon.handle.session == session && logon.process == *process;
+        match self.find(is_own)? {
+            Some((name, _)) => fs::remove_file(self.0.join(name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes all records and their directory. Call this only if no session is open.
+    pub(crate) fn remove_all(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the first logon that `matches` accepts, with the name of its record.
+    fn find(&self, mut matches: impl FnMut(&Logon) -> bool) -> io::Result<Option<(String, Logon)>> {
+        let mut found = None;
+        let searched = for_each_name(&self.0, |name| match Logon::parse(name) {
+            Some(logon) if matches(&logon) => {
+                found = Some((name.to_owned(), logon));
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        });
+        match searched {
+            // No logon shares a session.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            result => result.map(|()| found),
+        }
+    }
+}
+
+impl Transaction<'_> {
+    /// Makes the process of another logon the leader of a shared session. Returns false if no
+    /// process of a logon runs.
+    pub(crate) fn replace_leader(
+        &self,
+        session: SessionId,
+        logons: &Logons,
+        mut has_exited: impl FnMut(&Leader) -> bool,
+    ) -> bool {
+        let is_running = |logon: &Logon| {
+            logon.handle.session == session
+                && self.holds(&logon.handle)
+                && !has_exited(&logon.process)
+        };
+        let Ok(Some((_, logon))) = logons.find(is_running) else { return false };
+        for lease in self.leases_of(session) {
+            if let Some(record) = lease.table.record(lease.slot) {
+                crate::map::format::record::set_leader(self.access(), record, &logon.process);
+            }
+        }
+        true
+    }
+
+    /// Removes the records of closed sessions, and the records of processes that have exited.
+    pub(crate) fn remove_stale_logons(
+        &self,
+        logons: &Logons,
+        mut has_exited: impl FnMut(&Leader) -> bool,
+    ) {
+        let mut is_stale = |logon: &Logon| !self.holds(&logon.handle) || has_exited(&logon.process);
+        // A record that stays is removed by a later call.
+        while let Ok(Some((name, _))) = logons.find(&mut is_stale) {
+            if fs::remove_file(logons.0.join(name)).is_err() {
+                break;
+            }
+        }
+    }
+
+    /// Returns whether the session of this handle still holds its lease.
+    pub(crate) fn holds(&self, handle: &Handle) -> bool {
+        handle.boot == self.layout().boot && self.is_live(handle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logon(pid: u32) -> Logon {
+        let session = "user:1000".parse().unwrap();
+        Logon {
+            handle: Handle { session, pool: 1, slot: 3, generation: 7, boot: u64::MAX },
+            process: Leader { pid, start_time: u64::MAX, pid_namespace: 4_026_531_836 },
+        }
+    }
+
+    #[test]
+    fn record_names_round_trip() {
+        for number in [0, 77] {
+            let name = logon(u32::MAX).file_name(number);
+            assert!(name.len() < 255, "{name}");
+            assert_eq!(Logon::parse(&name), Some(logon(u32::MAX)));
+        }
+        for name in ["", ".", "1.2.3.4", "x.1.2.3.0", "0.0.0.0.0.1.2.3.0"] {
+            assert_eq!(Logon::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn each_logon_of_a_process_has_a_record() {
+        let directory = tempfile::tempdir().unwrap();
+        let logons = Logons::of_map(directory.path());
+        let session = logon(1).handle.session;
+        let is_recorded = || logons.find(|found| *found == logon(1)).unwrap().is_some();
+        logons.remove_one(session, &logon(1).process).unwrap();
+        for _ in 0..2 {
+            logons.add(&logon(1)).unwrap();
+        }
+        logons.add(&logon(2)).unwrap();
+        logons.remove_one(session, &logon(1).process).unwrap();
+        assert!(is_recorded());
+        logons.remove_one(session, &logon(1).process).unwrap();
+        assert!(!is_recorded());
+        logons.remove_all().unwrap();
+        logons.remove_all().unwrap();
+        assert!(fs::read_dir(directory.path()).unwrap().next().is_none());
+    }
+}
