@@ -14,6 +14,7 @@ const COMPARISON_BENCHES: &[(&str, &str)] = &[
     ("alloc", "bench-peers/Cargo.toml"),
     ("capi", "Cargo.toml --package vipool --features capi"),
     ("hook", "hooks/linux/Cargo.toml"),
+    ("history", "cli/Cargo.toml"),
 ];
 
 /// Runs the comparison bench that the first argument names, with the other arguments. Without

@@ -43,7 +43,7 @@ longer than installing all other tools.
         name: "bench",
         usage: "bench [NAME] [FLAG...]",
         text: "\
-Runs all criterion benches, or one comparison bench: alloc, capi, hook.
+Runs all criterion benches, or one comparison bench: alloc, capi, history, hook.
 
   --json     print one object per row instead of a table
   --record   write the result to benches/record/DATE-NAME.jsonl, with a header that describes

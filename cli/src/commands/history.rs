@@ -122,13 +122,12 @@ impl History {
         if self.json {
             outln!("{}", serde_json::to_string_pretty(&records)?)?;
         } else if self.csv {
-            outln!("time,event,session,address,user,client,reconciled,lost")?;
+            let mut lines = "time,event,session,address,user,client,reconciled,lost\n".to_owned();
             for record in &records {
-                outln!(
-                    "{}",
-                    format_fields(record, false).map(|field| csv_field(&field)).join(",")
-                )?;
+                let fields = format_fields(record, false).map(|field| csv_field(&field));
+                lines += &(fields.join(",") + "\n");
             }
+            out!("{lines}")?;
         } else {
             let titles = ["TIME", "EVENT", "SESSION", "ADDRESS", "USER", "CLIENT", "NOTE"];
             let mut rows = table(&titles);

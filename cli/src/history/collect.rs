@@ -4,6 +4,7 @@
 //! is killed or the machine restarts, events can be missing in the journal too. Reconciliation
 //! finds these events: it compares the history with the map.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::SystemTime;
@@ -157,7 +158,7 @@ impl Collector {
             _ => return,
         };
         if let (RecordKind::Assigned, Some(address)) = (kind, event.address) {
-            match self.state.open_leases.get(&address).and_then(|record| record.session.clone()) {
+            match self.state.open_lease(address).and_then(|record| record.session.clone()) {
                 Some(holder) if holder == session => return,
                 // The release event of the previous holder was lost.
                 Some(holder) => self.release_all(&holder, time, true),
@@ -175,16 +176,13 @@ impl Collector {
 
     fn has_open_lease(&self, address: IpAddr, session: &str) -> bool {
         self.state
-            .open_leases
-            .get(&address)
+            .open_lease(address)
             .is_some_and(|record| record.session.as_deref() == Some(session))
     }
 
     /// Adds a release record for every open lease of the session.
     fn release_all(&mut self, session: &str, time: Timestamp, reconciled: bool) {
-        let belongs_to_session = |record: &&Record| record.session.as_deref() == Some(session);
-        let leases: Vec<_> =
-            self.state.open_leases.values().filter(belongs_to_session).cloned().collect();
+        let leases: Vec<_> = self.state.leases_of(session).cloned().collect();
         for lease in leases {
             self.push_release(lease, time, reconciled);
         }
@@ -201,29 +199,24 @@ impl Collector {
     /// all leases.
     fn end_leases_of_other_boots(&mut self) {
         let is_of_other_boot = |record: &&Record| record.boot != self.boot;
-        let leases_of_other_boots: Vec<_> =
-            self.state.open_leases.values().filter(is_of_other_boot).cloned().collect();
-        for record in leases_of_other_boots {
-            if let Some(session) = &record.session {
-                self.release_all(session, wall_clock(Tick::ZERO).max(record.time), true);
-            }
+        let leases_of_other_boots: Vec<_> = self.state.open_leases().filter(is_of_other_boot).cloned().collect();
+        for lease in leases_of_other_boots {
+            let time = wall_clock(Tick::ZERO).max(lease.time);
+            self.push_release(lease, time, true);
         }
     }
 
     /// Adds records for the differences between the map's sessions and the history.
     fn reconcile(&mut self, rows: &[SessionRow]) {
-        let is_leased = |session: &str, address: IpAddr| {
-            rows.iter().any(|row| {
-                row.session.to_string() == session
-                    && row.leases.iter().any(|lease| lease.address == address)
-            })
+        let holders: HashMap<IpAddr, String> = rows
+            .iter()
+            .flat_map(|row| row.leases.iter().map(|lease| (lease.address, row.session.to_string())))
+            .collect();
+        let has_ended = |record: &&Record| {
+            let holder = record.address.and_then(|address| holders.get(&address));
+            record.session.is_none() || holder != record.session.as_ref()
         };
-        let has_ended = |(address, record): &(&IpAddr, &Record)| {
-            record.session.as_deref().is_none_or(|session| !is_leased(session, **address))
-        };
-        let open_leases = self.state.open_leases.iter();
-        let ended_leases: Vec<_> =
-            open_leases.filter(has_ended).map(|(_, record)| record.clone()).collect();
+        let ended_leases: Vec<_> = self.state.open_leases().filter(has_ended).cloned().collect();
         for lease in ended_leases {
             self.push_release(lease, Timestamp::now(), true);
         }
@@ -326,7 +319,7 @@ mod tests {
             [(RecordKind::Released, Some("1"), true), (RecordKind::Assigned, Some("2"), true)];
         assert_eq!(reconciled, expected);
         let state = HistoryLog::open(&history_file).unwrap().state().clone();
-        assert_eq!(state.open_leases.len(), 1, "{:?}", state.open_leases);
+        assert_eq!(state.open_leases().len(), 1, "{state:?}");
     }
 
     #[test]

@@ -10,7 +10,9 @@
 //! - A file begins with the leases that were open when it was created. So readers do not need the
 //!   older files, and old files can be removed.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
+use std::hash::Hash;
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
@@ -151,7 +153,7 @@ impl HistoryLog {
     /// Renames the current file to `FILE.1`, and creates a new file that contains the open leases.
     fn rotate(&mut self) -> anyhow::Result<()> {
         let context = || format!("cannot rotate {}", self.path.display());
-        let open_leases: Vec<_> = self.state.open_leases.values().cloned().collect();
+        let open_leases: Vec<_> = self.state.open_leases().cloned().collect();
         let contents = format_lines(&open_leases)?;
         for number in (1..MAX_ROTATED_FILES).rev() {
             let next_path = suffixed_path(&self.path, &(number + 1).to_string());
@@ -197,15 +199,23 @@ pub fn read(path: &Path) -> anyhow::Result<(Vec<Record>, usize)> {
         };
         for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match parse_line(line) {
-                // A file begins with copies of records of an older file: the records of the leases
-                // that were open.
-                Some(record) if !records.contains(&record) => records.push(record),
-                Some(_) => {}
+                Some(record) => records.push(record),
                 None => damaged_line_count += 1,
             }
         }
     }
+    // A file begins with copies of records of an older file: the records of the leases that were
+    // open.
+    remove_copies(&mut records);
     Ok((records, damaged_line_count))
+}
+
+/// Removes each item that equals an earlier item. Keeps the order of the other items.
+fn remove_copies<T: Eq + Hash>(items: &mut Vec<T>) {
+    let mut kept = HashSet::with_capacity(items.len());
+    let is_kept: Vec<bool> = items.iter().map(|item| kept.insert(item)).collect();
+    let mut is_kept = is_kept.into_iter();
+    items.retain(|_| is_kept.next() == Some(true));
 }
 
 fn suffixed_path(path: &Path, suffix: &str) -> PathBuf {
@@ -233,6 +243,9 @@ fn parse_line(line: &[u8]) -> Option<Record> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::hash::Hasher;
+
     use jiff::Timestamp;
 
     use super::super::record::RecordKind;
@@ -267,7 +280,7 @@ mod tests {
         for length in 0..contents.len() {
             fs::write(&path, &contents[..length]).unwrap();
             let mut log = HistoryLog::open(&path).unwrap();
-            let kept_leases = log.state().open_leases.len();
+            let kept_leases = log.state().open_leases().len();
             assert!(kept_leases <= 1);
             log.append(&[record(RecordKind::Released, "10.0.5.10", 3)]).unwrap();
             drop(log);
@@ -278,6 +291,41 @@ mod tests {
         changed_contents[60] ^= 1;
         fs::write(&path, changed_contents).unwrap();
         assert_eq!(read(&path).unwrap(), (vec![second_record], 1));
+    }
+
+    /// An item that counts its comparisons with other items.
+    #[derive(Debug)]
+    struct CountedItem<'a> {
+        value: u32,
+        comparisons: &'a Cell<usize>,
+    }
+
+    impl PartialEq for CountedItem<'_> {
+        fn eq(&self, other: &Self) -> bool {
+            self.comparisons.set(self.comparisons.get() + 1);
+            self.value == other.value
+        }
+    }
+
+    impl Eq for CountedItem<'_> {}
+
+    impl Hash for CountedItem<'_> {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            self.value.hash(state);
+        }
+    }
+
+    #[test]
+    fn comparisons_for_the_removal_of_copies_are_linear() {
+        for distinct_items in [1000, 10_000] {
+            let comparisons = Cell::new(0);
+            let item = |value| CountedItem { value, comparisons: &comparisons };
+            let mut items: Vec<_> = (0..distinct_items).chain([0, 7]).map(item).collect();
+            remove_copies(&mut items);
+            // The hash table compares an item also with the few items of equal hash bits.
+            assert!(comparisons.get() <= items.len(), "{} comparisons", comparisons.get());
+            assert!(items.iter().map(|item| item.value).eq(0..distinct_items));
+        }
     }
 
     #[test]
@@ -291,7 +339,7 @@ mod tests {
         drop(log);
         assert!(fs::metadata(&path).unwrap().len() < 1000);
         let log = HistoryLog::open(&path).unwrap();
-        assert_eq!(log.state().open_leases.len(), 2);
+        assert_eq!(log.state().open_leases().len(), 2);
         assert_eq!(log.state().last_position, Some(("00ff".into(), 2)));
         assert_eq!(
             read(&path).unwrap().0.len(),
@@ -343,6 +391,6 @@ mod tests {
         log.apply_retention(&Retention { max_age: None, max_bytes: 0 }, start_time).unwrap();
         assert_eq!(file_count(), 2, "the newest rotated file is kept");
         drop(log);
-        assert_eq!(HistoryLog::open(&path).unwrap().state().open_leases.len(), 2);
+        assert_eq!(HistoryLog::open(&path).unwrap().state().open_leases().len(), 2);
     }
 }

@@ -1,13 +1,13 @@
 //! The records of the history, and the state after a sequence of records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The kind of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RecordKind {
     /// The address was leased to the session.
@@ -23,7 +23,7 @@ pub enum RecordKind {
 }
 
 /// A line of the history.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Record {
     /// The time of the event.
     pub time: Timestamp,
@@ -58,7 +58,9 @@ pub struct Record {
 #[derive(Clone, Debug, Default)]
 pub struct HistoryState {
     /// The open leases. Each address has the record that opened its lease.
-    pub open_leases: BTreeMap<IpAddr, Record>,
+    open_leases: BTreeMap<IpAddr, Record>,
+    /// The addresses of the open leases of each session.
+    addresses: HashMap<String, BTreeSet<IpAddr>>,
     /// The last time at which each session got no address.
     pub last_exhausted: BTreeMap<String, Timestamp>,
     /// Boot id and event number of the last record.
@@ -71,18 +73,84 @@ impl HistoryState {
     /// Applies a record to the state.
     pub fn apply(&mut self, record: &Record) {
         match (record.event, record.address, &record.session) {
-            (RecordKind::Assigned, Some(address), _) => {
+            (RecordKind::Assigned, Some(address), session) => {
+                self.end_lease(address);
                 self.open_leases.insert(address, record.clone());
+                if let Some(session) = session {
+                    self.addresses.entry(session.clone()).or_default().insert(address);
+                }
             }
-            (RecordKind::Released, Some(address), _) => {
-                self.open_leases.remove(&address);
-            }
+            (RecordKind::Released, Some(address), _) => self.end_lease(address),
             (RecordKind::Exhausted, _, Some(session)) => {
                 self.last_exhausted.insert(session.clone(), record.time);
             }
             _ => {}
         }
-        self.last_position = Some((record.boot.clone(), record.number));
+        match &mut self.last_position {
+            Some((boot, number)) if *boot == record.boot => *number = record.number,
+            position => *position = Some((record.boot.clone(), record.number)),
+        }
         self.first_time.get_or_insert(record.time);
+    }
+
+    fn end_lease(&mut self, address: IpAddr) {
+        let lease = self.open_leases.remove(&address);
+        let Some(session) = lease.and_then(|record| record.session) else { return };
+        if let Some(addresses) = self.addresses.get_mut(&session) {
+            addresses.remove(&address);
+            if addresses.is_empty() {
+                self.addresses.remove(&session);
+            }
+        }
+    }
+
+    /// Returns the records that opened the open leases, in the order of their addresses.
+    pub fn open_leases(&self) -> impl ExactSizeIterator<Item = &Record> {
+        self.open_leases.values()
+    }
+
+    /// Returns the record that opened the lease of an address.
+    pub fn open_lease(&self, address: IpAddr) -> Option<&Record> {
+        self.open_leases.get(&address)
+    }
+
+    /// Returns the records that opened the open leases of a session. The time does not depend on the
+    /// number of other leases.
+    pub fn leases_of(&self, session: &str) -> impl Iterator<Item = &Record> {
+        let addresses = self.addresses.get(session).into_iter().flatten();
+        addresses.filter_map(|address| self.open_leases.get(address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_index_contains_exactly_the_open_leases() {
+        let mut state = HistoryState::default();
+        for number in 0..1000u64 {
+            // Both numbers repeat, with different periods. So some addresses pass from one session
+            // to another without a release record.
+            let (session, address) = (number * number % 7, number * number % 11);
+            state.apply(&Record {
+                time: Timestamp::UNIX_EPOCH,
+                event: if number % 3 == 0 { RecordKind::Released } else { RecordKind::Assigned },
+                session: Some(session.to_string()),
+                address: Some(IpAddr::from([10, 0, 0, address as u8])),
+                user: None,
+                client: None,
+                reconciled: false,
+                lost: None,
+                boot: String::new(),
+                number,
+            });
+            for session in 0..7 {
+                let session = session.to_string();
+                let is_holder = |record: &&Record| record.session.as_ref() == Some(&session);
+                assert!(state.leases_of(&session).eq(state.open_leases().filter(is_holder)));
+            }
+        }
+        assert!(state.open_leases().len() > 0);
     }
 }
