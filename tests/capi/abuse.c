@@ -154,14 +154,14 @@ static void fill_required_members(struct fixture *fx, const char *name, void *va
     }
 }
 
-/* fresh_X returns a valid struct. sized_X returns a struct of any size, with a tail that is not
- * zero. */
+/* fresh_X returns a valid struct. sized_X returns a struct of any size; bytes beyond the current
+ * version of the struct are not zero. */
 #define SIZED(X)                                                                                   \
     static X *fresh_##X(struct fixture *fx)                                                        \
     {                                                                                              \
         X *value = (X *)allocate_block(fx, sizeof(X));                                             \
         value->size = sizeof(X);                                                                   \
-        fill_required_members(fx, #X, value);                                                                       \
+        fill_required_members(fx, #X, value);                                                      \
         return value;                                                                              \
     }                                                                                              \
     static X *sized_##X(struct fixture *fx, size_t size)                                           \
@@ -173,7 +173,7 @@ static void fill_required_members(struct fixture *fx, const char *name, void *va
             X current_version;                                                                     \
             memset(&current_version, 0, sizeof current_version);                                   \
             current_version.size = size;                                                           \
-            fill_required_members(fx, #X, &current_version);                                                        \
+            fill_required_members(fx, #X, &current_version);                                       \
             memcpy(value, &current_version, sizeof current_version);                               \
             memset(value + sizeof(X), 0xff, allocated_size - sizeof(X));                           \
         }                                                                                          \
@@ -265,7 +265,7 @@ static void prepare(struct fixture *fx)
 static void *run_thread(void *argument)
 {
     struct fixture *fx = (struct fixture *)argument;
-    size_t unit;
+    size_t unit_index;
     vipool_map *map = NULL;
 
     current_fixture = fx;
@@ -275,8 +275,8 @@ static void *run_thread(void *argument)
     vipool_map_close(map);
     exit_on_error(vipool_journal_open(fx->directory, strlen(fx->directory), &fx->journal), "journal");
     fx->utf16_length = strlen(fx->directory);
-    for (unit = 0; unit < fx->utf16_length; unit++) {
-        fx->utf16[unit] = (uint16_t)fx->directory[unit];
+    for (unit_index = 0; unit_index < fx->utf16_length; unit_index++) {
+        fx->utf16[unit_index] = (uint16_t)fx->directory[unit_index];
     }
     abuse(fx);
     vipool_journal_close(fx->journal);
@@ -285,7 +285,7 @@ static void *run_thread(void *argument)
     return NULL;
 }
 
-static unsigned running_threads(void)
+static unsigned count_threads(void)
 {
     DIR *tasks = opendir("/proc/self/task");
     struct dirent *task;
@@ -306,27 +306,27 @@ int main(int argc, char **argv)
     static struct fixture fixtures[8];
     pthread_t threads[8];
     unsigned checked_calls = 0;
-    const unsigned threads_before = running_threads();
-    int number;
+    const unsigned initial_thread_count = count_threads();
+    int thread_index;
 
     if (argc != 2) {
         return 2;
     }
     current_fixture = &shared;
     prepare(&shared);
-    for (number = 0; number < 8; number++) {
-        fixtures[number] = shared;
-        snprintf(fixtures[number].directory, sizeof fixtures[number].directory, "%s/%d", argv[1],
-                 number);
-        if (mkdir(fixtures[number].directory, 0700) != 0
-            || pthread_create(&threads[number], NULL, run_thread, &fixtures[number]) != 0) {
+    for (thread_index = 0; thread_index < 8; thread_index++) {
+        struct fixture *fx = &fixtures[thread_index];
+        *fx = shared;
+        snprintf(fx->directory, sizeof fx->directory, "%s/%d", argv[1], thread_index);
+        if (mkdir(fx->directory, 0700) != 0
+            || pthread_create(&threads[thread_index], NULL, run_thread, fx) != 0) {
             perror("thread");
             return 1;
         }
     }
-    for (number = 0; number < 8; number++) {
-        pthread_join(threads[number], NULL);
-        checked_calls += fixtures[number].checked_calls;
+    for (thread_index = 0; thread_index < 8; thread_index++) {
+        pthread_join(threads[thread_index], NULL);
+        checked_calls += fixtures[thread_index].checked_calls;
     }
     vipool_interface_list_free(shared.interface_list);
     vipool_snapshot_free(shared.snapshot);
@@ -336,8 +336,8 @@ int main(int argc, char **argv)
     vipool_plan_free(shared.plan);
     /* The program has called every function. If the library had started a thread, the thread would
      * exist now. */
-    if (running_threads() != threads_before) {
-        fprintf(stderr, "%u threads instead of %u\n", running_threads(), threads_before);
+    if (count_threads() != initial_thread_count) {
+        fprintf(stderr, "%u threads instead of %u\n", count_threads(), initial_thread_count);
         return 1;
     }
     printf("%u calls returned the expected status\n", checked_calls);

@@ -75,23 +75,23 @@ fn sized_struct<'a>(
 /// Returns a valid argument for a parameter.
 fn valid_argument(function: &Function, parameter: &Declaration) -> String {
     let (c_type, name) = (&*parameter.c_type, &*parameter.name);
-    let text = |text: &str| format!("\"{text}\"");
+    let c_string = |text: &str| format!("\"{text}\"");
     match (c_type, name) {
         ("const char *", "directory") => "fx->directory".into(),
         ("size_t", "directory_length") => "strlen(fx->directory)".into(),
         ("const uint16_t *", _) => "fx->utf16".into(),
         ("const char *", "text") => match &*function.result.name {
-            "vipool_handle_parse" => text("0400000000000007.0.0.1.0123456789abcdef"),
-            _ => text("7.7.7.7"),
+            "vipool_handle_parse" => c_string("0400000000000007.0.0.1.0123456789abcdef"),
+            _ => c_string("7.7.7.7"),
         },
         ("size_t", "length") if function.result.name == "vipool_handle_parse" => "39".into(),
         ("size_t", "length") if function.result.name == "vipool_utf16_to_utf8" => {
             "fx->utf16_length".into()
         }
         ("size_t", "length") => "7".into(),
-        ("const char *", _) => text("x"),
+        ("const char *", _) => c_string("x"),
         ("size_t", "capacity") => {
-            let has_rows = function.parameters.iter().any(|other| other.name == "rows");
+            let has_rows = function.parameters.iter().any(|parameter| parameter.name == "rows");
             if has_rows { "1" } else { "256" }.into()
         }
         ("size_t", "first") => "0".into(),
@@ -170,11 +170,11 @@ fn write_calls(code: &mut String, function: &Function, sized_structs: &BTreeSet<
     // Pass only NULL to a function that frees an object.
     let is_destructor = ["_free", "_close"].iter().any(|verb| name.ends_with(verb));
     if !is_destructor {
-        let mut attempts = vec![format!("{name}({})", arguments.join(", "))];
+        let mut calls = vec![format!("{name}({})", arguments.join(", "))];
         for (index, parameter) in function.parameters.iter().enumerate() {
-            attempts.extend(extreme_values(parameter).iter().map(|number| call(index, number)));
+            calls.extend(extreme_values(parameter).iter().map(|number| call(index, number)));
         }
-        for call in attempts {
+        for call in calls {
             match &*function.result.c_type {
                 "vipool_status" => writeln!(code, "    expect_size_accepted({call}, \"{name}\");"),
                 _ => writeln!(code, "    (void){call};"),
@@ -201,8 +201,9 @@ fn write_calls(code: &mut String, function: &Function, sized_structs: &BTreeSet<
             writeln!(code, "    free_results(fx);").unwrap();
         }
         let Some(pointed_type) = sized_struct(parameter, sized_structs) else { continue };
-        let [shorter, unaligned] = ["- 1", "+ 4"].map(|by| format!("sizeof({pointed_type}) {by}"));
-        for size in ["0", "7", "9", &shorter, &unaligned, "(size_t)-1"] {
+        let cut_size = format!("sizeof({pointed_type}) - 1");
+        let unaligned_size = format!("sizeof({pointed_type}) + 4");
+        for size in ["0", "7", "9", &cut_size, &unaligned_size, "(size_t)-1"] {
             let wrong_size_call = call(index, &format!("(void *)sized_{pointed_type}(fx, {size})"));
             writeln!(
                 code,
@@ -262,7 +263,7 @@ fn write_source() -> PathBuf {
 }
 
 /// Runs the program, and checks that it has checked many calls in each of its eight threads.
-fn run(command: &mut Command) {
+fn run_abuse_program(command: &mut Command) {
     let output = stdout_of(command);
     let call_count: u32 =
         output.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_default();
@@ -277,7 +278,7 @@ fn invalid_arguments_from_eight_threads_are_rejected() {
     let source = write_source();
     let directories = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let sanitized_program = compile(&source, Language::C99, "abuse", SANITIZED);
-    run(Command::new(sanitized_program).arg(directories[0].path()));
+    run_abuse_program(Command::new(sanitized_program).arg(directories[0].path()));
     let plain_program = compile(&source, Language::C99, "abuse_valgrind", &[]);
-    run(under_valgrind(&plain_program).arg(directories[1].path()));
+    run_abuse_program(under_valgrind(&plain_program).arg(directories[1].path()));
 }

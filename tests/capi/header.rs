@@ -58,12 +58,12 @@ impl Header {
             }
             statement.push_str(line);
             statement.push(' ');
-            let depth =
+            let brace_depth =
                 statement.matches('{').count() as i32 - statement.matches('}').count() as i32;
-            if depth < 0 {
+            if brace_depth < 0 {
                 // The closing brace of extern "C" is not part of a declaration.
                 statement.clear();
-            } else if depth == 0 && statement.trim_end().ends_with(';') {
+            } else if brace_depth == 0 && statement.trim_end().ends_with(';') {
                 header.add_declaration(&statement.split_whitespace().collect::<Vec<_>>().join(" "));
                 statement.clear();
             }
@@ -82,12 +82,12 @@ impl Header {
             let fields = body.split(';').map(str::trim).filter(|field| !field.is_empty());
             self.structs.push(Struct { name, fields: fields.map(parse_field_name).collect() });
         } else if !text.starts_with("typedef ") && text.contains('(') {
-            let (head, parameters) = text.split_once('(').unwrap();
-            let parameters = parameters.trim_end_matches([')', ';', ' ']);
-            let parameters = if parameters == "void" { "" } else { parameters };
+            let (result_and_name, after_parenthesis) = text.split_once('(').unwrap();
+            let parameter_list = after_parenthesis.trim_end_matches([')', ';', ' ']);
+            let parameter_list = if parameter_list == "void" { "" } else { parameter_list };
             self.functions.push(Function {
-                result: parse_declaration(head),
-                parameters: parameters
+                result: parse_declaration(result_and_name),
+                parameters: parameter_list
                     .split(',')
                     .filter(|parameter| !parameter.is_empty())
                     .map(parse_declaration)
@@ -98,10 +98,10 @@ impl Header {
 }
 
 fn strip_comments(text: &str) -> String {
-    let mut pieces = text.split("/*");
-    let mut code = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        code.push_str(piece.split_once("*/").map_or("", |(_, rest)| rest));
+    let mut comments_with_code = text.split("/*");
+    let mut code = comments_with_code.next().unwrap_or_default().to_owned();
+    for comment_with_code in comments_with_code {
+        code.push_str(comment_with_code.split_once("*/").map_or("", |(_, code)| code));
     }
     code.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect()
 }
@@ -123,13 +123,14 @@ fn parse_field_name(field: &str) -> String {
 
 /// Returns the name, the comment and the parameters of every documented function.
 fn documented_functions(text: &str) -> Vec<(&str, &str, &str)> {
-    let items = text.split("\n/**\n").skip(1).filter_map(|item| item.split_once("*/"));
-    items
+    let comments_with_code = text.split("\n/**\n").skip(1).filter_map(|item| item.split_once("*/"));
+    comments_with_code
         .filter_map(|(comment, code)| {
             let (declaration, _) = code.trim_start().split_once(';')?;
-            let (head, parameters) = declaration.split_once('(')?;
-            let name = head.split([' ', '*']).next_back()?;
-            let is_function = name.starts_with("vipool_") && !head.starts_with("typedef");
+            let (result_and_name, parameters) = declaration.split_once('(')?;
+            let name = result_and_name.split([' ', '*']).next_back()?;
+            let is_function =
+                name.starts_with("vipool_") && !result_and_name.starts_with("typedef");
             is_function.then_some((name, comment, parameters))
         })
         .collect()
@@ -194,21 +195,21 @@ fn quickstarts_compile() {
         return;
     }
     let text = fs::read_to_string(workspace_root().join("include/vipool.h")).unwrap();
-    let (agent, hook) =
-        (extract_quickstart(&text, "an agent"), extract_quickstart(&text, "a hook"));
-    assert!(agent.lines().count() > 15 && hook.lines().count() > 15);
+    let agent_code = extract_quickstart(&text, "an agent");
+    let hook_code = extract_quickstart(&text, "a hook");
+    assert!(agent_code.lines().count() > 15 && hook_code.lines().count() > 15);
     let source = target_dir().join("capi-quickstart.c");
     let code = format!(
         "#include <errno.h>\n#include <string.h>\n#include <sys/socket.h>\n#include <vipool.h>\n\
          void agent(vipool_is_alive_fn is_alive);\n\
          void agent(vipool_is_alive_fn is_alive)\n{{\n    vipool_farm *farm;\n    vipool_plan *plan;\n    \
          vipool_map *map;\n    vipool_session session;\n    size_t count, errors;\n    \
-         char lease[72];\n{agent}}}\n\
+         char lease[72];\n{agent_code}}}\n\
          int hook(int s, const struct sockaddr *address, socklen_t address_length, \
          const vipool_socket *facts, const char *path, size_t length, const char *lease);\n\
          int hook(int s, const struct sockaddr *address, socklen_t address_length, \
          const vipool_socket *facts, const char *path, size_t length, const char *lease)\n{{\n    \
-         vipool_reader *reader;\n    vipool_rewriter *rewriter;\n{hook}}}\n"
+         vipool_reader *reader;\n    vipool_rewriter *rewriter;\n{hook_code}}}\n"
     );
     fs::write(&source, code).unwrap();
     let mut cc = Command::new("cc");

@@ -16,12 +16,12 @@
     do {                                                                                           \
         if (!(condition)) {                                                                        \
             printf("line %d: %s; errno %d\n", __LINE__, #condition, errno);                        \
-            failed = 1;                                                                            \
+            has_failed = 1;                                                                            \
         }                                                                                          \
         errno = INITIAL_ERRNO;                                                                     \
     } while (0)
 
-static int failed = 0;
+static int has_failed = 0;
 
 static struct sockaddr_in make_address(const char *ip, int port)
 {
@@ -40,7 +40,7 @@ int main(int argc, char **argv)
 {
     int port = argc == 5 ? atoi(argv[3]) : 0;
     int pass_when_missing = argc == 5 && atoi(argv[4]);
-    int enabled = 1;
+    int option_on = 1;
     struct sockaddr_in loopback = make_address("127.0.0.1", port), wildcard = make_address("0.0.0.0", port);
     struct sockaddr_in external_address = make_address("192.0.2.9", port), unused_address = make_address("127.0.0.1", port + 1);
     struct sockaddr_in6 unused_address6 = { .sin6_family = AF_INET6, .sin6_port = unused_address.sin_port };
@@ -90,7 +90,7 @@ int main(int argc, char **argv)
     /* A UDP socket that shares its port can be a multicast receiver, so the hook does not rewrite
      * its bind. */
     client = socket(AF_INET, SOCK_DGRAM, 0);
-    CHECK(setsockopt(client, SOL_SOCKET, SO_REUSEPORT, &enabled, sizeof enabled) == 0);
+    CHECK(setsockopt(client, SOL_SOCKET, SO_REUSEPORT, &option_on, sizeof option_on) == 0);
     CHECK(hooked_bind(client, as_sockaddr(&wildcard), sizeof wildcard) == 0 && errno == INITIAL_ERRNO);
 
     /* A connect call to ::1 fails if no program listens. The hook must restore the options that it
@@ -98,12 +98,12 @@ int main(int argc, char **argv)
     client = socket(AF_INET6, SOCK_STREAM, 0);
     if (client < 0) {
         printf("no IPv6\n");
-        return failed;
+        return has_failed;
     }
-    CHECK(setsockopt(client, IPPROTO_IPV6, IPV6_V6ONLY, &enabled, sizeof enabled) == 0);
+    CHECK(setsockopt(client, IPPROTO_IPV6, IPV6_V6ONLY, &option_on, sizeof option_on) == 0);
     CHECK(hooked_connect(client, as_sockaddr(&unused_address6), sizeof unused_address6) == -1 && errno == ECONNREFUSED);
     CHECK(get_option(client, IPPROTO_IPV6, IPV6_V6ONLY) == 1);
     CHECK(get_option(client, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT) == 0);
     vipool_rewriter_free(rewriter);
-    return failed;
+    return has_failed;
 }

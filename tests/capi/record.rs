@@ -16,22 +16,22 @@ use vipool_testing::{have, target_dir, workspace_root};
 use crate::build::{Language, compile, stdout_of};
 use crate::header::Header;
 
-/// Returns a C program that prints every size, offset and number of the header.
+/// Returns a C program that prints every size, offset and constant of the header.
 fn record_program(header: &Header) -> String {
     let mut code = String::from(
         "#include <stdio.h>\n#include <vipool.h>\n\
          #define FIELD(S, F) printf(\"  \" #F \" %zu %zu\\n\", offsetof(S, F), sizeof(((S *)0)->F))\n\
          int main(void) {\n",
     );
-    for item in &header.structs {
-        let name = &item.name;
+    for header_struct in &header.structs {
+        let name = &header_struct.name;
         writeln!(code, "printf(\"{name} %zu\\n\", sizeof({name}));").unwrap();
-        for field in &item.fields {
+        for field in &header_struct.fields {
             writeln!(code, "FIELD({name}, {field});").unwrap();
         }
     }
-    for number in &header.constants {
-        writeln!(code, "printf(\"{number} %ld\\n\", (long)({number}));").unwrap();
+    for constant in &header.constants {
+        writeln!(code, "printf(\"{constant} %ld\\n\", (long)({constant}));").unwrap();
     }
     code.push_str("return 0;\n}\n");
     code
@@ -64,7 +64,8 @@ fn abi_equals_the_record() {
     );
 }
 
-/// Parses a record. Returns the value of each struct or number, with the lines of its fields.
+/// Parses a record. Returns the size of each struct with the lines of its fields, and the value of
+/// each constant.
 fn parse_entries(record: &str) -> BTreeMap<&str, (&str, Vec<&str>)> {
     let mut entries = BTreeMap::new();
     let mut name = "";
@@ -106,7 +107,9 @@ fn changed_entries<'a>(recorded_abi: &'a str, current_abi: &str) -> Vec<&'a str>
 #[test]
 fn changes_are_detected_for_each_struct() {
     let record = "a 16\n  size 0 8\n  x 8 8\nb 16\n  size 0 8\n  y 8 8\nc 4\n  z 0 4\nN 7\n";
-    let changed_by = |old: &str, new: &str| changed_entries(record, &record.replace(old, new));
+    let changed_by = |recorded: &str, replacement: &str| {
+        changed_entries(record, &record.replace(recorded, replacement))
+    };
     assert_eq!(changed_entries(record, record), [""; 0]);
     assert_eq!(
         changed_by("a 16\n  size 0 8\n  x 8 8\n", "a 24\n  size 0 8\n  x 8 8\n  v 16 8\n"),
@@ -173,8 +176,8 @@ fn check_rust_layouts(header: &Header, current_abi: &str) {
         socket::vipool_socket
         visible::vipool_host_addresses
     }
-    let sized_structs = header.structs.iter().filter(|item| item.fields[0] == "size");
-    for item in sized_structs {
-        assert!(names.contains(&&*item.name), "add {} to the list above", item.name);
+    for sized_struct in header.structs.iter().filter(|item| item.fields[0] == "size") {
+        let name = &*sized_struct.name;
+        assert!(names.contains(&name), "add {name} to the list above");
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use vipool_testing::workspace_root;
 
 /// Functions whose names contain no object, because they belong to the whole library.
-const WITHOUT_OBJECT: &[&str] = &[
+const FUNCTIONS_WITHOUT_OBJECT: &[&str] = &[
     "vipool_last_error",
     "vipool_now",
     "vipool_utf16_to_utf8",
@@ -86,14 +86,16 @@ fn library_exports_at_most_115_functions() {
 
 #[test]
 fn every_function_is_named_by_object_and_verb() {
-    for symbol in read_symbols().iter().filter(|symbol| !WITHOUT_OBJECT.contains(&symbol.as_str()))
+    for symbol in
+        read_symbols().iter().filter(|symbol| !FUNCTIONS_WITHOUT_OBJECT.contains(&symbol.as_str()))
     {
         let name = symbol.strip_prefix("vipool_").unwrap();
-        let parts = OBJECTS
+        let object_and_verb = OBJECTS
             .iter()
             .find_map(|object| Some((*object, name.strip_prefix(object)?.strip_prefix('_')?)));
-        let (object, rest) = parts.unwrap_or_else(|| panic!("{symbol}: unknown object"));
-        let verb = rest.split('_').next().unwrap();
+        let (object, name_after_object) =
+            object_and_verb.unwrap_or_else(|| panic!("{symbol}: unknown object"));
+        let verb = name_after_object.split('_').next().unwrap();
         assert!(object == "rewrite" || VERBS.contains(&verb), "{symbol}: unknown verb {verb}");
     }
 }
@@ -122,7 +124,7 @@ fn every_function_is_used_in_an_example_or_a_test() {
     for directory in ["examples", "tests/both", "tests/capi"] {
         add_words(&workspace_root().join(directory), &mut words);
     }
-    let unused: Vec<_> =
+    let unused_functions: Vec<_> =
         read_symbols().into_iter().filter(|symbol| !words.contains(symbol)).collect();
-    assert_eq!(unused, [""; 0], "functions without an example or a test");
+    assert_eq!(unused_functions, [""; 0], "functions without an example or a test");
 }

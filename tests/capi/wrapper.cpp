@@ -27,21 +27,21 @@ int main(int argc, char **argv)
     CHECK(missing_farm.count_findings(VIPOOL_LEVEL_WARNING) > 0);
 
     vipool::farm farm;
-    const vipool_range addresses = vipool::parse_range("10.0.5.10-10.0.5.13");
+    const vipool_range address_range = vipool::parse_range("10.0.5.10-10.0.5.13");
     auto range = vipool::sized<vipool_server_range>();
-    range.addresses = &addresses;
+    range.addresses = &address_range;
     range.address_count = 1;
     vipool::check(vipool_farm_add_range(farm.get(), &range));
     farm.validate();
     const vipool::plan plan = farm.make_plan("");
     CHECK(plan.assignments().empty());
-    CHECK(vipool::to_string(addresses) == "10.0.5.10-10.0.5.13");
+    CHECK(vipool::to_string(address_range) == "10.0.5.10-10.0.5.13");
 
-    for (int in_files = 0; in_files < 2; in_files++) {
+    for (int is_in_files = 0; is_in_files < 2; is_in_files++) {
         auto options = vipool::sized<vipool_map_options>();
-        options.flags = in_files ? 0 : VIPOOL_MAP_SINGLE_THREADED;
-        vipool::map map = in_files ? vipool::map::create(directory, plan)
-                                   : vipool::map::create_in_memory(plan, options);
+        options.flags = is_in_files ? 0 : VIPOOL_MAP_SINGLE_THREADED;
+        vipool::map map = is_in_files ? vipool::map::create(directory, plan)
+                                      : vipool::map::create_in_memory(plan, options);
         vipool::map moved_map = std::move(map);
         const auto session = vipool::make_session(VIPOOL_SESSION_EMBEDDER, 7);
         CHECK(session == vipool::parse_session("embedder:7"));
@@ -51,14 +51,14 @@ int main(int argc, char **argv)
         CHECK(vipool::to_string(opened.handle).size() > 20);
 
         vipool::reader reader =
-            in_files ? vipool::reader::open(directory) : vipool::reader::open(moved_map);
+            is_in_files ? vipool::reader::open(directory) : vipool::reader::open(moved_map);
         CHECK(reader.is_live(opened.handle));
         CHECK(vipool::to_string(reader.addresses(session).v4) == "10.0.5.10");
 
         CHECK(moved_map.reserve(vipool::parse_ip("10.0.5.11"), "bob").addresses == 1);
         CHECK(moved_map.unreserve(vipool::parse_ip("10.0.5.11")).addresses == 1);
-        CHECK(moved_map.drain(addresses).held == 1);
-        CHECK(moved_map.undrain(addresses).addresses == 4);
+        CHECK(moved_map.drain(address_range).held == 1);
+        CHECK(moved_map.undrain(address_range).addresses == 4);
         CHECK(moved_map.reap().closed == 0);
         const vipool::snapshot snapshot = moved_map.take_snapshot();
         CHECK(snapshot.sessions().size() == 1 && snapshot.pools().size() == 2);
@@ -67,7 +67,7 @@ int main(int argc, char **argv)
         CHECK(!reader.is_live(opened.handle));
         try {
             moved_map.close_session(session);
-            CHECK(!"an exception");
+            CHECK(!"close_session threw no exception");
         } catch (const vipool::error &error) {
             CHECK(error.status() == VIPOOL_ERR_NOT_OPEN);
             CHECK(std::string(error.name()) == "VIPOOL_ERR_NOT_OPEN");
