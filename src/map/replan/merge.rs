@@ -77,7 +77,7 @@ pub(crate) fn merge(
     now: Tick,
 ) -> Result<Vec<PlannedPool>, MapError> {
     let old_pools = old_map.pools();
-    // For each pool of the old map, the pool of the plan that is the same pool.
+    // For each pool of the old map, the pool of the new map that extends it.
     let mut kept_pools: Vec<Option<PlannedPool>> = old_pools.iter().map(|_| None).collect();
     let mut added_pools = Vec::new();
     for (plan_index, pool_of_plan) in plan.pools.iter().enumerate() {
