@@ -118,10 +118,11 @@ fn find_logind_session(map: &Reader, name: &[u8]) -> Option<SessionId> {
     let mut path = [0; 64];
     let path = join(b"/run/systemd/sessions/", name.as_bytes(), &mut path)?;
     let properties = read_file(path, &mut buffer)?;
-    let number = |name: &[u8]| parse_number(find_value(properties, name)?);
-    number(b"AUDIT=")
-        .and_then(|audit| SessionId::new(SessionKind::Audit, audit).ok().filter(is_open))
-        .or_else(|| find_shared_session(map, number(b"UID=")?))
+    let read_property = |name: &[u8]| parse_number(find_value(properties, name)?);
+    read_property(b"AUDIT=")
+        .and_then(|audit_number| SessionId::new(SessionKind::Audit, audit_number).ok())
+        .filter(is_open)
+        .or_else(|| find_shared_session(map, read_property(b"UID=")?))
 }
 
 /// Returns the rule that the process inherits, and the process id of the ancestor that runs under

@@ -91,18 +91,20 @@ const MAX_INVALID_LINES: usize = 100;
 fn remove_invalid_lines(text: &str) -> (String, Vec<Finding>) {
     let mut valid_lines = text.to_owned();
     let mut findings = Vec::new();
-    let mut invalid_end: Option<usize> = None;
+    let mut last_invalid_end: Option<usize> = None;
     for _ in 0..MAX_INVALID_LINES {
         let (_, errors) = DeTable::parse_recoverable(&valid_lines);
-        let position = |error: &toml::de::Error| error.span().unwrap_or(0..0);
-        let Some(error) = errors.into_iter().min_by_key(|error| position(error).start) else {
+        let span_of = |error: &toml::de::Error| error.span().unwrap_or(0..0);
+        let Some(error) = errors.into_iter().min_by_key(|error| span_of(error).start) else {
             break;
         };
-        let span = position(&error);
-        let start = text[..span.start].rfind('\n').map_or(0, |newline| newline + 1);
-        let end = text[span.start..].find('\n').map_or(text.len(), |length| span.start + length);
-        let follows_invalid_line = invalid_end.is_some_and(|invalid_end| {
-            valid_lines.get(invalid_end..start).is_none_or(|between| between.trim().is_empty())
+        let span = span_of(&error);
+        let line_start = text[..span.start].rfind('\n').map_or(0, |newline| newline + 1);
+        let line_end =
+            text[span.start..].find('\n').map_or(text.len(), |length| span.start + length);
+        let follows_invalid_line = last_invalid_end.is_some_and(|invalid_end| {
+            let text_between = valid_lines.get(invalid_end..line_start);
+            text_between.is_none_or(|text| text.trim().is_empty())
         });
         if !follows_invalid_line {
             let value = text.get(span.clone()).unwrap_or_default();
@@ -116,8 +118,8 @@ fn remove_invalid_lines(text: &str) -> (String, Vec<Finding>) {
             // The last value has no end. The parser can recover it.
             break;
         }
-        valid_lines.replace_range(start..end, &" ".repeat(end - start));
-        invalid_end = Some(end);
+        valid_lines.replace_range(line_start..line_end, &" ".repeat(line_end - line_start));
+        last_invalid_end = Some(line_end);
     }
     (valid_lines, findings)
 }
