@@ -23,12 +23,13 @@ pub fn loom(log: &mut Log) -> Result<(), Error> {
 /// support them. Also skips tests whose many rounds would take too long under Miri.
 pub fn miri(log: &mut Log) -> Result<(), Error> {
     let unit_tests = "--lib -- --skip os:: --skip raw:: --skip client_file:: --skip discovery:: \
-        --skip map::journal --skip many_exclusions";
+        --skip trusted_file:: --skip map::journal --skip map::repair --skip many_exclusions";
     for tests in [unit_tests, "--test map allocation", "--test map threads"] {
         let mut miri = nightly("miri test --package vipool --no-default-features --jobs 2", tests);
         // Use only two cases, because tests run ten thousand times slower under Miri. Allow access
         // to the system, because proptest reads the current directory.
-        miri.env("MIRIFLAGS", "-Zmiri-disable-isolation").env("PROPTEST_CASES", "2");
+        let flags = "-Zmiri-tree-borrows -Zmiri-disable-isolation";
+        miri.env("MIRIFLAGS", flags).env("PROPTEST_CASES", "2");
         log.run(with_target_dir(miri, "miri"))?;
     }
     Ok(())
