@@ -50,17 +50,18 @@ impl Farm {
         let mut reader = TomlReader::new(text);
         let farm = read_farm(&mut reader, Section::root(table.get_ref()));
         let mut report = Report::new(text, reader.positions);
-        // Do not also report a value with an error as missing. Lines with syntax errors are not
-        // read, so do not compare the other lines with them. Report no other findings on a line
-        // with a syntax error.
+        // Do not also report a value with an error as missing. The lines with syntax errors are not
+        // read, so the values of these lines seem to be missing too.
         let read_findings = reader.findings;
+        let has_syntax_error = !syntax_findings.is_empty();
         let mut validation_findings =
-            if syntax_findings.is_empty() { farm.validate() } else { farm.validate_values() };
-        report.extend(syntax_findings);
+            if has_syntax_error { farm.validate_values() } else { farm.validate() };
         validation_findings.retain(|finding| {
-            !(finding.value.is_empty()
-                && read_findings.iter().any(|read| read.key.starts_with(&finding.key)))
+            let has_invalid_value =
+                || read_findings.iter().any(|read| read.key.starts_with(&finding.key));
+            !finding.value.is_empty() || !has_syntax_error && !has_invalid_value()
         });
+        report.extend(syntax_findings);
         report.extend(read_findings);
         report.extend(validation_findings);
         if has_no_keys {
@@ -74,6 +75,7 @@ impl Farm {
                 "add the ranges and the programs; examples/farm.toml shows all keys",
             )]);
         }
+        // The parser can recover a value without an end, and the value can have findings.
         report.suppress_others_on_lines_of("syntax");
         (farm, report)
     }

@@ -138,6 +138,17 @@ fn one_syntax_mistake_is_one_error() {
         let text = format!("{start}{mistake}{end}");
         assert_eq!(summarize_findings(&text), ["error syntax "], "{mistake}");
     }
+    let network =
+        "[network]\nsubnets = [\"10.0.4.0/22\"]\n[[range]]\naddresses = \"10.0.5.0/24\"\n";
+    let program = "exclude = [\"10.0.5.0\", \"10.0.5.255\"]\n[[program]]\npath = \"/usr/bin/app\"\n\
+                   features = [\"loopback\"]\nwildcard = \"loopback\"\n";
+    let farm = format!("{network}{program}");
+    for line in farm.lines().filter(|line| line.contains(" = ")) {
+        let (key, value) = line.split_once(" = ").unwrap();
+        let line_without_quote = format!("{key} = {}", value.replacen('"', "", 1));
+        let text = farm.replace(line, &line_without_quote);
+        assert_eq!(summarize_findings(&text), ["error syntax "], "{line_without_quote}");
+    }
     let two_mistakes = format!("{start}addresses = \"10.0.5.7{end}max-sessions = \"3\n");
     assert_eq!(summarize_findings(&two_mistakes), ["error syntax ", "error syntax "]);
 }

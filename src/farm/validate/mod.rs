@@ -39,6 +39,8 @@ impl Farm {
             self.validate_range(index, range, &mut findings);
         }
         self.validate_pool_ranges(&mut findings);
+        self.validate_loopback(&mut findings);
+        self.validate_programs(&mut findings);
         self.validate_reservations(&mut findings);
         for server in &self.servers {
             self.validate_capacity(Some(server), &mut findings);
@@ -49,16 +51,15 @@ impl Farm {
         findings
     }
 
-    /// Returns the findings that other values of the farm cannot remove, such as a loopback address
-    /// in a range.
+    /// Returns the findings that do not depend on missing values, such as a multicast address in a
+    /// range.
     pub(super) fn validate_values(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         self.validate_servers(&mut findings);
         self.validate_pools(&mut findings);
-        self.validate_range_addresses(&mut findings);
+        self.validate_address_kinds(&mut findings);
         self.validate_overlaps(&mut findings);
-        self.validate_loopback(&mut findings);
-        self.validate_programs(&mut findings);
+        self.validate_patterns(&mut findings);
         findings
     }
 

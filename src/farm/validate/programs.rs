@@ -13,13 +13,20 @@ use crate::policy::{Features, LoopbackConnect, PathStyle, PortRange, Program, Wi
 const EPHEMERAL_PORTS: PortRange = PortRange { first: 32768, last: 60999 };
 
 impl Farm {
+    /// Reports paths that match no program, or more programs than one.
+    pub(super) fn validate_patterns(&self, findings: &mut Vec<Finding>) {
+        for (index, program) in self.programs.iter().enumerate() {
+            validate_pattern(&format!("program[{index}].path"), &program.pattern, findings);
+            if let Some(script) = &program.script {
+                validate_pattern(&format!("program[{index}].script"), script, findings);
+            }
+        }
+    }
+
+    /// Reports rules that are never used, and keys of a rule that do not fit its other keys.
     pub(super) fn validate_programs(&self, findings: &mut Vec<Finding>) {
         for (index, program) in self.programs.iter().enumerate() {
             let key = format!("program[{index}]");
-            validate_pattern(&format!("{key}.path"), &program.pattern, findings);
-            if let Some(script) = &program.script {
-                validate_pattern(&format!("{key}.script"), script, findings);
-            }
             if let Some(earlier_index) =
                 self.programs[..index].iter().position(|earlier| is_same_rule(earlier, program))
             {

@@ -96,18 +96,47 @@ impl Farm {
             let key = format!("{key}.exclude");
             findings.push(Finding::new(warning("empty"), key, "", message, remedy));
         }
+        for (item_index, addresses) in entry.addresses.iter().enumerate() {
+            let key = format!("{key}.addresses[{item_index}]");
+            self.validate_addresses(&key, addresses, &entry.exclude, findings);
+        }
     }
 
-    /// Reports addresses that cannot be allocated or that other software uses.
-    pub(super) fn validate_range_addresses(&self, findings: &mut Vec<Finding>) {
+    /// Reports addresses that no session can use, in any network.
+    pub(super) fn validate_address_kinds(&self, findings: &mut Vec<Finding>) {
         for (index, entry) in self.ranges.iter().enumerate() {
             for (item_index, addresses) in entry.addresses.iter().enumerate() {
-                let key = format!("range[{index}].addresses[{item_index}]");
-                self.validate_addresses(&key, addresses, &entry.exclude, findings);
+                let key = &format!("range[{index}].addresses[{item_index}]");
+                for (text, purpose) in NON_HOST_RANGES {
+                    let range: Range = text.parse().expect("a range");
+                    if let Some(overlap) = range.intersection(addresses) {
+                        let message = format!("{overlap} cannot be used by hosts ({purpose})");
+                        let remedy = format!(
+                            "remove {overlap} from the range (loopback addresses belong in [loopback])"
+                        );
+                        findings.push(Finding::new(
+                            error("not-hosts"),
+                            key,
+                            addresses,
+                            message,
+                            remedy,
+                        ));
+                    }
+                }
+                for (text, level, reason) in LINK_LOCAL_RANGES {
+                    let range: Range = text.parse().expect("a range");
+                    if let Some(overlap) = range.intersection(addresses) {
+                        let message = format!("{overlap} is link-local: {reason}");
+                        let remedy = "choose addresses that the network assigns to this server";
+                        let code = (level, "link-local");
+                        findings.push(Finding::new(code, key, addresses, message, remedy));
+                    }
+                }
             }
         }
     }
 
+    /// Reports addresses that do not fit the network or the excluded addresses.
     fn validate_addresses(
         &self,
         key: &str,
@@ -115,25 +144,6 @@ impl Farm {
         excluded: &[Range],
         findings: &mut Vec<Finding>,
     ) {
-        for (text, purpose) in NON_HOST_RANGES {
-            let range: Range = text.parse().expect("a range");
-            if let Some(overlap) = range.intersection(addresses) {
-                let message = format!("{overlap} cannot be used by hosts ({purpose})");
-                let remedy = format!(
-                    "remove {overlap} from the range (loopback addresses belong in [loopback])"
-                );
-                findings.push(Finding::new(error("not-hosts"), key, addresses, message, remedy));
-            }
-        }
-        for (text, level, reason) in LINK_LOCAL_RANGES {
-            let range: Range = text.parse().expect("a range");
-            if let Some(overlap) = range.intersection(addresses) {
-                let message = format!("{overlap} is link-local: {reason}");
-                let remedy = "choose addresses that the network assigns to this server";
-                let code = (level, "link-local");
-                findings.push(Finding::new(code, key, addresses, message, remedy));
-            }
-        }
         for dhcp_range in &self.network.dhcp_ranges {
             if let Some(overlap) = addresses.intersection(dhcp_range) {
                 let message = format!("{overlap} is also in the DHCP range {dhcp_range}");
