@@ -65,6 +65,12 @@ fn check_map_of_pool(pool: &Pool) -> Result<(), TestCaseError> {
     for slot in 0..pool.slots() + 3 {
         prop_assert_eq!(layout.address(words, slot), pool.address(slot));
         prop_assert_eq!(layout.loopback6(words, slot), pool.loopback6(slot));
+        if let Some(second_address) = pool.loopback6(slot) {
+            prop_assert_eq!(layout.slot_of_loopback6(words, second_address), Some(slot));
+        }
+        if let Some(address) = pool.address(slot) {
+            prop_assert_eq!(layout.slot_of_loopback6(words, address), None);
+        }
     }
     for last_byte in 0..=110 {
         for address in [IpAddr::from([10, 0, 0, last_byte]), IpAddr::from([127, 9, 0, last_byte])] {
