@@ -3,7 +3,7 @@
 //! A finding names its key (`range[1].addresses[0]`). The TOML reader records the position of the
 //! value of each key. [`Report::extend`] looks up the position of each finding.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -145,13 +145,18 @@ impl Report {
         self.findings.sort_by_key(|finding| finding.position.map(|position| position.start));
     }
 
-    /// Removes the findings with other codes on each line that has a finding with this code.
-    pub(super) fn suppress_others_on_lines_of(&mut self, code: &str) {
-        let line_of = |finding: &Finding| finding.position.map(|position| position.line);
-        let lines_with_code: HashSet<_> =
-            self.findings.iter().filter(|finding| finding.code == code).map(line_of).collect();
+    /// Removes the findings with other codes whose value contains the start of a finding with this
+    /// code, or begins on the line of such a finding.
+    pub(super) fn suppress_others_at(&mut self, code: &str) {
+        let with_code = self.findings.iter().filter(|finding| finding.code == code);
+        let marks: Vec<Position> = with_code.filter_map(|finding| finding.position).collect();
+        let is_suppressed = |value: Position| {
+            marks.iter().any(|mark| {
+                mark.line == value.line || (value.start..=value.end).contains(&mark.start)
+            })
+        };
         self.findings
-            .retain(|finding| finding.code == code || !lines_with_code.contains(&line_of(finding)));
+            .retain(|finding| finding.code == code || !finding.position.is_some_and(is_suppressed));
     }
 
     /// Returns the position of a byte range of the file.

@@ -76,7 +76,7 @@ impl Farm {
             )]);
         }
         // The parser can recover a value without an end, and the value can have findings.
-        report.suppress_others_on_lines_of("syntax");
+        report.suppress_others_at("syntax");
         (farm, report)
     }
 }

@@ -199,7 +199,8 @@ impl Collector {
     /// all leases.
     fn end_leases_of_other_boots(&mut self) {
         let is_of_other_boot = |record: &&Record| record.boot != self.boot;
-        let leases_of_other_boots: Vec<_> = self.state.open_leases().filter(is_of_other_boot).cloned().collect();
+        let leases_of_other_boots: Vec<_> =
+            self.state.open_leases().filter(is_of_other_boot).cloned().collect();
         for lease in leases_of_other_boots {
             let time = wall_clock(Tick::ZERO).max(lease.time);
             self.push_release(lease, time, true);
