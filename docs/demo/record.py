@@ -1,0 +1,46 @@
+#!/usr/bin/env python3
+"""Records `vipool demo` as an asciinema v2 cast file. Usage: record.py VIPOOL > demo.cast
+
+The recording contains the output of a real run with its times. Run it as an ordinary user. Play it
+with `asciinema play docs/demo/demo.cast`.
+"""
+
+import json
+import os
+import pty
+import sys
+import time
+
+WIDTH, HEIGHT = 120, 40
+
+
+def record(command):
+    """Runs a command on a terminal. Yields the seconds since the start and the text of each output."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.environ.update(COLUMNS=str(WIDTH), LINES=str(HEIGHT), TERM="xterm")
+        os.execv(command[0], command)
+    start = time.monotonic()
+    while True:
+        try:
+            output = os.read(terminal, 65536)
+        except OSError:  # Linux reports the end of the terminal as EIO.
+            output = b""
+        if not output:
+            break
+        yield time.monotonic() - start, output.decode(errors="replace")
+    _, status = os.waitpid(process, 0)
+    if status != 0:
+        sys.exit(f"{command} failed with wait status {status}")
+
+
+def main():
+    vipool = os.path.abspath(sys.argv[1])
+    header = {"version": 2, "width": WIDTH, "height": HEIGHT, "title": "vipool demo"}
+    lines = [json.dumps(header)]
+    lines += [json.dumps([round(seconds, 3), "o", text]) for seconds, text in record([vipool, "demo"])]
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
