@@ -2,6 +2,8 @@
 //! hook layer.
 
 #[cfg(target_os = "linux")]
+pub mod apparmor;
+#[cfg(target_os = "linux")]
 pub mod arp_socket;
 #[cfg(target_os = "linux")]
 pub mod auxv;

@@ -110,6 +110,18 @@ pub fn find_obstacles(subject: &Subject, facts: &MapFacts) -> Vec<Obstacle> {
         add(ObstacleKind::Hook(Reason::MapUnreadable), error.clone());
         return obstacles;
     }
+    let can_read_map = subject.is_hooked != Some(true) || subject.mapped_directory.is_some();
+    if let (false, Some(profile)) = (can_read_map, &subject.apparmor_profile) {
+        add(
+            ObstacleKind::Hook(Reason::MapUnreadable),
+            format!(
+                "the AppArmor profile {profile:?} confines the process and does not let it read \
+                 the map (add 'include <abstractions/vipool>' to the profile; docs/server.md \
+                 describes AppArmor)"
+            ),
+        );
+        return obstacles;
+    }
     if !facts.is_listed {
         add(ObstacleKind::Hook(Reason::NotListed), reason_text(Reason::NotListed));
     }
@@ -177,6 +189,11 @@ fn loading_obstacles(subject: &Subject) -> Vec<Obstacle> {
         add(
             ObstacleKind::HookNotLoaded,
             match (&subject.variables, has_hook_in_preload) {
+                (Some(_), _) if subject.apparmor_profile.is_some() => {
+                    "an AppArmor profile confines the process: it denies the hook's file, or \
+                     removed LD_PRELOAD when the program started (docs/server.md describes \
+                     AppArmor)"
+                }
                 (Some(_), true) => {
                     "LD_PRELOAD names the hook, but the dynamic linker did not load it (check \
                      that the process can read the hook's file and that the program uses glibc)"
@@ -250,6 +267,23 @@ mod tests {
             ["direct-system-calls"]
         );
         assert_eq!(names_after(|subject, _| subject.is_hooked = Some(false)), ["hook-not-loaded"]);
+        let confine = |subject: &mut Subject| subject.apparmor_profile = Some("app".into());
+        assert_eq!(names_after(|subject, _| confine(subject)), ["map-unreadable"]);
+        assert_eq!(
+            names_after(|subject, _| {
+                confine(subject);
+                subject.mapped_directory = Some("/run/vipool".into());
+            }),
+            no_obstacles,
+            "a profile that permits the map is no obstacle"
+        );
+        assert_eq!(
+            names_after(|subject, _| {
+                confine(subject);
+                subject.is_hooked = Some(false);
+            }),
+            ["hook-not-loaded"]
+        );
         let disabled_variables = BTreeMap::from([("VIPOOL_DISABLE", "1".into())]);
         assert_eq!(
             names_after(|subject, _| subject.variables = Some(disabled_variables.clone())),

@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use vipool::policy::{Executable, PathStyle, script_argument};
 use vipool::system;
 
+use crate::system::apparmor::confining_profile;
 use crate::system::auxv::{AT_SECURE, read_auxv, started_as};
 use crate::system::elf::{ElfInfo, read_elf};
 use crate::system::exec_path::find_program;
@@ -49,6 +50,8 @@ pub struct Subject {
     pub variables: Option<BTreeMap<&'static str, OsString>>,
     /// Whether the process has loaded the hook.
     pub is_hooked: Option<bool>,
+    /// The AppArmor profile that confines the process.
+    pub apparmor_profile: Option<String>,
     /// The directory of the map file that the process has mapped.
     pub mapped_directory: Option<PathBuf>,
     /// A hash of the boot and the network namespace. The map contains the same kind of hash.
@@ -144,6 +147,7 @@ pub fn observe_process(pid: u32) -> anyhow::Result<Subject> {
             without_deleted_suffix(file).strip_suffix(&map_file).map(PathBuf::from)
         });
     }
+    subject.apparmor_profile = confining_profile(&proc_path(""));
     subject.boot = system::process_boot_id(pid).ok();
     let descriptors = fs::read_dir(proc_path("fd")).into_iter().flatten().flatten();
     subject.uses_io_uring = descriptors.into_iter().any(|entry| {
