@@ -31,6 +31,7 @@ fn package() -> &'static PathBuf {
 fn build_package() -> PathBuf {
     let mut xtask = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     xtask.args(["run", "--quiet", "--package", "xtask", "--target-dir"]).arg(target_dir());
+    xtask.env("DEBFULLNAME", "Package Test").env("DEBEMAIL", "packager@lists.debian.org");
     let status = xtask.args(["--", "deb", "--debug"]).current_dir(workspace_root()).status();
     assert!(status.expect("cargo runs").success(), "xtask deb failed");
     target_dir().join("deb/vipool.deb")
@@ -182,6 +183,16 @@ fn package_installs_upgrades_and_leaves_no_files() {
         "install_upgrade_remove",
         &["cargo-deb", "dpkg-deb", "sshd", "nc", "ss", "python3"],
     );
+}
+
+#[test]
+fn package_has_no_lintian_errors() {
+    if !have(&["lintian", "cargo-deb", "dpkg-deb"]) {
+        return;
+    }
+    let mut lintian = Command::new("lintian");
+    let output = lintian.args(["--fail-on", "error"]).arg(package()).output().expect("lintian runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[test]

@@ -24,7 +24,9 @@ count_assigned_addresses() { ip -4 -o address show dev v0 scope host | wc -l; }
 install_upgrade_remove() {
   dpkg -i "$DEB"
   vipool --version
-  man -w vipool-up > /dev/null 2>&1 || test -e /usr/share/man/man1/vipool-up.1.gz
+  for page in man1/vipool.1 man5/farm.toml.5 man8/vipool-up.8 man8/pam_vipool.8; do
+    test -e /usr/share/man/$page.gz || fail "$page is missing"
+  done
   mkdir /etc/vipool
   cat > /etc/vipool/farm.toml <<END
 [[range]]

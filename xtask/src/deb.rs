@@ -35,9 +35,43 @@ fn build(debug: bool) -> Result<PathBuf, Error> {
         let output = Command::new(&vipool).args(["completions", shell]).output()?;
         fs::write(staging_directory.join(file), output.stdout)?;
     }
+    let maintainer = maintainer()?;
+    fs::write(staging_directory.join("changelog"), changelog(&maintainer)?)?;
     let package = staging_directory.join("vipool.deb");
-    let mut deb = cargo("deb --quiet --no-build --package vipool-cli");
-    deb.args(["--profile", profile, "--output"]).arg(&package);
+    let mut deb = cargo("deb --quiet --no-build --strip --package vipool-cli");
+    deb.args(["--profile", profile, "--maintainer", &maintainer, "--output"]).arg(&package);
     run_checked(deb)?;
     Ok(package)
+}
+
+/// Returns the maintainer of the package: `DEBFULLNAME` and `DEBEMAIL`, as for the tools of Debian,
+/// else the name and the address of the user of git.
+fn maintainer() -> Result<String, Error> {
+    let setting = |variable: &str, key: &str| -> Result<String, Error> {
+        match std::env::var(variable) {
+            Ok(value) => Ok(value),
+            Err(_) => output_of(Command::new("git").args(["config", key]))
+                .map_err(|error| format!("{error} (set {variable})").into()),
+        }
+    };
+    Ok(format!("{} <{}>", setting("DEBFULLNAME", "user.name")?, setting("DEBEMAIL", "user.email")?))
+}
+
+/// Returns the changelog in the format of deb-changelog(5). It has one entry, with the time of the
+/// commit from which the package is built.
+fn changelog(maintainer: &str) -> Result<String, Error> {
+    let time = output_of(Command::new("git").args(["log", "-1", "--format=%cD"]))?;
+    let version = env!("CARGO_PKG_VERSION");
+    Ok(format!(
+        "vipool ({version}-1) unstable; urgency=medium\n\n  \
+         * See /usr/share/doc/vipool/CHANGELOG.md.\n\n -- {maintainer}  {time}\n"
+    ))
+}
+
+fn output_of(command: &mut Command) -> Result<String, Error> {
+    let output = command.current_dir(root()).output()?;
+    if !output.status.success() {
+        return Err(format!("{command:?} failed").into());
+    }
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }

@@ -1,6 +1,7 @@
 //! `vipool completions` and `vipool man`: generate files from the definition of the command line.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -25,12 +26,23 @@ impl Completions {
     }
 }
 
-/// Write the manual pages, one per subcommand
+/// The subcommands that change the addresses or the map of the system. Their pages are in section 8
+/// (man-pages(7)).
+const ADMINISTRATION: [&str; 8] =
+    ["up", "down", "repair", "drain", "undrain", "reserve", "unreserve", "gc"];
+/// The page of farm.toml, in which [`EXAMPLE_MARK`] stands for the example.
+const FARM_PAGE: &str = include_str!("../../../packaging/man/farm.toml.5");
+const EXAMPLE_MARK: &str = "@EXAMPLE@";
+const EXAMPLE: &str = include_str!("../../../examples/farm.toml");
+const PAM_PAGE: &str = include_str!("../../../packaging/man/pam_vipool.8");
+
+/// Write the manual pages: one for each subcommand, one for farm.toml and one for the PAM module
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   vipool man target/man && man target/man/vipool-run.1")]
 pub struct Man {
-    /// The directory for the pages (vipool.1, vipool-run.1, ...); created if it does not exist
+    /// The directory for the pages (vipool.1, farm.toml.5, vipool-up.8, ...); created if it does not
+    /// exist
     directory: PathBuf,
 }
 
@@ -38,7 +50,40 @@ impl Man {
     pub fn run(self, command: clap::Command) -> anyhow::Result<ExitCode> {
         let context = || format!("cannot write manual pages to {}", self.directory.display());
         std::fs::create_dir_all(&self.directory).with_context(context)?;
-        clap_mangen::generate_to(command, &self.directory).with_context(context)?;
+        let mut command = command.disable_help_subcommand(true);
+        command.build();
+        write_pages(&command, "1", &self.directory).with_context(context)?;
+        let farm_page = FARM_PAGE.replace(EXAMPLE_MARK, escape_roff(EXAMPLE).trim_end());
+        std::fs::write(self.directory.join("farm.toml.5"), farm_page).with_context(context)?;
+        std::fs::write(self.directory.join("pam_vipool.8"), PAM_PAGE).with_context(context)?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Writes the pages of a command and of its subcommands.
+fn write_pages(command: &clap::Command, section: &str, directory: &Path) -> io::Result<()> {
+    for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
+        let is_administration = ADMINISTRATION.contains(&subcommand.get_name());
+        write_pages(subcommand, if is_administration { "8" } else { section }, directory)?;
+    }
+    let page = clap_mangen::Man::new(command.clone()).section(section);
+    let mut text = Vec::new();
+    page.render(&mut text)?;
+    let mut text = String::from_utf8_lossy(&text).into_owned();
+    // clap_mangen assumes that all pages are in one section.
+    for name in ADMINISTRATION {
+        let reference = |section: &str| format!("vipool\\-{name}({section})");
+        text = text.replace(&reference(section), &reference("8"));
+    }
+    std::fs::write(directory.join(page.get_filename()), text)
+}
+
+/// Returns lines of text that groff(1) prints unchanged.
+fn escape_roff(text: &str) -> String {
+    let escape_line = |line: &str| {
+        let line = line.replace('\\', "\\e").replace(['-', '─'], "\\-");
+        let prefix = if line.starts_with(['.', '\'']) { "\\&" } else { "" };
+        format!("{prefix}{line}\n")
+    };
+    text.lines().map(escape_line).collect()
 }

@@ -107,6 +107,7 @@ pub const ALL: &[Need] = &[
     need("cargo-deb", Kind::CargoCommand),
     need("cargo-deny", Kind::CargoCommand),
     program("dpkg-deb", "dpkg"),
+    program("lintian", "lintian"),
 ];
 
 /// Returns the need of this name.
