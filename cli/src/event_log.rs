@@ -31,6 +31,7 @@ enum EventKind {
     NotRewritten,
     UnknownPool,
     Gap,
+    Administered,
 }
 
 impl EventKind {
@@ -45,6 +46,7 @@ impl EventKind {
             Self::NotRewritten => ("not-rewritten", "827e37a00ad14f1a8cd14456e744ce6f", 5),
             Self::UnknownPool => ("unknown-pool", "9d0f3b1c7a5e4c60b1c2a94e6f0d8857", 4),
             Self::Gap => ("gap", "d3c2a4f07be94a6cb36a05b0ad6c3f5e", 4),
+            Self::Administered => ("administered", "2b57148fcdcf48748aa66e9878decd1f", 5),
         }
     }
 }
@@ -107,6 +109,31 @@ fn describe_record(record: &Record) -> (EventKind, String) {
             let lost_events = count(record.lost.unwrap_or_default(), "event", "events");
             (EventKind::Gap, format!("lost {lost_events} before they reached the history"))
         }
+        RecordKind::Drained
+        | RecordKind::Undrained
+        | RecordKind::Reserved
+        | RecordKind::Unreserved
+        | RecordKind::Up
+        | RecordKind::Down => (EventKind::Administered, describe_action(record)),
+    }
+}
+
+/// Describes an action of an administrator.
+fn describe_action(record: &Record) -> String {
+    let administrator = record.administrator.as_deref().unwrap_or("?");
+    let address = record.address.map(|address| address.to_string()).unwrap_or_default();
+    let addresses = match record.addresses.as_deref() {
+        Some("all") => "the server",
+        range => range.unwrap_or_default(),
+    };
+    let user = record.user.as_deref().unwrap_or("?");
+    match record.event {
+        RecordKind::Drained => format!("{administrator} drained {addresses}"),
+        RecordKind::Undrained => format!("{administrator} ended the drain of {addresses}"),
+        RecordKind::Reserved => format!("{administrator} reserved {address} for {user}"),
+        RecordKind::Unreserved => format!("{administrator} removed the reservation of {address}"),
+        RecordKind::Down => format!("{administrator} ran vipool down"),
+        _ => format!("{administrator} ran vipool up"),
     }
 }
 
@@ -197,6 +224,7 @@ mod tests {
             EventKind::NotRewritten,
             EventKind::UnknownPool,
             EventKind::Gap,
+            EventKind::Administered,
         ];
         let events_page = include_str!("../../docs/events.md");
         let mut ids: Vec<_> = kinds.iter().map(|kind| kind.properties().1).collect();

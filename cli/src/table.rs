@@ -2,6 +2,8 @@
 //! can process a table.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 /// Creates a table with these column titles. If a title ends in `#`, its column contains numbers
 /// and is right-aligned. The `#` is not printed.
@@ -21,4 +23,9 @@ pub fn table(titles: &[&str]) -> Table {
 /// Returns the table as text, without trailing blanks.
 pub fn render(table: &Table) -> String {
     table.trim_fmt() + "\n"
+}
+
+/// Formats a time for a terminal, in the local time zone.
+pub fn local_time(time: Timestamp) -> String {
+    time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }

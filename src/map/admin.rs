@@ -124,6 +124,19 @@ impl Map {
         })
     }
 
+    /// Returns whether an address is reserved for this user.
+    ///
+    /// # Errors
+    /// Fails if another writer holds the lock, or the map cannot be used.
+    pub fn is_reserved_for(&self, address: IpAddr, user: &str) -> Result<bool, MapError> {
+        self.transact(|transaction| {
+            let user = transaction.user_hash(user).ok_or_else(missing_sessions)?;
+            let located = transaction.locate(address);
+            let table = located.and_then(|(pool, slot)| Some((transaction.table(pool)?, slot)));
+            Ok(table.is_some_and(|(table, slot)| table.is_reserved_for(slot, user)))
+        })?
+    }
+
     /// Records that the agent has restored the sessions of the operating system. From then on, the
     /// map no longer refuses new sessions with [`OpenError::NotReady`](super::OpenError::NotReady).
     ///

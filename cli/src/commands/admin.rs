@@ -2,6 +2,8 @@
 //! get.
 
 use std::net::IpAddr;
+#[cfg(unix)]
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -9,13 +11,18 @@ use vipool::Tick;
 use vipool::map::{AdminChange, Map};
 use vipool::range::Range;
 
+#[cfg(unix)]
+use super::audit;
+#[cfg(unix)]
+use crate::history::AdminAction;
 use crate::maps::selection::MapArgs;
 use crate::text::{count, escape};
 
 /// Take addresses out of use
 ///
 /// No new session gets a drained address. A session that holds a drained address keeps it. With
-/// --all, no new session gets any address. Use --all before maintenance.
+/// --all, no new session gets any address. Use --all before maintenance. A drain lasts until
+/// 'vipool undrain' or the next restart of the machine, also across 'vipool down' and 'vipool up'.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool drain 10.0.5.17
@@ -56,8 +63,9 @@ struct DrainTarget {
 #[command(after_help = "Example:
   vipool reserve 10.0.5.20 alice
 
-This reservation lasts until the next restart of the machine. Reservations in farm.toml are
-permanent.")]
+This reservation lasts until 'vipool unreserve' or the next restart of the machine, also across
+'vipool down' and 'vipool up'. Reservations in farm.toml are permanent. 'vipool reservations' lists
+both.")]
 pub struct Reserve {
     /// The address
     address: IpAddr,
@@ -92,7 +100,14 @@ impl Undrain {
 
 impl DrainTarget {
     fn set_drained(self, should_drain: bool) -> anyhow::Result<ExitCode> {
-        let map = Map::open(&self.map.existing_directory()?)?;
+        let directory = self.map.existing_directory()?;
+        let map = Map::open(&directory)?;
+        #[cfg(unix)]
+        let record = |range: Option<Range>| {
+            let action =
+                if should_drain { AdminAction::Drain(range) } else { AdminAction::Undrain(range) };
+            record_action(&map, &directory, action)
+        };
         if self.all {
             map.drain_server(should_drain)?;
             outln!(
@@ -103,6 +118,8 @@ impl DrainTarget {
                     "New sessions get addresses again"
                 }
             )?;
+            #[cfg(unix)]
+            record(None)?;
         }
         for range in self.ranges {
             let now = Tick::now();
@@ -114,9 +131,17 @@ impl DrainTarget {
                 );
             }
             outln!("{}", describe_change(&change, should_drain))?;
+            #[cfg(unix)]
+            record(Some(range))?;
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+#[cfg(unix)]
+fn record_action(map: &Map, directory: &Path, action: AdminAction<'_>) -> anyhow::Result<()> {
+    audit::record(directory, Some(map.reader()?.boot()), action);
+    Ok(())
 }
 
 fn describe_change(change: &AdminChange, should_drain: bool) -> String {
@@ -131,20 +156,26 @@ fn describe_change(change: &AdminChange, should_drain: bool) -> String {
 
 impl Reserve {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let map = Map::open(&self.map.existing_directory()?)?;
+        let directory = self.map.existing_directory()?;
+        let map = Map::open(&directory)?;
         let change = map.reserve(self.address, &self.user, Tick::now())?;
         let lease_note =
             if change.held > 0 { "; the session that holds the address keeps it" } else { "" };
         outln!("{} is reserved for {}{lease_note}", self.address, escape(&self.user))?;
+        #[cfg(unix)]
+        record_action(&map, &directory, AdminAction::Reserve(self.address, &self.user))?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
 impl Unreserve {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let map = Map::open(&self.map.existing_directory()?)?;
+        let directory = self.map.existing_directory()?;
+        let map = Map::open(&directory)?;
         map.unreserve(self.address, Tick::now())?;
         outln!("{} is no longer reserved", self.address)?;
+        #[cfg(unix)]
+        record_action(&map, &directory, AdminAction::Unreserve(self.address))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -9,9 +9,12 @@ use anyhow::Context;
 use vipool::Tick;
 use vipool::map::{Map, MapError, SessionRow};
 
+use super::audit;
 use crate::assigner::reserved_ports::set_reserved_ports;
 use crate::assigner::state::{AssignedResources, AssignerState};
 use crate::assigner::{PortSet, count_addresses, remove_addresses};
+use crate::event_log;
+use crate::history::{self, AdminAction};
 use crate::maps::client::remove_stale_client_files;
 use crate::maps::{last_users, unusable};
 use crate::text::escape;
@@ -40,8 +43,10 @@ impl Down {
         }
         let mut state = AssignerState::open(&self.map)?;
         let mut has_open_sessions = false;
+        let mut boot = None;
         let session_addresses = match Map::open(&self.map) {
             Ok(map) => {
+                boot = Some(map.reader()?.boot());
                 // Drain the server before listing the sessions, so that no session opens after the
                 // list was made. `write_subset` accepts a full file system, so this command can
                 // always free space.
@@ -55,6 +60,11 @@ impl Down {
                             outln!("closed {}", describe_session(&row))?;
                         }
                     }
+                }
+                // Without a map, no command collects the events.
+                match history::collect(&self.map, &history::history_file(&self.map), None) {
+                    Ok(records) => event_log::log_records(&self.map, &records),
+                    Err(error) => errln!("vipool: cannot update the history: {error:#}"),
                 }
                 last_users::save(&map, &self.map);
                 remove_stale_client_files(&map, &self.map);
@@ -92,6 +102,7 @@ impl Down {
             state.write(AssignedResources::default())?;
             unusable::write(&self.map, &BTreeMap::new())?;
         }
+        audit::record(&self.map, boot, AdminAction::Down);
         Ok(ExitCode::SUCCESS)
     }
 }

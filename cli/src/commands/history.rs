@@ -5,17 +5,20 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use serde::Serialize;
 use vipool::map::Reader;
+use vipool::range::Range;
 
+use super::time_argument::parse_time;
 use crate::history::{self, Record, RecordKind};
 use crate::maps::selection::MapArgs;
-use crate::table::{self, table};
+use crate::table::{self, local_time, table};
 use crate::text::{count, escape};
 
-/// Show when addresses were leased to sessions and released
+/// Show when addresses were leased, released, drained and reserved
+///
+/// The output also contains each 'vipool up' and 'vipool down', with the user who logged on. Times
+/// are local, and UTC with --csv and --json.
 ///
 /// The command reads the history and the new events in the map's journal. The history of the
 /// system's map is in /var/lib/vipool, in an append-only file with checksums. 'vipool gc' moves the
@@ -23,10 +26,10 @@ use crate::text::{count, escape};
 /// reached the history, the output shows a gap.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  vipool history --since 2026-03-01 --user alice
+  vipool history --since yesterday --user alice
   vipool history --csv > leases.csv")]
 pub struct History {
-    /// Start time: RFC 3339, or local (2026-03-01, '2026-03-01 14:30')
+    /// Start time: RFC 3339, or local (2026-03-01, '2026-03-01 14:30'), today, yesterday, '2h ago'
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Option<Timestamp>,
     /// End time
@@ -65,7 +68,7 @@ Example:
 pub struct Who {
     /// The address
     address: IpAddr,
-    /// The time: RFC 3339, or local [default: now]
+    /// The time: RFC 3339, or local, yesterday, '2h ago' [default: now]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<Timestamp>,
     /// Print JSON
@@ -88,14 +91,6 @@ struct Holder<'a> {
     /// Whether one of the two times was reconstructed by a comparison of the history with the map,
     /// and may be inexact.
     reconciled: bool,
-}
-
-/// Parses a time in RFC 3339 or in local notation.
-fn parse_time(text: &str) -> Result<Timestamp, String> {
-    let parse_local = || text.parse::<DateTime>().ok()?.to_zoned(TimeZone::system()).ok();
-    text.parse().ok().or_else(|| Some(parse_local()?.timestamp())).ok_or_else(|| {
-        format!("{text:?} is not a time (write 2026-03-01T14:30:00Z, or local '2026-03-01 14:30')")
-    })
 }
 
 /// Returns all records of the selected map: its history and the new events in its journal.
@@ -122,7 +117,8 @@ impl History {
         if self.json {
             outln!("{}", serde_json::to_string_pretty(&records)?)?;
         } else if self.csv {
-            let mut lines = "time,event,session,address,user,client,reconciled,lost\n".to_owned();
+            let mut lines =
+                "time,event,session,address,user,client,reconciled,lost,administrator\n".to_owned();
             for record in &records {
                 let fields = format_fields(record, false).map(|field| csv_field(&field));
                 lines += &(fields.join(",") + "\n");
@@ -132,12 +128,17 @@ impl History {
             let titles = ["TIME", "EVENT", "SESSION", "ADDRESS", "USER", "CLIENT", "NOTE"];
             let mut rows = table(&titles);
             for record in &records {
-                let [time, event, session, address, user, client, reconciled, _] =
-                    format_fields(record, true);
-                let note = match (&record.lost, reconciled.is_empty()) {
-                    (Some(lost), _) => format!("lost {}", count(*lost, "event", "events")),
-                    (None, false) => "reconstructed".to_owned(),
-                    (None, true) => String::new(),
+                let fields = format_fields(record, true);
+                let [time, event, session, address, user, client, reconciled, _, administrator] =
+                    fields;
+                let note = if let Some(lost_count) = record.lost {
+                    format!("lost {}", count(lost_count, "event", "events"))
+                } else if !administrator.is_empty() {
+                    format!("by {administrator}")
+                } else if !reconciled.is_empty() {
+                    "reconstructed".to_owned()
+                } else {
+                    String::new()
                 };
                 rows.add_row([time, event, session, address, user, client, note]);
             }
@@ -154,28 +155,36 @@ impl History {
             && self.until.is_none_or(|until| record.time <= until)
             && (is_gap || self.user.is_none() || self.user == record.user)
             && (is_gap || self.session.is_none() || self.session == record.session)
-            && (is_gap || self.address.is_none() || self.address == record.address)
+            && (is_gap || self.address.is_none_or(|address| concerns(record, address)))
     }
 }
 
+/// Returns whether a record is about the address, alone or in a drained range.
+fn concerns(record: &Record, address: IpAddr) -> bool {
+    let range = record.addresses.as_ref().and_then(|addresses| addresses.parse::<Range>().ok());
+    record.address == Some(address) || range.is_some_and(|range| range.contains(address))
+}
+
 /// Returns the fields of a record as text. `for_terminal` selects local times and escaped names.
-fn format_fields(record: &Record, for_terminal: bool) -> [String; 8] {
-    let time = match for_terminal {
-        true => record.time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
-        false => record.time.to_string(),
-    };
+fn format_fields(record: &Record, for_terminal: bool) -> [String; 9] {
+    let time = if for_terminal { local_time(record.time) } else { record.time.to_string() };
     let event = serde_json::to_value(record.event).ok();
     let event = event.as_ref().and_then(|event| event.as_str()).unwrap_or_default().to_owned();
-    let user = record.user.clone().unwrap_or_default();
+    let name_text = |name: &Option<String>| {
+        let name = name.as_deref().unwrap_or_default();
+        if for_terminal { escape(name) } else { name.to_owned() }
+    };
+    let address = record.address.map(|address| address.to_string());
     [
         time,
         event,
         record.session.clone().unwrap_or_default(),
-        record.address.map(|address| address.to_string()).unwrap_or_default(),
-        if for_terminal { escape(&user) } else { user },
+        address.or_else(|| record.addresses.clone()).unwrap_or_default(),
+        name_text(&record.user),
         record.client.map(|client| client.to_string()).unwrap_or_default(),
         if record.reconciled { "true".to_owned() } else { String::new() },
         record.lost.map(|lost| lost.to_string()).unwrap_or_default(),
+        name_text(&record.administrator),
     ]
 }
 
@@ -202,7 +211,8 @@ fn csv_field(field: &str) -> String {
 impl Who {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let time = self.at.unwrap_or_else(Timestamp::now);
-        let records = read_records(&self.map)?;
+        let mut records = read_records(&self.map)?;
+        records.retain(|record| record.administrator.is_none());
         if let Some(lost_count) = lost_events_around(&records, time) {
             let events = count(lost_count, "event", "events");
             errln!("vipool: lost {events} around this time: the answer may be wrong");
@@ -228,7 +238,7 @@ impl Who {
             }
             let first_record = records.first().context("the history is empty")?;
             if time < first_record.time {
-                bail!("the history begins later, at {}", first_record.time);
+                bail!("the history begins later, at {}", local_time(first_record.time));
             }
             outln!("{} was not leased", self.address)?;
             return Ok(ExitCode::FAILURE);
@@ -237,7 +247,7 @@ impl Who {
             .user
             .map_or("an unknown user".to_owned(), |user| format!("user {}", escape(user)));
         let client = holder.client.map(|client| format!(" at {client}")).unwrap_or_default();
-        let until = holder.until.map_or("now".to_owned(), |until| until.to_string());
+        let until = holder.until.map_or("now".to_owned(), local_time);
         let role = match leased_address == self.address {
             true => String::new(),
             false => format!(" (::1 of the session that leased {leased_address})"),
@@ -246,7 +256,7 @@ impl Who {
             "{}{role} was leased to session {} of {user}{client}, from {} to {until}{}",
             self.address,
             holder.session.unwrap_or("?"),
-            holder.from,
+            local_time(holder.from),
             if holder.reconciled { " (a time was reconstructed and may be inexact)" } else { "" },
         )?;
         Ok(ExitCode::SUCCESS)
@@ -297,16 +307,10 @@ mod tests {
 
     fn record(event: RecordKind, second: i64, session: &str) -> Record {
         Record {
-            time: Timestamp::from_second(second).unwrap(),
-            event,
             session: Some(session.into()),
             address: Some("10.0.5.10".parse().unwrap()),
             user: Some(format!("user{session}")),
-            client: None,
-            reconciled: false,
-            lost: None,
-            boot: String::new(),
-            number: 0,
+            ..Record::new(Timestamp::from_second(second).unwrap(), event, String::new(), 0)
         }
     }
 
@@ -332,15 +336,6 @@ mod tests {
         ] {
             assert_eq!(session_at(second), session, "{second}");
         }
-    }
-
-    #[test]
-    fn rfc_3339_and_local_times_are_parsed() {
-        assert_eq!(parse_time("2026-03-01T14:30:00Z").unwrap().as_second(), 1_772_375_400);
-        for text in ["2026-03-01", "2026-03-01 14:30", "2026-03-01 14:30:05"] {
-            assert!(parse_time(text).is_ok(), "{text}");
-        }
-        assert!(parse_time("yesterday").unwrap_err().contains("yesterday"));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod addresses;
 mod admin;
+#[cfg(unix)]
+mod audit;
 mod check;
 #[cfg(unix)]
 mod demo;
@@ -21,10 +23,14 @@ mod metrics;
 mod plan_args;
 #[cfg(target_os = "linux")]
 mod repair;
+#[cfg(unix)]
+mod reservations;
 #[cfg_attr(windows, path = "windows/run.rs")]
 mod run;
 mod session;
 mod status;
+#[cfg(unix)]
+mod time_argument;
 #[cfg(windows)]
 #[path = "windows/unsupported.rs"]
 mod unsupported;
@@ -81,6 +87,8 @@ enum Command {
     Undrain(admin::Undrain),
     Reserve(admin::Reserve),
     Unreserve(admin::Unreserve),
+    #[cfg(unix)]
+    Reservations(reservations::Reservations),
     Gc(gc::Gc),
     #[cfg(unix)]
     History(history::History),
@@ -127,6 +135,8 @@ impl Cli {
             Command::Undrain(args) => args.run(),
             Command::Reserve(args) => args.run(),
             Command::Unreserve(args) => args.run(),
+            #[cfg(unix)]
+            Command::Reservations(args) => args.run(),
             Command::Gc(args) => args.run(),
             #[cfg(unix)]
             Command::History(args) => args.run(),

@@ -10,10 +10,11 @@ use vipool::Tick;
 use vipool::map::Map;
 use vipool::range::Range;
 
+use super::audit;
 use super::plan_args::PlanArgs;
 use crate::assigner::plan::{desired_addresses, without_addresses};
 use crate::assigner::state::AssignerState;
-use crate::history::{self, Record, RecordKind};
+use crate::history::{self, AdminAction, Record, RecordKind};
 use crate::text::{count, escape};
 
 /// Put a damaged map aside and rebuild what is readable
@@ -68,6 +69,8 @@ impl Repair {
         for record in &lost_records {
             let Some(address) = record.address else { continue };
             map.drain(&Range::from(address), Tick::now())?;
+            let action = AdminAction::Drain(Some(Range::from(address)));
+            audit::record(&self.map, Some(map.reader()?.boot()), action);
             outln!(
                 "the lease of {address} by session {} of {} was lost; the address is drained \
                  ('vipool undrain {address}' after the programs of the session have ended)",

@@ -4,12 +4,10 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use jiff::tz::TimeZone;
-
 use crate::maps::report::{PoolReport, Report};
 use crate::maps::selection::MapArgs;
 use crate::maps::unusable::UnusableAddress;
-use crate::table::{render as render_table, table};
+use crate::table::{local_time, render as render_table, table};
 use crate::text::{count, escape};
 
 /// Show the pools and the open sessions with their addresses
@@ -117,7 +115,6 @@ pub fn render_sessions(report: &Report) -> String {
     }
     let mut session_table = table(&["SESSION", "USER", "CLIENT", "ADDRESSES", "SINCE"]);
     for session in &report.sessions {
-        let since = session.since.to_zoned(TimeZone::system());
         // A user name may contain control characters, which the terminal would interpret.
         let user = session.user.as_deref().map(escape);
         let client = session.client.map(|client| client.to_string());
@@ -126,7 +123,7 @@ pub fn render_sessions(report: &Report) -> String {
             user.unwrap_or_else(|| "-".to_owned()),
             client.unwrap_or_else(|| "-".to_owned()),
             session.addresses(),
-            since.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            local_time(session.since),
         ]);
     }
     render_table(&session_table) + &hidden_sessions

@@ -15,6 +15,7 @@ use vipool::Tick;
 use vipool::map::{JOURNAL_FILE, MAP_FILE, Map, MapError, SESSIONS_FILE};
 use vipool::system::SystemProbe;
 
+use super::audit;
 use super::down::leased_addresses;
 use super::plan_args::PlanArgs;
 use crate::assigner::plan::{
@@ -27,6 +28,7 @@ use crate::assigner::{
     preview_removal, remove_addresses,
 };
 use crate::event_log;
+use crate::history::{AdminAction, AdminState};
 use crate::maps::client::remove_stale_client_files;
 use crate::maps::{last_users, unusable};
 
@@ -160,8 +162,17 @@ impl Up {
         }
         remove_stale_client_files(&map, directory);
         let was_draining = state.assigned.draining;
-        if was_draining {
-            map.drain_server(false)?;
+        let boot = map.reader()?.boot();
+        if was_draining || !has_map {
+            // The history belongs to the map, also in a dry run.
+            match AdminState::read(&self.map, boot) {
+                Ok(admin_state) if has_map => map.drain_server(admin_state.is_server_drained)?,
+                Ok(admin_state) => admin_state.apply(&map)?,
+                Err(error) => {
+                    map.drain_server(false)?;
+                    errln!("vipool: cannot restore drains and reservations: {error:#}");
+                }
+            }
         }
         timer.end_step(if map_changed { "created the map" } else { "kept the map" });
         let assigned = state.assigned.clone();
@@ -189,6 +200,9 @@ impl Up {
             set_reserved_ports(&mut state, &fixed_ports)?;
         }
         timer.end_step("reserved the fixed ports");
+        if !self.dry_run {
+            audit::record(directory, Some(boot), AdminAction::Up);
+        }
 
         let lingering_count: u32 = map.reader()?.pools().iter().map(|pool| pool.lingering).sum();
         if !has_map && lingering_count > 0 {

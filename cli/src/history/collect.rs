@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use vipool::Tick;
 use vipool::map::{Event, EventKind, Journal, Map, SessionRow};
 
+use super::admin::format_boot;
 use super::log::{HistoryLog, Retention};
 use super::record::{HistoryState, Record, RecordKind};
 use crate::maps::report::wall_clock;
@@ -60,7 +61,7 @@ pub fn pending(directory: &Path, collected: &[Record]) -> anyhow::Result<Vec<Rec
 /// Converts the events after a state of the history to records.
 fn events_after(map: &Map, directory: &Path, state: &HistoryState) -> anyhow::Result<Vec<Record>> {
     let journal = Journal::open(directory)?;
-    let boot = format!("{:016x}", journal.boot());
+    let boot = format_boot(journal.boot());
     let first_number = match &state.last_position {
         // If the journal has not reached the last number of the history, the journal is new.
         Some((last_boot, number)) if *last_boot == boot && *number < journal.next_number() => {
@@ -121,18 +122,7 @@ impl Collector {
     }
 
     fn new_record(&self, time: Timestamp, event: RecordKind) -> Record {
-        Record {
-            time,
-            event,
-            session: None,
-            address: None,
-            user: None,
-            client: None,
-            reconciled: false,
-            lost: None,
-            boot: self.boot.clone(),
-            number: self.last_number,
-        }
+        Record::new(time, event, self.boot.clone(), self.last_number)
     }
 
     /// Adds the records of a journal event. Adds nothing if the history needs no record of the

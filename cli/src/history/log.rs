@@ -252,17 +252,12 @@ mod tests {
     use super::*;
 
     fn record(event: RecordKind, address: &str, number: u64) -> Record {
+        let time = Timestamp::from_second(1_700_000_000 + number as i64).unwrap();
         Record {
-            time: Timestamp::from_second(1_700_000_000 + number as i64).unwrap(),
-            event,
             session: Some("7".into()),
             address: address.parse().ok(),
             user: Some("al\"ice\n".into()),
-            client: None,
-            reconciled: false,
-            lost: None,
-            boot: "00ff".into(),
-            number,
+            ..Record::new(time, event, "00ff".into(), number)
         }
     }
 

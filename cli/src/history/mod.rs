@@ -4,6 +4,7 @@
 //! the history file of the map; [`pending()`] only reads them. [`log`] writes and reads the history
 //! file.
 
+mod admin;
 mod collect;
 mod log;
 mod record;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use vipool::system::map_directory;
 
+pub use admin::{AdminAction, AdminState, append_action};
 pub use collect::{collect, pending};
 pub use log::{MAX_FILE_BYTES, Retention, read};
 pub use record::{Record, RecordKind};

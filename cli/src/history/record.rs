@@ -20,6 +20,18 @@ pub enum RecordKind {
     LowWater,
     /// `lost` events before this time are missing.
     Gap,
+    /// An administrator drained `addresses`.
+    Drained,
+    /// An administrator ended the drain of `addresses`.
+    Undrained,
+    /// An administrator reserved the address for the user.
+    Reserved,
+    /// An administrator removed the reservation of the address.
+    Unreserved,
+    /// An administrator ran `vipool up`.
+    Up,
+    /// An administrator ran `vipool down`.
+    Down,
 }
 
 /// A line of the history.
@@ -32,10 +44,10 @@ pub struct Record {
     /// The session id, as the command line prints it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub session: Option<String>,
-    /// The address of the lease, or an address of the pool that is low.
+    /// The address of the lease or the reservation, or an address of the pool that is low.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub address: Option<IpAddr>,
-    /// The user of the session.
+    /// The user of the session or the reservation.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub user: Option<String>,
     /// The address of the user's client.
@@ -48,10 +60,36 @@ pub struct Record {
     /// The number of lost events, for a gap.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lost: Option<u64>,
+    /// For a drain: a range, or `all` for the whole server.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub addresses: Option<String>,
+    /// The user who logged on and then drained, reserved, or ran `vipool up` or `vipool down`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub administrator: Option<String>,
     /// The boot id of the map in hexadecimal: a hash of the boot and the network namespace.
     pub boot: String,
     /// Number of the last journal event of that boot that the history contains.
     pub number: u64,
+}
+
+impl Record {
+    /// Creates a record without the optional fields.
+    pub fn new(time: Timestamp, event: RecordKind, boot: String, number: u64) -> Self {
+        Self {
+            time,
+            event,
+            session: None,
+            address: None,
+            user: None,
+            client: None,
+            reconciled: false,
+            lost: None,
+            addresses: None,
+            administrator: None,
+            boot,
+            number,
+        }
+    }
 }
 
 /// The state after a sequence of records.
@@ -133,17 +171,11 @@ mod tests {
             // Both numbers repeat, with different periods. So some addresses pass from one session
             // to another without a release record.
             let (session, address) = (number * number % 7, number * number % 11);
+            let event = if number % 3 == 0 { RecordKind::Released } else { RecordKind::Assigned };
             state.apply(&Record {
-                time: Timestamp::UNIX_EPOCH,
-                event: if number % 3 == 0 { RecordKind::Released } else { RecordKind::Assigned },
                 session: Some(session.to_string()),
                 address: Some(IpAddr::from([10, 0, 0, address as u8])),
-                user: None,
-                client: None,
-                reconciled: false,
-                lost: None,
-                boot: String::new(),
-                number,
+                ..Record::new(Timestamp::UNIX_EPOCH, event, String::new(), number)
             });
             for session in 0..7 {
                 let session = session.to_string();

@@ -52,6 +52,16 @@ pub fn user_name() -> String {
     User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }
 
+/// Returns the name of the user who logged on. su(1) and sudo(8) do not change this user. Returns the
+/// caller's user name for a process without a logon, such as a service.
+pub fn logged_on_user() -> String {
+    const NO_LOGON: u32 = u32::MAX;
+    let uid = std::fs::read_to_string("/proc/self/loginuid").ok();
+    let uid = uid.and_then(|text| text.trim().parse().ok()).filter(|uid| *uid != NO_LOGON);
+    let user = uid.and_then(|uid| User::from_uid(Uid::from_raw(uid)).ok().flatten());
+    user.map_or_else(user_name, |user| user.name)
+}
+
 /// Returns the user with this name or numeric uid.
 ///
 /// # Errors

@@ -157,3 +157,94 @@ fn down_with_force_names_the_sessions_that_it_closes() {
         assert!(printed.contains(line), "{printed}");
     }
 }
+
+#[test]
+fn drains_and_reservations_survive_down_and_up() {
+    if !have(&["root", "unshare", "ip"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let script = "
+        echo '[reservations]
+        carol = \"10.77.0.102\"' >> $DIR/farm.toml
+        list() { vipool reservations $DIR/farm.toml --map $DIR/map; }
+        up > /dev/null || exit 4
+        vipool session open 7 --user bob --map $DIR/map > /dev/null || exit 5
+        vipool drain 10.77.0.100/31 --map $DIR/map > /dev/null || exit 5
+        vipool undrain 10.77.0.101 --map $DIR/map > /dev/null || exit 5
+        vipool reserve 10.77.0.101 alice --map $DIR/map > /dev/null || exit 5
+        vipool reserve 10.77.0.103 eve --map $DIR/map > /dev/null || exit 5
+        vipool unreserve 10.77.0.103 --map $DIR/map > /dev/null || exit 5
+        vipool drain --all --map $DIR/map > /dev/null || exit 5
+        list > $DIR/before || exit 6
+        vipool down --force --map $DIR/map > /dev/null && [ ! -e $DIR/map/map ] || exit 7
+        up > /dev/null || exit 8
+        list > $DIR/after || exit 9
+        vipool addresses --pool default --json --map $DIR/map || exit 10
+        vipool status --json --map $DIR/map || exit 10
+        vipool history --json --map $DIR/map || exit 11
+        vipool history --json --address 10.77.0.100 --map $DIR/map || exit 12";
+    let output = run_with_interface(directory.path(), script);
+    assert!(output.status.success(), "{output:?}");
+    let read = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
+    let rows = |name: &str| -> Vec<String> {
+        let table = read(name);
+        table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    };
+    let expected = [
+        "ADDRESS USER ORIGIN USED",
+        "10.77.0.101 alice vipool reserve no",
+        "10.77.0.102 carol farm.toml no",
+    ];
+    assert_eq!(rows("before"), expected);
+    assert_eq!(rows("after"), expected);
+    let [addresses, status, history, history_of_address] = &documents(&output)[..] else {
+        panic!("{output:?}")
+    };
+    let drained = addresses.as_array().unwrap().iter().filter(|row| row["drained"] == true);
+    assert_eq!(drained.map(|row| &row["address"]).collect::<Vec<_>>(), ["10.77.0.100"]);
+    assert_eq!(status["draining"], true);
+    let history = history.as_array().unwrap();
+    let events: Vec<_> = history.iter().map(|record| record["event"].as_str().unwrap()).collect();
+    // `vipool drain` and similar commands write to the history at once. The events of sessions wait
+    // in the journal until `vipool down` collects them.
+    assert_eq!(
+        events,
+        [
+            "up",
+            "drained",
+            "undrained",
+            "reserved",
+            "reserved",
+            "unreserved",
+            "drained",
+            "assigned",
+            "assigned",
+            "released",
+            "released",
+            "down",
+            "up"
+        ]
+    );
+    let address_events = history_of_address.as_array().unwrap();
+    assert_eq!(address_events[0]["event"], "drained", "{history_of_address}");
+    let actions = history.iter().filter(|record| record["session"].is_null());
+    assert!(actions.clone().all(|record| record["administrator"] == "root"), "{history:?}");
+    let addresses: Vec<_> = actions
+        .map(|record| record["address"].as_str().or(record["addresses"].as_str()).unwrap_or("-"))
+        .collect();
+    assert_eq!(
+        addresses,
+        [
+            "-",
+            "10.77.0.100-10.77.0.101",
+            "10.77.0.101",
+            "10.77.0.101",
+            "10.77.0.103",
+            "10.77.0.103",
+            "all",
+            "-",
+            "-"
+        ]
+    );
+}
