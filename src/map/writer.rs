@@ -329,7 +329,7 @@ impl Map {
         let mut locked = LockedMap { map, lock: Some(lock) };
         self.reopen_if_superseded(&mut locked.map)?;
         // A map that was removed and created again has no mark in the old file.
-        if !is_handed_over && !files::is_in_place(lock.directory(), &locked.map)? {
+        if !is_handed_over && !lock.is_in_place(&locked.map)? {
             Self::reopen(lock, &mut locked.map)?;
         }
         let writer = locked.map.writer();

@@ -53,6 +53,10 @@ impl LockHolder {
 #[derive(Debug)]
 pub(crate) struct WriterLock {
     directory: PathBuf,
+    /// The path of the lock file. Stored, so that operations allocate nothing.
+    path: PathBuf,
+    /// The path of the map file.
+    map_path: PathBuf,
     file: FileLock,
     /// The number of threads of this process that wait for the mutex.
     waiting_threads: AtomicU32,
@@ -70,6 +74,8 @@ impl WriterLock {
     pub(crate) fn open(directory: &Path) -> Result<Self, MapError> {
         Ok(Self {
             directory: directory.to_owned(),
+            path: directory.join(files::LOCK_FILE),
+            map_path: directory.join(files::MAP_FILE),
             file: files::open_lock(directory)?,
             waiting_threads: AtomicU32::new(0),
             handoffs: AtomicU32::new(0),
@@ -108,20 +114,31 @@ impl WriterLock {
     /// Acquires the lock. Returns false if other processes held it until the timeout.
     pub(crate) fn acquire(&self, timeout: Duration) -> Result<bool, MapError> {
         let result = self.file.acquire(timeout);
-        if !matches!(result, Ok(false))
-            && let Some(reason) = self.file.loss_reason()
-        {
-            self.file.release();
-            return Err(MapError::LockLost { path: self.path(), reason });
+        let failed = |source| {
+            let (failure, path) = ("cannot lock", self.path.clone());
+            MapError::Io { failure, path, source }
+        };
+        if matches!(result, Ok(false)) {
+            return Ok(false);
         }
-        result.map_err(|source| MapError::Io { failure: "cannot lock", path: self.path(), source })
+        match self.file.loss_reason() {
+            Ok(None) => result.map_err(failed),
+            Ok(Some(reason)) => {
+                self.file.release();
+                Err(MapError::LockLost { path: self.path.clone(), reason })
+            }
+            Err(error) => {
+                self.file.release();
+                Err(failed(result.err().unwrap_or(error)))
+            }
+        }
     }
 
     /// Keeps the lock until [`WriterLock::end_exclusive`]. The caller holds the lock.
     pub(crate) fn keep(&self) -> Result<(), MapError> {
         self.file.pin().map_err(|source| MapError::Io {
             failure: "cannot keep the lock of",
-            path: self.path(),
+            path: self.path.clone(),
             source,
         })
     }
@@ -148,20 +165,21 @@ impl WriterLock {
 
     #[cold]
     fn check_files(&self, map: &WritableMap) -> Result<(), MapError> {
-        let path = self.path();
-        match self.file.is_at(&path) {
+        let path = || self.path.clone();
+        match self.file.is_at(&self.path) {
             Ok(true) => {}
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(MapError::Io { failure: "cannot examine", path, source });
+                return Err(MapError::Io { failure: "cannot examine", path: path(), source });
             }
-            _ => return Err(MapError::LockLost { path, reason: "it was removed" }),
+            _ => return Err(MapError::LockLost { path: path(), reason: "it was removed" }),
         }
         // While this process holds the lock, no other process can replace the map.
-        files::is_in_place(&self.directory, map).map(drop)
+        self.is_in_place(map).map(drop)
     }
 
-    fn path(&self) -> PathBuf {
-        self.directory.join(files::LOCK_FILE)
+    /// Returns whether a map is still the map in the directory, see [`files::is_in_place`].
+    pub(crate) fn is_in_place(&self, map: &WritableMap) -> Result<bool, MapError> {
+        files::is_in_place(&self.map_path, map)
     }
 
     /// Ends the turn of a thread. Hands the lock over to a waiting thread, which saves two system

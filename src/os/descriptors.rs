@@ -57,7 +57,8 @@ impl Registration {
             close_inherited();
         }
         let descriptor = file.as_raw_fd();
-        let status = file_status(descriptor).ok_or_else(io::Error::last_os_error)?;
+        let status =
+            file_status(descriptor)?.ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
         // If an entry has this descriptor, the program closed the descriptor of another lock, and
         // the kernel reused its number. That entry is stale.
         if let Some(stale) = ENTRIES.iter().find(|entry| entry.descriptor() == descriptor) {
@@ -78,7 +79,7 @@ impl Registration {
     /// Removes the descriptor from the list. Returns whether the descriptor still belongs to the
     /// lock. If it does, the caller must close it.
     pub(super) fn unregister(&self) -> bool {
-        let is_open = self.link_count().is_some();
+        let is_open = matches!(self.link_count(), Ok(Some(_)));
         if self.entry.registration.load(Relaxed) == self.number {
             self.entry.descriptor.store(-1, Relaxed);
         }
@@ -87,11 +88,15 @@ impl Registration {
 
     /// Returns the number of hard links of the file of the lock; `None` if the descriptor is closed
     /// or belongs to another file.
-    pub(super) fn link_count(&self) -> Option<u64> {
+    ///
+    /// # Errors
+    /// Fails if the system cannot examine the file.
+    pub(super) fn link_count(&self) -> io::Result<Option<u64>> {
         let is_registered = self.entry.registration.load(Relaxed) == self.number
             && self.entry.descriptor() == self.descriptor;
-        let status = file_status(self.descriptor).filter(|_| is_registered)?;
-        self.entry.is_same_file(&status).then_some(status.link_count)
+        let status = file_status(self.descriptor)?.filter(|_| is_registered);
+        let status = status.filter(|status| self.entry.is_same_file(status));
+        Ok(status.map(|status| status.link_count))
     }
 }
 
@@ -112,7 +117,7 @@ pub(super) fn close_inherited() {
     for entry in &ENTRIES {
         let descriptor = entry.descriptor.swap(-1, Relaxed);
         if descriptor >= 0
-            && file_status(descriptor).is_some_and(|status| entry.is_same_file(&status))
+            && matches!(file_status(descriptor), Ok(Some(status)) if entry.is_same_file(&status))
         {
             // SAFETY: the descriptor belongs to a lock of the parent. The owner of the lock
             // compares process marks, so it neither uses nor closes the descriptor in this process.
@@ -130,18 +135,22 @@ struct FileStatus {
 
 /// Returns the status of an open file, or `None` if the descriptor is closed. A child of a fork may
 /// call this function, because fstat(2) is async-signal-safe.
+///
+/// # Errors
+/// Fails if the system cannot examine the file.
 #[allow(clippy::unnecessary_cast, reason = "the types differ between systems")]
-fn file_status(descriptor: RawFd) -> Option<FileStatus> {
+fn file_status(descriptor: RawFd) -> io::Result<Option<FileStatus>> {
     let mut status = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: `status` is valid for writing.
     if unsafe { libc::fstat(descriptor, status.as_mut_ptr()) } != 0 {
-        return None;
+        let error = io::Error::last_os_error();
+        return if error.raw_os_error() == Some(libc::EBADF) { Ok(None) } else { Err(error) };
     }
     // SAFETY: fstat succeeded, so it has written the struct.
     let status = unsafe { status.assume_init() };
-    Some(FileStatus {
+    Ok(Some(FileStatus {
         device: status.st_dev as u64,
         inode: status.st_ino as u64,
         link_count: status.st_nlink as u64,
-    })
+    }))
 }

@@ -157,25 +157,31 @@ impl FileLock {
     /// Returns whether the descriptor still belongs to this lock.
     fn has_descriptor(&self) -> bool {
         #[cfg(unix)]
-        return self.registration.link_count().is_some();
+        return !matches!(self.registration.link_count(), Ok(None));
         #[cfg(not(unix))]
         true
     }
 
     /// Returns why this lock no longer excludes other processes; `None` if it does.
+    ///
+    /// # Errors
+    /// Fails if the system cannot examine the file of the lock.
     #[cfg(unix)]
-    pub fn loss_reason(&self) -> Option<&'static str> {
-        match self.registration.link_count() {
+    pub fn loss_reason(&self) -> io::Result<Option<&'static str>> {
+        Ok(match self.registration.link_count()? {
             Some(1..) => None,
             Some(0) => Some("it was removed"),
             None => Some("this process has closed its descriptor"),
-        }
+        })
     }
 
     /// Returns `None`: on Windows, no other code closes a handle, and an open file is not removed.
+    ///
+    /// # Errors
+    /// Never fails.
     #[cfg(not(unix))]
-    pub fn loss_reason(&self) -> Option<&'static str> {
-        None
+    pub fn loss_reason(&self) -> io::Result<Option<&'static str>> {
+        Ok(None)
     }
 
     /// Returns whether the path names the file of this lock. On Windows, always returns true.
@@ -187,11 +193,14 @@ impl FileLock {
     }
 
     fn try_acquire(&self) -> io::Result<bool> {
-        match self.set_locked(true) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
-            Err(error) => Err(error),
+        loop {
+            match self.set_locked(true) {
+                Ok(()) => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 

@@ -23,13 +23,18 @@ pub fn open_path(parts: &[&[u8]], flags: libc::c_int) -> io::Result<OwnedFd> {
         target.copy_from_slice(part);
         length += part.len();
     }
-    // SAFETY: the path is NUL-terminated, because the last byte of the buffer is 0.
-    let descriptor = unsafe { libc::open(path.as_ptr().cast(), flags) };
-    if descriptor < 0 {
-        return Err(io::Error::last_os_error());
+    loop {
+        // SAFETY: the path is NUL-terminated, because the last byte of the buffer is 0.
+        let descriptor = unsafe { libc::open(path.as_ptr().cast(), flags) };
+        if descriptor >= 0 {
+            // SAFETY: the descriptor was opened above and has no other owner.
+            return Ok(unsafe { OwnedFd::from_raw_fd(descriptor) });
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
     }
-    // SAFETY: the descriptor was opened above and has no other owner.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ pub(crate) fn open_writable(directory: &Path) -> Result<WritableMap, MapError> {
     let (map, layout, identity) =
         open_writable_map(directory).map_err(|failure| failure.at(directory.join(MAP_FILE)))?;
     let sessions = open_sessions_file(directory, &layout)?;
-    let journal = open_journal(directory, layout.boot).unwrap_or_default();
+    let journal = open_journal(directory, layout.boot)?.unwrap_or_default();
     let mut map = WritableMap::new(map, sessions, journal, layout);
     map.set_identity(identity);
     Ok(map)
@@ -115,17 +115,16 @@ fn map_failure(error: io::Error) -> OpenFailure {
     }
 }
 
-/// Returns whether this map is still the map in the directory. Another map is in its place if the
-/// map was removed and a new map was created.
+/// Returns whether `path` names the file of this map. Another map is in its place if the map was
+/// removed and a new map was created.
 ///
 /// # Errors
-/// Fails if the directory has no map.
-pub(crate) fn is_in_place(directory: &Path, map: &WritableMap) -> Result<bool, MapError> {
+/// Fails if there is no map.
+pub(crate) fn is_in_place(path: &Path, map: &WritableMap) -> Result<bool, MapError> {
     let Some(identity) = map.identity() else { return Ok(true) };
-    let path = directory.join(MAP_FILE);
-    identity.is_at(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => MapError::Missing(path),
-        _ => io_error("cannot examine", path, error),
+    identity.is_at(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => MapError::Missing(path.to_owned()),
+        _ => io_error("cannot examine", path.to_owned(), error),
     })
 }
 
@@ -191,7 +190,8 @@ pub(crate) fn create(
         };
         map_new_file().map_err(|error| trust_error("cannot create", path.clone(), error))
     };
-    let (map, identity) = create_file(MAP_FILE, map_word_count, 0o644)?;
+    let (map, identity) = create_file(MAP_FILE, map_word_count, 0o644)
+        .inspect_err(|_| remove_temporary_files(directory))?;
     let (sessions, _) = create_file(SESSIONS_FILE, sessions_word_count, 0o640)
         .inspect_err(|_| remove_temporary_files(directory))?;
     Ok((map, sessions, identity))
@@ -222,7 +222,7 @@ pub(crate) fn open_or_create_journal(
     directory: &Path,
     boot: u64,
 ) -> Result<WritableRegion, MapError> {
-    match open_journal(directory, boot) {
+    match open_journal(directory, boot)? {
         Some(region) => Ok(region),
         None => create_journal(directory, boot).map_err(|error| {
             trust_error("cannot create", temporary_path(directory, JOURNAL_FILE), error)
@@ -230,10 +230,21 @@ pub(crate) fn open_or_create_journal(
     }
 }
 
-fn open_journal(directory: &Path, boot: u64) -> Option<WritableRegion> {
-    let region = open_writable_region(directory, JOURNAL_FILE).ok()?;
-    let is_current = journal::is_journal(region.words()) && journal::boot(region.words()) == boot;
-    is_current.then_some(region)
+/// Opens the journal. Returns `None` if there is none of this boot, or if it is damaged or not
+/// trusted.
+///
+/// # Errors
+/// Fails if the system cannot open the file. A new journal would then replace events that are
+/// intact.
+fn open_journal(directory: &Path, boot: u64) -> Result<Option<WritableRegion>, MapError> {
+    let is_current = |region: &WritableRegion| {
+        journal::is_journal(region.words()) && journal::boot(region.words()) == boot
+    };
+    match open_writable_region(directory, JOURNAL_FILE) {
+        Ok(region) => Ok(Some(region).filter(is_current)),
+        Err(failure @ OpenFailure::Io(..)) => Err(failure.at(directory.join(JOURNAL_FILE))),
+        Err(_) => Ok(None),
+    }
 }
 
 fn create_journal(directory: &Path, boot: u64) -> Result<WritableRegion, TrustError> {
@@ -270,10 +281,12 @@ pub(crate) fn finish_publishing(directory: &Path, layout: &Layout) -> Result<(),
     let is_sessions_file = |region: Region| layout.is_sessions_file(region.words());
     // This statement drops the mapping before the rename, because Windows does not replace a mapped
     // file.
-    if !open_region(directory, &unpublished_name).is_ok_and(is_sessions_file) {
-        return Ok(());
+    match open_region(directory, &unpublished_name).map(is_sessions_file) {
+        Ok(true) => publish_file(directory, SESSIONS_FILE),
+        // A new map would replace the file, which is the only one with the users of this map.
+        Err(failure @ OpenFailure::Io(..)) => Err(failure.at(directory.join(unpublished_name))),
+        _ => Ok(()),
     }
-    publish_file(directory, SESSIONS_FILE)
 }
 
 /// Returns whether a process died before it renamed all of its new files.

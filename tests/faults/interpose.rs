@@ -1,0 +1,208 @@
+//! Replaces functions of the C library in this program, so that one call of a thread can fail.
+//!
+//! The linker prefers the functions of the program to those of the C library. Each function here
+//! calls the original, unless the thread has armed a fault for this call.
+
+use std::cell::Cell;
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::io;
+
+/// What happens at a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The call fails with this value of errno.
+    Error(c_int),
+    /// A signal interrupts the call: it fails with EINTR if the function can return that error.
+    Interrupt,
+    /// read(2) and write(2) transfer only half of the bytes.
+    ShortTransfer,
+}
+
+thread_local! {
+    /// The armed fault, and the number of calls until it happens.
+    static ARMED: Cell<Option<(Fault, u32)>> = const { Cell::new(None) };
+    /// The function that the fault hit.
+    static HIT: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// Runs `body`. The `number`th call to which `fault` applies fails. Returns the function that
+/// failed; `None` if there were fewer calls.
+pub fn with_fault(fault: Fault, number: u32, body: impl FnOnce()) -> Option<&'static str> {
+    HIT.set(None);
+    ARMED.set(Some((fault, number)));
+    body();
+    ARMED.set(None);
+    HIT.take()
+}
+
+/// Properties of an interposed function.
+struct Function {
+    name: &'static CStr,
+    is_interruptible: bool,
+    transfers_bytes: bool,
+}
+
+impl Function {
+    /// Counts a call. Returns the fault that hits it.
+    fn next_fault(&self) -> Option<Fault> {
+        let (fault, number) = ARMED.get()?;
+        let applies = match fault {
+            Fault::Error(_) => true,
+            Fault::Interrupt => self.is_interruptible,
+            Fault::ShortTransfer => self.transfers_bytes,
+        };
+        if !applies {
+            return None;
+        }
+        ARMED.set((number > 1).then_some((fault, number - 1)));
+        if number > 1 {
+            return None;
+        }
+        HIT.set(self.name.to_str().ok());
+        Some(fault)
+    }
+
+    /// Returns the error code of the fault that hits this call.
+    fn next_error(&self) -> Option<c_int> {
+        match self.next_fault()? {
+            Fault::Error(error) => Some(error),
+            Fault::Interrupt => Some(libc::EINTR),
+            Fault::ShortTransfer => None,
+        }
+    }
+
+    fn original(&self) -> *mut c_void {
+        // SAFETY: the name ends with NUL.
+        let original = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
+        assert!(!original.is_null(), "{:?}", self.name);
+        original
+    }
+}
+
+fn fail<T>(error: c_int, result: T) -> T {
+    // SAFETY: the pointer is valid for this thread.
+    unsafe { *libc::__errno_location() = error };
+    result
+}
+
+/// Defines functions that fail by setting errno and returning a value.
+macro_rules! interpose {
+    ($($name:ident($($argument:ident: $kind:ty),*) -> $result:ty, fails with $failure:expr,
+       interruptible: $is_interruptible:expr;)*) => {$(
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name($($argument: $kind),*) -> $result {
+            const NAME: &str = concat!(stringify!($name), "\0");
+            const FUNCTION: Function = Function {
+                name: match CStr::from_bytes_with_nul(NAME.as_bytes()) {
+                    Ok(name) => name,
+                    Err(_) => unreachable!(),
+                },
+                is_interruptible: $is_interruptible,
+                transfers_bytes: false,
+            };
+            if let Some(error) = FUNCTION.next_error() {
+                return fail(error, $failure);
+            }
+            // SAFETY: the C library declares the function with these types. On the processors of
+            // these tests, a variadic function receives its arguments in the same way.
+            unsafe {
+                let original: unsafe extern "C" fn($($kind),*) -> $result =
+                    std::mem::transmute(FUNCTION.original());
+                original($($argument),*)
+            }
+        }
+    )*};
+}
+
+interpose! {
+    open(path: *const c_char, flags: c_int, mode: c_uint) -> c_int,
+        fails with -1, interruptible: true;
+    open64(path: *const c_char, flags: c_int, mode: c_uint) -> c_int,
+        fails with -1, interruptible: true;
+    fstat(descriptor: c_int, status: *mut c_void) -> c_int, fails with -1, interruptible: false;
+    fstat64(descriptor: c_int, status: *mut c_void) -> c_int, fails with -1, interruptible: false;
+    stat64(path: *const c_char, status: *mut c_void) -> c_int, fails with -1, interruptible: false;
+    lstat64(path: *const c_char, status: *mut c_void) -> c_int,
+        fails with -1, interruptible: false;
+    statx(directory: c_int, path: *const c_char, flags: c_int, mask: c_uint, status: *mut c_void)
+        -> c_int, fails with -1, interruptible: false;
+    fchmod(descriptor: c_int, mode: c_uint) -> c_int, fails with -1, interruptible: false;
+    fchown(descriptor: c_int, user: c_uint, group: c_uint) -> c_int,
+        fails with -1, interruptible: false;
+    mkdir(path: *const c_char, mode: c_uint) -> c_int, fails with -1, interruptible: false;
+    rename(from: *const c_char, to: *const c_char) -> c_int, fails with -1, interruptible: false;
+    unlink(path: *const c_char) -> c_int, fails with -1, interruptible: false;
+    fsync(descriptor: c_int) -> c_int, fails with -1, interruptible: true;
+    madvise(start: *mut c_void, length: usize, advice: c_int) -> c_int,
+        fails with -1, interruptible: false;
+    mmap(start: *mut c_void, length: usize, protection: c_int, flags: c_int, descriptor: c_int,
+        offset: i64) -> *mut c_void, fails with libc::MAP_FAILED, interruptible: false;
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn posix_fallocate(descriptor: c_int, offset: i64, length: i64) -> c_int {
+    const FUNCTION: Function =
+        Function { name: c"posix_fallocate", is_interruptible: true, transfers_bytes: false };
+    if let Some(error) = FUNCTION.next_error() {
+        return error;
+    }
+    // SAFETY: the C library declares the function with these types.
+    unsafe {
+        let original: unsafe extern "C" fn(c_int, i64, i64) -> c_int =
+            std::mem::transmute(FUNCTION.original());
+        original(descriptor, offset, length)
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn fcntl(descriptor: c_int, command: c_int, argument: *mut c_void) -> c_int {
+    const FUNCTION: Function =
+        Function { name: c"fcntl", is_interruptible: true, transfers_bytes: false };
+    // SAFETY: with this command, the argument is a valid `flock`.
+    let is_lock = command == libc::F_OFD_SETLK
+        && unsafe { (*argument.cast::<libc::flock>()).l_type } != libc::F_UNLCK as i16;
+    if let Some(error) = is_lock.then(|| FUNCTION.next_error()).flatten() {
+        return fail(error, -1);
+    }
+    // SAFETY: the caller passes the arguments of fcntl(2), and a variadic function receives its
+    // arguments in the same way.
+    unsafe {
+        let original: unsafe extern "C" fn(c_int, c_int, *mut c_void) -> c_int =
+            std::mem::transmute(FUNCTION.original());
+        original(descriptor, command, argument)
+    }
+}
+
+/// Defines functions that transfer bytes.
+macro_rules! interpose_transfer {
+    ($($name:ident($buffer:ty), $c_name:expr;)*) => {$(
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name(descriptor: c_int, buffer: $buffer, length: usize) -> isize {
+            const FUNCTION: Function =
+                Function { name: $c_name, is_interruptible: true, transfers_bytes: true };
+            let length = match FUNCTION.next_fault() {
+                Some(Fault::Error(error)) => return fail(error, -1),
+                Some(Fault::Interrupt) => return fail(libc::EINTR, -1),
+                Some(Fault::ShortTransfer) => length.div_ceil(2),
+                None => length,
+            };
+            // SAFETY: the C library declares the function with these types, and the length is not
+            // above that of the buffer.
+            unsafe {
+                let original: unsafe extern "C" fn(c_int, $buffer, usize) -> isize =
+                    std::mem::transmute(FUNCTION.original());
+                original(descriptor, buffer, length)
+            }
+        }
+    )*};
+}
+
+interpose_transfer! {
+    read(*mut c_void), c"read";
+    write(*const c_void), c"write";
+}
+
+/// Returns the text of an error code, as an error message contains it.
+pub fn error_text(error: c_int) -> String {
+    io::Error::from_raw_os_error(error).to_string()
+}

@@ -1,0 +1,219 @@
+//! Tests of failing system calls and of exhausted memory: no lease is lost or allocated twice.
+//!
+//! A sequence of operations runs again and again. In run N, the Nth call of the file layer fails.
+//! The last run has no failure. After each run, a new writer must find exactly the leases that were
+//! acknowledged.
+#![cfg(target_os = "linux")]
+
+mod interpose;
+mod memory;
+#[path = "../crash/process.rs"]
+#[allow(dead_code)]
+mod process;
+#[path = "../crash/recovery.rs"]
+#[allow(dead_code)]
+mod recovery;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use interpose::{Fault, error_text, with_fault};
+use recovery::{TestDirectory, all_leases, recover_copy, session_id};
+use vipool::map::{Journal, Map, OpenOptions, Plan, Settings};
+use vipool::pool::{Pool, PoolKind};
+use vipool::session::Handle;
+use vipool::{Tick, client_file};
+
+/// Returns a plan whose virtual IPs end at this octet.
+fn plan(last_octet: u8) -> Plan {
+    let pool =
+        |kind, range: String| Pool::new("default", kind, &[range.parse().unwrap()], 64).unwrap();
+    Plan::new([
+        pool(PoolKind::VirtualIp, format!("10.0.0.1-10.0.0.{last_octet}")),
+        pool(PoolKind::Loopback, format!("127.77.0.1-127.77.0.{}", 2 * last_octet)),
+    ])
+    .with_settings(Settings::default())
+}
+
+/// The results of the operations of a run.
+#[derive(Default)]
+struct Outcome {
+    /// The open sessions by number, with their users.
+    open: BTreeMap<u64, (Handle, String)>,
+    has_map: bool,
+    /// The errors of failed operations.
+    errors: Vec<String>,
+}
+
+impl Outcome {
+    fn record<T, E: std::fmt::Display>(&mut self, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.errors.push(error.to_string())).ok()
+    }
+
+    fn open(&mut self, map: &Map, number: u64, now: u32) {
+        let user = format!("user{number}");
+        let options = OpenOptions::new().with_user(user.as_str());
+        let result = map.open_session(session_id(number), &options, Tick::from_secs(now));
+        if let Some(opened) = self.record(result) {
+            self.open.insert(number, (opened.handle, user));
+        }
+    }
+
+    fn close(&mut self, map: &Map, number: u64, now: u32) {
+        if let Some((handle, _)) = self.open.get(&number).cloned()
+            && self.record(map.close_by_handle(&handle, Tick::from_secs(now))).is_some()
+        {
+            self.open.remove(&number);
+        }
+    }
+}
+
+/// Runs the operations of an agent and of an administrator.
+fn run_operations(directory: &Path) -> Outcome {
+    let mut outcome = Outcome::default();
+    let now = Tick::from_secs(1);
+    let created = Map::create_at(directory, &plan(8), now);
+    outcome.has_map = created.is_ok();
+    let map = outcome.record(created);
+    let map = map.or_else(|| outcome.record(Map::open(directory)));
+    if let Some(map) = &map {
+        outcome.has_map = true;
+        outcome.open(map, 1, 2);
+        outcome.open(map, 2, 3);
+        outcome.close(map, 1, 4);
+        let saved = map.save_users(&directory.join("last-users"));
+        outcome.record(saved);
+        if let Some((handle, _)) = outcome.open.get(&2).cloned() {
+            let address = "192.0.2.7".parse().unwrap();
+            let written = client_file::write(directory, &handle, address, None);
+            outcome.record(written.map_err(|error| format!("{}: {error}", directory.display())));
+        }
+    }
+    let reloaded = Map::create_at(directory, &plan(9), Tick::from_secs(5));
+    let reloaded = outcome.record(reloaded);
+    outcome.has_map |= reloaded.is_some();
+    // Each writer of the old map follows to the new map.
+    for (map, number) in [&map, &reloaded].into_iter().flatten().zip(3..) {
+        outcome.open(map, number, 6);
+    }
+    if let Some(mut agent) = outcome.record(Map::open(directory)) {
+        let locked = agent.lock_exclusive();
+        if outcome.record(locked).is_some() {
+            outcome.open(&agent, 5, 7);
+            outcome.close(&agent, 2, 8);
+        }
+    }
+    // The plan did not change, so the files stay in place.
+    let unchanged = Map::create_at(directory, &plan(9), Tick::from_secs(9));
+    if let Some(map) = outcome.record(unchanged) {
+        outcome.has_map = true;
+        outcome.record(map.restore_users(&directory.join("last-users"), Tick::from_secs(9)));
+        outcome.open(&map, 6, 9);
+    }
+    outcome
+}
+
+/// Checks that a new writer finds exactly the acknowledged leases, and that a reload succeeds.
+fn check(directory: &Path, outcome: &Outcome, context: &str) {
+    let map = match Map::open(directory) {
+        Err(error) if !outcome.has_map => return assert!(outcome.open.is_empty(), "{error}"),
+        map => map.unwrap_or_else(|error| panic!("{context}: {error}")),
+    };
+    let leases = all_leases(&map);
+    let rows = map.sessions().unwrap();
+    let found: BTreeMap<_, _> =
+        rows.iter().map(|row| (row.session, row.user.clone().unwrap_or_default())).collect();
+    let expected: BTreeMap<_, _> = outcome
+        .open
+        .iter()
+        .map(|(number, (_, user))| (session_id(*number), user.clone()))
+        .collect();
+    assert_eq!(found, expected, "{context}: {:?}", outcome.errors);
+    let reader = map.reader().unwrap();
+    assert!(outcome.open.values().all(|(handle, _)| reader.is_live(handle)), "{context}");
+    let events = Journal::open(directory).unwrap().since(1);
+    let has_event =
+        |number: &u64| events.events.iter().any(|event| event.session == session_id(*number));
+    assert!(outcome.open.keys().all(has_event), "{context}: events are lost");
+    drop(map);
+    let read = |name| fs::read(directory.join(name)).unwrap_or_default();
+    let sessions = read("sessions");
+    let sessions = if sessions.is_empty() { read("sessions.new") } else { sessions };
+    assert_eq!(recover_copy(&read("map"), &sessions), leases, "{context}");
+    let map = Map::create_at(directory, &plan(10), Tick::from_secs(20)).unwrap();
+    assert_eq!(all_leases(&map), leases, "{context}");
+    map.open_session(session_id(7), &OpenOptions::new(), Tick::from_secs(20)).unwrap();
+    for entry in fs::read_dir(directory).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(!["map.new", "sessions.new"].contains(&name.as_str()), "{context}: {name} remains");
+    }
+}
+
+/// Repeats the operations until a run has no fault. `check_errors` checks the error messages of a
+/// run. Returns the number of runs with a fault.
+fn sweep(fault: Fault, check_errors: impl Fn(&Outcome, &Path, &str)) -> u32 {
+    for number in 1.. {
+        let directory = TestDirectory::new(&format!("fault-{fault:?}-{number}"));
+        let mut outcome = Outcome::default();
+        let hit = with_fault(fault, number, || outcome = run_operations(&directory.0));
+        let context = format!("{fault:?} at call {number}, {hit:?}");
+        check_errors(&outcome, &directory.0, &context);
+        check(&directory.0, &outcome, &context);
+        if hit.is_none() {
+            assert_eq!(outcome.errors, [""; 0], "{context}");
+            return number - 1;
+        }
+    }
+    unreachable!("a run without a fault ends the sweep")
+}
+
+/// Checks that each message of a run names the path and the error of the system.
+fn check_messages(outcome: &Outcome, directory: &Path, error: i32, context: &str) {
+    for message in &outcome.errors {
+        let is_clear =
+            message.contains(&error_text(error)) && message.contains(directory.to_str().unwrap());
+        // After a failed creation, the following operations find no map.
+        assert!(is_clear || message.contains("no map"), "{context}: {message}");
+    }
+}
+
+#[test]
+fn input_output_error_at_any_call_loses_nothing() {
+    let check = |outcome: &Outcome, directory: &Path, context: &str| {
+        check_messages(outcome, directory, libc::EIO, context);
+    };
+    assert!(sweep(Fault::Error(libc::EIO), check) > 100);
+}
+
+#[test]
+fn full_file_system_at_any_call_loses_nothing() {
+    let check = |outcome: &Outcome, directory: &Path, context: &str| {
+        check_messages(outcome, directory, libc::ENOSPC, context);
+    };
+    assert!(sweep(Fault::Error(libc::ENOSPC), check) > 100);
+}
+
+#[test]
+fn exhausted_kernel_memory_at_any_call_loses_nothing() {
+    let check = |outcome: &Outcome, directory: &Path, context: &str| {
+        check_messages(outcome, directory, libc::ENOMEM, context);
+    };
+    assert!(sweep(Fault::Error(libc::ENOMEM), check) > 100);
+}
+
+#[test]
+fn interrupted_calls_are_repeated() {
+    let check = |outcome: &Outcome, _: &Path, context: &str| {
+        assert_eq!(outcome.errors, [""; 0], "{context}");
+    };
+    assert!(sweep(Fault::Interrupt, check) > 30);
+}
+
+#[test]
+fn short_transfers_are_continued() {
+    let check = |outcome: &Outcome, _: &Path, context: &str| {
+        assert_eq!(outcome.errors, [""; 0], "{context}");
+    };
+    assert!(sweep(Fault::ShortTransfer, check) > 3);
+}
