@@ -27,7 +27,7 @@ install_upgrade_remove() {
   for page in man1/vipool.1 man5/farm.toml.5 man8/vipool-up.8 man8/pam_vipool.8; do
     test -e /usr/share/man/$page.gz || fail "$page is missing"
   done
-  mkdir /etc/vipool
+  vipool check && fail "the installed farm.toml has a setting"
   cat > /etc/vipool/farm.toml <<END
 [[range]]
 addresses = ["10.77.0.100-10.77.0.109"]

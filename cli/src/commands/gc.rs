@@ -1,19 +1,29 @@
-//! `vipool gc`: does the periodic maintenance of a map. A timer starts the command.
+//! `vipool gc`: does the periodic maintenance of a map. A service or a timer runs the command.
 
+use std::path::Path;
 use std::process::ExitCode;
 #[cfg(unix)]
-use std::time::Duration;
+use std::thread;
+#[cfg(unix)]
+use std::time::{Duration, Instant};
 
 #[cfg(unix)]
 use anyhow::Context;
 use vipool::map::Map;
+#[cfg(unix)]
+use vipool::map::{Journal, MAP_FILE};
 
 use crate::maps::client::remove_stale_client_files;
+use crate::maps::last_users;
+use crate::maps::reap::{self, ReapSummary};
 use crate::maps::selection::MapArgs;
-use crate::maps::{last_users, reap};
 use crate::text::count;
 #[cfg(unix)]
 use crate::{event_log, history};
+
+/// How often `--every` looks for new events.
+#[cfg(unix)]
+const JOURNAL_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Free addresses that have cooled down and have no sockets, and close sessions whose leader has
 /// exited
@@ -22,10 +32,14 @@ use crate::{event_log, history};
 /// on it. A session is closed when two checks, at least ten seconds apart, find that its leader
 /// process does not exist. The command writes the events since the last run to the history and to
 /// the system log, and removes old history records. It saves the last user of each address, so that
-/// users get the same addresses after a restart of the machine. Run this command from a timer.
-/// The command is fast, and you can run it at any time.
+/// users get the same addresses after a restart of the machine. The service vipool-gc runs this
+/// command with --every 30. The command is fast, and you can run it at any time.
 #[derive(clap::Args)]
-#[command(after_help = "Example, for cron(8):
+#[command(after_help = "Examples:
+  vipool gc
+  vipool gc --every 30
+
+Example for cron(8), without the service:
   * * * * * root vipool gc --quiet")]
 pub struct Gc {
     /// Print nothing unless the command fails
@@ -34,6 +48,11 @@ pub struct Gc {
     /// Print JSON
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
+    /// Do not exit: do the maintenance every SECONDS seconds, and write events within a second after
+    /// they happened. Print only changes
+    #[cfg(unix)]
+    #[arg(long, value_name = "SECONDS", conflicts_with = "json", value_parser = clap::value_parser!(u64).range(1..))]
+    every: Option<u64>,
     /// Remove history records that are older than this number of days; 0 keeps all records
     #[cfg(unix)]
     #[arg(long, value_name = "DAYS", default_value_t = 365)]
@@ -57,24 +76,58 @@ impl Gc {
     }
 
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let directory = self.map.existing_directory()?;
-        let map = Map::open(&directory)?;
+        #[cfg(unix)]
+        if let Some(seconds) = self.every {
+            self.run_repeatedly(Duration::from_secs(seconds));
+        }
+        self.maintain(&self.map.existing_directory()?)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Does the maintenance in each interval, and collects the events as soon as the journal has
+    /// new ones. A signal ends the process. Without a map, waits for a map.
+    #[cfg(unix)]
+    fn run_repeatedly(&self, interval: Duration) -> ! {
+        let mut next_maintenance = Instant::now();
+        let mut collected_position = None;
+        let mut last_error = None;
+        loop {
+            let directory = self.map.existing_directory().ok();
+            let journal = directory.as_ref().and_then(|directory| Journal::open(directory).ok());
+            if let (Some(directory), Some(journal)) = (directory, journal)
+                && directory.join(MAP_FILE).exists()
+            {
+                let position = Some((journal.boot(), journal.next_number()));
+                let result = if Instant::now() >= next_maintenance {
+                    next_maintenance = Instant::now() + interval;
+                    self.maintain(&directory)
+                } else if position != collected_position {
+                    self.collect_events(&directory)
+                } else {
+                    Ok(())
+                };
+                collected_position = position;
+                // Do not repeat the error of a failure that lasts.
+                let error = result.err().map(|error| format!("{error:#}"));
+                if let Some(error) = error.as_ref().filter(|_| error != last_error) {
+                    errln!("vipool: {error}");
+                }
+                last_error = error;
+            }
+            thread::sleep(JOURNAL_POLL_INTERVAL);
+        }
+    }
+
+    fn maintain(&self, directory: &Path) -> anyhow::Result<()> {
+        let map = Map::open(directory)?;
         let summary = reap::reap_all(&map)?;
         #[cfg(unix)]
-        let collect_result = history::collect(
-            &directory,
-            &history::history_file(&directory),
-            Some(&self.retention()),
-        );
-        #[cfg(unix)]
-        if let Ok(records) = &collect_result {
-            event_log::log_records(&directory, records);
-        }
-        last_users::save(&map, &directory);
-        remove_stale_client_files(&map, &directory);
+        let collect_result = self.collect_events(directory);
+        last_users::save(&map, directory);
+        remove_stale_client_files(&map, directory);
         if self.json {
             outln!("{}", serde_json::to_string_pretty(&summary)?)?;
-        } else if !self.quiet {
+        } else if !self.is_quiet(&summary) {
             outln!(
                 "freed {}, closed {}; {} with open sockets",
                 count(summary.freed, "address", "addresses"),
@@ -85,7 +138,29 @@ impl Gc {
         // Report this error last: a failure to write the history must not prevent the maintenance
         // of the map.
         #[cfg(unix)]
-        collect_result.context("cannot update the history")?;
-        Ok(ExitCode::SUCCESS)
+        collect_result?;
+        Ok(())
+    }
+
+    /// Returns whether the summary is not printed. With `--every`, a summary without a change is not
+    /// printed.
+    fn is_quiet(&self, summary: &ReapSummary) -> bool {
+        #[cfg(unix)]
+        if self.every.is_some() && summary.freed == 0 && summary.closed.is_empty() {
+            return true;
+        }
+        #[cfg(windows)]
+        let _ = summary;
+        self.quiet
+    }
+
+    /// Writes the new events of the journal to the history and to the system log.
+    #[cfg(unix)]
+    fn collect_events(&self, directory: &Path) -> anyhow::Result<()> {
+        let file = history::history_file(directory);
+        let records = history::collect(directory, &file, Some(&self.retention()))
+            .context("cannot update the history")?;
+        event_log::log_records(directory, &records);
+        Ok(())
     }
 }

@@ -11,6 +11,7 @@ use super::farm_args::FarmArgs;
 use crate::history::AdminState;
 use crate::maps::selection::MapArgs;
 use crate::table::{self, table};
+use crate::text::escape;
 
 /// Show the reserved addresses with their users
 ///
@@ -43,7 +44,7 @@ struct ReservationRow {
 
 impl Reservations {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let directory = self.map.directory()?;
+        let directory = self.map.existing_directory()?;
         let map = Map::open(&directory)?;
         let reader = map.reader()?;
         let (farm, _) = Farm::load(&self.farm.path());
@@ -84,7 +85,7 @@ impl Reservations {
 fn render(rows: &[ReservationRow]) -> String {
     let mut reservations = table(&["ADDRESS", "USER", "ORIGIN", "USED"]);
     for row in rows {
-        let user = row.user.as_ref().map(|user| user.escape_debug().to_string());
+        let user = row.user.as_deref().map(escape);
         reservations.add_row([
             row.address.to_string(),
             user.unwrap_or_else(|| "-".to_owned()),

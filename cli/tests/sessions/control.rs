@@ -231,3 +231,28 @@ fn history_reports_the_past_user_of_an_address() {
     assert_eq!(csv.lines().count(), 3, "{csv}");
     assert!(csv.lines().nth(1).unwrap().contains(",assigned,7,"), "{csv}");
 }
+
+#[test]
+fn repeated_gc_collects_events_before_its_next_maintenance() {
+    let private_map = PrivateMap::new();
+    open_and_get_address(&private_map, "1");
+    let log = private_map.map_directory().join("history.log");
+    let mut gc = private_map.vipool(&["gc", "--private", "--every", "600"]);
+    gc.stdout(std::process::Stdio::piped());
+    let mut gc = vipool_testing::ChildGuard::start(&mut gc);
+    let wait_for_events = |count: usize| {
+        let event_count =
+            || std::fs::read_to_string(&log).unwrap_or_default().matches("\"assigned\"").count();
+        (0..600).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            event_count() == count
+        })
+    };
+    assert!(wait_for_events(1), "the first maintenance collects the events");
+    open_and_get_address(&private_map, "2");
+    assert!(wait_for_events(2), "the events of the second session are collected at once");
+    gc.0.kill().unwrap();
+    let mut printed = String::new();
+    std::io::Read::read_to_string(&mut gc.0.stdout.take().unwrap(), &mut printed).unwrap();
+    assert_eq!(printed, "", "no address became free");
+}
