@@ -30,7 +30,7 @@ impl Completions {
 /// (man-pages(7)).
 const ADMINISTRATION: [&str; 8] =
     ["up", "down", "repair", "drain", "undrain", "reserve", "unreserve", "gc"];
-/// The page of farm.toml, in which [`EXAMPLE_MARK`] stands for the example.
+/// The page of farm.toml. The example replaces [`EXAMPLE_MARK`].
 const FARM_PAGE: &str = include_str!("../../../packaging/man/farm.toml.5");
 const EXAMPLE_MARK: &str = "@EXAMPLE@";
 const EXAMPLE: &str = include_str!("../../../examples/farm.toml");
@@ -86,4 +86,46 @@ fn escape_roff(text: &str) -> String {
         format!("{prefix}{line}\n")
     };
     text.lines().map(escape_line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::commands::Cli;
+
+    #[test]
+    fn every_page_that_another_page_names_exists() {
+        let directory = tempfile::tempdir().unwrap();
+        Man { directory: directory.path().into() }.run(Cli::command()).unwrap();
+        let pages: BTreeSet<String> = std::fs::read_dir(directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        for page in ["vipool.1", "vipool-run.1", "farm.toml.5", "vipool-up.8", "pam_vipool.8"] {
+            assert!(pages.contains(page), "{page} is missing in {pages:?}");
+        }
+        for page in &pages {
+            let text = std::fs::read_to_string(directory.path().join(page)).unwrap();
+            assert!(!text.contains(EXAMPLE_MARK), "{page}");
+            // A reference is `vipool\-up(8)`, or `.BR vipool\-up (8),` in a page written by hand.
+            let text = text.replace("\\-", "-").replace(" (", "(");
+            let references = text.split_whitespace().filter_map(|word| {
+                let (name, section) = word.split_once('(')?;
+                let section = section.strip_suffix(")").or(section.strip_suffix("),"))?;
+                name.starts_with("vipool").then(|| format!("{name}.{section}"))
+            });
+            for reference in references {
+                assert!(pages.contains(&reference), "{page} names {reference}");
+            }
+        }
+    }
+
+    #[test]
+    fn roff_requests_and_escapes_in_the_example_are_printed() {
+        assert_eq!(escape_roff("CORP\\ada\n.x\n'y"), "CORP\\eada\n\\&.x\n\\&'y\n");
+    }
 }
