@@ -48,7 +48,7 @@ use vipool::capi::session::{vipool_addresses, vipool_handle};
 use vipool::capi::socket::{vipool_protocol, vipool_socket};
 use vipool::capi::status::vipool_status;
 use vipool::capi::visible::vipool_rewrite_visible_ip;
-use vipool::map::{Map, OpenOptions, Plan};
+use vipool::map::{Map, OpenOptions, Plan, Settings};
 use vipool::policy::{Features, Policy, Program};
 use vipool::pool::{MAX_SLOTS, Pool, PoolKind};
 use vipool::rewrite::sockaddr::{self, Parsed};
@@ -67,6 +67,7 @@ fn plan() -> Plan {
     let features = Features::default().with_loopback(true);
     let range = POOL_RANGE.parse().expect("a valid range");
     Plan::new([Pool::new("loopback", PoolKind::Loopback, &[range], MAX_SLOTS).expect("one range")])
+        .with_settings(Settings::without_cool_down())
         .with_policy(Policy::new([Program::new("/bin/x").with_features(features)]))
 }
 

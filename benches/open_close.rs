@@ -10,7 +10,7 @@ use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use vipool::Tick;
-use vipool::map::{Map, OpenOptions, Plan};
+use vipool::map::{Map, OpenOptions, Plan, Settings};
 use vipool::pool::{Pool, PoolKind};
 use vipool::session::{SessionId, SessionKind};
 
@@ -24,7 +24,7 @@ fn session_id(number: u32) -> SessionId {
 fn plan_with_slots(slots: u32) -> Plan {
     let range = format!("10.0.0.0/{}", 32 - slots.ilog2()).parse().expect("a range");
     let pool = Pool::new("default", PoolKind::VirtualIp, &[range], slots).expect("one range");
-    Plan::new([pool])
+    Plan::new([pool]).with_settings(Settings::without_cool_down())
 }
 
 /// Returns an exclusively locked map in which sessions 1 to `slots / 2` are open.

@@ -100,7 +100,7 @@ fn logon(map: &Map, session: SessionId, user: &str) -> Result<(), OpenError> {
     let previous_leases = map.find(session)?.map(|(_, leases)| leases).unwrap_or_default();
     let options = OpenOptions::new().with_user(user);
     let opened = map.open_session(session, &options, Tick::now());
-    if let Err(OpenError::Shortage(_)) = opened {
+    if let Err(OpenError::Shortage { .. }) = opened {
         println!("event: no address for {session}");
     }
     let opened = opened?;
@@ -111,7 +111,7 @@ fn logon(map: &Map, session: SessionId, user: &str) -> Result<(), OpenError> {
     {
         println!("event: {session} leased {}", lease.address);
     }
-    if opened.low_water {
+    if opened.is_low_water() {
         println!("event: few addresses are left");
     }
     if let Some(shortage) = opened.shortage {

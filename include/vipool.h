@@ -11,12 +11,12 @@
  *     vipool_plan_options server = { .size = sizeof server, .host = "ts1", .host_length = 3 };
  *     vipool_map_options options = { .size = sizeof options, .flags = VIPOOL_MAP_EXCLUSIVE };
  *     vipool_open_options user = { .size = sizeof user, .user = "ada", .user_length = 3 };
- *     vipool_opened_session opened = { .size = sizeof opened };
+ *     vipool_opened_session opened;
  *
+ *     VIPOOL_INIT(&opened);
  *     vipool_farm_load("/etc/vipool/farm.toml", 21, &farm);
- *     vipool_plan_new(farm, &server, &plan);
- *     vipool_farm_list_findings(farm, VIPOOL_LEVEL_ERROR, 0, NULL, 0, &count, &errors);
- *     if (errors > 0) { return; }  // vipool_farm_format_report() describes them.
+ *     status = vipool_plan_new(farm, &server, &plan);
+ *     if (status != VIPOOL_OK) { return; }  // vipool_farm_format_report() describes the errors.
  *     vipool_map_create("/run/vipool", 11, plan, &options, &map);
  *     vipool_map_reconcile(map, vipool_now(), is_alive, NULL, NULL);
  *
@@ -75,17 +75,24 @@
  * change a configuration. _find searches. _is returns 0 or 1. _parse and _format convert text.
  *
  * Statuses. A function that can fail returns a vipool_status: VIPOOL_OK (0) or a negative number
- * with a fixed meaning. vipool_last_error() returns the details.
+ * with a fixed meaning. vipool_last_error() returns the details of the last call, unless the function
+ * is signal-safe.
  *
  * Parameters. Out-parameters come last. The library writes them on success only; with
- * VIPOOL_ERR_BUFFER, it also writes the length or the count. A parameter may be NULL only if its
+ * VIPOOL_ERR_BUFFER, it also writes the length or the count, and vipool_map_open_session() also
+ * writes a shortage. A parameter may be NULL only if its
  * description says so; otherwise NULL causes VIPOOL_ERR_NULL. The library does not change `const`
  * objects.
  *
- * Structs that begin with `size`. Zero the struct, then set size to sizeof(the struct). Zero is the
- * default of every member. Old programs work with new libraries, because missing members are zero.
- * A struct of a newer header causes VIPOOL_ERR_UNKNOWN_FIELD if it sets a member that this library
- * does not know. A reserved member that is not zero also causes VIPOOL_ERR_UNKNOWN_FIELD.
+ * Objects. NULL is checked everywhere. A call with an object that was freed, or that another kind of
+ * function made, is undefined behaviour, as with free() of the C library.
+ *
+ * Structs that begin with `size`. VIPOOL_INIT(&the_struct) zeroes the struct and sets size to
+ * sizeof(the struct). A size below that of the first version, such as the size of a pointer, causes
+ * VIPOOL_ERR_STRUCT_SIZE. Zero is the default of every member, except in vipool_settings. Old
+ * programs work with new libraries, because missing members are zero. A struct of a newer header
+ * causes VIPOOL_ERR_UNKNOWN_FIELD if it sets a member that this library does not know. A reserved
+ * member that is not zero also causes VIPOOL_ERR_UNKNOWN_FIELD.
  *
  * Numbers. Kinds and flags are uint32_t. An unknown value causes VIPOOL_ERR_KIND.
  *
@@ -108,9 +115,14 @@
  * If the object is a map with VIPOOL_MAP_SINGLE_THREADED, one thread at a time may use it. `one at
  * a time per X`: calls with the same X must not overlap. `signal-safe`: the function may also be
  * called in a signal handler and in the child of fork() or vfork(). It takes no lock, allocates
- * nothing, keeps errno and does not change vipool_last_error(). The other functions for readers and
- * rewriters may be called in the child of fork() too. A map must be opened again there
- * (VIPOOL_ERR_FORKED).
+ * nothing, keeps errno and does not change vipool_last_error().
+ *
+ * After fork(). The child may use readers and rewriters of its parent, and the objects in memory
+ * (farms, plans, snapshots, journals). Every function with a map of the parent, in files or in memory,
+ * returns VIPOOL_ERR_FORKED; the child opens the map again. vipool_map_close() frees the child's copy
+ * and leaves the map and its lock to the parent. If the parent has several threads, POSIX allows the
+ * child only signal-safe functions until it calls exec. With the GNU C library, the child may also
+ * call malloc() and therefore the other functions of this library.
  *
  * Lock. A writer that closes all descriptors, for example with closefrom(), loses its lock, unless it
  * holds the map exclusively: calls return VIPOOL_ERR_LOCK_LOST, and the map must be opened again. If
@@ -124,8 +136,7 @@
  *
  * Terms. V: virtual IP, an address of the network. L: virtual loopback, an address of 127.0.0.0/8;
  * L6: a second address of 127.0.0.0/8, which replaces ::1. Slot: an address of a pool. Lease: an
- * address held by a session. Handle: identifies a lease. Rule: an entry of the process list. Row N:
- * a row of docs/socket-matrix.md.
+ * address held by a session. Handle: identifies a lease. Rule: an entry of the process list.
  */
 
 #ifndef VIPOOL_H
@@ -135,6 +146,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+
+/* Zeroes a struct that begins with `size`, and sets its size: VIPOOL_INIT(&opened). */
+#define VIPOOL_INIT(p) (memset((p), 0, sizeof *(p)), (void)((p)->size = sizeof *(p)))
 
 /*
  * Contents
@@ -163,7 +178,7 @@
 
 #ifdef __cplusplus
 extern "C" {
-#endif // __cplusplus
+#endif
 
 /* ================================================================================
  * 1. Statuses and errors
@@ -175,11 +190,8 @@ extern "C" {
  *
  * vipool_status_get_text() describes a status. vipool_last_error() describes the last failure.
  */
-enum vipool_status
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : int32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef int32_t vipool_status;
+enum {
     /**
      * Success.
      */
@@ -189,7 +201,8 @@ enum vipool_status
      */
     VIPOOL_ERR_NULL = -1,
     /**
-     * The size at the start of a struct is not the size of any version of this struct.
+     * The size at the start of a struct is not the size of any version of this struct. Set it to
+     * sizeof(the struct), not to the size of a pointer.
      */
     VIPOOL_ERR_STRUCT_SIZE = -2,
     /**
@@ -319,6 +332,14 @@ enum vipool_status
      */
     VIPOOL_ERR_UNKNOWN_GROUPS = -55,
     /**
+     * The session is already open for another user.
+     */
+    VIPOOL_ERR_OTHER_USER = -56,
+    /**
+     * The session is already open with another address.
+     */
+    VIPOOL_ERR_OTHER_ADDRESS = -57,
+    /**
      * The session is not open.
      */
     VIPOOL_ERR_NOT_OPEN = -60,
@@ -371,14 +392,15 @@ enum vipool_status
      * lock file, or the lock file was removed. Open the map again.
      */
     VIPOOL_ERR_LOCK_LOST = -79,
+    /**
+     * The farm has errors: vipool_farm_list_findings() and vipool_farm_format_report() describe them.
+     */
+    VIPOOL_ERR_FARM = -80,
+    /**
+     * The directory for a map does not exist, or its name is empty.
+     */
+    VIPOOL_ERR_DIRECTORY = -81
 };
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_status vipool_status;
-#else
-typedef int32_t vipool_status;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
 
 /**
  * Returns the name of a status, such as "VIPOOL_ERR_BUSY".
@@ -407,11 +429,13 @@ const char *vipool_status_get_name(int32_t status);
 const char *vipool_status_get_text(int32_t status);
 
 /**
- * Returns the message of the last failed call of this thread.
+ * Returns the message of the last call of this thread.
  *
  * The message is in English and names what failed, the value, the reason and the remedy. It is
- * UTF-8, has at most 1023 bytes, and ends with a NUL. It is empty before the first failure.
- * Signal-safe functions do not change it.
+ * UTF-8, has at most 1023 bytes, and ends with a NUL. It is empty if the call succeeded. The last
+ * call is the last one of a function that returns a vipool_status and is not signal-safe. Other
+ * functions, and those whose description says so, do not change the message:
+ * vipool_status_get_text() describes their statuses.
  *
  * Returns: a text of the library, valid until the next call of this thread.
  *
@@ -531,7 +555,7 @@ typedef struct vipool_range {
 /**
  * Capacity of vipool_sockaddr.bytes: sizeof(struct sockaddr_in6).
  */
-#define VIPOOL_SOCKADDR_MAX 28
+enum { VIPOOL_SOCKADDR_MAX = 28 };
 
 /**
  * A sockaddr_in or sockaddr_in6 with its length. Pass `bytes` and `length` to the socket calls of
@@ -670,17 +694,14 @@ typedef uint64_t vipool_session;
 /**
  * Source of a session id.
  */
-enum vipool_session_kind
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef uint32_t vipool_session_kind;
+enum {
     /**
-     * A Windows terminal services session (ProcessIdToSessionId).
+     * A Windows terminal services session (ProcessIdToSessionId). Text: "windows:3".
      */
     VIPOOL_SESSION_WINDOWS = 1,
     /**
-     * A Linux audit session (/proc/self/sessionid).
+     * A Linux audit session (/proc/self/sessionid). Text: "audit:3".
      */
     VIPOOL_SESSION_AUDIT = 2,
     /**
@@ -689,31 +710,24 @@ enum vipool_session_kind
      */
     VIPOOL_SESSION_LOGIND = 3,
     /**
-     * An id that the embedding program chooses.
+     * An id that the embedding program chooses. Text: "embedder:3".
      */
     VIPOOL_SESSION_EMBEDDER = 4,
     /**
-     * An id that an administrator chooses on the command line.
+     * An id that an administrator chooses on the command line. Text: "3".
      */
     VIPOOL_SESSION_COMMAND_LINE = 5,
     /**
      * A Linux user id, for the session that all logons of the user share
      * (VIPOOL_SETTING_SESSION_PER_USER).
      */
-    VIPOOL_SESSION_USER = 6,
+    VIPOOL_SESSION_USER = 6
 };
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_session_kind vipool_session_kind;
-#else
-typedef uint32_t vipool_session_kind;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
 
 /**
  * Capacity of the lease arrays: the maximum number of leases of one session.
  */
-#define VIPOOL_MAX_LEASES 4
+enum { VIPOOL_MAX_LEASES = 4 };
 
 /**
  * Identifies one lease. Programs receive a handle instead of a session id, because the library
@@ -1023,42 +1037,30 @@ void vipool_interface_list_free(struct vipool_interface_list *list);
 /**
  * What happens to a session when no address is free.
  */
-enum vipool_exhaustion_policy
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef uint32_t vipool_exhaustion_policy;
+enum {
     /**
      * The session starts with the address of the host. The user gets the message that
      * vipool_status_get_text(VIPOOL_ERR_EXHAUSTED) returns.
      */
     VIPOOL_EXHAUSTION_PASS = 0,
     /**
-     * The session does not start.
+     * The session does not start. If vipool_map_open_session() succeeds with a shortage, the agent
+     * closes the session again.
      */
     VIPOOL_EXHAUSTION_REFUSE = 1,
     /**
      * The agent retries for up to wait_seconds, then the session starts. The agent implements the
      * loop.
      */
-    VIPOOL_EXHAUSTION_WAIT = 2,
+    VIPOOL_EXHAUSTION_WAIT = 2
 };
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_exhaustion_policy vipool_exhaustion_policy;
-#else
-typedef uint32_t vipool_exhaustion_policy;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
 
 /**
  * When a session gets its addresses.
  */
-enum vipool_allocation_time
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef uint32_t vipool_allocation_time;
+enum {
     /**
      * At the logon.
      */
@@ -1067,37 +1069,34 @@ enum vipool_allocation_time
      * At the start of the first listed program. The process that starts the program allocates the
      * addresses. A hook never allocates addresses.
      */
-    VIPOOL_ALLOCATE_FIRST_USE = 1,
+    VIPOOL_ALLOCATE_FIRST_USE = 1
 };
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_allocation_time vipool_allocation_time;
-#else
-typedef uint32_t vipool_allocation_time;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
 
 /**
  * vipool_settings.flags: a cooled address becomes free only after vipool_map_reap() found no socket
  * on it.
  */
-#define VIPOOL_SETTING_CHECK_IN_USE 1
+enum { VIPOOL_SETTING_CHECK_IN_USE = 1 };
+#define VIPOOL_SETTING_CHECK_IN_USE 1u
 
 /**
  * vipool_settings.flags: vipool_map_open_session() returns VIPOOL_ERR_NOT_READY until
  * vipool_map_mark_restored() or vipool_map_reconcile() is called.
  */
-#define VIPOOL_SETTING_AWAIT_RESTORE 2
+enum { VIPOOL_SETTING_AWAIT_RESTORE = 2 };
+#define VIPOOL_SETTING_AWAIT_RESTORE 2u
 
 /**
  * vipool_settings.flags: all logons of a user share one session. The agent passes
  * vipool_session_make(VIPOOL_SESSION_USER, uid, ...) for each logon of the user, and closes the
  * session after the last one.
  */
-#define VIPOOL_SETTING_SESSION_PER_USER 4
+enum { VIPOOL_SETTING_SESSION_PER_USER = 4 };
+#define VIPOOL_SETTING_SESSION_PER_USER 4u
 
 /**
- * Settings for the allocation of addresses. All writers of a map use the same settings.
+ * Settings for the allocation of addresses. All writers of a map use the same settings. A zeroed
+ * struct has no cool-down; vipool_settings_get_default() returns the default.
  */
 typedef struct vipool_settings {
     /**
@@ -1140,6 +1139,20 @@ typedef struct vipool_settings {
 } vipool_settings;
 
 /**
+ * Returns the default settings: a cool-down of 120 seconds, VIPOOL_SETTING_CHECK_IN_USE, no limits.
+ *
+ * A new farm has these settings, and so has a farm.toml without a section for sessions.
+ *
+ * Parameters:
+ * - `out`: receives the settings.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_settings_get_default(struct vipool_settings *out);
+
+/**
  * An inclusive range of ports in host byte order. Plain data.
  */
 typedef struct vipool_ports {
@@ -1156,41 +1169,48 @@ typedef struct vipool_ports {
 /**
  * Feature: the virtual IP of the session replaces the address of the host.
  */
-#define VIPOOL_FEATURE_VIRTUAL_IP 1
+enum { VIPOOL_FEATURE_VIRTUAL_IP = 1 };
+#define VIPOOL_FEATURE_VIRTUAL_IP 1u
 
 /**
  * Feature: the virtual loopback address of the session replaces 127.0.0.1.
  */
-#define VIPOOL_FEATURE_LOOPBACK 2
+enum { VIPOOL_FEATURE_LOOPBACK = 2 };
+#define VIPOOL_FEATURE_LOOPBACK 2u
 
 /**
  * Feature: the name of the host resolves to the address of the session's client.
  */
-#define VIPOOL_FEATURE_CLIENT_IP 4
+enum { VIPOOL_FEATURE_CLIENT_IP = 4 };
+#define VIPOOL_FEATURE_CLIENT_IP 4u
 
 /**
  * vipool_program.flags: the rule also applies to child processes that no rule matches.
  */
-#define VIPOOL_PROGRAM_INHERIT 1
+enum { VIPOOL_PROGRAM_INHERIT = 1 };
+#define VIPOOL_PROGRAM_INHERIT 1u
 
 /**
  * vipool_program.flags: a bind to 127.0.0.1 with port 0 stays on the host, where unlisted programs
  * reach it.
  */
-#define VIPOOL_PROGRAM_KEEP_EPHEMERAL 2
+enum { VIPOOL_PROGRAM_KEEP_EPHEMERAL = 2 };
+#define VIPOOL_PROGRAM_KEEP_EPHEMERAL 2u
 
 /**
  * vipool_program.flags: a bind to 0.0.0.0 with a fixed port goes to the virtual loopback address if
  * the session has no virtual IP. Without the flag such a bind passes.
  */
-#define VIPOOL_PROGRAM_WILDCARD_LOOPBACK 4
+enum { VIPOOL_PROGRAM_WILDCARD_LOOPBACK = 4 };
+#define VIPOOL_PROGRAM_WILDCARD_LOOPBACK 4u
 
 /**
  * vipool_program.flags: a connect to 127.0.0.1 always goes to the virtual loopback address.
  * Without the flag, the connect goes there only if the session listens there; if not, the connect
  * goes to the host.
  */
-#define VIPOOL_PROGRAM_CONNECT_OWN 8
+enum { VIPOOL_PROGRAM_CONNECT_OWN = 8 };
+#define VIPOOL_PROGRAM_CONNECT_OWN 8u
 
 /**
  * A rule of the process list. The library copies texts and arrays.
@@ -1256,11 +1276,8 @@ typedef struct vipool_program {
 /**
  * How paths are compared.
  */
-enum vipool_path_style
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef uint32_t vipool_path_style;
+enum {
     /**
      * "/" separates components; case matters.
      */
@@ -1269,24 +1286,14 @@ enum vipool_path_style
      * "\" and "/" separate components; case does not matter. "\\?\" and trailing dots and spaces
      * are ignored.
      */
-    VIPOOL_PATHS_WINDOWS = 1,
+    VIPOOL_PATHS_WINDOWS = 1
 };
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_path_style vipool_path_style;
-#else
-typedef uint32_t vipool_path_style;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
 
 /**
  * Encoding of the texts of a vipool_executable.
  */
-enum vipool_encoding
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef uint32_t vipool_encoding;
+enum {
     /**
      * Bytes, like POSIX paths. Lengths are in bytes. The library compares the bytes with the UTF-8
      * texts of the process list.
@@ -1296,15 +1303,8 @@ enum vipool_encoding
      * UTF-16, like Windows paths. Lengths are in units of two bytes. A path that needs more than
      * 4096 bytes of UTF-8 causes VIPOOL_ERR_BUFFER.
      */
-    VIPOOL_ENCODING_UTF16 = 1,
+    VIPOOL_ENCODING_UTF16 = 1
 };
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_encoding vipool_encoding;
-#else
-typedef uint32_t vipool_encoding;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
 
 /**
  * A running program.
@@ -1379,11 +1379,8 @@ typedef struct vipool_farm vipool_farm;
 /**
  * Severity of a finding.
  */
-enum vipool_level
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef uint32_t vipool_level;
+enum {
     /**
      * The farm works, but perhaps not as intended.
      */
@@ -1391,15 +1388,8 @@ enum vipool_level
     /**
      * The farm cannot be used as it is.
      */
-    VIPOOL_LEVEL_ERROR = 2,
+    VIPOOL_LEVEL_ERROR = 2
 };
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_level vipool_level;
-#else
-typedef uint32_t vipool_level;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
 
 /**
  * A finding: one mistake in a farm. The texts are UTF-8 without a NUL. They are valid until the
@@ -1584,12 +1574,14 @@ vipool_status vipool_farm_format_report(const struct vipool_farm *farm,
 /**
  * vipool_server.flags: sessions on this server get no addresses.
  */
-#define VIPOOL_SERVER_DISABLED 1
+enum { VIPOOL_SERVER_DISABLED = 1 };
+#define VIPOOL_SERVER_DISABLED 1u
 
 /**
  * vipool_server.flags: max_sessions replaces vipool_settings.max_sessions.
  */
-#define VIPOOL_SERVER_MAX_SESSIONS 2
+enum { VIPOOL_SERVER_MAX_SESSIONS = 2 };
+#define VIPOOL_SERVER_MAX_SESSIONS 2u
 
 /**
  * A server of a farm.
@@ -1662,11 +1654,8 @@ typedef struct vipool_server_range {
 /**
  * The property of a session that a pool rule matches.
  */
-enum vipool_pool_rule
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef uint32_t vipool_pool_rule;
+enum {
     /**
      * The name of the user.
      */
@@ -1678,15 +1667,8 @@ enum vipool_pool_rule
     /**
      * The program that the session starts: a full path or a bare file name.
      */
-    VIPOOL_POOL_RULE_PROGRAM = 3,
+    VIPOOL_POOL_RULE_PROGRAM = 3
 };
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_pool_rule vipool_pool_rule;
-#else
-typedef uint32_t vipool_pool_rule;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
 
 /**
  * Adds a server.
@@ -1798,13 +1780,15 @@ vipool_status vipool_farm_add_program(struct vipool_farm *farm,
  * vipool_rewrite_settings.flags: a bind passes if the virtual IP is on no interface. Without the flag
  * it fails with EADDRNOTAVAIL.
  */
-#define VIPOOL_REWRITE_PASS_WHEN_MISSING 1
+enum { VIPOOL_REWRITE_PASS_WHEN_MISSING = 1 };
+#define VIPOOL_REWRITE_PASS_WHEN_MISSING 1u
 
 /**
  * vipool_rewrite_settings.flags: getifaddrs and GetAdaptersAddresses do not list the addresses of
  * other sessions.
  */
-#define VIPOOL_REWRITE_HIDE_ADDRESSES 2
+enum { VIPOOL_REWRITE_HIDE_ADDRESSES = 2 };
+#define VIPOOL_REWRITE_HIDE_ADDRESSES 2u
 
 /**
  * Settings for all programs of the process list. The library copies the arrays.
@@ -1886,7 +1870,8 @@ vipool_status vipool_farm_set_network(struct vipool_farm *farm,
 /**
  * Replaces all settings for the allocation of addresses.
  *
- * To change some settings, start with the result of vipool_farm_get_settings().
+ * To change some settings, start with the result of vipool_farm_get_settings() or
+ * vipool_settings_get_default().
  *
  * Parameters:
  * - `farm`: the farm.
@@ -1901,8 +1886,6 @@ vipool_status vipool_farm_set_settings(struct vipool_farm *farm,
 
 /**
  * Returns the settings for the allocation of addresses.
- *
- * The defaults are a cool-down of 120 seconds and VIPOOL_SETTING_CHECK_IN_USE.
  *
  * Parameters:
  * - `farm`: the farm.
@@ -1963,34 +1946,26 @@ typedef struct vipool_plan vipool_plan;
 /**
  * Use of the addresses of a pool.
  */
-enum vipool_pool_kind
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef uint32_t vipool_pool_kind;
+enum {
     /**
      * V: addresses of the network.
      */
     VIPOOL_POOL_VIRTUAL_IP = 1,
     /**
-     * L: addresses inside 127.0.0.2-127.255.255.254. Every second address replaces ::1.
+     * L: addresses inside 127.0.0.2-127.255.255.254. One half of them becomes L of a session, the
+     * other half becomes L6 and replaces ::1. A pool of n addresses serves n/2 sessions.
      */
-    VIPOOL_POOL_LOOPBACK = 2,
+    VIPOOL_POOL_LOOPBACK = 2
 };
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_pool_kind vipool_pool_kind;
-#else
-typedef uint32_t vipool_pool_kind;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
 
 /**
  * vipool_plan_options.flags: set vipool_program.target of each listed path that is a symbolic link
  * on this machine, so that the rule matches the target of the link. Use it only on the server
  * itself.
  */
-#define VIPOOL_PLAN_FOLLOW_LINKS 1
+enum { VIPOOL_PLAN_FOLLOW_LINKS = 1 };
+#define VIPOOL_PLAN_FOLLOW_LINKS 1u
 
 /**
  * Options of vipool_plan_new().
@@ -2069,16 +2044,17 @@ typedef struct vipool_assignment {
 /**
  * Makes the plan of one server.
  *
- * Mistakes become findings of the farm, for example a range without an interface. The plan then
- * omits the invalid parts. Check vipool_farm_list_findings() before you use the plan.
+ * Validates the farm, and adds findings of the plan, for example a range without an interface. If
+ * the farm has errors then, the call makes no plan and returns VIPOOL_ERR_FARM. Warnings do not
+ * prevent a plan.
  *
  * Parameters:
- * - `farm`: the farm. Findings are added to it.
+ * - `farm`: the farm. Receives the findings, also with VIPOOL_ERR_FARM.
  * - `options`: the server.
  * - `out`: receives the plan. Free it with vipool_plan_free().
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
- * VIPOOL_ERR_KIND (flags), VIPOOL_ERR_ADDRESS.
+ * VIPOOL_ERR_KIND (flags), VIPOOL_ERR_ADDRESS, VIPOOL_ERR_FARM.
  *
  * Threads: one at a time per farm.
  */
@@ -2126,11 +2102,8 @@ vipool_status vipool_plan_list_assignments(const struct vipool_plan *plan,
 /**
  * Kind of an event.
  */
-enum vipool_event_kind
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef uint32_t vipool_event_kind;
+enum {
     /**
      * A session got the address of `lease`.
      */
@@ -2146,15 +2119,8 @@ enum vipool_event_kind
     /**
      * A pool fell below its low-water mark when the session was opened.
      */
-    VIPOOL_EVENT_LOW_WATER = 4,
+    VIPOOL_EVENT_LOW_WATER = 4
 };
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_event_kind vipool_event_kind;
-#else
-typedef uint32_t vipool_event_kind;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
 
 /**
  * An event. The library fills it.
@@ -2182,6 +2148,23 @@ typedef struct vipool_event {
      * With VIPOOL_EVENT_ASSIGNED and VIPOOL_EVENT_RELEASED: the lease. Otherwise zero.
      */
     struct vipool_lease lease;
+    /**
+     * Number of the pool in the map, from 0.
+     */
+    uint32_t pool;
+    /**
+     * Reserved: zero.
+     */
+    uint32_t reserved;
+    /**
+     * With VIPOOL_EVENT_EXHAUSTED and VIPOOL_EVENT_LOW_WATER: the name of the pool, UTF-8 without a
+     * NUL, valid until the callback returns. Otherwise NULL.
+     */
+    const char *pool_name;
+    /**
+     * Length of `pool_name` in bytes.
+     */
+    size_t pool_name_length;
 } vipool_event;
 
 /**
@@ -2215,13 +2198,23 @@ typedef struct vipool_map vipool_map;
  * system call for the lock. Other writers get VIPOOL_ERR_BUSY_EXCLUSIVE, and vipool_last_error()
  * names the pid of this process.
  */
-#define VIPOOL_MAP_EXCLUSIVE 1
+enum { VIPOOL_MAP_EXCLUSIVE = 1 };
+#define VIPOOL_MAP_EXCLUSIVE 1u
 
 /**
  * vipool_map_options.flags: one thread at a time uses the map. Opening and closing sessions then needs
  * no lock at all. Includes VIPOOL_MAP_EXCLUSIVE.
  */
-#define VIPOOL_MAP_SINGLE_THREADED 2
+enum { VIPOOL_MAP_SINGLE_THREADED = 2 };
+#define VIPOOL_MAP_SINGLE_THREADED 2u
+
+/**
+ * vipool_map_options.flags, for vipool_map_open(): open the map although another writer holds it
+ * exclusively. A monitor can then take snapshots. Calls that change the map fail with
+ * VIPOOL_ERR_BUSY_EXCLUSIVE as long as that writer holds it.
+ */
+enum { VIPOOL_MAP_MONITOR = 4 };
+#define VIPOOL_MAP_MONITOR 4u
 
 /**
  * Options for creating or opening a map.
@@ -2279,7 +2272,8 @@ vipool_status vipool_map_get_directory(char *buffer, size_t capacity, size_t *ou
  * - `out`: receives the map. Close it with vipool_map_close(). The files stay.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
- * VIPOOL_ERR_UTF8, VIPOOL_ERR_PLAN, VIPOOL_ERR_IO, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_BUSY,
+ * VIPOOL_ERR_UTF8, VIPOOL_ERR_PLAN, VIPOOL_ERR_DIRECTORY (create it first), VIPOOL_ERR_DAMAGED
+ * (remove the file), VIPOOL_ERR_IO, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_BUSY,
  * VIPOOL_ERR_BUSY_EXCLUSIVE.
  *
  * Threads: any.
@@ -2316,8 +2310,9 @@ vipool_status vipool_map_create_in_memory(const struct vipool_plan *plan,
  * - `out`: receives the map. Close it with vipool_map_close().
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
- * VIPOOL_ERR_UTF8, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_OTHER_BOOT,
- * VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE.
+ * VIPOOL_ERR_UTF8, VIPOOL_ERR_DIRECTORY (empty), VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
+ * VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO, VIPOOL_ERR_BUSY,
+ * VIPOOL_ERR_BUSY_EXCLUSIVE (another writer holds the map, and VIPOOL_MAP_MONITOR is not set).
  *
  * Threads: any.
  */
@@ -2436,12 +2431,14 @@ typedef struct vipool_open_options {
  * vipool_opened_session.flags: the session was already open. It keeps its leases, and gets the
  * leases that were missing.
  */
-#define VIPOOL_OPENED_ALREADY 1
+enum { VIPOOL_OPENED_ALREADY = 1 };
+#define VIPOOL_OPENED_ALREADY 1u
 
 /**
  * vipool_opened_session.flags: this call brought a pool below its low-water mark.
  */
-#define VIPOOL_OPENED_LOW_WATER 2
+enum { VIPOOL_OPENED_LOW_WATER = 2 };
+#define VIPOOL_OPENED_LOW_WATER 2u
 
 /**
  * Result of vipool_map_open_session().
@@ -2477,6 +2474,15 @@ typedef struct vipool_opened_session {
      * With VIPOOL_ERR_COOLING: the tick at which the first address can be allocated.
      */
     uint32_t cooling_until;
+    /**
+     * With a shortage: number of the pool in the map, from 0. vipool_snapshot_list_pools() returns
+     * its name.
+     */
+    uint32_t shortage_pool;
+    /**
+     * Reserved: zero.
+     */
+    uint32_t reserved;
 } vipool_opened_session;
 
 /**
@@ -2505,7 +2511,8 @@ typedef struct vipool_closed_session {
 /**
  * Opens a session: allocates its addresses, or returns the addresses that it already has.
  *
- * A second call for an open session only adds missing addresses. For each pool, the session gets
+ * A second call for an open session adds missing addresses, and replaces its client and its leader
+ * if the options have them. The session keeps its user and its pool. For each pool, the session gets
  * the first of these that exists: the lease that it already has; the required address or an error;
  * the reserved address of the user; the last address of the user; the address that has been free
  * longest.
@@ -2518,7 +2525,8 @@ typedef struct vipool_closed_session {
  * - `options`: may be NULL.
  * - `now`: vipool_now().
  * - `out`: receives the handle and the leases. If `shortage` is not VIPOOL_OK, the session has some
- *   of its addresses, but not all.
+ *   of its addresses, but not all. With VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_DRAINING, `out` receives
+ *   the shortage and no leases.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
  * VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_NOT_READY (no session
@@ -2531,6 +2539,27 @@ vipool_status vipool_map_open_session(const struct vipool_map *map,
                                       const struct vipool_open_options *options,
                                       uint32_t now,
                                       struct vipool_opened_session *out);
+
+/**
+ * Replaces the client and the leader of an open session.
+ *
+ * Use it when the user reconnects from another client, or when another process becomes the leader.
+ *
+ * Parameters:
+ * - `map`: the map.
+ * - `session`: the session.
+ * - `client`: address of the client. NULL or no address keeps the current one.
+ * - `leader`: the leader. NULL or pid 0 keeps the current one.
+ *
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID,
+ * VIPOOL_ERR_NOT_OPEN, and writer errors.
+ *
+ * Threads: any.
+ */
+vipool_status vipool_map_update_session(const struct vipool_map *map,
+                                        vipool_session session,
+                                        const struct vipool_ip *client,
+                                        const struct vipool_leader *leader);
 
 /**
  * Closes a session by its id and releases its leases.
@@ -2943,12 +2972,14 @@ typedef struct vipool_found_session {
 /**
  * vipool_map_info.flags: the whole server drains (vipool_map_set_draining()).
  */
-#define VIPOOL_MAP_INFO_DRAINING 1
+enum { VIPOOL_MAP_INFO_DRAINING = 1 };
+#define VIPOOL_MAP_INFO_DRAINING 1u
 
 /**
  * vipool_map_info.flags: a newer map has replaced this one.
  */
-#define VIPOOL_MAP_INFO_SUPERSEDED 2
+enum { VIPOOL_MAP_INFO_SUPERSEDED = 2 };
+#define VIPOOL_MAP_INFO_SUPERSEDED 2u
 
 /**
  * Properties of a map.
@@ -3347,11 +3378,8 @@ vipool_status vipool_snapshot_list_pools(const struct vipool_snapshot *snapshot,
 /**
  * State of a slot.
  */
-enum vipool_slot_state
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef uint32_t vipool_slot_state;
+enum {
     /**
      * It can be allocated.
      */
@@ -3367,25 +3395,20 @@ enum vipool_slot_state
     /**
      * Its cool-down has ended, but it still has sockets.
      */
-    VIPOOL_SLOT_LINGERING = 3,
+    VIPOOL_SLOT_LINGERING = 3
 };
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_slot_state vipool_slot_state;
-#else
-typedef uint32_t vipool_slot_state;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
 
 /**
  * vipool_slot_row.flags: the address is reserved for a user.
  */
-#define VIPOOL_SLOT_RESERVED 1
+enum { VIPOOL_SLOT_RESERVED = 1 };
+#define VIPOOL_SLOT_RESERVED 1u
 
 /**
  * vipool_slot_row.flags: the address is drained.
  */
-#define VIPOOL_SLOT_DRAINED 2
+enum { VIPOOL_SLOT_DRAINED = 2 };
+#define VIPOOL_SLOT_DRAINED 2u
 
 /**
  * A slot: one address of a pool.
@@ -3448,7 +3471,7 @@ typedef struct vipool_journal vipool_journal;
 /**
  * Capacity of vipool_journal_row.user, with the NUL.
  */
-#define VIPOOL_USER_MAX 64
+enum { VIPOOL_USER_MAX = 64 };
 
 /**
  * An event of a journal.
@@ -3475,8 +3498,7 @@ typedef struct vipool_journal_row {
      */
     uint32_t kind;
     /**
-     * With VIPOOL_EVENT_ASSIGNED and VIPOOL_EVENT_LOW_WATER: the generation of the lease. Otherwise
-     * 0.
+     * Generation of the lease; 0 with VIPOOL_EVENT_EXHAUSTED.
      */
     uint32_t generation;
     /**
@@ -3484,7 +3506,8 @@ typedef struct vipool_journal_row {
      */
     uint32_t user_length;
     /**
-     * With VIPOOL_EVENT_ASSIGNED and VIPOOL_EVENT_LOW_WATER: the address. Otherwise no address.
+     * Address of the lease; no address with VIPOOL_EVENT_EXHAUSTED. With VIPOOL_EVENT_LOW_WATER, the
+     * address whose allocation brought the pool below its low-water mark.
      */
     struct vipool_ip address;
     /**
@@ -3495,6 +3518,14 @@ typedef struct vipool_journal_row {
      * Name of the user, UTF-8 with a NUL.
      */
     char user[VIPOOL_USER_MAX];
+    /**
+     * Number of the pool in the map, from 0.
+     */
+    uint32_t pool;
+    /**
+     * Reserved: zero.
+     */
+    uint32_t reserved;
 } vipool_journal_row;
 
 /**
@@ -3578,11 +3609,8 @@ vipool_status vipool_journal_list_events(const struct vipool_journal *journal,
 /**
  * The part of a program that a rule matched.
  */
-enum vipool_matched_by
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef uint32_t vipool_matched_by;
+enum {
     /**
      * No rule matches the program; the program inherited this rule from its parent.
      */
@@ -3598,15 +3626,8 @@ enum vipool_matched_by
     /**
      * The name of the program file, in any directory.
      */
-    VIPOOL_MATCHED_BARE_NAME = 3,
+    VIPOOL_MATCHED_BARE_NAME = 3
 };
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_matched_by vipool_matched_by;
-#else
-typedef uint32_t vipool_matched_by;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
 
 /**
  * The rule that applies to a program.
@@ -3677,11 +3698,8 @@ vipool_status vipool_reader_find_rule_by_id(const struct vipool_reader *reader,
 /**
  * Result of matching a program against one rule.
  */
-enum vipool_match_result
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef uint32_t vipool_match_result;
+enum {
     /**
      * The rule is for another program.
      */
@@ -3698,15 +3716,8 @@ enum vipool_match_result
     /**
      * The rule is for this interpreter with another script.
      */
-    VIPOOL_MATCH_OTHER_SCRIPT = 3,
+    VIPOOL_MATCH_OTHER_SCRIPT = 3
 };
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_match_result vipool_match_result;
-#else
-typedef uint32_t vipool_match_result;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
 
 /**
  * A rule of the process list with its match result.
@@ -3793,11 +3804,8 @@ vipool_status vipool_reader_list_matches(const struct vipool_reader *reader,
 /**
  * How the session of a process was found.
  */
-enum vipool_found_by
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef uint32_t vipool_found_by;
+enum {
     /**
      * Linux: the audit session of the kernel.
      */
@@ -3818,15 +3826,8 @@ enum vipool_found_by
     /**
      * Linux: the login user (/proc/self/loginuid), whose logons share one session.
      */
-    VIPOOL_FOUND_BY_LOGIN_USER = 5,
+    VIPOOL_FOUND_BY_LOGIN_USER = 5
 };
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_found_by vipool_found_by;
-#else
-typedef uint32_t vipool_found_by;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
 
 /**
  * Finds the lease of a process by its session in the operating system.
@@ -3885,11 +3886,8 @@ vipool_status vipool_reader_find_parent_rule(const struct vipool_reader *reader,
  * concern the whole process; the hook layer reports them, not the rewriter. Numbers from 64 to 127
  * concern one call that passes. Numbers from 128 on concern one call that is refused.
  */
-enum vipool_reason
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef uint32_t vipool_reason;
+enum {
     /**
      * The environment has `VIPOOL_DISABLE=1`.
      */
@@ -3943,11 +3941,11 @@ enum vipool_reason
      */
     VIPOOL_REASON_SHARED_PORT = 69,
     /**
-     * A wildcard bind that passes because there is no virtual IP (row 3).
+     * A wildcard bind that passes because there is no virtual IP.
      */
     VIPOOL_REASON_WILDCARD_UNCHANGED = 70,
     /**
-     * A wildcard UDP bind of a multicast or broadcast receiver (row 26).
+     * A wildcard UDP bind of a multicast or broadcast receiver.
      */
     VIPOOL_REASON_SHARED_RECEIVER = 71,
     /**
@@ -4004,15 +4002,8 @@ enum vipool_reason
      * Refused: the kernel did not report whether the session listens on the port (ENOBUFS,
      * WSAENOBUFS).
      */
-    VIPOOL_REASON_LISTENERS_UNKNOWN = 131,
+    VIPOOL_REASON_LISTENERS_UNKNOWN = 131
 };
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_reason vipool_reason;
-#else
-typedef uint32_t vipool_reason;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
 
 /**
  * Returns the machine-readable name of a reason, such as "not-listed".
@@ -4041,11 +4032,8 @@ const char *vipool_reason_get_text(uint32_t reason);
 /**
  * How a socket call continues.
  */
-enum vipool_outcome_kind
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef uint32_t vipool_outcome_kind;
+enum {
     /**
      * Make the call with `address` instead of the address of the program, or return `address` to the
      * program. `flags` lists the steps before the call.
@@ -4058,21 +4046,15 @@ enum vipool_outcome_kind
     /**
      * Do not make the call: it fails with `error`, because of `reason`.
      */
-    VIPOOL_REFUSED = 3,
+    VIPOOL_REFUSED = 3
 };
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_outcome_kind vipool_outcome_kind;
-#else
-typedef uint32_t vipool_outcome_kind;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
 
 /**
  * vipool_outcome.flags: clear IPV6_V6ONLY first. Set it again if the call fails; EINPROGRESS and
  * WSAEWOULDBLOCK are not failures.
  */
-#define VIPOOL_DO_CLEAR_V6ONLY 1
+enum { VIPOOL_DO_CLEAR_V6ONLY = 1 };
+#define VIPOOL_DO_CLEAR_V6ONLY 1u
 
 /**
  * vipool_outcome.flags: do not bind now, but report success and remember the socket until its
@@ -4094,13 +4076,15 @@ typedef uint32_t vipool_outcome_kind;
  *    never bound.
  *  - closesocket: forget the socket.
  */
-#define VIPOOL_DO_DEFER 2
+enum { VIPOOL_DO_DEFER = 2 };
+#define VIPOOL_DO_DEFER 2u
 
 /**
  * vipool_outcome.flags: bind the socket to `bind` (port 0) first. If the bind fails, continue
  * anyway, unless the address is on no interface and vipool_rewrite_is_retry_allowed() denies it.
  */
-#define VIPOOL_DO_BIND_FIRST 4
+enum { VIPOOL_DO_BIND_FIRST = 4 };
+#define VIPOOL_DO_BIND_FIRST 4u
 
 /**
  * vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the connect chooses the port, so that
@@ -4108,7 +4092,8 @@ typedef uint32_t vipool_outcome_kind;
  * the bind. Clear the option after the bind unless the program had set it, because a bind of the
  * program must choose a port at once.
  */
-#define VIPOOL_DO_DEFER_PORT 8
+enum { VIPOOL_DO_DEFER_PORT = 8 };
+#define VIPOOL_DO_DEFER_PORT 8u
 
 /**
  * vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the socket is on the wildcard address, with a port
@@ -4118,7 +4103,8 @@ typedef uint32_t vipool_outcome_kind;
  * AF_UNSPEC resets this option. If the bind fails after the release, bind the socket to the wildcard
  * address and its port again.
  */
-#define VIPOOL_DO_REBIND 16
+enum { VIPOOL_DO_REBIND = 16 };
+#define VIPOOL_DO_REBIND 16u
 
 /**
  * How a socket call continues.
@@ -4165,11 +4151,8 @@ typedef struct vipool_outcome {
 /**
  * Protocol of a socket.
  */
-enum vipool_protocol
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : uint32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
+typedef uint32_t vipool_protocol;
+enum {
     /**
      * Another protocol. Its calls pass.
      */
@@ -4185,15 +4168,8 @@ enum vipool_protocol
     /**
      * UDP-Lite.
      */
-    VIPOOL_PROTOCOL_UDPLITE = 3,
+    VIPOOL_PROTOCOL_UDPLITE = 3
 };
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum vipool_protocol vipool_protocol;
-#else
-typedef uint32_t vipool_protocol;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
 
 /**
  * Reads an address of a socket from the kernel.
@@ -4219,13 +4195,15 @@ typedef uint32_t (*vipool_get_number_fn)(void *context);
 /**
  * vipool_socket.flags: an IPv6-only socket (IPV6_V6ONLY).
  */
-#define VIPOOL_SOCKET_V6ONLY 1
+enum { VIPOOL_SOCKET_V6ONLY = 1 };
+#define VIPOOL_SOCKET_V6ONLY 1u
 
 /**
  * vipool_socket.flags: the socket can receive the same datagrams as other sockets: SO_REUSEADDR,
  * SO_REUSEPORT or SO_BROADCAST is set.
  */
-#define VIPOOL_SOCKET_SHARES_PORT 2
+enum { VIPOOL_SOCKET_SHARES_PORT = 2 };
+#define VIPOOL_SOCKET_SHARES_PORT 2u
 
 /**
  * Properties of a socket. A property is a member, or the result of a callback. The library calls a
@@ -4283,14 +4261,14 @@ typedef struct vipool_socket {
 /**
  * Result of a vipool_listener_find_fn: no address has a listener.
  */
-#define VIPOOL_LISTENER_NONE -1
+enum { VIPOOL_LISTENER_NONE = -1 };
 
 /**
  * Result of a vipool_listener_find_fn: the kernel did not report the listeners. The call is
  * refused (VIPOOL_REASON_LISTENERS_UNKNOWN), because it could reach a service of the host in place
  * of the session's own service.
  */
-#define VIPOOL_LISTENER_UNKNOWN -2
+enum { VIPOOL_LISTENER_UNKNOWN = -2 };
 
 /**
  * Finds the first of several addresses that has a socket: a listening TCP socket or a bound UDP
@@ -4344,14 +4322,16 @@ int32_t vipool_listener_find(void *context,
  * vipool_rewriter_options.flags: defer TCP binds to the wildcard address without a port until the
  * destination is known, as Windows requires. VIPOOL_DO_DEFER describes what the hook has to do.
  */
-#define VIPOOL_REWRITER_DEFER_WILDCARD 1
+enum { VIPOOL_REWRITER_DEFER_WILDCARD = 1 };
+#define VIPOOL_REWRITER_DEFER_WILDCARD 1u
 
 /**
  * vipool_rewriter_options.flags: the hook can bind a datagram socket again (VIPOOL_DO_REBIND). An
  * IPv6 datagram socket that the program binds without a port then stays on :: and reaches IPv4 and
  * IPv6 addresses of this host, until its first destination on another host. Only for Linux.
  */
-#define VIPOOL_REWRITER_REBIND_DATAGRAMS 2
+enum { VIPOOL_REWRITER_REBIND_DATAGRAMS = 2 };
+#define VIPOOL_REWRITER_REBIND_DATAGRAMS 2u
 
 /**
  * Options of vipool_rewriter_new().
@@ -4728,7 +4708,7 @@ vipool_status vipool_rewrite_is_retry_allowed(const struct vipool_rewriter *rewr
                                               uint32_t *out_allowed);
 
 #ifdef __cplusplus
-}  // extern "C"
-#endif  // __cplusplus
+}
+#endif
 
 #endif  /* VIPOOL_H */

@@ -3,10 +3,10 @@
 // Copyright the vipool authors. Licensed under the Apache License, Version 2.0.
 //
 //     vipool::farm farm = vipool::farm::load("/etc/vipool/farm.toml");
-//     vipool::plan plan = farm.make_plan("ts1");
 //     if (farm.count_findings(VIPOOL_LEVEL_ERROR) > 0) {
 //         std::cerr << farm.report();
 //     }
+//     vipool::plan plan = farm.make_plan("ts1");
 //     vipool::map map = vipool::map::create("/run/vipool", plan);
 //     auto opened = map.open_session(vipool::make_session(VIPOOL_SESSION_EMBEDDER, 7), "ada");
 //     map.close_session(opened.handle);
@@ -230,7 +230,7 @@ public:
             return vipool_farm_format_report(get(), buffer, capacity, length);
         });
     }
-    /// Makes the plan of a server. Adds findings to the farm.
+    /// Makes the plan of a server. Adds findings to the farm. Throws if the farm has errors.
     plan make_plan(std::string_view host)
     {
         auto options = sized<vipool_plan_options>();
@@ -317,6 +317,16 @@ public:
         auto opened = sized<vipool_opened_session>();
         check(vipool_map_open_session(get(), session, &options, vipool_now(), &opened));
         return opened;
+    }
+    /// Replaces the client of an open session.
+    void update_session(vipool_session session, const vipool_ip &client)
+    {
+        check(vipool_map_update_session(get(), session, &client, nullptr));
+    }
+    /// Replaces the leader of an open session.
+    void update_session(vipool_session session, const vipool_leader &leader)
+    {
+        check(vipool_map_update_session(get(), session, nullptr, &leader));
     }
     /// Closes a session by its id.
     vipool_closed_session close_session(vipool_session session)

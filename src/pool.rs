@@ -71,6 +71,27 @@ pub enum PoolError {
     /// A range of a loopback pool contains an address outside 127.0.0.2-127.255.255.254.
     #[error("pool {0:?}: {1} is not inside 127.0.0.2-127.255.255.254")]
     NotLoopback(String, Range),
+    /// A range of virtual IPs contains addresses that no host can have. The text is their purpose.
+    #[error("pool {0:?}: hosts cannot use {1} ({2})")]
+    NotHosts(String, Range, &'static str),
+}
+
+/// Addresses that no host of a network can have, with the reason.
+const NON_HOST_RANGES: [(&str, &str); 6] = [
+    ("0.0.0.0/8", "this network"),
+    ("127.0.0.0/8", "loopback"),
+    ("224.0.0.0/4", "multicast"),
+    ("255.255.255.255", "broadcast"),
+    ("::/127", "unspecified and loopback"),
+    ("ff00::/8", "multicast"),
+];
+
+/// Returns the parts of a range that no host can have, each with its purpose.
+pub(crate) fn non_host_parts(range: &Range) -> impl Iterator<Item = (Range, &'static str)> {
+    NON_HOST_RANGES.into_iter().filter_map(|(text, purpose)| {
+        let reserved: Range = text.parse().expect("a range");
+        Some((reserved.intersection(range)?, purpose))
+    })
 }
 
 impl Pool {
@@ -110,6 +131,11 @@ impl Pool {
             {
                 return Err(PoolError::NotLoopback(name.to_owned(), *range));
             }
+        }
+        if kind == PoolKind::VirtualIp
+            && let Some((part, purpose)) = sorted_ranges.iter().flat_map(non_host_parts).next()
+        {
+            return Err(PoolError::NotHosts(name.to_owned(), part, purpose));
         }
         let max_slots_of = |range: &Range| match kind {
             PoolKind::Loopback => range.count() / 2,

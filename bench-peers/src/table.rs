@@ -58,7 +58,7 @@ pub fn create_map(
 
 impl Table {
     fn new(storage: Storage<'_>, slots: u32, locking: Locking) -> Result<Self, MapError> {
-        let (mut map, directory) = create_map(storage, slots, Settings::default())?;
+        let (mut map, directory) = create_map(storage, slots, Settings::without_cool_down())?;
         if locking == Locking::Exclusive {
             map.lock_exclusive()?;
         }

@@ -10,8 +10,8 @@
 //! 3. `history` writes and reads the file that records which session held which address.
 //! 4. `maps` selects the map for a command, creates private maps, and reports about a map.
 //! 5. `system` reads information from the operating system: processes, sockets, users, program
-//!    files. `table`, `text`, `output` and `exit_status` are at the same level. Only `system::trace` and
-//!    `system::arp_socket` contain `unsafe` code.
+//!    files. `table`, `text`, `output`, `remedy` and `exit_status` are at the same level. Only
+//!    `system::trace` and `system::arp_socket` contain `unsafe` code.
 //!
 //! `main` prints an error once, with its causes.
 
@@ -30,6 +30,7 @@ mod exit_status;
 #[cfg(unix)]
 mod history;
 mod maps;
+mod remedy;
 mod system;
 mod table;
 mod text;
@@ -42,7 +43,7 @@ use commands::Cli;
 
 fn main() -> ExitCode {
     Cli::parse().run().unwrap_or_else(|error| {
-        errln!("vipool: {error:#}");
+        errln!("vipool: {}", remedy::describe(&error));
         ExitCode::from(exit_status::FAILURE)
     })
 }

@@ -45,34 +45,23 @@ static vipool_plan *make_plan(const char *program_path)
     vipool_server_range server_range;
     vipool_program program;
     vipool_plan_options options;
-    size_t finding_count = 0, error_count = 0;
 
     check(vipool_farm_new(&farm), "vipool_farm_new");
-    memset(&server_range, 0, sizeof server_range);
-    server_range.size = sizeof server_range;
+    VIPOOL_INIT(&server_range);
     server_range.addresses = &network;
     server_range.address_count = 1;
     check(vipool_farm_add_range(farm, &server_range), "vipool_farm_add_range");
     check(vipool_farm_set_loopback(farm, &loopback, 1, NULL, 0), "vipool_farm_set_loopback");
 
-    memset(&program, 0, sizeof program);
-    program.size = sizeof program;
+    VIPOOL_INIT(&program);
     program.pattern = program_path;
     program.pattern_length = strlen(program_path);
     program.features = VIPOOL_FEATURE_VIRTUAL_IP | VIPOOL_FEATURE_LOOPBACK;
     check(vipool_farm_add_program(farm, &program), "vipool_farm_add_program");
 
-    check(vipool_farm_validate(farm), "vipool_farm_validate");
-    memset(&options, 0, sizeof options);
-    options.size = sizeof options;
+    VIPOOL_INIT(&options);
+    /* vipool_farm_format_report() describes the errors of a farm. */
     check(vipool_plan_new(farm, &options, &plan), "vipool_plan_new");
-    check(vipool_farm_list_findings(farm, VIPOOL_LEVEL_ERROR, 0, NULL, 0, &finding_count,
-                                    &error_count),
-          "vipool_farm_list_findings");
-    if (error_count > 0) {
-        fprintf(stderr, "the farm has %u errors\n", (unsigned)error_count);
-        exit(1);
-    }
     vipool_farm_free(farm);
     return plan;
 }
@@ -90,11 +79,9 @@ static void rewrite_bind(const vipool_rewriter *rewriter)
     check(vipool_ip_parse(localhost, strlen(localhost), &ip), localhost);
     check(vipool_ip_to_sockaddr(&ip, 6379, &requested), "vipool_ip_to_sockaddr");
 
-    memset(&socket_facts, 0, sizeof socket_facts);
-    socket_facts.size = sizeof socket_facts;
+    VIPOOL_INIT(&socket_facts);
     socket_facts.protocol = VIPOOL_PROTOCOL_TCP;
-    memset(&outcome, 0, sizeof outcome);
-    outcome.size = sizeof outcome;
+    VIPOOL_INIT(&outcome);
     check(vipool_rewrite_bind(rewriter, &socket_facts, requested.bytes, requested.length, &outcome),
           "vipool_rewrite_bind");
 
@@ -124,16 +111,13 @@ static vipool_rewriter *make_rewriter(const vipool_reader *reader, const char *p
     vipool_rewriter_options options;
     vipool_rewriter *rewriter = NULL;
 
-    memset(&executable, 0, sizeof executable);
-    executable.size = sizeof executable;
+    VIPOOL_INIT(&executable);
     executable.path = program_path;
     executable.path_length = strlen(program_path);
-    memset(&rule, 0, sizeof rule);
-    rule.size = sizeof rule;
+    VIPOOL_INIT(&rule);
     check(vipool_reader_find_rule(reader, &executable, &rule), "vipool_reader_find_rule");
 
-    memset(&options, 0, sizeof options);
-    options.size = sizeof options;
+    VIPOOL_INIT(&options);
     options.handle = *handle;
     options.rule = rule.id;
     check(vipool_rewriter_new(reader, &options, &rewriter), "vipool_rewriter_new");
@@ -165,12 +149,10 @@ int main(int argc, char **argv)
     vipool_plan_free(plan);
 
     check(vipool_session_make(VIPOOL_SESSION_EMBEDDER, 7, &session), "vipool_session_make");
-    memset(&options, 0, sizeof options);
-    options.size = sizeof options;
+    VIPOOL_INIT(&options);
     options.user = "ada";
     options.user_length = strlen("ada");
-    memset(&opened, 0, sizeof opened);
-    opened.size = sizeof opened;
+    VIPOOL_INIT(&opened);
     check(vipool_map_open_session(map, session, &options, vipool_now(), &opened),
           "vipool_map_open_session");
     for (index = 0; index < opened.lease_count; index++) {

@@ -104,11 +104,11 @@ try {
         return 2;
     }
     vipool::farm farm = vipool::farm::load(argv[1]);
-    const vipool::plan plan = farm.make_plan(argv[2]);
     if (farm.count_findings(VIPOOL_LEVEL_ERROR) > 0) {
         std::cerr << farm.report();
         return 1;
     }
+    const vipool::plan plan = farm.make_plan(argv[2]);
     auto options = vipool::sized<vipool_map_options>();
     options.on_event = on_event;
     options.flags = VIPOOL_MAP_EXCLUSIVE;

@@ -57,7 +57,8 @@ impl Template {
             pool("default", PoolKind::VirtualIp, "10.0.0.0/27"),
             pool("default", PoolKind::VirtualIp, "2001:db8::/64"),
             pool("loopback", PoolKind::Loopback, "127.3.4.0/28"),
-        ]);
+        ])
+        .with_settings(vipool::map::Settings::without_cool_down());
         let map = Map::create(directory.path(), &plan).expect("a valid plan");
         let handles = (1..8).map(|number| {
             let user = format!("user{}", number % 3);

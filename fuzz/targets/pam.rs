@@ -44,7 +44,7 @@ thread_local! {
         let pool = |kind, range: &str| {
             Pool::new("default", kind, &[range.parse().expect("a range")], 64).expect("a pool")
         };
-        let settings = MapSettings::new().with_cool_down(0).with_check_in_use(false);
+        let settings = MapSettings::without_cool_down();
         let pools = vec![
             pool(PoolKind::VirtualIp, "10.0.0.0/28"),
             pool(PoolKind::Loopback, "127.3.4.0/28"),

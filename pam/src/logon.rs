@@ -119,13 +119,14 @@ impl Logon<'_> {
         let start = Instant::now();
         let map = Map::open(&self.settings.map_directory)
             .map_err(|error| self.report_failure(&error.into(), false))?;
-        if map.settings().allocate == AllocationTime::FirstUse {
+        let settings = map.settings().map_err(|error| self.report_failure(&error.into(), false))?;
+        if settings.allocate == AllocationTime::FirstUse {
             return Ok(None);
         }
-        let policy = map.settings().on_exhausted;
+        let policy = settings.on_exhausted;
         let may_refuse = policy == ExhaustionPolicy::Refuse;
         let leader = system::identify_process(std::process::id()).ok();
-        let shared_session = match map.settings().session_per {
+        let shared_session = match settings.session_per {
             SessionPer::User => leader.and_then(|_| self.shared_session_id(&map)),
             SessionPer::Logon => None,
         };
@@ -133,10 +134,12 @@ impl Logon<'_> {
         let session = shared_session.unwrap_or_else(|| {
             choose_session_id(self.transaction, &map, self.user, leader.as_ref())
         });
-        let options = OpenOptions::new()
-            .with_user(self.user)
-            .with_client(self.client_address())
-            .with_leader(leader);
+        let options = OpenOptions::new().with_user(self.user);
+        // A logon inside an open session does not change its client and its leader.
+        let options = match map.find(session) {
+            Ok(Some(_)) => options,
+            _ => options.with_client(self.client_address()).with_leader(leader),
+        };
         let open_session = |has_joined: bool| {
             let pool = match &self.settings.pool {
                 Some(pool) => Some(pool.clone()),
@@ -164,9 +167,12 @@ impl Logon<'_> {
                         return Ok(Some(self.record_session(opened, shared_logon)));
                     };
                     incomplete_session = Some(opened);
-                    (OpenError::Shortage(shortage), exhaustion_timeout(policy))
+                    (
+                        OpenError::Shortage { shortage, pool: opened.shortage_pool },
+                        exhaustion_timeout(policy),
+                    )
                 }
-                Err(error @ (OpenError::Shortage(_) | OpenError::UnknownGroups { .. })) => {
+                Err(error @ (OpenError::Shortage { .. } | OpenError::UnknownGroups { .. })) => {
                     (error, exhaustion_timeout(policy))
                 }
                 Err(error @ OpenError::NotReady) => (error, self.settings.deadline),

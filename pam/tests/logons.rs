@@ -191,7 +191,8 @@ fn package_has_no_lintian_errors() {
         return;
     }
     let mut lintian = Command::new("lintian");
-    let output = lintian.args(["--fail-on", "error"]).arg(package()).output().expect("lintian runs");
+    let output =
+        lintian.args(["--fail-on", "error"]).arg(package()).output().expect("lintian runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 

@@ -8,7 +8,7 @@ use super::error::{CallError, catch_panic};
 use super::handle::check_not_null;
 use super::session::vipool_handle;
 use super::status::vipool_status::{self, *};
-use super::text::{read_optional_utf8, read_utf8};
+use super::text::{read_directory, read_optional_utf8};
 use crate::client_file;
 use crate::os::users::{self, UserId};
 use crate::session::Handle;
@@ -121,7 +121,7 @@ pub unsafe extern "C" fn vipool_client_remove(
 /// Reads the directory of the map and the handle of a session.
 ///
 /// # Safety
-/// As for [`read_utf8`]; `handle` is NULL or valid for reads.
+/// As for [`read_directory`]; `handle` is NULL or valid for reads.
 unsafe fn read_directory_and_handle<'a>(
     directory: *const c_char,
     directory_length: usize,
@@ -130,7 +130,7 @@ unsafe fn read_directory_and_handle<'a>(
     // SAFETY: the caller guarantees text and handle.
     unsafe {
         let handle = handle.as_ref().ok_or(VIPOOL_ERR_NULL)?.decode_handle()?;
-        Ok((Path::new(read_utf8(directory, directory_length)?), handle))
+        Ok((read_directory(directory, directory_length)?, handle))
     }
 }
 

@@ -68,11 +68,15 @@ impl PanicValue for () {
     const AFTER_PANIC: Self = ();
 }
 
-/// Runs the body of a function that can fail. Records the message of an error for the thread.
+/// Runs the body of a function that can fail. Records the message of an error for the thread, or
+/// clears the message of an earlier call.
 #[inline]
 pub(crate) fn catch_panic(body: impl FnOnce() -> Result<(), CallError>) -> vipool_status {
     match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(())) => VIPOOL_OK,
+        Ok(Ok(())) => {
+            clear_last_error();
+            VIPOOL_OK
+        }
         Ok(Err(error)) => record_error(error),
         Err(payload) => record_panic(payload),
     }
@@ -199,6 +203,18 @@ thread_local! {
         const { RefCell::new(LastError { bytes: [0; MESSAGE_CAPACITY], length: 0 }) };
 }
 
+#[inline]
+fn clear_last_error() {
+    LAST_ERROR.with(|last_error| {
+        if let Ok(mut last_error) = last_error.try_borrow_mut()
+            && last_error.length > 0
+        {
+            last_error.length = 0;
+            last_error.bytes[0] = 0;
+        }
+    });
+}
+
 fn set_last_error(text: &str) {
     LAST_ERROR.with(|last_error| {
         if let Ok(mut last_error) = last_error.try_borrow_mut() {
@@ -212,11 +228,13 @@ fn set_last_error(text: &str) {
     });
 }
 
-/// Returns the message of the last failed call of this thread.
+/// Returns the message of the last call of this thread.
 ///
 /// The message is in English and names what failed, the value, the reason and the remedy. It is
-/// UTF-8, has at most 1023 bytes, and ends with a NUL. It is empty before the first failure.
-/// Signal-safe functions do not change it.
+/// UTF-8, has at most 1023 bytes, and ends with a NUL. It is empty if the call succeeded. The last
+/// call is the last one of a function that returns a vipool_status and is not signal-safe. Other
+/// functions, and those whose description says so, do not change the message:
+/// vipool_status_get_text() describes their statuses.
 ///
 /// Returns: a text of the library, valid until the next call of this thread.
 ///
@@ -264,6 +282,10 @@ mod tests {
         assert_eq!(last_error(), "a\u{fffd}b");
         catch_panic(|| Err(VIPOOL_ERR_NULL.into()));
         assert_eq!(last_error(), "a pointer that must not be NULL is NULL");
+        assert_eq!(catch_panic(|| Ok(())), VIPOOL_OK);
+        assert_eq!(last_error(), "");
+        catch_panic(|| Err(VIPOOL_ERR_PLAN.with_message("")));
+        assert_eq!(last_error(), "");
         std::thread::spawn(|| assert_eq!(last_error(), "")).join().unwrap();
     }
 }

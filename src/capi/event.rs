@@ -1,13 +1,13 @@
 //! The events of a map. The library reports them to a callback of the agent.
 
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 use std::ptr;
 
 use super::layout::layout;
 use super::session::{vipool_lease, vipool_session};
 use super::status::vipool_status::{self, *};
 use crate::map::{ClosedSession, OpenError, OpenedSession, SessionRow};
-use crate::session::SessionId;
+use crate::session::{Lease, SessionId};
 
 /// Kind of an event.
 #[repr(u32)]
@@ -39,8 +39,27 @@ pub struct vipool_event {
     pub session: vipool_session,
     /// With VIPOOL_EVENT_ASSIGNED and VIPOOL_EVENT_RELEASED: the lease. Otherwise zero.
     pub lease: vipool_lease,
+    /// Number of the pool in the map, from 0.
+    pub pool: u32,
+    /// Reserved: zero.
+    pub reserved: u32,
+    /// With VIPOOL_EVENT_EXHAUSTED and VIPOOL_EVENT_LOW_WATER: the name of the pool, UTF-8 without a
+    /// NUL, valid until the callback returns. Otherwise NULL.
+    pub pool_name: *const c_char,
+    /// Length of `pool_name` in bytes.
+    pub pool_name_length: usize,
 }
-layout!(vipool_event { size, kind, reason, session, lease });
+layout!(vipool_event {
+    size,
+    kind,
+    reason,
+    session,
+    lease,
+    pool,
+    reserved,
+    pool_name,
+    pool_name_length,
+});
 
 /// Receives the events of a map.
 ///
@@ -82,38 +101,49 @@ impl EventSink {
         self.callback.is_some()
     }
 
-    /// Reports the result of opening a session.
+    /// Reports the result of opening a session. `name_of` returns the name of a pool.
     #[inline]
     pub(crate) fn report_open(
         &self,
         session: SessionId,
         result: &Result<OpenedSession, OpenError>,
+        name_of: impl Fn(u16) -> Option<String>,
     ) {
         if self.is_set() {
-            self.emit_open(session, result);
+            self.emit_open(session, result, &name_of);
         }
     }
 
     #[cold]
-    fn emit_open(&self, session: SessionId, result: &Result<OpenedSession, OpenError>) {
+    fn emit_open(
+        &self,
+        session: SessionId,
+        result: &Result<OpenedSession, OpenError>,
+        name_of: &dyn Fn(u16) -> Option<String>,
+    ) {
         let shortage = match result {
-            Ok(opened) => opened.shortage,
-            Err(OpenError::Shortage(shortage)) => Some(*shortage),
+            Ok(opened) => opened.shortage.map(|shortage| (shortage, opened.shortage_pool)),
+            Err(OpenError::Shortage { shortage, pool }) => Some((*shortage, *pool)),
             Err(_) => None,
         };
         if let Ok(opened) = result {
             for lease in opened.new_leases() {
-                let kind = vipool_event_kind::VIPOOL_EVENT_ASSIGNED;
-                self.emit(kind, session, VIPOOL_OK, lease.into());
+                self.emit_lease(vipool_event_kind::VIPOOL_EVENT_ASSIGNED, lease);
             }
-            if opened.low_water {
+            for pool in opened.low_water_pools() {
                 let kind = vipool_event_kind::VIPOOL_EVENT_LOW_WATER;
-                self.emit(kind, session, VIPOOL_OK, vipool_lease::default());
+                self.emit_pool(kind, session, VIPOOL_OK, pool, &name_of(pool).unwrap_or_default());
             }
         }
-        if let Some(shortage) = shortage {
+        if let Some((shortage, pool)) = shortage {
             let kind = vipool_event_kind::VIPOOL_EVENT_EXHAUSTED;
-            self.emit(kind, session, (&shortage).into(), vipool_lease::default());
+            self.emit_pool(
+                kind,
+                session,
+                (&shortage).into(),
+                pool,
+                &name_of(pool).unwrap_or_default(),
+            );
         }
     }
 
@@ -128,8 +158,7 @@ impl EventSink {
     #[cold]
     fn emit_close(&self, closed: &ClosedSession) {
         for lease in closed.leases.iter() {
-            let kind = vipool_event_kind::VIPOOL_EVENT_RELEASED;
-            self.emit(kind, lease.session, VIPOOL_OK, lease.into());
+            self.emit_lease(vipool_event_kind::VIPOOL_EVENT_RELEASED, lease);
         }
     }
 
@@ -144,22 +173,53 @@ impl EventSink {
         }
     }
 
-    fn emit(
+    /// Emits an event about a lease.
+    fn emit_lease(&self, kind: vipool_event_kind, lease: Lease) {
+        let event = vipool_event {
+            pool: lease.pool.into(),
+            lease: lease.into(),
+            ..new_event(kind, lease.session)
+        };
+        self.emit(&event);
+    }
+
+    /// Emits an event about a pool.
+    fn emit_pool(
         &self,
         kind: vipool_event_kind,
         session: SessionId,
         reason: vipool_status,
-        lease: vipool_lease,
+        pool: u16,
+        name: &str,
     ) {
-        let Some(callback) = self.callback else { return };
         let event = vipool_event {
-            size: size_of::<vipool_event>(),
-            kind: kind as u32,
             reason: reason as i32,
-            session: session.raw(),
-            lease,
+            pool: pool.into(),
+            pool_name: name.as_ptr().cast(),
+            pool_name_length: name.len(),
+            ..new_event(kind, session)
         };
+        self.emit(&event);
+    }
+
+    fn emit(&self, event: &vipool_event) {
+        let Some(callback) = self.callback else { return };
         // SAFETY: the caller that set the callback guarantees it and its context. No lock is held.
-        unsafe { callback(self.context, &event) };
+        unsafe { callback(self.context, event) };
+    }
+}
+
+/// Returns an event without lease and pool.
+fn new_event(kind: vipool_event_kind, session: SessionId) -> vipool_event {
+    vipool_event {
+        size: size_of::<vipool_event>(),
+        kind: kind as u32,
+        reason: VIPOOL_OK as i32,
+        session: session.raw(),
+        lease: vipool_lease::default(),
+        pool: 0,
+        reserved: 0,
+        pool_name: ptr::null(),
+        pool_name_length: 0,
     }
 }

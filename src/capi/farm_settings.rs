@@ -126,7 +126,8 @@ pub unsafe extern "C" fn vipool_farm_set_network(
 
 /// Replaces all settings for the allocation of addresses.
 ///
-/// To change some settings, start with the result of vipool_farm_get_settings().
+/// To change some settings, start with the result of vipool_farm_get_settings() or
+/// vipool_settings_get_default().
 ///
 /// Parameters:
 /// - `farm`: the farm.
@@ -150,8 +151,6 @@ pub unsafe extern "C" fn vipool_farm_set_settings(
 }
 
 /// Returns the settings for the allocation of addresses.
-///
-/// The defaults are a cool-down of 120 seconds and VIPOOL_SETTING_CHECK_IN_USE.
 ///
 /// Parameters:
 /// - `farm`: the farm.

@@ -1,7 +1,6 @@
 //! The journal: the last events of a map, for monitors in other processes.
 
 use std::ffi::c_char;
-use std::path::Path;
 
 use super::address::vipool_ip;
 use super::error::{catch_panic, silent};
@@ -10,7 +9,7 @@ use super::layout::{check_out, layout, write};
 use super::page::{Page, write_page};
 use super::session::vipool_session;
 use super::status::vipool_status;
-use super::text::read_utf8;
+use super::text::read_directory;
 use crate::map::{Event, Journal};
 
 /// The last events of a map (at most 1024) from all of its writers. Threads may share it.
@@ -39,17 +38,21 @@ pub struct vipool_journal_row {
     pub tick: u32,
     /// vipool_event_kind.
     pub kind: u32,
-    /// With VIPOOL_EVENT_ASSIGNED and VIPOOL_EVENT_LOW_WATER: the generation of the lease. Otherwise
-    /// 0.
+    /// Generation of the lease; 0 with VIPOOL_EVENT_EXHAUSTED.
     pub generation: u32,
     /// Length of `user` in bytes; 0 if unknown, and with VIPOOL_EVENT_RELEASED.
     pub user_length: u32,
-    /// With VIPOOL_EVENT_ASSIGNED and VIPOOL_EVENT_LOW_WATER: the address. Otherwise no address.
+    /// Address of the lease; no address with VIPOOL_EVENT_EXHAUSTED. With VIPOOL_EVENT_LOW_WATER, the
+    /// address whose allocation brought the pool below its low-water mark.
     pub address: vipool_ip,
     /// Address of the user's client; no address if unknown, and with VIPOOL_EVENT_RELEASED.
     pub client: vipool_ip,
     /// Name of the user, UTF-8 with a NUL.
     pub user: [c_char; VIPOOL_USER_MAX],
+    /// Number of the pool in the map, from 0.
+    pub pool: u32,
+    /// Reserved: zero.
+    pub reserved: u32,
 }
 layout!(vipool_journal_row {
     size,
@@ -62,6 +65,8 @@ layout!(vipool_journal_row {
     address,
     client,
     user,
+    pool,
+    reserved,
 });
 
 impl From<&Event> for vipool_journal_row {
@@ -80,6 +85,8 @@ impl From<&Event> for vipool_journal_row {
             kind: event.kind as u32,
             generation: event.generation,
             user_length: user_length as u32,
+            pool: event.pool.unwrap_or(0).into(),
+            reserved: 0,
             address: event.address.into(),
             client: event.client.into(),
             user,
@@ -125,7 +132,7 @@ pub unsafe extern "C" fn vipool_journal_open(
         check_not_null(out)?;
         // SAFETY: the caller guarantees the text; `out` is not NULL.
         unsafe {
-            let journal = Journal::open(Path::new(read_utf8(directory, directory_length)?))?;
+            let journal = Journal::open(read_directory(directory, directory_length)?)?;
             write_handle(vipool_journal { journal }, out);
         }
         Ok(())

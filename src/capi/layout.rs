@@ -1,7 +1,9 @@
 //! Structs of the caller. Each struct begins with its size, so that programs and libraries of
 //! different versions work together.
 //!
-//! - A smaller struct comes from an older version. Its missing members are zero, the default.
+//! - A smaller struct comes from an older version. Its missing members are zero, the default. A
+//!   struct that is smaller than its first version is an error, because its size is a mistake (such
+//!   as the size of a pointer).
 //! - A larger struct comes from a newer version. The library accepts it if all unknown bytes are
 //!   zero.
 //! - A size that ends inside a member is an error.
@@ -23,6 +25,8 @@ pub unsafe trait Versioned: Copy {
     /// The name, offset and size of each field, in order. The fields leave no gaps, because a later
     /// version would read uncleared padding as a field.
     const FIELDS: &'static [(&'static str, usize, usize)];
+    /// The size of the first version of the struct.
+    const FIRST_SIZE: usize;
 }
 
 /// The maximum number of unknown bytes in a struct of a newer version.
@@ -50,11 +54,14 @@ pub const fn has_gaps(size: usize, fields: &[(&str, usize, usize)]) -> bool {
 }
 
 /// Implements [`Versioned`] for a struct of the caller. A field that is not listed is a compile
-/// error.
+/// error. Fields of later versions follow a semicolon.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! capi_layout {
-    ($name:ident { $($field:ident),* $(,)? }) => {
+    ($name:ident { $($first:ident),* $(,)? $(; $($later:ident),* $(,)?)? }) => {
+        $crate::capi_layout!(@impl $name [$($first)*] [$($first)* $($($later)*)?]);
+    };
+    (@impl $name:ident [$($first:ident)*] [$($field:ident)*]) => {
         const _: fn($name) = |value| {
             let $name { $($field: _),* } = value;
         };
@@ -67,6 +74,9 @@ macro_rules! capi_layout {
                 std::mem::offset_of!($name, $field),
                 $crate::capi::layout::field_size(|value: &$name| &value.$field),
             )),*];
+            // The fields leave no gaps, so the sum of their sizes is the size of the struct.
+            const FIRST_SIZE: usize =
+                0 $(+ $crate::capi::layout::field_size(|value: &$name| &value.$first))*;
         }
         const _: () = assert!(
             !$crate::capi::layout::has_gaps(
@@ -80,12 +90,13 @@ macro_rules! capi_layout {
 pub(crate) use crate::capi_layout as layout;
 
 /// Returns whether some version of the struct can have this size. A valid size ends where a field
-/// begins, at the end of the struct or beyond the end. It is a multiple of the alignment, so that
-/// the next element of an array is aligned.
+/// begins, at the end of the struct or beyond the end, and is not below the size of the first
+/// version. It is a multiple of the alignment, so that the next element of an array is aligned.
 fn is_valid_size<T: Versioned>(size: usize) -> bool {
     let ends_at_field_start = || T::FIELDS.iter().any(|(_, offset, _)| *offset == size);
     size.is_multiple_of(align_of::<T>())
-        && (size >= size_of::<T>() || size >= size_of::<usize>() && ends_at_field_start())
+        && size >= T::FIRST_SIZE
+        && (size >= size_of::<T>() || ends_at_field_start())
 }
 
 #[cold]
@@ -365,7 +376,7 @@ mod tests {
         kind: u32,
         flags: u32,
     }
-    layout!(sample { size, number, kind, flags });
+    layout!(sample { size, number; kind, flags });
 
     const COMPLETE_SAMPLE: sample =
         sample { size: size_of::<sample>(), number: 1, kind: 2, flags: 3 };
@@ -389,8 +400,8 @@ mod tests {
         assert_eq!(read_sample(40, &mut bytes), Ok(sample { size: 40, ..COMPLETE_SAMPLE }));
         assert_eq!(read_sample(48, &mut bytes), Err(VIPOOL_ERR_UNKNOWN_FIELD));
         // A field begins at 20, and 28 is beyond the end, but neither is a multiple of the
-        // alignment.
-        for size in [0, 7, 12, 20, 23, 28, usize::MAX] {
+        // alignment. The first version has 16 bytes.
+        for size in [0, 7, 8, 12, 20, 23, 28, usize::MAX] {
             assert_eq!(read_sample(size, &mut bytes), Err(VIPOOL_ERR_STRUCT_SIZE), "{size}");
         }
     }
@@ -408,6 +419,9 @@ mod tests {
         // SAFETY: as above.
         unsafe { write(bytes.as_mut_ptr().cast(), &COMPLETE_SAMPLE) };
         assert_eq!(bytes, [32, 1, 2 | 3 << 32, 0]);
+        bytes[0] = 8;
+        // SAFETY: as above.
+        assert!(unsafe { check_out::<sample>(bytes.as_mut_ptr().cast()) }.is_err());
         // SAFETY: NULL is allowed.
         assert!(unsafe { check_out::<sample>(ptr::null_mut()) }.is_err());
     }

@@ -3,7 +3,6 @@
 use std::cell::{Ref, RefCell};
 use std::ffi::{c_char, c_void};
 use std::ops::Deref;
-use std::path::Path;
 
 use super::error::{CallError, catch_panic, silent};
 use super::event::{EventSink, vipool_event_fn};
@@ -12,7 +11,7 @@ use super::handle::{Opaque, Shared, borrow_shared, check_not_null, free_handle, 
 use super::layout::{layout, read};
 use super::plan::vipool_plan;
 use super::status::vipool_status::{self, *};
-use super::text::{check_flags, check_reserved, copy_text, read_slice, read_utf8};
+use super::text::{check_flags, check_reserved, copy_text, read_directory, read_slice, read_utf8};
 use crate::map::{ExclusiveWriter, Map, MapError, SessionRow};
 
 /// A writable map: it opens and closes sessions.
@@ -66,6 +65,10 @@ pub const VIPOOL_MAP_EXCLUSIVE: u32 = 1;
 /// vipool_map_options.flags: one thread at a time uses the map. Opening and closing sessions then needs
 /// no lock at all. Includes VIPOOL_MAP_EXCLUSIVE.
 pub const VIPOOL_MAP_SINGLE_THREADED: u32 = 2;
+/// vipool_map_options.flags, for vipool_map_open(): open the map although another writer holds it
+/// exclusively. A monitor can then take snapshots. Calls that change the map fail with
+/// VIPOOL_ERR_BUSY_EXCLUSIVE as long as that writer holds it.
+pub const VIPOOL_MAP_MONITOR: u32 = 4;
 
 /// Options for creating or opening a map.
 #[repr(C)]
@@ -148,11 +151,14 @@ unsafe fn make_map(
         let options = unsafe { read(options) }?;
         check_reserved(options.reserved)?;
         sink = EventSink::new(options.on_event, options.context);
-        flags = check_flags(options.flags, VIPOOL_MAP_EXCLUSIVE | VIPOOL_MAP_SINGLE_THREADED)?;
+        let known_flags = VIPOOL_MAP_EXCLUSIVE | VIPOOL_MAP_SINGLE_THREADED | VIPOOL_MAP_MONITOR;
+        flags = check_flags(options.flags, known_flags)?;
     }
     let mut map = open_map()?;
-    if flags != 0 {
+    if flags & (VIPOOL_MAP_EXCLUSIVE | VIPOOL_MAP_SINGLE_THREADED) != 0 {
         map.lock_exclusive()?;
+    } else if flags & VIPOOL_MAP_MONITOR == 0 {
+        map.check_writable()?;
     }
     let is_single_threaded = flags & VIPOOL_MAP_SINGLE_THREADED != 0;
     // SAFETY: not NULL.
@@ -198,7 +204,8 @@ pub unsafe extern "C" fn vipool_map_get_directory(
 /// - `out`: receives the map. Close it with vipool_map_close(). The files stay.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
-/// VIPOOL_ERR_UTF8, VIPOOL_ERR_PLAN, VIPOOL_ERR_IO, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_BUSY,
+/// VIPOOL_ERR_UTF8, VIPOOL_ERR_PLAN, VIPOOL_ERR_DIRECTORY (create it first), VIPOOL_ERR_DAMAGED
+/// (remove the file), VIPOOL_ERR_IO, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_BUSY,
 /// VIPOOL_ERR_BUSY_EXCLUSIVE.
 ///
 /// Threads: any.
@@ -213,8 +220,9 @@ pub unsafe extern "C" fn vipool_map_create(
     catch_panic(|| {
         // SAFETY: the caller guarantees text, handle, struct and `out`.
         unsafe {
-            let (directory, plan) = (read_utf8(directory, directory_length)?, borrow_shared(plan)?);
-            make_map(|| Ok(Map::create(Path::new(directory), &plan.plan)?), options, out)
+            let directory = read_directory(directory, directory_length)?;
+            let plan = borrow_shared(plan)?;
+            make_map(|| Ok(Map::create(directory, &plan.plan)?), options, out)
         }
     })
 }
@@ -253,8 +261,9 @@ pub unsafe extern "C" fn vipool_map_create_in_memory(
 /// - `out`: receives the map. Close it with vipool_map_close().
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
-/// VIPOOL_ERR_UTF8, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED, VIPOOL_ERR_OTHER_BOOT,
-/// VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO, VIPOOL_ERR_BUSY, VIPOOL_ERR_BUSY_EXCLUSIVE.
+/// VIPOOL_ERR_UTF8, VIPOOL_ERR_DIRECTORY (empty), VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
+/// VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO, VIPOOL_ERR_BUSY,
+/// VIPOOL_ERR_BUSY_EXCLUSIVE (another writer holds the map, and VIPOOL_MAP_MONITOR is not set).
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]
@@ -267,8 +276,8 @@ pub unsafe extern "C" fn vipool_map_open(
     catch_panic(|| {
         // SAFETY: the caller guarantees text, struct and `out`.
         unsafe {
-            let directory = read_utf8(directory, directory_length)?;
-            make_map(|| Ok(Map::open(Path::new(directory))?), options, out)
+            let directory = read_directory(directory, directory_length)?;
+            make_map(|| Ok(Map::open(directory)?), options, out)
         }
     })
 }

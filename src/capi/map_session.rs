@@ -16,7 +16,7 @@ use super::session::{
 use super::status::vipool_status::{self, *};
 use super::text::read_utf8;
 use crate::Tick;
-use crate::map::{CloseError, ClosedSession, OpenOptions, OpenedSession, Shortage};
+use crate::map::{CloseError, ClosedSession, OpenError, OpenOptions, OpenedSession, Shortage};
 
 /// Options of vipool_map_open_session(). Every member is optional.
 #[repr(C)]
@@ -78,6 +78,11 @@ pub struct vipool_opened_session {
     pub shortage: i32,
     /// With VIPOOL_ERR_COOLING: the tick at which the first address can be allocated.
     pub cooling_until: u32,
+    /// With a shortage: number of the pool in the map, from 0. vipool_snapshot_list_pools() returns
+    /// its name.
+    pub shortage_pool: u32,
+    /// Reserved: zero.
+    pub reserved: u32,
 }
 layout!(vipool_opened_session {
     size,
@@ -87,6 +92,8 @@ layout!(vipool_opened_session {
     flags,
     shortage,
     cooling_until,
+    shortage_pool,
+    reserved,
 });
 
 /// Result of closing a session.
@@ -112,14 +119,29 @@ impl vipool_opened_session {
         self.lease_count = write_leases(&mut self.leases, &opened.leases);
         let flag_if = |condition, flag| if condition { flag } else { 0 };
         self.flags = flag_if(opened.already_open, VIPOOL_OPENED_ALREADY)
-            | flag_if(opened.low_water, VIPOOL_OPENED_LOW_WATER);
-        self.shortage = opened.shortage.as_ref().map_or(VIPOOL_OK, Into::into) as i32;
-        self.cooling_until = match opened.shortage {
+            | flag_if(opened.is_low_water(), VIPOOL_OPENED_LOW_WATER);
+        self.set_shortage(opened.shortage, opened.shortage_pool);
+        // `open_session` writes the handle last. Reading it last avoids a stall on these stores.
+        self.handle = opened.handle.into();
+    }
+
+    #[inline]
+    fn set_shortage(&mut self, shortage: Option<Shortage>, pool: u16) {
+        self.shortage = shortage.as_ref().map_or(VIPOOL_OK, Into::into) as i32;
+        self.cooling_until = match shortage {
             Some(Shortage::Cooling { until }) => until.as_secs(),
             _ => 0,
         };
-        // `open_session` writes the handle last. Reading it last avoids a stall on these stores.
-        self.handle = opened.handle.into();
+        self.shortage_pool = pool.into();
+        self.reserved = 0;
+    }
+
+    /// Reports that a session was not opened because of a shortage.
+    #[cold]
+    fn set_failed(&mut self, shortage: Shortage, pool: u16) {
+        (self.lease_count, self.flags) = (0, 0);
+        self.handle = vipool_handle::default();
+        self.set_shortage(Some(shortage), pool);
     }
 }
 
@@ -193,7 +215,8 @@ unsafe fn close_and_report(
 
 /// Opens a session: allocates its addresses, or returns the addresses that it already has.
 ///
-/// A second call for an open session only adds missing addresses. For each pool, the session gets
+/// A second call for an open session adds missing addresses, and replaces its client and its leader
+/// if the options have them. The session keeps its user and its pool. For each pool, the session gets
 /// the first of these that exists: the lease that it already has; the required address or an error;
 /// the reserved address of the user; the last address of the user; the address that has been free
 /// longest.
@@ -206,7 +229,8 @@ unsafe fn close_and_report(
 /// - `options`: may be NULL.
 /// - `now`: vipool_now().
 /// - `out`: receives the handle and the leases. If `shortage` is not VIPOOL_OK, the session has some
-///   of its addresses, but not all.
+///   of its addresses, but not all. With VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_DRAINING, `out` receives
+///   the shortage and no leases.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
 /// VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_NOT_READY (no session
@@ -234,13 +258,51 @@ pub unsafe extern "C" fn vipool_map_open_session(
             |map| map.open_session(id, options, Tick::from_secs(now)),
             |writer| writer.open_session(id, options, Tick::from_secs(now)),
         );
-        map.sink.report_open(id, &result);
+        let name_of = |pool| map.map().ok()?.pool_name(pool).ok()?;
+        map.sink.report_open(id, &result, name_of);
         // Use a reference, because a copy of the result costs more than the rest of this function.
-        if let Ok(opened) = &result {
-            // SAFETY: checked above.
-            unsafe { fill(out, |out| out.set(opened)) }
+        // SAFETY: checked above.
+        unsafe {
+            match &result {
+                Ok(opened) => fill(out, |out| out.set(opened)),
+                Err(OpenError::Shortage { shortage, pool }) => {
+                    fill(out, |out| out.set_failed(*shortage, *pool));
+                }
+                Err(_) => {}
+            }
         }
         Ok(result.map(drop)?)
+    })
+}
+
+/// Replaces the client and the leader of an open session.
+///
+/// Use it when the user reconnects from another client, or when another process becomes the leader.
+///
+/// Parameters:
+/// - `map`: the map.
+/// - `session`: the session.
+/// - `client`: address of the client. NULL or no address keeps the current one.
+/// - `leader`: the leader. NULL or pid 0 keeps the current one.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID,
+/// VIPOOL_ERR_NOT_OPEN, and writer errors.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_map_update_session(
+    map: *const vipool_map,
+    session: vipool_session,
+    client: *const vipool_ip,
+    leader: *const vipool_leader,
+) -> vipool_status {
+    catch_panic(|| {
+        // SAFETY: the caller guarantees the handle. Both structs are NULL or valid.
+        let (map, client, leader) =
+            unsafe { (borrow_shared(map)?, client.as_ref(), leader.as_ref()) };
+        let client = client.map_or(Ok(None), |client| client.decode_ip())?;
+        let leader = leader.map_or(Ok(None), |leader| leader.decode_leader())?;
+        Ok(map.map()?.update_session(session_id(session)?, client, leader)?)
     })
 }
 

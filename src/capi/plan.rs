@@ -11,8 +11,9 @@ use super::handle::{
 use super::interface::{read_interfaces, vipool_interface, vipool_subnet};
 use super::layout::{layout, read};
 use super::page::{Page, write_page};
-use super::status::vipool_status;
+use super::status::vipool_status::{self, *};
 use super::text::{check_flags, check_reserved, read_utf8};
+use crate::farm::Level;
 use crate::interface::Assignment;
 use crate::map::Plan;
 
@@ -33,7 +34,8 @@ impl Opaque for vipool_plan {
 pub enum vipool_pool_kind {
     /// V: addresses of the network.
     VIPOOL_POOL_VIRTUAL_IP = 1,
-    /// L: addresses inside 127.0.0.2-127.255.255.254. Every second address replaces ::1.
+    /// L: addresses inside 127.0.0.2-127.255.255.254. One half of them becomes L of a session, the
+    /// other half becomes L6 and replaces ::1. A pool of n addresses serves n/2 sessions.
     VIPOOL_POOL_LOOPBACK = 2,
 }
 
@@ -122,16 +124,17 @@ impl From<&(Assignment, Vec<vipool_range>)> for vipool_assignment {
 
 /// Makes the plan of one server.
 ///
-/// Mistakes become findings of the farm, for example a range without an interface. The plan then
-/// omits the invalid parts. Check vipool_farm_list_findings() before you use the plan.
+/// Validates the farm, and adds findings of the plan, for example a range without an interface. If
+/// the farm has errors then, the call makes no plan and returns VIPOOL_ERR_FARM. Warnings do not
+/// prevent a plan.
 ///
 /// Parameters:
-/// - `farm`: the farm. Findings are added to it.
+/// - `farm`: the farm. Receives the findings, also with VIPOOL_ERR_FARM.
 /// - `options`: the server.
 /// - `out`: receives the plan. Free it with vipool_plan_free().
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
-/// VIPOOL_ERR_KIND (flags), VIPOOL_ERR_ADDRESS.
+/// VIPOOL_ERR_KIND (flags), VIPOOL_ERR_ADDRESS, VIPOOL_ERR_FARM.
 ///
 /// Threads: one at a time per farm.
 #[unsafe(no_mangle)]
@@ -164,7 +167,17 @@ pub unsafe extern "C" fn vipool_plan_new(
         if flags & VIPOOL_PLAN_FOLLOW_LINKS != 0 {
             server_plan.plan.policy.resolve_links(|path| std::fs::canonicalize(path));
         }
+        farm.report.extend(farm.farm.validate());
         farm.report.extend(server_plan.findings);
+        let mut findings = farm.report.findings().iter();
+        if let Some(error) = findings.find(|finding| finding.level == Level::Error) {
+            return Err(VIPOOL_ERR_FARM.with_message(format_args!(
+                "the farm has {} errors, the first: {} ({})",
+                farm.report.count(Level::Error),
+                error.message,
+                error.remedy
+            )));
+        }
         let assignments = server_plan.assignments.into_iter().map(|assignment| {
             let ranges = assignment.ranges.iter().map(Into::into).collect();
             (assignment, ranges)

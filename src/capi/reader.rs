@@ -1,7 +1,6 @@
 //! A read-only view of a map: the leases and addresses of sessions.
 
 use std::ffi::c_char;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::address::vipool_ip;
@@ -15,7 +14,7 @@ use super::session::{
 };
 use super::settings::vipool_settings;
 use super::status::vipool_status::{self, *};
-use super::text::read_utf8;
+use super::text::read_directory;
 use crate::map::{Leases, Reader};
 use crate::session::Handle;
 
@@ -95,7 +94,7 @@ pub unsafe extern "C" fn vipool_reader_open(
     catch_panic(|| {
         check_not_null(out)?;
         // SAFETY: the caller guarantees the text.
-        let reader = Reader::attach(Path::new(unsafe { read_utf8(directory, directory_length) }?))?;
+        let reader = Reader::attach(unsafe { read_directory(directory, directory_length) }?)?;
         // SAFETY: not NULL.
         unsafe { write_handle(vipool_reader { reader: Arc::new(reader) }, out) };
         Ok(())

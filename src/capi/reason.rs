@@ -36,9 +36,9 @@ pub enum vipool_reason {
     VIPOOL_REASON_EPHEMERAL_PORT = 68,
     /// A loopback port that the process list shares with the host.
     VIPOOL_REASON_SHARED_PORT = 69,
-    /// A wildcard bind that passes because there is no virtual IP (row 3).
+    /// A wildcard bind that passes because there is no virtual IP.
     VIPOOL_REASON_WILDCARD_UNCHANGED = 70,
-    /// A wildcard UDP bind of a multicast or broadcast receiver (row 26).
+    /// A wildcard UDP bind of a multicast or broadcast receiver.
     VIPOOL_REASON_SHARED_RECEIVER = 71,
     /// The address already belongs to the session.
     VIPOOL_REASON_OWN_ADDRESS = 72,

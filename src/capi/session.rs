@@ -18,16 +18,16 @@ pub type vipool_session = u64;
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_session_kind {
-    /// A Windows terminal services session (ProcessIdToSessionId).
+    /// A Windows terminal services session (ProcessIdToSessionId). Text: "windows:3".
     VIPOOL_SESSION_WINDOWS = 1,
-    /// A Linux audit session (/proc/self/sessionid).
+    /// A Linux audit session (/proc/self/sessionid). Text: "audit:3".
     VIPOOL_SESSION_AUDIT = 2,
     /// A logind session (XDG_SESSION_ID). vipool_session_parse() makes the id from "logind:" and
     /// the name.
     VIPOOL_SESSION_LOGIND = 3,
-    /// An id that the embedding program chooses.
+    /// An id that the embedding program chooses. Text: "embedder:3".
     VIPOOL_SESSION_EMBEDDER = 4,
-    /// An id that an administrator chooses on the command line.
+    /// An id that an administrator chooses on the command line. Text: "3".
     VIPOOL_SESSION_COMMAND_LINE = 5,
     /// A Linux user id, for the session that all logons of the user share
     /// (VIPOOL_SETTING_SESSION_PER_USER).

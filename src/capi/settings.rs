@@ -1,8 +1,8 @@
 //! Settings for the allocation of addresses.
 
-use super::error::CallError;
-use super::layout::layout;
-use super::status::vipool_status::*;
+use super::error::{CallError, catch_panic};
+use super::layout::{check_out, layout, write};
+use super::status::vipool_status::{self, *};
 use super::text::check_flags;
 use crate::map::{AllocationTime, ExhaustionPolicy, SessionPer, Settings};
 
@@ -13,7 +13,8 @@ pub enum vipool_exhaustion_policy {
     /// The session starts with the address of the host. The user gets the message that
     /// vipool_status_get_text(VIPOOL_ERR_EXHAUSTED) returns.
     VIPOOL_EXHAUSTION_PASS = 0,
-    /// The session does not start.
+    /// The session does not start. If vipool_map_open_session() succeeds with a shortage, the agent
+    /// closes the session again.
     VIPOOL_EXHAUSTION_REFUSE = 1,
     /// The agent retries for up to wait_seconds, then the session starts. The agent implements the
     /// loop.
@@ -42,7 +43,8 @@ pub const VIPOOL_SETTING_AWAIT_RESTORE: u32 = 2;
 /// session after the last one.
 pub const VIPOOL_SETTING_SESSION_PER_USER: u32 = 4;
 
-/// Settings for the allocation of addresses. All writers of a map use the same settings.
+/// Settings for the allocation of addresses. All writers of a map use the same settings. A zeroed
+/// struct has no cool-down; vipool_settings_get_default() returns the default.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct vipool_settings {
@@ -77,6 +79,28 @@ layout!(vipool_settings {
     allocate,
     flags,
 });
+
+/// Returns the default settings: a cool-down of 120 seconds, VIPOOL_SETTING_CHECK_IN_USE, no limits.
+///
+/// A new farm has these settings, and so has a farm.toml without a section for sessions.
+///
+/// Parameters:
+/// - `out`: receives the settings.
+///
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE.
+///
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vipool_settings_get_default(out: *mut vipool_settings) -> vipool_status {
+    catch_panic(|| {
+        // SAFETY: the caller guarantees the struct.
+        unsafe {
+            check_out(out)?;
+            write(out, &Settings::new().into());
+        }
+        Ok(())
+    })
+}
 
 impl From<Settings> for vipool_settings {
     fn from(settings: Settings) -> Self {

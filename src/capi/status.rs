@@ -44,7 +44,8 @@ pub enum vipool_status {
 
     /// A pointer that must not be NULL is NULL.
     VIPOOL_ERR_NULL = -1,
-    /// The size at the start of a struct is not the size of any version of this struct.
+    /// The size at the start of a struct is not the size of any version of this struct. Set it to
+    /// sizeof(the struct), not to the size of a pointer.
     VIPOOL_ERR_STRUCT_SIZE = -2,
     /// A struct sets a member that this library does not know, or a reserved member.
     VIPOOL_ERR_UNKNOWN_FIELD = -3,
@@ -112,6 +113,10 @@ pub enum vipool_status {
     /// A rule selects the pool by a group, and the user database did not return the groups of the
     /// user.
     VIPOOL_ERR_UNKNOWN_GROUPS = -55,
+    /// The session is already open for another user.
+    VIPOOL_ERR_OTHER_USER = -56,
+    /// The session is already open with another address.
+    VIPOOL_ERR_OTHER_ADDRESS = -57,
 
     /// The session is not open.
     VIPOOL_ERR_NOT_OPEN = -60,
@@ -141,6 +146,10 @@ pub enum vipool_status {
     /// The lock no longer excludes other writers: this process has closed the descriptor of the
     /// lock file, or the lock file was removed. Open the map again.
     VIPOOL_ERR_LOCK_LOST = -79,
+    /// The farm has errors: vipool_farm_list_findings() and vipool_farm_format_report() describe them.
+    VIPOOL_ERR_FARM = -80,
+    /// The directory for a map does not exist, or its name is empty.
+    VIPOOL_ERR_DIRECTORY = -81,
 }
 
 status_texts! {
@@ -173,11 +182,13 @@ status_texts! {
     VIPOOL_ERR_ADDRESS_LINGERING "the address may still have sockets of its last session",
     VIPOOL_ERR_RESERVED "the address is reserved for another user",
     VIPOOL_ERR_DRAINED "the address is drained",
-    VIPOOL_ERR_QUOTA "the user has as many sessions as sessions-per-user allows",
-    VIPOOL_ERR_TOO_MANY_SESSIONS "the server has as many sessions as max-sessions allows",
+    VIPOOL_ERR_QUOTA "the user has the maximum number of sessions",
+    VIPOOL_ERR_TOO_MANY_SESSIONS "the server has the maximum number of sessions",
     VIPOOL_ERR_NOT_READY "the sessions of the operating system have not been restored yet",
     VIPOOL_ERR_NOT_RESERVED "the address is not reserved",
     VIPOOL_ERR_UNKNOWN_GROUPS "the groups of the user, which select the pool, are unknown",
+    VIPOOL_ERR_OTHER_USER "the session is already open for another user",
+    VIPOOL_ERR_OTHER_ADDRESS "the session is already open with another address",
     VIPOOL_ERR_NOT_OPEN "the session is not open",
     VIPOOL_ERR_STALE "stale: the lease was closed before",
     VIPOOL_ERR_FOREIGN "the handle is of another boot, network namespace or map",
@@ -191,6 +202,8 @@ status_texts! {
     VIPOOL_ERR_PLAN "no map can be made from the plan",
     VIPOOL_ERR_FORKED "the map was opened before this process was forked: open it again",
     VIPOOL_ERR_LOCK_LOST "the descriptor of the lock file was closed, or the file was removed: open the map again",
+    VIPOOL_ERR_FARM "the farm has errors",
+    VIPOOL_ERR_DIRECTORY "the directory for the map does not exist, or its name is empty",
 }
 
 use vipool_status::*;
@@ -271,7 +284,7 @@ impl From<&Shortage> for vipool_status {
 impl From<&OpenError> for vipool_status {
     fn from(error: &OpenError) -> Self {
         match error {
-            OpenError::Shortage(shortage) => shortage.into(),
+            OpenError::Shortage { shortage, .. } => shortage.into(),
             OpenError::UnknownPool(_) => VIPOOL_ERR_UNKNOWN_POOL,
             OpenError::Excluded(_) => VIPOOL_ERR_EXCLUDED,
             OpenError::Taken(_) => VIPOOL_ERR_TAKEN,
@@ -279,6 +292,8 @@ impl From<&OpenError> for vipool_status {
             OpenError::AddressLingering(_) => VIPOOL_ERR_ADDRESS_LINGERING,
             OpenError::ReservedForAnother(_) => VIPOOL_ERR_RESERVED,
             OpenError::AddressDrained(_) => VIPOOL_ERR_DRAINED,
+            OpenError::OtherAddress(_) => VIPOOL_ERR_OTHER_ADDRESS,
+            OpenError::OtherUser(_) => VIPOOL_ERR_OTHER_USER,
             OpenError::Quota { .. } => VIPOOL_ERR_QUOTA,
             OpenError::TooManySessions(_) => VIPOOL_ERR_TOO_MANY_SESSIONS,
             OpenError::NotReady => VIPOOL_ERR_NOT_READY,
@@ -305,6 +320,7 @@ impl From<&ChangeError> for vipool_status {
             ChangeError::NotInPool(_) => VIPOOL_ERR_EXCLUDED,
             ChangeError::ReservedForAnother(_) => VIPOOL_ERR_RESERVED,
             ChangeError::NotReserved(_) => VIPOOL_ERR_NOT_RESERVED,
+            ChangeError::NotOpen(_) => VIPOOL_ERR_NOT_OPEN,
             ChangeError::Map(error) => error.into(),
         }
     }
@@ -315,6 +331,7 @@ impl From<&MapError> for vipool_status {
         match error {
             MapError::Io { .. } => VIPOOL_ERR_IO,
             MapError::Missing(_) => VIPOOL_ERR_MISSING,
+            MapError::NoDirectory(_) => VIPOOL_ERR_DIRECTORY,
             MapError::Damaged { .. } => VIPOOL_ERR_DAMAGED,
             MapError::OtherBoot(_) => VIPOOL_ERR_OTHER_BOOT,
             MapError::Untrusted { .. } => VIPOOL_ERR_UNTRUSTED,

@@ -2,6 +2,7 @@
 //! of the caller.
 
 use std::ffi::c_char;
+use std::path::Path;
 use std::ptr;
 
 use super::error::{CallError, catch_panic};
@@ -24,6 +25,21 @@ pub(crate) unsafe fn read_utf8<'a>(
         return Ok(unsafe { std::str::from_utf8_unchecked(bytes) });
     }
     std::str::from_utf8(bytes).map_err(|_| VIPOOL_ERR_UTF8)
+}
+
+/// Reads the path of a directory, which must not be empty.
+///
+/// # Safety
+/// As for [`read_utf8`].
+pub(crate) unsafe fn read_directory<'a>(
+    text: *const c_char,
+    length: usize,
+) -> Result<&'a Path, vipool_status> {
+    // SAFETY: the caller guarantees the same as `read_utf8` requires.
+    match unsafe { read_utf8(text, length) }? {
+        "" => Err(VIPOOL_ERR_DIRECTORY),
+        directory => Ok(Path::new(directory)),
+    }
 }
 
 /// Reads an optional text: NULL with length 0 is `None`.

@@ -42,7 +42,7 @@ mod validate;
 
 use ipnet::IpNet;
 
-use crate::map::{AllocationTime, ExhaustionPolicy, SessionPer, Settings};
+use crate::map::Settings;
 use crate::policy::{PoolRule, PortRange, Program, RewriteFlags};
 use crate::pool::{DEFAULT_POOL, Reservation};
 use crate::range::Range;
@@ -95,7 +95,7 @@ pub struct Farm {
     pub loopback: LoopbackOptions,
     /// Information about the network, for checking ranges without access to a server.
     pub network: NetworkOptions,
-    /// The settings for sessions. Default: [`DEFAULT_SETTINGS`].
+    /// The settings for sessions. Default: [`Settings::new`].
     pub sessions: Settings,
     /// Addresses that are reserved for users.
     pub reservations: Vec<Reservation>,
@@ -179,20 +179,6 @@ pub struct RewriteOptions {
     pub fixed_ports: Vec<PortRange>,
 }
 
-/// The defaults of `[sessions]`. The cool-down of 120 seconds is twice the time for which Linux
-/// keeps a closed TCP connection in the state TIME_WAIT.
-pub const DEFAULT_SETTINGS: Settings = Settings {
-    cool_down: 120,
-    check_in_use: true,
-    low_water: 0,
-    sessions_per_user: 0,
-    max_sessions: 0,
-    on_exhausted: ExhaustionPolicy::Pass,
-    allocate: AllocationTime::Logon,
-    session_per: SessionPer::Logon,
-    await_restore: false,
-};
-
 impl Default for Farm {
     fn default() -> Self {
         Self {
@@ -201,7 +187,7 @@ impl Default for Farm {
             pools: Vec::new(),
             loopback: LoopbackOptions::default(),
             network: NetworkOptions::default(),
-            sessions: DEFAULT_SETTINGS,
+            sessions: Settings::new(),
             reservations: Vec::new(),
             rewrite: RewriteOptions::default(),
             programs: Vec::new(),

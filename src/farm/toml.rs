@@ -11,8 +11,7 @@ use toml::de::DeTable;
 use super::finding::{Finding, Level, Report, locate};
 use super::section::{Section, TomlReader, Value, parse_seconds};
 use super::{
-    DEFAULT_SETTINGS, Farm, LoopbackOptions, NetworkOptions, PoolOptions, RewriteOptions, Server,
-    ServerRange,
+    Farm, LoopbackOptions, NetworkOptions, PoolOptions, RewriteOptions, Server, ServerRange,
 };
 use crate::map::{AllocationTime, ExhaustionPolicy, SessionPer, Settings};
 use crate::policy::flags::{BitValue, VisitFlags};
@@ -317,7 +316,7 @@ fn read_loopback(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> Loop
 }
 
 fn read_sessions(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> Settings {
-    let default_settings = DEFAULT_SETTINGS;
+    let default_settings = Settings::new();
     let mut read_number = |reader: &mut TomlReader<'_>, key, default| {
         section
             .take(reader, key)

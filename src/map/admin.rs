@@ -12,7 +12,7 @@ use super::format::header::{DRAINING, RESTORED};
 use super::format::slot::{DRAINED, PLANNED, RESERVED};
 use super::types::error::{ChangeError, MapError};
 use super::types::outcome::AdminChange;
-use super::types::plan::Leader;
+use super::types::plan::{Leader, OpenOptions};
 use super::types::status::SessionRow;
 use super::writer::Map;
 use crate::Tick;
@@ -134,6 +134,42 @@ impl Map {
             let located = transaction.locate(address);
             let table = located.and_then(|(pool, slot)| Some((transaction.table(pool)?, slot)));
             Ok(table.is_some_and(|(table, slot)| table.is_reserved_for(slot, user)))
+        })?
+    }
+
+    /// Replaces the client and the leader of an open session. `None` keeps the current one. An agent
+    /// calls this method when a user reconnects, or when another process becomes the leader.
+    ///
+    /// # Errors
+    /// Fails if the session is not open, or the map cannot be used.
+    ///
+    /// ```
+    /// # use vipool::Tick;
+    /// # use vipool::map::{Map, OpenOptions, Plan};
+    /// # use vipool::pool::{Pool, PoolKind};
+    /// # let ranges = ["10.0.5.10-10.0.5.11".parse()?];
+    /// # let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX)?;
+    /// # let map = Map::in_memory(&Plan::new([pool]))?;
+    /// let session = "7".parse()?;
+    /// map.open_session(session, &OpenOptions::new().with_user("ada"), Tick::now())?;
+    /// map.update_session(session, Some("192.0.2.9".parse()?), None)?;
+    /// let rows = map.sessions()?;
+    /// assert_eq!(rows[0].user.as_deref(), Some("ada"));
+    /// assert_eq!(rows[0].client, Some("192.0.2.9".parse()?));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn update_session(
+        &self,
+        session: SessionId,
+        client: Option<IpAddr>,
+        leader: Option<Leader>,
+    ) -> Result<(), ChangeError> {
+        self.transact(|transaction| {
+            let identity =
+                transaction.session_identity(session).ok_or(ChangeError::NotOpen(session))?;
+            let options = OpenOptions { client, leader, ..OpenOptions::default() };
+            transaction.update_records(session, &identity.complete(&options), identity.user);
+            Ok(())
         })?
     }
 

@@ -62,7 +62,7 @@ mod tests {
     use crate::Tick;
     use crate::map::format::region::WritableRegion;
     use crate::map::format::words::store;
-    use crate::map::{EventKind, Map, OpenOptions, Plan};
+    use crate::map::{EventKind, Map, OpenOptions, Plan, Settings};
     use crate::pool::{Pool, PoolKind};
     use crate::raw::word::WriteAccess;
     use crate::session::SessionId;
@@ -70,7 +70,7 @@ mod tests {
     fn plan() -> Plan {
         let ranges = ["10.0.5.10-10.0.5.11".parse().unwrap()];
         let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX).unwrap();
-        Plan { pools: vec![pool], ..Plan::default() }
+        Plan::new([pool]).with_settings(Settings::without_cool_down())
     }
 
     fn session(number: u64) -> SessionId {

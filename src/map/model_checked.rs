@@ -15,7 +15,7 @@ use super::format::index::{Bucket, HomeBucket, Key};
 use super::format::record;
 use super::replan::build::build_in_memory;
 use super::types::leases::Leases;
-use super::types::plan::{OpenOptions, Plan};
+use super::types::plan::{OpenOptions, Plan, Settings};
 use crate::Tick;
 use crate::pool::{Pool, PoolKind};
 use crate::raw::word::{Word, WriteAccess};
@@ -30,7 +30,7 @@ fn session_id(number: u64) -> SessionId {
 fn map_with_slots(slots: u32) -> WritableMap {
     let range = "10.0.0.0/24".parse().unwrap();
     let pool = Pool::new("default", PoolKind::VirtualIp, &[range], slots).unwrap();
-    build_in_memory(&Plan { pools: vec![pool], ..Plan::default() }).unwrap()
+    build_in_memory(&Plan::new([pool]).with_settings(Settings::without_cool_down())).unwrap()
 }
 
 fn open(map: &mut WritableMap, number: u64, options: &OpenOptions<'_>) -> (Handle, Leases) {

@@ -60,7 +60,9 @@ fn map_in_memory(ranges: &str, max_slots: u32, settings: Settings) -> WritableMa
 
 /// Builds a map from a pool. Checks that the map has the slots and addresses of the pool.
 fn check_map_of_pool(pool: &Pool) -> Result<(), TestCaseError> {
-    let map = build_in_memory(&Plan { pools: vec![pool.clone()], ..Plan::default() }).unwrap();
+    let map =
+        build_in_memory(&Plan::new([pool.clone()]).with_settings(Settings::without_cool_down()))
+            .unwrap();
     let (words, layout) = (map.words(), map.layout().pools()[0]);
     for slot in 0..pool.slots() + 3 {
         prop_assert_eq!(layout.address(words, slot), pool.address(slot));
@@ -83,7 +85,7 @@ fn check_map_of_pool(pool: &Pool) -> Result<(), TestCaseError> {
 
 #[test]
 fn a_record_of_an_uncommitted_lease_is_not_attributed_to_the_next_session() {
-    let mut map = map_in_memory("10.0.0.1", 1, Settings::default());
+    let mut map = map_in_memory("10.0.0.1", 1, Settings::without_cool_down());
     // A writer writes the record and is killed before it commits the lease.
     let ann = OpenOptions { user: Some("ann"), ..OpenOptions::default() };
     let writer = map.writer();
@@ -112,7 +114,8 @@ fn names_with_one_tag(map: &WritableMap) -> [String; 2] {
 
 #[test]
 fn users_with_one_tag_are_different_users() {
-    let settings = Settings { cool_down: 60, sessions_per_user: 1, ..Settings::default() };
+    let settings =
+        Settings { cool_down: 60, sessions_per_user: 1, ..Settings::without_cool_down() };
     let mut map = map_in_memory("10.0.0.1-10.0.0.3", 3, settings);
     let [ann, eve] = names_with_one_tag(&map);
     let open = |map: &mut WritableMap, number: u64, name: &str, address: Option<&str>, now| {
@@ -156,7 +159,7 @@ fn users_with_one_tag_are_different_users() {
 
 #[test]
 fn a_damaged_queue_frees_no_leased_slot() {
-    let settings = Settings { cool_down: 5, ..Settings::default() };
+    let settings = Settings { cool_down: 5, ..Settings::without_cool_down() };
     let mut map = map_in_memory("10.0.0.1-10.0.0.2", 2, settings);
     let [ann, bob, eve]: [SessionId; 3] = ["1", "2", "3"].map(|text| text.parse().unwrap());
     let (start_time, end_time) = (Tick::ZERO, Tick::from_secs(100));

@@ -258,7 +258,7 @@ mod tests {
     fn plan(number: usize) -> Plan {
         let ranges = ["10.0.0.0/29".parse().unwrap()];
         let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX).unwrap();
-        let settings = Settings { low_water: number as u32, ..Settings::default() };
+        let settings = Settings { low_water: number as u32, ..Settings::without_cool_down() };
         Plan { pools: vec![pool], settings, ..Plan::default() }
     }
 

@@ -131,6 +131,14 @@ impl Map {
         Ok(())
     }
 
+    /// Returns an error if an operation would fail because another process holds the writer lock.
+    ///
+    /// # Errors
+    /// Fails if another writer holds the lock, or the map cannot be used.
+    pub fn check_writable(&self) -> Result<(), MapError> {
+        self.lock_for_writing(None).map(drop)
+    }
+
     /// Acquires the writer lock and does not release it.
     fn acquire_permanently(&self) -> Result<(), MapError> {
         let mut locked = self.lock_for_writing(None)?;
@@ -146,13 +154,17 @@ impl Map {
     /// Opens a session. If the session is already open, adds its missing leases. Returns all leases
     /// of the session.
     ///
+    /// An open session keeps its user and its pool. The options can replace its client and its
+    /// leader; an option that is not set keeps the current one.
+    ///
     /// The session gets the first of these addresses that is available: the address that the
     /// session holds, the requested address, the address reserved for the user, the last address of
     /// the user, the address that has been free longest. If a requested address is not available,
     /// the call fails.
     ///
     /// # Errors
-    /// Fails if no address is available, a limit is reached, or the map cannot be used.
+    /// Fails if no address is available, a limit is reached, the session is open for another user or
+    /// with another address than the requested one, or the map cannot be used.
     #[inline(always)]
     pub fn open_session(
         &self,
@@ -240,8 +252,20 @@ impl Map {
     }
 
     /// Returns the settings of the map.
-    pub fn settings(&self) -> Settings {
-        self.map.lock().layout().settings
+    ///
+    /// # Errors
+    /// Fails if the parent of this process opened the map.
+    pub fn settings(&self) -> Result<Settings, MapError> {
+        Ok(self.lock_mutex()?.layout().settings)
+    }
+
+    /// Returns the name of a pool; `None` if there is no pool with this number.
+    ///
+    /// # Errors
+    /// Fails if the parent of this process opened the map.
+    pub fn pool_name(&self, pool: u16) -> Result<Option<String>, MapError> {
+        let map = self.lock_mutex()?;
+        Ok(map.layout().pool(pool).map(|layout| layout.name(map.words())))
     }
 
     /// Returns the handle and the leases of a session if the session is open. Does not wait for
@@ -366,7 +390,8 @@ impl Map {
     /// Locks the map against other threads.
     ///
     /// Fails in a child process after a fork, because another thread of the parent can have been
-    /// writing during the fork.
+    /// writing during the fork. In addition, parent and child would allocate the same addresses of a
+    /// map in memory, because each of them has its own copy.
     #[inline]
     fn lock_mutex(&self) -> Result<MutexGuard<'_, WritableMap>, MapError> {
         if !self.process.is_current() {

@@ -48,6 +48,13 @@ pub fn pattern_kind(pattern: &[u8]) -> PatternKind {
     }
 }
 
+/// Returns whether a pattern can match a program: it is a full path without `..` or a bare name.
+pub(crate) fn names_program(pattern: &str) -> bool {
+    let has_parent_component = pattern.split(['/', '\\']).any(|part| part == "..");
+    let is_relative = pattern_kind(pattern.as_bytes()) == PatternKind::Relative;
+    !is_relative && !has_parent_component && !pattern.contains('\0')
+}
+
 /// Returns whether both paths are full paths of the same file by the rules of this style.
 ///
 /// ```

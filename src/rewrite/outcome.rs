@@ -121,7 +121,7 @@ reasons! {
     /// `VIPOOL_DISABLE=1` disables the hook layer.
     Disabled = 1, "disabled", "VIPOOL_DISABLE is set";
     /// There is no map file, or the hook layer cannot use the file.
-    MapUnreadable = 2, "map-unreadable", "the map cannot be read (has 'vipool up' run on this server?)";
+    MapUnreadable = 2, "map-unreadable", "the map does not exist or cannot be read";
     /// No rule of the process list matches the program.
     NotListed = 3, "not-listed", "the program is not on the process list";
     /// No session was found for the process.

@@ -25,6 +25,8 @@ pub struct OpenedSession {
     pub is_low_water: bool,
     /// The status of the shortage, or 0 if the session has all addresses.
     pub shortage: Status,
+    /// The number of the pool of the shortage.
+    pub shortage_pool: u16,
 }
 
 /// An open session in the list of sessions.
@@ -56,6 +58,7 @@ pub struct JournalEntry {
     pub generation: u32,
     pub user: Option<String>,
     pub client: Option<IpAddr>,
+    pub pool: u16,
 }
 
 /// A call of the rewriter. The flag of `Send` means that the program uses TCP Fast Open.
@@ -86,7 +89,8 @@ pub trait Api: Reads + Machine + Sized + Sync {
     /// Opens a copy of the bytes of map files.
     fn open_bytes(map: &[u8], sessions: &[u8]) -> Result<Self, Status>;
     /// Creates the map of a server of a farm. The returned list contains the findings (key and
-    /// code), then the interfaces that receive addresses (name and index).
+    /// code), then the interfaces that receive addresses (name and index). The status of a farm
+    /// with errors is VIPOOL_ERR_FARM.
     fn from_farm(
         farm: &Farm,
         host: &str,

@@ -7,10 +7,15 @@ use std::ffi::{c_char, c_void};
 use std::net::IpAddr;
 use std::ptr::{null, null_mut};
 
-use vipool::capi::address::{vipool_ip, vipool_ip_to_sockaddr, vipool_sockaddr};
+use vipool::capi::address::{
+    vipool_ip, vipool_ip_to_sockaddr, vipool_range, vipool_range_parse, vipool_sockaddr,
+};
+use vipool::capi::error::vipool_last_error;
 use vipool::capi::farm::*;
 use vipool::capi::farm_settings::*;
 use vipool::capi::interface::vipool_interface;
+use vipool::capi::leader::vipool_leader;
+use vipool::capi::maintenance::vipool_map_recover;
 use vipool::capi::map::*;
 use vipool::capi::map_session::*;
 use vipool::capi::outcome::vipool_outcome;
@@ -21,9 +26,11 @@ use vipool::capi::rewrite::vipool_rewrite_bind;
 use vipool::capi::rewriter::*;
 use vipool::capi::rule::{vipool_reader_find_rule_by_id, vipool_rule};
 use vipool::capi::session::*;
+use vipool::capi::snapshot::*;
 use vipool::capi::socket::vipool_socket;
 use vipool::capi::status::vipool_status::{self, *};
 use vipool::capi::text::vipool_utf16_to_utf8;
+use vipool::map::{Settings, Shortage};
 use vipool::policy::{Policy, Program, ProgramFlags};
 
 use crate::suite::{ip, plan, session_id};
@@ -282,4 +289,191 @@ fn refusal_has_a_text() {
         copy_c_string(vipool_reason_get_text(number)),
         "the address belongs to another session"
     );
+}
+
+/// Returns the text of `vipool_last_error`.
+fn last_error() -> String {
+    copy_c_string(vipool_last_error())
+}
+
+#[test]
+fn failed_open_reports_the_shortage() {
+    let mut small_plan = plan().with_settings(Settings::without_cool_down().with_cool_down(60));
+    small_plan.pools.truncate(1);
+    let mut map = null_mut();
+    let mut opened = sized::<vipool_opened_session>();
+    // SAFETY: the handles and structs are valid. Each handle is freed once.
+    unsafe {
+        let plan = build::plan(&small_plan, 0).unwrap();
+        check(vipool_map_create_in_memory(plan, null(), &mut map)).unwrap();
+        vipool_plan_free(plan);
+        let id = |value| session_id(value).raw();
+        for value in 1..=4 {
+            check(vipool_map_open_session(map, id(value), null(), 100, &mut opened)).unwrap();
+        }
+        for value in 1..=4 {
+            let now = 100 + value as u32;
+            check(vipool_map_close_session(map, id(value), now, null_mut())).unwrap();
+        }
+        let status = vipool_map_open_session(map, id(5), null(), 110, &mut opened);
+        assert_eq!(status, VIPOOL_ERR_COOLING);
+        assert_eq!((opened.shortage, opened.cooling_until), (VIPOOL_ERR_COOLING as i32, 161));
+        assert_eq!((opened.shortage_pool, opened.lease_count, opened.handle.session), (0, 0, 0));
+        vipool_map_close(map);
+    }
+}
+
+#[test]
+fn last_error_is_empty_or_of_the_last_call() {
+    let (mut range, mut session) = (vipool_range::default(), 0);
+    // SAFETY: the texts and output pointers are valid.
+    unsafe {
+        assert_eq!(vipool_range_parse(c_chars("x"), 1, &mut range), VIPOOL_ERR_RANGE_SYNTAX);
+        assert!(!last_error().is_empty());
+        check(vipool_session_parse(c_chars("7"), 1, &mut session)).unwrap();
+        assert_eq!(last_error(), "");
+        assert_eq!(vipool_range_parse(null(), 0, &mut range), VIPOOL_ERR_NULL);
+        assert_eq!(last_error(), "a pointer that must not be NULL is NULL");
+        check(vipool_range_parse(c_chars("10.0.0.0/8"), 10, &mut range)).unwrap();
+        assert_eq!(last_error(), "");
+    }
+}
+
+#[test]
+fn messages_name_no_command() {
+    let mut texts: Vec<String> = vipool_status::ALL
+        .iter()
+        .map(|status| status.text().to_str().unwrap().to_owned())
+        .collect();
+    let directory = tempfile::tempdir().unwrap();
+    let text = directory.path().to_str().unwrap();
+    let mut map = null_mut();
+    // SAFETY: the text and the output pointer are valid.
+    let status = unsafe { vipool_map_open(c_chars(text), text.len(), null(), &mut map) };
+    assert_eq!(status, VIPOOL_ERR_MISSING);
+    texts.push(last_error());
+    for shortage in [Shortage::Exhausted, Shortage::Lingering, Shortage::Draining] {
+        texts.push(shortage.to_string());
+    }
+    for number in 0..=255 {
+        texts.push(copy_c_string(vipool_reason_get_text(number)));
+    }
+    for text in texts {
+        let names_command = text.contains("'vipool") || text.contains("vipool up");
+        assert!(!names_command && !text.contains("-sessions"), "{text}");
+    }
+}
+
+#[test]
+fn directory_of_a_map_must_exist() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("missing");
+    let (mut map, mut reader) = (null_mut(), null_mut());
+    // SAFETY: the texts, handles and output pointers are valid. The plan is freed once.
+    unsafe {
+        let plan = build::plan(&plan(), 0).unwrap();
+        for text in ["", missing.to_str().unwrap()] {
+            let status = vipool_map_create(c_chars(text), text.len(), plan, null(), &mut map);
+            assert_eq!(status, VIPOOL_ERR_DIRECTORY, "{text:?}");
+        }
+        vipool_plan_free(plan);
+        let status = vipool_map_open(c_chars(""), 0, null(), &mut map);
+        assert_eq!(status, VIPOOL_ERR_DIRECTORY);
+        assert_eq!(vipool_reader_open(c_chars(""), 0, &mut reader), VIPOOL_ERR_DIRECTORY);
+        let text = missing.to_str().unwrap();
+        let status = vipool_map_open(c_chars(text), text.len(), null(), &mut map);
+        assert_eq!(status, VIPOOL_ERR_MISSING);
+    }
+    assert!(!missing.exists());
+}
+
+/// Another writer cannot open the map, and none of its calls releases the lock of the holder.
+#[test]
+fn exclusive_holder_keeps_the_map_from_other_writers() {
+    for holder_flags in [VIPOOL_MAP_EXCLUSIVE, VIPOOL_MAP_SINGLE_THREADED] {
+        let directory = tempfile::tempdir().unwrap();
+        let text = directory.path().to_str().unwrap();
+        let (path, length) = (c_chars(text), text.len());
+        let (mut holder, mut other, mut monitor) = (null_mut(), null_mut(), null_mut());
+        let mut opened = sized::<vipool_opened_session>();
+        // SAFETY: the texts, handles and structs are valid. Each handle is freed once.
+        unsafe {
+            let plan = build::plan(&plan(), 0).unwrap();
+            let with_flags = |flags| vipool_map_options { flags, ..sized() };
+            let options = with_flags(holder_flags);
+            check(vipool_map_create(path, length, plan, &options, &mut holder)).unwrap();
+            let options = with_flags(VIPOOL_MAP_MONITOR);
+            check(vipool_map_open(path, length, &options, &mut monitor)).unwrap();
+            for value in 1..=3 {
+                let id = session_id(value).raw();
+                check(vipool_map_open_session(holder, id, null(), 100, &mut opened)).unwrap();
+                // Each of these calls must leave the lock to the holder.
+                let mut snapshot = null_mut();
+                check(vipool_snapshot_new(holder, &mut snapshot)).unwrap();
+                vipool_snapshot_free(snapshot);
+                check(vipool_snapshot_new(monitor, &mut snapshot)).unwrap();
+                vipool_snapshot_free(snapshot);
+                let exclusive = with_flags(VIPOOL_MAP_EXCLUSIVE);
+                for options in [null(), &raw const exclusive] {
+                    let status = vipool_map_open(path, length, options, &mut other);
+                    assert_eq!(status, VIPOOL_ERR_BUSY_EXCLUSIVE);
+                    let status = vipool_map_create(path, length, plan, options, &mut other);
+                    assert_eq!(status, VIPOOL_ERR_BUSY_EXCLUSIVE);
+                }
+                let status = vipool_map_open_session(monitor, id, null(), 100, &mut opened);
+                assert_eq!(status, VIPOOL_ERR_BUSY_EXCLUSIVE);
+                let status = vipool_map_close_session(monitor, id, 100, null_mut());
+                assert_eq!(status, VIPOOL_ERR_BUSY_EXCLUSIVE);
+                assert_eq!(vipool_map_recover(monitor), VIPOOL_ERR_BUSY_EXCLUSIVE);
+                let status = vipool_map_update_session(monitor, id, null(), null());
+                assert_eq!(status, VIPOOL_ERR_BUSY_EXCLUSIVE);
+            }
+            vipool_map_close(holder);
+            check(vipool_map_open(path, length, null(), &mut other)).unwrap();
+            let id = session_id(9).raw();
+            check(vipool_map_open_session(monitor, id, null(), 100, &mut opened)).unwrap();
+            vipool_map_close(monitor);
+            vipool_map_close(other);
+            vipool_plan_free(plan);
+        }
+    }
+}
+
+#[test]
+fn open_session_refuses_another_user_and_takes_a_new_client() {
+    let fixture = Fixture::new();
+    let id = session_id(2).raw();
+    let mut opened = sized::<vipool_opened_session>();
+    let user = |name: &'static str| vipool_open_options {
+        user: c_chars(name),
+        user_length: name.len(),
+        ..sized()
+    };
+    let mut snapshot = null_mut();
+    let mut row = sized::<vipool_session_row>();
+    let (mut count, second) = (0, 1);
+    // SAFETY: the handles and structs are valid. The snapshot is freed once.
+    unsafe {
+        let out = &raw mut opened;
+        check(vipool_map_open_session(fixture.map, id, &user("ada"), 100, out)).unwrap();
+        let status = vipool_map_open_session(fixture.map, id, &user("bob"), 100, out);
+        assert_eq!(status, VIPOOL_ERR_OTHER_USER);
+        let options = vipool_open_options { address: c_ip(ip("10.0.5.13")), ..user("ada") };
+        let status = vipool_map_open_session(fixture.map, id, &options, 100, out);
+        assert_eq!(status, VIPOOL_ERR_OTHER_ADDRESS);
+        let leader = vipool_leader { pid: 7, start_time: 1, ..vipool_leader::default() };
+        let client = c_ip(ip("192.0.2.9"));
+        check(vipool_map_update_session(fixture.map, id, &client, null())).unwrap();
+        check(vipool_map_update_session(fixture.map, id, null(), &leader)).unwrap();
+        let unknown = session_id(3).raw();
+        let status = vipool_map_update_session(fixture.map, unknown, &client, &leader);
+        assert_eq!(status, VIPOOL_ERR_NOT_OPEN);
+        check(vipool_snapshot_new(fixture.map, &mut snapshot)).unwrap();
+        let out = &raw mut row;
+        check(vipool_snapshot_list_sessions(snapshot, second, out, 1, &mut count, null_mut()))
+            .unwrap();
+        assert_eq!((row.session, row.client, row.leader), (id, client, leader));
+        assert_eq!(copy_text(row.user, row.user_length), "ada");
+        vipool_snapshot_free(snapshot);
+    }
 }

@@ -18,7 +18,7 @@ use vipool::map::Settings;
 
 use crate::suite::{plan, session_id};
 use crate::through_c::build;
-use crate::through_c::values::{check, ip, sized};
+use crate::through_c::values::{check, copy_text, ip, sized};
 
 /// The reported events. Each event has a kind, a session, and an address or a status.
 type Events = Mutex<Vec<(u32, u64, String)>>;
@@ -29,7 +29,12 @@ unsafe extern "C" fn on_event(context: *mut c_void, event: *const vipool_event) 
     assert_eq!(event.size, size_of::<vipool_event>());
     let detail = match ip(event.lease.address) {
         Some(address) => address.to_string(),
-        None => format!("{:?}", vipool_status::from_number(event.reason).unwrap()),
+        None => format!(
+            "{:?} {} {}",
+            vipool_status::from_number(event.reason).unwrap(),
+            event.pool,
+            copy_text(event.pool_name, event.pool_name_length)
+        ),
     };
     events.lock().unwrap().push((event.kind, event.session & 0xff, detail));
 }
@@ -55,7 +60,7 @@ fn each_event_is_reported_once() {
 }
 
 fn check_events(flags: u32) {
-    let settings = Settings::new().with_low_water(1);
+    let settings = Settings::without_cool_down().with_low_water(1);
     let mut small_plan = plan().with_settings(settings);
     small_plan.pools.truncate(1);
     let events = Events::default();
@@ -87,12 +92,13 @@ fn check_events(flags: u32) {
             "assigned 2 10.0.5.11",
             "assigned 3 10.0.5.12",
             "assigned 4 10.0.5.13",
-            "low water 4 VIPOOL_OK",
+            "low water 4 VIPOOL_OK 0 default",
         ];
         assert_eq!(take_events(&events), expected_events);
-        let status = vipool_map_open_session(map, id(5), null(), 100, out);
+        let mut refused = sized::<vipool_opened_session>();
+        let status = vipool_map_open_session(map, id(5), null(), 100, &mut refused);
         assert_eq!(status, VIPOOL_ERR_EXHAUSTED);
-        assert_eq!(take_events(&events), ["exhausted 5 VIPOOL_ERR_EXHAUSTED"]);
+        assert_eq!(take_events(&events), ["exhausted 5 VIPOOL_ERR_EXHAUSTED 0 default"]);
         check(vipool_map_close_by_handle(map, &opened.handle, 100, null_mut())).unwrap();
         check(vipool_map_close_session(map, id(3), 100, out_closed)).unwrap();
         assert_eq!(take_events(&events), ["released 4 10.0.5.13", "released 3 10.0.5.12"]);

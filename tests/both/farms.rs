@@ -86,7 +86,7 @@ pub fn farm_built_by_calls_makes_a_plan<A: Api>() {
     assert_eq!(pools[2].0, "loopback");
     assert_eq!(
         api.settings(),
-        Settings::new()
+        Settings::without_cool_down()
             .with_cool_down(7)
             .with_low_water(1)
             .with_sessions_per_user(2)
@@ -139,5 +139,21 @@ pub fn invalid_values_are_reported_as_findings<A: Api>() {
     assert!(keys.contains(&"range[0].server") && keys.contains(&"program[0].path"), "{findings:?}");
     let (findings, api) = A::from_farm(&farm(), "nowhere", None);
     assert_eq!(findings, [("server".to_owned(), "unknown-server".to_owned())]);
-    assert_eq!(api.unwrap().pools(), []);
+    assert_eq!(api.err(), Some(VIPOOL_ERR_FARM as i32));
+
+    // Calls are validated as farm.toml is.
+    for range in ["224.0.0.1", "127.0.0.9", "0.0.0.0/0", "ff02::1"] {
+        let mut invalid_farm = farm();
+        invalid_farm.ranges[0].addresses = vec![range.parse().unwrap()];
+        let (findings, api) = A::from_farm(&invalid_farm, "ts1", None);
+        assert!(findings.iter().any(|(_, code)| code == "not-hosts"), "{range}: {findings:?}");
+        assert_eq!(api.err(), Some(VIPOOL_ERR_FARM as i32), "{range}");
+    }
+    for pattern in ["", "/", "bin/server", "/bin/../server"] {
+        let mut invalid_farm = farm();
+        invalid_farm.programs[0].pattern = pattern.into();
+        let (findings, api) = A::from_farm(&invalid_farm, "ts1", None);
+        assert!(findings.iter().any(|(_, code)| code == "path"), "{pattern:?}: {findings:?}");
+        assert_eq!(api.err(), Some(VIPOOL_ERR_FARM as i32), "{pattern:?}");
+    }
 }

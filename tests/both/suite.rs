@@ -41,6 +41,7 @@ pub fn plan() -> Plan {
         pool("default", PoolKind::VirtualIp, "10.0.5.10-10.0.5.13"),
         pool("loopback", PoolKind::Loopback, "127.3.0.2-127.3.0.9"),
     ])
+    .with_settings(Settings::without_cool_down())
 }
 
 pub fn plan_with(settings: Settings) -> Plan {
@@ -90,7 +91,7 @@ pub fn session_opens_and_closes_once<A: Api>() {
 }
 
 pub fn exhausted_pools_and_limits_refuse_sessions<A: Api>() {
-    let settings = Settings::new().with_low_water(2).with_max_sessions(5);
+    let settings = Settings::without_cool_down().with_low_water(2).with_max_sessions(5);
     let api = A::new(&plan_with(settings)).unwrap();
     for value in 1..=4 {
         let opened = api.open(session_id(value), &for_user("ada"), 100).unwrap();
@@ -106,12 +107,14 @@ pub fn exhausted_pools_and_limits_refuse_sessions<A: Api>() {
     let opened = api.open(session_id(5), &for_user("eve"), 101).unwrap();
     assert_eq!(addresses(&opened)[0], SECOND_ADDRESS);
 
-    let limited_api = A::new(&plan_with(Settings::new().with_max_sessions(1))).unwrap();
+    let limited_api =
+        A::new(&plan_with(Settings::without_cool_down().with_max_sessions(1))).unwrap();
     limited_api.open(session_id(1), &for_user("ada"), 100).unwrap();
     let second_result = limited_api.open(session_id(2), &for_user("eve"), 100);
     assert_eq!(status_of(second_result), VIPOOL_ERR_TOO_MANY_SESSIONS);
 
-    let quota_api = A::new(&plan_with(Settings::new().with_sessions_per_user(1))).unwrap();
+    let quota_api =
+        A::new(&plan_with(Settings::without_cool_down().with_sessions_per_user(1))).unwrap();
     quota_api.open(session_id(1), &for_user("ada"), 100).unwrap();
     assert_eq!(status_of(quota_api.open(session_id(2), &for_user("ada"), 100)), VIPOOL_ERR_QUOTA);
     quota_api.open(session_id(2), &for_user("eve"), 100).unwrap();
@@ -196,7 +199,8 @@ pub fn names_are_compared_completely<A: Api>() {
         [format!("{common_prefix}b"), format!("{common_prefix}c")],
         [format!("{common_prefix}b"), common_prefix.clone()],
     ] {
-        let api = A::new(&plan_with(Settings::new().with_sessions_per_user(1))).unwrap();
+        let api =
+            A::new(&plan_with(Settings::without_cool_down().with_sessions_per_user(1))).unwrap();
         api.reserve(ip(SECOND_ADDRESS), &name1, 100).unwrap();
         assert_eq!(status_of(api.reserve(ip(SECOND_ADDRESS), &name2, 100)), VIPOOL_ERR_RESERVED);
         let options = for_user(&name2).with_address(ip(SECOND_ADDRESS));
@@ -217,7 +221,7 @@ pub fn names_are_compared_completely<A: Api>() {
 }
 
 pub fn lingering_address_is_freed_by_the_probe<A: Api>() {
-    let settings = Settings::new().with_cool_down(60).with_check_in_use(true);
+    let settings = Settings::without_cool_down().with_cool_down(60).with_check_in_use(true);
     let api = A::new(&plan_with(settings)).unwrap();
     for value in 1..=4 {
         api.open(session_id(value), &for_user("ada"), 100).unwrap();
@@ -232,7 +236,7 @@ pub fn lingering_address_is_freed_by_the_probe<A: Api>() {
     assert_eq!((freed, lingering, closed), (1, 1, 0));
     let opened = api.open(session_id(5), &for_user("eve"), 201).unwrap();
     assert_eq!(addresses(&opened), ["127.3.0.2"]);
-    assert_eq!(opened.shortage, VIPOOL_ERR_LINGERING as i32);
+    assert_eq!((opened.shortage, opened.shortage_pool), (VIPOOL_ERR_LINGERING as i32, 0));
     api.reap(300, &[]).unwrap();
     // Opening the session again adds the missing address.
     let opened = api.open(session_id(5), &for_user("eve"), 301).unwrap();
@@ -253,7 +257,7 @@ pub fn reconcile_closes_ended_sessions<A: Api>() {
 }
 
 pub fn sessions_are_refused_until_restored<A: Api>() {
-    let settings = Settings::new().with_await_restore(true);
+    let settings = Settings::without_cool_down().with_await_restore(true);
     let api = A::new(&plan_with(settings)).unwrap();
     assert_eq!(status_of(api.open(session_id(1), &for_user("ada"), 100)), VIPOOL_ERR_NOT_READY);
     api.mark_restored().unwrap();
@@ -261,7 +265,7 @@ pub fn sessions_are_refused_until_restored<A: Api>() {
 }
 
 pub fn monitor_sees_sessions_pools_and_slots<A: Api>() {
-    let settings = Settings::new()
+    let settings = Settings::without_cool_down()
         .with_cool_down(7)
         .with_check_in_use(true)
         .with_low_water(1)

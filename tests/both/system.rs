@@ -59,20 +59,25 @@ pub fn journal_lists_events<A: Api>() {
     let opened = api.open(session_id(1), &options, 100).unwrap();
     api.close_session(session_id(1), 107).unwrap();
     let (entries, lost, next_number) = A::journal(directory.path(), 1).unwrap();
-    assert_eq!((entries.len(), lost, next_number), (3, 0, 4));
+    assert_eq!((entries.len(), lost, next_number), (4, 0, 5));
     for (number, (entry, lease)) in (1..).zip(entries.iter().zip(&opened.leases)) {
         assert_eq!((entry.number, entry.tick, entry.kind), (number, 100, 1));
         assert_eq!((entry.session, entry.generation), (session_id(1), lease.generation));
+        assert_eq!(entry.pool, lease.pool);
         assert_eq!((entry.address, entry.client), (Some(lease.address), options.client));
         assert_eq!(entry.user.as_deref(), Some("ada"));
     }
-    let release_entry = &entries[2];
-    assert_eq!((release_entry.number, release_entry.tick, release_entry.kind), (3, 107, 2));
-    assert_eq!(release_entry.user, None);
-    let (entries, _, next_number) = A::journal(directory.path(), 3).unwrap();
-    assert_eq!((entries.len(), next_number), (1, 4));
+    // Each lease has a row for its release.
+    for (number, (entry, lease)) in (3..).zip(entries[2..].iter().zip(&opened.leases)) {
+        assert_eq!((entry.number, entry.tick, entry.kind), (number, 107, 2));
+        assert_eq!((entry.session, entry.generation), (session_id(1), lease.generation));
+        assert_eq!((entry.address, entry.pool), (Some(lease.address), lease.pool));
+        assert_eq!(entry.user, None);
+    }
     let (entries, _, next_number) = A::journal(directory.path(), 4).unwrap();
-    assert_eq!((entries.len(), next_number), (0, 4));
+    assert_eq!((entries.len(), next_number), (1, 5));
+    let (entries, _, next_number) = A::journal(directory.path(), 5).unwrap();
+    assert_eq!((entries.len(), next_number), (0, 5));
 
     // Write more events than the journal can hold.
     for _ in 0..400 {
@@ -80,8 +85,17 @@ pub fn journal_lists_events<A: Api>() {
         api.close_session(session_id(1), 200).unwrap();
     }
     let (entries, lost, next_number) = A::journal(directory.path(), 1).unwrap();
-    assert_eq!((entries.len(), lost, next_number), (1024, 179, 1204));
-    assert_eq!(entries[0].number, 180);
+    assert_eq!((entries.len(), lost, next_number), (1024, 580, 1605));
+    assert_eq!(entries[0].number, 581);
+
+    // A row without a lease names the pool.
+    for value in 1..=4 {
+        api.open(session_id(value), &for_user("ada"), 300).unwrap();
+    }
+    api.open(session_id(5), &for_user("ada"), 300).unwrap_err();
+    let (entries, _, _) = A::journal(directory.path(), next_number + 8).unwrap();
+    assert_eq!((entries.len(), entries[0].kind, entries[0].pool), (1, 3, 0));
+    assert_eq!((entries[0].address, entries[0].generation), (None, 0));
 }
 
 pub fn copy_leaves_the_files_unchanged<A: Api>() {
@@ -183,10 +197,11 @@ pub fn system_state_is_reported<A: Api>() {
     assert_eq!(api.parent_rule(), Some((plan_with_parent.policy.programs[0].id(), parent_pid)));
 
     // Two addresses have cooled down. The first address has a socket, so it must linger.
-    let mut plan_with_in_use_check = plan();
-    plan_with_in_use_check.settings = Settings::new().with_cool_down(1).with_check_in_use(true);
-    plan_with_in_use_check.pools.remove(0);
-    let api = A::new(&plan_with_in_use_check).unwrap();
+    let mut plan_with_check = plan();
+    plan_with_check.settings =
+        Settings::without_cool_down().with_cool_down(1).with_check_in_use(true);
+    plan_with_check.pools.remove(0);
+    let api = A::new(&plan_with_check).unwrap();
     let first_address: IpAddr =
         api.open(session_id(1), &for_user("ada"), 100).unwrap().leases[0].address;
     api.open(session_id(2), &for_user("ada"), 100).unwrap();

@@ -47,13 +47,14 @@ impl Header {
         let mut statement = String::new();
         for line in strip_comments(&text).lines() {
             if let Some(macro_line) = line.trim().strip_prefix("#define ") {
-                if let Some((name, _value)) = macro_line.split_once(' ') {
-                    header.constants.push(name.to_owned());
+                if let Some((name, _value)) = macro_line.split_once(' ')
+                    && !name.contains('(')
+                {
+                    header.add_constant(name);
                 }
                 continue;
             }
-            if line.starts_with('#') || line.starts_with("extern \"C\"") || line.starts_with("}  ")
-            {
+            if line.starts_with('#') || line.starts_with("extern \"C\"") {
                 continue;
             }
             statement.push_str(line);
@@ -71,12 +72,19 @@ impl Header {
         header
     }
 
+    /// Adds the name of a constant. A flag is an enum constant and a macro of the same name.
+    fn add_constant(&mut self, name: &str) {
+        if self.constants.iter().all(|constant| constant != name) {
+            self.constants.push(name.to_owned());
+        }
+    }
+
     fn add_declaration(&mut self, text: &str) {
         let body = text.split_once('{').and_then(|(_, body)| body.rsplit_once('}'));
         if let (Some((body, _)), true) = (body, text.starts_with("enum ")) {
-            let names = body.split(',').filter_map(|item| item.split('=').next());
-            self.constants
-                .extend(names.map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned));
+            for name in body.split(',').filter_map(|item| item.split('=').next()) {
+                self.add_constant(name.trim());
+            }
         } else if let (Some((body, name)), true) = (body, text.starts_with("typedef struct ")) {
             let name = name.trim_matches([' ', ';']).to_owned();
             let fields = body.split(';').map(str::trim).filter(|field| !field.is_empty());
@@ -203,7 +211,7 @@ fn quickstarts_compile() {
         "#include <errno.h>\n#include <string.h>\n#include <sys/socket.h>\n#include <vipool.h>\n\
          void agent(vipool_is_alive_fn is_alive);\n\
          void agent(vipool_is_alive_fn is_alive)\n{{\n    vipool_farm *farm;\n    vipool_plan *plan;\n    \
-         vipool_map *map;\n    vipool_session session;\n    size_t count, errors;\n    \
+         vipool_map *map;\n    vipool_session session;\n    vipool_status status;\n    \
          char lease[72];\n{agent_code}}}\n\
          int hook(int s, const struct sockaddr *address, socklen_t address_length, \
          const vipool_socket *facts, const char *path, size_t length, const char *lease);\n\
@@ -215,4 +223,39 @@ fn quickstarts_compile() {
     let mut cc = Command::new("cc");
     cc.args(["-std=c99", "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]);
     run_command(cc.arg("-I").arg(workspace_root().join("include")).arg(source));
+}
+
+/// Runs the C compiler on a file that only includes the header.
+fn compile_header(arguments: &[&str]) -> String {
+    let source = target_dir().join("capi-header-only.c");
+    fs::write(&source, "#include <vipool.h>\nint vipool_used(void);\n").unwrap();
+    let mut cc = Command::new("cc");
+    cc.args(arguments).arg("-I").arg(workspace_root().join("include")).arg(source);
+    String::from_utf8(run_command(&mut cc).stdout).unwrap()
+}
+
+#[test]
+fn header_is_valid_in_every_version_of_c() {
+    if !have(&["cc"]) {
+        return;
+    }
+    for standard in ["-std=c89", "-std=c99", "-std=c11", "-std=c17"] {
+        let warnings = ["-Wall", "-Wextra", "-Wpedantic", "-Wc++-compat", "-Wconversion"];
+        let strict = ["-fsyntax-only", "-Wundef", "-Wsign-conversion", "-Werror", standard];
+        compile_header(&[&warnings[..], &strict].concat());
+    }
+}
+
+#[test]
+fn preprocessed_header_has_every_constant() {
+    if !have(&["cc"]) {
+        return;
+    }
+    let text = compile_header(&["-E", "-P"]);
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words: Vec<&str> = text.split(|c| !is_word(c)).collect();
+    let is_missing =
+        |name: &String| !words.contains(&&**name) && !name.starts_with("VIPOOL_VERSION_");
+    let missing: Vec<String> = Header::read().constants.into_iter().filter(is_missing).collect();
+    assert_eq!(missing, [""; 0]);
 }

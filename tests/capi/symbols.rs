@@ -35,6 +35,7 @@ const OBJECTS: &[&str] = &[
     "rewrite",
     "rewriter",
     "session",
+    "settings",
     "snapshot",
     "status",
 ];
@@ -71,6 +72,7 @@ const VERBS: &[&str] = &[
     "to",
     "undrain",
     "unreserve",
+    "update",
     "validate",
 ];
 

@@ -49,6 +49,8 @@ int main(int argc, char **argv)
         const auto opened = moved_map.open_session(session, "ada");
         CHECK(vipool::to_string(opened.leases[0].address) == "10.0.5.10");
         CHECK(vipool::to_string(opened.handle).size() > 20);
+        moved_map.update_session(session, vipool::parse_ip("192.0.2.9"));
+        moved_map.update_session(session, vipool_leader{7, 0, 1, 0});
 
         vipool::reader reader =
             is_in_files ? vipool::reader::open(directory) : vipool::reader::open(moved_map);
@@ -62,6 +64,8 @@ int main(int argc, char **argv)
         CHECK(moved_map.reap().closed == 0);
         const vipool::snapshot snapshot = moved_map.take_snapshot();
         CHECK(snapshot.sessions().size() == 1 && snapshot.pools().size() == 2);
+        CHECK(vipool::to_string(snapshot.sessions()[0].client) == "192.0.2.9");
+        CHECK(snapshot.sessions()[0].leader.pid == 7);
 
         CHECK(moved_map.close_session(opened.handle).lease_count == 2);
         CHECK(!reader.is_live(opened.handle));

@@ -31,7 +31,8 @@ fn plan() -> Plan {
     let policy = Policy::new([program("/usr/bin/nc"), program("redis-server")])
         .with_pool_rules(rules)
         .with_host_addresses(["10.0.0.250".parse().unwrap()]);
-    let settings = Settings::new().with_cool_down(3).with_check_in_use(true).with_low_water(4);
+    let settings =
+        Settings::without_cool_down().with_cool_down(3).with_check_in_use(true).with_low_water(4);
     Plan::new([
         pool("default", PoolKind::VirtualIp, "10.0.0.0/26"),
         pool("default", PoolKind::VirtualIp, "2001:db8::/64"),

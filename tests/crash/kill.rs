@@ -81,7 +81,7 @@ fn plan(number: u64) -> Plan {
         Pool::new("default", PoolKind::VirtualIp, &[range], u32::MAX).unwrap(),
         Pool::new("default", PoolKind::Loopback, &[loopback], u32::MAX).unwrap(),
     ])
-    .with_settings(Settings::default())
+    .with_settings(Settings::without_cool_down())
 }
 
 /// Opens and closes the sessions of a writer until the test kills the writer.

@@ -63,11 +63,12 @@ pub fn scenarios() -> Vec<Scenario> {
     let small_pool = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.6");
     let large_pool = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.144");
     let loopback_pool = pool(PoolKind::Loopback, "127.77.0.0/28");
-    let cool_down_settings = Settings::new().with_cool_down(3).with_check_in_use(true);
+    let cool_down_settings =
+        Settings::without_cool_down().with_cool_down(3).with_check_in_use(true);
     vec![
         Scenario {
             name: "one pool",
-            plan: Plan::new([small_pool.clone()]),
+            plan: Plan::new([small_pool.clone()]).with_settings(Settings::without_cool_down()),
             sessions: (1..=8).collect(),
             initial_open_count: 0,
             users: &USERS,
@@ -75,7 +76,7 @@ pub fn scenarios() -> Vec<Scenario> {
         },
         Scenario {
             name: "anonymous sessions",
-            plan: Plan::new([small_pool.clone()]),
+            plan: Plan::new([small_pool.clone()]).with_settings(Settings::without_cool_down()),
             sessions: (1..=8).collect(),
             initial_open_count: 3,
             users: &[],
@@ -91,7 +92,7 @@ pub fn scenarios() -> Vec<Scenario> {
         },
         Scenario {
             name: "an overflowing index bucket",
-            plan: Plan::new([large_pool]),
+            plan: Plan::new([large_pool]).with_settings(Settings::without_cool_down()),
             sessions: sessions_in_one_bucket(144, 18),
             initial_open_count: 140,
             users: &USERS,
@@ -167,6 +168,7 @@ pub fn run_random_operation(
         (15, _) => _ = map.undrain(&range, Tick::from_secs(now)),
         (16, _) => _ = map.reserve(address, "ann", Tick::from_secs(now)),
         (17, _) => _ = map.unreserve(address, Tick::from_secs(now)),
+        (18, Some(_)) if random.below(2) == 0 => _ = map.update_session(session, client, leader),
         // Recover rarely, because the recovery of the large pool takes a hundred thousand
         // instructions.
         (18, _) if random.below(8) == 0 => _ = map.recover(),

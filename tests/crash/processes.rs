@@ -7,7 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use vipool::Tick;
-use vipool::map::{Map, MapError, OpenError, OpenOptions, Plan, Reader, Settings};
+use vipool::map::{
+    ChangeError, CloseError, Map, MapError, OpenError, OpenOptions, Plan, Reader, Settings,
+};
 use vipool::pool::{Pool, PoolKind};
 
 use crate::process::{Child, WaitStatus, shared_words};
@@ -19,7 +21,7 @@ const ANONYMOUS: OpenOptions<'_> = OpenOptions::new();
 pub fn plan(address_count: u32) -> Plan {
     let range = "10.0.0.0/8".parse().unwrap();
     let pool = Pool::new("default", PoolKind::VirtualIp, &[range], address_count).unwrap();
-    Plan::new([pool]).with_settings(Settings::default())
+    Plan::new([pool]).with_settings(Settings::without_cool_down())
 }
 
 /// Waits until another process has stored the value.
@@ -67,6 +69,62 @@ fn fork_child_inherits_no_lock_and_must_reopen_the_map() {
     phase.store(2, SeqCst);
     assert_eq!(child.wait(), WaitStatus::Exited(0));
     assert_eq!(other_map.sessions().unwrap().len(), 3);
+}
+
+#[test]
+fn fork_child_never_waits_for_a_thread_of_the_parent() {
+    let directory = TestDirectory::new("fork-thread");
+    let maps = [Map::create(&directory.0, &plan(9)).unwrap(), Map::in_memory(&plan(9)).unwrap()];
+    for map in &maps {
+        let opened = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+        let words = shared_words(2);
+        let (phase, finished) = (&words[0], &words[1]);
+        thread::scope(|scope| {
+            // The callback runs while its thread holds the map.
+            scope.spawn(|| {
+                let is_alive = |_, _: Option<&_>| {
+                    phase.store(1, SeqCst);
+                    wait_for(phase, 2);
+                    true
+                };
+                map.reconcile(Tick::ZERO, is_alive).unwrap();
+            });
+            wait_for(phase, 1);
+            let mut child = Child::start(|| {
+                let id = session_id(2);
+                assert!(matches!(
+                    map.open_session(id, &ANONYMOUS, Tick::ZERO),
+                    Err(OpenError::Map(MapError::Forked))
+                ));
+                assert!(matches!(
+                    map.close_by_handle(&opened.handle, Tick::ZERO),
+                    Err(CloseError::Map(MapError::Forked))
+                ));
+                assert!(matches!(
+                    map.update_session(session_id(1), None, None),
+                    Err(ChangeError::Map(MapError::Forked))
+                ));
+                let results = [
+                    map.settings().map(drop),
+                    map.reader().map(drop),
+                    map.find(id).map(drop),
+                    map.sessions().map(drop),
+                    map.mark_restored(),
+                    map.drain_server(true),
+                    map.recover(),
+                ];
+                for result in results {
+                    assert!(matches!(result, Err(MapError::Forked)), "{result:?}");
+                }
+                finished.store(1, SeqCst);
+            });
+            wait_for(finished, 1);
+            assert_eq!(child.wait(), WaitStatus::Exited(0));
+            phase.store(2, SeqCst);
+        });
+        map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).unwrap();
+        assert_eq!(map.sessions().unwrap().len(), 2);
+    }
 }
 
 #[test]

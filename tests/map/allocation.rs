@@ -11,13 +11,13 @@ use crate::support::{
 
 #[test]
 fn addresses_are_reused_first_in_first_out() {
-    let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::default());
+    let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::without_cool_down());
     let opened_sessions: Vec<_> = (1..=3)
         .map(|number| map.open_session(session_id(number), &ANONYMOUS, Tick::ZERO).unwrap())
         .collect();
     assert!(matches!(
         map.open_session(session_id(4), &ANONYMOUS, Tick::ZERO),
-        Err(OpenError::Shortage(Shortage::Exhausted))
+        Err(OpenError::Shortage { shortage: Shortage::Exhausted, .. })
     ));
     map.close_by_handle(&opened_sessions[1].handle, Tick::ZERO).unwrap();
     map.close_by_handle(&opened_sessions[0].handle, Tick::ZERO).unwrap();
@@ -33,7 +33,7 @@ fn addresses_are_reused_first_in_first_out() {
 
 #[test]
 fn reopening_a_session_returns_the_same_leases() {
-    let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::default());
+    let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::without_cool_down());
     let first_session = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
     let reopened_session = map.open_session(session_id(1), &ANONYMOUS, Tick::from_secs(9)).unwrap();
     assert!(!first_session.already_open && reopened_session.already_open);
@@ -45,7 +45,7 @@ fn reopening_a_session_returns_the_same_leases() {
 
 #[test]
 fn stale_close_frees_nothing() {
-    let map = memory_map(&["10.0.0.1"], Settings::default());
+    let map = memory_map(&["10.0.0.1"], Settings::without_cool_down());
     let first_session = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
     map.close_by_handle(&first_session.handle, Tick::ZERO).unwrap();
     let second_session = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
@@ -63,7 +63,7 @@ fn stale_close_frees_nothing() {
 
 #[test]
 fn user_gets_the_last_address_again_without_cool_down() {
-    let settings = Settings::new().with_cool_down(60);
+    let settings = Settings::without_cool_down().with_cool_down(60);
     let map = memory_map(&["10.0.0.1-10.0.0.2"], settings);
     let ann = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     let bob = map.open_session(session_id(2), &for_user("bob"), Tick::ZERO).unwrap();
@@ -71,7 +71,7 @@ fn user_gets_the_last_address_again_without_cool_down() {
     map.close_by_handle(&bob.handle, Tick::from_secs(20)).unwrap();
     assert!(matches!(
         map.open_session(session_id(3), &for_user("eve"), Tick::from_secs(30)),
-        Err(OpenError::Shortage(Shortage::Cooling { until })) if until == Tick::from_secs(70)
+        Err(OpenError::Shortage { shortage: Shortage::Cooling { until }, .. }) if until == Tick::from_secs(70)
     ));
     let next_session =
         map.open_session(session_id(4), &for_user("bob"), Tick::from_secs(30)).unwrap();
@@ -82,7 +82,7 @@ fn user_gets_the_last_address_again_without_cool_down() {
 
 #[test]
 fn user_with_two_last_addresses_gets_the_one_released_last() {
-    let settings = Settings::new().with_cool_down(60);
+    let settings = Settings::without_cool_down().with_cool_down(60);
     let map = memory_map(&["10.0.0.1-10.0.0.9"], settings);
     let last_session = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     let first_session = map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
@@ -97,7 +97,7 @@ fn user_with_two_last_addresses_gets_the_one_released_last() {
 
 #[test]
 fn explicit_request_gets_its_address_or_an_error() {
-    let map = memory_map(&["10.0.0.1-10.0.0.9"], Settings::default());
+    let map = memory_map(&["10.0.0.1-10.0.0.9"], Settings::without_cool_down());
     let for_address =
         |address: &str| OpenOptions::new().with_address(Some(address.parse().unwrap()));
     assert_eq!(
@@ -119,7 +119,7 @@ fn explicit_request_gets_its_address_or_an_error() {
 
 #[test]
 fn reserved_addresses_go_to_their_user_and_only_once() {
-    let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::default());
+    let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::without_cool_down());
     map.reserve("10.0.0.1".parse().unwrap(), "ann", Tick::ZERO).unwrap();
     assert_eq!(
         only_address(
@@ -148,7 +148,7 @@ fn reserved_addresses_go_to_their_user_and_only_once() {
 
 #[test]
 fn drained_address_stays_leased_and_is_not_allocated_again() {
-    let map = memory_map(&["10.0.0.1-10.0.0.2"], Settings::default());
+    let map = memory_map(&["10.0.0.1-10.0.0.2"], Settings::without_cool_down());
     let first_session = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
     let range = "10.0.0.0/24".parse().unwrap();
     let change = map.drain(&range, Tick::ZERO).unwrap();
@@ -157,7 +157,7 @@ fn drained_address_stays_leased_and_is_not_allocated_again() {
     map.close_by_handle(&first_session.handle, Tick::ZERO).unwrap();
     assert!(matches!(
         map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO),
-        Err(OpenError::Shortage(Shortage::Draining))
+        Err(OpenError::Shortage { shortage: Shortage::Draining, .. })
     ));
     assert_eq!(map.reader().unwrap().pools()[0].drained, 2);
     map.undrain(&range, Tick::ZERO).unwrap();
@@ -172,7 +172,8 @@ fn session_gets_one_address_of_each_kind() {
         pool("lab", &["10.0.1.1"]),
         Pool::new("default", PoolKind::VirtualIp, &["fd00::/64".parse().unwrap()], 1000).unwrap(),
         loopback_pool("127.9.0.0/24"),
-    ]);
+    ])
+    .with_settings(Settings::without_cool_down());
     let map = vipool::map::Map::in_memory(&plan).unwrap();
     let opened = map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
     let addresses: Vec<_> = addresses_of(&opened.leases).iter().map(ToString::to_string).collect();
@@ -196,24 +197,24 @@ fn session_gets_one_address_of_each_kind() {
 
 #[test]
 fn low_water_warns_once() {
-    let settings = Settings::new().with_low_water(2);
+    let settings = Settings::without_cool_down().with_low_water(2);
     let map = memory_map(&["10.0.0.1-10.0.0.4"], settings);
     let low_water_warnings: Vec<_> = (1..=4)
         .map(|number| {
-            map.open_session(session_id(number), &ANONYMOUS, Tick::ZERO).unwrap().low_water
+            map.open_session(session_id(number), &ANONYMOUS, Tick::ZERO).unwrap().is_low_water()
         })
         .collect();
     assert_eq!(low_water_warnings, [false, false, true, false]);
     for number in 1..=4 {
         map.close_session(session_id(number), Tick::ZERO).unwrap();
     }
-    assert!(!map.open_session(session_id(5), &ANONYMOUS, Tick::ZERO).unwrap().low_water);
+    assert!(!map.open_session(session_id(5), &ANONYMOUS, Tick::ZERO).unwrap().is_low_water());
     assert_eq!(map.reader().unwrap().pools()[0].peak, 4);
 }
 
 #[test]
 fn quotas_limit_sessions_per_user_and_in_total() {
-    let settings = Settings::new().with_sessions_per_user(1).with_max_sessions(2);
+    let settings = Settings::without_cool_down().with_sessions_per_user(1).with_max_sessions(2);
     let map = vipool::map::Map::in_memory(&plan(&["10.0.0.1-10.0.0.9"], settings)).unwrap();
     map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();

@@ -2,15 +2,16 @@
 //! reported.
 
 use vipool::Tick;
-use vipool::map::{CloseError, Map, OpenError, Plan, Settings, Shortage};
-use vipool::pool::{Pool, PoolKind};
+use vipool::map::{CloseError, Map, MapError, OpenError, Plan, PlanError, Settings, Shortage};
+use vipool::policy::{Policy, Program};
+use vipool::pool::{Pool, PoolError, PoolKind};
 use vipool::range::subtract;
 
-use crate::support::{ANONYMOUS, for_address, memory_map, only_address, pool, session_id};
+use crate::support::{ANONYMOUS, for_address, memory_map, only_address, plan, pool, session_id};
 
 #[test]
 fn no_address_is_allocated_before_the_restore_completes() {
-    let settings = Settings::new().with_await_restore(true);
+    let settings = Settings::without_cool_down().with_await_restore(true);
     let map = memory_map(&["10.0.0.1-10.0.0.2"], settings);
     assert!(matches!(
         map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO),
@@ -26,8 +27,10 @@ fn no_address_is_allocated_before_the_restore_completes() {
 
 #[test]
 fn no_address_is_allocated_twice_across_ranges() {
-    let map =
-        memory_map(&["10.0.0.1-10.0.0.2", "10.0.0.9-10.0.0.12", "10.0.1.0"], Settings::default());
+    let map = memory_map(
+        &["10.0.0.1-10.0.0.2", "10.0.0.9-10.0.0.12", "10.0.1.0"],
+        Settings::without_cool_down(),
+    );
     let mut allocated_addresses = Vec::new();
     for number in 1..=7 {
         allocated_addresses.push(only_address(
@@ -42,14 +45,14 @@ fn no_address_is_allocated_twice_across_ranges() {
 
 #[test]
 fn first_and_last_addresses_are_usable() {
-    for (range, address_count) in [("10.0.0.0/31", 2), ("10.0.0.7/32", 1), ("255.255.255.255", 1)] {
-        let map = memory_map(&[range], Settings::default());
+    for (range, address_count) in [("10.0.0.0/31", 2), ("10.0.0.7/32", 1), ("223.255.255.255", 1)] {
+        let map = memory_map(&[range], Settings::without_cool_down());
         for number in 1..=address_count {
             map.open_session(session_id(number), &ANONYMOUS, Tick::ZERO).unwrap();
         }
         assert!(map.open_session(session_id(9), &ANONYMOUS, Tick::ZERO).is_err(), "{range}");
     }
-    let map = memory_map(&["10.0.0.10-10.0.0.20"], Settings::default());
+    let map = memory_map(&["10.0.0.10-10.0.0.20"], Settings::without_cool_down());
     map.open_session(session_id(1), &for_address("10.0.0.10"), Tick::ZERO).unwrap();
     map.open_session(session_id(2), &for_address("10.0.0.20"), Tick::ZERO).unwrap();
     assert!(matches!(
@@ -71,7 +74,7 @@ fn empty_and_fully_excluded_pools_are_exhausted() {
         let map = Map::in_memory(&Plan::new([pool])).unwrap();
         assert!(matches!(
             map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO),
-            Err(OpenError::Shortage(Shortage::Exhausted))
+            Err(OpenError::Shortage { shortage: Shortage::Exhausted, .. })
         ));
         map.recover().unwrap();
         assert_eq!(map.reader().unwrap().pools()[0].slots, 0);
@@ -86,7 +89,7 @@ fn empty_and_fully_excluded_pools_are_exhausted() {
 
 #[test]
 fn generations_increase_while_the_queue_wraps_around() {
-    let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::default());
+    let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::without_cool_down());
     let mut last_handle = None;
     for number in 1..10_000u32 {
         let opened = map
@@ -105,7 +108,7 @@ fn generations_increase_while_the_queue_wraps_around() {
 
 #[test]
 fn ipv6_prefix_serves_its_first_addresses() {
-    let settings = Settings::default();
+    let settings = Settings::without_cool_down();
     let range = "2001:db8::/64".parse().unwrap();
     let pool = Pool::new("default", PoolKind::VirtualIp, &[range], 1000).unwrap();
     let map = Map::in_memory(&Plan::new([pool]).with_settings(settings)).unwrap();
@@ -125,14 +128,14 @@ fn ipv6_prefix_serves_its_first_addresses() {
 
 #[test]
 fn draining_server_allocates_nothing_even_on_request() {
-    let map = memory_map(&["10.0.0.1-10.0.0.2"], Settings::default());
+    let map = memory_map(&["10.0.0.1-10.0.0.2"], Settings::without_cool_down());
     let open_session = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
     map.drain_server(true).unwrap();
     assert!(map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap().already_open);
     for options in [ANONYMOUS, for_address("10.0.0.2")] {
         assert!(matches!(
             map.open_session(session_id(2), &options, Tick::ZERO),
-            Err(OpenError::Shortage(Shortage::Draining))
+            Err(OpenError::Shortage { shortage: Shortage::Draining, .. })
         ));
     }
     assert!(map.reader().unwrap().is_live(&open_session.handle));
@@ -142,7 +145,7 @@ fn draining_server_allocates_nothing_even_on_request() {
 
 #[test]
 fn undrain_of_undrained_addresses_keeps_their_order() {
-    let settings = Settings::new().with_cool_down(10);
+    let settings = Settings::without_cool_down().with_cool_down(10);
     let map = memory_map(&["10.0.0.1-10.0.0.3"], settings);
     for number in 1..=3 {
         map.open_session(session_id(number), &ANONYMOUS, Tick::ZERO).unwrap();
@@ -165,7 +168,8 @@ fn undrain_of_undrained_addresses_keeps_their_order() {
 
 #[test]
 fn pools_of_different_names_do_not_mix() {
-    let plan = Plan::new([pool("office", &["10.0.0.1"]), pool("lab", &["10.0.1.1"])]);
+    let plan = Plan::new([pool("office", &["10.0.0.1"]), pool("lab", &["10.0.1.1"])])
+        .with_settings(Settings::without_cool_down());
     let map = Map::in_memory(&plan).unwrap();
     // No pool has the name "default", so the first pool is the default pool.
     assert_eq!(
@@ -179,4 +183,26 @@ fn pools_of_different_names_do_not_mix() {
         "10.0.1.1"
     );
     assert!(map.open_session(session_id(3), &lab_options, Tick::ZERO).is_err());
+}
+
+/// So an address of a loopback lease never becomes the virtual IP of another session.
+#[test]
+fn addresses_that_hosts_cannot_have_are_no_virtual_ips() {
+    for range in ["127.9.0.0/29", "224.0.0.1", "0.0.0.0/0", "255.255.255.255", "::1", "ff02::1"] {
+        let ranges = [range.parse().unwrap()];
+        let error = Pool::new("default", PoolKind::VirtualIp, &ranges, 4).unwrap_err();
+        assert!(matches!(error, PoolError::NotHosts(..)), "{range}: {error}");
+    }
+}
+
+#[test]
+fn pattern_that_matches_no_program_makes_no_map() {
+    for pattern in ["", "/", "bin/server", "/bin/../server", "a\0b"] {
+        let policy = Policy::new([Program::new(pattern)]);
+        let plan = plan(&["10.0.0.1"], Settings::without_cool_down()).with_policy(policy);
+        match Map::in_memory(&plan) {
+            Err(MapError::Plan(PlanError::Program(found))) => assert_eq!(found, pattern),
+            other => panic!("{pattern:?}: {other:?}"),
+        }
+    }
 }

@@ -36,7 +36,8 @@ impl Drop for TestDirectory {
 fn writers_and_readers_share_a_file() {
     let directory = TestDirectory::new("share");
     let first_map =
-        Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.9"], Settings::default())).unwrap();
+        Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.9"], Settings::without_cool_down()))
+            .unwrap();
     let second_map = Map::open(&directory.0).unwrap();
     let reader = Reader::attach(&directory.0).unwrap();
     let first_session =
@@ -59,7 +60,7 @@ fn writers_and_readers_share_a_file() {
 fn equal_plan_leaves_the_map_in_place() {
     let directory = TestDirectory::new("same");
     let current_plan = || {
-        plan(&["10.0.0.1-10.0.0.3"], Settings::new().with_cool_down(60))
+        plan(&["10.0.0.1-10.0.0.3"], Settings::without_cool_down().with_cool_down(60))
             .with_reservations([Reservation::new("10.0.0.3".parse().unwrap(), "eve")])
     };
     let map = Map::create(&directory.0, &current_plan()).unwrap();
@@ -88,7 +89,7 @@ fn equal_plan_leaves_the_map_in_place() {
 #[test]
 fn second_create_corrects_a_release_time_in_the_future() {
     let directory = TestDirectory::new("future");
-    let settings = Settings::new().with_cool_down(60);
+    let settings = Settings::without_cool_down().with_cool_down(60);
     let single_address_plan = plan(&["10.0.0.1"], settings);
     let map = Map::create(&directory.0, &single_address_plan).unwrap();
     map.open_session(session_id(1), &for_user("ann"), Tick::from_secs(5)).unwrap();
@@ -108,11 +109,11 @@ fn second_create_corrects_a_release_time_in_the_future() {
 fn kill_during_create_keeps_names() {
     let directory = TestDirectory::new("between");
     let path = |name: &str| directory.0.join(name);
-    let two_address_plan = plan(&["10.0.0.1-10.0.0.2"], Settings::default());
+    let two_address_plan = plan(&["10.0.0.1-10.0.0.2"], Settings::without_cool_down());
     let map = Map::create(&directory.0, &two_address_plan).unwrap();
     map.open_session(session_id(1), &for_user("ann"), Tick::from_secs(5)).unwrap();
     std::fs::copy(path("sessions"), path("older")).unwrap();
-    let three_address_plan = plan(&["10.0.0.1-10.0.0.3"], Settings::default());
+    let three_address_plan = plan(&["10.0.0.1-10.0.0.3"], Settings::without_cool_down());
     Map::create(&directory.0, &three_address_plan).unwrap();
     // Simulate a kill between the rename of the map file and the rename of the sessions file.
     std::fs::rename(path("sessions"), path("sessions.new")).unwrap();
@@ -135,14 +136,16 @@ fn kill_during_create_keeps_names() {
 fn new_plan_revokes_no_lease() {
     let directory = TestDirectory::new("reload");
     let old_map =
-        Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.2"], Settings::default())).unwrap();
+        Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.2"], Settings::without_cool_down()))
+            .unwrap();
     let reader = Reader::attach(&directory.0).unwrap();
     let first_session =
         old_map.open_session(session_id(1), &for_user("ann"), Tick::from_secs(5)).unwrap();
     let second_session =
         old_map.open_session(session_id(2), &ANONYMOUS, Tick::from_secs(5)).unwrap();
     let new_map =
-        Map::create(&directory.0, &plan(&["10.0.0.2-10.0.0.3"], Settings::default())).unwrap();
+        Map::create(&directory.0, &plan(&["10.0.0.2-10.0.0.3"], Settings::without_cool_down()))
+            .unwrap();
     assert!(reader.is_superseded());
     let new_reader = Reader::attach(&directory.0).unwrap();
     assert!(
@@ -162,7 +165,8 @@ fn new_plan_revokes_no_lease() {
     );
     assert!(new_map.open_session(session_id(4), &ANONYMOUS, Tick::from_secs(6)).is_err());
     // The new plan contains the address again, so the map can allocate it.
-    Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.3"], Settings::default())).unwrap();
+    Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.3"], Settings::without_cool_down()))
+        .unwrap();
     assert_eq!(
         only_address(
             &old_map.open_session(session_id(4), &ANONYMOUS, Tick::from_secs(6)).unwrap().leases
@@ -180,7 +184,7 @@ fn invalid_map_files_are_refused_with_a_reason() {
     assert!(matches!(Reader::attach(&directory.0), Err(MapError::Damaged { .. })));
     std::fs::write(&map_file, vec![0; 8192]).unwrap();
     assert!(matches!(Map::open(&directory.0), Err(MapError::Damaged { .. })));
-    let plan = plan(&["10.0.0.1"], Settings::default());
+    let plan = plan(&["10.0.0.1"], Settings::without_cool_down());
     // `Map::create` does not replace a damaged file, because the file may contain open sessions.
     assert!(matches!(Map::create(&directory.0, &plan), Err(MapError::Damaged { .. })));
     std::fs::remove_file(&map_file).unwrap();
@@ -196,7 +200,8 @@ fn invalid_map_files_are_refused_with_a_reason() {
 fn busy_error_names_the_exclusive_writer() {
     let directory = TestDirectory::new("exclusive");
     let mut agent =
-        Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.2"], Settings::default())).unwrap();
+        Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.2"], Settings::without_cool_down()))
+            .unwrap();
     agent.lock_exclusive().unwrap();
     let other_map = Map::open(&directory.0).unwrap();
     let error =
@@ -214,7 +219,7 @@ fn user_gets_the_last_address_after_a_restart() {
     let directory = TestDirectory::new("restart");
     let last_users_file = directory.0.join("last-users");
     let ranges = ["10.0.0.1-10.0.0.4"];
-    let old_map = memory_map(&ranges, Settings::default());
+    let old_map = memory_map(&ranges, Settings::without_cool_down());
     assert_eq!(old_map.restore_users(&last_users_file, Tick::ZERO).unwrap(), 0);
     let ann = old_map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     old_map.open_session(session_id(2), &for_user("bob"), Tick::ZERO).unwrap();
@@ -224,7 +229,7 @@ fn user_gets_the_last_address_after_a_restart() {
     // Create a new map, as after a reboot. The file of last users also contains invalid lines.
     let text = std::fs::read_to_string(&last_users_file).unwrap();
     std::fs::write(&last_users_file, format!("{text}10.0.0.3 no\n10.9.9.9 7\n10.0.0.4\n")).unwrap();
-    let new_map = memory_map(&["10.0.0.1-10.0.0.4"], Settings::default());
+    let new_map = memory_map(&["10.0.0.1-10.0.0.4"], Settings::without_cool_down());
     assert_eq!(new_map.restore_users(&last_users_file, Tick::ZERO).unwrap(), 2);
     let bob = new_map.open_session(session_id(1), &for_user("bob"), Tick::ZERO).unwrap();
     assert_eq!(only_address(&bob.leases), "10.0.0.2");
@@ -250,7 +255,7 @@ fn last_users_are_saved_without_following_a_planted_link() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     std::fs::write(path("target"), "target").unwrap();
-    let map = memory_map(&["10.0.0.1-10.0.0.4"], Settings::default());
+    let map = memory_map(&["10.0.0.1-10.0.0.4"], Settings::without_cool_down());
     map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     std::os::unix::fs::symlink(path("target"), path("last-users.new")).unwrap();
     std::os::unix::fs::symlink(path("target"), path("last-users")).unwrap();
@@ -263,7 +268,7 @@ fn last_users_are_saved_without_following_a_planted_link() {
 #[test]
 fn threads_that_hand_over_the_lock_do_not_starve_another_map() {
     let directory = tempfile::tempdir().unwrap();
-    let plan = plan(&["10.0.0.1-10.0.0.9"], Settings::default());
+    let plan = plan(&["10.0.0.1-10.0.0.9"], Settings::without_cool_down());
     let map = Map::create(directory.path(), &plan).unwrap();
     let other_map = Map::open(directory.path()).unwrap();
     let open_and_close = |map: &Map, first_number: u64| {
@@ -291,7 +296,7 @@ fn threads_that_hand_over_the_lock_do_not_starve_another_map() {
 #[test]
 fn map_without_sessions_is_removed() {
     let directory = tempfile::tempdir().unwrap();
-    let plan = plan(&["10.0.0.1-10.0.0.9"], Settings::default());
+    let plan = plan(&["10.0.0.1-10.0.0.9"], Settings::without_cool_down());
     let map = Map::create(directory.path(), &plan).unwrap();
     let other_map = Map::open(directory.path()).unwrap();
     let reader = Reader::attach(directory.path()).unwrap();
@@ -312,7 +317,8 @@ fn map_without_sessions_is_removed() {
 #[test]
 fn lost_map_withholds_addresses_with_sockets() {
     let directory = tempfile::tempdir().unwrap();
-    let plan = Plan::new([pool("default", &["10.0.0.1-10.0.0.2"]), loopback_pool("127.9.0.0/30")]);
+    let plan = Plan::new([pool("default", &["10.0.0.1-10.0.0.2"]), loopback_pool("127.9.0.0/30")])
+        .with_settings(Settings::without_cool_down());
     let mut system =
         FakeSystem { addresses_in_use: vec![address("10.0.0.1")], ..FakeSystem::default() };
     // The second loopback address of the first slot has a socket.
@@ -322,7 +328,10 @@ fn lost_map_withholds_addresses_with_sockets() {
     let opened = map.open_session(session_id(1), &ANONYMOUS, create_time).unwrap();
     assert_eq!(addresses_of(&opened.leases), ["10.0.0.2", "127.9.0.1"].map(address));
     let result = map.open_session(session_id(2), &ANONYMOUS, create_time);
-    assert!(matches!(result, Err(OpenError::Shortage(Shortage::Lingering))), "{result:?}");
+    assert!(
+        matches!(result, Err(OpenError::Shortage { shortage: Shortage::Lingering, .. })),
+        "{result:?}"
+    );
     let report = map.reap(reap_time, u32::MAX, &mut system).unwrap();
     assert_eq!((report.freed, report.lingering), (0, 2));
     assert!(map.open_session(session_id(2), &ANONYMOUS, reap_time).is_err());
@@ -367,7 +376,7 @@ fn create_leaves_no_map_if_the_journal_cannot_be_created() {
     // A directory at the temporary name of the journal makes the creation fail, as a full file
     // system does.
     std::fs::create_dir(directory.path().join("journal.new")).unwrap();
-    let plan = plan(&["10.0.0.1-10.0.0.9"], Settings::default());
+    let plan = plan(&["10.0.0.1-10.0.0.9"], Settings::without_cool_down());
     let error = Map::create(directory.path(), &plan).unwrap_err();
     assert!(matches!(error, MapError::Io { failure: "cannot create", .. }), "{error}");
     assert!(matches!(Map::open(directory.path()), Err(MapError::Missing(_))));
@@ -385,14 +394,16 @@ fn replaced_files_keep_their_group() {
     }
     let directory = tempfile::tempdir().unwrap();
     let group_of = |name: &str| directory.path().join(name).metadata().unwrap().gid();
-    Map::create(directory.path(), &plan(&["10.0.0.1-10.0.0.9"], Settings::default())).unwrap();
+    Map::create(directory.path(), &plan(&["10.0.0.1-10.0.0.9"], Settings::without_cool_down()))
+        .unwrap();
     for name in ["sessions", "journal"] {
         chown(directory.path().join(name), None, Some(12)).unwrap();
     }
     // The journal is created again because its content is damaged.
     std::fs::write(directory.path().join("journal"), [0; 64]).unwrap();
     let map =
-        Map::create(directory.path(), &plan(&["10.0.0.1-10.0.0.5"], Settings::default())).unwrap();
+        Map::create(directory.path(), &plan(&["10.0.0.1-10.0.0.5"], Settings::without_cool_down()))
+            .unwrap();
     assert_eq!((group_of("sessions"), group_of("journal")), (12, 12));
 
     let last_users = directory.path().join("last-users");
@@ -405,7 +416,7 @@ fn replaced_files_keep_their_group() {
 #[test]
 fn process_list_of_a_reader_does_not_change_with_the_file() {
     let directory = TestDirectory::new("process-list");
-    let plan = plan(&["10.0.0.1"], Settings::default())
+    let plan = plan(&["10.0.0.1"], Settings::without_cool_down())
         .with_policy(Policy::new([Program::new("/usr/bin/nc"), Program::new("redis-server")]));
     Map::create(&directory.0, &plan).unwrap();
     let reader = Reader::attach(&directory.0).unwrap();

@@ -7,6 +7,7 @@ mod migration;
 mod plan_support;
 mod pools;
 mod release;
+mod reopen;
 mod replan;
 mod reservations;
 mod shared;

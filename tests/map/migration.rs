@@ -10,20 +10,20 @@ use vipool::pool::Reservation;
 use crate::plan_support::{
     FixedProbe, create_map, for_pool, for_user_at, new_directory, open_for_user, pool_status,
 };
-use crate::support::{for_user, loopback_pool, only_address, pool, session_id};
+use crate::support::{for_user, only_address, pool, session_id};
 
 #[test]
 fn renamed_pool_does_not_allocate_leased_addresses() {
     let directory = new_directory();
     let ranges = ["10.0.0.1-10.0.0.2"];
-    let map = create_map(&directory, &[pool("default", &ranges)], Settings::default());
+    let map = create_map(&directory, &[pool("default", &ranges)], Settings::without_cool_down());
     let (ann, address) = open_for_user(&map, 1, "ann", 0);
     assert_eq!(address, "10.0.0.1");
-    let map = create_map(&directory, &[pool("office", &ranges)], Settings::default());
+    let map = create_map(&directory, &[pool("office", &ranges)], Settings::without_cool_down());
     assert!(map.reader().unwrap().is_live(&ann));
     assert_eq!(open_for_user(&map, 2, "eve", 0).1, "10.0.0.2");
     let error = map.open_session(session_id(3), &for_user("joe"), Tick::ZERO).unwrap_err();
-    assert!(matches!(error, OpenError::Shortage(Shortage::Exhausted)), "{error}");
+    assert!(matches!(error, OpenError::Shortage { shortage: Shortage::Exhausted, .. }), "{error}");
     let error =
         map.open_session(session_id(3), &for_user_at("joe", "10.0.0.1"), Tick::ZERO).unwrap_err();
     assert!(matches!(error, OpenError::Taken(_)), "{error}");
@@ -37,11 +37,13 @@ fn renamed_pool_does_not_allocate_leased_addresses() {
 #[test]
 fn renamed_pool_with_all_addresses_leased_is_exhausted() {
     let directory = new_directory();
-    let map = create_map(&directory, &[pool("default", &["10.0.0.1"])], Settings::default());
+    let map =
+        create_map(&directory, &[pool("default", &["10.0.0.1"])], Settings::without_cool_down());
     let (ann, _) = open_for_user(&map, 1, "ann", 0);
-    let map = create_map(&directory, &[pool("office", &["10.0.0.1"])], Settings::default());
+    let map =
+        create_map(&directory, &[pool("office", &["10.0.0.1"])], Settings::without_cool_down());
     let error = map.open_session(session_id(2), &for_user("eve"), Tick::ZERO).unwrap_err();
-    assert!(matches!(error, OpenError::Shortage(Shortage::Exhausted)), "{error}");
+    assert!(matches!(error, OpenError::Shortage { shortage: Shortage::Exhausted, .. }), "{error}");
     map.close_by_handle(&ann, Tick::ZERO).unwrap();
     assert_eq!(open_for_user(&map, 2, "eve", 0).1, "10.0.0.1");
 }
@@ -53,11 +55,11 @@ fn leased_address_is_awaited_through_several_plans() {
         [pool("default", &["10.0.0.1-10.0.0.2"]), pool("lab", &["10.0.1.1"])],
         [pool("default", &["10.0.0.2"]), pool("lab", &["10.0.0.1", "10.0.1.1"])],
     ];
-    let map = create_map(&directory, &plans[0], Settings::default());
+    let map = create_map(&directory, &plans[0], Settings::without_cool_down());
     let (ann, address) = open_for_user(&map, 1, "ann", 0);
     assert_eq!(address, "10.0.0.1");
     for plan_number in [1, 1, 0, 1] {
-        let map = create_map(&directory, &plans[plan_number], Settings::default());
+        let map = create_map(&directory, &plans[plan_number], Settings::without_cool_down());
         assert!(map.reader().unwrap().is_live(&ann));
         let requests = [(10, "default"), (11, "default"), (12, "lab"), (13, "lab")];
         let opened_sessions: Vec<_> = requests
@@ -83,7 +85,7 @@ fn leased_address_is_awaited_through_several_plans() {
 #[test]
 fn address_continues_to_cool_in_its_new_pool() {
     let directory = new_directory();
-    let settings = Settings::new().with_cool_down(60);
+    let settings = Settings::without_cool_down().with_cool_down(60);
     let map = create_map(&directory, &[pool("default", &["10.0.0.1-10.0.0.2"])], settings);
     let (ann, _) = open_for_user(&map, 1, "ann", 100);
     let (bob, _) = open_for_user(&map, 2, "bob", 100);
@@ -93,7 +95,9 @@ fn address_continues_to_cool_in_its_new_pool() {
     for now in [120, 159] {
         let error =
             map.open_session(session_id(3), &for_user("eve"), Tick::from_secs(now)).unwrap_err();
-        let OpenError::Shortage(Shortage::Cooling { until }) = error else { panic!("{error}") };
+        let OpenError::Shortage { shortage: Shortage::Cooling { until }, .. } = error else {
+            panic!("{error}")
+        };
         assert_eq!(until, Tick::from_secs(160));
     }
     assert_eq!(open_for_user(&map, 3, "eve", 160).1, "10.0.0.1");
@@ -105,7 +109,7 @@ fn address_continues_to_cool_in_its_new_pool() {
 #[test]
 fn address_continues_to_linger_in_its_new_pool() {
     let directory = new_directory();
-    let settings = Settings::new().with_cool_down(5).with_check_in_use(true);
+    let settings = Settings::without_cool_down().with_cool_down(5).with_check_in_use(true);
     let map = create_map(&directory, &[pool("default", &["10.0.0.1"])], settings);
     let (ann, _) = open_for_user(&map, 1, "ann", 100);
     map.close_by_handle(&ann, Tick::from_secs(100)).unwrap();
@@ -117,7 +121,7 @@ fn address_continues_to_linger_in_its_new_pool() {
     assert_eq!(pool_status(directory.path())[0].lingering, 1);
     let error =
         map.open_session(session_id(2), &for_user("eve"), Tick::from_secs(900)).unwrap_err();
-    assert!(matches!(error, OpenError::Shortage(Shortage::Lingering)), "{error}");
+    assert!(matches!(error, OpenError::Shortage { shortage: Shortage::Lingering, .. }), "{error}");
     assert_eq!(map.reap(Tick::from_secs(900), u32::MAX, &mut FixedProbe(false)).unwrap().freed, 1);
     assert_eq!(open_for_user(&map, 2, "eve", 900).1, "10.0.0.1");
 }
@@ -126,15 +130,15 @@ fn address_continues_to_linger_in_its_new_pool() {
 fn last_user_leaves_the_old_slot_with_the_address() {
     let directory = new_directory();
     let range = ["10.0.0.1-10.0.0.3"];
-    let map = create_map(&directory, &[pool("default", &range)], Settings::default());
+    let map = create_map(&directory, &[pool("default", &range)], Settings::without_cool_down());
     // The lease of this session keeps the pool `default` in all later maps.
     open_for_user(&map, 1, "ann", 0);
     let (eve, address) = open_for_user(&map, 2, "eve", 0);
     assert_eq!(address, "10.0.0.2");
-    let map = create_map(&directory, &[pool("office", &range)], Settings::default());
+    let map = create_map(&directory, &[pool("office", &range)], Settings::without_cool_down());
     map.close_by_handle(&eve, Tick::ZERO).unwrap();
     // The pool `office` is unused, so this plan removes it with the last user of the address.
-    create_map(&directory, &[pool("lab", &["10.0.1.1"])], Settings::default());
+    create_map(&directory, &[pool("lab", &["10.0.1.1"])], Settings::without_cool_down());
     let plan = Plan::new(vec![pool("default", &range)])
         .with_reservations([Reservation::new("10.0.0.2".parse().unwrap(), "bob")]);
     let map = Map::create(directory.path(), &plan).unwrap();
@@ -145,15 +149,21 @@ fn last_user_leaves_the_old_slot_with_the_address() {
 #[test]
 fn drain_and_reservation_move_with_the_address() {
     let directory = new_directory();
-    let map =
-        create_map(&directory, &[pool("default", &["10.0.0.1-10.0.0.5"])], Settings::default());
+    let map = create_map(
+        &directory,
+        &[pool("default", &["10.0.0.1-10.0.0.5"])],
+        Settings::without_cool_down(),
+    );
     let (ann, _) = open_for_user(&map, 1, "ann", 0);
     let (bob, _) = open_for_user(&map, 2, "bob", 0);
     map.close_by_handle(&ann, Tick::ZERO).unwrap();
     map.drain(&"10.0.0.3".parse().unwrap(), Tick::ZERO).unwrap();
     map.reserve("10.0.0.4".parse().unwrap(), "joe", Tick::ZERO).unwrap();
-    let map =
-        create_map(&directory, &[pool("office", &["10.0.0.1-10.0.0.5"])], Settings::default());
+    let map = create_map(
+        &directory,
+        &[pool("office", &["10.0.0.1-10.0.0.5"])],
+        Settings::without_cool_down(),
+    );
     // The address is still leased from the previous pool.
     let change = map.reserve("10.0.0.2".parse().unwrap(), "kim", Tick::ZERO).unwrap();
     assert_eq!((change.addresses, change.held), (1, 1));
@@ -172,66 +182,23 @@ fn drain_and_reservation_move_with_the_address() {
 #[test]
 fn plan_can_reserve_an_address_that_is_leased_from_another_pool() {
     let directory = new_directory();
-    let map = create_map(&directory, &[pool("default", &["10.0.0.1"])], Settings::default());
+    let map =
+        create_map(&directory, &[pool("default", &["10.0.0.1"])], Settings::without_cool_down());
     let (ann, _) = open_for_user(&map, 1, "ann", 0);
     let address = "10.0.0.1".parse().unwrap();
     let reservations = vec![Reservation::new(address, "bob")];
     let pools = vec![pool("office", &["10.0.0.1"])];
-    let plan = Plan::new(pools.clone()).with_reservations(reservations);
+    let plan = Plan::new(pools.clone())
+        .with_settings(Settings::without_cool_down())
+        .with_reservations(reservations);
     let map = Map::create(directory.path(), &plan).unwrap();
     map.close_by_handle(&ann, Tick::ZERO).unwrap();
     assert!(map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).is_err());
     let (bob, _) = open_for_user(&map, 2, "bob", 0);
     map.close_by_handle(&bob, Tick::ZERO).unwrap();
     // The next plan has no reservation.
-    let map = create_map(&directory, &pools, Settings::default());
+    let map = create_map(&directory, &pools, Settings::without_cool_down());
     assert_eq!(open_for_user(&map, 3, "ann", 0).1, "10.0.0.1");
-}
-
-#[test]
-fn both_addresses_of_a_loopback_lease_are_leased() {
-    let directory = new_directory();
-    let settings = Settings::new().with_cool_down(60);
-    let pools_of_pairs = [loopback_pool("127.9.0.0/29")];
-    let pools_of_single_addresses = [pool("default", &["127.9.0.0/29"])];
-    let map = create_map(&directory, &pools_of_pairs, settings);
-    let (ann, address) = open_for_user(&map, 1, "ann", 100);
-    assert_eq!(address, "127.9.0.0");
-    let open_and_close_all = |map: &Map| {
-        let results = (10..).map_while(|number| {
-            map.open_session(session_id(number), &for_user("eve"), Tick::from_secs(100)).ok()
-        });
-        let opened_sessions: Vec<_> = results.collect();
-        opened_sessions.iter().for_each(|opened| {
-            _ = map.close_by_handle(&opened.handle, Tick::from_secs(100)).unwrap()
-        });
-        opened_sessions.iter().map(|opened| only_address(&opened.leases)).collect::<Vec<_>>()
-    };
-    let leased_addresses = ["127.9.0.0", "127.9.0.4"];
-    let map = create_map(&directory, &pools_of_single_addresses, settings);
-    let allocated_addresses = open_and_close_all(&map);
-    assert_eq!(
-        (
-            allocated_addresses.len(),
-            allocated_addresses.iter().any(|address| leased_addresses.contains(&address.as_str()))
-        ),
-        (6, false)
-    );
-    map.close_by_handle(&ann, Tick::from_secs(100)).unwrap();
-    let map = create_map(&directory, &pools_of_single_addresses, settings.with_low_water(1));
-    // Both addresses of the released pair cool down now.
-    assert_eq!(pool_status(directory.path()).last().unwrap().cooling, 8);
-    let opened = map
-        .open_session(session_id(2), &for_user_at("ann", "127.9.0.4"), Tick::from_secs(100))
-        .unwrap();
-    // The next plan has the loopback pool again. A pair is leased if one of its two addresses is
-    // leased.
-    let map = create_map(&directory, &pools_of_pairs, settings);
-    for number in 3..6 {
-        assert_ne!(open_for_user(&map, number, "joe", 200).1, "127.9.0.0");
-    }
-    assert!(map.open_session(session_id(6), &for_user("joe"), Tick::from_secs(200)).is_err());
-    assert!(map.reader().unwrap().is_live(&opened.handle));
 }
 
 #[test]
@@ -244,7 +211,7 @@ fn no_address_is_leased_twice_while_plans_change() {
         let renamed_pool = |index: usize| pool(names[(index + number) % 4], &[&ranges[index]]);
         [renamed_pool(0), renamed_pool(1), renamed_pool(2)]
     };
-    create_map(&directory, &renamed_pools(0), Settings::default());
+    create_map(&directory, &renamed_pools(0), Settings::without_cool_down());
     let leased_addresses = Mutex::new(BTreeSet::new());
     let rounds: u64 = vipool_testing::effort(300, 20_000);
     std::thread::scope(|scope| {
@@ -277,11 +244,15 @@ fn no_address_is_leased_twice_while_plans_change() {
             });
         }
         for number in 0..rounds as usize / 10 {
-            create_map(&directory, &renamed_pools(number), Settings::default());
+            create_map(&directory, &renamed_pools(number), Settings::without_cool_down());
         }
     });
     // All addresses can be allocated again.
-    let map = create_map(&directory, &[pool("last", &["10.0.0.0-10.0.0.11"])], Settings::default());
+    let map = create_map(
+        &directory,
+        &[pool("last", &["10.0.0.0-10.0.0.11"])],
+        Settings::without_cool_down(),
+    );
     map.reconcile(Tick::ZERO, |_, _| false).unwrap();
     let opened_sessions = (100..).map_while(|number| {
         map.open_session(session_id(number), &for_user("ann"), Tick::ZERO).ok()

@@ -14,9 +14,16 @@ use crate::support::{for_user, loopback_pool, only_address, pool, session_id};
 #[test]
 fn unused_pool_is_removed_if_the_new_plan_omits_it() {
     let directory = new_directory();
-    create_map(&directory, &[pool("default", &["10.0.0.1-10.0.0.4"])], Settings::default());
-    let map =
-        create_map(&directory, &[pool("office", &["10.0.0.1-10.0.0.4"])], Settings::default());
+    create_map(
+        &directory,
+        &[pool("default", &["10.0.0.1-10.0.0.4"])],
+        Settings::without_cool_down(),
+    );
+    let map = create_map(
+        &directory,
+        &[pool("office", &["10.0.0.1-10.0.0.4"])],
+        Settings::without_cool_down(),
+    );
     assert_eq!(pool_names(&directory), ["office"]);
     assert_eq!(
         only_address(
@@ -35,14 +42,18 @@ fn unused_pool_is_removed_if_the_new_plan_omits_it() {
 fn session_without_a_pool_gets_the_default_pool_of_the_current_plan() {
     let directory = new_directory();
     let (lab, annex) = (pool("lab", &["10.0.0.1"]), pool("annex", &["10.0.1.1-10.0.1.9"]));
-    let map = create_map(&directory, std::slice::from_ref(&lab), Settings::default());
+    let map = create_map(&directory, std::slice::from_ref(&lab), Settings::without_cool_down());
     open_for_user(&map, 1, "ann", 0);
     // The default pool is the first pool of the plan, not the first pool of the map.
-    let map = create_map(&directory, &[annex.clone(), lab], Settings::default());
+    let map = create_map(&directory, &[annex.clone(), lab], Settings::without_cool_down());
     assert_eq!(open_for_user(&map, 2, "eve", 0).1, "10.0.1.1");
-    // A pool with the name "default" is the default pool, even if it is not the first pool.
-    // Session 1 keeps its address of the removed pool.
-    let map = create_map(&directory, &[annex, pool("default", &["10.0.2.1"])], Settings::default());
+    // A pool with the name "default" is the default pool, even if it is not the first pool. The
+    // session keeps its address of the removed pool.
+    let map = create_map(
+        &directory,
+        &[annex, pool("default", &["10.0.2.1"])],
+        Settings::without_cool_down(),
+    );
     assert_eq!(open_for_user(&map, 3, "joe", 0).1, "10.0.2.1");
     let reopened_session = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     assert!(reopened_session.already_open && reopened_session.shortage.is_none());
@@ -58,10 +69,10 @@ fn removed_loopback_pool_allocates_nothing() {
     let map = create_map(
         &directory,
         &[office.clone(), loopback_pool("127.9.0.0/29")],
-        Settings::default(),
+        Settings::without_cool_down(),
     );
     let ann = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
-    let map = create_map(&directory, &[office], Settings::default());
+    let map = create_map(&directory, &[office], Settings::without_cool_down());
     let reopened_session = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     assert_eq!(reopened_session.leases, ann.leases);
     let eve = map.open_session(session_id(2), &for_user("eve"), Tick::ZERO).unwrap();
@@ -71,7 +82,7 @@ fn removed_loopback_pool_allocates_nothing() {
 #[test]
 fn removed_pool_remains_while_addresses_are_leased_cooling_or_lingering() {
     let directory = new_directory();
-    let settings = Settings::new().with_cool_down(60).with_check_in_use(true);
+    let settings = Settings::without_cool_down().with_cool_down(60).with_check_in_use(true);
     let lab = pool("lab", &["10.0.1.1"]);
     let default_pool = pool("default", &["10.0.0.1"]);
     let map = create_map(&directory, &[default_pool.clone(), lab], settings);
@@ -99,17 +110,20 @@ fn removed_pool_remains_while_addresses_are_leased_cooling_or_lingering() {
 fn removing_a_pool_keeps_the_numbers_of_later_pools() {
     let directory = new_directory();
     let (lab, annex) = (pool("lab", &["10.0.1.1"]), pool("annex", &["10.0.2.1"]));
-    let map =
-        create_map(&directory, &[pool("default", &["10.0.0.1"]), lab.clone()], Settings::default());
+    let map = create_map(
+        &directory,
+        &[pool("default", &["10.0.0.1"]), lab.clone()],
+        Settings::without_cool_down(),
+    );
     let ann = map.open_session(session_id(1), &for_pool("ann", "lab"), Tick::ZERO).unwrap();
     assert_eq!(ann.handle.pool, 1);
-    let map = create_map(&directory, std::slice::from_ref(&lab), Settings::default());
+    let map = create_map(&directory, std::slice::from_ref(&lab), Settings::without_cool_down());
     assert!(map.reader().unwrap().is_live(&ann.handle));
     assert_eq!(pool_names(&directory), ["", "lab"]);
     assert_eq!(pool_status(directory.path())[0].slots, 0);
     assert_eq!(map.reader().unwrap().pool_kind("10.0.0.1".parse().unwrap()), None);
     // The next new pool takes the free number.
-    let map = create_map(&directory, &[lab, annex], Settings::default());
+    let map = create_map(&directory, &[lab, annex], Settings::without_cool_down());
     assert_eq!(pool_names(&directory), ["annex", "lab"]);
     assert!(map.reader().unwrap().is_live(&ann.handle));
     map.close_by_handle(&ann.handle, Tick::ZERO).unwrap();
@@ -123,7 +137,7 @@ fn handle_of_a_removed_pool_is_stale_in_its_successors() {
     let map = create_map(
         &directory,
         &default_and(pool("lab", &["10.0.1.1-10.0.1.2"])),
-        Settings::default(),
+        Settings::without_cool_down(),
     );
     let mut old_handles = Vec::new();
     for _ in 0..3 {
@@ -138,11 +152,18 @@ fn handle_of_a_removed_pool_is_stale_in_its_successors() {
         [(false, "10.0.2.1"), (true, "10.0.3.1"), (false, "10.0.3.1-10.0.3.2")]
     {
         if is_removed_first {
-            create_map(&directory, std::slice::from_ref(&default_pool), Settings::default());
+            create_map(
+                &directory,
+                std::slice::from_ref(&default_pool),
+                Settings::without_cool_down(),
+            );
             assert_eq!(pool_names(&directory), ["default"]);
         }
-        let map =
-            create_map(&directory, &default_and(pool("annex", &[range])), Settings::default());
+        let map = create_map(
+            &directory,
+            &default_and(pool("annex", &[range])),
+            Settings::without_cool_down(),
+        );
         for _ in 0..2 {
             let opened =
                 map.open_session(session_id(7), &for_pool("ann", "annex"), Tick::ZERO).unwrap();
@@ -164,7 +185,7 @@ fn unused_pools_can_be_renamed_any_number_of_times() {
     let directory = new_directory();
     for number in 0..40 {
         let renamed_pool = pool(&format!("p{number}"), &[&format!("10.0.{number}.1")]);
-        let map = create_map(&directory, &[renamed_pool], Settings::default());
+        let map = create_map(&directory, &[renamed_pool], Settings::without_cool_down());
         let (handle, address) = open_for_user(&map, 1, "ann", 0);
         assert_eq!(address, format!("10.0.{number}.1"));
         map.close_by_handle(&handle, Tick::ZERO).unwrap();
@@ -177,9 +198,15 @@ fn error_names_the_pools_in_use_if_there_are_too_many() {
     let directory = new_directory();
     for number in 0..16 {
         let next_pool = pool(&format!("p{number}"), &[&format!("10.0.{number}.1")]);
-        open_for_user(&create_map(&directory, &[next_pool], Settings::default()), number, "ann", 0);
+        open_for_user(
+            &create_map(&directory, &[next_pool], Settings::without_cool_down()),
+            number,
+            "ann",
+            0,
+        );
     }
-    let plan = Plan::new([pool("last", &["10.0.20.1"])]);
+    let plan =
+        Plan::new([pool("last", &["10.0.20.1"])]).with_settings(Settings::without_cool_down());
     let error = Map::create(directory.path(), &plan).unwrap_err().to_string();
     let names: Vec<_> = (0..16).map(|number| format!("p{number}")).collect();
     assert_eq!(
@@ -224,7 +251,7 @@ fn choose_pool_fails_if_the_rules_are_missing() {
     let pools = [pool("default", &["10.0.0.1"]), pool("lab", &["10.0.1.1"])];
     let plan_with = |low_water| {
         let policy = Policy::default().with_pool_rules([PoolRule::new("lab").with_users(["eve"])]);
-        let settings = Settings::new().with_low_water(low_water);
+        let settings = Settings::without_cool_down().with_low_water(low_water);
         Plan::new(pools.clone()).with_policy(policy).with_settings(settings)
     };
     let map = Map::create(directory.path(), &plan_with(0)).unwrap();
@@ -265,7 +292,7 @@ fn equal_rules_leave_the_map_in_place() {
 #[test]
 fn removed_pool_disappears_after_its_cool_down_on_an_idle_server() {
     let directory = new_directory();
-    let settings = Settings::new().with_cool_down(60);
+    let settings = Settings::without_cool_down().with_cool_down(60);
     let default_pool = pool("default", &["10.0.0.1"]);
     let create_at = |pools: &[Pool], second| {
         let plan = Plan::new(pools.to_vec()).with_settings(settings);

@@ -11,7 +11,7 @@ use crate::support::{
 
 #[test]
 fn reap_does_not_close_a_later_lease_of_the_address() {
-    let map = memory_map(&["10.0.0.1"], Settings::default());
+    let map = memory_map(&["10.0.0.1"], Settings::without_cool_down());
     let leader = Leader { pid: 7, start_time: 1, pid_namespace: 2 };
     let with_leader = ANONYMOUS.with_leader(leader);
     let mut system_after_exit = FakeSystem { have_leaders_exited: true, ..FakeSystem::default() };
@@ -47,7 +47,8 @@ fn leader_is_found_on_any_lease_of_its_session() {
     let plan = Plan::new([
         Pool::new("default", PoolKind::VirtualIp, &ranges, 1).unwrap(),
         loopback_pool("127.9.0.0/28"),
-    ]);
+    ])
+    .with_settings(Settings::without_cool_down());
     let map = Map::in_memory(&plan).unwrap();
     let leader = Leader { pid: 7, start_time: 1, pid_namespace: 2 };
     map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
@@ -72,7 +73,7 @@ fn leader_is_found_on_any_lease_of_its_session() {
 
 #[test]
 fn released_addresses_count_as_free_or_cooling() {
-    let settings = Settings::new().with_cool_down(10);
+    let settings = Settings::without_cool_down().with_cool_down(10);
     let map = memory_map(&["10.0.0.1-10.0.0.4"], settings);
     // Release all addresses in one second, then drain, recover and undrain the map.
     for round in 0..5 {
@@ -82,7 +83,7 @@ fn released_addresses_count_as_free_or_cooling() {
         }
         assert!(matches!(
             map.open_session(session_id(9), &ANONYMOUS, Tick::from_secs(now)),
-            Err(OpenError::Shortage(Shortage::Exhausted))
+            Err(OpenError::Shortage { shortage: Shortage::Exhausted, .. })
         ));
         for number in 1..=4 {
             map.close_session(session_id(number), Tick::from_secs(now)).unwrap();
@@ -97,10 +98,10 @@ fn released_addresses_count_as_free_or_cooling() {
 
 #[test]
 fn clock_jump_neither_shortens_a_cool_down_nor_loses_an_address() {
-    let settings = Settings::new().with_cool_down(60);
+    let settings = Settings::without_cool_down().with_cool_down(60);
     let map = memory_map(&["10.0.0.1-10.0.0.2"], settings);
     let cooling_until = |now| match map.open_session(session_id(9), &ANONYMOUS, now) {
-        Err(OpenError::Shortage(Shortage::Cooling { until })) => until,
+        Err(OpenError::Shortage { shortage: Shortage::Cooling { until }, .. }) => until,
         result => panic!("{result:?}"),
     };
     for number in 1..=2 {
@@ -140,7 +141,7 @@ fn clock_jump_neither_shortens_a_cool_down_nor_loses_an_address() {
 
 #[test]
 fn user_with_several_last_addresses_keeps_the_latest() {
-    let map = memory_map(&["10.0.0.1-10.0.0.9"], Settings::default());
+    let map = memory_map(&["10.0.0.1-10.0.0.9"], Settings::without_cool_down());
     let first_session = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     let second_session = map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
     map.close_by_handle(&first_session.handle, Tick::from_secs(1)).unwrap();
@@ -166,7 +167,7 @@ fn user_with_several_last_addresses_keeps_the_latest() {
 
 #[test]
 fn released_address_goes_to_the_end_of_the_queue() {
-    let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::default());
+    let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::without_cool_down());
     let first_session = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
     map.close_by_handle(&first_session.handle, Tick::ZERO).unwrap();
     let next_addresses: Vec<_> = (2..=4)
@@ -181,7 +182,7 @@ fn released_address_goes_to_the_end_of_the_queue() {
 
 #[test]
 fn cooled_address_waits_for_a_socket_check() {
-    let settings = Settings::new().with_cool_down(5).with_check_in_use(true);
+    let settings = Settings::without_cool_down().with_cool_down(5).with_check_in_use(true);
     let map = memory_map(&["10.0.0.1-10.0.0.3"], settings);
     for number in 1..=3 {
         map.open_session(session_id(number), &ANONYMOUS, Tick::ZERO).unwrap();
@@ -190,7 +191,7 @@ fn cooled_address_waits_for_a_socket_check() {
         map.close_session(session_id(number), Tick::ZERO).unwrap();
     }
     let shortage = |now| match map.open_session(session_id(9), &ANONYMOUS, now) {
-        Err(OpenError::Shortage(shortage)) => shortage,
+        Err(OpenError::Shortage { shortage, .. }) => shortage,
         result => panic!("{result:?}"),
     };
     assert_eq!(shortage(Tick::from_secs(4)), Shortage::Cooling { until: Tick::from_secs(5) });
@@ -229,7 +230,7 @@ fn cooled_address_waits_for_a_socket_check() {
 
 #[test]
 fn reap_ends_a_cool_down_that_began_in_the_future() {
-    let map = memory_map(&["10.0.0.1-10.0.0.2"], Settings::new().with_cool_down(60));
+    let map = memory_map(&["10.0.0.1-10.0.0.2"], Settings::without_cool_down().with_cool_down(60));
     let now = Tick::now();
     // The first release has a wrong time. The second release is later, so its stamp is higher.
     for (number, time) in [(1, now.saturating_add(100_000_000)), (2, now)] {
@@ -237,7 +238,9 @@ fn reap_ends_a_cool_down_that_began_in_the_future() {
         map.close_session(session_id(number), time).unwrap();
     }
     let end_of_cool_down = now.saturating_add(100);
-    let is_cooling = |result| matches!(result, Err(OpenError::Shortage(Shortage::Cooling { .. })));
+    let is_cooling = |result| {
+        matches!(result, Err(OpenError::Shortage { shortage: Shortage::Cooling { .. }, .. }))
+    };
     assert!(is_cooling(map.open_session(session_id(3), &ANONYMOUS, end_of_cool_down)));
     map.reap(now, u32::MAX, &mut FakeSystem::default()).unwrap();
     assert!(is_cooling(map.open_session(session_id(3), &ANONYMOUS, now)));
@@ -250,7 +253,7 @@ fn reap_ends_a_cool_down_that_began_in_the_future() {
 
 #[test]
 fn session_of_a_dead_leader_closes_despite_an_earlier_reap_with_a_wrong_time() {
-    let map = memory_map(&["10.0.0.1"], Settings::default());
+    let map = memory_map(&["10.0.0.1"], Settings::without_cool_down());
     let leader = Leader { pid: 7, start_time: 1, pid_namespace: 2 };
     let (now, end_of_grace) = (Tick::from_secs(1000), Tick::from_secs(1000 + LEADER_GRACE));
     map.open_session(session_id(1), &ANONYMOUS.with_leader(leader), now).unwrap();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use vipool::Tick;
-use vipool::map::{Map, OpenOptions, Plan};
+use vipool::map::{Map, OpenOptions, Plan, Settings};
 use vipool::pool::{Pool, PoolKind, Reservation};
 
 use crate::support::{addresses_of, for_user, only_address, session_id};
@@ -17,7 +17,7 @@ fn new_directory() -> tempfile::TempDir {
 fn plan(kind: PoolKind, ranges: &[&str], max_slots: u32) -> Plan {
     let ranges: Vec<_> = ranges.iter().map(|range| range.parse().unwrap()).collect();
     let pool = Pool::new("default", kind, &ranges, max_slots).unwrap();
-    Plan::new([pool])
+    Plan::new([pool]).with_settings(Settings::without_cool_down())
 }
 
 /// Opens sessions until the pool is exhausted. Returns their addresses.

@@ -12,7 +12,7 @@ use crate::support::{
 
 #[test]
 fn reserved_address_goes_to_its_user_only() {
-    let plan = plan(&["10.0.0.1-10.0.0.3"], Settings::default())
+    let plan = plan(&["10.0.0.1-10.0.0.3"], Settings::without_cool_down())
         .with_reservations([Reservation::new(address("10.0.0.2"), "ann")]);
     let map = Map::in_memory(&plan).unwrap();
     assert!(matches!(
@@ -34,7 +34,7 @@ fn reserved_address_goes_to_its_user_only() {
 
 #[test]
 fn reservation_skips_the_cool_down_for_the_last_user_only() {
-    let settings = Settings::new().with_cool_down(60).with_check_in_use(true);
+    let settings = Settings::without_cool_down().with_cool_down(60).with_check_in_use(true);
     let map = memory_map(&["10.0.0.1-10.0.0.3"], settings);
     let (reserved_address, mut probe) = (address("10.0.0.1"), FakeSystem::default());
     let open =
@@ -69,7 +69,7 @@ fn reservation_skips_the_cool_down_for_the_last_user_only() {
 fn user_of_a_later_lease_is_not_the_last_user_of_an_anonymous_lease() {
     let directory = new_directory();
     let virtual_ip = pool("default", &["10.0.0.1"]);
-    let settings = Settings::new().with_cool_down(60);
+    let settings = Settings::without_cool_down().with_cool_down(60);
     let map = create_map(&directory, std::slice::from_ref(&virtual_ip), settings);
     map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
     // The session gets its second lease with a user.
@@ -88,7 +88,7 @@ fn user_of_a_later_lease_is_not_the_last_user_of_an_anonymous_lease() {
 #[test]
 fn removed_reservation_restores_the_last_user() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = Settings::new().with_cool_down(60);
+    let settings = Settings::without_cool_down().with_cool_down(60);
     let plan_for = |user: &str| {
         plan(&["10.0.0.1-10.0.0.2"], settings)
             .with_reservations([Reservation::new(address("10.0.0.1"), user)])
@@ -114,7 +114,7 @@ fn removed_reservation_restores_the_last_user() {
 
 #[test]
 fn quota_counts_sessions_by_their_user_not_by_reservation() {
-    let settings = Settings::new().with_sessions_per_user(1);
+    let settings = Settings::without_cool_down().with_sessions_per_user(1);
     let map = memory_map(&["10.0.0.1-10.0.0.4"], settings);
     map.open_session(session_id(1), &for_user("bob"), Tick::ZERO).unwrap();
     map.reserve(address("10.0.0.1"), "ann", Tick::ZERO).unwrap();

@@ -37,7 +37,7 @@ struct Server {
 impl Server {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let plan = plan(&["10.0.0.1-10.0.0.9"], Settings::default());
+        let plan = plan(&["10.0.0.1-10.0.0.9"], Settings::without_cool_down());
         let map = Map::create(directory.path(), &plan).unwrap();
         Self { map, directory, exited: ExitedProcesses(HashSet::new()) }
     }
@@ -137,7 +137,7 @@ fn reap_closes_a_shared_session_without_running_logon() {
 fn logons_survive_a_new_plan() {
     let mut server = Server::new();
     let logons = [1, 2].map(|pid| server.log_on(pid));
-    let plan = plan(&["10.0.0.1-10.0.0.20"], Settings::default());
+    let plan = plan(&["10.0.0.1-10.0.0.20"], Settings::without_cool_down());
     Map::create(server.directory.path(), &plan).unwrap();
     assert!(!server.log_off(&logons[0], 1));
     assert!(server.log_off(&logons[1], 2));
@@ -155,7 +155,7 @@ fn logon_that_cannot_be_recorded_opens_nothing() {
     server.map.open_session(session, &for_user("ada"), NOW).unwrap();
     assert!(join(&server.map).is_err());
     assert_eq!(server.map.sessions().unwrap().len(), 1);
-    let memory_map = memory_map(&["10.0.0.1"], Settings::default());
+    let memory_map = memory_map(&["10.0.0.1"], Settings::without_cool_down());
     assert!(join(&memory_map).is_err());
     assert_eq!(memory_map.sessions().unwrap(), []);
 }

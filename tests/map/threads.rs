@@ -12,7 +12,7 @@ use crate::support::{memory_map, session_id};
 #[test]
 fn threads_share_a_map_but_no_address() {
     let rounds = if cfg!(miri) { 5 } else { 2000 };
-    let map = memory_map(&["10.0.0.1-10.0.0.9"], Settings::default());
+    let map = memory_map(&["10.0.0.1-10.0.0.9"], Settings::without_cool_down());
     let stable_session =
         map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
     let holders = Mutex::new(HashMap::new());

@@ -23,7 +23,7 @@ fn similar_names() -> Vec<[String; 2]> {
 #[test]
 fn similar_names_are_different_users() {
     for [name, similar_name] in similar_names() {
-        let settings = Settings::new().with_sessions_per_user(1).with_cool_down(60);
+        let settings = Settings::without_cool_down().with_sessions_per_user(1).with_cool_down(60);
         let map = memory_map(&["10.0.0.1-10.0.0.3"], settings);
         map.reserve(address("10.0.0.3"), &name, Tick::ZERO).unwrap();
         let result = map.reserve(address("10.0.0.3"), &similar_name, Tick::ZERO);
@@ -49,7 +49,7 @@ fn long_names_keep_their_address_but_are_not_saved() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("last-users");
     let long_name = "a".repeat(64);
-    let map = memory_map(&["10.0.0.1-10.0.0.4"], Settings::default());
+    let map = memory_map(&["10.0.0.1-10.0.0.4"], Settings::without_cool_down());
     for (number, name) in [(1, &*long_name), (2, "bob"), (3, "line\nbreak"), (4, "d \"e\" ")] {
         map.open_session(session_id(number), &for_user(name), Tick::ZERO).unwrap();
     }
@@ -62,7 +62,7 @@ fn long_names_keep_their_address_but_are_not_saved() {
     assert_eq!(lines, ["10.0.0.2 \"bob\"", "10.0.0.4 \"d \"e\" \""]);
     let next_session = map.open_session(session_id(5), &for_user(&long_name), Tick::ZERO).unwrap();
     assert_eq!(only_address(&next_session.leases), "10.0.0.1");
-    let new_map = memory_map(&["10.0.0.1-10.0.0.4"], Settings::default());
+    let new_map = memory_map(&["10.0.0.1-10.0.0.4"], Settings::without_cool_down());
     assert_eq!(new_map.restore_users(&file, Tick::ZERO).unwrap(), 2);
     let options = for_user("d \"e\" ");
     let restored_session = new_map.open_session(session_id(1), &options, Tick::ZERO).unwrap();
@@ -74,7 +74,9 @@ fn map_file_depends_on_names_only_through_a_secret() {
     const HEADER_BYTES: usize = 128 * 8;
     let map_bytes = |options: &_| {
         let directory = tempfile::tempdir().unwrap();
-        let map = Map::create(directory.path(), &plan(&["10.0.0.1"], Settings::default())).unwrap();
+        let map =
+            Map::create(directory.path(), &plan(&["10.0.0.1"], Settings::without_cool_down()))
+                .unwrap();
         map.reserve(address("10.0.0.1"), "eve", Tick::ZERO).unwrap();
         map.unreserve(address("10.0.0.1"), Tick::ZERO).unwrap();
         map.open_session(session_id(1), options, Tick::ZERO).unwrap();
@@ -88,7 +90,7 @@ fn map_file_depends_on_names_only_through_a_secret() {
 #[test]
 fn last_user_survives_a_recovery_and_a_new_plan() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = Settings::new().with_cool_down(60);
+    let settings = Settings::without_cool_down().with_cool_down(60);
     let map = Map::create(directory.path(), &plan(&["10.0.0.1-10.0.0.3"], settings)).unwrap();
     for (number, name) in [(1, "ann"), (2, "bob")] {
         map.open_session(session_id(number), &for_user(name), Tick::ZERO).unwrap();
@@ -108,7 +110,7 @@ fn last_user_survives_a_recovery_and_a_new_plan() {
 #[test]
 fn users_are_unknown_without_the_sessions_file() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = Settings::new().with_sessions_per_user(1);
+    let settings = Settings::without_cool_down().with_sessions_per_user(1);
     let map = Map::create(directory.path(), &plan(&["10.0.0.1-10.0.0.9"], settings)).unwrap();
     map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     map.reserve(address("10.0.0.9"), "eve", Tick::ZERO).unwrap();

@@ -260,14 +260,15 @@ impl Comparison {
         let error = match result {
             Ok(opened) => {
                 self.handles.push(opened.handle);
-                let actual_result = Ok((opened.already_open, opened.shortage, opened.low_water));
+                let actual_result =
+                    Ok((opened.already_open, opened.shortage, opened.is_low_water()));
                 prop_assert_eq!(actual_result, expected_result);
                 return Ok(());
             }
             Err(error) => error,
         };
         let failure = match error {
-            OpenError::Shortage(shortage) => OpenFailure::Shortage(shortage),
+            OpenError::Shortage { shortage, .. } => OpenFailure::Shortage(shortage),
             OpenError::UnknownPool(_) => OpenFailure::UnknownPool,
             OpenError::Excluded(_) => OpenFailure::NotInPool,
             OpenError::Taken(_) => OpenFailure::Taken,
@@ -275,6 +276,8 @@ impl Comparison {
             OpenError::AddressLingering(_) => OpenFailure::Lingering,
             OpenError::ReservedForAnother(_) => OpenFailure::Reserved,
             OpenError::AddressDrained(_) => OpenFailure::Drained,
+            OpenError::OtherUser(_) => OpenFailure::OtherUser,
+            OpenError::OtherAddress(_) => OpenFailure::OtherAddress,
             OpenError::Quota { .. } => OpenFailure::Quota,
             OpenError::TooManySessions(_) => OpenFailure::TooManySessions,
             OpenError::NotReady => OpenFailure::NotReady,

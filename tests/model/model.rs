@@ -38,6 +38,8 @@ pub enum OpenFailure {
     Lingering,
     Reserved,
     Drained,
+    OtherUser,
+    OtherAddress,
     Quota,
     TooManySessions,
     NotReady,
@@ -194,6 +196,19 @@ impl Model {
         map_choice: &[(usize, usize)],
     ) -> Result<(bool, Option<Shortage>, bool), OpenFailure> {
         let leases = self.leases(session);
+        // An open session keeps its user, and keeps its leader unless the options have one.
+        let lease_at = |(pool, slot): &(usize, usize)| self.pools[*pool].slots[*slot].lease.clone();
+        let model_leases: Vec<ModelLease> = leases.iter().filter_map(lease_at).collect();
+        let user = model_leases.iter().find_map(|lease| lease.user.clone());
+        if user.is_some() && options.user.is_some() && options.user != user.as_deref() {
+            return Err(OpenFailure::OtherUser);
+        }
+        let leader = model_leases.iter().find_map(|lease| lease.leader.map(|(leader, _)| leader));
+        let options = &OpenOptions::new()
+            .with_user(options.user.or(user.as_deref()))
+            .with_pool(options.pool)
+            .with_address(options.address)
+            .with_leader(options.leader.or(leader));
         let is_loopback = |pool_number: &usize| self.pools[*pool_number].kind == PoolKind::Loopback;
         let default_pools = (0..self.pools.len())
             .filter(|pool_number| self.pools[*pool_number].is_default)
@@ -219,13 +234,29 @@ impl Model {
         if leases.is_empty() {
             self.check_admission(options.user)?;
         }
-        let requested_location = match options.address {
-            Some(address) => Some(self.locate(address).ok_or(OpenFailure::NotInPool)?)
-                .filter(|location| leases.iter().all(|lease| lease.0 != location.0)),
+        let is_held = |address: &IpAddr| {
+            leases.iter().any(|(pool, slot)| self.pools[*pool].slots[*slot].address == *address)
+        };
+        let requested_location = match options.address.filter(|address| !is_held(address)) {
+            Some(address) => Some(self.locate(address).ok_or(OpenFailure::NotInPool)?),
             None => None,
         };
         if let Some(location) = requested_location {
+            let is_selected = selected_pools.contains(&location.0)
+                || is_loopback(&location.0) && !self.pools[location.0].is_dropped;
+            let is_open = !leases.is_empty();
+            if is_open && !is_selected || leases.iter().any(|lease| lease.0 == location.0) {
+                return Err(OpenFailure::OtherAddress);
+            }
             self.check_request(location, options.user, now)?;
+        }
+        for (pool, slot) in &leases {
+            let lease = self.pools[*pool].slots[*slot].lease.as_mut();
+            let lease = lease.expect("a slot of `leases` has a lease");
+            lease.user = options.user.map(str::to_owned);
+            if lease.leader.map(|(leader, _)| leader) != options.leader {
+                lease.leader = options.leader.map(|leader| (leader, None));
+            }
         }
         let (mut shortage, mut fell_below_low_water, mut has_lease) =
             (None, false, !leases.is_empty());
@@ -300,8 +331,12 @@ impl Model {
             slot.user.clone_from(&user);
         }
         slot.generation += 1;
-        slot.lease =
-            Some(ModelLease { session, user, leader: options.leader.map(|leader| (leader, None)) });
+        slot.lease = Some(ModelLease {
+            session,
+            first_user: user.clone(),
+            user,
+            leader: options.leader.map(|leader| (leader, None)),
+        });
         pool.peak = pool.peak.max(pool.counts()[1]);
     }
 
@@ -312,7 +347,7 @@ impl Model {
             let has_cool_down = self.settings.cool_down > 0 || self.settings.check_in_use;
             let since = self.next_stamp(now);
             let slot = &mut self.pools[*pool_number].slots[*slot_number];
-            slot.last_user = slot.lease.take().and_then(|lease| lease.user);
+            slot.last_user = slot.lease.take().and_then(|lease| lease.first_user);
             slot.idle_state = if has_cool_down { IdleState::Cooling } else { IdleState::Free };
             slot.since = since;
             self.hand_over(*pool_number, *slot_number);

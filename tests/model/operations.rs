@@ -82,7 +82,7 @@ pub fn pool(name: &str, kind: PoolKind, ranges: &[&str]) -> Pool {
 pub fn plan(number: usize) -> Plan {
     use PoolKind::{Loopback, VirtualIp};
     let ipv6_pool = || pool("default", VirtualIp, &["fd00::8/126"]);
-    let settings = Settings::default();
+    let settings = Settings::without_cool_down();
     let checked_settings = settings.with_cool_down(9).with_check_in_use(true).with_low_water(2);
     let cooling_settings = settings.with_cool_down(5).with_low_water(3).with_max_sessions(6);
     let limited_settings = settings

@@ -18,7 +18,10 @@ pub enum IdleState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelLease {
     pub session: u64,
+    /// The user of the session.
     pub user: Option<String>,
+    /// The user of the session when it got the lease. After the release, the last user of the slot.
+    pub first_user: Option<String>,
     /// The leader, and the time when `reap` first found that the leader is dead.
     pub leader: Option<(Leader, Option<Tick>)>,
 }
@@ -130,7 +133,7 @@ impl Slot {
         self.is_reserved = false;
         self.is_reserved_by_plan = false;
         self.user.clone_from(match &self.lease {
-            Some(lease) => &lease.user,
+            Some(lease) => &lease.first_user,
             None => &self.last_user,
         });
     }

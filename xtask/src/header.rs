@@ -2,7 +2,8 @@
 //!
 //! The header is checked in. Building the crate never runs cbindgen, so programs that embed vipool
 //! do not need to build cbindgen. cbindgen writes all types before all functions. This module
-//! groups the declarations by task into the sections of [`SECTIONS`], and adds a table of contents.
+//! groups the declarations by task into the sections of [`SECTIONS`], adds a table of contents, and
+//! writes enums and constants in the form of C89, see [`to_c89`].
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -38,6 +39,8 @@ const SECTIONS: &[(&str, &[&str])] = &[
 
 const EXTERN_C_BEGIN: &str = "#ifdef __cplusplus\nextern \"C\" {\n#endif // __cplusplus\n";
 const EXTERN_C_END: &str = "#ifdef __cplusplus\n}  // extern \"C\"\n#endif  // __cplusplus\n";
+const C89_EXTERN_C_BEGIN: &str = "#ifdef __cplusplus\nextern \"C\" {\n#endif\n";
+const C89_EXTERN_C_END: &str = "#ifdef __cplusplus\n}\n#endif\n";
 const GUARD_END: &str = "#endif  /* VIPOOL_H */\n";
 
 /// Writes the header. With `check`, only compares it with the existing file.
@@ -96,9 +99,10 @@ fn group_by_section(header: &str) -> Result<String, Error> {
         writeln!(body, "/* {}\n * {number}. {title}\n */\n", "=".repeat(80))?;
         for module in *modules {
             let source = root().join("src/capi").join(module).with_extension("rs");
-            for name in declared_names(&fs::read_to_string(source)?) {
+            let source = fs::read_to_string(source)?;
+            for name in declared_names(&source) {
                 if let Some(text) = items.remove(&*name) {
-                    writeln!(body, "{}\n", text.trim_end())?;
+                    writeln!(body, "{}\n", to_c89(&name, text.trim_end(), &source)?)?;
                 }
             }
         }
@@ -109,8 +113,34 @@ fn group_by_section(header: &str) -> Result<String, Error> {
     }
     let preamble = preamble.trim_end();
     Ok(format!(
-        "{preamble}\n\n{table_of_contents}\n{EXTERN_C_BEGIN}\n{body}{EXTERN_C_END}\n{GUARD_END}"
+        "{preamble}\n\n{table_of_contents}\n{C89_EXTERN_C_BEGIN}\n{body}{C89_EXTERN_C_END}\n{GUARD_END}"
     ))
+}
+
+/// Converts an enum or a constant to a form that every C and C++ compiler accepts, and that a parser
+/// of preprocessed text sees.
+///
+/// An enum becomes an integer type and an enum without a name, because a tag and a typedef of the same
+/// name are not valid in C++. A constant becomes an enum too. A macro of the same name makes a flag
+/// unsigned. Constants for the preprocessor (versions) stay macros.
+fn to_c89(name: &str, text: &str, source: &str) -> Result<String, Error> {
+    let (comment, code) = text.split_once("*/\n").ok_or("a declaration without a comment")?;
+    if let Some(code) = code.strip_prefix("enum ") {
+        let (head, body) = code.split_once("\n {\n").ok_or("an enum without a body")?;
+        let (body, _) = body.split_once(",\n};").ok_or("an enum without an end")?;
+        let integer = head.split("  : ").nth(1).and_then(|rest| rest.lines().next());
+        let integer = integer.ok_or("an enum without an integer type")?;
+        return Ok(format!("{comment}*/\ntypedef {integer} {name};\nenum {{\n{body}\n}};"));
+    }
+    let Some(value) = code.strip_prefix("#define ").and_then(|code| code.split(' ').nth(1)) else {
+        return Ok(text.to_owned());
+    };
+    if name.starts_with("VIPOOL_VERSION_") {
+        return Ok(text.to_owned());
+    }
+    let is_unsigned = source.contains(&format!("pub const {name}: u32 ="));
+    let constant = format!("{comment}*/\nenum {{ {name} = {value} }};");
+    Ok(if is_unsigned { format!("{constant}\n#define {name} {value}u") } else { constant })
 }
 
 /// Splits declarations at their comments, which begin in the first column.

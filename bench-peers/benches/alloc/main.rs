@@ -85,7 +85,7 @@ impl Bench {
                 continue;
             }
             let (mut map, _directory) =
-                create_map(storage(), scenario.size, vipool::map::Settings::default())
+                create_map(storage(), scenario.size, vipool::map::Settings::without_cool_down())
                     .expect("a valid plan");
             let writer = map.exclusive_writer().expect("no other writer");
             if by_session {

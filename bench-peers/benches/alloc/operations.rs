@@ -17,8 +17,8 @@ const BLOCK_OPERATIONS: u64 = 20_000;
 
 /// Makes all measurements of this module for one table size.
 pub fn measure_all(bench: &Bench, size: u32) {
-    measure_refusal(bench, size, "exhausted", Settings::default());
-    let cooling_settings = Settings::new().with_cool_down(1000);
+    measure_refusal(bench, size, "exhausted", Settings::without_cool_down());
+    let cooling_settings = Settings::without_cool_down().with_cool_down(1000);
     measure_refusal(bench, size, "all cooling", cooling_settings);
     measure_lookup(bench, size);
     measure_attach(bench, size);
@@ -105,7 +105,7 @@ fn measure_lookup(bench: &Bench, size: u32) {
             return;
         }
         let (map, directory) =
-            create_map(Storage::Directory(&bench.tmpfs), size, Settings::default())
+            create_map(Storage::Directory(&bench.tmpfs), size, Settings::without_cool_down())
                 .expect("a valid plan");
         let session_count = u64::from(size / 2);
         fill(&map, session_count);
@@ -135,7 +135,7 @@ fn measure_attach(bench: &Bench, size: u32) {
     let name = "attach, tmpfs";
     if bench.report.selects(name) {
         let (map, directory) =
-            create_map(Storage::Directory(&bench.tmpfs), size, Settings::default())
+            create_map(Storage::Directory(&bench.tmpfs), size, Settings::without_cool_down())
                 .expect("a valid plan");
         fill(&map, size.into());
         let directory = directory.expect("a map in files");
@@ -169,7 +169,7 @@ fn measure_recovery(bench: &Bench, size: u32) {
 
 /// Prints the bytes per address of the map file and of the sessions file.
 fn print_table_size(bench: &Bench, size: u32) {
-    let (_map, directory) = create_map(Storage::Directory(&bench.tmpfs), size, Settings::default())
+    let (_map, directory) = create_map(Storage::Directory(&bench.tmpfs), size, Settings::without_cool_down())
         .expect("a valid plan");
     let directory = directory.expect("a map in files");
     for (name, file) in [
@@ -191,7 +191,7 @@ fn print_table_size(bench: &Bench, size: u32) {
 pub fn measure_memory(bench: &Bench) {
     let size = 1 << 16;
     let (mut map, _directory) =
-        create_map(Storage::Memory, size, Settings::default()).expect("a valid plan");
+        create_map(Storage::Memory, size, Settings::without_cool_down()).expect("a valid plan");
     let writer = map.exclusive_writer().expect("no other writer");
     let scenario = scenario(size, 50, 1);
     let mut workload = Workload::new(vec![writer], scenario);

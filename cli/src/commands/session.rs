@@ -22,6 +22,7 @@ use crate::maps::client::{remove_client_file, write_client_file};
 use crate::maps::private;
 use crate::maps::report::{Report, missing_address};
 use crate::maps::selection::{MapArgs, MapSelection};
+use crate::remedy;
 use crate::system::caller;
 
 /// Open, close and list sessions
@@ -40,8 +41,9 @@ enum Command {
 
 /// Open a session, which holds its addresses until it is closed
 ///
-/// If the session is already open, it keeps its addresses. It also gets each kind of address that
-/// it lacks.
+/// If the session is already open, it keeps its user and its addresses. It also gets each kind of
+/// address that it lacks, and --client and --leader replace its client and its leader. Another
+/// --user or another --address is an error.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 the session is open; 75 the session did not get the addresses that the farm file demands
@@ -132,13 +134,16 @@ impl Open {
             }
             MapSelection::Directory(directory) => (Map::open(&directory)?, directory, None),
         };
-        let user = self.user.unwrap_or_else(caller::user_name);
+        let is_open = map.find(self.session)?.is_some();
+        let user = self.user.clone().unwrap_or_else(caller::user_name);
+        // An open session keeps its user, so only a user on the command line must be the same.
+        let required_user = if is_open { self.user.as_deref() } else { Some(user.as_str()) };
         let choose_pool = || match &self.pool {
             Some(pool) => Ok(Some(pool.clone())),
             None => map.choose_pool(&user, None),
         };
         let options = OpenOptions::new()
-            .with_user(user.as_str())
+            .with_user(required_user)
             .with_address(self.address)
             .with_client(self.client)
             .with_leader(self.leader.map(identify_leader).transpose()?);
@@ -148,7 +153,7 @@ impl Open {
         let opened = match result {
             Ok(opened) => opened,
             Err(error) if error.is_decided_by_exhaustion_policy() => {
-                errln!("vipool: {error}");
+                errln!("vipool: {}", remedy::describe_open_error(&error));
                 #[cfg(unix)]
                 if matches!(error, OpenError::UnknownGroups { .. })
                     && directory == system::map_directory()
@@ -161,18 +166,19 @@ impl Open {
                 return Err(error).context(format!("cannot open session {}", self.session));
             }
         };
-        if let Some(shortage) = opened.shortage {
+        if let Some(shortage) = &opened.shortage {
             let missing =
                 missing_address(&map.reader()?, &opened.leases).unwrap_or("further address");
+            let shortage = remedy::describe_shortage(shortage);
             errln!("vipool: session {} got no {missing}: {shortage}", self.session);
-            if map.settings().on_exhausted == ExhaustionPolicy::Refuse {
+            if map.settings()?.on_exhausted == ExhaustionPolicy::Refuse {
                 if !opened.already_open {
                     map.close_by_handle(&opened.handle, Tick::now())?;
                 }
                 return Ok(ExitCode::from(exit_status::NO_ADDRESS));
             }
         }
-        if let (false, Some(client)) = (opened.already_open, self.client) {
+        if let Some(client) = self.client {
             write_client_file(&directory, &opened.handle, client, Some(&user));
         }
         let addresses: Vec<_> =

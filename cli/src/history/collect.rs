@@ -232,13 +232,14 @@ impl Collector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vipool::map::{JOURNAL_CAPACITY, OpenOptions, Plan};
+    use vipool::map::{JOURNAL_CAPACITY, OpenOptions, Plan, Settings};
     use vipool::pool::{Pool, PoolKind};
 
     fn create_map(directory: &Path) -> Map {
         let ranges = ["10.0.5.10-10.0.5.11".parse().unwrap()];
         let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX).unwrap();
-        Map::create(directory, &Plan::new([pool])).unwrap()
+        Map::create(directory, &Plan::new([pool]).with_settings(Settings::without_cool_down()))
+            .unwrap()
     }
 
     /// Opens a session, or fails to open it if no address is free.

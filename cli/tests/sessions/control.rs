@@ -4,7 +4,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 use vipool::Tick;
-use vipool::map::{Map, OpenOptions, Plan};
+use vipool::map::{Map, OpenOptions, Plan, Settings};
 use vipool::pool::{Pool, PoolKind};
 use vipool_testing::have;
 
@@ -140,7 +140,9 @@ fn users_see_and_join_only_their_own_session() {
     std::fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
     let range = ["127.99.0.2-127.99.0.99".parse().unwrap()];
     let pool = Pool::new("loopback", PoolKind::Loopback, &range, u32::MAX).unwrap();
-    let map = Map::create(&directory, &Plan::new([pool])).unwrap();
+    let map =
+        Map::create(&directory, &Plan::new([pool]).with_settings(Settings::without_cool_down()))
+            .unwrap();
     let open = |session: &str, user| {
         let options = OpenOptions::new().with_user(user);
         map.open_session(session.parse().unwrap(), &options, Tick::now()).unwrap()

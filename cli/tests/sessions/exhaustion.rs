@@ -75,7 +75,8 @@ fn map_without_virtual_ip(directory: &Path, exhausted: ExhaustionPolicy, max_ses
         pool("default", PoolKind::VirtualIp, "10.77.0.10-10.77.0.10"),
         pool("loopback", PoolKind::Loopback, "127.98.0.2-127.98.0.99"),
     ]);
-    let settings = Settings::new().with_on_exhausted(exhausted).with_max_sessions(max_sessions);
+    let settings =
+        Settings::without_cool_down().with_on_exhausted(exhausted).with_max_sessions(max_sessions);
     let map = Map::create(directory, &plan.with_settings(settings)).unwrap();
     let first = map.open_session("1".parse().unwrap(), &OpenOptions::new(), Tick::now()).unwrap();
     assert_eq!(first.shortage, None);

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{error, warning};
 use crate::farm::Farm;
 use crate::farm::finding::Finding;
-use crate::policy::path::{PatternKind, pattern_kind, same_name, same_path};
+use crate::policy::path::{PatternKind, names_program, pattern_kind, same_name, same_path};
 use crate::policy::{Features, LoopbackConnect, PathStyle, PortRange, Program, WildcardBind};
 
 /// The default range of ports for outgoing connections on Linux (`ip_local_port_range` in ip(7)).
@@ -79,14 +79,13 @@ impl Farm {
 
 fn validate_pattern(key: &str, pattern: &str, findings: &mut Vec<Finding>) {
     let kind = pattern_kind(pattern.as_bytes());
-    let has_parent_component = pattern.split(['/', '\\']).any(|part| part == "..");
     let (code, message, remedy) = if pattern.is_empty() {
         let remedy = "write the full path";
         (error("path"), "a program has no path".to_owned(), remedy)
     } else if pattern.contains('\0') {
         let remedy = "write the full path";
         (error("path"), "the path contains a NUL character".to_owned(), remedy)
-    } else if kind == PatternKind::Relative || has_parent_component {
+    } else if !names_program(pattern) {
         let message =
             format!("{pattern:?} depends on the current directory, so it matches nothing");
         (error("path"), message, "write the full path, without \"..\"")

@@ -6,6 +6,7 @@ use super::{error, warning};
 use crate::farm::finding::{Finding, Level, quote_key_part, suggest};
 use crate::farm::{Farm, ServerRange};
 use crate::interface::reserved_addresses;
+use crate::pool::non_host_parts;
 use crate::range::{Range, subtract};
 
 /// Loopback addresses that other software uses.
@@ -14,16 +15,6 @@ const USED_LOOPBACK_ADDRESSES: [(Ipv4Addr, &str); 4] = [
     (Ipv4Addr::new(127, 0, 0, 53), "systemd-resolved"),
     (Ipv4Addr::new(127, 0, 0, 54), "systemd-resolved"),
     (Ipv4Addr::new(127, 0, 1, 1), "the host name on Debian"),
-];
-
-/// Addresses that no host of a network can have, with the reason.
-const NON_HOST_RANGES: [(&str, &str); 6] = [
-    ("0.0.0.0/8", "this network"),
-    ("127.0.0.0/8", "loopback"),
-    ("224.0.0.0/4", "multicast"),
-    ("255.255.255.255", "broadcast"),
-    ("::/127", "unspecified and loopback"),
-    ("ff00::/8", "multicast"),
 ];
 
 /// Link-local addresses, with the severity and the reason.
@@ -107,21 +98,18 @@ impl Farm {
         for (index, entry) in self.ranges.iter().enumerate() {
             for (item_index, addresses) in entry.addresses.iter().enumerate() {
                 let key = &format!("range[{index}].addresses[{item_index}]");
-                for (text, purpose) in NON_HOST_RANGES {
-                    let range: Range = text.parse().expect("a range");
-                    if let Some(overlap) = range.intersection(addresses) {
-                        let message = format!("{overlap} cannot be used by hosts ({purpose})");
-                        let remedy = format!(
-                            "remove {overlap} from the range (loopback addresses belong in [loopback])"
-                        );
-                        findings.push(Finding::new(
-                            error("not-hosts"),
-                            key,
-                            addresses,
-                            message,
-                            remedy,
-                        ));
-                    }
+                for (overlap, purpose) in non_host_parts(addresses) {
+                    let message = format!("{overlap} cannot be used by hosts ({purpose})");
+                    let remedy = format!(
+                        "remove {overlap} from the range (loopback addresses belong in [loopback])"
+                    );
+                    findings.push(Finding::new(
+                        error("not-hosts"),
+                        key,
+                        addresses,
+                        message,
+                        remedy,
+                    ));
                 }
                 for (text, level, reason) in LINK_LOCAL_RANGES {
                     let range: Range = text.parse().expect("a range");

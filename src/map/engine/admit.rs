@@ -57,28 +57,34 @@ impl MapImage {
             self.check_limits(options, user)?;
         }
         let requested_slot = match options.address {
-            Some(address) => self.find_requested_slot(address, &leases, user, now)?,
+            Some(address) => self.find_requested_slot(address, &leases, pools, user, now)?,
             None => None,
         };
         Ok(Admission { pools, requested_slot })
     }
 
-    /// Returns the slot of the requested address; `None` if the session already has a lease in the
-    /// pool of that address.
+    /// Returns the slot of the requested address; `None` if the session already holds that address.
+    /// `pools` are the pools from which the session gets a lease.
     fn find_requested_slot(
         &self,
         address: IpAddr,
         leases: &Leases,
+        pools: PoolSet,
         user: UserHash,
         now: Tick,
     ) -> Result<Option<(u16, u32)>, OpenError> {
+        if leases.iter().any(|lease| lease.address == address) {
+            return Ok(None);
+        }
         let (pool, slot) = self.locate(address).ok_or(OpenError::Excluded(address))?;
+        let can_add_lease =
+            leases.is_empty() || leases.in_pool(pool).is_none() && pools & 1 << pool != 0;
         match self.table(pool) {
-            Some(table) if leases.in_pool(pool).is_none() => table
+            Some(table) if can_add_lease => table
                 .check_available(slot, user, &self.layout().settings, now)
                 .map(|()| Some((pool, slot)))
                 .map_err(|unavailable| address_error(unavailable, address)),
-            _ => Ok(None),
+            _ => Err(OpenError::OtherAddress(address)),
         }
     }
 
@@ -108,7 +114,7 @@ impl MapImage {
         let limit = self.layout().settings.sessions_per_user;
         let is_session_of_user = |pool, table: &Table<'_>, slot| {
             matches!(table.owner(slot), Owner::Session(session_id)
-                if table.has_user(slot, user) && self.is_anchor(session_id, pool))
+                if table.session_user(slot) == user && self.is_anchor(session_id, pool))
         };
         let open_sessions: usize = self
             .tables()
@@ -176,11 +182,10 @@ impl From<Unavailable> for Shortage {
 
 fn address_error(unavailable: Unavailable, address: IpAddr) -> OpenError {
     match unavailable {
-        Unavailable::Leased => OpenError::Taken(address),
+        Unavailable::Leased | Unavailable::Exhausted => OpenError::Taken(address),
         Unavailable::Cooling(until) => OpenError::AddressCooling(address, until),
         Unavailable::Lingering => OpenError::AddressLingering(address),
         Unavailable::Reserved => OpenError::ReservedForAnother(address),
         Unavailable::Drained => OpenError::AddressDrained(address),
-        Unavailable::Exhausted => Shortage::Exhausted.into(),
     }
 }

@@ -9,7 +9,6 @@ use super::transaction::Transaction;
 use crate::Tick;
 use crate::map::format::header::OPEN_SESSIONS;
 use crate::map::format::index::HomeBucket;
-use crate::map::format::record;
 use crate::map::format::slot::RETIRED;
 use crate::map::types::error::CloseError;
 use crate::map::types::event::EventKind;
@@ -122,7 +121,10 @@ impl<'t> Transaction<'t> {
             self.release_in_all_pools(session, last_lease, now)
         };
         let options = OpenOptions::default();
-        self.record_event(EventKind::Released, session, &leases, &options, now);
+        for lease in leases.packed() {
+            let (kind, pool) = (EventKind::Released, lease.pool as u16);
+            self.record_event(kind, session, pool, Some(lease), &options, now);
+        }
         self.store_header(OPEN_SESSIONS, self.header(OPEN_SESSIONS).saturating_sub(1));
         leases
     }
@@ -136,7 +138,6 @@ impl<'t> Transaction<'t> {
         last_lease: HeldLease<'_>,
         now: Tick,
     ) -> Leases {
-        self.keep_identity(session, &last_lease);
         let mut leases = Leases::default();
         let other_leases =
             self.held_leases(session).rev().filter(|lease| lease.pool != last_lease.pool);
@@ -147,26 +148,6 @@ impl<'t> Transaction<'t> {
             leases.push(session, lease);
         }
         leases.sorted()
-    }
-
-    /// Copies the record of the session to `last_lease` if that lease has no record. So the session
-    /// keeps its user, client and leader if the writer dies before it releases that lease.
-    ///
-    /// A lease has no record if the caller opened it without an identity. A later call can have added
-    /// another lease with an identity.
-    fn keep_identity(&self, session: SessionId, last_lease: &HeldLease<'_>) {
-        let HeldLease { table, slot, generation, .. } = *last_lease;
-        let Some(last_record) = table.record(slot) else { return };
-        if record::exists(last_record, generation) {
-            return;
-        }
-        let source_record = self.leases_of(session).find_map(|lease| {
-            let record = lease.table.record(lease.slot)?;
-            record::exists(record, lease.generation).then_some(record)
-        });
-        if let Some(source_record) = source_record {
-            record::copy_identity(self.access(), source_record, (last_record, generation));
-        }
     }
 
     /// Releases one lease and returns it.

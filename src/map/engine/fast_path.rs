@@ -74,7 +74,7 @@ impl<'t> Transaction<'t> {
         header[OPEN_SESSIONS].store_relaxed(self.access(), open_sessions.wrapping_add(1));
         if !self.journal().is_empty() {
             let lease = Some(EventLease { generation, address_bits, is_ipv4: table.pool.is_ipv4 });
-            let event = EventCore { kind: EventKind::Assigned, session, time: now, lease };
+            let event = EventCore { kind: EventKind::Assigned, session, time: now, pool: 0, lease };
             journal::append_anonymous(self.access(), self.journal(), event);
         }
         Some(OpenedSession {
@@ -82,7 +82,8 @@ impl<'t> Transaction<'t> {
             leases: single_lease(&table, session, address_bits, slot, generation),
             already_open: false,
             shortage: None,
-            low_water: false,
+            shortage_pool: 0,
+            low_water_pools: 0,
             added_leases: 0,
         })
     }
@@ -138,7 +139,9 @@ impl<'t> Transaction<'t> {
         let open_sessions = header[OPEN_SESSIONS].load_relaxed();
         header[OPEN_SESSIONS].store_relaxed(self.access(), open_sessions.wrapping_sub(1));
         if !self.journal().is_empty() {
-            let event = EventCore { kind: EventKind::Released, session, time: now, lease: None };
+            let (generation, is_ipv4) = (lease.generation, table.pool.is_ipv4);
+            let lease = Some(EventLease { generation, address_bits, is_ipv4 });
+            let event = EventCore { kind: EventKind::Released, session, time: now, pool: 0, lease };
             journal::append_anonymous(self.access(), self.journal(), event);
         }
         let leases = single_lease(table, session, address_bits, lease.slot, lease.generation);

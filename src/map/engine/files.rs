@@ -166,8 +166,14 @@ pub(crate) fn open_lock(directory: &Path) -> Result<FileLock, MapError> {
         }
         result => result,
     };
-    FileLock::open(open, |error| OpenFailure::Io("cannot lock", error))
-        .map_err(|failure| failure.at(path()))
+    FileLock::open(open, |error| OpenFailure::Io("cannot lock", error)).map_err(|failure| {
+        match failure {
+            OpenFailure::Io(_, error) if error.kind() == io::ErrorKind::NotFound => {
+                MapError::NoDirectory(directory.to_owned())
+            }
+            failure => failure.at(path()),
+        }
+    })
 }
 
 /// Creates zeroed, fully allocated files for a map and its sessions, under temporary names. Also

@@ -57,7 +57,7 @@ mod tests {
     fn map_with_releases(times: &[u32]) -> WritableMap {
         let ranges = ["10.0.0.0/24".parse().unwrap()];
         let pool = Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX).unwrap();
-        let settings = Settings { cool_down: 60, ..Settings::default() };
+        let settings = Settings { cool_down: 60, ..Settings::without_cool_down() };
         let plan = Plan { pools: vec![pool], settings, ..Plan::default() };
         let mut map = build_in_memory(&plan).unwrap();
         let sessions: Vec<SessionId> =

@@ -115,7 +115,7 @@ impl MapImage {
     /// session has no user.
     pub(crate) fn is_open_for_another(&self, session: SessionId, name: &str) -> bool {
         self.leases_of(session).any(|FoundLease { table, slot, .. }| {
-            let user = table.user(slot);
+            let user = table.session_user(slot);
             user != UserHash::NONE && Some(user) != self.user_hash(name)
         })
     }

@@ -12,6 +12,7 @@ pub(crate) mod fast_path;
 pub(crate) mod files;
 pub(crate) mod future_stamps;
 pub(crate) mod handover;
+pub(crate) mod identity;
 pub(crate) mod image;
 pub(crate) mod logons;
 pub(crate) mod open;

@@ -1,7 +1,7 @@
 //! Opening a session.
 //!
 //! The engine commits each lease separately. So a session with only some of its leases is valid. A
-//! later open adds the missing leases.
+//! later open adds the missing leases, and replaces the client and the leader of the session.
 
 use super::admit::Admission;
 use super::select::Unavailable;
@@ -10,6 +10,7 @@ use super::transaction::Transaction;
 use crate::Tick;
 use crate::map::format::header::OPEN_SESSIONS;
 use crate::map::format::index::Entry;
+use crate::map::format::pool::PoolSet;
 use crate::map::format::record;
 use crate::map::format::user::UserHash;
 use crate::map::types::error::{OpenError, Shortage};
@@ -30,8 +31,10 @@ struct Opening<'a> {
     leases: Leases,
     was_already_open: bool,
     shortage: Option<Shortage>,
-    /// Whether an allocation brought a pool below its low-water mark.
-    is_low_water_reached: bool,
+    /// The pool of the shortage.
+    shortage_pool: u16,
+    /// The pools that an allocation brought below their low-water marks.
+    low_water_pools: PoolSet,
     /// The new leases, one bit for each index in `leases`.
     added_leases: u8,
 }
@@ -64,24 +67,40 @@ impl Transaction<'_> {
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<OpenedSession, OpenError> {
-        let user = options.user.and_then(|name| self.user_hash(name)).unwrap_or(UserHash::NONE);
-        let admission = match self.admit(session, options, user, now) {
+        let requested_user =
+            options.user.and_then(|name| self.user_hash(name)).unwrap_or(UserHash::NONE);
+        let identity = self.session_identity(session);
+        let (options, user) = match &identity {
+            Some(identity) => (identity.complete(options), identity.user_or(requested_user)),
+            None => (*options, requested_user),
+        };
+        let admission = match &identity {
+            Some(identity) if !identity.admits(requested_user) => {
+                Err(OpenError::OtherUser(session))
+            }
+            _ => self.admit(session, &options, user, now),
+        };
+        let admission = match admission {
             Ok(admission) => admission,
             Err(error) => {
                 self.commit();
                 return Err(error);
             }
         };
+        if identity.is_some() {
+            self.update_records(session, &options, user);
+        }
         let mut opening = Opening {
             session,
-            options,
+            options: &options,
             user,
             now,
             admission,
             leases: Leases::default(),
             was_already_open: false,
             shortage: None,
-            is_low_water_reached: false,
+            shortage_pool: 0,
+            low_water_pools: 0,
             added_leases: 0,
         };
         if let Some(table) = self.table_writer(0) {
@@ -90,9 +109,10 @@ impl Transaction<'_> {
         if self.layout().pools().len() > 1 {
             opening = self.open_in_other_pools(opening);
         }
-        let Opening { leases, was_already_open, shortage, is_low_water_reached, .. } = opening;
+        let Opening { leases, was_already_open, shortage, shortage_pool, .. } = opening;
         if shortage.is_some() {
-            self.record_event(EventKind::Exhausted, session, &leases, options, now);
+            let kind = EventKind::Exhausted;
+            self.record_event(kind, session, shortage_pool, None, &options, now);
         }
         let handle = self.handle(&leases);
         if handle.is_some() && !was_already_open {
@@ -100,14 +120,16 @@ impl Transaction<'_> {
         }
         self.commit();
         let Some(handle) = handle else {
-            return Err(shortage.unwrap_or(Shortage::Exhausted).into());
+            let shortage = shortage.unwrap_or(Shortage::Exhausted);
+            return Err(OpenError::Shortage { shortage, pool: shortage_pool });
         };
         Ok(OpenedSession {
             handle,
             leases,
             already_open: was_already_open,
             shortage,
-            low_water: is_low_water_reached,
+            shortage_pool,
+            low_water_pools: opening.low_water_pools,
             // If the session was not open before, all its leases are new, and `OpenedSession`
             // does not read these bits.
             added_leases: if was_already_open { opening.added_leases } else { 0 },
@@ -143,7 +165,10 @@ impl Transaction<'_> {
             match self.select_slot(table, pool, &opening.admission, user, now) {
                 Ok(slot_and_entry) => slot_and_entry,
                 Err(unavailable) => {
-                    opening.shortage = opening.shortage.or(Some(unavailable.into()));
+                    if opening.shortage.is_none() {
+                        opening.shortage = Some(unavailable.into());
+                        opening.shortage_pool = pool;
+                    }
                     return;
                 }
             };
@@ -156,10 +181,11 @@ impl Transaction<'_> {
         let generation = table.allocate(slot, session.raw(), &home, last_user_entry, user, now);
         opening.added_leases |= 1 << opening.leases.packed().len();
         self.push_lease(&mut opening.leases, session, pool, table, slot, generation);
-        self.record_event(EventKind::Assigned, session, &opening.leases, options, now);
+        let lease = opening.leases.packed().last();
+        self.record_event(EventKind::Assigned, session, pool, lease, options, now);
         if table.update_low_water_warning(&self.layout().settings) {
-            opening.is_low_water_reached = true;
-            self.record_event(EventKind::LowWater, session, &opening.leases, options, now);
+            opening.low_water_pools |= 1 << pool;
+            self.record_event(EventKind::LowWater, session, pool, lease, options, now);
         }
     }
 

@@ -25,9 +25,10 @@ impl MapWriter<'_> {
         }
     }
 
-    /// Rebuilds all data that is derived from the slots, and invalidates the records of leases that
-    /// were never committed.
+    /// Rebuilds all data that is derived from the slots. Finishes the update of a record, and
+    /// invalidates the records of leases that were never committed.
     pub(crate) fn rebuild(&self) {
+        record::finish_update(self.access(), self.sessions_words());
         let highest_stamps = self.table_writers().map(|(_, table)| table.rebuild());
         let highest_stamp = highest_stamps.max().unwrap_or(0);
         if highest_stamp > self.header(LAST_STAMP) {

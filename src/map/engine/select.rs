@@ -49,8 +49,10 @@ impl Table<'_> {
                     // The stamp of a cooling slot is the time of its release. The stamp of a free
                     // slot can be the time after its cool-down at which a writer freed the slot.
                     // So the two stamps cannot be compared.
-                    Placement::Queued(Queue::Cooling) if self.has_user(slot, user) => (1, stamp),
-                    Placement::Queued(Queue::Free) if self.has_user(slot, user) => (0, stamp),
+                    Placement::Queued(Queue::Cooling) if self.is_last_user(slot, user) => {
+                        (1, stamp)
+                    }
+                    Placement::Queued(Queue::Free) if self.is_last_user(slot, user) => (0, stamp),
                     _ => return None::<()>,
                 };
                 if best_candidate.is_none_or(|(best_rank, _)| rank > best_rank) {
@@ -101,7 +103,7 @@ impl Table<'_> {
                 self.check_cooled(slot, user, settings, now)
             }
             Placement::Reserved => Err(Unavailable::Reserved),
-            Placement::Queued(Queue::Cooling) if self.has_user(slot, user) => Ok(()),
+            Placement::Queued(Queue::Cooling) if self.is_last_user(slot, user) => Ok(()),
             Placement::Queued(_) => self.check_cooled(slot, UserHash::NONE, settings, now),
         }
     }
@@ -117,7 +119,7 @@ impl Table<'_> {
         now: Tick,
     ) -> Result<(), Unavailable> {
         match self.owner(slot) {
-            Owner::Cooling(_) | Owner::Lingering(_) if self.has_user(slot, user) => Ok(()),
+            Owner::Cooling(_) | Owner::Lingering(_) if self.is_last_user(slot, user) => Ok(()),
             Owner::Lingering(_) => Err(Unavailable::Lingering),
             Owner::Cooling(_) => match self.cool_down_end(slot, settings) {
                 until if until > now => Err(Unavailable::Cooling(until)),

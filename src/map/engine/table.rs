@@ -87,18 +87,27 @@ impl<'a> Table<'a> {
         record::locate(self.sessions_words, self.pool, slot)
     }
 
-    /// Returns the current user of a slot, or its last user if the slot is not leased. Returns
-    /// [`UserHash::NONE`] if the user is unknown.
+    /// Returns the user who got the current lease of a slot, or the last lease if the slot is not
+    /// leased. Returns [`UserHash::NONE`] if the user is unknown.
     #[inline]
-    pub(crate) fn user(&self, slot: u32) -> UserHash {
+    pub(crate) fn last_user(&self, slot: u32) -> UserHash {
         let record = self.record(slot);
-        record.map_or(UserHash::NONE, |record| record::user(record, self.meta(slot).generation))
+        record
+            .map_or(UserHash::NONE, |record| record::last_user(record, self.meta(slot).generation))
     }
 
-    /// Returns whether `user` holds the slot, or held it last.
+    /// Returns whether `user` got the current lease of the slot, or the last one.
     #[inline]
-    pub(crate) fn has_user(&self, slot: u32, user: UserHash) -> bool {
-        user != UserHash::NONE && self.user(slot) == user
+    pub(crate) fn is_last_user(&self, slot: u32, user: UserHash) -> bool {
+        user != UserHash::NONE && self.last_user(slot) == user
+    }
+
+    /// Returns the user of the session that holds a slot.
+    pub(crate) fn session_user(&self, slot: u32) -> UserHash {
+        let record = self.record(slot);
+        record.map_or(UserHash::NONE, |record| {
+            record::session_user(record, self.meta(slot).generation)
+        })
     }
 
     /// Returns whether the slot is reserved for `user`.
@@ -193,14 +202,14 @@ impl<'a> Table<'a> {
         let (slot, entry) = home.single_match()?;
         let is_available = self.meta(slot).user_tag() == user.tag()
             && self.is_free(slot)
-            && self.has_user(slot, user);
+            && self.is_last_user(slot, user);
         is_available.then_some((slot, entry))
     }
 
     /// Returns the meta word of a reserved slot without the reservation. The result has the tag of
     /// the current or last user, which can differ from the user of the reservation.
     pub(crate) fn meta_without_reservation(&self, slot: u32) -> Meta {
-        self.meta(slot).with_flags(0, RESERVED | PLANNED).with_user(self.user(slot).tag())
+        self.meta(slot).with_flags(0, RESERVED | PLANNED).with_user(self.last_user(slot).tag())
     }
 
     /// Returns the meta word of a slot without [`PLANNED`] and without a reservation by the plan. A

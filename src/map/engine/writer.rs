@@ -12,7 +12,7 @@ use crate::map::format::region::WritableRegion;
 use crate::map::format::slot::next_stamp;
 use crate::map::format::words::store;
 use crate::map::types::event::EventKind;
-use crate::map::types::leases::Leases;
+use crate::map::types::leases::PackedLease;
 use crate::map::types::plan::OpenOptions;
 use crate::os::trusted_file::FileIdentity;
 use crate::raw::word::{OwnsWords, Word, WriteAccess};
@@ -153,30 +153,26 @@ impl<'a> MapWriter<'a> {
         stamp
     }
 
-    /// Appends an event to the journal, if the map has a journal. An event of the kind `Assigned`
-    /// or `LowWater` records the last lease of `leases`.
+    /// Appends an event to the journal, if the map has a journal.
     #[inline(always)]
     pub(crate) fn record_event(
         &self,
         kind: EventKind,
         session: SessionId,
-        leases: &Leases,
+        pool: u16,
+        lease: Option<&PackedLease>,
         options: &OpenOptions<'_>,
         now: Tick,
     ) {
         if self.journal().is_empty() {
             return;
         }
-        let lease = match kind {
-            EventKind::Assigned | EventKind::LowWater => leases.packed().last(),
-            EventKind::Released | EventKind::Exhausted => None,
-        };
         let lease = lease.map(|lease| EventLease {
             generation: lease.generation,
             address_bits: lease.address_bits,
             is_ipv4: lease.is_ipv4 != 0,
         });
-        let event = EventCore { kind, session, time: now, lease };
+        let event = EventCore { kind, session, time: now, pool, lease };
         journal::append(self.access, self.journal(), event, options);
     }
 }

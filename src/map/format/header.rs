@@ -58,6 +58,12 @@ pub(crate) const BEING_REPLACED: u64 = 1;
 /// A value of [`SUPERSEDED`]: the newer file is in place.
 pub(crate) const REPLACED: u64 = 2;
 
+// Words of the sessions file that writers change.
+/// Not 0: the offset of the record that the staged record replaces.
+pub(crate) const STAGED_OFFSET: usize = 64;
+/// The first word of the staged record, see [`super::record`].
+pub(crate) const STAGED_RECORD: usize = 72;
+
 /// Writes the header of a sessions file into zeroed words.
 pub(crate) fn write_sessions_header(
     access: WriteAccess<'_>,

@@ -16,7 +16,8 @@
 //! |---|---|
 //! | 0 | number of the event, stored last; 0 while the writer fills the entry |
 //! | 1 | time (upper half), kind, families of address and client, length of the user name |
-//! | 2, 3 | session, generation |
+//! | 2 | session |
+//! | 3 | number of the pool plus one (upper half), generation |
 //! | 4, 5 | address |
 //! | 6, 7 | client |
 //! | 8-15 | user name, cut at 63 bytes |
@@ -50,7 +51,7 @@ pub(crate) const JOURNAL_WORDS: usize = HEADER_WORDS + CAPACITY as usize * ENTRY
 const NUMBER: usize = 0;
 const ATTRIBUTES: usize = 1;
 const SESSION: usize = 2;
-const GENERATION: usize = 3;
+const POOL_AND_GENERATION: usize = 3;
 const ADDRESS: usize = 4;
 const CLIENT: usize = 6;
 const USER_NAME: usize = 8;
@@ -62,7 +63,8 @@ pub(crate) struct EventCore {
     pub(crate) kind: EventKind,
     pub(crate) session: SessionId,
     pub(crate) time: Tick,
-    /// The lease. Set for the kinds `Assigned` and `LowWater`.
+    pub(crate) pool: u16,
+    /// The lease. Set for all kinds except `Exhausted`.
     pub(crate) lease: Option<EventLease>,
 }
 
@@ -134,7 +136,7 @@ fn begin_entry<'a>(
     event: EventCore,
     option_attributes: u32,
 ) -> Option<(u64, &'a Entry)> {
-    let EventCore { kind, session, time, lease } = event;
+    let EventCore { kind, session, time, pool, lease } = event;
     let number = load(words, NEXT_NUMBER).max(1);
     let entry = words.get(entry_offset(number)..)?.first_chunk::<ENTRY_WORDS>()?;
     let (generation, [upper, lower], family) = match lease {
@@ -147,7 +149,8 @@ fn begin_entry<'a>(
     store(access, entry, NUMBER, 0);
     store(access, entry, ATTRIBUTES, join_halves(time.as_secs(), attributes));
     store(access, entry, SESSION, session.raw());
-    store(access, entry, GENERATION, generation.into());
+    let pool = u32::from(pool) + 1;
+    store(access, entry, POOL_AND_GENERATION, join_halves(pool, generation));
     store(access, entry, ADDRESS, upper);
     store(access, entry, ADDRESS + 1, lower);
     Some((number, entry))
@@ -186,13 +189,15 @@ pub(crate) fn read(words: &[Word], number: u64) -> Option<Event> {
     let mut name = [0; 64];
     load_bytes(entry, USER_NAME, &mut name);
     let name = &name[..(attributes as usize & 0xff).min(name.len())];
+    let (pool, generation) = split_halves(load(entry, POOL_AND_GENERATION));
     let event = Event {
         number,
         time: Tick::from_secs(seconds),
         kind,
         session: SessionId::from_raw(load(entry, SESSION))?,
         address: read_address(ADDRESS, attributes >> 16 & 0xf),
-        generation: load(entry, GENERATION) as u32,
+        pool: pool.checked_sub(1).map(|pool| pool as u16),
+        generation,
         user: (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned()),
         client: read_address(CLIENT, attributes >> 12 & 0xf),
     };

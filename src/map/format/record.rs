@@ -8,7 +8,7 @@
 //!
 //! | word | content |
 //! |---|---|
-//! | 0 | generation, mark of a valid record, address family of the client, length of the user name |
+//! | 0 | generation, mark of a valid record, number of replacements, [`JOINED`], family of the client, length of the name |
 //! | 1 | pid of the leader, or 0; time at which the leader was first found dead, plus one, or 0 |
 //! | 2, 3 | start time and pid namespace of the leader |
 //! | 4, 5 | address of the client |
@@ -19,9 +19,14 @@
 //! A record has two cache lines. The hash of the user is in the first line, so a comparison of
 //! users does not load the second line. If words 0 and 1 state that the session has no leader or no
 //! client, the words of that field keep their old content.
+//!
+//! The writer replaces the record of an open session in two steps. It writes the new record to the
+//! header of the file ([`STAGED_RECORD`]), then copies it. If the writer dies before it finishes the
+//! copy, the next writer copies the staged record again.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::header::{HEADER_WORDS, STAGED_OFFSET, STAGED_RECORD};
 use super::pool::PoolLayout;
 use super::user::UserHash;
 use super::words::{join_halves, load, load_bytes, split_halves, store, store_bytes};
@@ -43,6 +48,9 @@ const USER_NAME: usize = 7;
 const RESERVATION: usize = 15;
 /// Flag in the lower half of word 0: the record is complete.
 const VALID: u32 = 1 << 31;
+/// Flag in the lower half of word 0: the session had no user when it got this lease. Its user is
+/// therefore not the last user of the address.
+const JOINED: u32 = 1 << 15;
 /// Maximum length of a user name, in bytes.
 const MAX_NAME_BYTES: usize = 63;
 
@@ -80,8 +88,70 @@ pub(crate) fn write(
     options: &OpenOptions<'_>,
     user: UserHash,
 ) {
-    // Invalidate the record of the previous lease, so that no reader gets a mixture of both
-    // records.
+    fill(access, record, generation, 0, options, user);
+}
+
+/// Replaces the record of a lease, unless it already has this content. Does not change the time at
+/// which the leader was first found dead if the leader stays the same.
+#[cold]
+#[inline(never)]
+pub(crate) fn update(
+    access: WriteAccess<'_>,
+    words: &[Word],
+    pool: &PoolLayout,
+    slot: u32,
+    generation: u32,
+    options: &OpenOptions<'_>,
+    user: UserHash,
+) {
+    let (Some(record), Some(staged)) =
+        (locate(words, pool, slot), words.get(STAGED_RECORD..).and_then(<[Word]>::first_chunk))
+    else {
+        return;
+    };
+    let old = read(words, pool, slot, generation).unwrap_or_default();
+    let is_same_user = session_user(record, generation) == user;
+    if is_same_user && (old.client, old.leader) == (options.client, options.leader) {
+        return;
+    }
+    // With a new number of replacements, readers notice that the record was replaced.
+    let (_, attributes) = split_halves(load(record, COMMIT_WORD));
+    let replacements = ((attributes >> 16) + 1 & 0x7fff) << 16;
+    let joined = if last_user(record, generation) == user { 0 } else { JOINED };
+    fill(access, staged, generation, replacements | joined, options, user);
+    if old.leader.is_some() && old.leader == options.leader {
+        store(access, staged, LEADER_PID, load(record, LEADER_PID));
+    }
+    store(access, words, STAGED_OFFSET, record_offset(pool, slot) as u64);
+    finish_update(access, words);
+}
+
+/// Copies the staged record, if there is one, to its place. The reservation is not part of it.
+pub(crate) fn finish_update(access: WriteAccess<'_>, words: &[Word]) {
+    let offset = load(words, STAGED_OFFSET) as usize;
+    if offset == 0 {
+        return;
+    }
+    if offset >= HEADER_WORDS {
+        store(access, words, offset + COMMIT_WORD, 0);
+        for word in (0..RESERVATION).rev() {
+            store(access, words, offset.saturating_add(word), load(words, STAGED_RECORD + word));
+        }
+    }
+    store(access, words, STAGED_OFFSET, 0);
+}
+
+/// Writes the words of a record, the commit word last. `attributes` are the number of replacements and
+/// [`JOINED`].
+fn fill(
+    access: WriteAccess<'_>,
+    record: &RecordWords,
+    generation: u32,
+    attributes: u32,
+    options: &OpenOptions<'_>,
+    user: UserHash,
+) {
+    // Invalidate the previous record, so that no reader gets a mixture of both records.
     store(access, record, COMMIT_WORD, 0);
     let pid = options.leader.map_or(0, |leader| leader.pid);
     store(access, record, LEADER_PID, join_halves(0, pid));
@@ -100,7 +170,8 @@ pub(crate) fn write(
     };
     store_user(access, record, user, options.user.unwrap_or_default());
     let length = truncate_name(options.user.unwrap_or_default()).len() as u32;
-    store(access, record, COMMIT_WORD, join_halves(generation, VALID | family << 8 | length));
+    let attributes = VALID | attributes | family << 8 | length;
+    store(access, record, COMMIT_WORD, join_halves(generation, attributes));
 }
 
 /// Writes the last user of a slot that is not leased.
@@ -123,16 +194,26 @@ fn store_user(access: WriteAccess<'_>, record: &RecordWords, user: UserHash, nam
     store_bytes(access, record, USER_NAME, truncate_name(name).as_bytes());
 }
 
-/// Returns the current user of a slot with this generation, or its last user if it is not leased.
+/// Returns the user who got the lease with this generation. After the release of the lease, that is
+/// the last user of the slot.
 #[inline]
-pub(crate) fn user(record: &RecordWords, generation: u32) -> UserHash {
-    match split_halves(load(record, COMMIT_WORD)) {
-        (recorded_generation, attributes)
-            if recorded_generation == generation && attributes & VALID != 0 =>
-        {
-            UserHash::from_word(load(record, USER_HASH))
-        }
-        _ => UserHash::NONE,
+pub(crate) fn last_user(record: &RecordWords, generation: u32) -> UserHash {
+    user_unless(record, generation, JOINED)
+}
+
+/// Returns the user of the session that holds the lease with this generation.
+pub(crate) fn session_user(record: &RecordWords, generation: u32) -> UserHash {
+    user_unless(record, generation, 0)
+}
+
+/// Returns the user of a valid record that has none of these attributes.
+#[inline]
+fn user_unless(record: &RecordWords, generation: u32, excluded: u32) -> UserHash {
+    let (recorded_generation, attributes) = split_halves(load(record, COMMIT_WORD));
+    if recorded_generation == generation && attributes & (VALID | excluded) == VALID {
+        UserHash::from_word(load(record, USER_HASH))
+    } else {
+        UserHash::NONE
     }
 }
 
@@ -158,7 +239,7 @@ pub(crate) fn copy_users(
     for offset in USER_HASH..=RESERVATION {
         store(access, target, offset, load(source, offset));
     }
-    if user(source, source_generation) != UserHash::NONE {
+    if last_user(source, source_generation) != UserHash::NONE {
         let name_length = load(source, COMMIT_WORD) as u32 & 0xff;
         store(access, target, COMMIT_WORD, join_halves(target_generation, VALID | name_length));
     }
@@ -183,35 +264,6 @@ pub(crate) fn invalidate_uncommitted(
     }
 }
 
-/// Returns whether this is the record of the lease with this generation, and contains a user name,
-/// a client or a leader.
-pub(crate) fn exists(record: &RecordWords, generation: u32) -> bool {
-    has_content(load(record, COMMIT_WORD), load(record, LEADER_PID), generation)
-}
-
-fn has_content(commit_word: u64, leader_word: u64, generation: u32) -> bool {
-    let (recorded_generation, attributes) = split_halves(commit_word);
-    let is_valid = recorded_generation == generation && attributes & VALID != 0;
-    is_valid && (attributes & !VALID != 0 || leader_word != 0)
-}
-
-/// Copies the user's name, client and leader of a session to the record of its lease with this
-/// generation. Does not copy the hash of the user: the slot was leased without a user, so this user
-/// is not the last user of its address.
-pub(crate) fn copy_identity(
-    access: WriteAccess<'_>,
-    source: &RecordWords,
-    (target, generation): (&RecordWords, u32),
-) {
-    store(access, target, COMMIT_WORD, 0);
-    for offset in LEADER_PID..RESERVATION {
-        store(access, target, offset, load(source, offset));
-    }
-    store(access, target, USER_HASH, UserHash::NONE.to_word());
-    let (_, attributes) = split_halves(load(source, COMMIT_WORD));
-    store(access, target, COMMIT_WORD, join_halves(generation, attributes));
-}
-
 /// Reads the record of the lease with this generation. Returns `None` if there is no such record, or
 /// if a writer overwrites it during the read.
 pub(crate) fn read(
@@ -222,13 +274,15 @@ pub(crate) fn read(
 ) -> Option<Record> {
     let offset = record_offset(pool, slot);
     let commit_word = load(words, offset + COMMIT_WORD);
-    let (_, attributes) = split_halves(commit_word);
-    if !has_content(commit_word, load(words, offset + LEADER_PID), generation) {
+    let (recorded_generation, attributes) = split_halves(commit_word);
+    let is_valid = recorded_generation == generation && attributes & VALID != 0;
+    let is_empty = attributes & 0xffff == 0 && load(words, offset + LEADER_PID) == 0;
+    if !is_valid || is_empty {
         return None;
     }
     let (upper, lower) = (load(words, offset + CLIENT), load(words, offset + CLIENT + 1));
     let bits = u128::from(upper) << 64 | u128::from(lower);
-    let client = match attributes >> 8 & 0xff {
+    let client = match attributes >> 8 & 0xf {
         4 => Some(IpAddr::V4(Ipv4Addr::from_bits(bits as u32))),
         6 => Some(IpAddr::V6(Ipv6Addr::from_bits(bits))),
         _ => None,

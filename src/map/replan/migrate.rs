@@ -100,7 +100,7 @@ mod tests {
     /// the old name, and pool 1 has the new name.
     fn map_with_renamed_pool() -> WritableMap {
         let directory = tempfile::tempdir().unwrap();
-        let settings = Settings { cool_down: 60, ..Settings::default() };
+        let settings = Settings { cool_down: 60, ..Settings::without_cool_down() };
         let plan = |name| {
             let ranges = ["10.0.0.1".parse().unwrap()];
             let pool = Pool::new(name, PoolKind::VirtualIp, &ranges, 1).unwrap();

@@ -4,6 +4,7 @@ use super::merge::is_same_pool;
 use super::overlap::find_overlaps;
 use crate::map::types::error::PlanError;
 use crate::map::types::plan::{MAX_POOL_NAME, MAX_POOLS, Plan};
+use crate::policy::path::names_program;
 use crate::pool::PoolKind;
 
 /// Returns an error if no map can be built from this plan.
@@ -25,6 +26,14 @@ pub(crate) fn validate(plan: &Plan) -> Result<(), PlanError> {
                 return Err(PlanError::DuplicatePool(name.to_owned()));
             }
         }
+    }
+    let patterns = plan
+        .policy
+        .programs
+        .iter()
+        .flat_map(|program| std::iter::once(&program.pattern).chain(&program.script));
+    if let Some(pattern) = patterns.into_iter().find(|pattern| !names_program(pattern)) {
+        return Err(PlanError::Program(pattern.clone()));
     }
     if let Some(overlap) = find_overlaps(&plan.pools).first() {
         let [(first_index, slot), (second_index, _)] = overlap.slots_at(0);

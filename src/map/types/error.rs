@@ -25,10 +25,10 @@ pub enum Shortage {
     },
     /// Addresses have cooled down, but [`Map::reap`](crate::map::Map::reap) must still check them
     /// for sockets.
-    #[error("no address is available: every free address may have sockets (run 'vipool gc')")]
+    #[error("no address is available: every free address may have sockets of its last session")]
     Lingering,
     /// The server or the whole pool drains.
-    #[error("no address is available: the pool is drained (run 'vipool undrain')")]
+    #[error("no address is available: the pool is drained")]
     Draining,
 }
 
@@ -38,10 +38,15 @@ pub enum Shortage {
 #[non_exhaustive]
 pub enum OpenError {
     /// No pool has an address.
-    #[error(transparent)]
-    Shortage(#[from] Shortage),
+    #[error("{shortage}")]
+    Shortage {
+        /// The reason.
+        shortage: Shortage,
+        /// The number of the first pool without an address.
+        pool: u16,
+    },
     /// No pool has this name.
-    #[error("there is no pool named {0:?} ('vipool status' lists the pools)")]
+    #[error("there is no pool named {0:?}")]
     UnknownPool(String),
     /// The requested address is in no pool of this server.
     #[error("{0} is in no pool of this server")]
@@ -53,16 +58,22 @@ pub enum OpenError {
     #[error("{0} is not available: it cools down until second {1} after boot")]
     AddressCooling(IpAddr, Tick),
     /// The requested address has cooled down, but may still have sockets.
-    #[error("{0} is not available: its last session may have left sockets (run 'vipool gc')")]
+    #[error("{0} is not available: its last session may have left sockets")]
     AddressLingering(IpAddr),
     /// The requested address is reserved for another user.
     #[error("{0} is not available: it is reserved for another user")]
     ReservedForAnother(IpAddr),
     /// The requested address is drained.
-    #[error("{0} is not available: it is drained (run 'vipool undrain')")]
+    #[error("{0} is not available: it is drained")]
     AddressDrained(IpAddr),
+    /// The session is already open, and its lease is for another address.
+    #[error("{0} is not available: the session is already open with another address")]
+    OtherAddress(IpAddr),
+    /// The session is already open for another user.
+    #[error("session {0} is already open for another user")]
+    OtherUser(SessionId),
     /// The user has the maximum number of sessions.
-    #[error("user {user:?} has {limit} open sessions, the maximum (sessions-per-user)")]
+    #[error("user {user:?} has {limit} open sessions, the maximum for one user")]
     Quota {
         /// The user.
         user: String,
@@ -83,7 +94,7 @@ pub enum OpenError {
         r#source: io::Error,
     },
     /// The server has the maximum number of sessions.
-    #[error("the server has {0} open sessions, the maximum (max-sessions)")]
+    #[error("the server has {0} open sessions, the maximum")]
     TooManySessions(u32),
     /// [`Settings::await_restore`](crate::map::Settings::await_restore) is set, and the sessions of
     /// the operating system are not restored yet.
@@ -102,7 +113,7 @@ impl OpenError {
     pub fn is_decided_by_exhaustion_policy(&self) -> bool {
         matches!(
             self,
-            Self::Shortage(_)
+            Self::Shortage { .. }
                 | Self::UnknownGroups { .. }
                 | Self::Quota { .. }
                 | Self::TooManySessions(_)
@@ -144,9 +155,12 @@ pub enum MapError {
         /// it.
         r#source: io::Error,
     },
-    /// There is no map. The command `vipool up` creates it.
-    #[error("there is no map at {} (create it with 'vipool up')", .0.display())]
+    /// There is no map.
+    #[error("there is no map at {}", .0.display())]
     Missing(PathBuf),
+    /// The directory for the files of a new map does not exist.
+    #[error("cannot create a map: there is no directory {:?}", .0.display().to_string())]
+    NoDirectory(PathBuf),
     /// The file is no map, is damaged, or has an unknown version.
     #[error("cannot use map file {}: {reason}", path.display())]
     Damaged {
@@ -156,7 +170,7 @@ pub enum MapError {
         reason: &'static str,
     },
     /// The map was created before the last start of the machine, or in another network namespace.
-    #[error("{} belongs to another boot or network namespace (create a new map with 'vipool up')", .0.display())]
+    #[error("{} belongs to another boot or network namespace (create a new map)", .0.display())]
     OtherBoot(PathBuf),
     /// The file is not trusted: it is a symbolic link, has another owner, or other users can change
     /// it or its directory.
@@ -243,12 +257,16 @@ pub enum PlanError {
         /// The lowest address that both pools contain.
         address: IpAddr,
     },
+    /// A rule of the process list matches no program, because its path or its script is neither a
+    /// full path without `..` nor a bare name.
+    #[error("{0:?} names no program: it is neither a full path nor a bare file name")]
+    Program(String),
     /// The map would not have a valid layout.
     #[error("the plan does not fit into a map: {0}")]
     Layout(&'static str),
 }
 
-/// The reason why a reservation was not changed.
+/// The reason why a reservation or a session was not changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChangeError {
@@ -256,11 +274,14 @@ pub enum ChangeError {
     #[error("{0} is in no pool of this server")]
     NotInPool(IpAddr),
     /// The address is reserved for another user.
-    #[error("{0} is reserved for another user (run 'vipool unreserve' first)")]
+    #[error("{0} is reserved for another user (remove that reservation first)")]
     ReservedForAnother(IpAddr),
     /// The address is not reserved.
     #[error("{0} is not reserved")]
     NotReserved(IpAddr),
+    /// The session is not open.
+    #[error("session {0} is not open")]
+    NotOpen(SessionId),
     /// The map cannot be locked or used.
     #[error(transparent)]
     Map(#[from] MapError),

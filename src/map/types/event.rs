@@ -12,9 +12,9 @@ use crate::session::SessionId;
 pub enum EventKind {
     /// A session got an address.
     Assigned = 1,
-    /// A session was closed, and all its addresses were released.
+    /// A session released an address.
     Released = 2,
-    /// A session got no address from a pool, because the pool had no available address.
+    /// A session got no address of a pool, because the pool had no available address.
     Exhausted = 3,
     /// An assignment brought a pool below its low-water mark.
     LowWater = 4,
@@ -32,9 +32,11 @@ pub struct Event {
     pub kind: EventKind,
     /// The session.
     pub session: SessionId,
-    /// The address. Set for the kinds `Assigned` and `LowWater`.
+    /// The number of the pool. `None` if an earlier version of vipool recorded the event.
+    pub pool: Option<u16>,
+    /// The address. Set for all kinds except `Exhausted`.
     pub address: Option<IpAddr>,
-    /// The generation of the lease. Set for the kinds `Assigned` and `LowWater`, else 0.
+    /// The generation of the lease. 0 for the kind `Exhausted`.
     pub generation: u32,
     /// The user, if known. Not set for the kind `Released`.
     pub user: Option<String>,

@@ -17,13 +17,27 @@ pub struct OpenedSession {
     pub already_open: bool,
     /// The reason why the session did not get all leases; `None` if it got all leases.
     pub shortage: Option<Shortage>,
-    /// Whether this call brought a pool below its low-water mark.
-    pub low_water: bool,
+    /// The number of the pool that has no address for the session, if there is a shortage.
+    pub shortage_pool: u16,
+    /// The pools that this call brought below their low-water marks, one bit for each pool.
+    pub(crate) low_water_pools: u32,
     /// The leases that this call added to a session that was already open, one bit for each lease.
     pub(crate) added_leases: u8,
 }
 
 impl OpenedSession {
+    /// Returns the numbers of the pools that this call brought below their low-water marks.
+    pub fn low_water_pools(&self) -> impl Iterator<Item = u16> + use<> {
+        let pools = self.low_water_pools;
+        (0..32).filter(move |number| pools & 1 << number != 0)
+    }
+
+    /// Returns whether this call brought a pool below its low-water mark.
+    #[inline]
+    pub fn is_low_water(&self) -> bool {
+        self.low_water_pools != 0
+    }
+
     /// Returns the leases that this call added. These are all leases if the session was not open
     /// before.
     pub fn new_leases(&self) -> impl Iterator<Item = Lease> + '_ {

@@ -62,7 +62,11 @@ impl Plan {
 }
 
 /// The settings of a map. They are the same for all writers of the map.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// The default has a cool-down of 120 seconds, which is twice the time for which Linux keeps a closed
+/// TCP connection in the state TIME_WAIT, and checks for sockets. A farm, a plan and the C ABI have
+/// the same default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
     /// Seconds from the release of an address until another user can get the address.
@@ -88,13 +92,20 @@ pub struct Settings {
     pub await_restore: bool,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Settings {
-    /// Creates the default settings: no cool-down, no limits, addresses at logon.
+    /// Creates the default settings: a cool-down of 120 seconds, a check for sockets, no limits,
+    /// addresses at logon.
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            cool_down: 0,
-            check_in_use: false,
+            cool_down: 120,
+            check_in_use: true,
             low_water: 0,
             sessions_per_user: 0,
             max_sessions: 0,
@@ -103,6 +114,13 @@ impl Settings {
             session_per: SessionPer::Logon,
             await_restore: false,
         }
+    }
+
+    /// Creates the default settings, but with neither a cool-down nor a check for sockets. Another
+    /// user can get an address as soon as it is released.
+    #[must_use]
+    pub const fn without_cool_down() -> Self {
+        Self::new().with_cool_down(0).with_check_in_use(false)
     }
 
     /// Sets the seconds from the release of an address until another user can get the address.

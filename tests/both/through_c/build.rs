@@ -12,10 +12,11 @@ use vipool::capi::farm_settings::*;
 use vipool::capi::interface::{vipool_interface, vipool_subnet};
 use vipool::capi::plan::*;
 use vipool::capi::process_list::*;
+use vipool::capi::settings::vipool_settings_get_default;
 use vipool::capi::status::vipool_status;
 use vipool::farm::Farm;
 use vipool::interface::Interface;
-use vipool::map::Plan;
+use vipool::map::{Plan, Settings};
 use vipool::policy::{PoolRule, Program, RewriteFlags};
 use vipool::pool::{Pool, PoolKind, Reservation};
 
@@ -29,17 +30,17 @@ pub fn plan(plan: &Plan, flags: u32) -> Result<*mut vipool_plan, Status> {
     // SAFETY: all structs and texts outlive the calls. The farm is freed once.
     unsafe {
         fill_farm(farm, plan);
-        check(vipool_farm_validate(farm)).unwrap();
-        let has_errors = count_findings(farm, vipool_level::VIPOOL_LEVEL_ERROR) > 0;
         let plan_handle = with_host_interfaces(&plan.policy.host_addresses, |interfaces| {
             new_plan(farm, "", interfaces, flags)
         });
+        let error_count = count_findings(farm, vipool_level::VIPOOL_LEVEL_ERROR);
+        assert_eq!(plan_handle.is_err(), error_count > 0);
         vipool_farm_free(farm);
-        if has_errors {
-            vipool_plan_free(plan_handle);
-            return Err(vipool_status::VIPOOL_ERR_PLAN as Status);
-        }
-        Ok(plan_handle)
+        // In Rust, a map cannot be made from such a plan.
+        plan_handle.map_err(|status| {
+            assert_eq!(status, vipool_status::VIPOOL_ERR_FARM as Status);
+            vipool_status::VIPOOL_ERR_PLAN as Status
+        })
     }
 }
 
@@ -59,7 +60,7 @@ pub unsafe fn new_plan(
     host: &str,
     interfaces: Option<&[Interface]>,
     flags: u32,
-) -> *mut vipool_plan {
+) -> Result<*mut vipool_plan, Status> {
     let mut plan = null_mut();
     with_interfaces(interfaces, |array, count| {
         let mut options = sized::<vipool_plan_options>();
@@ -67,9 +68,9 @@ pub unsafe fn new_plan(
         (options.interfaces, options.interface_count) = (array, count);
         options.flags = flags;
         // SAFETY: the caller passes a valid farm. The struct and its texts are valid.
-        check(unsafe { vipool_plan_new(farm, &options, &mut plan) }).unwrap();
-    });
-    plan
+        check(unsafe { vipool_plan_new(farm, &options, &mut plan) })
+    })
+    .map(|()| plan)
 }
 
 /// Returns the number of findings of at least this level.
@@ -245,7 +246,7 @@ fn c_subnet(subnet: &IpNet) -> vipool_subnet {
     vipool_subnet { address: c_ip(subnet.addr()), prefix_length: subnet.prefix_len().into() }
 }
 
-/// Builds a farm with functions of the C ABI and validates it. The caller frees the farm.
+/// Builds a farm with functions of the C ABI. The caller frees the farm.
 pub fn farm(farm: &Farm) -> *mut vipool_farm {
     let handle = new_farm();
     // SAFETY: all arguments are valid during the calls.
@@ -267,7 +268,6 @@ pub fn farm(farm: &Farm) -> *mut vipool_farm {
         let udp_ports = ports(&farm.rewrite.wildcard_udp_ports);
         let fixed_ports = ports(&farm.rewrite.fixed_ports);
         set_rewrite(handle, &udp_ports, &fixed_ports, farm.rewrite.flags);
-        check(vipool_farm_validate(handle)).unwrap();
     }
     handle
 }
@@ -322,15 +322,15 @@ unsafe fn add_servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
 /// # Safety
 /// `handle` is a valid farm handle.
 unsafe fn set_session_settings(handle: *mut vipool_farm, farm: &Farm) {
-    let mut defaults_in_c = sized();
-    // SAFETY: the structs are valid.
-    check(unsafe { vipool_farm_get_settings(handle, &mut defaults_in_c) }).unwrap();
-    let defaults = Farm::default().sessions;
-    let default_settings = settings(&defaults_in_c);
-    assert_eq!(
-        (default_settings.cool_down, default_settings.check_in_use, default_settings.max_sessions),
-        (defaults.cool_down, defaults.check_in_use, defaults.max_sessions)
-    );
+    let (mut defaults_in_c, mut farm_settings) = (sized(), sized());
+    // SAFETY: the caller passes a valid farm, and the structs are valid.
+    unsafe {
+        check(vipool_settings_get_default(&mut defaults_in_c)).unwrap();
+        check(vipool_farm_get_settings(handle, &mut farm_settings)).unwrap();
+    }
+    for default in [settings(&defaults_in_c), settings(&farm_settings)] {
+        assert_eq!((default, default), (Settings::default(), Farm::default().sessions));
+    }
     // SAFETY: the struct is valid.
     check(unsafe { vipool_farm_set_settings(handle, &c_settings(&farm.sessions)) }).unwrap();
 }

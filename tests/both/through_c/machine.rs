@@ -79,6 +79,7 @@ impl Machine for CApi {
                         user: (row.user_length > 0)
                             .then(|| copy_text(row.user.as_ptr(), row.user_length as usize)),
                         client: ip(row.client),
+                        pool: row.pool as u16,
                     }
                 }));
             }

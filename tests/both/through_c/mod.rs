@@ -151,6 +151,13 @@ impl Api for CApi {
                 }
             }
             assert_eq!(findings.len(), total);
+            let plan = match plan {
+                Ok(plan) => plan,
+                Err(status) => {
+                    vipool_farm_free(farm);
+                    return (findings, Err(status));
+                }
+            };
             let map = Self::from_map(|map| vipool_map_create_in_memory(plan, null(), map));
             let mut page = [sized::<vipool_assignment>(); 4];
             let rows = page.as_mut_ptr();
@@ -219,6 +226,7 @@ impl Api for CApi {
             was_already_open: opened.flags & VIPOOL_OPENED_ALREADY != 0,
             is_low_water: opened.flags & VIPOOL_OPENED_LOW_WATER != 0,
             shortage: opened.shortage,
+            shortage_pool: opened.shortage_pool as u16,
         })
     }
 

@@ -101,7 +101,11 @@ impl Api for RustApi {
         let assignments = server_plan.assignments.iter();
         let assignments = assignments
             .map(|assignment| (assignment.interface.clone(), assignment.index.to_string()));
-        (findings.chain(assignments).collect(), Self::new(&server_plan.plan))
+        let created = match report.has_errors() {
+            true => Err(vipool_status::VIPOOL_ERR_FARM as Status),
+            false => Self::new(&server_plan.plan),
+        };
+        (findings.chain(assignments).collect(), created)
     }
 
     fn new_exclusive(plan: &Plan, directory: Option<&Path>) -> Result<Self, Status> {
@@ -142,8 +146,9 @@ impl Api for RustApi {
             handle: opened.handle,
             leases: to_vec(&opened.leases),
             was_already_open: opened.already_open,
-            is_low_water: opened.low_water,
+            is_low_water: opened.is_low_water(),
             shortage: opened.shortage.map_or(0, status),
+            shortage_pool: opened.shortage_pool,
         })
     }
 

@@ -135,6 +135,7 @@ impl Machine for RustApi {
             generation: event.generation,
             user: event.user,
             client: event.client,
+            pool: event.pool.unwrap(),
         });
         Ok((entries.collect(), journal_tail.lost, journal_tail.next))
     }

@@ -23,6 +23,7 @@ use crate::maps::private::{self, Claim};
 use crate::maps::report::missing_address;
 use crate::maps::selection::{MapSelection, map_variable};
 use crate::maps::{reap, report};
+use crate::remedy;
 use crate::system::exec_path::{find_program, resolve_program};
 use crate::system::{caller, hook};
 
@@ -137,11 +138,12 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
     };
     let session = match args.session {
         Some(session) => session,
-        None => caller::own_session(map.settings().session_per)?,
+        None => caller::own_session(map.settings()?.session_per)?,
     };
     let program = ProgramPaths::find(&args.program);
-    let is_first_use = map.settings().allocate == AllocationTime::FirstUse;
-    if is_first_use && map.find(session)?.is_none() && !program.is_listed(&map.reader()?) {
+    let is_first_use = map.settings()?.allocate == AllocationTime::FirstUse;
+    let is_open = map.find(session)?.is_some();
+    if is_first_use && !is_open && !program.is_listed(&map.reader()?) {
         return Err(EnterError::NotListed);
     }
     let user = args.user.clone().unwrap_or_else(caller::user_name);
@@ -152,11 +154,12 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
     let process = system::identify_process(std::process::id())?;
     // The session of a user stays open as long as one of its logons or programs runs.
     let shared_logon = (session.kind() == SessionKind::User).then_some(process);
-    let options = OpenOptions::new()
-        .with_user(user.as_str())
-        .with_address(args.address)
-        .with_client(args.client)
-        .with_leader(process);
+    let options = OpenOptions::new().with_address(args.address).with_client(args.client);
+    let options = match is_open {
+        // This process joins the session, whose leader may run longer than this process.
+        true => options.with_user(args.user.as_deref()),
+        false => options.with_user(user.as_str()).with_leader(process),
+    };
     let open = |has_joined: bool| {
         let pool = choose_pool()?;
         let options = options.with_pool(pool.as_deref());
@@ -170,9 +173,10 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
     let opened = open_session(&map, shared_logon, open, args.require, signals)?;
     if let Some(shortage) = opened.shortage {
         let missing = missing_address(&map.reader()?, &opened.leases).unwrap_or("further address");
+        let shortage = remedy::describe_shortage(&shortage);
         errln!("vipool: session {session} got no {missing}: {shortage}");
     }
-    if let (false, Some(address)) = (opened.already_open, args.client) {
+    if let Some(address) = args.client {
         write_client_file(&directory, &opened.handle, address, args.user.as_deref());
     }
     Ok(EnteredSession {
@@ -263,7 +267,7 @@ fn open_completely(
     signals: &mut Signals,
     incomplete_session: &mut Option<OpenedSession>,
 ) -> Result<OpenedSession, EnterError> {
-    let policy = map.settings().on_exhausted;
+    let policy = map.settings()?.on_exhausted;
     let is_refused = policy == ExhaustionPolicy::Refuse;
     let max_wait = match policy {
         ExhaustionPolicy::Wait(seconds) => Duration::from_secs(seconds.into()),
@@ -279,16 +283,17 @@ fn open_completely(
                     .map_or(opened.already_open, |first_attempt| first_attempt.already_open);
                 let Some(shortage) = opened.shortage else { return Ok(opened) };
                 *incomplete_session = Some(opened);
-                shortage.into()
+                OpenError::Shortage { shortage, pool: opened.shortage_pool }
             }
-            Err(error @ (OpenError::Shortage(_) | OpenError::UnknownGroups { .. })) => error,
+            Err(error @ (OpenError::Shortage { .. } | OpenError::UnknownGroups { .. })) => error,
             Err(error) if error.is_decided_by_exhaustion_policy() => {
                 // A limit is reached. Waiting for an address does not help.
                 return Err(EnterError::NoAddress { error, is_refused });
             }
             Err(error) => return Err(error.into()),
         };
-        if matches!(error, OpenError::Shortage(Shortage::Lingering)) && !has_reaped {
+        if matches!(error, OpenError::Shortage { shortage: Shortage::Lingering, .. }) && !has_reaped
+        {
             // Reaping may free an address that has no sockets left.
             has_reaped = true;
             reap::reap_all(map)?;
@@ -337,7 +342,10 @@ fn join(args: &Run, directory: PathBuf, hook_file: PathBuf) -> Result<EnteredSes
     let is_complete =
         own_lease.is_some_and(|(_, leases)| missing_address(&reader, &leases).is_none());
     if !is_complete && (is_refused || own_lease.is_some() && args.require) {
-        return Err(EnterError::NoAddress { error: Shortage::Exhausted.into(), is_refused });
+        return Err(EnterError::NoAddress {
+            error: OpenError::Shortage { shortage: Shortage::Exhausted, pool: 0 },
+            is_refused,
+        });
     }
     let (handle, _) = own_lease.with_context(|| {
         format!("your session {logon_session} has no address (ask your administrator)")

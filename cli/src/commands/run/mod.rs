@@ -27,13 +27,13 @@ use signals::{Signals, WakeReason};
 use status::{VIPOOL_FAILED, report_exec_failure};
 
 use crate::maps::selection::MapSelection;
-use crate::{event_log, exit_status};
+use crate::{event_log, exit_status, remedy};
 
 impl Run {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let result = self.try_run();
         Ok(result.unwrap_or_else(|error| {
-            errln!("vipool: {error:#}");
+            errln!("vipool: {}", remedy::describe(&error));
             ExitCode::from(VIPOOL_FAILED)
         }))
     }
@@ -52,7 +52,7 @@ impl Run {
             Err(EnterError::NoAddress { error, is_refused }) => {
                 errln!("{EXHAUSTED_MESSAGE}");
                 if error.to_string() != EXHAUSTED_MESSAGE {
-                    errln!("vipool: {error}");
+                    errln!("vipool: {}", remedy::describe_open_error(&error));
                 }
                 if matches!(error, OpenError::UnknownGroups { .. }) && self.uses_system_map() {
                     event_log::log_unknown_pool(&error.to_string());
@@ -68,7 +68,7 @@ impl Run {
                     let program = self.program[0].to_string_lossy();
                     event_log::log_not_rewritten(&program, &format!("{error:#}"));
                 }
-                errln!("vipool: {error:#}");
+                errln!("vipool: {}", remedy::describe(&error));
                 errln!(
                     "vipool: {} runs outside the session, with the host's addresses",
                     self.program[0].display()

@@ -13,10 +13,10 @@ use vipool::policy::{Executable, PathStyle};
 use vipool::session::SessionId;
 use vipool::system;
 
-use crate::exit_status;
 use crate::maps::client::{remove_client_file, write_client_file};
 use crate::maps::selection::{MapArgs, map_variable};
 use crate::system::caller;
+use crate::{exit_status, remedy};
 
 /// vipool failed before it could start the program. `vipool run` on Unix uses the same value.
 const VIPOOL_FAILED: u8 = 125;
@@ -73,7 +73,7 @@ impl Run {
         let map = Map::open(&directory)?;
         let session = match self.session {
             Some(session) => session,
-            None => caller::own_session(map.settings().session_per)?,
+            None => caller::own_session(map.settings()?.session_per)?,
         };
         let user = caller::user_name();
         let program = Executable::new(self.program[0].as_encoded_bytes(), PathStyle::Windows);
@@ -81,20 +81,25 @@ impl Run {
             Some(pool) => Ok(Some(pool.clone())),
             None => map.choose_pool(&user, Some(&program)),
         };
-        let options = OpenOptions::new()
-            .with_user(user.as_str())
-            .with_client(self.client)
-            .with_leader(system::identify_process(std::process::id())?);
+        let options = OpenOptions::new().with_client(self.client);
+        let options = match map.find(session)? {
+            // This process joins the session, whose leader may run longer than this process.
+            Some(_) => options,
+            None => options
+                .with_user(user.as_str())
+                .with_leader(system::identify_process(std::process::id())?),
+        };
         let mut command = Command::new(find_launcher()?);
         command.args(&self.program).env_remove("VIPOOL_LEASE").env_remove("VIPOOL_MAP");
         let mut opened_handle = None;
-        let is_refused = self.require || map.settings().on_exhausted == ExhaustionPolicy::Refuse;
+        let is_refused = self.require || map.settings()?.on_exhausted == ExhaustionPolicy::Refuse;
         let result = choose_pool().and_then(|pool| {
             map.open_session(session, &options.with_pool(pool.as_deref()), Tick::now())
         });
         match result {
             Ok(opened) => {
                 if let (true, Some(shortage)) = (is_refused, opened.shortage) {
+                    let shortage = remedy::describe_shortage(&shortage);
                     errln!("{EXHAUSTED_MESSAGE}\nvipool: {shortage}");
                     if !opened.already_open {
                         map.close_by_handle(&opened.handle, Tick::now())?;
@@ -106,12 +111,12 @@ impl Run {
                     command.env("VIPOOL_MAP", directory);
                 }
                 opened_handle = (!opened.already_open).then_some(opened.handle);
-                if let (Some(handle), Some(client)) = (opened_handle, self.client) {
-                    write_client_file(&directory, &handle, client, None);
+                if let Some(client) = self.client {
+                    write_client_file(&directory, &opened.handle, client, None);
                 }
             }
             Err(error) if error.is_decided_by_exhaustion_policy() => {
-                errln!("{EXHAUSTED_MESSAGE}\nvipool: {error}");
+                errln!("{EXHAUSTED_MESSAGE}\nvipool: {}", remedy::describe_open_error(&error));
                 if is_refused {
                     return Ok(exit_status::NO_ADDRESS.into());
                 }

@@ -141,7 +141,7 @@ fn build_plan(
     }
     let (mut policy, settings, max_slots) = match &inputs.farm {
         Some(farm) => read_farm(farm)?,
-        None => (Policy::default(), Settings::default(), u32::MAX),
+        None => (Policy::default(), Settings::without_cool_down(), u32::MAX),
     };
     // Without a farm file, vipool itself is also listed, and the program inherits the rule from
     // vipool. So the rule also applies if the program is a wrapper that executes another program.

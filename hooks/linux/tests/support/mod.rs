@@ -241,7 +241,8 @@ impl TestHost {
             pool(PoolKind::VirtualIp, "fd99::10-fd99::13").unwrap(),
             pool(PoolKind::Loopback, "127.99.0.2-127.99.0.101").unwrap(),
         ])
-        .with_policy(policy);
+        .with_policy(policy)
+        .with_settings(vipool::map::Settings::without_cool_down());
         let map = Map::create(&directory, &plan).expect("the map is created");
         Self { directory, map, plan, external_host }
     }

@@ -58,7 +58,8 @@ impl TestHost {
             pool(PoolKind::VirtualIp, "10.77.0.11-10.77.0.30"),
             pool(PoolKind::Loopback, "127.77.0.2-127.77.0.41"),
         ])
-        .with_policy(policy);
+        .with_policy(policy)
+        .with_settings(vipool::map::Settings::without_cool_down());
         let map = Some(Map::create(&directory, &plan).unwrap());
         Self { directory, plan, map }
     }

@@ -1,0 +1,79 @@
+//! The identity of an open session: its user, client and leader.
+//!
+//! A session keeps its user until it is closed. A later open can complete the leases of the session,
+//! can replace client and leader, and gives a user to a session without one. All records of a session
+//! have the same content, so any lease of the session can be released first.
+
+use super::image::{FoundLease, MapImage};
+use super::writer::MapWriter;
+use crate::map::format::record::{self, Record};
+use crate::map::format::user::UserHash;
+use crate::map::types::plan::OpenOptions;
+use crate::session::SessionId;
+
+/// The identity of an open session.
+pub(crate) struct Identity {
+    /// The user; [`UserHash::NONE`] for an anonymous session.
+    pub(crate) user: UserHash,
+    record: Record,
+}
+
+impl Identity {
+    /// Returns whether a caller who names this user, or no user, may open the session again.
+    pub(crate) fn admits(&self, user: UserHash) -> bool {
+        [self.user, user].contains(&UserHash::NONE) || self.user == user
+    }
+
+    /// Returns the user of the session; `user` if it has none.
+    pub(crate) fn user_or(&self, user: UserHash) -> UserHash {
+        if self.user == UserHash::NONE { user } else { self.user }
+    }
+
+    /// Returns these options, completed with the identity of the session.
+    pub(crate) fn complete<'a>(&'a self, options: &OpenOptions<'a>) -> OpenOptions<'a> {
+        OpenOptions {
+            user: options.user.or(self.record.user.as_deref()),
+            client: options.client.or(self.record.client),
+            leader: options.leader.or(self.record.leader),
+            ..*options
+        }
+    }
+}
+
+impl MapImage {
+    /// Returns the identity of a session, or `None` if the session is not open.
+    #[inline]
+    pub(crate) fn session_identity(&self, session: SessionId) -> Option<Identity> {
+        self.leases_of(session).next()?;
+        Some(self.read_identity(session))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_identity(&self, session: SessionId) -> Identity {
+        let mut users = self.leases_of(session).map(|lease| lease.table.session_user(lease.slot));
+        let record =
+            self.leases_of(session).find_map(|FoundLease { table, slot, generation, .. }| {
+                record::read(self.sessions_words(), table.pool, slot, generation)
+            });
+        Identity {
+            user: users.find(|user| *user != UserHash::NONE).unwrap_or(UserHash::NONE),
+            record: record.unwrap_or_default(),
+        }
+    }
+}
+
+impl MapWriter<'_> {
+    /// Writes the identity of the options to the records of all leases of an open session.
+    pub(crate) fn update_records(
+        &self,
+        session: SessionId,
+        options: &OpenOptions<'_>,
+        user: UserHash,
+    ) {
+        for FoundLease { table, slot, generation, .. } in self.leases_of(session) {
+            let (access, records) = (self.access(), self.sessions_words());
+            record::update(access, records, table.pool, slot, generation, options, user);
+        }
+    }
+}
