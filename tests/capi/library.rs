@@ -30,6 +30,15 @@ fn library_needs_only_libc_and_libgcc_s() {
     println!("stripped: {} bytes", fs::metadata(&stripped_library).unwrap().len());
 }
 
+#[test]
+fn shared_library_has_a_soname() {
+    if !have(&["cc"]) {
+        return;
+    }
+    let dynamic = stdout_of(Command::new("readelf").arg("--dynamic").arg(shared_library()));
+    assert!(dynamic.contains("Library soname: [libvipool.so.0.1]"), "{dynamic}");
+}
+
 /// The library does not import functions that could change the host process, so the library cannot
 /// call such functions. `abuse.c` also checks that no function leaves a thread running.
 #[test]
@@ -101,4 +110,40 @@ fn library_exports_the_functions_of_the_header() {
     let exported_functions: BTreeSet<&str> =
         symbols.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(exported_functions, declared_functions);
+}
+
+/// `cargo xtask library` hides all symbols that are not functions of the header, and gives the shared
+/// library a SONAME and symbol versions.
+#[test]
+fn distributed_libraries_export_only_the_functions_of_the_header() {
+    if !have(&["cc", "nm"]) {
+        return;
+    }
+    vipool_testing::cargo(&["xtask", "library"]);
+    let folder = vipool_testing::target_dir().join("library");
+    let list = fs::read_to_string(workspace_root().join("include/symbols.txt")).unwrap();
+    let expected: BTreeSet<&str> = list.lines().collect();
+    let archive = stdout_of(
+        Command::new("nm")
+            .args(["--extern-only", "--defined-only", "--format=posix"])
+            .arg(folder.join("libvipool.a")),
+    );
+    let archived: BTreeSet<&str> =
+        archive.lines().filter_map(|line| line.split_once(' ')).map(|(name, _)| name).collect();
+    assert_eq!(archived, expected);
+
+    let shared_library = folder.join("libvipool.so");
+    let dynamic = stdout_of(
+        Command::new("nm")
+            .args(["--dynamic", "--extern-only", "--defined-only", "--format=posix"])
+            .arg(&shared_library),
+    );
+    let is_function = |name: &&str| name.starts_with("vipool_");
+    let exported: BTreeSet<&str> =
+        dynamic.lines().filter_map(|line| line.split(' ').next()).filter(is_function).collect();
+    let versioned: BTreeSet<String> =
+        expected.iter().map(|name| format!("{name}@@VIPOOL_0.1")).collect();
+    assert_eq!(exported, versioned.iter().map(String::as_str).collect());
+    let dynamic = stdout_of(Command::new("readelf").arg("--dynamic").arg(&shared_library));
+    assert!(dynamic.contains("Library soname: [libvipool.so.0.1]"), "{dynamic}");
 }

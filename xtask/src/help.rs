@@ -52,6 +52,16 @@ All other flags are passed to the bench.
 ",
     },
     Entry {
+        name: "library",
+        usage: "library",
+        text: "\
+Builds libvipool.a and libvipool.so for C programs in target/library.
+
+Only the functions of vipool.h are visible. The shared library has a SONAME and symbol versions.
+Needs ld, objcopy, ar (binutils) and cc.
+",
+    },
+    Entry {
         name: "deb",
         usage: "deb [--debug]",
         text: "\

@@ -12,6 +12,7 @@ mod header;
 mod help;
 mod hygiene;
 mod install;
+mod library;
 mod run;
 mod steps;
 mod symbols;
@@ -90,6 +91,7 @@ fn run_command() -> Result<bool, Error> {
         }
         "header" => header::run(has_flag("check"))?,
         "symbols" => symbols::run(has_flag("check"))?,
+        "library" => library::run()?,
         "deb" => deb::run(has_flag("debug"))?,
         "help" => match names.first() {
             Some(name) => help::print(name)?,

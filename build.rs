@@ -1,0 +1,19 @@
+//! Sets the SONAME of the shared library with the C ABI. Without it, a program that links the library
+//! would record the path of the file.
+
+use std::env::var;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    let is_elf = matches!(&*var("CARGO_CFG_TARGET_OS").unwrap_or_default(), "linux" | "android");
+    if !is_elf || var("CARGO_FEATURE_CAPI").is_err() {
+        return;
+    }
+    let number = |name| var(name).unwrap_or_default();
+    let (major, minor) = (number("CARGO_PKG_VERSION_MAJOR"), number("CARGO_PKG_VERSION_MINOR"));
+    // Until 1.0, a new minor version may break programs.
+    let version = if major == "0" { format!("0.{minor}") } else { major };
+    // The instruction for cdylib targets alone is not available: only `cargo rustc --crate-type cdylib`
+    // makes this package a cdylib. Programs (tests, examples) ignore their SONAME.
+    println!("cargo::rustc-link-arg=-Wl,-soname,libvipool.so.{version}");
+}

@@ -1,0 +1,87 @@
+//! Builds the library for C programs in `target/library`, as distributors install it.
+//!
+//! cargo builds a static library that also exports the symbols of the Rust standard library, and a
+//! shared library without symbol versions. This module makes one object file in which only the symbols
+//! of `include/symbols.txt` are global, and makes both libraries from that object.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::run::{cargo, root, target_dir};
+use crate::{Error, run_checked};
+
+/// The system libraries that the library needs.
+const SYSTEM_LIBRARIES: [&str; 5] = ["-lgcc_s", "-lpthread", "-ldl", "-lm", "-lc"];
+
+/// Builds the libraries and prints their paths.
+pub fn run() -> Result<(), Error> {
+    let mut build = cargo("rustc --quiet --package vipool --lib --features capi --release");
+    build.args(["--crate-type", "staticlib"]);
+    run_checked(build)?;
+    let folder = target_dir().join("library");
+    fs::create_dir_all(&folder)?;
+    let object = link_object(&target_dir().join("release/libvipool.a"), &folder)?;
+    for library in [archive(&object, &folder)?, link_shared(&object, &folder)?] {
+        println!("{}", library.display());
+    }
+    Ok(())
+}
+
+/// Links the parts of a static library that C programs use to one object, and hides its other symbols.
+fn link_object(static_library: &Path, folder: &Path) -> Result<PathBuf, Error> {
+    let symbols = fs::read_to_string(root().join("include/symbols.txt"))?;
+    let object = folder.join("vipool.o");
+    let mut link = Command::new("ld");
+    link.args(["--relocatable", "--output"]).arg(&object);
+    link.args(symbols.lines().map(|symbol| format!("--undefined={symbol}")));
+    run_checked(with_argument(link, static_library))?;
+    let mut hide = Command::new("objcopy");
+    hide.args(["--strip-debug", "--wildcard", "--keep-global-symbol=vipool_*"]);
+    run_checked(with_argument(hide, &object))?;
+    Ok(object)
+}
+
+fn archive(object: &Path, folder: &Path) -> Result<PathBuf, Error> {
+    let library = folder.join("libvipool.a");
+    // ar adds to an existing archive.
+    if library.exists() {
+        fs::remove_file(&library)?;
+    }
+    let mut archive = Command::new("ar");
+    archive.arg("rcs").arg(&library);
+    run_checked(with_argument(archive, object))?;
+    Ok(library)
+}
+
+/// Links the shared library, with a SONAME and with symbol versions.
+fn link_shared(object: &Path, folder: &Path) -> Result<PathBuf, Error> {
+    let version = env!("CARGO_PKG_VERSION");
+    let (soname_version, _) = version.rsplit_once('.').ok_or("a version has two dots")?;
+    let versions = folder.join("vipool.map");
+    fs::write(&versions, format!("VIPOOL_{soname_version} {{ global: vipool_*; local: *; }};\n"))?;
+    let library = folder.join(format!("libvipool.so.{version}"));
+    let soname = format!("libvipool.so.{soname_version}");
+    let mut link = Command::new("cc");
+    link.args(["-shared", "-Wl,--gc-sections", "-Wl,-z,relro,-z,now", "-Wl,-z,defs", "-s"]);
+    link.arg(format!("-Wl,-soname,{soname}"));
+    link.arg(format!("-Wl,--version-script={}", versions.display()));
+    link.arg("-o").arg(&library).arg(object).args(SYSTEM_LIBRARIES);
+    run_checked(link)?;
+    for (link, target) in [
+        (soname.as_str(), library.file_name().ok_or("a file name")?),
+        ("libvipool.so", soname.as_ref()),
+    ] {
+        let link = folder.join(link);
+        if link.is_symlink() {
+            fs::remove_file(&link)?;
+        }
+        std::os::unix::fs::symlink(target, link)?;
+    }
+    Ok(library)
+}
+
+fn with_argument(mut command: Command, path: &Path) -> Command {
+    command.arg(path);
+    command
+}
