@@ -145,14 +145,16 @@ impl Report {
         self.findings.sort_by_key(|finding| finding.position.map(|position| position.start));
     }
 
-    /// Removes the findings with other codes whose value contains the start of a finding with this
-    /// code, or begins on the line of such a finding.
+    /// Removes each finding with another code if a finding with this code begins inside its value,
+    /// or on the line on which its value begins.
     pub(super) fn suppress_others_at(&mut self, code: &str) {
-        let with_code = self.findings.iter().filter(|finding| finding.code == code);
-        let marks: Vec<Position> = with_code.filter_map(|finding| finding.position).collect();
+        let findings_with_code = self.findings.iter().filter(|finding| finding.code == code);
+        let suppressing_positions: Vec<Position> =
+            findings_with_code.filter_map(|finding| finding.position).collect();
         let is_suppressed = |value: Position| {
-            marks.iter().any(|mark| {
-                mark.line == value.line || (value.start..=value.end).contains(&mark.start)
+            suppressing_positions.iter().any(|suppressing| {
+                suppressing.line == value.line
+                    || (value.start..=value.end).contains(&suppressing.start)
             })
         };
         self.findings
@@ -176,8 +178,8 @@ impl Report {
         &self.findings
     }
 
-    /// Returns whether the report is about a text. Returns false if the file is empty or could not
-    /// be read as text.
+    /// Returns whether the report contains the text of a file. Returns false if the file is empty
+    /// or could not be read as text.
     #[must_use]
     pub fn has_text(&self) -> bool {
         !self.source.is_empty()

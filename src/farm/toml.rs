@@ -49,15 +49,16 @@ impl Farm {
         let mut reader = TomlReader::new(text);
         let farm = read_farm(&mut reader, Section::root(table.get_ref()));
         let mut report = Report::new(text, reader.positions);
-        // Do not also report a value with an error as missing. The lines with syntax errors are not
-        // read, so the values of these lines seem to be missing too.
+        // A value that the reader could not read is absent from the farm. Do not also report it as
+        // missing. The same applies to the values on lines with syntax errors.
         let read_findings = reader.findings;
         let has_syntax_error = !syntax_findings.is_empty();
         let mut validation_findings =
             if has_syntax_error { farm.validate_values() } else { farm.validate() };
         validation_findings.retain(|finding| {
-            let has_invalid_value =
-                || read_findings.iter().any(|read| read.key.starts_with(&finding.key));
+            let has_invalid_value = || {
+                read_findings.iter().any(|read_finding| read_finding.key.starts_with(&finding.key))
+            };
             !finding.value.is_empty() || !has_syntax_error && !has_invalid_value()
         });
         report.extend(syntax_findings);
@@ -74,7 +75,7 @@ impl Farm {
                 "add the ranges and the programs; examples/farm.toml shows all keys",
             )]);
         }
-        // The parser can recover a value without an end, and the value can have findings.
+        // The parser recovers a value without an end. Do not report other mistakes in such a value.
         report.suppress_others_at("syntax");
         (farm, report)
     }
@@ -85,10 +86,10 @@ impl Farm {
 const MAX_INVALID_LINES: usize = 100;
 
 /// Returns the text with blanks in place of the lines that have syntax errors, and one finding for
-/// each mistake.
+/// each syntax mistake.
 ///
 /// One mistake can make the next lines invalid too. For example, an array without an end contains
-/// them. So invalid lines that follow each other count as one mistake.
+/// the next lines. So adjacent invalid lines count as one mistake.
 fn remove_invalid_lines(text: &str) -> (String, Vec<Finding>) {
     let mut valid_lines = text.to_owned();
     let mut findings = Vec::new();
@@ -105,7 +106,7 @@ fn remove_invalid_lines(text: &str) -> (String, Vec<Finding>) {
             text[span.start..].find('\n').map_or(text.len(), |length| span.start + length);
         let follows_invalid_line = last_invalid_end.is_some_and(|invalid_end| {
             let text_between = valid_lines.get(invalid_end..line_start);
-            text_between.is_none_or(|text| text.trim().is_empty())
+            text_between.is_none_or(|lines| lines.trim().is_empty())
         });
         if !follows_invalid_line {
             let value = text.get(span.clone()).unwrap_or_default();
@@ -116,7 +117,8 @@ fn remove_invalid_lines(text: &str) -> (String, Vec<Finding>) {
             findings.push(finding);
         }
         if valid_lines[span.start..].trim().is_empty() {
-            // The last value has no end. The parser can recover it.
+            // The error is at the end of the text, because a value has no end. The parser recovers
+            // this value.
             break;
         }
         valid_lines.replace_range(line_start..line_end, &" ".repeat(line_end - line_start));

@@ -26,9 +26,10 @@ const fn warning(code: &'static str) -> (Level, &'static str) {
 /// The maximum length of a user name in bytes. A session record has no room for a longer name.
 const MAX_USER_LENGTH: usize = 63;
 
-/// The maximum lengths of a host name and of each label in it (RFC 1035).
-const MAX_HOST_NAME: usize = 253;
-const MAX_HOST_LABEL: usize = 63;
+/// The maximum length of a host name in bytes (RFC 1035).
+const MAX_HOST_NAME_LENGTH: usize = 253;
+/// The maximum length in bytes of a part of a host name between two dots (RFC 1035).
+const MAX_HOST_LABEL_LENGTH: usize = 63;
 
 impl Farm {
     /// Returns the findings about the farm. Does not access any server.
@@ -51,8 +52,8 @@ impl Farm {
         findings
     }
 
-    /// Returns the findings that do not depend on missing values, such as a multicast address in a
-    /// range.
+    /// Returns the findings that remain if a missing value is added to the farm, such as a multicast
+    /// address in a range.
     pub(super) fn validate_values(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         self.validate_servers(&mut findings);
@@ -76,12 +77,13 @@ impl Farm {
                     "a server has no name",
                     remedy,
                 ));
-            } else if server.name.len() > MAX_HOST_NAME
-                || server.name.split('.').any(|label| label.len() > MAX_HOST_LABEL)
+            } else if server.name.len() > MAX_HOST_NAME_LENGTH
+                || server.name.split('.').any(|label| label.len() > MAX_HOST_LABEL_LENGTH)
             {
                 let message = format!("the server name {:?} is too long", server.name);
                 let remedy = format!(
-                    "write at most {MAX_HOST_NAME} characters, and {MAX_HOST_LABEL} between two dots"
+                    "write at most {MAX_HOST_NAME_LENGTH} characters, and {MAX_HOST_LABEL_LENGTH} \
+                     between two dots"
                 );
                 let name = &server.name;
                 findings.push(Finding::new(error("name"), &key, name, message, remedy));

@@ -13,7 +13,7 @@ use crate::policy::{Features, LoopbackConnect, PathStyle, PortRange, Program, Wi
 const EPHEMERAL_PORTS: PortRange = PortRange { first: 32768, last: 60999 };
 
 impl Farm {
-    /// Reports paths that match no program, or more programs than one.
+    /// Reports paths that match no program, and paths that may match other programs than intended.
     pub(super) fn validate_patterns(&self, findings: &mut Vec<Finding>) {
         for (index, program) in self.programs.iter().enumerate() {
             validate_pattern(&format!("program[{index}].path"), &program.pattern, findings);
@@ -49,12 +49,11 @@ impl Farm {
         }
         validate_ports("rewrite.fixed-ports", &self.rewrite.fixed_ports, findings);
     }
-}
 
-impl Farm {
     /// Returns a warning for each program and script on the process list that does not exist on
-    /// this server. `is_missing` receives the full paths of this system, not the bare names and not
-    /// the paths of another system.
+    /// this server. Calls `is_missing` for each full path of this operating system. Skips bare names
+    /// and the paths of other operating systems.
+    #[must_use]
     pub fn missing_programs(&self, is_missing: impl Fn(&Path) -> bool) -> Vec<Finding> {
         let native_kind =
             if cfg!(windows) { PatternKind::FullWindows } else { PatternKind::FullPosix };
@@ -111,10 +110,10 @@ fn validate_pattern(key: &str, pattern: &str, findings: &mut Vec<Finding>) {
     findings.push(Finding::new(code, key, pattern, message, remedy));
 }
 
-/// Returns whether the system accepts no path, or no file name, of this length.
+/// Returns whether the path, or a file name in it, is longer than its operating system accepts.
 fn is_too_long(pattern: &str, kind: PatternKind) -> bool {
     // Windows counts UTF-16 code units, and POSIX systems count bytes.
-    let length = |text: &str| match kind {
+    let length_of = |text: &str| match kind {
         PatternKind::FullWindows => text.encode_utf16().count(),
         _ => text.len(),
     };
@@ -122,10 +121,10 @@ fn is_too_long(pattern: &str, kind: PatternKind) -> bool {
         PatternKind::FullWindows => (&['/', '\\'], 32_766),
         _ => (&['/'], 4095),
     };
-    length(pattern) > max_path || pattern.split(separators).any(|name| length(name) > 255)
+    length_of(pattern) > max_path || pattern.split(separators).any(|name| length_of(name) > 255)
 }
 
-/// Returns whether a component has a tilde and a digit, such as `PROGRA~1`.
+/// Returns whether a component has the form of a short name (8.3) of Windows, such as `PROGRA~1`.
 fn has_short_name(path: &str) -> bool {
     path.split(['/', '\\']).any(|name| {
         let (stem, _) = name.split_once('.').unwrap_or((name, ""));

@@ -17,7 +17,7 @@ const USED_LOOPBACK_ADDRESSES: [(Ipv4Addr, &str); 4] = [
     (Ipv4Addr::new(127, 0, 1, 1), "the host name on Debian"),
 ];
 
-/// Link-local addresses, with the severity and the reason.
+/// Link-local addresses, with the severity and the reason of a finding about them.
 const LINK_LOCAL_RANGES: [(&str, Level, &str); 2] = [
     (
         "169.254.0.0/16",
@@ -28,7 +28,7 @@ const LINK_LOCAL_RANGES: [(&str, Level, &str); 2] = [
 ];
 
 impl Farm {
-    /// Reports keys of a range that do not fit the other values of the farm.
+    /// Reports values of a range that are missing or do not fit the other values of the farm.
     pub(super) fn validate_range(
         &self,
         index: usize,
@@ -93,7 +93,7 @@ impl Farm {
         }
     }
 
-    /// Reports addresses that no session can use, in any network.
+    /// Reports addresses whose kind, such as multicast, makes them unsuitable in any network.
     pub(super) fn validate_address_kinds(&self, findings: &mut Vec<Finding>) {
         for (index, entry) in self.ranges.iter().enumerate() {
             for (item_index, addresses) in entry.addresses.iter().enumerate() {
@@ -124,7 +124,7 @@ impl Farm {
         }
     }
 
-    /// Reports addresses that do not fit the network or the excluded addresses.
+    /// Reports addresses that a DHCP server or the network uses, and ranges that do not fit a subnet.
     fn validate_addresses(
         &self,
         key: &str,
@@ -139,7 +139,7 @@ impl Farm {
                 findings.push(Finding::new(warning("dhcp"), key, addresses, message, remedy));
             }
         }
-        let allocatable = subtract(&[*addresses], excluded);
+        let allocatable_ranges = subtract(&[*addresses], excluded);
         let subnet_overlaps: Vec<_> = self
             .network
             .subnets
@@ -156,7 +156,7 @@ impl Farm {
             let never_allocated: Vec<IpAddr> = subnet_overlaps
                 .iter()
                 .flat_map(|(subnet, _)| reserved_addresses(*subnet))
-                .filter(|address| allocatable.iter().any(|range| range.contains(*address)))
+                .filter(|address| allocatable_ranges.iter().any(|range| range.contains(*address)))
                 .collect();
             if !never_allocated.is_empty() && addresses.first().is_ipv4() {
                 let message = format!(
@@ -168,7 +168,7 @@ impl Farm {
             }
         } else if self.network.subnets.is_empty() {
             let block_ends: Vec<IpAddr> =
-                allocatable.iter().flat_map(first_ends_of_24).take(4).collect();
+                allocatable_ranges.iter().flat_map(first_ends_of_24).take(4).collect();
             if !block_ends.is_empty() {
                 let message = format!(
                     "{} would be the network or broadcast address of a /24",
@@ -201,16 +201,20 @@ impl Farm {
             })
             .collect();
         items.sort_unstable();
-        let Some(mut highest) = items.first().copied() else { return };
+        let Some(mut highest_item) = items.first().copied() else { return };
         for item in items.into_iter().skip(1) {
-            if let Some(overlap) = highest.range.intersection(&item.range) {
-                let (earlier, later) =
-                    if highest.index <= item.index { (highest, item) } else { (item, highest) };
+            if let Some(overlap) = highest_item.range.intersection(&item.range) {
+                let (earlier, later) = if highest_item.index <= item.index {
+                    (highest_item, item)
+                } else {
+                    (item, highest_item)
+                };
                 findings.push(self.overlap_finding(overlap, earlier, later));
             }
-            let is_same_family = highest.range.first().is_ipv4() == item.range.first().is_ipv4();
-            if !is_same_family || item.range.last() > highest.range.last() {
-                highest = item;
+            let is_same_family =
+                highest_item.range.first().is_ipv4() == item.range.first().is_ipv4();
+            if !is_same_family || item.range.last() > highest_item.range.last() {
+                highest_item = item;
             }
         }
     }
@@ -253,9 +257,9 @@ impl Farm {
                 let remedy = "remove the shared addresses from one of them";
                 findings.push(Finding::new(error("overlap"), &key, range, message, remedy));
             }
-            let allocatable = subtract(&[*range], &self.loopback.exclude);
+            let allocatable_ranges = subtract(&[*range], &self.loopback.exclude);
             for (address, purpose) in USED_LOOPBACK_ADDRESSES {
-                if allocatable.iter().any(|range| range.contains(address.into())) {
+                if allocatable_ranges.iter().any(|range| range.contains(address.into())) {
                     let (message, remedy) = if address == Ipv4Addr::LOCALHOST {
                         (
                             format!("{address} is {purpose} and is never allocated"),
