@@ -27,7 +27,8 @@ fn drained_addresses_are_not_allocated() {
     let whole_block = format!("{}.0/24", first_address.rsplit_once('.').unwrap().0);
     let drain_output = private_map.output(&["drain", &whole_block, "--private"]);
     assert!(
-        text(&drain_output.stdout).contains("127 addresses are drained (leased until the sessions close: 1)"),
+        text(&drain_output.stdout)
+            .contains("127 addresses are drained (leased until the sessions close: 1)"),
         "{drain_output:?}"
     );
     assert_eq!(private_map.output(&["session", "open", "2", "--private"]).status.code(), Some(75));
