@@ -71,7 +71,7 @@ impl Farm {
                 }
                 if 0 < count && count <= u128::from(self.sessions.low_water) {
                     let message = format!(
-                        "low-water is always reached: pool {pool:?} of {name} has {count} addresses"
+                        "low-water is always reached, because pool {pool:?} of {name} is not larger ({count})"
                     );
                     let value = self.sessions.low_water;
                     let key = "sessions.low-water";
@@ -86,7 +86,7 @@ impl Farm {
             if has_family && total_count < u128::from(max_sessions) {
                 let family = if is_ipv4 { "IPv4" } else { "IPv6" };
                 let message = format!(
-                    "{name} has {total_count} {family} addresses for {max_sessions} sessions; each session needs one"
+                    "{name} has fewer {family} addresses ({total_count}) than sessions ({max_sessions}); each session needs one"
                 );
                 let remedy = "add addresses, or lower max-sessions";
                 findings.push(Finding::new(
@@ -114,7 +114,7 @@ impl Farm {
         let loopback_sessions = self.loopback_pool().map_or(0, |pool| pool.slots());
         if loopback_sessions < max_sessions && is_feature_used(|features| features.loopback) {
             let message = format!(
-                "the loopback ranges have addresses for {loopback_sessions} sessions, but {name} allows {max_sessions}; each session needs two"
+                "the loopback ranges suffice for fewer sessions ({loopback_sessions}) than {name} allows ({max_sessions}); each session needs two addresses"
             );
             let remedy = "extend the ranges of [loopback], or lower max-sessions";
             findings.push(Finding::new(

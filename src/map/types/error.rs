@@ -73,7 +73,7 @@ pub enum OpenError {
     #[error("session {0} is already open for another user")]
     OtherUser(SessionId),
     /// The user has the maximum number of sessions.
-    #[error("user {user:?} has {limit} open sessions, the maximum for one user")]
+    #[error("user {user:?} has the maximum number of open sessions of one user: {limit}")]
     Quota {
         /// The user.
         user: String,
@@ -94,7 +94,7 @@ pub enum OpenError {
         r#source: io::Error,
     },
     /// The server has the maximum number of sessions.
-    #[error("the server has {0} open sessions, the maximum")]
+    #[error("the server has the maximum number of open sessions: {0}")]
     TooManySessions(u32),
     /// [`Settings::await_restore`](crate::map::Settings::await_restore) is set, and the sessions of
     /// the operating system are not restored yet.
