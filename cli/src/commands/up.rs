@@ -255,13 +255,14 @@ fn summary(outcome: &Outcome) -> String {
     match (outcome.dry_run, outcome.changed) {
         (true, false) => "nothing would change".to_owned(),
         (true, true) => format!(
-            "{usable} addresses would be usable ({added} to add, {removed} to remove, {unusable} \
-             not usable); the map would {}",
+            "{} would be usable ({added} to add, {removed} to remove, {unusable} not usable); the \
+             map would {}",
+            count_addresses(*usable),
             if outcome.map_changed { "be replaced" } else { "stay in place" }
         ),
         (false, _) => format!(
-            "{usable} addresses are usable ({added} added, {removed} removed, {unusable} not \
-             usable)"
+            "usable: {} ({added} added, {removed} removed, {unusable} not usable)",
+            count_addresses(*usable)
         ),
     }
 }

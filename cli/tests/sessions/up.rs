@@ -97,7 +97,7 @@ fn up_prints_each_step_with_its_duration() {
     }
     assert_eq!(
         lines[6..],
-        ["4 addresses are usable (4 added, 0 removed, 1 not usable)", "nothing would change"]
+        ["usable: 4 addresses (4 added, 0 removed, 1 not usable)", "nothing would change"]
     );
 }
 
