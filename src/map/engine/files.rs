@@ -236,7 +236,7 @@ pub(crate) fn open_or_create_journal(
     }
 }
 
-/// Opens the journal. Returns `None` if there is none of this boot, or if it is damaged or not
+/// Opens the journal. Returns `None` if no journal of this boot exists, or if it is damaged or not
 /// trusted.
 ///
 /// # Errors
