@@ -120,7 +120,7 @@ fn maximum_of_sessions_is_treated_like_exhaustion() {
     ] {
         let output = private_map.output(arguments);
         assert_eq!(output.status.code(), Some(75), "{output:?}");
-        assert!(text(&output.stderr).contains("(max-sessions)"), "{output:?}");
+        assert!(text(&output.stderr).contains("(max-sessions in farm.toml)"), "{output:?}");
         assert!(output.stdout.is_empty(), "{output:?}");
     }
 }
