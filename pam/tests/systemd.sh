@@ -174,7 +174,7 @@ print(*(s["leader"] for s in json.load(sys.stdin) if s["user"] == "bob"))')
   # Write more entries than the journal holds. Each session writes three entries.
   for i in $(seq 400); do vipool session open $i --user carol; vipool session close $i; done > /dev/null
   vipool gc
-  assert_logged gap '^[0-9]+ events were lost'
+  assert_logged gap '^lost [0-9]+ events before they reached the history'
   setpriv --reuid 2002 --regid 2002 --clear-groups vipool run --session 7 -- /bin/true
   assert_logged not-rewritten '^/bin/true runs with the host.s addresses: '
   systemctl start vipool-gc.service
