@@ -81,7 +81,7 @@ pub const DEFAULT_MAX_IPV6_ADDRESSES: u32 = 4096;
 /// assert_eq!((finding.level, &*finding.key), (Level::Error, "program[0].path"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Farm {
     /// The servers. A farm without servers is one machine of any name, and this machine uses every
@@ -177,22 +177,6 @@ pub struct RewriteOptions {
     /// reserves all these ports, so that the kernel does not use them for outgoing connections.
     /// Default: none.
     pub fixed_ports: Vec<PortRange>,
-}
-
-impl Default for Farm {
-    fn default() -> Self {
-        Self {
-            servers: Vec::new(),
-            ranges: Vec::new(),
-            pools: Vec::new(),
-            loopback: LoopbackOptions::default(),
-            network: NetworkOptions::default(),
-            sessions: Settings::new(),
-            reservations: Vec::new(),
-            rewrite: RewriteOptions::default(),
-            programs: Vec::new(),
-        }
-    }
 }
 
 impl Server {

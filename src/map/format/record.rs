@@ -116,7 +116,7 @@ pub(crate) fn update(
     }
     // With a new number of replacements, readers notice that the record was replaced.
     let (_, attributes) = split_halves(load(record, COMMIT_WORD));
-    let replacements = ((attributes >> 16) + 1 & 0x7fff) << 16;
+    let replacements = (((attributes >> 16) + 1) & 0x7fff) << 16;
     let joined = if last_user(record, generation) == user { 0 } else { JOINED };
     fill(access, staged, generation, replacements | joined, options, user);
     if old.leader.is_some() && old.leader == options.leader {
