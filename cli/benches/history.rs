@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+/// The lengths of the histories in records.
 const SHORT_HISTORY: u64 = 50_000;
 const LONG_HISTORY: u64 = 500_000;
 /// The number of records of a file, so that no file exceeds the maximum size.
@@ -16,8 +17,9 @@ const RECORDS_PER_FILE: u64 = 30_000;
 const REPETITIONS: usize = 5;
 
 fn main() {
-    let [short_time, long_time] = [SHORT_HISTORY, LONG_HISTORY].map(measure);
-    let per_record = |time: Duration, records: u64| time.as_nanos() as f64 / records as f64;
+    let [short_time, long_time] = [SHORT_HISTORY, LONG_HISTORY].map(shortest_time);
+    let per_record =
+        |time: Duration, record_count: u64| time.as_nanos() as f64 / record_count as f64;
     let ratio = per_record(long_time, LONG_HISTORY) / per_record(short_time, SHORT_HISTORY);
     if std::env::args().any(|argument| argument == "--json") {
         println!(
@@ -32,10 +34,10 @@ fn main() {
 }
 
 /// Returns the shortest time of `vipool who` with a history of this many records.
-fn measure(records: u64) -> Duration {
+fn shortest_time(record_count: u64) -> Duration {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    write_history(directory.path(), records);
-    let run = || {
+    write_history(directory.path(), record_count);
+    let measure = || {
         let start = Instant::now();
         let output = Command::new(env!("CARGO_BIN_EXE_vipool"))
             .args(["who", "10.0.0.0", "--at", "1970-01-01T00:00:00Z", "--map"])
@@ -45,15 +47,17 @@ fn measure(records: u64) -> Duration {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         start.elapsed()
     };
-    (0..REPETITIONS).map(|_| run()).min().expect("there are repetitions")
+    (0..REPETITIONS).map(|_| measure()).min().expect("there are repetitions")
 }
 
 /// Writes the files of a history in which each session opens and closes one lease.
-fn write_history(directory: &Path, records: u64) {
-    let files = records.div_ceil(RECORDS_PER_FILE);
-    for file in 0..files {
+fn write_history(directory: &Path, record_count: u64) {
+    let file_count = record_count.div_ceil(RECORDS_PER_FILE);
+    for file_index in 0..file_count {
         let mut text = String::new();
-        for number in file * RECORDS_PER_FILE..records.min((file + 1) * RECORDS_PER_FILE) {
+        for number in
+            file_index * RECORDS_PER_FILE..record_count.min((file_index + 1) * RECORDS_PER_FILE)
+        {
             let event = if number % 2 == 0 { "assigned" } else { "released" };
             let session = number / 2;
             let address = [10, (session >> 16) as u8, (session >> 8) as u8, session as u8];
@@ -66,10 +70,10 @@ fn write_history(directory: &Path, records: u64) {
                 "boot": "00ff",
                 "number": number + 1,
             });
-            let record = record.to_string();
-            writeln!(text, "{:08x} {record}", crc32fast::hash(record.as_bytes())).expect("memory");
+            let json = record.to_string();
+            writeln!(text, "{:08x} {json}", crc32fast::hash(json.as_bytes())).expect("memory");
         }
-        let suffix = match files - 1 - file {
+        let suffix = match file_count - 1 - file_index {
             0 => String::new(),
             number => format!(".{number}"),
         };

@@ -12,7 +12,7 @@ use std::path::Path;
 use vipool::EXHAUSTED_MESSAGE;
 use vipool::system::map_directory;
 
-use crate::history::{Record, RecordKind};
+use crate::history::{Record, RecordKind, WHOLE_SERVER};
 use crate::text::count;
 
 const JOURNALD_SOCKET: &str = "/run/systemd/journal/socket";
@@ -123,7 +123,7 @@ fn describe_action(record: &Record) -> String {
     let administrator = record.administrator.as_deref().unwrap_or("?");
     let address = record.address.map(|address| address.to_string()).unwrap_or_default();
     let addresses = match record.addresses.as_deref() {
-        Some("all") => "the server",
+        Some(WHOLE_SERVER) => "the server",
         range => range.unwrap_or_default(),
     };
     let user = record.user.as_deref().unwrap_or("?");

@@ -1,22 +1,22 @@
-//! The command that remedies an error of the library. The messages of the library name no command,
-//! because other programs also show them.
+//! The remedies of errors of the library: commands of vipool and keys of farm.toml. The messages of
+//! the library name neither, because other programs also show them.
 
 use std::error::Error;
 
 use vipool::map::{ChangeError, CloseError, MapError, OpenError, Shortage};
 
-/// Returns the text of an error with its causes and, if a command remedies it, with that command.
+/// Returns the text of an error with its causes and, if there is one, with its remedy.
 pub fn describe(error: &anyhow::Error) -> String {
     with_remedy(format!("{error:#}"), error.chain().find_map(remedy_of))
 }
 
-/// Returns the text of the reason why a session was not opened and, if a command remedies it, with
-/// that command.
+/// Returns the text of the reason why a session was not opened and, if there is one, with its
+/// remedy.
 pub fn describe_open_error(error: &OpenError) -> String {
     with_remedy(error.to_string(), remedy_of_open_error(error))
 }
 
-/// Returns the text of a shortage and, if a command remedies it, with that command.
+/// Returns the text of a shortage and, if there is one, with its remedy.
 pub fn describe_shortage(shortage: &Shortage) -> String {
     with_remedy(shortage.to_string(), remedy_of_shortage(shortage))
 }

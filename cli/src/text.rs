@@ -13,9 +13,9 @@ pub fn count<N: Display + PartialEq + From<u8>>(number: N, singular: &str, plura
 pub fn escape(name: &str) -> String {
     let mut escaped = String::new();
     for part in name.split_inclusive(['\\', '\'', '"']) {
-        let plain = part.trim_end_matches(['\\', '\'', '"']);
-        escaped.extend(plain.escape_debug());
-        escaped.push_str(&part[plain.len()..]);
+        let unmarked = part.trim_end_matches(['\\', '\'', '"']);
+        escaped.extend(unmarked.escape_debug());
+        escaped.push_str(&part[unmarked.len()..]);
     }
     escaped
 }

@@ -23,11 +23,11 @@ impl FarmFile {
     }
 }
 
-/// Runs `vipool` with these arguments, with /etc/vipool/farm.toml in a mount namespace. The file
-/// contains `text`.
-fn with_machine_farm(text: &str, script: &str) -> Output {
+/// Runs a shell script in a mount namespace in which /etc/vipool/farm.toml contains `farm_text`. The
+/// working directory also contains this file as farm.toml.
+fn run_with_machine_farm(farm_text: &str, script: &str) -> Output {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    std::fs::write(directory.path().join("farm.toml"), text).expect("a file");
+    std::fs::write(directory.path().join("farm.toml"), farm_text).expect("a file");
     let overlay = "mkdir work && mount -t tmpfs none work && mkdir work/upper work/work &&
         mount -t overlay none -o lowerdir=/etc,upperdir=work/upper,workdir=work/work /etc &&
         mkdir -p /etc/vipool && cp farm.toml /etc/vipool/ || exit 3";
@@ -38,7 +38,7 @@ fn with_machine_farm(text: &str, script: &str) -> Output {
 }
 
 #[test]
-fn check_and_up_take_the_farm_file_in_the_same_forms() {
+fn check_up_and_repair_accept_the_same_forms_of_the_farm_file() {
     if !vipool_testing::have(&["root", "unshare"]) {
         return;
     }
@@ -54,12 +54,12 @@ fn check_and_up_take_the_farm_file_in_the_same_forms() {
             $VIPOOL $command absent.toml 2>&1 | grep -q absent.toml || exit 8
         done
         exit 0";
-    let output = with_machine_farm(farm, script);
+    let output = run_with_machine_farm(farm, script);
     assert!(output.status.success(), "{output:?}");
 }
 
 #[test]
-fn program_that_does_not_exist_is_a_warning_on_its_server() {
+fn missing_program_is_a_warning_only_on_its_server() {
     if !vipool_testing::have(&["root", "unshare"]) {
         return;
     }
@@ -72,7 +72,7 @@ fn program_that_does_not_exist_is_a_warning_on_its_server() {
         echo another machine
         $VIPOOL check farm.toml --strict || exit 6
         $VIPOOL up --map $PWD/map || exit 7";
-    let output = with_machine_farm(farm, script);
+    let output = run_with_machine_farm(farm, script);
     assert!(output.status.success(), "{output:?}");
     let printed = String::from_utf8(output.stdout).expect("UTF-8");
     let (this_machine, other_machine) = printed.split_once("another machine").expect("a marker");

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-/// A user without a map, in an empty home directory.
+/// The home directory of a user without a map. It contains only a farm file.
 struct Home(TempDir);
 
 impl Home {
@@ -66,7 +66,7 @@ fn closed_standard_output_does_not_change_the_exit_status() {
 }
 
 #[test]
-fn closed_standard_error_does_not_prevent_the_program() {
+fn closed_standard_error_does_not_prevent_the_start_of_the_program() {
     let home = Home::new();
     let mut command = home.vipool(&["run", "--private", "--session", "1", "--", "echo", "ran"]);
     // Without a hook layer, the command prints a message and runs the program outside the session.
@@ -76,7 +76,7 @@ fn closed_standard_error_does_not_prevent_the_program() {
 }
 
 #[test]
-fn full_disk_is_an_error() {
+fn full_disk_under_standard_output_is_an_error() {
     let home = Home::new();
     for arguments in [&["check", "farm.toml"][..], &["completions", "bash"]] {
         let full_disk = std::fs::File::create("/dev/full").expect("/dev/full");

@@ -119,14 +119,15 @@ impl Logon<'_> {
         let start = Instant::now();
         let map = Map::open(&self.settings.map_directory)
             .map_err(|error| self.report_failure(&error.into(), false))?;
-        let settings = map.settings().map_err(|error| self.report_failure(&error.into(), false))?;
-        if settings.allocate == AllocationTime::FirstUse {
+        let map_settings =
+            map.settings().map_err(|error| self.report_failure(&error.into(), false))?;
+        if map_settings.allocate == AllocationTime::FirstUse {
             return Ok(None);
         }
-        let policy = settings.on_exhausted;
+        let policy = map_settings.on_exhausted;
         let may_refuse = policy == ExhaustionPolicy::Refuse;
         let leader = system::identify_process(std::process::id()).ok();
-        let shared_session = match settings.session_per {
+        let shared_session = match map_settings.session_per {
             SessionPer::User => leader.and_then(|_| self.shared_session_id(&map)),
             SessionPer::Logon => None,
         };
@@ -180,8 +181,8 @@ impl Logon<'_> {
             };
             // The last attempt may wait for the lock, so it must begin `LOCK_TIMEOUT` before the
             // deadline.
-            let latest_attempt = self.settings.deadline.saturating_sub(LOCK_TIMEOUT);
-            if start.elapsed() + RETRY_INTERVAL > timeout.min(latest_attempt) {
+            let last_attempt_start = self.settings.deadline.saturating_sub(LOCK_TIMEOUT);
+            if start.elapsed() + RETRY_INTERVAL > timeout.min(last_attempt_start) {
                 break error;
             }
             std::thread::sleep(RETRY_INTERVAL);

@@ -4,21 +4,22 @@ source "$(dirname "$0")/server.sh"
 
 PER_USER=$'[sessions]\nsession-per = "user"\ncool-down = 0\ncheck-in-use = false'
 
-# sessions: prints the open sessions as "SESSION:USER", in one line.
-sessions() { check_status 'print(*sorted("%s:%s" % (r["session"], r["user"]) for r in s["sessions"]))'; }
-# leader: prints the process id of the leader of alice's session.
-leader() { check_status 'print(*[r["leader"] for r in s["sessions"] if r["user"] == "alice"])'; }
+# list_sessions: prints the open sessions as "SESSION:USER", in one line.
+list_sessions() { check_status 'print(*sorted("%s:%s" % (r["session"], r["user"]) for r in s["sessions"]))'; }
+# leader_of_alice: prints the process id of the leader of alice's session.
+leader_of_alice() { check_status 'print(*[r["leader"] for r in s["sessions"] if r["user"] == "alice"])'; }
 # wait_for COMMAND...: waits until the command succeeds.
 wait_for() {
   for i in $(seq 600); do "$@" > /dev/null 2>&1 && return; sleep 0.1; done
   fail "timeout: $*: $("$VIPOOL" status)"
 }
-has_sessions() { [ "$(sessions)" = "$1" ]; }
-# close_dead_sessions: runs gc until it can close a session whose leader has exited.
+has_sessions() { [ "$(list_sessions)" = "$1" ]; }
+# close_dead_sessions: runs gc twice. gc closes a session after two checks, at least ten seconds
+# apart, found that its leader has exited.
 close_dead_sessions() { for i in 1 2; do "$VIPOOL" gc --quiet; [ $i = 2 ] || sleep 11; done; }
 
-# Each ssh logon of alice has the same lease. The session survives each logon but the last one, also
-# if logons are killed.
+# Each ssh logon of alice has the same lease. The session stays open until the last logon ends, also if
+# logons are killed.
 ssh_logons() {
   create_map 10.77.0.100-10.77.0.109 "$PER_USER"
   printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
@@ -34,17 +35,17 @@ kill $program
 END
   mkdir -m 1777 /run/inside
   logon() { ssh_to 127.0.0.1 $2 sh /run/inside.sh $1 2> /run/err & wait_for test -s /run/inside/$1.pid; }
-  logon first alice; local first=$(leader)
+  logon first alice; local first_leader=$(leader_of_alice)
   logon second alice
   logon third alice
   logon other bob
-  assert_equal "$(sessions)" "user:2001:alice user:2002:bob"
+  assert_equal "$(list_sessions)" "user:2001:alice user:2002:bob"
   for name in second third; do
     assert_equal "$(cat /run/inside/$name)" "$(cat /run/inside/first)"
   done
   [ "$(cat /run/inside/other)" != "$(cat /run/inside/first)" ] || fail "bob has the lease of alice"
   [ "$(count_leased)" = 2 ] || fail "each user has one address: $("$VIPOOL" status)"
-  # The kernel knows the user of a process that has no lease in its environment.
+  # A process without a lease in its environment finds the session by the user who logged on.
   "$VIPOOL" explain --json "$(cat /run/inside/second.pid)" | python3 -c '
 import json, sys
 session = json.load(sys.stdin)["session"]
@@ -54,27 +55,27 @@ assert (session["session"], session["found_by"]) == ("user:2001", "login-user"),
   assert_equal "$(ls /run/vipool/logons | wc -l)" 4
 
   touch /run/inside/first.end
-  replaced_leader() { [ "$(leader)" != "$first" ]; }
+  replaced_leader() { [ "$(leader_of_alice)" != "$first_leader" ]; }
   wait_for replaced_leader
-  assert_equal "$(sessions)" "user:2001:alice user:2002:bob"
+  assert_equal "$(list_sessions)" "user:2001:alice user:2002:bob"
   # The leader is killed. The next gc finds the last logon of alice.
-  local killed=$(leader)
-  kill -9 $killed
-  replaced_leader() { [ "$(leader)" != "$killed" ]; }
-  wait_for test ! -e /proc/$killed
+  local killed_leader=$(leader_of_alice)
+  kill -9 $killed_leader
+  replaced_leader() { [ "$(leader_of_alice)" != "$killed_leader" ]; }
+  wait_for test ! -e /proc/$killed_leader
   "$VIPOOL" gc --quiet
   replaced_leader || fail "the killed logon is still the leader"
   close_dead_sessions
-  assert_equal "$(sessions)" "user:2001:alice user:2002:bob"
+  assert_equal "$(list_sessions)" "user:2001:alice user:2002:bob"
   assert_equal "$(ls /run/vipool/logons | wc -l)" 2
   # A logoff closes bob's session. Nothing but gc notices that the last logon of alice is killed.
   touch /run/inside/other.end
   wait_for has_sessions user:2001:alice
-  killed=$(leader)
-  kill -9 $killed
-  wait_for test ! -e /proc/$killed
+  killed_leader=$(leader_of_alice)
+  kill -9 $killed_leader
+  wait_for test ! -e /proc/$killed_leader
   close_dead_sessions
-  assert_equal "$(sessions)" ""
+  assert_equal "$(list_sessions)" ""
   "$VIPOOL" gc --quiet
   assert_equal "$(ls /run/vipool/logons)" ""
   assert_equal "$(check_status 'print(s["session_per"])')" user
@@ -85,8 +86,8 @@ assert (session["session"], session["found_by"]) == ("user:2001", "login-user"),
   wait_for has_sessions ""
 }
 
-# Logons of alice are killed at random moments while another logon of her is open. Its session stays
-# open with the same address.
+# Logons of alice are killed at random moments while another logon of alice is open. The session stays
+# open with the same lease.
 killed_logons() {
   create_map 10.77.0.100-10.77.0.109 "$PER_USER"
   write_pam_service logon preload=none
@@ -112,14 +113,14 @@ sys.path.insert(0, "/run")
 import logon
 seed = int(os.environ.get("VIPOOL_SEED", random.randrange(1 << 32)))
 print("seed", seed); random.seed(seed)
-body = "import logon\nprint('ready', flush=True)\nwhile True: logon.end(logon.start())"
+logon_loop = "import logon\nprint('ready', flush=True)\nwhile True: logon.end(logon.start())"
 def status():
     import json
     return json.loads(subprocess.check_output([os.environ["VIPOOL"], "status", "--json"]))["sessions"]
 for round in range(int(os.environ["ROUNDS"])):
-    kept = logon.start()
-    lease = logon.pam.pam_getenv(kept, b"VIPOOL_LEASE")
-    children = [subprocess.Popen(["python3", "-c", body], cwd="/run", stdout=subprocess.PIPE) for _ in range(3)]
+    open_logon = logon.start()
+    lease = logon.pam.pam_getenv(open_logon, b"VIPOOL_LEASE")
+    children = [subprocess.Popen(["python3", "-c", logon_loop], cwd="/run", stdout=subprocess.PIPE) for _ in range(3)]
     for child in children: child.stdout.readline()
     time.sleep(random.random() * 0.02)
     for child in children: child.kill()
@@ -127,20 +128,20 @@ for round in range(int(os.environ["ROUNDS"])):
     subprocess.check_call([os.environ["VIPOOL"], "gc", "--quiet"])
     assert [row["session"] for row in status()] == ["user:2001"], status()
     # Two logons of one process: the first end closes nothing.
-    again = logon.start()
-    assert logon.pam.pam_getenv(again, b"VIPOOL_LEASE") == lease
-    logon.end(kept)
+    second_logon = logon.start()
+    assert logon.pam.pam_getenv(second_logon, b"VIPOOL_LEASE") == lease
+    logon.end(open_logon)
     assert [row["session"] for row in status()] == ["user:2001"], status()
-    logon.end(again)
+    logon.end(second_logon)
     # No killed logon counts.
     assert status() == [], status()
 END
   python3 /run/killed.py
   # Without another logon, gc closes the session of killed logons.
   python3 -c 'import sys; sys.path.insert(0, "/run"); import logon, os; logon.start(); os.kill(os.getpid(), 9)' || true
-  assert_equal "$(sessions)" user:2001:alice
+  assert_equal "$(list_sessions)" user:2001:alice
   close_dead_sessions
-  assert_equal "$(sessions)" ""
+  assert_equal "$(list_sessions)" ""
   "$VIPOOL" down
   [ ! -e /run/vipool/logons ] || fail "down left the directory of the logons"
 }
@@ -153,15 +154,15 @@ policies() {
   write_pam_service logon preload=none
   if pamtester logon bob open_session > /run/out 2>&1; then fail "the logon was not refused"; fi
   for i in 1 2; do pamtester logon alice open_session & wait $!; done
-  assert_equal "$(sessions)" user:2001:alice
+  assert_equal "$(list_sessions)" user:2001:alice
   check_status 'assert s["sessions"][0]["virtual_ip"] == ["10.77.0.101"], s'
   # A program of root that joins the session counts like a logon.
   VIPOOL_PRELOAD=$PRELOAD "$VIPOOL" run --session user:2001 --user alice -- sh -c "touch /tmp/ready.$$; while [ ! -e /run/end ]; do sleep 0.1; done" &
   wait_for test -e /tmp/ready.$$; rm /tmp/ready.$$
   close_dead_sessions
-  assert_equal "$(sessions)" user:2001:alice
+  assert_equal "$(list_sessions)" user:2001:alice
   touch /run/end; wait $!
-  assert_equal "$(sessions)" ""
+  assert_equal "$(list_sessions)" ""
 }
 
 "$1"

@@ -81,7 +81,8 @@ run_gc_every() {
   systemctl daemon-reload
   systemctl restart vipool-gc.service
 }
-# The session gets a virtual IP and a loopback address.
+# count_events_of_carol: prints the number of the log events `assigned` of carol. A session with a
+# virtual IP and a loopback address has two of them.
 count_events_of_carol() { journalctl --sync; journalctl --no-pager --output=cat VIPOOL_USER=carol VIPOOL_EVENT=assigned | wc -l; }
 # start_listener USER: logs on by ssh and starts a program that listens on port 4711 until it is
 # killed.
@@ -120,7 +121,7 @@ FARM
   [ ! -e /run/vipool/map ] || fail "the map still exists"
   systemctl start vipool
 
-  # The service writes events when they happen. In this test, its maintenance runs too late.
+  # The service writes events when they happen: here its next maintenance is ten minutes later.
   run_gc_every 600
   vipool session open 90 --user carol > /dev/null
   wait_for_output 2 count_events_of_carol

@@ -38,9 +38,9 @@ pub struct AssignResult {
 
 /// The desired addresses, compared with the addresses on the interfaces.
 struct Comparison {
-    /// Desired addresses that an assigner added before.
+    /// Desired addresses that an assigner added before and that are still on their interface.
     present_addresses: BTreeSet<InterfaceAddress>,
-    /// Addresses on the interface that had their subnet before.
+    /// Desired addresses that an assigner added to another interface, which had their subnet before.
     moved_addresses: Vec<InterfaceAddress>,
     /// Desired addresses to add.
     missing_addresses: Vec<InterfaceAddress>,
@@ -208,7 +208,7 @@ fn interface_name(links: &BTreeMap<u32, Link>, index: u32) -> &str {
     links.get(&index).map_or("an interface", |link| &link.name)
 }
 
-/// Formats a number of addresses.
+/// Formats a number of addresses, such as "2 addresses".
 pub fn count_addresses(number: usize) -> String {
     count(number, "address", "addresses")
 }

@@ -13,7 +13,7 @@ pub struct Step {
     pub milliseconds: u64,
 }
 
-/// Measures the steps of a run.
+/// Measures and prints the steps of a run.
 pub struct StepTimer {
     should_print_steps: bool,
     step_start: Instant,
@@ -21,8 +21,7 @@ pub struct StepTimer {
 }
 
 impl StepTimer {
-    /// Starts the first step. If `should_print_steps` is true, each step is
-    /// printed when it ends.
+    /// Starts the first step. If `should_print_steps` is true, each step is printed when it ends.
     pub fn start(should_print_steps: bool) -> Self {
         Self { should_print_steps, step_start: Instant::now(), steps: Vec::new() }
     }

@@ -61,7 +61,7 @@ impl Down {
                         }
                     }
                 }
-                // Without a map, no command collects the events.
+                // Collect the events now, because no command can collect them without the map.
                 match history::collect(&self.map, &history::history_file(&self.map), None) {
                     Ok(records) => event_log::log_records(&self.map, &records),
                     Err(error) => errln!("vipool: cannot update the history: {error:#}"),

@@ -21,7 +21,7 @@ use crate::text::count;
 #[cfg(unix)]
 use crate::{event_log, history};
 
-/// How often `--every` looks for new events.
+/// The interval at which `gc --every` looks for new events.
 #[cfg(unix)]
 const JOURNAL_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -107,7 +107,7 @@ impl Gc {
                     Ok(())
                 };
                 collected_position = position;
-                // Do not repeat the error of a failure that lasts.
+                // Print an error only if it differs from the result of the previous cycle.
                 let error = result.err().map(|error| format!("{error:#}"));
                 if let Some(error) = error.as_ref().filter(|_| error != last_error) {
                     errln!("vipool: {error}");
@@ -127,7 +127,7 @@ impl Gc {
         remove_stale_client_files(&map, directory);
         if self.json {
             outln!("{}", serde_json::to_string_pretty(&summary)?)?;
-        } else if !self.is_quiet(&summary) {
+        } else if self.should_print(&summary) {
             outln!(
                 "freed {}, closed {}; {} with open sockets",
                 count(summary.freed, "address", "addresses"),
@@ -142,16 +142,15 @@ impl Gc {
         Ok(())
     }
 
-    /// Returns whether the summary is not printed. With `--every`, a summary without a change is not
+    /// Returns whether the summary is printed. With `--every`, only a summary with a change is
     /// printed.
-    fn is_quiet(&self, summary: &ReapSummary) -> bool {
+    fn should_print(&self, summary: &ReapSummary) -> bool {
+        let has_change = summary.freed > 0 || !summary.closed.is_empty();
         #[cfg(unix)]
-        if self.every.is_some() && summary.freed == 0 && summary.closed.is_empty() {
-            return true;
-        }
+        let is_repeated = self.every.is_some();
         #[cfg(windows)]
-        let _ = summary;
-        self.quiet
+        let is_repeated = false;
+        !self.quiet && (has_change || !is_repeated)
     }
 
     /// Writes the new events of the journal to the history and to the system log.

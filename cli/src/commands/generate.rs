@@ -28,9 +28,9 @@ impl Completions {
 
 /// The subcommands that change the addresses or the map of the system. Their pages are in section 8
 /// (man-pages(7)).
-const ADMINISTRATION: [&str; 8] =
+const ADMINISTRATION_COMMANDS: [&str; 8] =
     ["up", "down", "repair", "drain", "undrain", "reserve", "unreserve", "gc"];
-/// The page of farm.toml. The example replaces [`EXAMPLE_MARK`].
+/// The page of farm.toml. [`EXAMPLE`] replaces [`EXAMPLE_MARK`] in it.
 const FARM_PAGE: &str = include_str!("../../../packaging/man/farm.toml.5");
 const EXAMPLE_MARK: &str = "@EXAMPLE@";
 const EXAMPLE: &str = include_str!("../../../examples/farm.toml");
@@ -63,22 +63,23 @@ impl Man {
 /// Writes the pages of a command and of its subcommands.
 fn write_pages(command: &clap::Command, section: &str, directory: &Path) -> io::Result<()> {
     for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
-        let is_administration = ADMINISTRATION.contains(&subcommand.get_name());
-        write_pages(subcommand, if is_administration { "8" } else { section }, directory)?;
+        let is_administration_command = ADMINISTRATION_COMMANDS.contains(&subcommand.get_name());
+        write_pages(subcommand, if is_administration_command { "8" } else { section }, directory)?;
     }
     let page = clap_mangen::Man::new(command.clone()).section(section);
-    let mut text = Vec::new();
-    page.render(&mut text)?;
-    let mut text = String::from_utf8_lossy(&text).into_owned();
-    // clap_mangen assumes that all pages are in one section.
-    for name in ADMINISTRATION {
+    let mut page_bytes = Vec::new();
+    page.render(&mut page_bytes)?;
+    let mut text = String::from_utf8_lossy(&page_bytes).into_owned();
+    // clap_mangen assumes that all pages are in one section, so correct the section of references.
+    for name in ADMINISTRATION_COMMANDS {
         let reference = |section: &str| format!("vipool\\-{name}({section})");
         text = text.replace(&reference(section), &reference("8"));
     }
     std::fs::write(directory.join(page.get_filename()), text)
 }
 
-/// Returns lines of text that groff(1) prints unchanged.
+/// Escapes text, so that groff(1) prints its lines as they are. Replaces the line-drawing character
+/// `─` by a hyphen.
 fn escape_roff(text: &str) -> String {
     let escape_line = |line: &str| {
         let line = line.replace('\\', "\\e").replace(['-', '─'], "\\-");

@@ -16,8 +16,8 @@ use crate::text::escape;
 /// Show the reserved addresses with their users
 ///
 /// A reservation comes from the farm file, or from 'vipool reserve'. The map contains only hashes of
-/// the users. So the command takes the names from the farm file and from the history, and compares
-/// them with the hashes. A user that it does not find is shown as "-".
+/// the user names. So the command takes the names from the farm file and from the history, and
+/// compares them with the hashes. If neither contains the name, the command shows "-".
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool reservations
@@ -49,7 +49,7 @@ impl Reservations {
         let reader = map.reader()?;
         let (farm, _) = Farm::load(&self.farm.path());
         let admin_state = AdminState::read(&directory, reader.boot())?;
-        let farm_user = |address: IpAddr| {
+        let find_farm_reservation = |address: IpAddr| {
             let mut reservations = farm.reservations.iter();
             reservations.find(|reservation| reservation.address == address)
         };
@@ -58,16 +58,17 @@ impl Reservations {
         let slots = pools.flat_map(|(number, _)| reader.slots(number));
         for slot in slots.filter(|slot| slot.reserved) {
             let candidates = [
-                farm_user(slot.address).map(|reservation| (&reservation.user, "farm.toml")),
+                find_farm_reservation(slot.address)
+                    .map(|reservation| (&reservation.user, "farm.toml")),
                 admin_state.reservations.get(&slot.address).map(|user| (user, "vipool reserve")),
             ];
-            let mut holder = None;
+            let mut known_user = None;
             for (user, origin) in candidates.into_iter().flatten() {
-                if holder.is_none() && map.is_reserved_for(slot.address, user)? {
-                    holder = Some((user.clone(), origin));
+                if known_user.is_none() && map.is_reserved_for(slot.address, user)? {
+                    known_user = Some((user.clone(), origin));
                 }
             }
-            let (user, origin) = holder.unzip();
+            let (user, origin) = known_user.unzip();
             let used = slot.state == SlotState::Leased;
             rows.push(ReservationRow { address: slot.address, user, origin, used });
         }
@@ -83,15 +84,15 @@ impl Reservations {
 }
 
 fn render(rows: &[ReservationRow]) -> String {
-    let mut reservations = table(&["ADDRESS", "USER", "ORIGIN", "USED"]);
+    let mut reservation_table = table(&["ADDRESS", "USER", "ORIGIN", "USED"]);
     for row in rows {
         let user = row.user.as_deref().map(escape);
-        reservations.add_row([
+        reservation_table.add_row([
             row.address.to_string(),
             user.unwrap_or_else(|| "-".to_owned()),
             row.origin.unwrap_or("-").to_owned(),
             if row.used { "yes" } else { "no" }.to_owned(),
         ]);
     }
-    table::render(&reservations)
+    table::render(&reservation_table)
 }

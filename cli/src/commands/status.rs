@@ -58,7 +58,8 @@ pub fn render(report: &Report) -> String {
     text + "\n" + &render_sessions(report) + session_note(report)
 }
 
-/// Returns a line that explains why a user has one session or several.
+/// Returns a line that explains the number of sessions of a user. Returns no line if each user has
+/// at most one session anyway.
 fn session_note(report: &Report) -> &'static str {
     let users: Vec<_> = report.sessions.iter().filter_map(|row| row.user.as_ref()).collect();
     let distinct_users: HashSet<_> = users.iter().collect();

@@ -39,8 +39,8 @@ use crate::maps::{last_users, unusable};
 /// address detection). The probes take about eight seconds for any number of addresses. Then the
 /// command adds the addresses in a form that the host never uses as its own source address, and
 /// creates the map. It prints each step with its duration. Run this command again after a change of
-/// farm.toml. Open sessions keep their addresses. A farm file that takes more than half of its
-/// addresses from the server changes nothing, unless you use --allow-shrink.
+/// farm.toml. Open sessions keep their addresses. A farm file that removes more than half of the
+/// server's virtual IPs or loopback addresses changes nothing, unless you use --allow-shrink.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool up
@@ -94,9 +94,9 @@ struct Outcome {
 impl Up {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let outcome = if self.dry_run {
-            let copy = copy_map_files(&self.map)
+            let copy_directory = copy_map_files(&self.map)
                 .with_context(|| format!("cannot copy the map in {}", self.map.display()))?;
-            self.apply(copy.path())?
+            self.apply(copy_directory.path())?
         } else {
             self.apply(&self.map)?
         };
@@ -138,7 +138,7 @@ impl Up {
             let destinations = probe_destinations(&server_plan, &interfaces);
             add_addresses(&mut state, &pool_addresses, !self.no_probe, &destinations, &mut timer)?
         };
-        let has_map = Map::open(directory).is_ok();
+        let had_map = Map::open(directory).is_ok();
         let map_file_before = map_file_inode(directory);
         // If the map was lost, the sockets show which addresses running sessions still use.
         let mut probe = SystemProbe::new().context("cannot read the kernel's socket tables")?;
@@ -157,16 +157,16 @@ impl Up {
             })?;
         let map_changed = map_file_inode(directory) != map_file_before;
         // The last users in an existing map are more recent than those in the file.
-        if !has_map {
+        if !had_map {
             last_users::restore(&map, directory);
         }
         remove_stale_client_files(&map, directory);
         let was_draining = state.assigned.draining;
         let boot = map.reader()?.boot();
-        if was_draining || !has_map {
-            // The history belongs to the map, also in a dry run.
+        if was_draining || !had_map {
+            // A dry run also reads the history of the map, because the copy has no history.
             match AdminState::read(&self.map, boot) {
-                Ok(admin_state) if has_map => map.drain_server(admin_state.is_server_drained)?,
+                Ok(admin_state) if had_map => map.drain_server(admin_state.is_server_drained)?,
                 Ok(admin_state) => admin_state.apply(&map)?,
                 Err(error) => {
                     map.drain_server(false)?;
@@ -184,7 +184,7 @@ impl Up {
         let is_needed = |entry: &InterfaceAddress| {
             result.usable_addresses.contains(entry)
                 || leased_by_sessions.contains(&entry.address)
-                || !has_map && probe.has_sockets(entry.address)
+                || !had_map && probe.has_sockets(entry.address)
         };
         let removed = if self.dry_run {
             preview_removal(&state, is_needed)?
@@ -205,7 +205,7 @@ impl Up {
         }
 
         let lingering_count: u32 = map.reader()?.pools().iter().map(|pool| pool.lingering).sum();
-        if !has_map && lingering_count > 0 {
+        if !had_map && lingering_count > 0 {
             errln!(
                 "vipool: {lingering_count} addresses are in use without a session, as after the \
                  loss of a map: no session gets them before 'vipool gc' finds no sockets on them"
@@ -225,7 +225,7 @@ impl Up {
             usable: result.usable_addresses.len(),
             added,
             removed,
-            unusable: unusable::rows(result.conflict_reasons),
+            unusable: unusable::from_reasons(result.conflict_reasons),
             steps: if self.dry_run { Vec::new() } else { timer.into_steps() },
         })
     }
@@ -234,14 +234,14 @@ impl Up {
 /// Copies the files that determine the changes of a run, so that a dry run can apply the plan to
 /// the copies.
 fn copy_map_files(directory: &Path) -> anyhow::Result<TempDir> {
-    let copy = tempfile::tempdir()?;
+    let copy_directory = tempfile::tempdir()?;
     for name in [MAP_FILE, SESSIONS_FILE, JOURNAL_FILE, STATE_FILE] {
-        match fs::copy(directory.join(name), copy.path().join(name)) {
+        match fs::copy(directory.join(name), copy_directory.path().join(name)) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
     }
-    Ok(copy)
+    Ok(copy_directory)
 }
 
 /// Returns the inode of the map file. A replaced map has another inode.

@@ -18,7 +18,7 @@ use super::record::{Record, RecordKind};
 use super::{history_file, read};
 
 /// The text of [`Record::addresses`] for the whole server.
-const WHOLE_SERVER: &str = "all";
+pub const WHOLE_SERVER: &str = "all";
 
 /// An action of an administrator.
 #[derive(Clone, Copy)]

@@ -312,14 +312,14 @@ mod tests {
 
     #[test]
     fn comparisons_for_the_removal_of_copies_are_linear() {
-        for distinct_items in [1000, 10_000] {
+        for distinct_count in [1000, 10_000] {
             let comparisons = Cell::new(0);
             let item = |value| CountedItem { value, comparisons: &comparisons };
-            let mut items: Vec<_> = (0..distinct_items).chain([0, 7]).map(item).collect();
+            let mut items: Vec<_> = (0..distinct_count).chain([0, 7]).map(item).collect();
             remove_copies(&mut items);
             // The hash table compares an item also with the few items of equal hash bits.
             assert!(comparisons.get() <= items.len(), "{} comparisons", comparisons.get());
-            assert!(items.iter().map(|item| item.value).eq(0..distinct_items));
+            assert!(items.iter().map(|item| item.value).eq(0..distinct_count));
         }
     }
 

@@ -60,13 +60,14 @@ pub struct Record {
     /// The number of lost events, for a gap.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub lost: Option<u64>,
-    /// For a drain: a range, or `all` for the whole server.
+    /// For a drain or its end: a range, or `all` for the whole server.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub addresses: Option<String>,
-    /// The user who logged on and then drained, reserved, or ran `vipool up` or `vipool down`.
+    /// For an action of an administrator: the user who logged on and then ran the command.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub administrator: Option<String>,
-    /// The boot id of the map in hexadecimal: a hash of the boot and the network namespace.
+    /// The boot id of the map in hexadecimal: a hash of the boot and the network namespace. Empty
+    /// for an action without a map.
     pub boot: String,
     /// Number of the last journal event of that boot that the history contains.
     pub number: u64,

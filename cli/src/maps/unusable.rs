@@ -23,8 +23,8 @@ pub struct UnusableAddress {
     pub reason: String,
 }
 
-/// Returns a row for each key of `reasons`. The values are the reasons.
-pub fn rows(reasons: BTreeMap<IpAddr, String>) -> Vec<UnusableAddress> {
+/// Returns each address with its reason as a struct.
+pub fn from_reasons(reasons: BTreeMap<IpAddr, String>) -> Vec<UnusableAddress> {
     reasons.into_iter().map(|(address, reason)| UnusableAddress { address, reason }).collect()
 }
 
@@ -44,9 +44,10 @@ pub fn write(directory: &Path, reasons: &BTreeMap<IpAddr, String>) -> io::Result
     trusted_file::replace(&path, &serde_json::to_vec(reasons)?, 0o644)
 }
 
-/// Reads the addresses from the file beside the map. A file that cannot be used counts as empty.
+/// Reads the addresses from the file beside the map. Returns no addresses if the file is missing or
+/// cannot be used.
 pub fn read(directory: &Path) -> Vec<UnusableAddress> {
     let bytes = trusted_file::read(&directory.join(UNUSABLE_ADDRESSES_FILE), MAX_FILE_BYTES).ok();
     let reasons = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    rows(reasons.unwrap_or_default())
+    from_reasons(reasons.unwrap_or_default())
 }

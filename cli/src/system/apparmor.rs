@@ -5,7 +5,7 @@ use std::path::Path;
 /// Modes in which AppArmor denies what the profile does not allow (apparmor(7)).
 const DENYING_MODES: [&str; 2] = ["enforce", "kill"];
 
-/// Returns the profile that confines a process; `None` if no profile denies it anything.
+/// Returns the profile that restricts a process, or `None` if no profile restricts the process.
 /// `proc_directory` is the directory of the process in `/proc`.
 pub fn confining_profile(proc_directory: &Path) -> Option<String> {
     // Since Linux 5.8, AppArmor has a file of its own. Another security module can own the older
@@ -16,7 +16,8 @@ pub fn confining_profile(proc_directory: &Path) -> Option<String> {
     denying_profile(&label)
 }
 
-/// Returns the profile of a label such as `/usr/sbin/mysqld (enforce)`.
+/// Returns the profile of a label such as `/usr/sbin/mysqld (enforce)`, or `None` if the mode of the
+/// profile denies nothing.
 fn denying_profile(label: &str) -> Option<String> {
     let label = label.trim_end_matches(['\n', '\0']);
     let (profile, mode) = label.strip_suffix(')')?.rsplit_once(" (")?;
@@ -28,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_profiles_that_deny_confine_a_process() {
+    fn only_profiles_in_a_denying_mode_are_returned() {
         for (label, profile) in [
             ("/usr/sbin/mysqld (enforce)\n", Some("/usr/sbin/mysqld")),
             ("firefox//&unpriv (kill)\n", Some("firefox//&unpriv")),
@@ -45,12 +46,12 @@ mod tests {
     #[test]
     fn file_of_apparmor_has_precedence() {
         let directory = tempfile::tempdir().unwrap();
-        let profile = || confining_profile(directory.path());
-        assert_eq!(profile(), None);
+        let read_profile = || confining_profile(directory.path());
+        assert_eq!(read_profile(), None);
         std::fs::create_dir_all(directory.path().join("attr/apparmor")).unwrap();
         std::fs::write(directory.path().join("attr/current"), "old (enforce)\n").unwrap();
-        assert_eq!(profile().as_deref(), Some("old"));
+        assert_eq!(read_profile().as_deref(), Some("old"));
         std::fs::write(directory.path().join("attr/apparmor/current"), "unconfined\n").unwrap();
-        assert_eq!(profile(), None);
+        assert_eq!(read_profile(), None);
     }
 }

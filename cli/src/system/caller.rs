@@ -18,7 +18,8 @@ pub fn own_session(session_per: SessionPer) -> anyhow::Result<SessionId> {
         return Ok(handle.session);
     }
     if session_per == SessionPer::User {
-        return Ok(SessionId::new(SessionKind::User, login_user().into())?);
+        let uid = login_uid().unwrap_or(Uid::current().as_raw());
+        return Ok(SessionId::new(SessionKind::User, uid.into())?);
     }
     if let Ok(id) = std::env::var("XDG_SESSION_ID")
         && let Ok(session) = SessionId::logind(&id)
@@ -31,14 +32,12 @@ pub fn own_session(session_per: SessionPer) -> anyhow::Result<SessionId> {
         .context("this logon has no session id (select a session, for example with --session 1)")
 }
 
-/// Returns the uid of the user who logged on (pam_loginuid(8)). Returns the caller's uid if the
-/// kernel does not know that user.
-fn login_user() -> u32 {
-    let login_uid = std::fs::read_to_string("/proc/self/loginuid").ok();
-    login_uid
-        .and_then(|text| text.trim().parse().ok())
-        .filter(|uid| *uid != u32::MAX)
-        .unwrap_or(Uid::current().as_raw())
+/// Returns the uid of the user who logged on (pam_loginuid(8)). su(1) and sudo(8) do not change this
+/// uid. Returns `None` for a process without a logon, such as a service.
+fn login_uid() -> Option<u32> {
+    const NO_LOGON: u32 = u32::MAX;
+    let text = std::fs::read_to_string("/proc/self/loginuid").ok()?;
+    text.trim().parse().ok().filter(|uid| *uid != NO_LOGON)
 }
 
 /// Returns whether the caller is root.
@@ -52,13 +51,10 @@ pub fn user_name() -> String {
     User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }
 
-/// Returns the name of the user who logged on. su(1) and sudo(8) do not change this user. Returns the
-/// caller's user name for a process without a logon, such as a service.
+/// Returns the name of the user who logged on. Returns the caller's user name for a process without
+/// a logon.
 pub fn logged_on_user() -> String {
-    const NO_LOGON: u32 = u32::MAX;
-    let uid = std::fs::read_to_string("/proc/self/loginuid").ok();
-    let uid = uid.and_then(|text| text.trim().parse().ok()).filter(|uid| *uid != NO_LOGON);
-    let user = uid.and_then(|uid| User::from_uid(Uid::from_raw(uid)).ok().flatten());
+    let user = login_uid().and_then(|uid| User::from_uid(Uid::from_raw(uid)).ok().flatten());
     user.map_or_else(user_name, |user| user.name)
 }
 

@@ -239,16 +239,20 @@ fn history_reports_the_past_user_of_an_address() {
 fn repeated_gc_collects_events_before_its_next_maintenance() {
     let private_map = PrivateMap::new();
     open_and_get_address(&private_map, "1");
-    let log = private_map.map_directory().join("history.log");
-    let mut gc = private_map.vipool(&["gc", "--private", "--every", "600"]);
-    gc.stdout(std::process::Stdio::piped());
-    let mut gc = vipool_testing::ChildGuard::start(&mut gc);
-    let wait_for_events = |count: usize| {
-        let event_count =
-            || std::fs::read_to_string(&log).unwrap_or_default().matches("\"assigned\"").count();
+    let history_file = private_map.map_directory().join("history.log");
+    let mut command = private_map.vipool(&["gc", "--private", "--every", "600"]);
+    command.stdout(std::process::Stdio::piped());
+    let mut gc = vipool_testing::ChildGuard::start(&mut command);
+    let wait_for_events = |expected_count: usize| {
+        let event_count = || {
+            std::fs::read_to_string(&history_file)
+                .unwrap_or_default()
+                .matches("\"assigned\"")
+                .count()
+        };
         (0..600).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(100));
-            event_count() == count
+            event_count() == expected_count
         })
     };
     assert!(wait_for_events(1), "the first maintenance collects the events");

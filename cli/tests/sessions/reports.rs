@@ -24,7 +24,7 @@ fn logind_session_has_the_same_name_in_every_command() {
 }
 
 #[test]
-fn user_of_a_windows_domain_is_printed_as_it_is() {
+fn backslash_of_a_user_name_is_printed_and_control_characters_are_escaped() {
     let private_map = PrivateMap::new();
     let address = open_session(&private_map, "7", "DOMAIN\\alice").to_string();
     for arguments in [&["status"][..], &["session", "list"], &["history"], &["who", &address]] {
@@ -42,23 +42,24 @@ fn who_finds_the_session_of_each_loopback_address_and_names_foreign_addresses() 
     let private_map = PrivateMap::new();
     let address = open_session(&private_map, "7", "alice");
     // The session uses a second address of the same /24 in place of ::1.
-    let is_second_address = |last: u8| {
-        let [a, b, c, _] = address.octets();
-        let other = Ipv4Addr::new(a, b, c, last).to_string();
-        let output = private_map.output(&["who", &other, "--private"]);
+    let is_second_address = |last_octet: u8| {
+        let mut octets = address.octets();
+        octets[3] = last_octet;
+        let candidate = Ipv4Addr::from(octets).to_string();
+        let output = private_map.output(&["who", &candidate, "--private"]);
         let expected = format!(
-            "{other} (::1 of the session that leased {address}) was leased to session 7 of user alice"
+            "{candidate} (::1 of the session that leased {address}) was leased to session 7 of user alice"
         );
         output.status.success() && text(&output.stdout).starts_with(&expected)
     };
     let second_addresses = (1..=254)
-        .filter(|last| *last != address.octets()[3])
-        .filter(|last| is_second_address(*last));
+        .filter(|last_octet| *last_octet != address.octets()[3])
+        .filter(|last_octet| is_second_address(*last_octet));
     assert_eq!(second_addresses.count(), 1);
-    for foreign in ["8.8.8.8", "::1"] {
-        let output = private_map.output(&["who", foreign, "--private"]);
+    for foreign_address in ["8.8.8.8", "::1"] {
+        let output = private_map.output(&["who", foreign_address, "--private"]);
         assert_eq!(output.status.code(), Some(1));
-        let expected = format!("{foreign} belongs to no pool");
+        let expected = format!("{foreign_address} belongs to no pool");
         assert!(text(&output.stdout).starts_with(&expected), "{output:?}");
     }
 }
@@ -87,9 +88,9 @@ fn missing_map_is_reported_with_the_command_that_creates_it() {
 #[test]
 fn several_processes_are_explained_in_one_run() {
     let private_map = PrivateMap::new();
-    let mut sleep = Command::new("sleep");
-    let sleep = sleep.arg("60").stdout(Stdio::null());
-    let processes = [ChildGuard::start(sleep), ChildGuard::start(sleep)];
+    let mut command = Command::new("sleep");
+    command.arg("60").stdout(Stdio::null());
+    let processes = [ChildGuard::start(&mut command), ChildGuard::start(&mut command)];
     let pids = processes.each_ref().map(|process| process.0.id().to_string());
     let output = private_map.output(&["explain", &pids[0], &pids[1]]);
     let printed = text(&output.stdout);
@@ -97,9 +98,9 @@ fn several_processes_are_explained_in_one_run() {
         assert!(printed.contains(&format!("sleep (pid {pid}): ")), "{printed}");
     }
     let reports = private_map.json_output(&["explain", &pids[0], &pids[1]]);
-    let found_pids: Vec<_> =
+    let reported_pids: Vec<_> =
         reports.as_array().unwrap().iter().map(|report| report["pid"].to_string()).collect();
-    assert_eq!(found_pids, pids);
+    assert_eq!(reported_pids, pids);
     assert_eq!(private_map.json_output(&["explain", &pids[0]])["pid"].to_string(), pids[0]);
 
     // A pid that does not exist is an error, and the other process is still explained.
@@ -118,8 +119,8 @@ fn script_is_a_path_and_a_module_is_a_name() {
     let script = private_map.write_file("script.py", "").canonicalize().unwrap();
     // The command python3 can be a script.
     let print_path = "import os, sys; print(os.path.realpath(sys.executable))";
-    let python = Command::new("python3").args(["-c", print_path]).output().unwrap();
-    let python = text(&python.stdout).trim().to_owned();
+    let path_output = Command::new("python3").args(["-c", print_path]).output().unwrap();
+    let python = text(&path_output.stdout).trim().to_owned();
     for (arguments, expected) in [
         (&["-m", "http.server"][..], "http.server"),
         (&["script.py"], script.to_str().unwrap()),

@@ -26,7 +26,7 @@ fn run_with_interface(directory: &Path, script: &str) -> Output {
 }
 
 /// Parses the JSON documents that a script printed.
-fn documents(output: &Output) -> Vec<Value> {
+fn parse_documents(output: &Output) -> Vec<Value> {
     let stream = serde_json::Deserializer::from_slice(&output.stdout).into_iter();
     stream.map(|value| value.unwrap_or_else(|_| panic!("{output:?}"))).collect()
 }
@@ -53,15 +53,15 @@ fn dry_run_predicts_the_changes_and_makes_none() {
         up --json || exit 14";
     let output = run_with_interface(directory.path(), script);
     assert!(output.status.success(), "{output:?}");
-    let runs = documents(&output);
+    let runs = parse_documents(&output);
     let changes = |run: &Value| {
         let keys = ["dry_run", "changed", "map_changed", "usable", "added", "removed"];
         Value::from_iter(keys.map(|key| run[key].clone()))
     };
-    let all = json!(["10.77.0.100", "10.77.0.101", "10.77.0.102", "10.77.0.103"]);
+    let all_addresses = json!(["10.77.0.100", "10.77.0.101", "10.77.0.102", "10.77.0.103"]);
     let expected = [
-        json!([true, true, true, 4, all, []]),
-        json!([false, true, true, 4, all, []]),
+        json!([true, true, true, 4, all_addresses, []]),
+        json!([false, true, true, 4, all_addresses, []]),
         json!([true, false, false, 4, [], []]),
         json!([true, true, true, 3, [], ["10.77.0.100"]]),
         json!([false, true, true, 3, [], ["10.77.0.100"]]),
@@ -198,7 +198,7 @@ fn drains_and_reservations_survive_down_and_up() {
     ];
     assert_eq!(rows("before"), expected);
     assert_eq!(rows("after"), expected);
-    let [addresses, status, history, history_of_address] = &documents(&output)[..] else {
+    let [addresses, status, history, history_of_address] = &parse_documents(&output)[..] else {
         panic!("{output:?}")
     };
     let drained = addresses.as_array().unwrap().iter().filter(|row| row["drained"] == true);

@@ -65,7 +65,8 @@ pub struct Discover {
 impl Discover {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let open_sockets = sockets::observe_open_sockets();
-        let services: BTreeSet<Program> = open_sockets.services.keys().cloned().collect();
+        let service_names: Vec<String> =
+            open_sockets.services.keys().map(Program::to_string).collect();
         let (observed, other_programs) = match self.program.split_first() {
             None => (open_sockets.programs, open_sockets.services),
             Some((program, arguments)) => {
@@ -96,26 +97,25 @@ impl Discover {
             let report = serde_json::json!({
                 "programs": verdicts,
                 "farm_toml": farm_lines,
-                "services": services.iter().map(Program::to_string).collect::<Vec<_>>(),
+                "services": service_names,
                 "unobserved": unobserved,
             });
             outln!("{report:#}")?;
             return Ok(ExitCode::SUCCESS);
         }
-        let (with_evidence, without_evidence): (Vec<_>, Vec<_>) =
-            verdicts.iter().partition(|verdict| !verdict.evidence.is_empty());
-        for verdict in with_evidence {
+        // Programs without evidence come last.
+        verdicts.sort_by_key(|verdict| verdict.evidence.is_empty());
+        for verdict in &verdicts {
             outln!("{}", verdict.summary())?;
             for evidence in &verdict.evidence {
                 outln!("  {evidence}")?;
             }
         }
-        for verdict in without_evidence {
-            outln!("{}", verdict.summary())?;
-        }
-        if self.program.is_empty() && !services.is_empty() {
-            let names: Vec<_> = services.iter().map(Program::to_string).collect();
-            outln!("\nServices of the system, which all sessions share: {}", names.join(", "))?;
+        if self.program.is_empty() && !service_names.is_empty() {
+            outln!(
+                "\nServices of the system, which all sessions share: {}",
+                service_names.join(", ")
+            )?;
         }
         match farm_lines.is_empty() {
             true => outln!("\nNo program needs a line in farm.toml.")?,

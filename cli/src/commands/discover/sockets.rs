@@ -40,11 +40,11 @@ pub fn observe_open_sockets() -> OpenSockets {
             } else {
                 continue;
             };
-            let observed = match is_service {
+            let observations = match is_service {
                 true => &mut open_sockets.services,
                 false => &mut open_sockets.programs,
             };
-            observed.entry(program.clone()).or_default().insert(call);
+            observations.entry(program.clone()).or_default().insert(call);
         }
     }
     open_sockets
@@ -83,7 +83,7 @@ fn socket_owners() -> HashMap<u64, (Program, bool)> {
         let Ok(sockets) = proc_net::open_sockets(pid) else { continue };
         if let (false, Some(program)) = (sockets.is_empty(), identify_program(pid)) {
             let control_groups = fs::read_to_string(format!("/proc/{pid}/cgroup"));
-            let owner = (program, control_groups.is_ok_and(|text| names_system_service(&text)));
+            let owner = (program, control_groups.is_ok_and(|text| is_system_service(&text)));
             owners.extend(sockets.into_keys().map(|inode| (inode, owner.clone())));
         }
     }
@@ -92,7 +92,7 @@ fn socket_owners() -> HashMap<u64, (Program, bool)> {
 
 /// Returns whether the control groups of a process (cgroups(7)) are those of a systemd service
 /// outside the sessions of users.
-fn names_system_service(control_groups: &str) -> bool {
+fn is_system_service(control_groups: &str) -> bool {
     control_groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|path| {
         path.starts_with("/system.slice/") && path.split('/').any(|part| part.ends_with(".service"))
     })
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_services_of_the_system_are_shared() {
+    fn only_services_outside_user_sessions_are_system_services() {
         for (control_groups, is_service) in [
             ("0::/system.slice/ssh.service\n", true),
             ("0::/system.slice/system-getty.slice/getty@tty1.service", true),
@@ -121,7 +121,7 @@ mod tests {
             ("0::/", false),
             ("", false),
         ] {
-            assert_eq!(names_system_service(control_groups), is_service, "{control_groups}");
+            assert_eq!(is_system_service(control_groups), is_service, "{control_groups}");
         }
     }
 

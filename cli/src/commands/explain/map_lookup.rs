@@ -35,7 +35,8 @@ pub struct RuleReport {
 #[derive(Debug, Serialize)]
 pub struct SessionReport {
     pub session: String,
-    /// `lease`, `audit-session`, `login-user`, `session-scope`, `user-manager`, `sockets` or `chosen`.
+    /// `lease`, `audit-session`, `login-user`, `session-scope`, `user-manager`, `sockets` or
+    /// `chosen`.
     pub found_by: &'static str,
     pub open: bool,
     pub virtual_ip: Vec<IpAddr>,

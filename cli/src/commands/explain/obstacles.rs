@@ -110,8 +110,12 @@ pub fn find_obstacles(subject: &Subject, facts: &MapFacts) -> Vec<Obstacle> {
         add(ObstacleKind::Hook(Reason::MapUnreadable), error.clone());
         return obstacles;
     }
-    let can_read_map = subject.is_hooked != Some(true) || subject.mapped_directory.is_some();
-    if let (false, Some(profile)) = (can_read_map, &subject.apparmor_profile) {
+    // The hook maps the file of the map when the program starts. If it has not, the profile denies
+    // that.
+    if subject.is_hooked == Some(true)
+        && subject.mapped_directory.is_none()
+        && let Some(profile) = &subject.apparmor_profile
+    {
         add(
             ObstacleKind::Hook(Reason::MapUnreadable),
             format!(

@@ -194,7 +194,7 @@ fn is_hook_chosen_source<W: SystemView>(rewriter: &Rewriter<'_, W>, local: Socke
     rewriter.visible_address(local, || None).rewritten().is_some()
 }
 
-/// Returns the local address of an unbound socket with the address family of `like`.
+/// Returns the local address of an unbound socket with the address family of `address`.
 fn unbound_address(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(_) => SocketAddr::from(([0; 4], 0)),

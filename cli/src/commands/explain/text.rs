@@ -7,7 +7,7 @@ use super::explanation::Explanation;
 use super::map_lookup::{RuleReport, SessionReport};
 use super::socket_report::SocketReport;
 use crate::table::{render as render_table, table};
-// Other programs choose the paths and names that the explanation contains.
+// `escape` is necessary, because other programs choose the paths and names of an explanation.
 use crate::text::{count, escape};
 
 /// Returns the explanation as text.
@@ -76,7 +76,7 @@ fn render_program(explanation: &Explanation) -> String {
         }
     }
     if let Some(script) = &explanation.script {
-        // A script is a path. The name of a module is no path.
+        // A script is a full path. Otherwise the argument is the name of a module.
         let label = if script.is_absolute() { "running" } else { "with argument" };
         let _ = write!(text, ", {label} {}", path_text(script));
     }
