@@ -13,7 +13,7 @@ use vipool::EXHAUSTED_MESSAGE;
 use vipool::system::map_directory;
 
 use crate::history::{Record, RecordKind, WHOLE_SERVER};
-use crate::text::count;
+use crate::text::pluralize;
 
 const JOURNALD_SOCKET: &str = "/run/systemd/journal/socket";
 const SYSLOG_SOCKET: &str = "/dev/log";
@@ -106,7 +106,7 @@ fn describe_record(record: &Record) -> (EventKind, String) {
             (EventKind::LowWater, format!("the pool of {address} is below its low-water mark"))
         }
         RecordKind::Gap => {
-            let lost_events = count(record.lost.unwrap_or_default(), "event", "events");
+            let lost_events = pluralize(record.lost.unwrap_or_default(), "event", "events");
             (EventKind::Gap, format!("lost {lost_events} before they reached the history"))
         }
         RecordKind::Drained

@@ -2,8 +2,12 @@
 
 use std::fmt::Display;
 
-/// Returns the number with its noun: "1 address", "2 addresses".
-pub fn count<N: Display + PartialEq + From<u8>>(number: N, singular: &str, plural: &str) -> String {
+/// Returns the number with the matching form of its noun: "1 address", "2 addresses".
+pub fn pluralize<N: Display + PartialEq + From<u8>>(
+    number: N,
+    singular: &str,
+    plural: &str,
+) -> String {
     let noun = if number == N::from(1) { singular } else { plural };
     format!("{number} {noun}")
 }
@@ -26,7 +30,7 @@ mod tests {
 
     #[test]
     fn noun_agrees_with_its_number() {
-        let texts = [0usize, 1, 2].map(|number| count(number, "address", "addresses"));
+        let texts = [0usize, 1, 2].map(|number| pluralize(number, "address", "addresses"));
         assert_eq!(texts, ["0 addresses", "1 address", "2 addresses"]);
     }
 

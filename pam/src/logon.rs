@@ -136,7 +136,7 @@ impl Logon<'_> {
             choose_session_id(self.transaction, &map, self.user, leader.as_ref())
         });
         let options = OpenOptions::new().with_user(self.user);
-        // A logon inside an open session does not change its client and its leader.
+        // A logon inside an open session does not change the client and the leader of the session.
         let options = match map.find(session) {
             Ok(Some(_)) => options,
             _ => options.with_client(self.client_address()).with_leader(leader),
@@ -193,7 +193,7 @@ impl Logon<'_> {
                 Ok(Some(self.record_session(opened, shared_logon)))
             }
             Some(opened) if !opened.already_open || shared_logon.is_some() => {
-                // Close the session, because otherwise its addresses would stay leased although the
+                // Close or leave the session. Otherwise its addresses would stay leased although the
                 // logon failed.
                 let _ = self.opened_record(&opened, shared_logon).close(&map);
                 Err(status)

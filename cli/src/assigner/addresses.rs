@@ -19,7 +19,7 @@ use super::netlink::{InterfaceAddress, Link, Netlink};
 use super::source_addresses::{check_sources_unchanged, source_addresses};
 use super::state::{AssignedResources, AssignerState};
 use super::steps::StepTimer;
-use crate::text::count;
+use crate::text::pluralize;
 
 /// Maximum wait for IPv6 duplicate address detection. The kernel starts the detection within a
 /// second, and the detection takes one second.
@@ -102,7 +102,10 @@ pub fn add_addresses(
                 .conflict_reasons
                 .insert(address.into(), format!("{mac} uses the address on the network"));
         }
-        timer.end_step(format!("probed the network: {}", count_addresses(missing_addresses.len())));
+        timer.end_step(format!(
+            "probed the network: {}",
+            format_address_count(missing_addresses.len())
+        ));
         missing_addresses.retain(|entry| !result.conflict_reasons.contains_key(&entry.address));
     }
 
@@ -151,7 +154,10 @@ pub fn add_addresses(
         result.conflict_reasons.insert(entry.address, reason);
     }
     added_addresses.retain(|entry| !duplicates.contains(entry));
-    timer.end_step(format!("added to the interfaces: {}", count_addresses(added_addresses.len())));
+    timer.end_step(format!(
+        "added to the interfaces: {}",
+        format_address_count(added_addresses.len())
+    ));
     if !added_addresses.is_empty() {
         announce(&added_addresses, &links);
         timer.end_step("announced the added addresses");
@@ -209,8 +215,8 @@ fn interface_name(links: &BTreeMap<u32, Link>, index: u32) -> &str {
 }
 
 /// Formats a number of addresses, such as "2 addresses".
-pub fn count_addresses(number: usize) -> String {
-    count(number, "address", "addresses")
+pub fn format_address_count(number: usize) -> String {
+    pluralize(number, "address", "addresses")
 }
 
 /// Returns the addresses that [`remove_addresses`] would remove.

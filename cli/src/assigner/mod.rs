@@ -17,7 +17,7 @@ pub mod state;
 mod steps;
 
 pub use addresses::{
-    add_addresses, count_addresses, preview_addition, preview_removal, remove_addresses,
+    add_addresses, format_address_count, preview_addition, preview_removal, remove_addresses,
 };
 pub use netlink::InterfaceAddress;
 pub use port_set::PortSet;

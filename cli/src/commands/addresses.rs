@@ -10,7 +10,7 @@ use vipool::map::{PoolStatus, Reader, SlotRow, SlotState};
 use vipool::range::Range;
 
 use crate::maps::selection::MapArgs;
-use crate::text::{count, escape};
+use crate::text::{escape, pluralize};
 
 /// Maximum number of addresses per line.
 const LINE_WIDTH: usize = 64;
@@ -102,7 +102,8 @@ fn symbol(row: &SlotRow) -> (char, u8) {
 }
 
 fn draw_pool(name: &str, slots: &[SlotRow], is_coloured: bool) -> String {
-    let mut text = format!("{}: {}\n", escape(name), count(slots.len(), "address", "addresses"));
+    let mut text =
+        format!("{}: {}\n", escape(name), pluralize(slots.len(), "address", "addresses"));
     // The order of slots is not always the order of addresses: a range that grew has new slots at
     // the end.
     let mut slots = slots.to_vec();
@@ -133,7 +134,7 @@ fn draw_pool(name: &str, slots: &[SlotRow], is_coloured: bool) -> String {
         text.push('\n');
     }
     if hidden_address_count > 0 {
-        let hidden = count(hidden_address_count, "free address", "free addresses");
+        let hidden = pluralize(hidden_address_count, "free address", "free addresses");
         let _ = writeln!(text, "(not shown: {hidden})");
     }
     text

@@ -16,7 +16,7 @@ use super::audit;
 #[cfg(unix)]
 use crate::history::AdminAction;
 use crate::maps::selection::MapArgs;
-use crate::text::{count, escape};
+use crate::text::{escape, pluralize};
 
 /// Take addresses out of use
 ///
@@ -145,7 +145,7 @@ fn record_action(map: &Map, directory: &Path, action: AdminAction<'_>) -> anyhow
 }
 
 fn describe_change(change: &AdminChange, should_drain: bool) -> String {
-    let addresses = count(change.addresses, "address is", "addresses are");
+    let addresses = pluralize(change.addresses, "address is", "addresses are");
     let state = if should_drain { "drained" } else { "back in use" };
     let lease_note = match change.held {
         0 => String::new(),

@@ -14,7 +14,7 @@ use vipool::range::Range;
 
 use super::farm_args::{FarmArgs, is_missing, machine_farm_file};
 use crate::table::table;
-use crate::text::count;
+use crate::text::pluralize;
 
 /// Check a farm.toml and show the pools of each server
 ///
@@ -185,7 +185,7 @@ fn render(file: &Path, report: &Report, servers: &[ServerRow]) -> Result<String>
             (false, _) => "disabled, no session gets an address".to_owned(),
             (true, 0) => "any number of sessions".to_owned(),
             (true, max_sessions) => {
-                format!("at most {}", count(max_sessions, "session", "sessions"))
+                format!("at most {}", pluralize(max_sessions, "session", "sessions"))
             }
         };
         match &server.name {
@@ -216,8 +216,8 @@ fn render(file: &Path, report: &Report, servers: &[ServerRow]) -> Result<String>
         text,
         "\n{}: {}, {}",
         file.display(),
-        count_or_no(error_count, "error", "errors"),
-        count_or_no(warning_count, "warning", "warnings")
+        pluralize_or_no(error_count, "error", "errors"),
+        pluralize_or_no(warning_count, "warning", "warnings")
     )?;
     Ok(text)
 }
@@ -232,6 +232,7 @@ fn abbreviate(ranges: &[String]) -> String {
     }
 }
 
-fn count_or_no(number: usize, singular: &str, plural: &str) -> String {
-    if number == 0 { format!("no {plural}") } else { count(number, singular, plural) }
+/// Returns the number with its noun. Zero is "no": "no errors".
+fn pluralize_or_no(number: usize, singular: &str, plural: &str) -> String {
+    if number == 0 { format!("no {plural}") } else { pluralize(number, singular, plural) }
 }

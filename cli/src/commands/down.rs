@@ -12,7 +12,7 @@ use vipool::map::{Map, MapError, SessionRow};
 use super::audit;
 use crate::assigner::reserved_ports::set_reserved_ports;
 use crate::assigner::state::{AssignedResources, AssignerState};
-use crate::assigner::{PortSet, count_addresses, remove_addresses};
+use crate::assigner::{PortSet, format_address_count, remove_addresses};
 use crate::event_log;
 use crate::history::{self, AdminAction};
 use crate::maps::client::remove_stale_client_files;
@@ -91,11 +91,11 @@ impl Down {
         };
         let (removed_addresses, kept_addresses) =
             remove_addresses(&mut state, |entry| session_addresses.contains(&entry.address))?;
-        outln!("removed from the interfaces: {}", count_addresses(removed_addresses.len()))?;
+        outln!("removed from the interfaces: {}", format_address_count(removed_addresses.len()))?;
         if has_open_sessions {
             outln!(
                 "open sessions keep {} (run 'vipool down' again later, or with --force)",
-                count_addresses(kept_addresses.len())
+                format_address_count(kept_addresses.len())
             )?;
         } else {
             set_reserved_ports(&mut state, &PortSet::default())?;

@@ -17,7 +17,7 @@ use crate::maps::client::remove_stale_client_files;
 use crate::maps::last_users;
 use crate::maps::reap::{self, ReapSummary};
 use crate::maps::selection::MapArgs;
-use crate::text::count;
+use crate::text::pluralize;
 #[cfg(unix)]
 use crate::{event_log, history};
 
@@ -130,9 +130,9 @@ impl Gc {
         } else if self.should_print(&summary) {
             outln!(
                 "freed {}, closed {}; {} with open sockets",
-                count(summary.freed, "address", "addresses"),
-                count(summary.closed.len(), "session", "sessions"),
-                count(summary.lingering, "address", "addresses")
+                pluralize(summary.freed, "address", "addresses"),
+                pluralize(summary.closed.len(), "session", "sessions"),
+                pluralize(summary.lingering, "address", "addresses")
             )?;
         }
         // Report this error last: a failure to write the history must not prevent the maintenance

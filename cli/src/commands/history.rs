@@ -13,7 +13,7 @@ use super::time_argument::parse_time;
 use crate::history::{self, Record, RecordKind};
 use crate::maps::selection::MapArgs;
 use crate::table::{self, local_time, table};
-use crate::text::{count, escape};
+use crate::text::{escape, pluralize};
 
 /// Show when addresses were leased, released, drained and reserved
 ///
@@ -97,9 +97,9 @@ struct Holder<'a> {
 fn read_records(map: &MapArgs) -> anyhow::Result<Vec<Record>> {
     let directory = map.directory()?;
     let file = history::history_file(&directory);
-    let (mut records, damaged_lines) = history::read(&file)?;
-    if damaged_lines > 0 {
-        let lines = count(damaged_lines, "damaged line", "damaged lines");
+    let (mut records, damaged_line_count) = history::read(&file)?;
+    if damaged_line_count > 0 {
+        let lines = pluralize(damaged_line_count, "damaged line", "damaged lines");
         errln!("vipool: ignored {lines} of {}", file.display());
     }
     match map.existing_directory().and_then(|directory| history::pending(&directory, &records)) {
@@ -126,13 +126,13 @@ impl History {
             out!("{lines}")?;
         } else {
             let titles = ["TIME", "EVENT", "SESSION", "ADDRESS", "USER", "CLIENT", "NOTE"];
-            let mut rows = table(&titles);
+            let mut record_table = table(&titles);
             for record in &records {
                 let fields = format_fields(record, true);
                 let [time, event, session, address, user, client, reconciled, _, administrator] =
                     fields;
                 let note = if let Some(lost_count) = record.lost {
-                    format!("lost {}", count(lost_count, "event", "events"))
+                    format!("lost {}", pluralize(lost_count, "event", "events"))
                 } else if !administrator.is_empty() {
                     format!("by {administrator}")
                 } else if !reconciled.is_empty() {
@@ -140,9 +140,9 @@ impl History {
                 } else {
                     String::new()
                 };
-                rows.add_row([time, event, session, address, user, client, note]);
+                record_table.add_row([time, event, session, address, user, client, note]);
             }
-            out!("{}", table::render(&rows))?;
+            out!("{}", table::render(&record_table))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -214,10 +214,10 @@ impl Who {
         let mut records = read_records(&self.map)?;
         records.retain(|record| record.administrator.is_none());
         if let Some(lost_count) = lost_events_around(&records, time) {
-            let events = count(lost_count, "event", "events");
+            let events = pluralize(lost_count, "event", "events");
             errln!("vipool: lost {events} around this time: the answer may be wrong");
         }
-        // If the map is missing, the history alone answers.
+        // Without a map, only the history determines the holder.
         let reader = Reader::attach(&self.map.directory()?).ok();
         let slot_address = reader.as_ref().and_then(|map| map.slot_address(self.address));
         let leased_address = slot_address.unwrap_or(self.address);
@@ -248,12 +248,12 @@ impl Who {
             .map_or("an unknown user".to_owned(), |user| format!("user {}", escape(user)));
         let client = holder.client.map(|client| format!(" at {client}")).unwrap_or_default();
         let until = holder.until.map_or("now".to_owned(), local_time);
-        let role = match leased_address == self.address {
+        let second_address_note = match leased_address == self.address {
             true => String::new(),
             false => format!(" (::1 of the session that leased {leased_address})"),
         };
         outln!(
-            "{}{role} was leased to session {} of {user}{client}, from {} to {until}{}",
+            "{}{second_address_note} was leased to session {} of {user}{client}, from {} to {until}{}",
             self.address,
             holder.session.unwrap_or("?"),
             local_time(holder.from),

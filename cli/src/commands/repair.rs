@@ -15,7 +15,7 @@ use super::plan_args::PlanArgs;
 use crate::assigner::plan::{desired_addresses, without_addresses};
 use crate::assigner::state::AssignerState;
 use crate::history::{self, AdminAction, Record, RecordKind};
-use crate::text::{count, escape};
+use crate::text::{escape, pluralize};
 
 /// Put a damaged map aside and rebuild what is readable
 ///
@@ -63,7 +63,7 @@ impl Repair {
             outln!("the damaged map does not belong to this farm file and this boot")?;
         }
         let map = Map::open(&self.map)?;
-        let sessions = count(map.sessions()?.len(), "session", "sessions");
+        let sessions = pluralize(map.sessions()?.len(), "session", "sessions");
         outln!("kept {sessions} with their addresses")?;
         let lost_records = lost_leases(&self.map)?;
         for record in &lost_records {
@@ -79,7 +79,7 @@ impl Repair {
             )?;
         }
         if !lost_records.is_empty() {
-            bail!("lost {}", count(lost_records.len(), "lease", "leases"));
+            bail!("lost {}", pluralize(lost_records.len(), "lease", "leases"));
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -8,7 +8,7 @@ use crate::maps::report::{PoolReport, Report};
 use crate::maps::selection::MapArgs;
 use crate::maps::unusable::UnusableAddress;
 use crate::table::{local_time, render as render_table, table};
-use crate::text::{count, escape};
+use crate::text::{escape, pluralize};
 
 /// Show the pools and the open sessions with their addresses
 ///
@@ -46,7 +46,7 @@ pub fn render(report: &Report) -> String {
     let mut text = render_pools(&report.pools);
     for pool in report.pools.iter().filter(|pool| pool.low) {
         let (name, low_water) = (escape(&pool.name), report.low_water);
-        let free = count(pool.free, "free address", "free addresses");
+        let free = pluralize(pool.free, "free address", "free addresses");
         let _ = writeln!(text, "Pool {name} is low: {free}, the low-water mark is {low_water}.");
     }
     for UnusableAddress { address, reason } in &report.unusable {
@@ -108,7 +108,7 @@ pub fn render_sessions(report: &Report) -> String {
         0 => String::new(),
         hidden_count => format!(
             "Not shown: {} (only root can see the sessions of other users)\n",
-            count(hidden_count, "open session", "open sessions")
+            pluralize(hidden_count, "open session", "open sessions")
         ),
     };
     if report.sessions.is_empty() {

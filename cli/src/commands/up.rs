@@ -24,8 +24,8 @@ use crate::assigner::plan::{
 use crate::assigner::reserved_ports::{set_reserved_ports, would_change_reserved_ports};
 use crate::assigner::state::{AssignedResources, AssignerState, STATE_FILE};
 use crate::assigner::{
-    InterfaceAddress, PortSet, Step, StepTimer, add_addresses, count_addresses, preview_addition,
-    preview_removal, remove_addresses,
+    InterfaceAddress, PortSet, Step, StepTimer, add_addresses, format_address_count,
+    preview_addition, preview_removal, remove_addresses,
 };
 use crate::event_log;
 use crate::history::{AdminAction, AdminState};
@@ -191,7 +191,10 @@ impl Up {
         } else {
             remove_addresses(&mut state, is_needed)?.0
         };
-        timer.end_step(format!("removed from the interfaces: {}", count_addresses(removed.len())));
+        timer.end_step(format!(
+            "removed from the interfaces: {}",
+            format_address_count(removed.len())
+        ));
         let fixed_ports = farm.fixed_ports();
         let fixed_ports =
             PortSet(fixed_ports.iter().flat_map(|range| range.first..=range.last).collect());
@@ -257,12 +260,12 @@ fn summary(outcome: &Outcome) -> String {
         (true, true) => format!(
             "{} would be usable ({added} to add, {removed} to remove, {unusable} not usable); the \
              map would {}",
-            count_addresses(*usable),
+            format_address_count(*usable),
             if outcome.map_changed { "be replaced" } else { "stay in place" }
         ),
         (false, _) => format!(
             "usable: {} ({added} added, {removed} removed, {unusable} not usable)",
-            count_addresses(*usable)
+            format_address_count(*usable)
         ),
     }
 }

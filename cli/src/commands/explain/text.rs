@@ -8,7 +8,7 @@ use super::map_lookup::{RuleReport, SessionReport};
 use super::socket_report::SocketReport;
 use crate::table::{render as render_table, table};
 // `escape` is necessary, because other programs choose the paths and names of an explanation.
-use crate::text::{count, escape};
+use crate::text::{escape, pluralize};
 
 /// Returns the explanation as text.
 pub fn render(explanation: &Explanation) -> String {
@@ -51,7 +51,7 @@ pub fn render(explanation: &Explanation) -> String {
         let _ = writeln!(
             text,
             "\nNot shown: {}, not bound, or neither TCP nor UDP (root can examine more sockets).",
-            count(explanation.unseen_sockets, "socket", "sockets")
+            pluralize(explanation.unseen_sockets, "socket", "sockets")
         );
     }
     if !explanation.conflicts.is_empty() {
@@ -84,7 +84,7 @@ fn render_program(explanation: &Explanation) -> String {
 }
 
 fn render_no_rule(explanation: &Explanation) -> String {
-    format!("none of {}", count(explanation.rules, "rule", "rules"))
+    format!("none of {}", pluralize(explanation.rules, "rule", "rules"))
 }
 
 fn render_rule(rule: &RuleReport) -> String {

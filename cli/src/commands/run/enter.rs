@@ -156,7 +156,8 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
     let shared_logon = (session.kind() == SessionKind::User).then_some(process);
     let options = OpenOptions::new().with_address(args.address).with_client(args.client);
     let options = match is_open {
-        // This process joins the session, whose leader may run longer than this process.
+        // This process joins the session. It keeps the leader, which may run longer than this
+        // process.
         true => options.with_user(args.user.as_deref()),
         false => options.with_user(user.as_str()).with_leader(process),
     };

@@ -83,7 +83,8 @@ impl Run {
         };
         let options = OpenOptions::new().with_client(self.client);
         let options = match map.find(session)? {
-            // This process joins the session, whose leader may run longer than this process.
+            // This process joins the session. It keeps the leader, which may run longer than this
+            // process.
             Some(_) => options,
             None => options
                 .with_user(user.as_str())

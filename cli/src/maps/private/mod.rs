@@ -31,7 +31,7 @@ use inputs::MapInputs;
 
 use super::reap;
 use crate::system::file_lock;
-use crate::text::count;
+use crate::text::pluralize;
 
 /// Maximum wait for another process of the same user that creates the map.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -94,7 +94,7 @@ pub fn open(farm: Option<&Path>, program: Option<&Path>) -> anyhow::Result<Priva
         bail!(
             "another user has taken the loopback addresses of your {} (close these sessions; \
              'vipool session list --private' lists them)",
-            count(open_sessions, "open session", "open sessions")
+            pluralize(open_sessions, "open session", "open sessions")
         );
     }
 
