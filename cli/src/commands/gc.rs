@@ -84,8 +84,8 @@ impl Gc {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Does the maintenance in each interval, and collects the events as soon as the journal has
-    /// new ones. A signal ends the process. Without a map, waits for a map.
+    /// Does the maintenance once per interval, and collects new events of the journal at each poll. A
+    /// signal ends the process. Without a map, waits for a map.
     #[cfg(unix)]
     fn run_repeatedly(&self, interval: Duration) -> ! {
         let mut next_maintenance = Instant::now();

@@ -186,9 +186,8 @@ fn drains_and_reservations_survive_down_and_up() {
         vipool history --json --address 10.77.0.100 --map $DIR/map || exit 12";
     let output = run_with_interface(directory.path(), script);
     assert!(output.status.success(), "{output:?}");
-    let read = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
-    let rows = |name: &str| -> Vec<String> {
-        let table = read(name);
+    let table_rows = |file_name: &str| -> Vec<String> {
+        let table = std::fs::read_to_string(directory.path().join(file_name)).unwrap();
         table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
     };
     let expected = [
@@ -196,13 +195,13 @@ fn drains_and_reservations_survive_down_and_up() {
         "10.77.0.101 alice vipool reserve no",
         "10.77.0.102 carol farm.toml no",
     ];
-    assert_eq!(rows("before"), expected);
-    assert_eq!(rows("after"), expected);
+    assert_eq!(table_rows("before"), expected);
+    assert_eq!(table_rows("after"), expected);
     let [addresses, status, history, history_of_address] = &parse_documents(&output)[..] else {
         panic!("{output:?}")
     };
-    let drained = addresses.as_array().unwrap().iter().filter(|row| row["drained"] == true);
-    assert_eq!(drained.map(|row| &row["address"]).collect::<Vec<_>>(), ["10.77.0.100"]);
+    let drained_rows = addresses.as_array().unwrap().iter().filter(|row| row["drained"] == true);
+    assert_eq!(drained_rows.map(|row| &row["address"]).collect::<Vec<_>>(), ["10.77.0.100"]);
     assert_eq!(status["draining"], true);
     let history = history.as_array().unwrap();
     let events: Vec<_> = history.iter().map(|record| record["event"].as_str().unwrap()).collect();
@@ -228,13 +227,13 @@ fn drains_and_reservations_survive_down_and_up() {
     );
     let address_events = history_of_address.as_array().unwrap();
     assert_eq!(address_events[0]["event"], "drained", "{history_of_address}");
-    let actions = history.iter().filter(|record| record["session"].is_null());
-    assert!(actions.clone().all(|record| record["administrator"] == "root"), "{history:?}");
-    let addresses: Vec<_> = actions
+    let action_records = history.iter().filter(|record| record["session"].is_null());
+    assert!(action_records.clone().all(|record| record["administrator"] == "root"), "{history:?}");
+    let action_addresses: Vec<_> = action_records
         .map(|record| record["address"].as_str().or(record["addresses"].as_str()).unwrap_or("-"))
         .collect();
     assert_eq!(
-        addresses,
+        action_addresses,
         [
             "-",
             "10.77.0.100-10.77.0.101",
