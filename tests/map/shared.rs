@@ -134,6 +134,26 @@ fn reap_closes_a_shared_session_without_running_logon() {
 }
 
 #[test]
+fn shared_session_stays_open_while_its_logon_records_cannot_be_read() {
+    let mut server = Server::new();
+    let opened = server.log_on(1);
+    server.log_on(2);
+    let records = server.directory.path().join("logons");
+    let readable_records = server.directory.path().join("readable");
+    std::fs::rename(&records, &readable_records).unwrap();
+    std::fs::write(&records, "").unwrap();
+    server.exited.0.insert(1);
+    for seconds in [0, LEADER_GRACE, 2 * LEADER_GRACE] {
+        assert_eq!(server.reap(seconds), []);
+    }
+    assert!(!server.log_off(&opened, 1));
+    std::fs::remove_file(&records).unwrap();
+    std::fs::rename(&readable_records, &records).unwrap();
+    assert_eq!(server.reap(3 * LEADER_GRACE), []);
+    assert_eq!(server.leader(), Some(2));
+}
+
+#[test]
 fn logons_survive_a_new_plan() {
     let mut server = Server::new();
     let logons = [1, 2].map(|pid| server.log_on(pid));

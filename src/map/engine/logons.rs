@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::transaction::Transaction;
-use crate::map::types::plan::Leader;
+use crate::map::types::plan::{Leader, OpenOptions};
 use crate::os::directory::for_each_name;
 use crate::session::{Handle, SessionId};
 use crate::trusted_file;
@@ -111,8 +111,8 @@ impl Logons {
 }
 
 impl Transaction<'_> {
-    /// Makes the process of another logon the leader of a shared session. Returns false if no
-    /// process of a logon runs.
+    /// Makes the process of another logon the leader of a shared session. Returns whether the session
+    /// must stay open: another logon runs, or the logon records cannot be read.
     pub(crate) fn replace_leader(
         &self,
         session: SessionId,
@@ -124,12 +124,13 @@ impl Transaction<'_> {
                 && self.holds(&logon.handle)
                 && !has_exited(&logon.process)
         };
-        let Ok(Some((_, logon))) = logons.find(is_running) else { return false };
-        for lease in self.leases_of(session) {
-            if let Some(record) = lease.table.record(lease.slot) {
-                crate::map::format::record::set_leader(self.access(), record, &logon.process);
-            }
-        }
+        // Without the records, a logon can be running, so that its addresses must stay leased. The
+        // next reap tries again.
+        let Ok(found) = logons.find(is_running) else { return true };
+        let Some((_, logon)) = found else { return false };
+        let Some(identity) = self.session_identity(session) else { return false };
+        let options = OpenOptions::new().with_leader(logon.process);
+        self.update_records(session, &identity.complete(&options), identity.user);
         true
     }
 

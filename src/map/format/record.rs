@@ -302,14 +302,6 @@ pub(crate) fn read(
     (load(words, offset + COMMIT_WORD) == commit_word).then_some(Record { user, client, leader })
 }
 
-/// Replaces the leader of a lease. If the writer dies between the stores, the next reap finds no
-/// process with the recorded identity, and replaces the leader again.
-pub(crate) fn set_leader(access: WriteAccess<'_>, record: &RecordWords, leader: &Leader) {
-    store(access, record, LEADER_START_TIME, leader.start_time);
-    store(access, record, LEADER_PID_NAMESPACE, leader.pid_namespace);
-    store(access, record, LEADER_PID, join_halves(0, leader.pid));
-}
-
 /// Returns the time at which the leader of this lease was first found dead.
 pub(crate) fn first_seen_dead(words: &[Word], pool: &PoolLayout, slot: u32) -> Option<Tick> {
     let (seconds_plus_one, _) = split_halves(load(words, record_offset(pool, slot) + LEADER_PID));
