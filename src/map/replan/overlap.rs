@@ -85,30 +85,37 @@ mod tests {
 
     const KINDS: [PoolKind; 2] = [PoolKind::VirtualIp, PoolKind::Loopback];
 
-    /// Returns a pool of distinct ranges of 127.9.0.0/16.
-    fn pool() -> impl Strategy<Value = Pool> {
+    /// Returns two pools of one kind, because pools of different kinds have no common addresses.
+    fn two_pools() -> impl Strategy<Value = (Pool, Pool)> {
+        prop::sample::select(KINDS.to_vec()).prop_flat_map(|kind| (pool(kind), pool(kind)))
+    }
+
+    /// Returns a pool of distinct ranges of one /16 prefix.
+    fn pool(kind: PoolKind) -> impl Strategy<Value = Pool> {
         let gaps_and_spans = prop::collection::vec((0u32..12, 0u32..9), 0..4);
-        (prop::sample::select(KINDS.to_vec()), gaps_and_spans, 0u32..20).prop_map(
-            |(kind, gaps_and_spans, max_slots)| {
-                let mut ranges = Vec::new();
-                let mut unused_bits = u32::from_be_bytes([127, 9, 0, 0]);
-                for (gap, span) in gaps_and_spans {
-                    let first_bits = unused_bits + gap;
-                    let last_bits = first_bits + span;
-                    let [first_address, last_address] =
-                        [first_bits, last_bits].map(|bits| IpAddr::V4(bits.into()));
-                    ranges.push(Range::new(first_address, last_address).unwrap());
-                    unused_bits = last_bits + 1;
-                }
-                Pool::new("default", kind, &ranges, max_slots).unwrap()
-            },
-        )
+        let prefix = match kind {
+            PoolKind::VirtualIp => [10, 9, 0, 0],
+            PoolKind::Loopback => [127, 9, 0, 0],
+        };
+        (gaps_and_spans, 0u32..20).prop_map(move |(gaps_and_spans, max_slots)| {
+            let mut ranges = Vec::new();
+            let mut unused_bits = u32::from_be_bytes(prefix);
+            for (gap, span) in gaps_and_spans {
+                let first_bits = unused_bits + gap;
+                let last_bits = first_bits + span;
+                let [first_address, last_address] =
+                    [first_bits, last_bits].map(|bits| IpAddr::V4(bits.into()));
+                ranges.push(Range::new(first_address, last_address).unwrap());
+                unused_bits = last_bits + 1;
+            }
+            Pool::new("default", kind, &ranges, max_slots).unwrap()
+        })
     }
 
     proptest! {
         #[test]
         fn overlaps_contain_exactly_the_common_addresses(
-            (pool, other_pool) in (pool(), pool()),
+            (pool, other_pool) in two_pools(),
         ) {
             let addresses = |pool: &Pool| -> Vec<(IpAddr, u32)> {
                 let slot_addresses = |slot| {
