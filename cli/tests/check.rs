@@ -44,10 +44,10 @@ fn check_up_and_repair_accept_the_same_forms_of_the_farm_file() {
     }
     let farm = "[loopback]\nranges = \"127.77.0.0-127.77.0.199\"\n";
     let script = "
-        for farm in '' farm.toml '--farm farm.toml' '--farm=/etc/vipool/farm.toml'; do
-            $VIPOOL check $farm > /dev/null || exit 4
-            $VIPOOL up $farm --map $PWD/map > /dev/null || exit 5
-            $VIPOOL repair $farm --map $PWD/map > /dev/null || exit 6
+        for arguments in '' farm.toml '--farm farm.toml' '--farm=/etc/vipool/farm.toml'; do
+            $VIPOOL check $arguments > /dev/null || exit 4
+            $VIPOOL up $arguments --map $PWD/map > /dev/null || exit 5
+            $VIPOOL repair $arguments --map $PWD/map > /dev/null || exit 6
         done
         for command in check up repair; do
             $VIPOOL $command farm.toml --farm farm.toml 2> /dev/null && exit 7
@@ -75,11 +75,12 @@ fn missing_program_is_a_warning_only_on_its_server() {
     let output = run_with_machine_farm(farm, script);
     assert!(output.status.success(), "{output:?}");
     let printed = String::from_utf8(output.stdout).expect("UTF-8");
-    let (this_machine, other_machine) = printed.split_once("another machine").expect("a marker");
+    let (this_machine_output, other_machine_output) =
+        printed.split_once("another machine").expect("a marker");
     let warning = "\"/opt/absent/program\" does not exist";
-    assert_eq!(this_machine.matches("does not exist").count(), 1, "{this_machine}");
-    assert!(this_machine.contains(warning), "{this_machine}");
-    assert!(!other_machine.contains("does not exist"), "{other_machine}");
+    assert_eq!(this_machine_output.matches("does not exist").count(), 1, "{this_machine_output}");
+    assert!(this_machine_output.contains(warning), "{this_machine_output}");
+    assert!(!other_machine_output.contains("does not exist"), "{other_machine_output}");
     let errors = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!(errors.matches(warning).count(), 1, "{errors}");
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Records `vipool demo` as an asciinema v2 cast file. Usage: record.py VIPOOL > demo.cast
 
-The recording contains the output of a real run with its times. Run it as an ordinary user. Play it
-with `asciinema play docs/demo/demo.cast`.
+The recording contains the output of a real run with its times. Run this program as an ordinary user.
+Play the recording with `asciinema play docs/demo/demo.cast`.
 """
 
 import json
@@ -16,8 +16,8 @@ WIDTH, HEIGHT = 120, 40
 
 def record(command):
     """Runs a command on a terminal. Yields the seconds since the start and the text of each output."""
-    process, terminal = pty.fork()
-    if process == 0:
+    pid, terminal = pty.fork()
+    if pid == 0:
         os.environ.update(COLUMNS=str(WIDTH), LINES=str(HEIGHT), TERM="xterm")
         os.execv(command[0], command)
     start = time.monotonic()
@@ -29,7 +29,7 @@ def record(command):
         if not output:
             break
         yield time.monotonic() - start, output.decode(errors="replace")
-    _, status = os.waitpid(process, 0)
+    _, status = os.waitpid(pid, 0)
     if status != 0:
         sys.exit(f"{command} failed with wait status {status}")
 

@@ -50,7 +50,8 @@ impl Farm {
         let farm = read_farm(&mut reader, Section::root(table.get_ref()));
         let mut report = Report::new(text, reader.positions);
         // A value that the reader could not read is absent from the farm. Do not also report it as
-        // missing. The same applies to the values on lines with syntax errors.
+        // missing: a finding about a missing value has an empty value. The same applies to the
+        // values on lines with syntax errors.
         let read_findings = reader.findings;
         let has_syntax_error = !syntax_findings.is_empty();
         let mut validation_findings =

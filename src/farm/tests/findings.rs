@@ -357,7 +357,7 @@ fn invalid_reservations_are_reported() {
 #[test]
 fn invalid_programs_are_reported() {
     let program = |keys: &str| format!("{PROCESS_LIST}{keys}\n");
-    let path = |name: &str| format!("[[program]]\npath = \"/{name}\"\n");
+    let program_at = |name: &str| format!("[[program]]\npath = \"/{name}\"\n");
     assert_findings(&[
         (PROCESS_LIST, &[]),
         ("[[program]]", &["error path program[0].path"]),
@@ -373,9 +373,9 @@ fn invalid_programs_are_reported() {
         ("[[program]]\npath = 'C:\\PROGRA~1\\app.exe'", &["warning path program[0].path"]),
         ("[[program]]\npath = 'C:\\Apps\\long~name.exe'", &[]),
         ("[[program]]\npath = \"/opt/app~1\"", &[]),
-        (&path(&"a".repeat(255)), &[]),
-        (&path(&"a".repeat(256)), &["error path program[0].path"]),
-        (&path(&"a/".repeat(2048)), &["error path program[0].path"]),
+        (&program_at(&"a".repeat(255)), &[]),
+        (&program_at(&"a".repeat(256)), &["error path program[0].path"]),
+        (&program_at(&"a/".repeat(2048)), &["error path program[0].path"]),
         (&program("script = \"app.py\""), &["warning bare-name program[0].script"]),
         (&program("features = []"), &["warning no-features program[0].features"]),
         (&program("features = \"loopback\""), &[]),
