@@ -185,10 +185,11 @@ extern "C" {
  */
 
 /**
- * Result of a call. The numbers never change. -1 to -19 are mistakes of the caller; the other errors
- * depend on the state of the map, the system or the input.
+ * Result of a call. The numbers never change. -1 to -19 are mistakes of the caller; the other
+ * errors depend on the state of the map, the system or the input.
  *
- * vipool_status_get_text() describes a status. vipool_last_error() describes the last failure.
+ * vipool_status_get_text() describes a status. vipool_last_error() describes the failure of the
+ * last call.
  */
 typedef int32_t vipool_status;
 enum {
@@ -201,8 +202,8 @@ enum {
      */
     VIPOOL_ERR_NULL = -1,
     /**
-     * The size at the start of a struct is not the size of any version of this struct. Set it to
-     * sizeof(the struct), not to the size of a pointer.
+     * The size at the start of a struct is not the size of any version of this struct. VIPOOL_INIT
+     * sets it. A common mistake is the size of a pointer.
      */
     VIPOOL_ERR_STRUCT_SIZE = -2,
     /**
@@ -393,7 +394,8 @@ enum {
      */
     VIPOOL_ERR_LOCK_LOST = -79,
     /**
-     * The farm has errors: vipool_farm_list_findings() and vipool_farm_format_report() describe them.
+     * The farm has errors: vipool_farm_list_findings() and vipool_farm_format_report() describe
+     * them.
      */
     VIPOOL_ERR_FARM = -80,
     /**
@@ -429,13 +431,14 @@ const char *vipool_status_get_name(int32_t status);
 const char *vipool_status_get_text(int32_t status);
 
 /**
- * Returns the message of the last call of this thread.
+ * Returns the error message of the last call of this thread.
  *
  * The message is in English and names what failed, the value, the reason and the remedy. It is
- * UTF-8, has at most 1023 bytes, and ends with a NUL. It is empty if the call succeeded. The last
- * call is the last one of a function that returns a vipool_status and is not signal-safe. Other
- * functions, and those whose description says so, do not change the message:
- * vipool_status_get_text() describes their statuses.
+ * UTF-8, has at most 1023 bytes, and ends with a NUL. It is empty if the call succeeded.
+ *
+ * Only functions that return a vipool_status change the message. Signal-safe functions, and
+ * functions whose description says so, do not change it: vipool_status_get_text() describes their
+ * statuses.
  *
  * Returns: a text of the library, valid until the next call of this thread.
  *
@@ -719,7 +722,7 @@ enum {
     VIPOOL_SESSION_COMMAND_LINE = 5,
     /**
      * A Linux user id, for the session that all logons of the user share
-     * (VIPOOL_SETTING_SESSION_PER_USER).
+     * (VIPOOL_SETTING_SESSION_PER_USER). Text: "user:1000".
      */
     VIPOOL_SESSION_USER = 6
 };
@@ -829,9 +832,9 @@ vipool_status vipool_session_make(uint32_t kind, uint64_t value, vipool_session 
 /**
  * Parses a session id: "7" (command line), or kind and value ("audit:3", "logind:c1").
  *
- * The value of a logind session is its name. If the name is a number, the number is the value.
- * Other names of up to nine ASCII letters and digits are encoded in the value. Longer names are
- * hashed.
+ * The value of a logind session is its name. If the name is a number, the number is the value. The
+ * value of another name of up to nine ASCII letters and digits encodes the name. For other names,
+ * the value is a hash.
  *
  * Parameters:
  * - `text`, `length`: the text, UTF-8.
@@ -1073,8 +1076,8 @@ enum {
 };
 
 /**
- * vipool_settings.flags: a cooled address becomes free only after vipool_map_reap() found no socket
- * on it.
+ * vipool_settings.flags: a cooled address becomes free only after vipool_map_reap() found no
+ * socket on it.
  */
 enum { VIPOOL_SETTING_CHECK_IN_USE = 1 };
 #define VIPOOL_SETTING_CHECK_IN_USE 1u
@@ -1087,9 +1090,9 @@ enum { VIPOOL_SETTING_AWAIT_RESTORE = 2 };
 #define VIPOOL_SETTING_AWAIT_RESTORE 2u
 
 /**
- * vipool_settings.flags: all logons of a user share one session. The agent passes
- * vipool_session_make(VIPOOL_SESSION_USER, uid, ...) for each logon of the user, and closes the
- * session after the last one.
+ * vipool_settings.flags: all logons of a user share one session. For each logon, the agent opens
+ * the session whose id vipool_session_make(VIPOOL_SESSION_USER, uid, ...) returns. It closes the
+ * session after the last logon.
  */
 enum { VIPOOL_SETTING_SESSION_PER_USER = 4 };
 #define VIPOOL_SETTING_SESSION_PER_USER 4u
@@ -1139,9 +1142,10 @@ typedef struct vipool_settings {
 } vipool_settings;
 
 /**
- * Returns the default settings: a cool-down of 120 seconds, VIPOOL_SETTING_CHECK_IN_USE, no limits.
+ * Returns the default settings: a cool-down of 120 seconds, VIPOOL_SETTING_CHECK_IN_USE, no
+ * limits.
  *
- * A new farm has these settings, and so has a farm.toml without a section for sessions.
+ * A new farm has these settings. A farm.toml without the section `[sessions]` has them too.
  *
  * Parameters:
  * - `out`: receives the settings.
@@ -1953,8 +1957,8 @@ enum {
      */
     VIPOOL_POOL_VIRTUAL_IP = 1,
     /**
-     * L: addresses inside 127.0.0.2-127.255.255.254. One half of them becomes L of a session, the
-     * other half becomes L6 and replaces ::1. A pool of n addresses serves n/2 sessions.
+     * L: addresses inside 127.0.0.2-127.255.255.254. Each session gets two of them: one as L, one
+     * as L6, which represents ::1. A pool of n addresses serves n/2 sessions.
      */
     VIPOOL_POOL_LOOPBACK = 2
 };
@@ -2045,8 +2049,8 @@ typedef struct vipool_assignment {
  * Makes the plan of one server.
  *
  * Validates the farm, and adds findings of the plan, for example a range without an interface. If
- * the farm has errors then, the call makes no plan and returns VIPOOL_ERR_FARM. Warnings do not
- * prevent a plan.
+ * one of the findings is an error, the call makes no plan and returns VIPOOL_ERR_FARM. Warnings do
+ * not prevent a plan.
  *
  * Parameters:
  * - `farm`: the farm. Receives the findings, also with VIPOOL_ERR_FARM.
@@ -2127,8 +2131,8 @@ enum {
  */
 typedef struct vipool_event {
     /**
-     * Number of bytes that the library filled. A program that was compiled with a newer header must
-     * not read beyond them.
+     * Number of bytes that the library filled. A program that was compiled with a newer header
+     * must not read beyond them.
      */
     size_t size;
     /**
@@ -2136,8 +2140,8 @@ typedef struct vipool_event {
      */
     uint32_t kind;
     /**
-     * With VIPOOL_EVENT_EXHAUSTED: VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING, VIPOOL_ERR_LINGERING or
-     * VIPOOL_ERR_DRAINING. Otherwise VIPOOL_OK.
+     * With VIPOOL_EVENT_EXHAUSTED: VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING, VIPOOL_ERR_LINGERING
+     * or VIPOOL_ERR_DRAINING. Otherwise VIPOOL_OK.
      */
     int32_t reason;
     /**
@@ -2157,8 +2161,8 @@ typedef struct vipool_event {
      */
     uint32_t reserved;
     /**
-     * With VIPOOL_EVENT_EXHAUSTED and VIPOOL_EVENT_LOW_WATER: the name of the pool, UTF-8 without a
-     * NUL, valid until the callback returns. Otherwise NULL.
+     * With VIPOOL_EVENT_EXHAUSTED and VIPOOL_EVENT_LOW_WATER: the name of the pool, UTF-8 without
+     * a NUL, valid until the callback returns. Otherwise NULL.
      */
     const char *pool_name;
     /**
@@ -2202,8 +2206,8 @@ enum { VIPOOL_MAP_EXCLUSIVE = 1 };
 #define VIPOOL_MAP_EXCLUSIVE 1u
 
 /**
- * vipool_map_options.flags: one thread at a time uses the map. Opening and closing sessions then needs
- * no lock at all. Includes VIPOOL_MAP_EXCLUSIVE.
+ * vipool_map_options.flags: one thread at a time uses the map. Opening and closing sessions then
+ * needs no lock at all. Includes VIPOOL_MAP_EXCLUSIVE.
  */
 enum { VIPOOL_MAP_SINGLE_THREADED = 2 };
 #define VIPOOL_MAP_SINGLE_THREADED 2u
@@ -2246,8 +2250,8 @@ typedef struct vipool_map_options {
  * Returns the directory of the map of this machine.
  *
  * It is fixed at installation: /run/vipool, on Windows vipool in ProgramData of the system drive.
- * The environment variable VIPOOL_MAP of a hooked process overrides it, for use without root and in
- * tests.
+ * The environment variable VIPOOL_MAP of a hooked process overrides it, for use without root and
+ * in tests.
  *
  * Parameters:
  * - `buffer`, `capacity`: receives the path and a NUL.
@@ -2272,8 +2276,8 @@ vipool_status vipool_map_get_directory(char *buffer, size_t capacity, size_t *ou
  * - `out`: receives the map. Close it with vipool_map_close(). The files stay.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
- * VIPOOL_ERR_UTF8, VIPOOL_ERR_PLAN, VIPOOL_ERR_DIRECTORY (create it first), VIPOOL_ERR_DAMAGED
- * (remove the file), VIPOOL_ERR_IO, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_BUSY,
+ * VIPOOL_ERR_UTF8, VIPOOL_ERR_PLAN, VIPOOL_ERR_DIRECTORY (create the directory first),
+ * VIPOOL_ERR_DAMAGED (remove the file), VIPOOL_ERR_IO, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_BUSY,
  * VIPOOL_ERR_BUSY_EXCLUSIVE.
  *
  * Threads: any.
@@ -2329,8 +2333,8 @@ vipool_status vipool_map_open(const char *directory,
  *
  * Parameters:
  * - `map`, `map_length`: the bytes of the file `map`.
- * - `sessions`, `sessions_length`: the bytes of the file `sessions`. May be NULL: then users, clients
- *   and leaders are unknown.
+ * - `sessions`, `sessions_length`: the bytes of the file `sessions`. May be NULL: then users,
+ *   clients and leaders are unknown.
  * - `options`: may be NULL.
  * - `out`: receives the map. Close it with vipool_map_close().
  *
@@ -2405,7 +2409,8 @@ typedef struct vipool_open_options {
      */
     size_t user_length;
     /**
-     * Name of the pool of the virtual IP. NULL means "default". Loopback pools serve every session.
+     * Name of the pool of the virtual IP. NULL means "default". Loopback pools serve every
+     * session.
      */
     const char *pool;
     /**
@@ -2512,10 +2517,10 @@ typedef struct vipool_closed_session {
  * Opens a session: allocates its addresses, or returns the addresses that it already has.
  *
  * A second call for an open session adds missing addresses, and replaces its client and its leader
- * if the options have them. The session keeps its user and its pool. For each pool, the session gets
- * the first of these that exists: the lease that it already has; the required address or an error;
- * the reserved address of the user; the last address of the user; the address that has been free
- * longest.
+ * if the options have them. A session keeps its user, if it has one, and its pool. For each pool,
+ * the session gets the first of these that exists: the lease that it already has; the required
+ * address or an error; the reserved address of the user; the last address of the user; the address
+ * that has been free longest.
  *
  * Events: assigned for each new lease, exhausted, low water.
  *
@@ -2524,13 +2529,14 @@ typedef struct vipool_closed_session {
  * - `session`: the session.
  * - `options`: may be NULL.
  * - `now`: vipool_now().
- * - `out`: receives the handle and the leases. If `shortage` is not VIPOOL_OK, the session has some
- *   of its addresses, but not all. With VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_DRAINING, `out` receives
- *   the shortage and no leases.
+ * - `out`: receives the handle and the leases. If `shortage` is not VIPOOL_OK, the session has
+ *   some of its addresses, but not all. With VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_DRAINING, `out`
+ *   receives the shortage and no leases.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
- * VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_NOT_READY (no session
- * was opened), and writer errors.
+ * VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_OTHER_USER, VIPOOL_ERR_OTHER_ADDRESS, and
+ * if the call opens no session: VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_NOT_READY,
+ * VIPOOL_ERR_UNKNOWN_GROUPS, and writer errors.
  *
  * Threads: any.
  */
@@ -2595,8 +2601,9 @@ vipool_status vipool_map_close_session(const struct vipool_map *map,
  * - `now`: vipool_now().
  * - `out`: receives the released leases. May be NULL.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_SESSION_ID,
- * VIPOOL_ERR_HANDLE, VIPOOL_ERR_NOT_OPEN, VIPOOL_ERR_STALE, VIPOOL_ERR_FOREIGN, and writer errors.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+ * VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE, VIPOOL_ERR_NOT_OPEN, VIPOOL_ERR_STALE,
+ * VIPOOL_ERR_FOREIGN, and writer errors.
  *
  * Threads: any.
  */
@@ -3506,8 +3513,8 @@ typedef struct vipool_journal_row {
      */
     uint32_t user_length;
     /**
-     * Address of the lease; no address with VIPOOL_EVENT_EXHAUSTED. With VIPOOL_EVENT_LOW_WATER, the
-     * address whose allocation brought the pool below its low-water mark.
+     * Address of the lease; no address with VIPOOL_EVENT_EXHAUSTED. With VIPOOL_EVENT_LOW_WATER,
+     * the address whose allocation brought the pool below its low-water mark.
      */
     struct vipool_ip address;
     /**
@@ -3519,7 +3526,8 @@ typedef struct vipool_journal_row {
      */
     char user[VIPOOL_USER_MAX];
     /**
-     * Number of the pool in the map, from 0.
+     * Number of the pool in the map, from 0. Also 0 if an earlier version of vipool, which did not
+     * record pools, wrote the entry.
      */
     uint32_t pool;
     /**

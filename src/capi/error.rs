@@ -228,13 +228,14 @@ fn set_last_error(text: &str) {
     });
 }
 
-/// Returns the message of the last call of this thread.
+/// Returns the error message of the last call of this thread.
 ///
 /// The message is in English and names what failed, the value, the reason and the remedy. It is
-/// UTF-8, has at most 1023 bytes, and ends with a NUL. It is empty if the call succeeded. The last
-/// call is the last one of a function that returns a vipool_status and is not signal-safe. Other
-/// functions, and those whose description says so, do not change the message:
-/// vipool_status_get_text() describes their statuses.
+/// UTF-8, has at most 1023 bytes, and ends with a NUL. It is empty if the call succeeded.
+///
+/// Only functions that return a vipool_status change the message. Signal-safe functions, and
+/// functions whose description says so, do not change it: vipool_status_get_text() describes their
+/// statuses.
 ///
 /// Returns: a text of the library, valid until the next call of this thread.
 ///

@@ -27,13 +27,13 @@ pub enum vipool_event_kind {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_event {
-    /// Number of bytes that the library filled. A program that was compiled with a newer header must
-    /// not read beyond them.
+    /// Number of bytes that the library filled. A program that was compiled with a newer header
+    /// must not read beyond them.
     pub size: usize,
     /// vipool_event_kind.
     pub kind: u32,
-    /// With VIPOOL_EVENT_EXHAUSTED: VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING, VIPOOL_ERR_LINGERING or
-    /// VIPOOL_ERR_DRAINING. Otherwise VIPOOL_OK.
+    /// With VIPOOL_EVENT_EXHAUSTED: VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING, VIPOOL_ERR_LINGERING
+    /// or VIPOOL_ERR_DRAINING. Otherwise VIPOOL_OK.
     pub reason: i32,
     /// The session.
     pub session: vipool_session,
@@ -43,8 +43,8 @@ pub struct vipool_event {
     pub pool: u32,
     /// Reserved: zero.
     pub reserved: u32,
-    /// With VIPOOL_EVENT_EXHAUSTED and VIPOOL_EVENT_LOW_WATER: the name of the pool, UTF-8 without a
-    /// NUL, valid until the callback returns. Otherwise NULL.
+    /// With VIPOOL_EVENT_EXHAUSTED and VIPOOL_EVENT_LOW_WATER: the name of the pool, UTF-8 without
+    /// a NUL, valid until the callback returns. Otherwise NULL.
     pub pool_name: *const c_char,
     /// Length of `pool_name` in bytes.
     pub pool_name_length: usize,
@@ -101,16 +101,16 @@ impl EventSink {
         self.callback.is_some()
     }
 
-    /// Reports the result of opening a session. `name_of` returns the name of a pool.
+    /// Reports the result of opening a session. `pool_name` returns the name of a pool.
     #[inline]
     pub(crate) fn report_open(
         &self,
         session: SessionId,
         result: &Result<OpenedSession, OpenError>,
-        name_of: impl Fn(u16) -> Option<String>,
+        pool_name: impl Fn(u16) -> Option<String>,
     ) {
         if self.is_set() {
-            self.emit_open(session, result, &name_of);
+            self.emit_open(session, result, &pool_name);
         }
     }
 
@@ -119,31 +119,27 @@ impl EventSink {
         &self,
         session: SessionId,
         result: &Result<OpenedSession, OpenError>,
-        name_of: &dyn Fn(u16) -> Option<String>,
+        pool_name: &dyn Fn(u16) -> Option<String>,
     ) {
-        let shortage = match result {
+        let shortage_and_pool = match result {
             Ok(opened) => opened.shortage.map(|shortage| (shortage, opened.shortage_pool)),
             Err(OpenError::Shortage { shortage, pool }) => Some((*shortage, *pool)),
             Err(_) => None,
         };
         if let Ok(opened) = result {
             for lease in opened.new_leases() {
-                self.emit_lease(vipool_event_kind::VIPOOL_EVENT_ASSIGNED, lease);
+                self.emit_lease_event(vipool_event_kind::VIPOOL_EVENT_ASSIGNED, lease);
             }
             for pool in opened.low_water_pools() {
                 let kind = vipool_event_kind::VIPOOL_EVENT_LOW_WATER;
-                self.emit_pool(kind, session, VIPOOL_OK, pool, &name_of(pool).unwrap_or_default());
+                let name = pool_name(pool).unwrap_or_default();
+                self.emit_pool_event(kind, session, VIPOOL_OK, pool, &name);
             }
         }
-        if let Some((shortage, pool)) = shortage {
+        if let Some((shortage, pool)) = shortage_and_pool {
             let kind = vipool_event_kind::VIPOOL_EVENT_EXHAUSTED;
-            self.emit_pool(
-                kind,
-                session,
-                (&shortage).into(),
-                pool,
-                &name_of(pool).unwrap_or_default(),
-            );
+            let name = pool_name(pool).unwrap_or_default();
+            self.emit_pool_event(kind, session, (&shortage).into(), pool, &name);
         }
     }
 
@@ -158,7 +154,7 @@ impl EventSink {
     #[cold]
     fn emit_close(&self, closed: &ClosedSession) {
         for lease in closed.leases.iter() {
-            self.emit_lease(vipool_event_kind::VIPOOL_EVENT_RELEASED, lease);
+            self.emit_lease_event(vipool_event_kind::VIPOOL_EVENT_RELEASED, lease);
         }
     }
 
@@ -174,7 +170,7 @@ impl EventSink {
     }
 
     /// Emits an event about a lease.
-    fn emit_lease(&self, kind: vipool_event_kind, lease: Lease) {
+    fn emit_lease_event(&self, kind: vipool_event_kind, lease: Lease) {
         let event = vipool_event {
             pool: lease.pool.into(),
             lease: lease.into(),
@@ -184,7 +180,7 @@ impl EventSink {
     }
 
     /// Emits an event about a pool.
-    fn emit_pool(
+    fn emit_pool_event(
         &self,
         kind: vipool_event_kind,
         session: SessionId,
@@ -209,7 +205,7 @@ impl EventSink {
     }
 }
 
-/// Returns an event without lease and pool.
+/// Returns an event whose lease and pool are not set.
 fn new_event(kind: vipool_event_kind, session: SessionId) -> vipool_event {
     vipool_event {
         size: size_of::<vipool_event>(),

@@ -42,14 +42,15 @@ pub struct vipool_journal_row {
     pub generation: u32,
     /// Length of `user` in bytes; 0 if unknown, and with VIPOOL_EVENT_RELEASED.
     pub user_length: u32,
-    /// Address of the lease; no address with VIPOOL_EVENT_EXHAUSTED. With VIPOOL_EVENT_LOW_WATER, the
-    /// address whose allocation brought the pool below its low-water mark.
+    /// Address of the lease; no address with VIPOOL_EVENT_EXHAUSTED. With VIPOOL_EVENT_LOW_WATER,
+    /// the address whose allocation brought the pool below its low-water mark.
     pub address: vipool_ip,
     /// Address of the user's client; no address if unknown, and with VIPOOL_EVENT_RELEASED.
     pub client: vipool_ip,
     /// Name of the user, UTF-8 with a NUL.
     pub user: [c_char; VIPOOL_USER_MAX],
-    /// Number of the pool in the map, from 0.
+    /// Number of the pool in the map, from 0. Also 0 if an earlier version of vipool, which did not
+    /// record pools, wrote the entry.
     pub pool: u32,
     /// Reserved: zero.
     pub reserved: u32,

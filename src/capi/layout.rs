@@ -54,14 +54,16 @@ pub const fn has_gaps(size: usize, fields: &[(&str, usize, usize)]) -> bool {
 }
 
 /// Implements [`Versioned`] for a struct of the caller. A field that is not listed is a compile
-/// error. Fields of later versions follow a semicolon.
+/// error. The fields of later versions follow after a semicolon.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! capi_layout {
-    ($name:ident { $($first:ident),* $(,)? $(; $($later:ident),* $(,)?)? }) => {
-        $crate::capi_layout!(@impl $name [$($first)*] [$($first)* $($($later)*)?]);
+    ($name:ident { $($initial_field:ident),* $(,)? $(; $($later_field:ident),* $(,)?)? }) => {
+        $crate::capi_layout!(
+            @impl $name [$($initial_field)*] [$($initial_field)* $($($later_field)*)?]
+        );
     };
-    (@impl $name:ident [$($first:ident)*] [$($field:ident)*]) => {
+    (@impl $name:ident [$($initial_field:ident)*] [$($field:ident)*]) => {
         const _: fn($name) = |value| {
             let $name { $($field: _),* } = value;
         };
@@ -74,9 +76,9 @@ macro_rules! capi_layout {
                 std::mem::offset_of!($name, $field),
                 $crate::capi::layout::field_size(|value: &$name| &value.$field),
             )),*];
-            // The fields leave no gaps, so the sum of their sizes is the size of the struct.
+            // The fields leave no gaps, so the sum of their sizes is the size of the first version.
             const FIRST_SIZE: usize =
-                0 $(+ $crate::capi::layout::field_size(|value: &$name| &value.$first))*;
+                0 $(+ $crate::capi::layout::field_size(|value: &$name| &value.$initial_field))*;
         }
         const _: () = assert!(
             !$crate::capi::layout::has_gaps(
@@ -150,8 +152,8 @@ pub(crate) unsafe fn read_silent<T: Versioned>(source: *const T) -> Result<T, vi
     unsafe { read_other_version(source, size) }
 }
 
-/// Returns a pointer to a struct of the caller: the struct itself if it is of this version, otherwise a
-/// copy in `storage`, completed with zeros. The hot path copies nothing.
+/// Returns a pointer to a struct of the caller: the struct itself if it is of this version,
+/// otherwise a copy in `storage`, completed with zeros. The hot path copies nothing.
 ///
 /// Read each field through the pointer when the field is needed, because a callback of the caller
 /// may change the struct.
@@ -400,7 +402,7 @@ mod tests {
         assert_eq!(read_sample(40, &mut bytes), Ok(sample { size: 40, ..COMPLETE_SAMPLE }));
         assert_eq!(read_sample(48, &mut bytes), Err(VIPOOL_ERR_UNKNOWN_FIELD));
         // A field begins at 20, and 28 is beyond the end, but neither is a multiple of the
-        // alignment. The first version has 16 bytes.
+        // alignment. The first version has 16 bytes, so 8 is too small.
         for size in [0, 7, 8, 12, 20, 23, 28, usize::MAX] {
             assert_eq!(read_sample(size, &mut bytes), Err(VIPOOL_ERR_STRUCT_SIZE), "{size}");
         }

@@ -62,8 +62,8 @@ impl Deref for MapRef<'_> {
 /// system call for the lock. Other writers get VIPOOL_ERR_BUSY_EXCLUSIVE, and vipool_last_error()
 /// names the pid of this process.
 pub const VIPOOL_MAP_EXCLUSIVE: u32 = 1;
-/// vipool_map_options.flags: one thread at a time uses the map. Opening and closing sessions then needs
-/// no lock at all. Includes VIPOOL_MAP_EXCLUSIVE.
+/// vipool_map_options.flags: one thread at a time uses the map. Opening and closing sessions then
+/// needs no lock at all. Includes VIPOOL_MAP_EXCLUSIVE.
 pub const VIPOOL_MAP_SINGLE_THREADED: u32 = 2;
 /// vipool_map_options.flags, for vipool_map_open(): open the map although another writer holds it
 /// exclusively. A monitor can then take snapshots. Calls that change the map fail with
@@ -169,8 +169,8 @@ unsafe fn make_map(
 /// Returns the directory of the map of this machine.
 ///
 /// It is fixed at installation: /run/vipool, on Windows vipool in ProgramData of the system drive.
-/// The environment variable VIPOOL_MAP of a hooked process overrides it, for use without root and in
-/// tests.
+/// The environment variable VIPOOL_MAP of a hooked process overrides it, for use without root and
+/// in tests.
 ///
 /// Parameters:
 /// - `buffer`, `capacity`: receives the path and a NUL.
@@ -204,8 +204,8 @@ pub unsafe extern "C" fn vipool_map_get_directory(
 /// - `out`: receives the map. Close it with vipool_map_close(). The files stay.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
-/// VIPOOL_ERR_UTF8, VIPOOL_ERR_PLAN, VIPOOL_ERR_DIRECTORY (create it first), VIPOOL_ERR_DAMAGED
-/// (remove the file), VIPOOL_ERR_IO, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_BUSY,
+/// VIPOOL_ERR_UTF8, VIPOOL_ERR_PLAN, VIPOOL_ERR_DIRECTORY (create the directory first),
+/// VIPOOL_ERR_DAMAGED (remove the file), VIPOOL_ERR_IO, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_BUSY,
 /// VIPOOL_ERR_BUSY_EXCLUSIVE.
 ///
 /// Threads: any.
@@ -289,8 +289,8 @@ pub unsafe extern "C" fn vipool_map_open(
 ///
 /// Parameters:
 /// - `map`, `map_length`: the bytes of the file `map`.
-/// - `sessions`, `sessions_length`: the bytes of the file `sessions`. May be NULL: then users, clients
-///   and leaders are unknown.
+/// - `sessions`, `sessions_length`: the bytes of the file `sessions`. May be NULL: then users,
+///   clients and leaders are unknown.
 /// - `options`: may be NULL.
 /// - `out`: receives the map. Close it with vipool_map_close().
 ///

@@ -29,7 +29,8 @@ pub struct vipool_open_options {
     pub user: *const c_char,
     /// Length of `user` in bytes.
     pub user_length: usize,
-    /// Name of the pool of the virtual IP. NULL means "default". Loopback pools serve every session.
+    /// Name of the pool of the virtual IP. NULL means "default". Loopback pools serve every
+    /// session.
     pub pool: *const c_char,
     /// Length of `pool` in bytes.
     pub pool_length: usize,
@@ -136,7 +137,7 @@ impl vipool_opened_session {
         self.reserved = 0;
     }
 
-    /// Reports that a session was not opened because of a shortage.
+    /// Writes the result of an open that failed because of a shortage.
     #[cold]
     fn set_failed(&mut self, shortage: Shortage, pool: u16) {
         (self.lease_count, self.flags) = (0, 0);
@@ -216,10 +217,10 @@ unsafe fn close_and_report(
 /// Opens a session: allocates its addresses, or returns the addresses that it already has.
 ///
 /// A second call for an open session adds missing addresses, and replaces its client and its leader
-/// if the options have them. The session keeps its user and its pool. For each pool, the session gets
-/// the first of these that exists: the lease that it already has; the required address or an error;
-/// the reserved address of the user; the last address of the user; the address that has been free
-/// longest.
+/// if the options have them. A session keeps its user, if it has one, and its pool. For each pool,
+/// the session gets the first of these that exists: the lease that it already has; the required
+/// address or an error; the reserved address of the user; the last address of the user; the address
+/// that has been free longest.
 ///
 /// Events: assigned for each new lease, exhausted, low water.
 ///
@@ -228,13 +229,14 @@ unsafe fn close_and_report(
 /// - `session`: the session.
 /// - `options`: may be NULL.
 /// - `now`: vipool_now().
-/// - `out`: receives the handle and the leases. If `shortage` is not VIPOOL_OK, the session has some
-///   of its addresses, but not all. With VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_DRAINING, `out` receives
-///   the shortage and no leases.
+/// - `out`: receives the handle and the leases. If `shortage` is not VIPOOL_OK, the session has
+///   some of its addresses, but not all. With VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_DRAINING, `out`
+///   receives the shortage and no leases.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
-/// VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_NOT_READY (no session
-/// was opened), and writer errors.
+/// VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_OTHER_USER, VIPOOL_ERR_OTHER_ADDRESS, and
+/// if the call opens no session: VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_NOT_READY,
+/// VIPOOL_ERR_UNKNOWN_GROUPS, and writer errors.
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]
@@ -258,8 +260,8 @@ pub unsafe extern "C" fn vipool_map_open_session(
             |map| map.open_session(id, options, Tick::from_secs(now)),
             |writer| writer.open_session(id, options, Tick::from_secs(now)),
         );
-        let name_of = |pool| map.map().ok()?.pool_name(pool).ok()?;
-        map.sink.report_open(id, &result, name_of);
+        let pool_name = |pool| map.map().ok()?.pool_name(pool).ok()?;
+        map.sink.report_open(id, &result, pool_name);
         // Use a reference, because a copy of the result costs more than the rest of this function.
         // SAFETY: checked above.
         unsafe {
@@ -354,8 +356,9 @@ pub unsafe extern "C" fn vipool_map_close_session(
 /// - `now`: vipool_now().
 /// - `out`: receives the released leases. May be NULL.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_SESSION_ID,
-/// VIPOOL_ERR_HANDLE, VIPOOL_ERR_NOT_OPEN, VIPOOL_ERR_STALE, VIPOOL_ERR_FOREIGN, and writer errors.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+/// VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE, VIPOOL_ERR_NOT_OPEN, VIPOOL_ERR_STALE,
+/// VIPOOL_ERR_FOREIGN, and writer errors.
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]

@@ -34,8 +34,8 @@ impl Opaque for vipool_plan {
 pub enum vipool_pool_kind {
     /// V: addresses of the network.
     VIPOOL_POOL_VIRTUAL_IP = 1,
-    /// L: addresses inside 127.0.0.2-127.255.255.254. One half of them becomes L of a session, the
-    /// other half becomes L6 and replaces ::1. A pool of n addresses serves n/2 sessions.
+    /// L: addresses inside 127.0.0.2-127.255.255.254. Each session gets two of them: one as L, one
+    /// as L6, which represents ::1. A pool of n addresses serves n/2 sessions.
     VIPOOL_POOL_LOOPBACK = 2,
 }
 
@@ -125,8 +125,8 @@ impl From<&(Assignment, Vec<vipool_range>)> for vipool_assignment {
 /// Makes the plan of one server.
 ///
 /// Validates the farm, and adds findings of the plan, for example a range without an interface. If
-/// the farm has errors then, the call makes no plan and returns VIPOOL_ERR_FARM. Warnings do not
-/// prevent a plan.
+/// one of the findings is an error, the call makes no plan and returns VIPOOL_ERR_FARM. Warnings do
+/// not prevent a plan.
 ///
 /// Parameters:
 /// - `farm`: the farm. Receives the findings, also with VIPOOL_ERR_FARM.
@@ -170,12 +170,12 @@ pub unsafe extern "C" fn vipool_plan_new(
         farm.report.extend(farm.farm.validate());
         farm.report.extend(server_plan.findings);
         let mut findings = farm.report.findings().iter();
-        if let Some(error) = findings.find(|finding| finding.level == Level::Error) {
+        if let Some(first_error) = findings.find(|finding| finding.level == Level::Error) {
             return Err(VIPOOL_ERR_FARM.with_message(format_args!(
-                "the farm has {} errors, the first: {} ({})",
+                "the number of errors in the farm is {}; the first error: {} ({})",
                 farm.report.count(Level::Error),
-                error.message,
-                error.remedy
+                first_error.message,
+                first_error.remedy
             )));
         }
         let assignments = server_plan.assignments.into_iter().map(|assignment| {

@@ -30,7 +30,7 @@ pub enum vipool_session_kind {
     /// An id that an administrator chooses on the command line. Text: "3".
     VIPOOL_SESSION_COMMAND_LINE = 5,
     /// A Linux user id, for the session that all logons of the user share
-    /// (VIPOOL_SETTING_SESSION_PER_USER).
+    /// (VIPOOL_SETTING_SESSION_PER_USER). Text: "user:1000".
     VIPOOL_SESSION_USER = 6,
 }
 
@@ -203,9 +203,9 @@ pub unsafe extern "C" fn vipool_session_make(
 
 /// Parses a session id: "7" (command line), or kind and value ("audit:3", "logind:c1").
 ///
-/// The value of a logind session is its name. If the name is a number, the number is the value.
-/// Other names of up to nine ASCII letters and digits are encoded in the value. Longer names are
-/// hashed.
+/// The value of a logind session is its name. If the name is a number, the number is the value. The
+/// value of another name of up to nine ASCII letters and digits encodes the name. For other names,
+/// the value is a hash.
 ///
 /// Parameters:
 /// - `text`, `length`: the text, UTF-8.

@@ -32,15 +32,15 @@ pub enum vipool_allocation_time {
     VIPOOL_ALLOCATE_FIRST_USE = 1,
 }
 
-/// vipool_settings.flags: a cooled address becomes free only after vipool_map_reap() found no socket
-/// on it.
+/// vipool_settings.flags: a cooled address becomes free only after vipool_map_reap() found no
+/// socket on it.
 pub const VIPOOL_SETTING_CHECK_IN_USE: u32 = 1;
 /// vipool_settings.flags: vipool_map_open_session() returns VIPOOL_ERR_NOT_READY until
 /// vipool_map_mark_restored() or vipool_map_reconcile() is called.
 pub const VIPOOL_SETTING_AWAIT_RESTORE: u32 = 2;
-/// vipool_settings.flags: all logons of a user share one session. The agent passes
-/// vipool_session_make(VIPOOL_SESSION_USER, uid, ...) for each logon of the user, and closes the
-/// session after the last one.
+/// vipool_settings.flags: all logons of a user share one session. For each logon, the agent opens
+/// the session whose id vipool_session_make(VIPOOL_SESSION_USER, uid, ...) returns. It closes the
+/// session after the last logon.
 pub const VIPOOL_SETTING_SESSION_PER_USER: u32 = 4;
 
 /// Settings for the allocation of addresses. All writers of a map use the same settings. A zeroed
@@ -80,9 +80,10 @@ layout!(vipool_settings {
     flags,
 });
 
-/// Returns the default settings: a cool-down of 120 seconds, VIPOOL_SETTING_CHECK_IN_USE, no limits.
+/// Returns the default settings: a cool-down of 120 seconds, VIPOOL_SETTING_CHECK_IN_USE, no
+/// limits.
 ///
-/// A new farm has these settings, and so has a farm.toml without a section for sessions.
+/// A new farm has these settings. A farm.toml without the section `[sessions]` has them too.
 ///
 /// Parameters:
 /// - `out`: receives the settings.

@@ -32,10 +32,11 @@ macro_rules! status_texts {
     };
 }
 
-/// Result of a call. The numbers never change. -1 to -19 are mistakes of the caller; the other errors
-/// depend on the state of the map, the system or the input.
+/// Result of a call. The numbers never change. -1 to -19 are mistakes of the caller; the other
+/// errors depend on the state of the map, the system or the input.
 ///
-/// vipool_status_get_text() describes a status. vipool_last_error() describes the last failure.
+/// vipool_status_get_text() describes a status. vipool_last_error() describes the failure of the
+/// last call.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum vipool_status {
@@ -44,8 +45,8 @@ pub enum vipool_status {
 
     /// A pointer that must not be NULL is NULL.
     VIPOOL_ERR_NULL = -1,
-    /// The size at the start of a struct is not the size of any version of this struct. Set it to
-    /// sizeof(the struct), not to the size of a pointer.
+    /// The size at the start of a struct is not the size of any version of this struct. VIPOOL_INIT
+    /// sets it. A common mistake is the size of a pointer.
     VIPOOL_ERR_STRUCT_SIZE = -2,
     /// A struct sets a member that this library does not know, or a reserved member.
     VIPOOL_ERR_UNKNOWN_FIELD = -3,
@@ -146,7 +147,8 @@ pub enum vipool_status {
     /// The lock no longer excludes other writers: this process has closed the descriptor of the
     /// lock file, or the lock file was removed. Open the map again.
     VIPOOL_ERR_LOCK_LOST = -79,
-    /// The farm has errors: vipool_farm_list_findings() and vipool_farm_format_report() describe them.
+    /// The farm has errors: vipool_farm_list_findings() and vipool_farm_format_report() describe
+    /// them.
     VIPOOL_ERR_FARM = -80,
     /// The directory for a map does not exist, or its name is empty.
     VIPOOL_ERR_DIRECTORY = -81,
