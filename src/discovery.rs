@@ -57,7 +57,7 @@ pub fn session_of_process(map: &Reader, process: Process) -> Option<(SessionId, 
     }
 }
 
-/// Returns the user who logged on (pam_loginuid(8)). su(1) and sudo(8) do not change this user.
+/// Returns the id of the user who logged on (pam_loginuid(8)). su(1) and sudo(8) do not change it.
 fn login_user(process: Process) -> Option<u64> {
     let mut path = [0; 64];
     let mut buffer = [0; 32];
@@ -107,7 +107,7 @@ fn session_of_control_group(map: &Reader, process: Process) -> Option<(SessionId
 }
 
 /// Returns the open session with this logind name. The program that opened the session derived the
-/// session id from that name, from the audit session or from the user of the logind session.
+/// session id from that name, or from the audit session or the user of the logind session.
 fn find_logind_session(map: &Reader, name: &[u8]) -> Option<SessionId> {
     let is_open = |session: &SessionId| map.find(*session).is_some();
     let name = str::from_utf8(name).ok()?;

@@ -42,7 +42,8 @@ pub enum RangeError {
     /// The text has a known mistake.
     #[error("{0:?} is not a range: {1}")]
     Mistake(String, AddressMistake),
-    /// The CIDR prefix has bits set after the prefix length. The second value is the corrected prefix.
+    /// The CIDR prefix has bits set after the prefix length. The second value is the corrected
+    /// prefix.
     #[error("{0} has host bits set: did you mean {1}?")]
     HostBits(String, IpNet),
     /// The first address is above the last, or the families differ.
@@ -57,13 +58,13 @@ pub enum RangeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressMistake {
-    /// The text begins or ends with a blank.
+    /// The text begins or ends with white space.
     #[error("remove the blanks at its ends")]
     Blanks,
     /// An IPv6 address has a zone id, such as `%eth0`.
     #[error("remove the zone id after %; vipool finds the interface by the subnet")]
     ZoneId,
-    /// The prefix length is larger than this maximum of the family.
+    /// The prefix length is negative or above the maximum of the family. The value is this maximum.
     #[error("the prefix length must be from 0 to {0}")]
     PrefixLength(u8),
     /// A netmask follows the slash. The value is the equivalent prefix length.
@@ -76,7 +77,7 @@ pub enum AddressMistake {
 
 impl AddressMistake {
     /// Returns the mistake in a text that is not an address, a CIDR prefix or a range. Returns
-    /// `None` if the mistake is another one.
+    /// `None` if the text has none of these mistakes.
     pub(crate) fn find(text: &str) -> Option<Self> {
         if text.trim() != text {
             return Some(Self::Blanks);
@@ -311,8 +312,9 @@ fn predecessor(address: IpAddr) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
 
     use super::*;
 

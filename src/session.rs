@@ -115,8 +115,9 @@ impl SessionId {
     /// Creates the session id for the name of a logind session.
     ///
     /// A numeric name is its own value. Other names are in the upper half of the value space, which
-    /// numeric names cannot reach. Up to nine ASCII letters and digits, such as `c1`, are encoded, so
-    /// that the text form contains the name. The rest are hashed.
+    /// numeric names cannot reach. The value of a name of up to nine ASCII letters and digits, such
+    /// as `c1`, encodes the name, so the text form contains it. For other names, the value is a
+    /// hash.
     ///
     /// # Errors
     /// Fails if the name is empty.
@@ -158,13 +159,13 @@ impl SessionId {
     }
 }
 
-/// The bit of values that represent the name of a logind session instead of a number.
+/// This bit is set in the values of logind sessions whose name is not a 32-bit number.
 const NAME_BIT: u64 = 1 << (VALUE_BITS - 1);
-/// The bit of values that contain a hash of the name instead of the encoded name.
+/// This bit is set in values that contain a hash of the name instead of the encoded name.
 const HASH_BIT: u64 = NAME_BIT >> 1;
 /// The number of bits of an encoded character.
 const CHARACTER_BITS: usize = 6;
-/// The maximum length of an encoded name. Its characters have the bits below [`HASH_BIT`].
+/// The maximum length of an encoded name. The bits below [`HASH_BIT`] contain its characters.
 const MAX_ENCODED_NAME: usize = 9;
 /// The characters of encoded names. The code of a character is its position plus one.
 const NAME_CHARACTERS: &[u8; 62] =

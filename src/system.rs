@@ -81,8 +81,8 @@ pub fn identify_process(pid: u32) -> io::Result<Leader> {
     os::process::identify(pid)
 }
 
-/// Returns whether a process has exited. Returns false when in doubt: the process belongs to
-/// another process id namespace, or the caller cannot see processes.
+/// Returns whether a process has exited. Returns false if its state is unknown, because the process
+/// belongs to another process id namespace, or because the caller cannot see processes.
 #[cfg(any(target_os = "linux", windows))]
 #[must_use]
 pub fn has_exited(process: &Leader) -> bool {
@@ -90,7 +90,7 @@ pub fn has_exited(process: &Leader) -> bool {
     return os::process::has_exited(process);
     #[cfg(not(windows))]
     identify_process(std::process::id())
-        .is_ok_and(|this| os::process::has_exited(process, this.pid_namespace))
+        .is_ok_and(|caller| os::process::has_exited(process, caller.pid_namespace))
 }
 
 /// Returns the terminal services session of a process (ProcessIdToSessionId).

@@ -131,14 +131,15 @@ impl Map {
     pub fn is_reserved_for(&self, address: IpAddr, user: &str) -> Result<bool, MapError> {
         self.transact(|transaction| {
             let user = transaction.user_hash(user).ok_or_else(missing_sessions)?;
-            let located = transaction.locate(address);
-            let table = located.and_then(|(pool, slot)| Some((transaction.table(pool)?, slot)));
-            Ok(table.is_some_and(|(table, slot)| table.is_reserved_for(slot, user)))
+            let location = transaction.locate(address);
+            Ok(location.is_some_and(|(pool, slot)| {
+                transaction.table(pool).is_some_and(|table| table.is_reserved_for(slot, user))
+            }))
         })?
     }
 
-    /// Replaces the client and the leader of an open session. `None` keeps the current one. An agent
-    /// calls this method when a user reconnects, or when another process becomes the leader.
+    /// Replaces the client and the leader of an open session. `None` keeps the current value. An
+    /// agent calls this method when a user reconnects, or when another process becomes the leader.
     ///
     /// # Errors
     /// Fails if the session is not open, or the map cannot be used.
@@ -232,9 +233,9 @@ impl Map {
     ///
     /// A session is closed after two calls have found its leader dead, at least
     /// [`LEADER_GRACE`](super::LEADER_GRACE) seconds apart. One call checks up to `budget` leaders.
-    /// In each pool, it checks up to `budget` lingering addresses, up to `budget` cooling addresses,
-    /// and up to `budget` reserved or drained addresses. Repeat the call while [`ReapReport::more`]
-    /// is set.
+    /// In each pool, it checks up to `budget` lingering addresses, up to `budget` cooling
+    /// addresses, and up to `budget` reserved or drained addresses. Repeat the call while
+    /// [`ReapReport::more`] is set.
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.

@@ -1,4 +1,5 @@
-//! Opens and closes a session that several logons share. `engine/logons` describes its logons.
+//! Opens and closes a session that several logons share. `engine/logons` describes the records of
+//! its logons.
 
 use std::io;
 use std::path::Path;
@@ -17,30 +18,31 @@ impl Map {
     /// The session stays open until [`Map::leave_session`] has ended each logon, or the process of
     /// each logon has exited. The session keeps the client of its first logon.
     ///
-    /// `logon` is the process of this logon, see
-    /// [`system::identify_process`](crate::system::identify_process). It replaces the leader in the
-    /// options. Several logons can have the same process.
+    /// `process` is the process of this logon, see
+    /// [`system::identify_process`](crate::system::identify_process). The leader in the options is
+    /// ignored: the process of the first logon becomes the leader. Several logons can have the same
+    /// process.
     ///
     /// # Errors
     /// Fails as [`Map::open_session`] does, or if the logon cannot be recorded in the directory of
-    /// the map. A map in memory has no directory.
+    /// the map. Always fails for a map in memory.
     pub fn join_session(
         &self,
         session: SessionId,
         options: &OpenOptions<'_>,
-        logon: Leader,
+        process: Leader,
         now: Tick,
     ) -> Result<OpenedSession, OpenError> {
-        let directory = self.directory_of_logons()?;
+        let directory = self.require_directory()?;
         let mut locked = self.lock_for_writing(Some(now))?;
         let is_open = locked.map.leases_of(session).next().is_some();
         let options = match is_open {
             true => OpenOptions { client: None, leader: None, ..*options },
-            false => options.with_leader(logon),
+            false => options.with_leader(process),
         };
         let opened = locked.map.begin().open_session_and_commit(session, &options, now)?;
-        let record = Logon { handle: opened.handle, process: logon };
-        if let Err(source) = Logons::of_map(directory).add(&record) {
+        let logon = Logon { handle: opened.handle, process };
+        if let Err(source) = Logons::of_map(directory).add(&logon) {
             if !opened.already_open {
                 let _ = locked.map.begin().close_by_handle_and_commit(&opened.handle, now);
             }
@@ -49,7 +51,7 @@ impl Map {
         Ok(opened)
     }
 
-    /// Ends a logon of a shared session. `logon` is the process that [`Map::join_session`]
+    /// Ends a logon of a shared session. `process` is the process that [`Map::join_session`]
     /// received. Closes the session after its last logon. Returns the closed session, or `None` if
     /// the session has another logon and stays open.
     ///
@@ -58,33 +60,34 @@ impl Map {
     /// [`Probe::has_exited`]: crate::map::Probe::has_exited
     ///
     /// # Errors
-    /// Fails if the handle is stale or belongs to another boot, or the map cannot be used.
+    /// Fails if the handle is stale or belongs to another boot, or the map cannot be used. Always
+    /// fails for a map in memory.
     pub fn leave_session(
         &self,
         handle: &Handle,
-        logon: &Leader,
+        process: &Leader,
         mut has_exited: impl FnMut(&Leader) -> bool,
         now: Tick,
     ) -> Result<Option<ClosedSession>, CloseError> {
         let session = handle.session;
-        let logons = Logons::of_map(self.directory_of_logons()?);
+        let logons = Logons::of_map(self.require_directory()?);
         let mut locked = self.lock_for_writing(Some(now))?;
         // A record that cannot be removed counts until its process has exited.
-        let _ = logons.remove_one(session, logon);
-        let is_shared = locked.map.transact(|transaction| {
+        let _ = logons.remove_one(session, process);
+        let has_other_logon = locked.map.transact(|transaction| {
             let leader = transaction.leader_of(session).map(|(_, leader)| leader);
-            transaction.holds(handle)
-                && (leader.is_some_and(|leader| leader != *logon && !has_exited(&leader))
+            transaction.is_current(handle)
+                && (leader.is_some_and(|leader| leader != *process && !has_exited(&leader))
                     || transaction.replace_leader(session, &logons, &mut has_exited))
         });
-        if is_shared {
+        if has_other_logon {
             return Ok(None);
         }
         locked.map.begin().close_by_handle_and_commit(handle, now).map(Some)
     }
 
-    /// Returns the directory of the map, which contains the directory of the logon records.
-    fn directory_of_logons(&self) -> Result<&Path, MapError> {
+    /// Returns the directory of the map. Fails for a map in memory, which cannot record logons.
+    fn require_directory(&self) -> Result<&Path, MapError> {
         self.directory().ok_or_else(|| {
             cannot_record_logon(MAP_FILE.as_ref(), io::ErrorKind::Unsupported.into())
         })

@@ -120,8 +120,8 @@ impl Map {
     }
 
     /// Acquires the writer lock and holds it until this map is dropped. Other writers get an error
-    /// that names this process. Operations then need no system call, except that the first operation
-    /// in each second checks that the files of the map were not removed.
+    /// that names this process. Operations then need no system call, except that the first
+    /// operation in each second checks that the files of the map were not removed.
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.
@@ -154,8 +154,8 @@ impl Map {
     /// Opens a session. If the session is already open, adds its missing leases. Returns all leases
     /// of the session.
     ///
-    /// An open session keeps its user and its pool. The options can replace its client and its
-    /// leader; an option that is not set keeps the current one.
+    /// An open session keeps its user, if it has one, and its pool. The options can replace its
+    /// client and its leader; an option that is not set keeps the current value.
     ///
     /// The session gets the first of these addresses that is available: the address that the
     /// session holds, the requested address, the address reserved for the user, the last address of
@@ -390,8 +390,8 @@ impl Map {
     /// Locks the map against other threads.
     ///
     /// Fails in a child process after a fork, because another thread of the parent can have been
-    /// writing during the fork. In addition, parent and child would allocate the same addresses of a
-    /// map in memory, because each of them has its own copy.
+    /// writing during the fork. In addition, parent and child would allocate the same addresses of
+    /// a map in memory, because each of them has its own copy.
     #[inline]
     fn lock_mutex(&self) -> Result<MutexGuard<'_, WritableMap>, MapError> {
         if !self.process.is_current() {
@@ -441,8 +441,8 @@ impl Map {
     }
 
     /// Acquires the lock between processes, unless this map holds it. Returns the map, that lock,
-    /// and whether this map already held the lock. The caller needs no lock between threads, because
-    /// the caller borrows the map exclusively.
+    /// and whether this map already held the lock. The caller needs no lock between threads,
+    /// because the caller borrows the map exclusively.
     pub(crate) fn split_exclusive(
         &mut self,
     ) -> Result<(&mut WritableMap, Option<&WriterLock>, bool), MapError> {

@@ -53,8 +53,8 @@ impl LockHolder {
 #[derive(Debug)]
 pub(crate) struct WriterLock {
     directory: PathBuf,
-    /// The path of the lock file. Stored, so that operations allocate nothing.
-    path: PathBuf,
+    /// The path of the lock file. The two paths are stored, so that operations allocate no memory.
+    lock_path: PathBuf,
     /// The path of the map file.
     map_path: PathBuf,
     file: FileLock,
@@ -74,7 +74,7 @@ impl WriterLock {
     pub(crate) fn open(directory: &Path) -> Result<Self, MapError> {
         Ok(Self {
             directory: directory.to_owned(),
-            path: directory.join(files::LOCK_FILE),
+            lock_path: directory.join(files::LOCK_FILE),
             map_path: directory.join(files::MAP_FILE),
             file: files::open_lock(directory)?,
             waiting_threads: AtomicU32::new(0),
@@ -114,22 +114,22 @@ impl WriterLock {
     /// Acquires the lock. Returns false if other processes held it until the timeout.
     pub(crate) fn acquire(&self, timeout: Duration) -> Result<bool, MapError> {
         let result = self.file.acquire(timeout);
-        let failed = |source| {
-            let (failure, path) = ("cannot lock", self.path.clone());
-            MapError::Io { failure, path, source }
+        let lock_error = |source| {
+            let path = self.lock_path.clone();
+            MapError::Io { failure: "cannot lock", path, source }
         };
         if matches!(result, Ok(false)) {
             return Ok(false);
         }
         match self.file.loss_reason() {
-            Ok(None) => result.map_err(failed),
+            Ok(None) => result.map_err(lock_error),
             Ok(Some(reason)) => {
                 self.file.release();
-                Err(MapError::LockLost { path: self.path.clone(), reason })
+                Err(MapError::LockLost { path: self.lock_path.clone(), reason })
             }
             Err(error) => {
                 self.file.release();
-                Err(failed(result.err().unwrap_or(error)))
+                Err(lock_error(result.err().unwrap_or(error)))
             }
         }
     }
@@ -138,7 +138,7 @@ impl WriterLock {
     pub(crate) fn keep(&self) -> Result<(), MapError> {
         self.file.pin().map_err(|source| MapError::Io {
             failure: "cannot keep the lock of",
-            path: self.path.clone(),
+            path: self.lock_path.clone(),
             source,
         })
     }
@@ -165,8 +165,8 @@ impl WriterLock {
 
     #[cold]
     fn check_files(&self, map: &WritableMap) -> Result<(), MapError> {
-        let path = || self.path.clone();
-        match self.file.is_at(&self.path) {
+        let path = || self.lock_path.clone();
+        match self.file.is_at(&self.lock_path) {
             Ok(true) => {}
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(MapError::Io { failure: "cannot examine", path: path(), source });

@@ -94,8 +94,8 @@ impl Registration {
     pub(super) fn link_count(&self) -> io::Result<Option<u64>> {
         let is_registered = self.entry.registration.load(Relaxed) == self.number
             && self.entry.descriptor() == self.descriptor;
-        let status = file_status(self.descriptor)?.filter(|_| is_registered);
-        let status = status.filter(|status| self.entry.is_same_file(status));
+        let status = file_status(self.descriptor)?
+            .filter(|status| is_registered && self.entry.is_same_file(status));
         Ok(status.map(|status| status.link_count))
     }
 }

@@ -207,21 +207,22 @@ pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
 /// Allocates every byte (posix_fallocate(3)). Without this, an access to a hole in the mapped file
 /// would raise SIGBUS if the file system were full.
 ///
-/// A signal interrupts the allocation, and tmpfs then frees what the call has allocated. Each call
-/// therefore allocates only a part, so that a periodic signal cannot prevent all progress.
+/// A signal can interrupt a call. tmpfs then frees the bytes that the call has allocated. Each call
+/// therefore allocates only a part of the file, so that a periodic signal cannot prevent all
+/// progress.
 #[cfg(target_os = "linux")]
 fn allocate(file: &File, length: u64) -> io::Result<()> {
     use std::os::fd::AsRawFd;
 
-    const PART: libc::off_t = 1 << 20;
+    const PART_LENGTH: libc::off_t = 1 << 20;
 
     let length = libc::off_t::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
     let mut offset = 0;
     while offset < length {
-        let part = PART.min(length - offset);
+        let part_length = PART_LENGTH.min(length - offset);
         // SAFETY: the descriptor is open.
-        match unsafe { libc::posix_fallocate(file.as_raw_fd(), offset, part) } {
-            0 => offset += part,
+        match unsafe { libc::posix_fallocate(file.as_raw_fd(), offset, part_length) } {
+            0 => offset += part_length,
             libc::EINTR => {}
             error => return Err(io::Error::from_raw_os_error(error)),
         }

@@ -240,7 +240,7 @@ pub(crate) fn open_or_create_journal(
 /// trusted.
 ///
 /// # Errors
-/// Fails if the system cannot open the file. A new journal would then replace events that are
+/// Fails if the system cannot open an existing file. A new journal would replace events that are
 /// intact.
 fn open_journal(directory: &Path, boot: u64) -> Result<Option<WritableRegion>, MapError> {
     let is_current = |region: &WritableRegion| {
@@ -289,7 +289,7 @@ pub(crate) fn finish_publishing(directory: &Path, layout: &Layout) -> Result<(),
     // file.
     match open_region(directory, &unpublished_name).map(is_sessions_file) {
         Ok(true) => publish_file(directory, SESSIONS_FILE),
-        // A new map would replace the file, which is the only one with the users of this map.
+        // Only this file has the users of the map, and a new map would replace it.
         Err(failure @ OpenFailure::Io(..)) => Err(failure.at(directory.join(unpublished_name))),
         _ => Ok(()),
     }

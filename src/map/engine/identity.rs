@@ -1,8 +1,8 @@
 //! The identity of an open session: its user, client and leader.
 //!
-//! A session keeps its user until it is closed. A later open can complete the leases of the session,
-//! can replace client and leader, and gives a user to a session without one. All records of a session
-//! have the same content, so any lease of the session can be released first.
+//! A session with a user keeps that user until the session is closed. A later open can add missing
+//! leases, replace the client and the leader, and give a user to a session without one. The records
+//! of all leases contain the same identity, so the writer can release the leases in any order.
 
 use super::image::{FoundLease, MapImage};
 use super::writer::MapWriter;
@@ -19,17 +19,18 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Returns whether a caller who names this user, or no user, may open the session again.
+    /// Returns whether the session can be opened again for this user. An open without a user is
+    /// always possible.
     pub(crate) fn admits(&self, user: UserHash) -> bool {
         [self.user, user].contains(&UserHash::NONE) || self.user == user
     }
 
-    /// Returns the user of the session; `user` if it has none.
+    /// Returns the user of the session; `user` if the session has none.
     pub(crate) fn user_or(&self, user: UserHash) -> UserHash {
         if self.user == UserHash::NONE { user } else { self.user }
     }
 
-    /// Returns these options, completed with the identity of the session.
+    /// Returns `options`. Options that are not set have the values of the session.
     pub(crate) fn complete<'a>(&'a self, options: &OpenOptions<'a>) -> OpenOptions<'a> {
         OpenOptions {
             user: options.user.or(self.record.user.as_deref()),

@@ -1,13 +1,13 @@
 //! The logons of a shared session (`session-per = "user"`).
 //!
-//! A shared session stays open until its last logon has ended. No counter exists that a killed
-//! logon could leave wrong. Each logon has a *logon record*: an empty file whose name contains the
+//! A shared session stays open until its last logon has ended. A killed logon would leave a counter
+//! of logons wrong. Instead, each logon has a *logon record*: an empty file whose name contains the
 //! handle of the session and the process of the logon. A record counts only while that process
 //! runs. The leader of the session is the process of one logon. When this process exits, the
 //! process of another logon becomes the leader.
 //!
-//! Records are created and searched under the writer lock. So no writer can close a session between
-//! the moment when a logon joins it and the moment when the record of that logon exists.
+//! Writers create and search records under the writer lock. So no writer can close a session
+//! between the moment when a logon joins it and the moment when the record of that logon exists.
 
 use std::fs::{self, File};
 use std::io;
@@ -20,7 +20,8 @@ use crate::os::directory::for_each_name;
 use crate::session::{Handle, SessionId};
 use crate::trusted_file;
 
-/// The directory of the logon records, in the directory of the map. Only its owner can list it.
+/// The name of the directory of the logon records, in the directory of the map. Only its owner can
+/// list it.
 pub(crate) const LOGONS_DIRECTORY: &str = "logons";
 /// Maximum number of logons of one process that share a session.
 const MAX_LOGONS_PER_PROCESS: u32 = 1 << 16;
@@ -75,10 +76,11 @@ impl Logons {
         Err(io::Error::other("the process has too many logons"))
     }
 
-    /// Removes the record of one logon of this process in a session.
+    /// Removes the record of one logon of a process in a session.
     pub(crate) fn remove_one(&self, session: SessionId, process: &Leader) -> io::Result<()> {
-        let is_own = |logon: &Logon| logon.handle.session == session && logon.process == *process;
-        match self.find(is_own)? {
+        let is_of_process =
+            |logon: &Logon| logon.handle.session == session && logon.process == *process;
+        match self.find(is_of_process)? {
             Some((name, _)) => fs::remove_file(self.0.join(name)),
             None => Ok(()),
         }
@@ -95,15 +97,15 @@ impl Logons {
     /// Returns the first logon that `matches` accepts, with the name of its record.
     fn find(&self, mut matches: impl FnMut(&Logon) -> bool) -> io::Result<Option<(String, Logon)>> {
         let mut found = None;
-        let searched = for_each_name(&self.0, |name| match Logon::parse(name) {
+        let search_result = for_each_name(&self.0, |name| match Logon::parse(name) {
             Some(logon) if matches(&logon) => {
                 found = Some((name.to_owned(), logon));
                 ControlFlow::Break(())
             }
             _ => ControlFlow::Continue(()),
         });
-        match searched {
-            // No logon shares a session.
+        match search_result {
+            // The first logon creates the directory.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             result => result.map(|()| found),
         }
@@ -111,22 +113,22 @@ impl Logons {
 }
 
 impl Transaction<'_> {
-    /// Makes the process of another logon the leader of a shared session. Returns whether the session
-    /// must stay open: another logon runs, or the logon records cannot be read.
+    /// Makes a running process of a logon the leader of a shared session. Returns whether the session
+    /// must stay open: such a process runs, or the logon records cannot be read.
     pub(crate) fn replace_leader(
         &self,
         session: SessionId,
         logons: &Logons,
         mut has_exited: impl FnMut(&Leader) -> bool,
     ) -> bool {
-        let is_running = |logon: &Logon| {
+        let can_lead = |logon: &Logon| {
             logon.handle.session == session
-                && self.holds(&logon.handle)
+                && self.is_current(&logon.handle)
                 && !has_exited(&logon.process)
         };
         // Without the records, a logon can be running, so that its addresses must stay leased. The
         // next reap tries again.
-        let Ok(found) = logons.find(is_running) else { return true };
+        let Ok(found) = logons.find(can_lead) else { return true };
         let Some((_, logon)) = found else { return false };
         let Some(identity) = self.session_identity(session) else { return false };
         let options = OpenOptions::new().with_leader(logon.process);
@@ -140,8 +142,9 @@ impl Transaction<'_> {
         logons: &Logons,
         mut has_exited: impl FnMut(&Leader) -> bool,
     ) {
-        let mut is_stale = |logon: &Logon| !self.holds(&logon.handle) || has_exited(&logon.process);
-        // A record that stays is removed by a later call.
+        let mut is_stale =
+            |logon: &Logon| !self.is_current(&logon.handle) || has_exited(&logon.process);
+        // A later call removes the records that remain after an error.
         while let Ok(Some((name, _))) = logons.find(&mut is_stale) {
             if fs::remove_file(logons.0.join(name)).is_err() {
                 break;
@@ -149,8 +152,8 @@ impl Transaction<'_> {
         }
     }
 
-    /// Returns whether the session of this handle still holds its lease.
-    pub(crate) fn holds(&self, handle: &Handle) -> bool {
+    /// Returns whether the handle is of this boot, and its session still holds its lease.
+    pub(crate) fn is_current(&self, handle: &Handle) -> bool {
         handle.boot == self.layout().boot && self.is_live(handle)
     }
 }

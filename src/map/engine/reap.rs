@@ -2,8 +2,9 @@
 //! session never reaps.
 //!
 //! A reap closes a session if it finds the leader dead and an earlier reap has found the leader
-//! dead at least [`LEADER_GRACE`] seconds before. If the session has another logon, the process of
-//! that logon becomes the leader instead. A reap frees an address that has cooled down. If
+//! dead at least [`LEADER_GRACE`] seconds before. If another logon of the session has a running
+//! process, that process becomes the leader instead. A reap frees an address that has cooled down.
+//! If
 //! [`Settings::check_in_use`] is set, or if the address lingers, the address becomes free only if
 //! it has no sockets.
 //!
@@ -55,8 +56,9 @@ pub struct ReapReport {
 }
 
 impl Transaction<'_> {
-    /// Checks up to `budget` leaders. In each pool, checks up to `budget` slots of each queue, and up
-    /// to `budget` slots outside the queues. A map in memory has no logon records.
+    /// Checks up to `budget` leaders. In each pool, checks up to `budget` slots of each queue, and
+    /// up to `budget` slots outside the queues. `logons` is `None` for a map in memory, which has
+    /// no logon records.
     pub(crate) fn reap(
         &self,
         now: Tick,
@@ -202,8 +204,8 @@ impl Transaction<'_> {
         self.store_header(REAP_CURSOR, 0);
     }
 
-    /// Asks the probe whether a leader is dead, and records the result. Replaces a dead leader by the
-    /// process of another logon. Returns whether the caller must close the session.
+    /// Asks the probe whether a leader is dead, and records the result. Replaces a dead leader by a
+    /// running process of another logon. Returns whether the caller must close the session.
     fn check_leader(
         &self,
         lease: &Lease,

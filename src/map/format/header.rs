@@ -59,8 +59,8 @@ pub(crate) const BEING_REPLACED: u64 = 1;
 pub(crate) const REPLACED: u64 = 2;
 
 // Words of the sessions file that writers change.
-/// Not 0: the offset of the record that the staged record replaces.
-pub(crate) const STAGED_OFFSET: usize = 64;
+/// The offset of the record that the staged record replaces; 0 if there is no staged record.
+pub(crate) const STAGED_TARGET: usize = 64;
 /// The first word of the staged record, see [`super::record`].
 pub(crate) const STAGED_RECORD: usize = 72;
 

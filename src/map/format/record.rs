@@ -8,7 +8,7 @@
 //!
 //! | word | content |
 //! |---|---|
-//! | 0 | generation, mark of a valid record, number of replacements, [`JOINED`], family of the client, length of the name |
+//! | 0 | generation, mark of a valid record, number of replacements, [`USER_SET_LATER`], family of the client, length of the name |
 //! | 1 | pid of the leader, or 0; time at which the leader was first found dead, plus one, or 0 |
 //! | 2, 3 | start time and pid namespace of the leader |
 //! | 4, 5 | address of the client |
@@ -21,12 +21,12 @@
 //! client, the words of that field keep their old content.
 //!
 //! The writer replaces the record of an open session in two steps. It writes the new record to the
-//! header of the file ([`STAGED_RECORD`]), then copies it. If the writer dies before it finishes the
-//! copy, the next writer copies the staged record again.
+//! header of the file ([`STAGED_RECORD`]), then copies it. If the writer dies before it finishes
+//! the copy, the next writer copies the staged record again.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::header::{HEADER_WORDS, STAGED_OFFSET, STAGED_RECORD};
+use super::header::{HEADER_WORDS, STAGED_RECORD, STAGED_TARGET};
 use super::pool::PoolLayout;
 use super::user::UserHash;
 use super::words::{join_halves, load, load_bytes, split_halves, store, store_bytes};
@@ -48,9 +48,9 @@ const USER_NAME: usize = 7;
 const RESERVATION: usize = 15;
 /// Flag in the lower half of word 0: the record is complete.
 const VALID: u32 = 1 << 31;
-/// Flag in the lower half of word 0: the session had no user when it got this lease. Its user is
-/// therefore not the last user of the address.
-const JOINED: u32 = 1 << 15;
+/// Flag in the lower half of word 0: the session had no user when it got this lease, and got its
+/// user later. This user is therefore not the last user of the address.
+const USER_SET_LATER: u32 = 1 << 15;
 /// Maximum length of a user name, in bytes.
 const MAX_NAME_BYTES: usize = 63;
 
@@ -109,26 +109,27 @@ pub(crate) fn update(
     else {
         return;
     };
-    let old = read(words, pool, slot, generation).unwrap_or_default();
+    let current = read(words, pool, slot, generation).unwrap_or_default();
     let is_same_user = session_user(record, generation) == user;
-    if is_same_user && (old.client, old.leader) == (options.client, options.leader) {
+    if is_same_user && (current.client, current.leader) == (options.client, options.leader) {
         return;
     }
     // With a new number of replacements, readers notice that the record was replaced.
     let (_, attributes) = split_halves(load(record, COMMIT_WORD));
     let replacements = (((attributes >> 16) + 1) & 0x7fff) << 16;
-    let joined = if last_user(record, generation) == user { 0 } else { JOINED };
-    fill(access, staged, generation, replacements | joined, options, user);
-    if old.leader.is_some() && old.leader == options.leader {
+    let user_flag = if last_user(record, generation) == user { 0 } else { USER_SET_LATER };
+    fill(access, staged, generation, replacements | user_flag, options, user);
+    if current.leader.is_some() && current.leader == options.leader {
         store(access, staged, LEADER_PID, load(record, LEADER_PID));
     }
-    store(access, words, STAGED_OFFSET, record_offset(pool, slot) as u64);
+    store(access, words, STAGED_TARGET, record_offset(pool, slot) as u64);
     finish_update(access, words);
 }
 
-/// Copies the staged record, if there is one, to its place. The reservation is not part of it.
+/// Copies the staged record, if there is one, over the record that it replaces. Keeps the
+/// reservation.
 pub(crate) fn finish_update(access: WriteAccess<'_>, words: &[Word]) {
-    let offset = load(words, STAGED_OFFSET) as usize;
+    let offset = load(words, STAGED_TARGET) as usize;
     if offset == 0 {
         return;
     }
@@ -138,11 +139,12 @@ pub(crate) fn finish_update(access: WriteAccess<'_>, words: &[Word]) {
             store(access, words, offset.saturating_add(word), load(words, STAGED_RECORD + word));
         }
     }
-    store(access, words, STAGED_OFFSET, 0);
+    store(access, words, STAGED_TARGET, 0);
 }
 
-/// Writes the words of a record, the commit word last. `attributes` are the number of replacements and
-/// [`JOINED`].
+/// Writes the words of a record, the commit word last. `attributes` are the number of replacements
+/// and
+/// [`USER_SET_LATER`].
 fn fill(
     access: WriteAccess<'_>,
     record: &RecordWords,
@@ -198,7 +200,7 @@ fn store_user(access: WriteAccess<'_>, record: &RecordWords, user: UserHash, nam
 /// the last user of the slot.
 #[inline]
 pub(crate) fn last_user(record: &RecordWords, generation: u32) -> UserHash {
-    user_unless(record, generation, JOINED)
+    user_unless(record, generation, USER_SET_LATER)
 }
 
 /// Returns the user of the session that holds the lease with this generation.
@@ -206,11 +208,11 @@ pub(crate) fn session_user(record: &RecordWords, generation: u32) -> UserHash {
     user_unless(record, generation, 0)
 }
 
-/// Returns the user of a valid record that has none of these attributes.
+/// Returns the user of the record with this generation, unless the record has one of these flags.
 #[inline]
-fn user_unless(record: &RecordWords, generation: u32, excluded: u32) -> UserHash {
+fn user_unless(record: &RecordWords, generation: u32, excluded_flags: u32) -> UserHash {
     let (recorded_generation, attributes) = split_halves(load(record, COMMIT_WORD));
-    if recorded_generation == generation && attributes & (VALID | excluded) == VALID {
+    if recorded_generation == generation && attributes & (VALID | excluded_flags) == VALID {
         UserHash::from_word(load(record, USER_HASH))
     } else {
         UserHash::NONE
@@ -264,8 +266,8 @@ pub(crate) fn invalidate_uncommitted(
     }
 }
 
-/// Reads the record of the lease with this generation. Returns `None` if there is no such record, or
-/// if a writer overwrites it during the read.
+/// Reads the record of the lease with this generation. Returns `None` if there is no such record,
+/// or if a writer overwrites it during the read.
 pub(crate) fn read(
     words: &[Word],
     pool: &PoolLayout,

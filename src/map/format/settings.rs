@@ -10,7 +10,7 @@ pub(crate) const SETTINGS_WORDS: usize = 3;
 const CHECK_IN_USE: u32 = 1;
 const AWAIT_RESTORE: u32 = 2;
 const FIRST_USE: u32 = 4;
-/// The exhaustion policy has two bits.
+/// The position of the exhaustion policy, which has two bits.
 const EXHAUSTION_SHIFT: u32 = 3;
 const SESSION_PER_USER: u32 = 32;
 

@@ -17,7 +17,7 @@ pub struct OpenedSession {
     pub already_open: bool,
     /// The reason why the session did not get all leases; `None` if it got all leases.
     pub shortage: Option<Shortage>,
-    /// The number of the pool that has no address for the session, if there is a shortage.
+    /// The number of the first pool that has no address for the session; 0 without a shortage.
     pub shortage_pool: u16,
     /// The pools that this call brought below their low-water marks, one bit for each pool.
     pub(crate) low_water_pools: u32,
