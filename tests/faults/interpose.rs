@@ -14,51 +14,52 @@ pub enum Fault {
     Error(c_int),
     /// A signal interrupts the call: it fails with EINTR if the function can return that error.
     Interrupt,
-    /// read(2) and write(2) transfer only half of the bytes.
+    /// The call of read(2) or write(2) transfers only half of the bytes.
     ShortTransfer,
 }
 
 thread_local! {
     /// The armed fault, and the number of calls until it happens.
-    static ARMED: Cell<Option<(Fault, u32)>> = const { Cell::new(None) };
-    /// The function that the fault hit.
-    static HIT: Cell<Option<&'static str>> = const { Cell::new(None) };
+    static ARMED_FAULT: Cell<Option<(Fault, u32)>> = const { Cell::new(None) };
+    /// The name of the function that the fault hit.
+    static HIT_FUNCTION: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
-/// Runs `body`. The `number`th call to which `fault` applies fails. Returns the function that
-/// failed; `None` if there were fewer calls.
-pub fn with_fault(fault: Fault, number: u32, body: impl FnOnce()) -> Option<&'static str> {
-    HIT.set(None);
-    ARMED.set(Some((fault, number)));
+/// Runs `body`. `fault` happens at call `call_number` of the calls to which it applies. Returns the
+/// name of the called function; `None` if there were fewer calls.
+pub fn with_fault(fault: Fault, call_number: u32, body: impl FnOnce()) -> Option<&'static str> {
+    HIT_FUNCTION.set(None);
+    ARMED_FAULT.set(Some((fault, call_number)));
     body();
-    ARMED.set(None);
-    HIT.take()
+    ARMED_FAULT.set(None);
+    HIT_FUNCTION.take()
 }
 
 /// Properties of an interposed function.
 struct Function {
     name: &'static CStr,
     is_interruptible: bool,
-    transfers_bytes: bool,
+    is_transfer: bool,
 }
 
 impl Function {
-    /// Counts a call. Returns the fault that hits it.
+    /// Counts a call. Returns the fault if it hits this call.
     fn next_fault(&self) -> Option<Fault> {
-        let (fault, number) = ARMED.get()?;
+        let (fault, remaining_calls) = ARMED_FAULT.get()?;
         let applies = match fault {
             Fault::Error(_) => true,
             Fault::Interrupt => self.is_interruptible,
-            Fault::ShortTransfer => self.transfers_bytes,
+            Fault::ShortTransfer => self.is_transfer,
         };
         if !applies {
             return None;
         }
-        ARMED.set((number > 1).then_some((fault, number - 1)));
-        if number > 1 {
+        if remaining_calls > 1 {
+            ARMED_FAULT.set(Some((fault, remaining_calls - 1)));
             return None;
         }
-        HIT.set(self.name.to_str().ok());
+        ARMED_FAULT.set(None);
+        HIT_FUNCTION.set(self.name.to_str().ok());
         Some(fault)
     }
 
@@ -79,6 +80,7 @@ impl Function {
     }
 }
 
+/// Sets errno and returns `result`.
 fn fail<T>(error: c_int, result: T) -> T {
     // SAFETY: the pointer is valid for this thread.
     unsafe { *libc::__errno_location() = error };
@@ -87,10 +89,10 @@ fn fail<T>(error: c_int, result: T) -> T {
 
 /// Defines functions that fail by setting errno and returning a value.
 macro_rules! interpose {
-    ($($name:ident($($argument:ident: $kind:ty),*) -> $result:ty, fails with $failure:expr,
+    ($($name:ident($($argument:ident: $argument_type:ty),*) -> $result:ty, fails with $failure:expr,
        interruptible: $is_interruptible:expr;)*) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name($($argument: $kind),*) -> $result {
+        unsafe extern "C" fn $name($($argument: $argument_type),*) -> $result {
             const NAME: &str = concat!(stringify!($name), "\0");
             const FUNCTION: Function = Function {
                 name: match CStr::from_bytes_with_nul(NAME.as_bytes()) {
@@ -98,15 +100,15 @@ macro_rules! interpose {
                     Err(_) => unreachable!(),
                 },
                 is_interruptible: $is_interruptible,
-                transfers_bytes: false,
+                is_transfer: false,
             };
             if let Some(error) = FUNCTION.next_error() {
                 return fail(error, $failure);
             }
             // SAFETY: the C library declares the function with these types. On the processors of
-            // these tests, a variadic function receives its arguments in the same way.
+            // these tests, a variadic function receives its arguments as other functions do.
             unsafe {
-                let original: unsafe extern "C" fn($($kind),*) -> $result =
+                let original: unsafe extern "C" fn($($argument_type),*) -> $result =
                     std::mem::transmute(FUNCTION.original());
                 original($($argument),*)
             }
@@ -142,7 +144,7 @@ interpose! {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn posix_fallocate(descriptor: c_int, offset: i64, length: i64) -> c_int {
     const FUNCTION: Function =
-        Function { name: c"posix_fallocate", is_interruptible: true, transfers_bytes: false };
+        Function { name: c"posix_fallocate", is_interruptible: true, is_transfer: false };
     if let Some(error) = FUNCTION.next_error() {
         return error;
     }
@@ -157,7 +159,7 @@ unsafe extern "C" fn posix_fallocate(descriptor: c_int, offset: i64, length: i64
 #[unsafe(no_mangle)]
 unsafe extern "C" fn fcntl(descriptor: c_int, command: c_int, argument: *mut c_void) -> c_int {
     const FUNCTION: Function =
-        Function { name: c"fcntl", is_interruptible: true, transfers_bytes: false };
+        Function { name: c"fcntl", is_interruptible: true, is_transfer: false };
     // SAFETY: with this command, the argument is a valid `flock`.
     let is_lock = command == libc::F_OFD_SETLK
         && unsafe { (*argument.cast::<libc::flock>()).l_type } != libc::F_UNLCK as i16;
@@ -165,7 +167,7 @@ unsafe extern "C" fn fcntl(descriptor: c_int, command: c_int, argument: *mut c_v
         return fail(error, -1);
     }
     // SAFETY: the caller passes the arguments of fcntl(2), and a variadic function receives its
-    // arguments in the same way.
+    // arguments as other functions do.
     unsafe {
         let original: unsafe extern "C" fn(c_int, c_int, *mut c_void) -> c_int =
             std::mem::transmute(FUNCTION.original());
@@ -175,11 +177,15 @@ unsafe extern "C" fn fcntl(descriptor: c_int, command: c_int, argument: *mut c_v
 
 /// Defines functions that transfer bytes.
 macro_rules! interpose_transfer {
-    ($($name:ident($buffer:ty), $c_name:expr;)*) => {$(
+    ($($name:ident($buffer_type:ty), $c_name:expr;)*) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name(descriptor: c_int, buffer: $buffer, length: usize) -> isize {
+        unsafe extern "C" fn $name(
+            descriptor: c_int,
+            buffer: $buffer_type,
+            length: usize,
+        ) -> isize {
             const FUNCTION: Function =
-                Function { name: $c_name, is_interruptible: true, transfers_bytes: true };
+                Function { name: $c_name, is_interruptible: true, is_transfer: true };
             let length = match FUNCTION.next_fault() {
                 Some(Fault::Error(error)) => return fail(error, -1),
                 Some(Fault::Interrupt) => return fail(libc::EINTR, -1),
@@ -189,7 +195,7 @@ macro_rules! interpose_transfer {
             // SAFETY: the C library declares the function with these types, and the length is not
             // above that of the buffer.
             unsafe {
-                let original: unsafe extern "C" fn(c_int, $buffer, usize) -> isize =
+                let original: unsafe extern "C" fn(c_int, $buffer_type, usize) -> isize =
                     std::mem::transmute(FUNCTION.original());
                 original(descriptor, buffer, length)
             }

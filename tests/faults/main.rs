@@ -25,7 +25,7 @@ use vipool::pool::{Pool, PoolKind};
 use vipool::session::Handle;
 use vipool::{Tick, client_file};
 
-/// Returns a plan whose virtual IPs end at this octet.
+/// Returns a plan with this last octet in the last virtual IP.
 fn plan(last_octet: u8) -> Plan {
     let pool =
         |kind, range: String| Pool::new("default", kind, &[range.parse().unwrap()], 64).unwrap();
@@ -39,8 +39,8 @@ fn plan(last_octet: u8) -> Plan {
 /// The results of the operations of a run.
 #[derive(Default)]
 struct Outcome {
-    /// The open sessions by number, with their users.
-    open: BTreeMap<u64, (Handle, String)>,
+    /// The handles and users of the open sessions, by session number.
+    open_sessions: BTreeMap<u64, (Handle, String)>,
     has_map: bool,
     /// The errors of failed operations.
     errors: Vec<String>,
@@ -56,15 +56,15 @@ impl Outcome {
         let options = OpenOptions::new().with_user(user.as_str());
         let result = map.open_session(session_id(number), &options, Tick::from_secs(now));
         if let Some(opened) = self.record(result) {
-            self.open.insert(number, (opened.handle, user));
+            self.open_sessions.insert(number, (opened.handle, user));
         }
     }
 
     fn close(&mut self, map: &Map, number: u64, now: u32) {
-        if let Some((handle, _)) = self.open.get(&number).cloned()
+        if let Some((handle, _)) = self.open_sessions.get(&number).cloned()
             && self.record(map.close_by_handle(&handle, Tick::from_secs(now))).is_some()
         {
-            self.open.remove(&number);
+            self.open_sessions.remove(&number);
         }
     }
 }
@@ -84,7 +84,7 @@ fn run_operations(directory: &Path) -> Outcome {
         outcome.close(map, 1, 4);
         let saved = map.save_users(&directory.join("last-users"));
         outcome.record(saved);
-        if let Some((handle, _)) = outcome.open.get(&2).cloned() {
+        if let Some((handle, _)) = outcome.open_sessions.get(&2).cloned() {
             let address = "192.0.2.7".parse().unwrap();
             let written = client_file::write(directory, &handle, address, None);
             outcome.record(written.map_err(|error| format!("{}: {error}", directory.display())));
@@ -115,32 +115,34 @@ fn run_operations(directory: &Path) -> Outcome {
 }
 
 /// Checks that a new writer finds exactly the acknowledged leases, and that a reload succeeds.
-fn check(directory: &Path, outcome: &Outcome, context: &str) {
+fn check_leases(directory: &Path, outcome: &Outcome, context: &str) {
     let map = match Map::open(directory) {
-        Err(error) if !outcome.has_map => return assert!(outcome.open.is_empty(), "{error}"),
+        Err(error) if !outcome.has_map => {
+            return assert!(outcome.open_sessions.is_empty(), "{error}");
+        }
         map => map.unwrap_or_else(|error| panic!("{context}: {error}")),
     };
     let leases = all_leases(&map);
     let rows = map.sessions().unwrap();
-    let found: BTreeMap<_, _> =
+    let found_users: BTreeMap<_, _> =
         rows.iter().map(|row| (row.session, row.user.clone().unwrap_or_default())).collect();
-    let expected: BTreeMap<_, _> = outcome
-        .open
+    let expected_users: BTreeMap<_, _> = outcome
+        .open_sessions
         .iter()
         .map(|(number, (_, user))| (session_id(*number), user.clone()))
         .collect();
-    assert_eq!(found, expected, "{context}: {:?}", outcome.errors);
+    assert_eq!(found_users, expected_users, "{context}: {:?}", outcome.errors);
     let reader = map.reader().unwrap();
-    assert!(outcome.open.values().all(|(handle, _)| reader.is_live(handle)), "{context}");
+    assert!(outcome.open_sessions.values().all(|(handle, _)| reader.is_live(handle)), "{context}");
     let events = Journal::open(directory).unwrap().since(1);
     let has_event =
         |number: &u64| events.events.iter().any(|event| event.session == session_id(*number));
-    assert!(outcome.open.keys().all(has_event), "{context}: events are lost");
+    assert!(outcome.open_sessions.keys().all(has_event), "{context}: events are lost");
     drop(map);
-    let read = |name| fs::read(directory.join(name)).unwrap_or_default();
-    let sessions = read("sessions");
-    let sessions = if sessions.is_empty() { read("sessions.new") } else { sessions };
-    assert_eq!(recover_copy(&read("map"), &sessions), leases, "{context}");
+    let read_file = |name| fs::read(directory.join(name)).unwrap_or_default();
+    let sessions = read_file("sessions");
+    let sessions = if sessions.is_empty() { read_file("sessions.new") } else { sessions };
+    assert_eq!(recover_copy(&read_file("map"), &sessions), leases, "{context}");
     let map = Map::create_at(directory, &plan(10), Tick::from_secs(20)).unwrap();
     assert_eq!(all_leases(&map), leases, "{context}");
     map.open_session(session_id(7), &OpenOptions::new(), Tick::from_secs(20)).unwrap();
@@ -153,67 +155,60 @@ fn check(directory: &Path, outcome: &Outcome, context: &str) {
 /// Repeats the operations until a run has no fault. `check_errors` checks the error messages of a
 /// run. Returns the number of runs with a fault.
 fn sweep(fault: Fault, check_errors: impl Fn(&Outcome, &Path, &str)) -> u32 {
-    for number in 1.. {
-        let directory = TestDirectory::new(&format!("fault-{fault:?}-{number}"));
+    for call_number in 1.. {
+        let directory = TestDirectory::new(&format!("fault-{fault:?}-{call_number}"));
         let mut outcome = Outcome::default();
-        let hit = with_fault(fault, number, || outcome = run_operations(&directory.0));
-        let context = format!("{fault:?} at call {number}, {hit:?}");
+        let hit_function =
+            with_fault(fault, call_number, || outcome = run_operations(&directory.0));
+        let context = format!("{fault:?} at call {call_number}, {hit_function:?}");
         check_errors(&outcome, &directory.0, &context);
-        check(&directory.0, &outcome, &context);
-        if hit.is_none() {
-            assert_eq!(outcome.errors, [""; 0], "{context}");
-            return number - 1;
+        check_leases(&directory.0, &outcome, &context);
+        if hit_function.is_none() {
+            assert_no_errors(&outcome, &directory.0, &context);
+            return call_number - 1;
         }
     }
     unreachable!("a run without a fault ends the sweep")
 }
 
-/// Checks that each message of a run names the path and the error of the system.
-fn check_messages(outcome: &Outcome, directory: &Path, error: i32, context: &str) {
-    for message in &outcome.errors {
-        let is_clear =
-            message.contains(&error_text(error)) && message.contains(directory.to_str().unwrap());
-        // After a failed creation, the following operations find no map.
-        assert!(is_clear || message.contains("no map"), "{context}: {message}");
-    }
+fn assert_no_errors(outcome: &Outcome, _: &Path, context: &str) {
+    assert_eq!(outcome.errors, [""; 0], "{context}");
+}
+
+/// Lets each call fail with an error of the system. Checks that each message names a path in the
+/// directory and the error. Returns the number of runs with a fault.
+fn sweep_error(error: i32) -> u32 {
+    sweep(Fault::Error(error), |outcome, directory, context| {
+        for message in &outcome.errors {
+            let has_path_and_error = message.contains(&error_text(error))
+                && message.contains(directory.to_str().unwrap());
+            // After a failed creation, the following operations find no map.
+            assert!(has_path_and_error || message.contains("no map"), "{context}: {message}");
+        }
+    })
 }
 
 #[test]
 fn input_output_error_at_any_call_loses_nothing() {
-    let check = |outcome: &Outcome, directory: &Path, context: &str| {
-        check_messages(outcome, directory, libc::EIO, context);
-    };
-    assert!(sweep(Fault::Error(libc::EIO), check) > 100);
+    assert!(sweep_error(libc::EIO) > 100);
 }
 
 #[test]
 fn full_file_system_at_any_call_loses_nothing() {
-    let check = |outcome: &Outcome, directory: &Path, context: &str| {
-        check_messages(outcome, directory, libc::ENOSPC, context);
-    };
-    assert!(sweep(Fault::Error(libc::ENOSPC), check) > 100);
+    assert!(sweep_error(libc::ENOSPC) > 100);
 }
 
 #[test]
 fn exhausted_kernel_memory_at_any_call_loses_nothing() {
-    let check = |outcome: &Outcome, directory: &Path, context: &str| {
-        check_messages(outcome, directory, libc::ENOMEM, context);
-    };
-    assert!(sweep(Fault::Error(libc::ENOMEM), check) > 100);
+    assert!(sweep_error(libc::ENOMEM) > 100);
 }
 
 #[test]
 fn interrupted_calls_are_repeated() {
-    let check = |outcome: &Outcome, _: &Path, context: &str| {
-        assert_eq!(outcome.errors, [""; 0], "{context}");
-    };
-    assert!(sweep(Fault::Interrupt, check) > 30);
+    assert!(sweep(Fault::Interrupt, assert_no_errors) > 30);
 }
 
 #[test]
 fn short_transfers_are_continued() {
-    let check = |outcome: &Outcome, _: &Path, context: &str| {
-        assert_eq!(outcome.errors, [""; 0], "{context}");
-    };
-    assert!(sweep(Fault::ShortTransfer, check) > 3);
+    assert!(sweep(Fault::ShortTransfer, assert_no_errors) > 3);
 }

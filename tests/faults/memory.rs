@@ -1,5 +1,6 @@
 //! Tests of exhausted memory. An allocation that fails ends the process (abort(3)). The tests check
-//! which operations allocate nothing, and that an end at any allocation loses no lease.
+//! which operations allocate nothing, and that no lease is lost if the process ends at an
+//! allocation.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -22,15 +23,15 @@ static ALLOCATOR: FailingAllocator = FailingAllocator;
 
 thread_local! {
     /// The number of allocations of this thread that succeed; `None` without a limit.
-    static REMAINING: Cell<Option<u32>> = const { Cell::new(None) };
+    static REMAINING_ALLOCATIONS: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
 // SAFETY: all memory comes from `System`. A null pointer reports exhausted memory.
 unsafe impl GlobalAlloc for FailingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match REMAINING.get() {
+        match REMAINING_ALLOCATIONS.get() {
             Some(0) => return ptr::null_mut(),
-            Some(remaining) => REMAINING.set(Some(remaining - 1)),
+            Some(remaining) => REMAINING_ALLOCATIONS.set(Some(remaining - 1)),
             None => {}
         }
         // SAFETY: the caller keeps the contract of `alloc`.
@@ -43,15 +44,15 @@ unsafe impl GlobalAlloc for FailingAllocator {
     }
 }
 
-/// Runs `body`. After this number of allocations, every allocation of this thread fails.
-fn with_allocations<T>(number: u32, body: impl FnOnce() -> T) -> T {
-    REMAINING.set(Some(number));
+/// Runs `body`. After `limit` allocations, every allocation of this thread fails.
+fn with_allocation_limit<T>(limit: u32, body: impl FnOnce() -> T) -> T {
+    REMAINING_ALLOCATIONS.set(Some(limit));
     let result = body();
-    REMAINING.set(None);
+    REMAINING_ALLOCATIONS.set(None);
     result
 }
 
-/// If one of these operations allocated, the process would end.
+/// An allocation in one of these operations would end the process.
 #[test]
 fn opening_and_closing_sessions_needs_no_memory() {
     let directory = TestDirectory::new("memory");
@@ -60,14 +61,14 @@ fn opening_and_closing_sessions_needs_no_memory() {
         if is_exclusive {
             map.lock_exclusive().unwrap();
         }
-        let user = OpenOptions::new().with_user("ann");
-        // The first operation of a second examines the files.
+        let options = OpenOptions::new().with_user("ann");
+        // The first operation in each second examines the files.
         for second in [2, 3] {
             let now = Tick::from_secs(second);
-            let (opened, found, closed) = with_allocations(0, || {
-                let opened = map.open_session(session_id(1), &user, now);
-                let again = map.open_session(session_id(1), &user, now);
-                assert!(again.is_ok_and(|again| again.already_open));
+            let (opened, found, closed) = with_allocation_limit(0, || {
+                let opened = map.open_session(session_id(1), &options, now);
+                let reopened = map.open_session(session_id(1), &options, now);
+                assert!(reopened.is_ok_and(|reopened| reopened.already_open));
                 let found = map.find(session_id(1));
                 let closed = map.close_session(session_id(1), now);
                 assert!(map.open_session(session_id(2), &OpenOptions::new(), now).is_ok());
@@ -82,44 +83,44 @@ fn opening_and_closing_sessions_needs_no_memory() {
     }
 }
 
-/// In run N, the process ends at its Nth allocation.
+/// In each run, the process ends at a later allocation.
 #[test]
-fn end_at_any_allocation_loses_nothing() {
+fn process_that_ends_at_an_allocation_loses_no_lease() {
     let flags = shared_words(2);
-    let (has_opened, has_closed) = (&flags[0], &flags[1]);
+    let (is_opened, is_closed) = (&flags[0], &flags[1]);
     let has_session = |map: &Map, number| map.find(session_id(number)).unwrap().is_some();
-    for number in 0.. {
+    for limit in 0.. {
         let directory = TestDirectory::new("allocation");
         let now = Tick::from_secs(1);
         let old_map = Map::create_at(&directory.0, &plan(8), now).unwrap();
         old_map.open_session(session_id(1), &OpenOptions::new(), now).unwrap();
-        has_opened.store(0, SeqCst);
-        has_closed.store(0, SeqCst);
+        is_opened.store(0, SeqCst);
+        is_closed.store(0, SeqCst);
         let operations = || {
-            let user = OpenOptions::new().with_user("ann");
+            let options = OpenOptions::new().with_user("ann");
             let map = Map::create_at(&directory.0, &plan(9), now).unwrap();
-            map.open_session(session_id(2), &user, now).unwrap();
-            has_opened.store(1, SeqCst);
+            map.open_session(session_id(2), &options, now).unwrap();
+            is_opened.store(1, SeqCst);
             map.save_users(&directory.0.join("last-users")).unwrap();
             let mut agent = Map::open(&directory.0).unwrap();
             agent.lock_exclusive().unwrap();
             agent.close_session(session_id(1), now).unwrap();
-            has_closed.store(1, SeqCst);
+            is_closed.store(1, SeqCst);
             agent.reap(now, u32::MAX, &mut IdleProbe).unwrap();
             assert_eq!(agent.sessions().unwrap().len(), 1);
         };
-        let status = Child::start(|| with_allocations(number, operations)).wait();
+        let status = Child::start(|| with_allocation_limit(limit, operations)).wait();
         let map = Map::open(&directory.0).unwrap();
         let leases = all_leases(&map);
-        assert_eq!(has_session(&map, 1), has_closed.load(SeqCst) == 0, "allocation {number}");
-        assert_eq!(has_session(&map, 2), has_opened.load(SeqCst) == 1, "allocation {number}");
+        assert_eq!(has_session(&map, 1), is_closed.load(SeqCst) == 0, "after {limit} allocations");
+        assert_eq!(has_session(&map, 2), is_opened.load(SeqCst) == 1, "after {limit} allocations");
         drop(map);
-        let read = |name| fs::read(directory.0.join(name)).unwrap();
-        assert_eq!(recover_copy(&read("map"), &read("sessions")), leases);
+        let read_file = |name| fs::read(directory.0.join(name)).unwrap();
+        assert_eq!(recover_copy(&read_file("map"), &read_file("sessions")), leases);
         // The next writer gets the lock of the ended process.
         Map::create_at(&directory.0, &plan(10), now).unwrap();
         match status {
-            WaitStatus::Exited(0) => return assert!(number > 20, "{number} allocations"),
+            WaitStatus::Exited(0) => return assert!(limit > 20, "{limit} allocations"),
             status => assert_eq!(status, WaitStatus::Killed(libc::SIGABRT)),
         }
     }
