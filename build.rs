@@ -1,5 +1,5 @@
-//! Sets the SONAME of the shared library with the C ABI. Without it, a program that links the library
-//! would record the path of the file.
+//! Sets the SONAME of the shared library with the C ABI. Without it, a program that links the
+//! library would record the path of the file.
 
 use std::env::var;
 
@@ -9,11 +9,13 @@ fn main() {
     if !is_elf || var("CARGO_FEATURE_CAPI").is_err() {
         return;
     }
-    let number = |name| var(name).unwrap_or_default();
-    let (major, minor) = (number("CARGO_PKG_VERSION_MAJOR"), number("CARGO_PKG_VERSION_MINOR"));
+    let version_part = |name| var(name).unwrap_or_default();
+    let major = version_part("CARGO_PKG_VERSION_MAJOR");
+    let minor = version_part("CARGO_PKG_VERSION_MINOR");
     // Until 1.0, a new minor version may break programs.
-    let version = if major == "0" { format!("0.{minor}") } else { major };
-    // The instruction for cdylib targets alone is not available: only `cargo rustc --crate-type cdylib`
-    // makes this package a cdylib. Programs (tests, examples) ignore their SONAME.
-    println!("cargo::rustc-link-arg=-Wl,-soname,libvipool.so.{version}");
+    let soname_version = if major == "0" { format!("0.{minor}") } else { major };
+    // `rustc-cdylib-link-arg` is not available, because only `cargo rustc --crate-type cdylib`
+    // makes this package a cdylib. The tests and examples get the SONAME too. It has no effect on
+    // them.
+    println!("cargo::rustc-link-arg=-Wl,-soname,libvipool.so.{soname_version}");
 }

@@ -399,10 +399,10 @@ fn exclusive_holder_keeps_the_map_from_other_writers() {
         // SAFETY: the texts, handles and structs are valid. Each handle is freed once.
         unsafe {
             let plan = build::plan(&plan(), 0).unwrap();
-            let with_flags = |flags| vipool_map_options { flags, ..sized() };
-            let options = with_flags(holder_flags);
+            let options_with = |flags| vipool_map_options { flags, ..sized() };
+            let options = options_with(holder_flags);
             check(vipool_map_create(path, length, plan, &options, &mut holder)).unwrap();
-            let options = with_flags(VIPOOL_MAP_MONITOR);
+            let options = options_with(VIPOOL_MAP_MONITOR);
             check(vipool_map_open(path, length, &options, &mut monitor)).unwrap();
             for value in 1..=3 {
                 let id = session_id(value).raw();
@@ -413,7 +413,7 @@ fn exclusive_holder_keeps_the_map_from_other_writers() {
                 vipool_snapshot_free(snapshot);
                 check(vipool_snapshot_new(monitor, &mut snapshot)).unwrap();
                 vipool_snapshot_free(snapshot);
-                let exclusive = with_flags(VIPOOL_MAP_EXCLUSIVE);
+                let exclusive = options_with(VIPOOL_MAP_EXCLUSIVE);
                 for options in [null(), &raw const exclusive] {
                     let status = vipool_map_open(path, length, options, &mut other);
                     assert_eq!(status, VIPOOL_ERR_BUSY_EXCLUSIVE);
@@ -451,7 +451,7 @@ fn open_session_refuses_another_user_and_takes_a_new_client() {
     };
     let mut snapshot = null_mut();
     let mut row = sized::<vipool_session_row>();
-    let (mut count, second) = (0, 1);
+    let (mut count, second_session_index) = (0, 1);
     // SAFETY: the handles and structs are valid. The snapshot is freed once.
     unsafe {
         let out = &raw mut opened;
@@ -470,8 +470,15 @@ fn open_session_refuses_another_user_and_takes_a_new_client() {
         assert_eq!(status, VIPOOL_ERR_NOT_OPEN);
         check(vipool_snapshot_new(fixture.map, &mut snapshot)).unwrap();
         let out = &raw mut row;
-        check(vipool_snapshot_list_sessions(snapshot, second, out, 1, &mut count, null_mut()))
-            .unwrap();
+        check(vipool_snapshot_list_sessions(
+            snapshot,
+            second_session_index,
+            out,
+            1,
+            &mut count,
+            null_mut(),
+        ))
+        .unwrap();
         assert_eq!((row.session, row.client, row.leader), (id, client, leader));
         assert_eq!(copy_text(row.user, row.user_length), "ada");
         vipool_snapshot_free(snapshot);

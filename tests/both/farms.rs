@@ -141,7 +141,7 @@ pub fn invalid_values_are_reported_as_findings<A: Api>() {
     assert_eq!(findings, [("server".to_owned(), "unknown-server".to_owned())]);
     assert_eq!(api.err(), Some(VIPOOL_ERR_FARM as i32));
 
-    // Calls are validated as farm.toml is.
+    // A farm that is built by calls is validated like farm.toml.
     for range in ["224.0.0.1", "127.0.0.9", "0.0.0.0/0", "ff02::1"] {
         let mut invalid_farm = farm();
         invalid_farm.ranges[0].addresses = vec![range.parse().unwrap()];

@@ -197,11 +197,11 @@ pub fn system_state_is_reported<A: Api>() {
     assert_eq!(api.parent_rule(), Some((plan_with_parent.policy.programs[0].id(), parent_pid)));
 
     // Two addresses have cooled down. The first address has a socket, so it must linger.
-    let mut plan_with_check = plan();
-    plan_with_check.settings =
+    let mut plan_with_in_use_check = plan();
+    plan_with_in_use_check.settings =
         Settings::without_cool_down().with_cool_down(1).with_check_in_use(true);
-    plan_with_check.pools.remove(0);
-    let api = A::new(&plan_with_check).unwrap();
+    plan_with_in_use_check.pools.remove(0);
+    let api = A::new(&plan_with_in_use_check).unwrap();
     let first_address: IpAddr =
         api.open(session_id(1), &for_user("ada"), 100).unwrap().leases[0].address;
     api.open(session_id(2), &for_user("ada"), 100).unwrap();

@@ -1,6 +1,6 @@
-//! Parses the functions, structs and constants of `include/vipool.h`. Other tests are generated from
-//! the result, so these tests cover new functions and structs automatically. The parser supports
-//! only the form that cbindgen writes.
+//! Parses the functions, structs and constants of `include/vipool.h`. Other tests are generated
+//! from the result, so these tests cover new functions and structs automatically. The parser
+//! supports only the form that cbindgen writes.
 
 use std::fs;
 use std::process::Command;
@@ -252,10 +252,11 @@ fn preprocessed_header_has_every_constant() {
         return;
     }
     let text = compile_header(&["-E", "-P"]);
-    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let words: Vec<&str> = text.split(|c| !is_word(c)).collect();
+    let is_word_part = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    let words: Vec<&str> = text.split(|character| !is_word_part(character)).collect();
     let is_missing =
         |name: &String| !words.contains(&&**name) && !name.starts_with("VIPOOL_VERSION_");
-    let missing: Vec<String> = Header::read().constants.into_iter().filter(is_missing).collect();
-    assert_eq!(missing, [""; 0]);
+    let missing_constants: Vec<String> =
+        Header::read().constants.into_iter().filter(is_missing).collect();
+    assert_eq!(missing_constants, [""; 0]);
 }

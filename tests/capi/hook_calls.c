@@ -16,7 +16,7 @@
     do {                                                                                           \
         if (!(condition)) {                                                                        \
             printf("line %d: %s; errno %d\n", __LINE__, #condition, errno);                        \
-            has_failed = 1;                                                                            \
+            has_failed = 1;                                                                        \
         }                                                                                          \
         errno = INITIAL_ERRNO;                                                                     \
     } while (0)

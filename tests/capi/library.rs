@@ -35,8 +35,8 @@ fn shared_library_has_a_soname() {
     if !have(&["cc"]) {
         return;
     }
-    let dynamic = stdout_of(Command::new("readelf").arg("--dynamic").arg(shared_library()));
-    assert!(dynamic.contains("Library soname: [libvipool.so.0.1]"), "{dynamic}");
+    let dynamic_section = stdout_of(Command::new("readelf").arg("--dynamic").arg(shared_library()));
+    assert!(dynamic_section.contains("Library soname: [libvipool.so.0.1]"), "{dynamic_section}");
 }
 
 /// The library does not import functions that could change the host process, so the library cannot
@@ -112,8 +112,8 @@ fn library_exports_the_functions_of_the_header() {
     assert_eq!(exported_functions, declared_functions);
 }
 
-/// `cargo xtask library` hides all symbols that are not functions of the header, and gives the shared
-/// library a SONAME and symbol versions.
+/// `cargo xtask library` hides all symbols that are not functions of the header, and gives the
+/// shared library a SONAME and symbol versions.
 #[test]
 fn distributed_libraries_export_only_the_functions_of_the_header() {
     if !have(&["cc", "nm"]) {
@@ -123,29 +123,35 @@ fn distributed_libraries_export_only_the_functions_of_the_header() {
     vipool_testing::cargo(&["build", "--package", "xtask"]);
     stdout_of(Command::new(target_dir.join("debug/xtask")).arg("library"));
     let folder = target_dir.join("library");
-    let list = fs::read_to_string(workspace_root().join("include/symbols.txt")).unwrap();
-    let expected: BTreeSet<&str> = list.lines().collect();
-    let archive = stdout_of(
+    let symbol_list = fs::read_to_string(workspace_root().join("include/symbols.txt")).unwrap();
+    let expected_symbols: BTreeSet<&str> = symbol_list.lines().collect();
+    let archive_listing = stdout_of(
         Command::new("nm")
             .args(["--extern-only", "--defined-only", "--format=posix"])
             .arg(folder.join("libvipool.a")),
     );
-    let archived: BTreeSet<&str> =
-        archive.lines().filter_map(|line| line.split_once(' ')).map(|(name, _)| name).collect();
-    assert_eq!(archived, expected);
+    let archive_symbols: BTreeSet<&str> = archive_listing
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(archive_symbols, expected_symbols);
 
     let shared_library = folder.join("libvipool.so");
-    let dynamic = stdout_of(
+    let dynamic_listing = stdout_of(
         Command::new("nm")
             .args(["--dynamic", "--extern-only", "--defined-only", "--format=posix"])
             .arg(&shared_library),
     );
     let is_function = |name: &&str| name.starts_with("vipool_");
-    let exported: BTreeSet<&str> =
-        dynamic.lines().filter_map(|line| line.split(' ').next()).filter(is_function).collect();
-    let versioned: BTreeSet<String> =
-        expected.iter().map(|name| format!("{name}@@VIPOOL_0.1")).collect();
-    assert_eq!(exported, versioned.iter().map(String::as_str).collect());
-    let dynamic = stdout_of(Command::new("readelf").arg("--dynamic").arg(&shared_library));
-    assert!(dynamic.contains("Library soname: [libvipool.so.0.1]"), "{dynamic}");
+    let exported_functions: BTreeSet<&str> = dynamic_listing
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .filter(is_function)
+        .collect();
+    let versioned_functions: BTreeSet<String> =
+        expected_symbols.iter().map(|name| format!("{name}@@VIPOOL_0.1")).collect();
+    assert_eq!(exported_functions, versioned_functions.iter().map(String::as_str).collect());
+    let dynamic_section = stdout_of(Command::new("readelf").arg("--dynamic").arg(&shared_library));
+    assert!(dynamic_section.contains("Library soname: [libvipool.so.0.1]"), "{dynamic_section}");
 }

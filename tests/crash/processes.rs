@@ -78,7 +78,7 @@ fn fork_child_never_waits_for_a_thread_of_the_parent() {
     for map in &maps {
         let opened = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
         let words = shared_words(2);
-        let (phase, finished) = (&words[0], &words[1]);
+        let (phase, is_finished) = (&words[0], &words[1]);
         thread::scope(|scope| {
             // The callback runs while its thread holds the map.
             scope.spawn(|| {
@@ -116,9 +116,9 @@ fn fork_child_never_waits_for_a_thread_of_the_parent() {
                 for result in results {
                     assert!(matches!(result, Err(MapError::Forked)), "{result:?}");
                 }
-                finished.store(1, SeqCst);
+                is_finished.store(1, SeqCst);
             });
-            wait_for(finished, 1);
+            wait_for(is_finished, 1);
             assert_eq!(child.wait(), WaitStatus::Exited(0));
             phase.store(2, SeqCst);
         });

@@ -14,7 +14,7 @@ fn leader(pid: u32) -> Leader {
     Leader { pid, start_time: 7, pid_namespace: 0 }
 }
 
-/// An operating system in which one process is running.
+/// An operating system in which only the process with this id is running.
 struct OneProcess(u32);
 
 impl vipool::map::Probe for OneProcess {
@@ -34,9 +34,9 @@ fn open_session_refuses_another_user() {
     let error = map.open_session(session_id(1), &for_user("bob"), NOW).unwrap_err();
     assert!(matches!(error, OpenError::OtherUser(id) if id == session_id(1)), "{error}");
     for options in [for_user("ann"), ANONYMOUS] {
-        let again = map.open_session(session_id(1), &options, NOW).unwrap();
-        assert!(again.already_open);
-        assert_eq!((again.handle, again.leases), (opened.handle, opened.leases));
+        let reopened = map.open_session(session_id(1), &options, NOW).unwrap();
+        assert!(reopened.already_open);
+        assert_eq!((reopened.handle, reopened.leases), (opened.handle, opened.leases));
     }
     assert_eq!(map.sessions().unwrap()[0].user.as_deref(), Some("ann"));
 
@@ -51,20 +51,23 @@ fn open_session_refuses_another_user() {
 }
 
 #[test]
-fn open_session_refuses_an_address_that_it_does_not_hold() {
+fn open_session_refuses_an_address_that_the_session_does_not_hold() {
     let map = memory_map(&["10.0.0.1-10.0.0.3"], Settings::without_cool_down());
     map.open_session(session_id(1), &for_address("10.0.0.2"), NOW).unwrap();
     map.open_session(session_id(2), &for_address("10.0.0.3"), NOW).unwrap();
     // The first address is free, another session holds the second, and no pool has the third.
-    for (requested, is_other) in [("10.0.0.1", true), ("10.0.0.3", true), ("10.0.9.9", false)] {
+    for (requested, is_in_pool) in [("10.0.0.1", true), ("10.0.0.3", true), ("10.0.9.9", false)] {
         match map.open_session(session_id(1), &for_address(requested), NOW).unwrap_err() {
-            OpenError::OtherAddress(found) => assert!(is_other && found == address(requested)),
-            OpenError::Excluded(found) => assert!(!is_other && found == address(requested)),
+            OpenError::OtherAddress(found) => assert!(is_in_pool && found == address(requested)),
+            OpenError::Excluded(found) => assert!(!is_in_pool && found == address(requested)),
             error => panic!("{requested}: {error}"),
         }
     }
-    let again = map.open_session(session_id(1), &for_address("10.0.0.2"), NOW).unwrap();
-    assert_eq!((only_address(&again.leases).as_str(), again.already_open), ("10.0.0.2", true));
+    let reopened = map.open_session(session_id(1), &for_address("10.0.0.2"), NOW).unwrap();
+    assert_eq!(
+        (only_address(&reopened.leases).as_str(), reopened.already_open),
+        ("10.0.0.2", true)
+    );
 }
 
 #[test]
@@ -98,16 +101,16 @@ fn open_session_takes_a_new_client_and_leader() {
 fn session_with_a_new_leader_outlives_the_old_leader() {
     let map = memory_map(&["10.0.0.1"], Settings::without_cool_down());
     map.open_session(session_id(1), &ANONYMOUS.with_leader(leader(5)), NOW).unwrap();
-    let later = NOW.saturating_add(LEADER_GRACE);
+    let grace_end = NOW.saturating_add(LEADER_GRACE);
     map.reap(NOW, 10, &mut OneProcess(6)).unwrap();
-    // A new client does not postpone the end of a session without a leader.
     map.update_session(session_id(1), Some(address("192.0.2.1")), None).unwrap();
     map.update_session(session_id(1), None, Some(leader(6))).unwrap();
-    assert!(map.reap(later, 10, &mut OneProcess(6)).unwrap().closed.is_empty());
-    assert!(map.reap(later, 10, &mut OneProcess(7)).unwrap().closed.is_empty());
+    assert!(map.reap(grace_end, 10, &mut OneProcess(6)).unwrap().closed.is_empty());
+    assert!(map.reap(grace_end, 10, &mut OneProcess(7)).unwrap().closed.is_empty());
+    // A new client does not postpone the close of a session with a dead leader.
     map.update_session(session_id(1), Some(address("192.0.2.2")), None).unwrap();
-    let end = later.saturating_add(LEADER_GRACE);
-    assert_eq!(map.reap(end, 10, &mut OneProcess(7)).unwrap().closed, [session_id(1)]);
+    let second_grace_end = grace_end.saturating_add(LEADER_GRACE);
+    assert_eq!(map.reap(second_grace_end, 10, &mut OneProcess(7)).unwrap().closed, [session_id(1)]);
 }
 
 #[test]
@@ -116,13 +119,13 @@ fn completed_session_keeps_its_user() {
     plan.pools.push(loopback_pool("127.7.0.0/28"));
     let map = vipool::map::Map::in_memory(&plan).unwrap();
     map.open_session(session_id(1), &for_user("bob"), NOW).unwrap();
-    let partial = map.open_session(session_id(2), &for_user("ann"), NOW).unwrap();
-    assert_eq!(partial.leases.len(), 1);
+    let partial_session = map.open_session(session_id(2), &for_user("ann"), NOW).unwrap();
+    assert_eq!(partial_session.leases.len(), 1);
     map.close_session(session_id(1), NOW).unwrap();
     let options = OpenOptions::new().with_client(address("192.0.2.1"));
-    let complete = map.open_session(session_id(2), &options, NOW).unwrap();
-    assert_eq!(complete.leases.len(), 2);
-    // The new lease is the first of the session, and it also has the user.
+    let complete_session = map.open_session(session_id(2), &options, NOW).unwrap();
+    assert_eq!(complete_session.leases.len(), 2);
+    // The new lease is the first lease of the session. Its record also has the user.
     let row = &map.sessions().unwrap()[0];
     assert_eq!((row.user.as_deref(), row.client), (Some("ann"), Some(address("192.0.2.1"))));
     map.reap(NOW, 10, &mut FakeSystem::default()).unwrap();

@@ -27,7 +27,7 @@ fn process(pid: u32) -> Leader {
     Leader::new(pid, u64::from(pid) * 100, 4_026_531_836)
 }
 
-/// A map with files, and the shared session of ada.
+/// A map in a directory. Each logon is a logon of ada, and her logons share one session.
 struct Server {
     map: Map,
     directory: tempfile::TempDir,
@@ -53,16 +53,16 @@ impl Server {
     /// Ends a logon. Returns whether the session was closed.
     fn log_off(&mut self, opened: &OpenedSession, pid: u32) -> bool {
         let has_exited = |leader: &Leader| self.exited.0.contains(&leader.pid);
-        let closed = self.map.leave_session(&opened.handle, &process(pid), has_exited, NOW);
-        closed.unwrap().is_some()
+        let result = self.map.leave_session(&opened.handle, &process(pid), has_exited, NOW);
+        result.unwrap().is_some()
     }
 
-    /// Reaps the map after this time. Returns the closed sessions.
+    /// Reaps the map `seconds` after [`NOW`]. Returns the closed sessions.
     fn reap(&mut self, seconds: u32) -> Vec<SessionId> {
         self.map.reap(NOW.saturating_add(seconds), u32::MAX, &mut self.exited).unwrap().closed
     }
 
-    fn leader(&self) -> Option<u32> {
+    fn leader_pid(&self) -> Option<u32> {
         let rows = self.map.sessions().unwrap();
         rows.first().and_then(|row| row.leader).map(|leader| leader.pid)
     }
@@ -79,15 +79,15 @@ fn last_logoff_closes_a_shared_session() {
     assert_eq!(logons.map(|opened| opened.already_open), [false, true, true]);
     assert!(logons.iter().all(|opened| opened.handle == logons[0].handle));
     assert!(!server.log_off(&logons[0], 1));
-    assert!(matches!(server.leader(), Some(2 | 3)));
+    assert!(matches!(server.leader_pid(), Some(2 | 3)));
     assert!(!server.log_off(&logons[2], 3));
-    assert_eq!(server.leader(), Some(2));
+    assert_eq!(server.leader_pid(), Some(2));
     assert!(server.log_off(&logons[1], 2));
     assert_eq!(server.map.sessions().unwrap(), []);
     assert_eq!(server.record_count(), 0);
     // A second logoff of the same logon closes nothing.
-    let again = server.map.leave_session(&logons[1].handle, &process(2), |_| true, NOW);
-    assert!(again.is_err());
+    let second_logoff = server.map.leave_session(&logons[1].handle, &process(2), |_| true, NOW);
+    assert!(second_logoff.is_err());
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn each_logon_of_one_process_counts() {
     let mut server = Server::new();
     let logons = [1, 1].map(|pid| server.log_on(pid));
     assert!(!server.log_off(&logons[0], 1));
-    assert_eq!(server.leader(), Some(1));
+    assert_eq!(server.leader_pid(), Some(1));
     assert!(server.log_off(&logons[1], 1));
 }
 
@@ -103,10 +103,10 @@ fn each_logon_of_one_process_counts() {
 fn killed_logons_do_not_count() {
     let mut server = Server::new();
     let logons = [1, 2, 3].map(|pid| server.log_on(pid));
-    // The reap replaces a killed leader at once, so that the session never counts as abandoned.
+    // The first reap replaces the killed leader, so no later reap closes the session.
     server.exited.0.extend([1, 2]);
     assert_eq!(server.reap(0), []);
-    assert_eq!((server.leader(), server.record_count()), (Some(3), 1));
+    assert_eq!((server.leader_pid(), server.record_count()), (Some(3), 1));
     assert_eq!(server.reap(LEADER_GRACE), []);
     assert_eq!(server.reap(2 * LEADER_GRACE), []);
     assert!(server.log_off(&logons[2], 3));
@@ -150,7 +150,7 @@ fn shared_session_stays_open_while_its_logon_records_cannot_be_read() {
     std::fs::remove_file(&records).unwrap();
     std::fs::rename(&readable_records, &records).unwrap();
     assert_eq!(server.reap(3 * LEADER_GRACE), []);
-    assert_eq!(server.leader(), Some(2));
+    assert_eq!(server.leader_pid(), Some(2));
 }
 
 #[test]
@@ -189,9 +189,9 @@ fn removal_of_the_map_removes_the_logon_records() {
     assert!(server.map.leave_session(&opened.handle, &process(2), |_| false, NOW).is_err());
     assert_eq!(server.record_count(), 1);
     // A running logon of a closed session does not keep a new session open.
-    let new = server.log_on(2);
-    assert_ne!(new.handle, opened.handle);
-    assert!(server.log_off(&new, 2));
+    let new_logon = server.log_on(2);
+    assert_ne!(new_logon.handle, opened.handle);
+    assert!(server.log_off(&new_logon, 2));
     server.map.open_session(session_id(7), &for_user("bob"), NOW).unwrap();
     server.map.close_session(session_id(7), NOW).unwrap();
     let Server { map, directory, .. } = server;

@@ -44,17 +44,20 @@ fn build(debug: bool) -> Result<PathBuf, Error> {
     Ok(package)
 }
 
-/// Returns the maintainer of the package: `DEBFULLNAME` and `DEBEMAIL`, as for the tools of Debian,
-/// else the name and the address of the user of git.
+/// Returns the maintainer of the package. As in the tools of Debian, `DEBFULLNAME` and `DEBEMAIL`
+/// are the name and the address. If they are not set, git's `user.name` and `user.email` replace
+/// them.
 fn maintainer() -> Result<String, Error> {
-    let setting = |variable: &str, key: &str| -> Result<String, Error> {
+    let read_setting = |variable: &str, git_key: &str| -> Result<String, Error> {
         match std::env::var(variable) {
             Ok(value) => Ok(value),
-            Err(_) => output_of(Command::new("git").args(["config", key]))
+            Err(_) => output_of(Command::new("git").args(["config", git_key]))
                 .map_err(|error| format!("{error} (set {variable})").into()),
         }
     };
-    Ok(format!("{} <{}>", setting("DEBFULLNAME", "user.name")?, setting("DEBEMAIL", "user.email")?))
+    let name = read_setting("DEBFULLNAME", "user.name")?;
+    let address = read_setting("DEBEMAIL", "user.email")?;
+    Ok(format!("{name} <{address}>"))
 }
 
 /// Returns the changelog in the format of deb-changelog(5). It has one entry, with the time of the

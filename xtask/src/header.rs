@@ -117,20 +117,22 @@ fn group_by_section(header: &str) -> Result<String, Error> {
     ))
 }
 
-/// Converts an enum or a constant to a form that every C and C++ compiler accepts, and that a parser
-/// of preprocessed text sees.
+/// Converts an enum or a constant to a form that every C and C++ compiler accepts, and that a
+/// parser of preprocessed text sees.
 ///
-/// An enum becomes an integer type and an enum without a name, because a tag and a typedef of the same
-/// name are not valid in C++. A constant becomes an enum too. A macro of the same name makes a flag
-/// unsigned. Constants for the preprocessor (versions) stay macros.
+/// An enum becomes an integer type and an enum without a name, because a tag and a typedef of the
+/// same name are not valid in C++. A constant becomes an enum too. A macro of the same name makes a
+/// flag unsigned. The version numbers stay macros, because the preprocessor can then compare them.
 fn to_c89(name: &str, text: &str, source: &str) -> Result<String, Error> {
     let (comment, code) = text.split_once("*/\n").ok_or("a declaration without a comment")?;
     if let Some(code) = code.strip_prefix("enum ") {
-        let (head, body) = code.split_once("\n {\n").ok_or("an enum without a body")?;
-        let (body, _) = body.split_once(",\n};").ok_or("an enum without an end")?;
-        let integer = head.split("  : ").nth(1).and_then(|rest| rest.lines().next());
-        let integer = integer.ok_or("an enum without an integer type")?;
-        return Ok(format!("{comment}*/\ntypedef {integer} {name};\nenum {{\n{body}\n}};"));
+        let (name_and_type, after_brace) =
+            code.split_once("\n {\n").ok_or("an enum without a body")?;
+        let (body, _) = after_brace.split_once(",\n};").ok_or("an enum without an end")?;
+        let (_, after_colon) =
+            name_and_type.split_once("  : ").ok_or("an enum without an integer type")?;
+        let integer_type = after_colon.lines().next().unwrap_or_default();
+        return Ok(format!("{comment}*/\ntypedef {integer_type} {name};\nenum {{\n{body}\n}};"));
     }
     let Some(value) = code.strip_prefix("#define ").and_then(|code| code.split(' ').nth(1)) else {
         return Ok(text.to_owned());

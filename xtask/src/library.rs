@@ -1,8 +1,8 @@
 //! Builds the library for C programs in `target/library`, as distributors install it.
 //!
 //! cargo builds a static library that also exports the symbols of the Rust standard library, and a
-//! shared library without symbol versions. This module makes one object file in which only the symbols
-//! of `include/symbols.txt` are global, and makes both libraries from that object.
+//! shared library without symbol versions. This module makes one object file in which only the
+//! symbols of `include/symbols.txt` are global, and makes both libraries from that object.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,8 @@ pub fn run() -> Result<(), Error> {
     Ok(())
 }
 
-/// Links the parts of a static library that C programs use to one object, and hides its other symbols.
+/// Links the parts of a static library that C programs can call into one object. Only the functions
+/// of the ABI stay global.
 fn link_object(static_library: &Path, folder: &Path) -> Result<PathBuf, Error> {
     let symbols = fs::read_to_string(root().join("include/symbols.txt"))?;
     let object = folder.join("vipool.o");
@@ -36,9 +37,9 @@ fn link_object(static_library: &Path, folder: &Path) -> Result<PathBuf, Error> {
     link.args(["--relocatable", "--output"]).arg(&object);
     link.args(symbols.lines().map(|symbol| format!("--undefined={symbol}")));
     run_checked(with_argument(link, static_library))?;
-    let mut hide = Command::new("objcopy");
-    hide.args(["--strip-debug", "--wildcard", "--keep-global-symbol=vipool_*"]);
-    run_checked(with_argument(hide, &object))?;
+    let mut objcopy = Command::new("objcopy");
+    objcopy.args(["--strip-debug", "--wildcard", "--keep-global-symbol=vipool_*"]);
+    run_checked(with_argument(objcopy, &object))?;
     Ok(object)
 }
 
@@ -57,26 +58,27 @@ fn archive(object: &Path, folder: &Path) -> Result<PathBuf, Error> {
 /// Links the shared library, with a SONAME and with symbol versions.
 fn link_shared(object: &Path, folder: &Path) -> Result<PathBuf, Error> {
     let version = env!("CARGO_PKG_VERSION");
-    let (soname_version, _) = version.rsplit_once('.').ok_or("a version has two dots")?;
-    let versions = folder.join("vipool.map");
-    fs::write(&versions, format!("VIPOOL_{soname_version} {{ global: vipool_*; local: *; }};\n"))?;
-    let library = folder.join(format!("libvipool.so.{version}"));
+    let (soname_version, _) = version.rsplit_once('.').ok_or("the version has no dot")?;
+    let version_script = folder.join("vipool.map");
+    fs::write(
+        &version_script,
+        format!("VIPOOL_{soname_version} {{ global: vipool_*; local: *; }};\n"),
+    )?;
+    let file_name = format!("libvipool.so.{version}");
+    let library = folder.join(&file_name);
     let soname = format!("libvipool.so.{soname_version}");
     let mut link = Command::new("cc");
     link.args(["-shared", "-Wl,--gc-sections", "-Wl,-z,relro,-z,now", "-Wl,-z,defs", "-s"]);
     link.arg(format!("-Wl,-soname,{soname}"));
-    link.arg(format!("-Wl,--version-script={}", versions.display()));
+    link.arg(format!("-Wl,--version-script={}", version_script.display()));
     link.arg("-o").arg(&library).arg(object).args(SYSTEM_LIBRARIES);
     run_checked(link)?;
-    for (link, target) in [
-        (soname.as_str(), library.file_name().ok_or("a file name")?),
-        ("libvipool.so", soname.as_ref()),
-    ] {
-        let link = folder.join(link);
-        if link.is_symlink() {
-            fs::remove_file(&link)?;
+    for (link_name, target) in [(&*soname, &file_name), ("libvipool.so", &soname)] {
+        let link_path = folder.join(link_name);
+        if link_path.is_symlink() {
+            fs::remove_file(&link_path)?;
         }
-        std::os::unix::fs::symlink(target, link)?;
+        std::os::unix::fs::symlink(target, link_path)?;
     }
     Ok(library)
 }

@@ -101,11 +101,11 @@ impl Api for RustApi {
         let assignments = server_plan.assignments.iter();
         let assignments = assignments
             .map(|assignment| (assignment.interface.clone(), assignment.index.to_string()));
-        let created = match report.has_errors() {
+        let created_api = match report.has_errors() {
             true => Err(vipool_status::VIPOOL_ERR_FARM as Status),
             false => Self::new(&server_plan.plan),
         };
-        (findings.chain(assignments).collect(), created)
+        (findings.chain(assignments).collect(), created_api)
     }
 
     fn new_exclusive(plan: &Plan, directory: Option<&Path>) -> Result<Self, Status> {
