@@ -340,16 +340,16 @@ fn last_error_is_empty_or_of_the_last_call() {
 }
 
 #[test]
-fn messages_name_no_command() {
+fn messages_name_no_command_and_no_key_of_farm_toml() {
     let mut texts: Vec<String> = vipool_status::ALL
         .iter()
         .map(|status| status.text().to_str().unwrap().to_owned())
         .collect();
     let directory = tempfile::tempdir().unwrap();
-    let text = directory.path().to_str().unwrap();
+    let path = directory.path().to_str().unwrap();
     let mut map = null_mut();
     // SAFETY: the text and the output pointer are valid.
-    let status = unsafe { vipool_map_open(c_chars(text), text.len(), null(), &mut map) };
+    let status = unsafe { vipool_map_open(c_chars(path), path.len(), null(), &mut map) };
     assert_eq!(status, VIPOOL_ERR_MISSING);
     texts.push(last_error());
     for shortage in [Shortage::Exhausted, Shortage::Lingering, Shortage::Draining] {
@@ -359,32 +359,34 @@ fn messages_name_no_command() {
         texts.push(copy_c_string(vipool_reason_get_text(number)));
     }
     for text in texts {
-        let names_command = text.contains("'vipool") || text.contains("vipool up");
-        assert!(!names_command && !text.contains("-sessions"), "{text}");
+        let has_command = text.contains("'vipool") || text.contains("vipool up");
+        let has_key = text.contains("-sessions");
+        assert!(!has_command && !has_key, "{text}");
     }
 }
 
 #[test]
 fn directory_of_a_map_must_exist() {
     let directory = tempfile::tempdir().unwrap();
-    let missing = directory.path().join("missing");
+    let missing_directory = directory.path().join("missing");
+    let missing_path = missing_directory.to_str().unwrap();
     let (mut map, mut reader) = (null_mut(), null_mut());
     // SAFETY: the texts, handles and output pointers are valid. The plan is freed once.
     unsafe {
         let plan = build::plan(&plan(), 0).unwrap();
-        for text in ["", missing.to_str().unwrap()] {
-            let status = vipool_map_create(c_chars(text), text.len(), plan, null(), &mut map);
-            assert_eq!(status, VIPOOL_ERR_DIRECTORY, "{text:?}");
+        for path in ["", missing_path] {
+            let status = vipool_map_create(c_chars(path), path.len(), plan, null(), &mut map);
+            assert_eq!(status, VIPOOL_ERR_DIRECTORY, "{path:?}");
         }
         vipool_plan_free(plan);
         let status = vipool_map_open(c_chars(""), 0, null(), &mut map);
         assert_eq!(status, VIPOOL_ERR_DIRECTORY);
         assert_eq!(vipool_reader_open(c_chars(""), 0, &mut reader), VIPOOL_ERR_DIRECTORY);
-        let text = missing.to_str().unwrap();
-        let status = vipool_map_open(c_chars(text), text.len(), null(), &mut map);
+        let (path, length) = (c_chars(missing_path), missing_path.len());
+        let status = vipool_map_open(path, length, null(), &mut map);
         assert_eq!(status, VIPOOL_ERR_MISSING);
     }
-    assert!(!missing.exists());
+    assert!(!missing_directory.exists());
 }
 
 /// Another writer cannot open the map, and none of its calls releases the lock of the holder.
@@ -392,9 +394,9 @@ fn directory_of_a_map_must_exist() {
 fn exclusive_holder_keeps_the_map_from_other_writers() {
     for holder_flags in [VIPOOL_MAP_EXCLUSIVE, VIPOOL_MAP_SINGLE_THREADED] {
         let directory = tempfile::tempdir().unwrap();
-        let text = directory.path().to_str().unwrap();
-        let (path, length) = (c_chars(text), text.len());
-        let (mut holder, mut other, mut monitor) = (null_mut(), null_mut(), null_mut());
+        let directory_text = directory.path().to_str().unwrap();
+        let (path, length) = (c_chars(directory_text), directory_text.len());
+        let (mut holder, mut other_writer, mut monitor) = (null_mut(), null_mut(), null_mut());
         let mut opened = sized::<vipool_opened_session>();
         // SAFETY: the texts, handles and structs are valid. Each handle is freed once.
         unsafe {
@@ -415,9 +417,9 @@ fn exclusive_holder_keeps_the_map_from_other_writers() {
                 vipool_snapshot_free(snapshot);
                 let exclusive = options_with(VIPOOL_MAP_EXCLUSIVE);
                 for options in [null(), &raw const exclusive] {
-                    let status = vipool_map_open(path, length, options, &mut other);
+                    let status = vipool_map_open(path, length, options, &mut other_writer);
                     assert_eq!(status, VIPOOL_ERR_BUSY_EXCLUSIVE);
-                    let status = vipool_map_create(path, length, plan, options, &mut other);
+                    let status = vipool_map_create(path, length, plan, options, &mut other_writer);
                     assert_eq!(status, VIPOOL_ERR_BUSY_EXCLUSIVE);
                 }
                 let status = vipool_map_open_session(monitor, id, null(), 100, &mut opened);
@@ -429,11 +431,11 @@ fn exclusive_holder_keeps_the_map_from_other_writers() {
                 assert_eq!(status, VIPOOL_ERR_BUSY_EXCLUSIVE);
             }
             vipool_map_close(holder);
-            check(vipool_map_open(path, length, null(), &mut other)).unwrap();
+            check(vipool_map_open(path, length, null(), &mut other_writer)).unwrap();
             let id = session_id(9).raw();
             check(vipool_map_open_session(monitor, id, null(), 100, &mut opened)).unwrap();
             vipool_map_close(monitor);
-            vipool_map_close(other);
+            vipool_map_close(other_writer);
             vipool_plan_free(plan);
         }
     }

@@ -78,6 +78,7 @@ fn fork_child_never_waits_for_a_thread_of_the_parent() {
     for map in &maps {
         let opened = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
         let words = shared_words(2);
+        // Phase 1: the callback runs. Phase 2: the child has exited.
         let (phase, is_finished) = (&words[0], &words[1]);
         thread::scope(|scope| {
             // The callback runs while its thread holds the map.

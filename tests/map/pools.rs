@@ -47,8 +47,8 @@ fn session_without_a_pool_gets_the_default_pool_of_the_current_plan() {
     // The default pool is the first pool of the plan, not the first pool of the map.
     let map = create_map(&directory, &[annex.clone(), lab], Settings::without_cool_down());
     assert_eq!(open_for_user(&map, 2, "eve", 0).1, "10.0.1.1");
-    // A pool with the name "default" is the default pool, even if it is not the first pool. The
-    // session keeps its address of the removed pool.
+    // A pool with the name "default" is the default pool, even if it is not the first pool. Session
+    // 1 keeps its address of the removed pool "lab".
     let map = create_map(
         &directory,
         &[annex, pool("default", &["10.0.2.1"])],

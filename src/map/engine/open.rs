@@ -74,13 +74,13 @@ impl Transaction<'_> {
             Some(identity) => (identity.complete(options), identity.user_or(requested_user)),
             None => (*options, requested_user),
         };
-        let admission = match &identity {
+        let admission_result = match &identity {
             Some(identity) if !identity.admits(requested_user) => {
                 Err(OpenError::OtherUser(session))
             }
             _ => self.admit(session, &options, user, now),
         };
-        let admission = match admission {
+        let admission = match admission_result {
             Ok(admission) => admission,
             Err(error) => {
                 self.commit();

@@ -4,9 +4,8 @@
 //! A reap closes a session if it finds the leader dead and an earlier reap has found the leader
 //! dead at least [`LEADER_GRACE`] seconds before. If another logon of the session has a running
 //! process, that process becomes the leader instead. A reap frees an address that has cooled down.
-//! If
-//! [`Settings::check_in_use`] is set, or if the address lingers, the address becomes free only if
-//! it has no sockets.
+//! If [`Settings::check_in_use`] is set, or if the address lingers, the address becomes free only
+//! if it has no sockets.
 //!
 //! [`Settings::check_in_use`]: crate::map::Settings::check_in_use
 

@@ -143,8 +143,7 @@ pub(crate) fn finish_update(access: WriteAccess<'_>, words: &[Word]) {
 }
 
 /// Writes the words of a record, the commit word last. `attributes` are the number of replacements
-/// and
-/// [`USER_SET_LATER`].
+/// and [`USER_SET_LATER`].
 fn fill(
     access: WriteAccess<'_>,
     record: &RecordWords,

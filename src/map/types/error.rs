@@ -66,7 +66,8 @@ pub enum OpenError {
     /// The requested address is drained.
     #[error("{0} is not available: it is drained")]
     AddressDrained(IpAddr),
-    /// The session is already open, and its lease is for another address.
+    /// The session is already open, and cannot get the requested address in addition to its
+    /// addresses.
     #[error("{0} is not available: the session is already open with another address")]
     OtherAddress(IpAddr),
     /// The session is already open for another user.
@@ -106,9 +107,9 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Returns whether [`Settings::on_exhausted`](crate::map::Settings::on_exhausted) decides how the
-    /// logon continues: no address is available, a limit of sessions is reached, or the pool of the
-    /// user is unknown.
+    /// Returns whether [`Settings::on_exhausted`](crate::map::Settings::on_exhausted) decides how
+    /// the logon continues: no address is available, a limit of sessions is reached, or the pool of
+    /// the user is unknown.
     #[must_use]
     pub fn is_decided_by_exhaustion_policy(&self) -> bool {
         matches!(

@@ -63,9 +63,9 @@ impl Plan {
 
 /// The settings of a map. They are the same for all writers of the map.
 ///
-/// The default has a cool-down of 120 seconds, which is twice the time for which Linux keeps a closed
-/// TCP connection in the state TIME_WAIT, and checks for sockets. A farm, a plan and the C ABI have
-/// the same default.
+/// By default, the cool-down is 120 seconds. This is twice the time for which Linux keeps a closed
+/// TCP connection in the state TIME_WAIT. The map also checks for sockets by default. A farm, a
+/// plan and the C ABI have the same defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
@@ -85,7 +85,7 @@ pub struct Settings {
     pub on_exhausted: ExhaustionPolicy,
     /// The time at which a session gets its addresses.
     pub allocate: AllocationTime,
-    /// The logons that one session serves.
+    /// Whether each logon is a session of its own, or all logons of a user share one session.
     pub session_per: SessionPer,
     /// Whether the map refuses sessions as "not ready" until
     /// [`Map::mark_restored`](crate::map::Map::mark_restored) is called.
@@ -116,8 +116,8 @@ impl Settings {
         }
     }
 
-    /// Creates the default settings, but with neither a cool-down nor a check for sockets. Another
-    /// user can get an address as soon as it is released.
+    /// Creates the default settings without the cool-down and the check for sockets. Another user
+    /// can get an address as soon as it is released.
     #[must_use]
     pub const fn without_cool_down() -> Self {
         Self::new().with_cool_down(0).with_check_in_use(false)
@@ -173,7 +173,7 @@ impl Settings {
         self
     }
 
-    /// Sets the logons that one session serves.
+    /// Sets whether each logon is a session of its own, or all logons of a user share one session.
     #[must_use]
     pub const fn with_session_per(mut self, session_per: SessionPer) -> Self {
         self.session_per = session_per;
@@ -211,7 +211,7 @@ pub enum AllocationTime {
     FirstUse,
 }
 
-/// The logons that one session serves. The program that opens sessions applies this setting.
+/// The logons that belong to one session. The program that opens sessions applies this setting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SessionPer {
     /// One logon. A user with two logons has two sessions.
