@@ -100,19 +100,21 @@ impl Gc {
                 let position = Some((journal.boot(), journal.next_number()));
                 let result = if Instant::now() >= next_maintenance {
                     next_maintenance = Instant::now() + interval;
-                    self.maintain(&directory)
+                    Some(self.maintain(&directory))
                 } else if position != collected_position {
-                    self.collect_events(&directory)
+                    Some(self.collect_events(&directory))
                 } else {
-                    Ok(())
+                    None
                 };
                 collected_position = position;
-                // Print an error only if it differs from the result of the previous cycle.
-                let error = result.err().map(|error| format!("{error:#}"));
-                if let Some(error) = error.as_ref().filter(|_| error != last_error) {
-                    errln!("vipool: {error}");
+                if let Some(result) = result {
+                    // Print a lasting error once, not at each interval.
+                    let error = result.err().map(|error| format!("{error:#}"));
+                    if let Some(error) = error.as_ref().filter(|_| error != last_error) {
+                        errln!("vipool: {error}");
+                    }
+                    last_error = error;
                 }
-                last_error = error;
             }
             thread::sleep(JOURNAL_POLL_INTERVAL);
         }
