@@ -103,9 +103,10 @@ impl Map {
 /// the name fits into a line.
 fn complete_name(map: &MapImage, table: &Table<'_>, slot: u32) -> Option<String> {
     let meta = table.meta(slot);
-    let name = record::read(map.sessions_words(), table.pool, slot, meta.generation)?.user?;
-    let is_complete = meta.user_tag() != 0 && table.is_last_user(slot, map.user_hash(&name)?);
-    (is_complete && !name.contains(char::is_control)).then_some(name)
+    let record = record::read(map.sessions_words(), table.pool, slot, meta.generation)?;
+    let name = record.user()?;
+    let is_complete = meta.user_tag() != 0 && table.is_last_user(slot, map.user_hash(name)?);
+    (is_complete && !name.contains(char::is_control)).then(|| name.to_owned())
 }
 
 /// Parses an address and a user name.

@@ -159,7 +159,7 @@ fn a_record_belongs_to_its_lease_or_is_not_visible() {
                 let record =
                     record::read(image.sessions_words(), pool, lease.slot, lease.generation);
                 if let Some(record) = record {
-                    assert_eq!(record.user.as_deref(), Some("ann"));
+                    assert_eq!(record.user(), Some("ann"));
                 }
             },
         );

@@ -33,7 +33,7 @@ impl Identity {
     /// Returns `options`. Options that are not set have the values of the session.
     pub(crate) fn complete<'a>(&'a self, options: &OpenOptions<'a>) -> OpenOptions<'a> {
         OpenOptions {
-            user: options.user.or(self.record.user.as_deref()),
+            user: options.user.or(self.record.user()),
             client: options.client.or(self.record.client),
             leader: options.leader.or(self.record.leader),
             ..*options
@@ -59,7 +59,7 @@ impl MapImage {
             });
         Identity {
             user: users.find(|user| *user != UserHash::NONE).unwrap_or(UserHash::NONE),
-            record: record.unwrap_or_default(),
+            record: record.unwrap_or(Record::EMPTY),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::table::Table;
 use crate::map::format::header::{DRAINING, user_key};
 use crate::map::format::layout::Layout;
-use crate::map::format::record;
+use crate::map::format::record::{self, Record};
 use crate::map::format::region::Region;
 use crate::map::format::slot::{AWAITING_RELEASE, Meta, Owner, RETIRED};
 use crate::map::format::user::UserHash;
@@ -221,13 +221,13 @@ impl MapImage {
             let pool = self.layout.pool(lease.pool)?;
             record::read(self.sessions_words(), pool, lease.slot, lease.generation)
         });
-        let record = record.unwrap_or_default();
+        let record = record.unwrap_or(Record::EMPTY);
         Some(SessionRow {
             session,
             handle,
             leases,
             since,
-            user: record.user,
+            user: record.user().map(str::to_owned),
             client: record.client,
             leader: record.leader,
         })

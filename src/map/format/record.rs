@@ -67,12 +67,26 @@ pub(crate) fn locate<'a>(
     words.get(record_offset(pool, slot)..)?.first_chunk()
 }
 
-/// Data about a session in addition to its leases.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Data about a session in addition to its leases. Contains no allocation, because the writer reads
+/// it while it opens a session, and an allocation that fails would end the process.
+#[derive(Clone, Debug)]
 pub(crate) struct Record {
-    pub(crate) user: Option<String>,
+    name: [u8; MAX_NAME_BYTES],
+    name_length: usize,
     pub(crate) client: Option<IpAddr>,
     pub(crate) leader: Option<Leader>,
+}
+
+impl Record {
+    /// The record of a lease without user, client and leader.
+    pub(crate) const EMPTY: Self =
+        Self { name: [0; MAX_NAME_BYTES], name_length: 0, client: None, leader: None };
+
+    /// Returns the name of the user; `None` for an anonymous session. Damaged bytes end the name.
+    pub(crate) fn user(&self) -> Option<&str> {
+        let name = self.name.get(..self.name_length)?.utf8_chunks().next()?.valid();
+        (!name.is_empty()).then_some(name)
+    }
 }
 
 fn record_offset(pool: &PoolLayout, slot: u32) -> usize {
@@ -109,7 +123,7 @@ pub(crate) fn update(
     else {
         return;
     };
-    let current = read(words, pool, slot, generation).unwrap_or_default();
+    let current = read(words, pool, slot, generation).unwrap_or(Record::EMPTY);
     let is_same_user = session_user(record, generation) == user;
     if is_same_user && (current.client, current.leader) == (options.client, options.leader) {
         return;
@@ -294,13 +308,12 @@ pub(crate) fn read(
         start_time: load(words, offset + LEADER_START_TIME),
         pid_namespace: load(words, offset + LEADER_PID_NAMESPACE),
     });
-    let mut name = [0; MAX_NAME_BYTES + 1];
+    let mut name = [0; MAX_NAME_BYTES];
     load_bytes(words, offset + USER_NAME, &mut name);
     let name_length = (attributes as usize & 0xff).min(MAX_NAME_BYTES);
-    let name = &name[..name_length];
-    let user = (!name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned());
     // A changed commit word means that a writer overwrote the record during this read.
-    (load(words, offset + COMMIT_WORD) == commit_word).then_some(Record { user, client, leader })
+    let is_unchanged = load(words, offset + COMMIT_WORD) == commit_word;
+    is_unchanged.then_some(Record { name, name_length, client, leader })
 }
 
 /// Returns the time at which the leader of this lease was first found dead.
