@@ -1,10 +1,10 @@
 //! Leases a separate IP address to every session on a multi-user server.
 //!
 //! Two users of one server can then run the same program on the same port. `vipool` is a library
-//! and a file. A program that opens sessions links the library and writes the file. Hook layers
-//! inside applications, and monitors, map the file read-only. No daemon runs.
+//! and a shared file, the *map*. A program that opens sessions links the library and writes the
+//! map. Hook layers inside applications, and monitors, read it. No daemon is necessary.
 //!
-//! This program opens a session and closes it. The map is in memory.
+//! This example opens a session and closes it. It keeps the map in memory.
 //! [`Map::create`](map::Map::create) creates a map in a directory, and other processes can open
 //! that map.
 //!

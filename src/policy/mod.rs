@@ -123,7 +123,7 @@ impl PortRange {
         (first <= last).then_some(PortRange { first, last })
     }
 
-    /// Merges ranges. Returns the same ports as sorted ranges with a gap between any two of them.
+    /// Sorts ranges, and merges ranges that overlap or are adjacent.
     pub fn merge<'p>(ports: impl Iterator<Item = &'p PortRange>) -> Vec<PortRange> {
         let mut sorted: Vec<PortRange> = ports.copied().collect();
         sorted.sort_unstable_by_key(|range| (range.first, range.last));
@@ -232,8 +232,8 @@ impl Policy {
     /// Returns the index of the rule for a program, and how the rule matched. [`PolicyView::find`]
     /// returns the same result from the compiled form.
     #[must_use]
-    pub fn find(&self, program: &Executable<'_>) -> Option<(usize, MatchResult)> {
-        let paths = matching::ExecutablePaths::of(program);
+    pub fn find(&self, executable: &Executable<'_>) -> Option<(usize, MatchResult)> {
+        let paths = matching::ExecutablePaths::of(executable);
         matching::most_specific(
             self.programs.iter().map(|rule| paths.match_rule(rule.rule_pattern())),
         )
@@ -241,8 +241,8 @@ impl Policy {
 }
 
 impl Policy {
-    /// Sets the [`Program::target`] of every listed path that is a symbolic link. On the machine of
-    /// the policy, pass [`std::fs::canonicalize`] as `resolve`.
+    /// Sets the [`Program::target`] of every listed path that is a symbolic link. If the policy is
+    /// for this machine, pass [`std::fs::canonicalize`] as `resolve`.
     ///
     /// ```
     /// use vipool::policy::{Policy, Program};

@@ -17,8 +17,8 @@ use crate::policy::ProgramView;
 use crate::raw::set_once::SetOnce;
 use crate::session::{Addresses, Handle, SessionId};
 
-/// The state of a listed process under one map: one version in a [`VersionChain`]. Threads may
-/// share a version.
+/// The state of a hooked process under one map: one version in a [`VersionChain`]. Threads may share
+/// a version.
 #[derive(Debug)]
 pub struct HookedProcess {
     system: LiveSystem<'static>,
@@ -44,7 +44,8 @@ struct SessionState {
 }
 
 impl HookedProcess {
-    /// Creates the first version, under a rule of the map in `directory`.
+    /// Creates the first version. `system` contains the rule of the program and the reader of the map
+    /// in `directory`.
     #[must_use]
     pub fn new(system: LiveSystem<'static>, session: SessionId, directory: &Path) -> Self {
         let handle = system.reader.find(session).map(|(handle, _)| handle);
@@ -86,8 +87,9 @@ impl HookedProcess {
         }
     }
 
-    /// Returns the rewriter for decisions. Checks whether the session still holds the lease, and
-    /// looks up addresses that are still missing.
+    /// Returns the rewriter that decides how a call is made; [`Self::display_rewriter`] is for
+    /// addresses in results. Checks whether the session still holds the lease, and looks up
+    /// addresses that are still missing.
     #[inline]
     pub fn rewriter(&self) -> Rewriter<'_, LiveSystem<'static>> {
         if let Some((handle, addresses)) = self.complete_lease.get() {
@@ -104,8 +106,8 @@ impl HookedProcess {
         self.rewriter_with(true, addresses)
     }
 
-    /// Returns the rewriter for addresses that the program reads. The result does not depend on
-    /// whether the session still holds the lease.
+    /// Returns the rewriter for addresses that the program reads. If the lease is complete, the
+    /// result does not depend on whether the session still holds it.
     #[inline]
     pub fn display_rewriter(&self) -> Rewriter<'_, LiveSystem<'static>> {
         match self.complete_lease.get() {
@@ -125,8 +127,8 @@ impl HookedProcess {
         if *loopback == Some(ip) {
             return self.rules.features.loopback.then_some(Ipv4Addr::LOCALHOST);
         }
-        let may_be_in_pair = *v4 == Some(ip) || ip == Ipv4Addr::LOCALHOST;
-        (*loopback6 != Some(ip) && (ignores_other_end || !may_be_in_pair)).then_some(ip)
+        let may_depend_on_other_end = *v4 == Some(ip) || ip == Ipv4Addr::LOCALHOST;
+        (*loopback6 != Some(ip) && (ignores_other_end || !may_depend_on_other_end)).then_some(ip)
     }
 
     /// Returns whether this destination is certainly external. For an external destination, the
@@ -191,7 +193,7 @@ impl HookedProcess {
 }
 
 impl VersionChain<HookedProcess> {
-    /// Returns the process under the newest map, or `None` if the process is not listed.
+    /// Returns the process under the newest map, or `None` if the chain has no version.
     ///
     /// `find_rule` finds the rule in the newest map. If that map has no rule, the process keeps its
     /// older rule but counts as unlisted: its calls pass, and the program sees its addresses as
@@ -237,7 +239,7 @@ mod tests {
     use crate::pool::{Pool, PoolKind};
 
     #[test]
-    fn process_follows_many_maps_and_a_removed_map() {
+    fn process_follows_each_new_map_and_survives_its_removal() {
         static MAPS: VersionChain<Reader> = VersionChain::new();
         static PROCESSES: VersionChain<HookedProcess> = VersionChain::new();
         let features = Features { virtual_ip: true, ..Features::default() };

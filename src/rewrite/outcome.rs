@@ -160,7 +160,8 @@ reasons! {
     AlreadyBound = 74, "already-bound", "the socket is already bound";
     /// The session does not listen on the port, so the call uses the host's loopback address.
     NoOwnListener = 75, "no-own-listener", "the session does not listen on this port";
-    // 76 was a reason to pass. It is now `Refusal::ListenersUnknown`.
+    // The number 76 is not used. It was a reason for the case that is now
+    // `Refusal::ListenersUnknown`.
     /// The socket accepts only IPv6, and the replacement is an IPv4 address.
     V6Only = 77, "v6only", "the socket accepts only IPv6";
     /// The IPv6 address has link scope.
@@ -171,8 +172,9 @@ reasons! {
     VisibleUnchanged = 80, "shown-as-is", "the address is shown unchanged";
     /// The name is not the host's own name.
     OtherName = 81, "other-name", "the name is not the host's own";
-    /// An IPv6 datagram socket is bound to an address of the session when its first destination
-    /// shows the family (row 30).
+    /// A bind of a UDP socket to `[::]:0` passes, because the socket may send to IPv4 or IPv6. The
+    /// hook layer binds it to an address of the session when the first destination is known
+    /// (row 30).
     FamilyUnknown = 82, "family-unknown", "the socket is bound when its first destination is known";
 }
 

@@ -31,7 +31,7 @@ both! {
     suite::required_address_is_leased_or_refused
     suite::reserved_and_drained_addresses_are_withheld
     suite::names_are_compared_completely
-    suite::lingering_address_is_freed_by_the_probe
+    suite::lingering_address_is_freed_by_reap
     suite::reconcile_closes_ended_sessions
     suite::sessions_are_refused_until_restored
     suite::monitor_sees_sessions_pools_and_slots

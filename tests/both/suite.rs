@@ -107,17 +107,20 @@ pub fn exhausted_pools_and_limits_refuse_sessions<A: Api>() {
     let opened = api.open(session_id(5), &for_user("eve"), 101).unwrap();
     assert_eq!(addresses(&opened)[0], SECOND_ADDRESS);
 
-    let limited_api =
+    let map_with_session_limit =
         A::new(&plan_with(Settings::without_cool_down().with_max_sessions(1))).unwrap();
-    limited_api.open(session_id(1), &for_user("ada"), 100).unwrap();
-    let second_result = limited_api.open(session_id(2), &for_user("eve"), 100);
+    map_with_session_limit.open(session_id(1), &for_user("ada"), 100).unwrap();
+    let second_result = map_with_session_limit.open(session_id(2), &for_user("eve"), 100);
     assert_eq!(status_of(second_result), VIPOOL_ERR_TOO_MANY_SESSIONS);
 
-    let quota_api =
+    let map_with_user_quota =
         A::new(&plan_with(Settings::without_cool_down().with_sessions_per_user(1))).unwrap();
-    quota_api.open(session_id(1), &for_user("ada"), 100).unwrap();
-    assert_eq!(status_of(quota_api.open(session_id(2), &for_user("ada"), 100)), VIPOOL_ERR_QUOTA);
-    quota_api.open(session_id(2), &for_user("eve"), 100).unwrap();
+    map_with_user_quota.open(session_id(1), &for_user("ada"), 100).unwrap();
+    assert_eq!(
+        status_of(map_with_user_quota.open(session_id(2), &for_user("ada"), 100)),
+        VIPOOL_ERR_QUOTA
+    );
+    map_with_user_quota.open(session_id(2), &for_user("eve"), 100).unwrap();
 }
 
 pub fn required_address_is_leased_or_refused<A: Api>() {
@@ -180,19 +183,19 @@ pub fn reserved_and_drained_addresses_are_withheld<A: Api>() {
     api.undrain(&range, 104).unwrap();
     assert_eq!(addresses(&api.open(session_id(4), &options, 104).unwrap())[0], FIRST_ADDRESS);
 
-    let draining_api = A::new(&plan()).unwrap();
-    draining_api.set_draining(true).unwrap();
-    assert!(draining_api.is_draining());
+    let draining_map = A::new(&plan()).unwrap();
+    draining_map.set_draining(true).unwrap();
+    assert!(draining_map.is_draining());
     assert_eq!(
-        status_of(draining_api.open(session_id(1), &for_user("ada"), 100)),
+        status_of(draining_map.open(session_id(1), &for_user("ada"), 100)),
         VIPOOL_ERR_DRAINING
     );
-    draining_api.set_draining(false).unwrap();
-    draining_api.open(session_id(1), &for_user("ada"), 100).unwrap();
+    draining_map.set_draining(false).unwrap();
+    draining_map.open(session_id(1), &for_user("ada"), 100).unwrap();
 }
 
 pub fn names_are_compared_completely<A: Api>() {
-    // A hash without a key, or the first 63 bytes, cannot distinguish the names of a pair.
+    // The names of each pair have the same hash without a key, or the same first 63 bytes.
     let common_prefix = "a".repeat(63);
     for [name1, name2] in [
         ["alice".to_owned(), "uwsf1hi".to_owned()],
@@ -220,7 +223,7 @@ pub fn names_are_compared_completely<A: Api>() {
     }
 }
 
-pub fn lingering_address_is_freed_by_the_probe<A: Api>() {
+pub fn lingering_address_is_freed_by_reap<A: Api>() {
     let settings = Settings::without_cool_down().with_cool_down(60).with_check_in_use(true);
     let api = A::new(&plan_with(settings)).unwrap();
     for value in 1..=4 {

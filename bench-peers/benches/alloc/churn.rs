@@ -8,16 +8,15 @@ use vipool_bench_peers::Accessor;
 
 use crate::Scenario;
 
-/// The duration of a measured block. A warm-up of half that length precedes the block. The block of
-/// another table has evicted this table from the caches. The warm-up is long enough to load a /16
-/// table again.
+/// The duration of a measured block. A warm-up of half that length precedes the block: the block of
+/// another table has evicted this table from the caches, and the warm-up loads it again.
 const BLOCK_DURATION: Duration = Duration::from_millis(8);
 
 /// The kind of sessions in a workload.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Churn {
     /// Sessions without a user.
-    Random,
+    Anonymous,
     /// Returning users, who get their last address again if it is free.
     Sticky,
 }
@@ -93,16 +92,16 @@ pub struct Workload<A: Accessor> {
 impl<A: Accessor> Workload<A> {
     /// Fills an empty table. Each thread uses one accessor.
     pub fn new(accessors: Vec<A>, scenario: Scenario) -> Self {
-        Self::with_first_session(accessors, scenario, 0)
+        Self::with_session_id_base(accessors, scenario, 0)
     }
 
     /// Fills a part of a table that another workload also uses. The session ids of both workloads
     /// are distinct.
     pub fn new_shared(accessors: Vec<A>, scenario: Scenario) -> Self {
-        Self::with_first_session(accessors, scenario, 1 << 48)
+        Self::with_session_id_base(accessors, scenario, 1 << 48)
     }
 
-    fn with_first_session(accessors: Vec<A>, scenario: Scenario, first_session: u64) -> Self {
+    fn with_session_id_base(accessors: Vec<A>, scenario: Scenario, session_id_base: u64) -> Self {
         let session_count = (u64::from(scenario.size) * u64::from(scenario.occupancy) / 100) as u32;
         let user_count = if scenario.churn == Churn::Sticky { scenario.size } else { 0 };
         let user_names: Vec<String> = (0..user_count).map(|user| format!("user{user}")).collect();
@@ -111,7 +110,7 @@ impl<A: Accessor> Workload<A> {
             leases: Vec::new(),
             active_users: Vec::new(),
             idle_users: Vec::new(),
-            last_session: first_session + ((thread + 1) << 40),
+            last_session: session_id_base + ((thread + 1) << 40),
             rng_state: 0x9e37_79b9_7f4a_7c15 ^ thread << 17,
         };
         let mut clients: Vec<Client<A>> = (0..).zip(accessors).map(new_client).collect();
@@ -119,7 +118,7 @@ impl<A: Accessor> Workload<A> {
         for user in 0..session_count {
             let client = &mut clients[user as usize % thread_count];
             let name = user_names.get(user as usize).map(|name| &**name);
-            let lease = client.table.open(first_session + u64::from(user) + 1, name);
+            let lease = client.table.open(session_id_base + u64::from(user) + 1, name);
             client.leases.push(lease.expect("a free address"));
             client.active_users.push(user);
         }
@@ -144,10 +143,10 @@ impl<A: Accessor> Workload<A> {
             started.elapsed()
         } else {
             // Each thread reads the clock itself, because the spawning thread may run late.
-            let start = Barrier::new(thread_count);
+            let start_barrier = Barrier::new(thread_count);
             let churn = |client: &mut Client<A>| {
                 client.churn(user_names, count / 2);
-                start.wait();
+                start_barrier.wait();
                 let started = Instant::now();
                 client.churn(user_names, count);
                 (started, Instant::now())

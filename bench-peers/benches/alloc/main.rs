@@ -138,7 +138,7 @@ impl Bench {
             return;
         }
         let table = ByHandle::new(storage, size, locking).expect("a valid plan");
-        let scenario = Scenario { size, occupancy: 50, churn: Churn::Random, threads: 2 };
+        let scenario = Scenario { size, occupancy: 50, churn: Churn::Anonymous, threads: 2 };
         let half_occupied_scenario = Scenario { occupancy: 25, ..scenario };
         let mut two_threads = Workload::new(vec![&table; 2], half_occupied_scenario);
         let mut one_thread =
@@ -177,7 +177,7 @@ fn main() {
     {
         let size = 1 << (32 - length);
         for occupancy in [50, 99] {
-            for churn in [Churn::Random, Churn::Sticky] {
+            for churn in [Churn::Anonymous, Churn::Sticky] {
                 for threads in [1, 2] {
                     bench.measure_all(Scenario { size, occupancy, churn, threads });
                 }

@@ -27,7 +27,7 @@ pub fn measure_all(bench: &Bench, size: u32) {
 }
 
 fn scenario(size: u32, occupancy: u32, threads: usize) -> Scenario {
-    Scenario { size, occupancy, churn: Churn::Random, threads }
+    Scenario { size, occupancy, churn: Churn::Anonymous, threads }
 }
 
 /// Returns the nanoseconds per call of `operation`, which is called `count` times.

@@ -60,7 +60,7 @@ impl Report {
         let Row { name, scenario: Scenario { size, occupancy, churn, threads }, value, ratio } =
             row;
         let churn = match churn {
-            Churn::Random => "random",
+            Churn::Anonymous => "random",
             Churn::Sticky => "sticky",
         };
         if self.json {

@@ -20,8 +20,8 @@ use crate::text::pluralize;
 ///
 /// Reports all findings in one run, each with file, line, value and remedy. An error means that
 /// the file cannot be used. A warning means that the file works, but perhaps not as intended. The
-/// check needs no privileges and reads only the file, so it can run on any machine. Only for
-/// /etc/vipool/farm.toml, the file of this machine, the check also looks for the listed programs.
+/// check needs no privileges and can run on any machine. For /etc/vipool/farm.toml, the farm file
+/// of this machine, it also reports listed programs that do not exist.
 /// 'vipool up' also excludes addresses that the server or another machine uses; 'vipool status'
 /// shows the result.
 ///
@@ -47,8 +47,8 @@ pub struct Check {
 impl Check {
     /// Checks the file and prints the findings.
     pub fn run(self) -> Result<ExitCode> {
-        let is_passed = check(&self.farm.path(), self.server.as_deref(), self.json, self.strict)?;
-        Ok(if is_passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        let passed = check(&self.farm.path(), self.server.as_deref(), self.json, self.strict)?;
+        Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 

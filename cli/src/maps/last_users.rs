@@ -20,7 +20,7 @@ fn file_path(directory: &Path) -> PathBuf {
     }
 }
 
-/// Saves the last user of every address. Only prints a failure.
+/// Saves the last user of every address. On failure, prints a warning and continues.
 pub fn save(map: &Map, directory: &Path) {
     let file = file_path(directory);
     if let Some(parent) = file.parent() {
@@ -32,7 +32,8 @@ pub fn save(map: &Map, directory: &Path) {
     }
 }
 
-/// Copies the last user of every address from the file to a new map. Only prints a failure.
+/// Copies the last user of every address from the file to a new map. On failure, prints a warning
+/// and continues.
 pub fn restore(map: &Map, directory: &Path) {
     if let Err(error) = map.restore_users(&file_path(directory), Tick::now()) {
         errln!("vipool: users may get different addresses than before: {error}");

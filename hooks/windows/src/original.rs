@@ -63,8 +63,8 @@ macro_rules! system_functions {
             #[inline]
             pub unsafe fn $name($($argument: $type),*) $(-> $result)? {
                 let address = functions::$name.address.load(Ordering::Relaxed);
-                // SAFETY: the address is this function or its trampoline. Both have this signature.
-                // The caller meets the requirements of the function.
+                // SAFETY: the address is the function of the system or the trampoline of its hook.
+                // Both have this signature. The caller meets the requirements of the function.
                 unsafe { std::mem::transmute::<*mut c_void, $name>(address)($($argument),*) }
             }
         )*)*

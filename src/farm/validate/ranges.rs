@@ -1,4 +1,4 @@
-//! Validation of ranges: each range, ranges and the network, overlaps, and loopback ranges.
+//! Validates ranges: the values of each range, their subnets, overlaps, and loopback ranges.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -168,7 +168,7 @@ impl Farm {
             }
         } else if self.network.subnets.is_empty() {
             let block_ends: Vec<IpAddr> =
-                allocatable_ranges.iter().flat_map(first_ends_of_24).take(4).collect();
+                allocatable_ranges.iter().flat_map(boundaries_of_24_bit_prefixes).take(4).collect();
             if !block_ends.is_empty() {
                 let message = format!(
                     "{} would be the network or broadcast address of a /24",
@@ -296,18 +296,19 @@ fn join_addresses(addresses: &[IpAddr]) -> String {
     addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns the first IPv4 address of a range that ends in 0 and the first that ends in 255.
-fn first_ends_of_24(range: &Range) -> impl Iterator<Item = IpAddr> {
+/// Returns the first address of an IPv4 range whose last octet is 0, and the first whose last octet
+/// is 255.
+fn boundaries_of_24_bit_prefixes(range: &Range) -> impl Iterator<Item = IpAddr> {
     let (IpAddr::V4(first), IpAddr::V4(last)) = (range.first(), range.last()) else {
         return [None, None].into_iter().flatten();
     };
     let (first_bits, last_bits) = (first.to_bits(), last.to_bits());
     let first_with_octet = |last_octet: u32| {
-        let in_first_block = first_bits & !255 | last_octet;
-        let bits = if in_first_block < first_bits {
-            in_first_block.checked_add(256)?
+        let candidate_bits = first_bits & !255 | last_octet;
+        let bits = if candidate_bits < first_bits {
+            candidate_bits.checked_add(256)?
         } else {
-            in_first_block
+            candidate_bits
         };
         (bits <= last_bits).then(|| IpAddr::V4(Ipv4Addr::from_bits(bits)))
     };

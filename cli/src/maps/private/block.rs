@@ -36,9 +36,9 @@ impl Block {
 
     /// Returns all private blocks, beginning with a random one.
     ///
-    /// A user claims a block by binding a socket to the name of the block. The first candidate is
-    /// random. So another user who wants to keep this user from all blocks must bind the names of
-    /// all blocks.
+    /// A user claims a block by binding an abstract Unix socket whose name contains the block. The
+    /// first candidate is random, so nobody can keep a user from a private map without claiming
+    /// every block.
     pub fn candidates() -> impl Iterator<Item = Block> {
         // The standard library seeds the hasher with random bytes of the operating system.
         let random = RandomState::new().build_hasher().finish();

@@ -132,7 +132,8 @@ static void message_array_may_end_at_page_end(void) {
            "EFAULT");
     expect("recvmmsg into an unmapped page",
            errno_text(recvmmsg(fd, messages + COUNT, 1, MSG_DONTWAIT, NULL)), "EFAULT");
-    /* The hook cannot write the sent lengths. First the last page is read-only, then every page. */
+    /* On a read-only page, the hook cannot write the sent lengths. First protect the last page, then
+     * every page. */
     mprotect(memory + mapped_size - PAGE, PAGE, PROT_READ);
     expect("read-only last page", sendmmsg(fd, messages, COUNT, 0) < COUNT ? "some" : "all",
            "some");
@@ -337,8 +338,8 @@ static void multicast_uses_interface_of_v(void) {
            errno_text(sendto(fd, "x", 1, 0, (void *)&group.bytes, group.length)), "ok");
     getsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &interface, &length);
     expect("interface is kept", interface.s_addr == host_address.s_addr ? "yes" : "no", "yes");
-    /* If the program sets the interface only by its index, the hook does not treat the interface
-     * as unset. getsockopt never returns the index. */
+    /* If the program sets the interface only by its index, the hook adds V as its address. Without
+     * an address, getsockopt would return nothing, and a later send would replace the interface. */
     fd = udp_socket();
     struct ip_mreqn request = {.imr_ifindex = if_nametoindex("lo")}, original_request = request;
     expect("set by index",
