@@ -71,7 +71,7 @@ pub enum PoolError {
     /// A range of a loopback pool contains an address outside 127.0.0.2-127.255.255.254.
     #[error("pool {0:?}: {1} is not inside 127.0.0.2-127.255.255.254")]
     NotLoopback(String, Range),
-    /// A range of virtual IPs contains addresses that no host can have. The text is their purpose.
+    /// A range of virtual IPs contains addresses that no host can have. The string is the purpose of these addresses, such as "multicast".
     #[error("pool {0:?}: hosts cannot use {1} ({2})")]
     NotHosts(String, Range, &'static str),
 }
@@ -178,8 +178,8 @@ impl Pool {
             new_version.blocks.iter().map(|(_, range)| *range).collect();
         for (index, (first_slot, range)) in self.blocks.iter().enumerate() {
             let end_slot = self.blocks.get(index + 1).map_or(self.slot_count, |(slot, _)| *slot);
-            // Addresses of a range that have no slot can still be added. In a loopback range they
-            // cannot, because they are second addresses.
+            // A range can have addresses without a slot, and the new version can add them. In a
+            // loopback range, these are second addresses, which cannot get a slot.
             let kept_range = match self.kind {
                 PoolKind::Loopback => Some(*range),
                 PoolKind::VirtualIp => range
@@ -213,9 +213,9 @@ impl Pool {
         extended_pool
     }
 
-    /// Returns whether this pool still contains the addresses of a slot of an older version. A slot
-    /// with a second address only requires that the ranges contain both addresses, because the end
-    /// of a range determines which addresses are second addresses.
+    /// Returns whether this pool still contains the addresses of a slot of an older version. For a
+    /// slot with a second address, the ranges must contain both addresses, but these can belong to
+    /// different slots now: the end of a range determines which addresses are second addresses.
     pub(crate) fn has_slot(&self, address: IpAddr, loopback6: Option<IpAddr>) -> bool {
         match loopback6 {
             None => self.slot_of(address).is_some(),

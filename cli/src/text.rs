@@ -17,9 +17,9 @@ pub fn pluralize<N: Display + PartialEq + From<u8>>(
 pub fn escape(name: &str) -> String {
     let mut escaped = String::new();
     for part in name.split_inclusive(['\\', '\'', '"']) {
-        let unmarked = part.trim_end_matches(['\\', '\'', '"']);
-        escaped.extend(unmarked.escape_debug());
-        escaped.push_str(&part[unmarked.len()..]);
+        let without_marks = part.trim_end_matches(['\\', '\'', '"']);
+        escaped.extend(without_marks.escape_debug());
+        escaped.push_str(&part[without_marks.len()..]);
     }
     escaped
 }

@@ -31,7 +31,7 @@ impl<T: Send> Access<T> for Exclusive {}
 /// # Safety
 /// `out` is valid for writes. The caller has checked that it is not NULL.
 pub(crate) unsafe fn write_handle<T: Opaque>(value: T, out: *mut *mut T) {
-    // Silence panic messages when the first handle is created, because no earlier call can panic.
+    // Silence panic messages when the first handle is created: no call panics before a handle exists.
     // The unit tests of the crate need the panic messages.
     if cfg!(not(test)) {
         silence_panics();

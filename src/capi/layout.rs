@@ -40,7 +40,7 @@ pub const fn field_size<T, F>(_accessor: fn(&T) -> &F) -> usize {
 
 /// Returns whether a struct of this size has bytes that belong to no field.
 #[doc(hidden)]
-pub const fn has_gaps(size: usize, fields: &[(&str, usize, usize)]) -> bool {
+pub const fn has_padding(size: usize, fields: &[(&str, usize, usize)]) -> bool {
     let mut end = 0;
     let mut index = 0;
     while index < fields.len() {
@@ -81,7 +81,7 @@ macro_rules! capi_layout {
                 0 $(+ $crate::capi::layout::field_size(|value: &$name| &value.$initial_field))*;
         }
         const _: () = assert!(
-            !$crate::capi::layout::has_gaps(
+            !$crate::capi::layout::has_padding(
                 size_of::<$name>(),
                 <$name as $crate::capi::layout::Versioned>::FIELDS
             ),
@@ -91,9 +91,9 @@ macro_rules! capi_layout {
 }
 pub(crate) use crate::capi_layout as layout;
 
-/// Returns whether some version of the struct can have this size. A valid size ends where a field
-/// begins, at the end of the struct or beyond the end, and is not below the size of the first
-/// version. It is a multiple of the alignment, so that the next element of an array is aligned.
+/// Returns whether some version of the struct can have this size: the offset of a field, or at least
+/// the size of the struct. It is not below the size of the first version. It is a multiple of the
+/// alignment, so that the next element of an array is aligned.
 fn is_valid_size<T: Versioned>(size: usize) -> bool {
     let ends_at_field_start = || T::FIELDS.iter().any(|(_, offset, _)| *offset == size);
     size.is_multiple_of(align_of::<T>())
@@ -127,7 +127,7 @@ unsafe fn with_size_message<T: Versioned>(source: *const T, status: vipool_statu
 /// Reads a struct of the caller.
 ///
 /// # Safety
-/// `source` is NULL, or aligned and valid for reads of `size` bytes, its first member.
+/// `source` is NULL, or aligned and valid for reads of as many bytes as its first member, `size`, states.
 pub(crate) unsafe fn read<T: Versioned>(source: *const T) -> Result<T, CallError> {
     // SAFETY: the caller guarantees the pointer.
     unsafe { read_silent(source).map_err(|status| with_size_message(source, status)) }
@@ -254,11 +254,11 @@ pub(crate) unsafe fn read_array<T: Versioned>(
     Ok(elements)
 }
 
-/// Checks an output struct before the operation starts. Otherwise the caller would lose a new
-/// session if the struct is NULL or has an invalid size.
+/// Checks an output struct before the operation starts. If the check came later, an operation that
+/// opens a session could succeed without a place for its handle.
 ///
 /// # Safety
-/// `out` is NULL, or aligned and valid for writes of `size` bytes, its first member.
+/// `out` is NULL, or aligned and valid for writes of as many bytes as its first member, `size`, states.
 #[inline]
 pub(crate) unsafe fn check_out<T: Versioned>(out: *mut T) -> Result<(), CallError> {
     // SAFETY: the caller guarantees the pointer.
@@ -297,7 +297,7 @@ pub(crate) unsafe fn check_optional_out<T: Versioned>(out: *mut T) -> Result<(),
 /// Fills an output struct like [`fill`]; NULL is ignored.
 ///
 /// # Safety
-/// As for [`fill`], with [`check_optional_out`].
+/// `out` is NULL, or the requirements of [`fill`] apply.
 #[inline]
 pub(crate) unsafe fn fill_optional<T: Versioned>(out: *mut T, set_fields: impl FnOnce(&mut T)) {
     if !out.is_null() {
@@ -310,7 +310,7 @@ pub(crate) unsafe fn fill_optional<T: Versioned>(out: *mut T, set_fields: impl F
 /// struct, and zeroes unknown bytes.
 ///
 /// # Safety
-/// [`check_out`] accepted `out`, and `out` is valid for writes of `size` bytes, its first member.
+/// [`check_out`] accepted `out`, and `out` is valid for writes of as many bytes as its first member, `size`, states.
 #[inline]
 pub(crate) unsafe fn write<T: Versioned>(out: *mut T, value: &T) {
     // SAFETY: the caller guarantees the bytes, and `check_out` has checked the size.
@@ -321,8 +321,8 @@ pub(crate) unsafe fn write<T: Versioned>(out: *mut T, value: &T) {
     }
 }
 
-/// Fills an output struct: `set_fields` sets fields other than the size. In a struct of this
-/// version, the other fields keep their value.
+/// Fills an output struct. In a struct of this version, fields that `set_fields` does not set keep
+/// their value.
 ///
 /// # Safety
 /// As for [`write()`].

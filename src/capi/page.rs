@@ -16,7 +16,7 @@ pub(crate) struct Page<R> {
     pub(crate) out_total: *mut usize,
 }
 
-/// Copies a page of items. The size in the first row is the distance between rows. Returns the
+/// Copies a page of items. The member `size` of the first row is the distance between rows. Returns the
 /// number of rows that were written.
 ///
 /// # Safety

@@ -84,8 +84,8 @@ pub const DEFAULT_MAX_IPV6_ADDRESSES: u32 = 4096;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Farm {
-    /// The servers. A farm without servers is one machine of any name, and this machine uses every
-    /// range.
+    /// The servers. If the list is empty, the farm is a single machine. Its name does not matter, and
+    /// it uses every range.
     pub servers: Vec<Server>,
     /// The ranges of the servers.
     pub ranges: Vec<ServerRange>,
@@ -270,8 +270,8 @@ impl Default for RewriteOptions {
 }
 
 impl Farm {
-    /// Returns the server with this host name. If no server has this name, returns a server whose
-    /// name is equal without the domain, provided that one of the two names has no domain.
+    /// Returns the server with this host name. If no server has this name, compares the names without
+    /// their domains, but only if `host` or the name of the server has no domain.
     #[must_use]
     pub fn find_server(&self, host: &str) -> Option<&Server> {
         let short_name =

@@ -37,10 +37,10 @@ int main(int argc, char **argv)
     CHECK(plan.assignments().empty());
     CHECK(vipool::to_string(address_range) == "10.0.5.10-10.0.5.13");
 
-    for (int is_in_files = 0; is_in_files < 2; is_in_files++) {
+    for (int is_file_backed = 0; is_file_backed < 2; is_file_backed++) {
         auto options = vipool::sized<vipool_map_options>();
-        options.flags = is_in_files ? 0 : VIPOOL_MAP_SINGLE_THREADED;
-        vipool::map map = is_in_files ? vipool::map::create(directory, plan)
+        options.flags = is_file_backed ? 0 : VIPOOL_MAP_SINGLE_THREADED;
+        vipool::map map = is_file_backed ? vipool::map::create(directory, plan)
                                       : vipool::map::create_in_memory(plan, options);
         vipool::map moved_map = std::move(map);
         const auto session = vipool::make_session(VIPOOL_SESSION_EMBEDDER, 7);
@@ -53,7 +53,7 @@ int main(int argc, char **argv)
         moved_map.update_session(session, vipool_leader{7, 0, 1, 0});
 
         vipool::reader reader =
-            is_in_files ? vipool::reader::open(directory) : vipool::reader::open(moved_map);
+            is_file_backed ? vipool::reader::open(directory) : vipool::reader::open(moved_map);
         CHECK(reader.is_live(opened.handle));
         CHECK(vipool::to_string(reader.addresses(session).v4) == "10.0.5.10");
 

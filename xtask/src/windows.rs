@@ -26,7 +26,7 @@ const ESBUILD_PACKAGE: &str = "@esbuild/win32-x64@0.28.2";
 pub fn crate_tests(log: &mut Log) -> Result<(), Error> {
     let mut test = cargo("test --package vipool --no-fail-fast --jobs 2");
     test.args(["--target", wine::TARGET]);
-    run_under_wine(&mut test);
+    set_wine_runner(&mut test);
     log.run(test)
 }
 
@@ -66,7 +66,7 @@ pub fn hook_tests(log: &mut Log) -> Result<(), Error> {
     test.args(["--target", wine::TARGET, "--", "--test-threads", "2"]);
     test.env("VIPOOL_HOOK", to_wine_path(hook)).env("VIPOOL_PROGRAMS", to_wine_path(&programs));
     test.env("VIPOOL_SERVERS", to_wine_path(&fetch_servers(log)?));
-    run_under_wine(&mut test);
+    set_wine_runner(&mut test);
     _ = Command::new("wineserver").arg("-k").env("WINEPREFIX", wine::prefix()).status();
     log.run(in_namespace(&test))
 }
@@ -174,7 +174,7 @@ fn find_file(directory: &Path, is_match: impl Fn(&str) -> bool) -> Result<PathBu
 }
 
 /// Makes a cargo command run Windows programs under Wine.
-fn run_under_wine(command: &mut Command) {
+fn set_wine_runner(command: &mut Command) {
     let runner = wine::command(Path::new(""));
     command.envs(runner.get_envs().filter_map(|(name, value)| Some((name, value?))));
     command.env_remove("DISPLAY");

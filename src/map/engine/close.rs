@@ -1,7 +1,8 @@
 //! Closing a session.
 //!
-//! The *anchor* of a session is its first lease in the order of the pools. A new handle names the
-//! anchor. The engine releases the lease of the handle last. If a close is interrupted, the caller
+//! The *anchor* of a session is its first lease in the order of the pools. A handle names the lease
+//! that was the anchor when the handle was created; a lease that the session gets later can be the
+//! new anchor. The engine releases the lease of the handle last. If a close is interrupted, the caller
 //! can repeat it with the same handle. A close without a handle releases the anchor last.
 
 use super::table_writer::TableWriter;
@@ -111,14 +112,19 @@ impl<'t> Transaction<'t> {
         })
     }
 
-    /// Releases all leases of a session. Releases `last_lease` last.
+    /// Releases all leases of a session; `released_last` at the end.
     #[inline(always)]
-    fn release_session(&self, session: SessionId, last_lease: HeldLease<'_>, now: Tick) -> Leases {
+    fn release_session(
+        &self,
+        session: SessionId,
+        released_last: HeldLease<'_>,
+        now: Tick,
+    ) -> Leases {
         let leases = if self.layout().pools().len() == 1 {
-            let lease = self.release_lease(&last_lease, now);
+            let lease = self.release_lease(&released_last, now);
             lease.map_or_else(Leases::default, |lease| Leases::single(session, lease))
         } else {
-            self.release_in_all_pools(session, last_lease, now)
+            self.release_in_all_pools(session, released_last, now)
         };
         let options = OpenOptions::default();
         for lease in leases.packed() {
@@ -129,22 +135,22 @@ impl<'t> Transaction<'t> {
         leases
     }
 
-    /// Releases all leases of a session in a map with several pools. Begins with the last pool and
-    /// releases `last_lease` last.
+    /// Releases all leases of a session in a map with several pools: `released_last` at the end, the
+    /// others before it in the reverse order of the pools.
     #[inline(never)]
     fn release_in_all_pools(
         &self,
         session: SessionId,
-        last_lease: HeldLease<'_>,
+        released_last: HeldLease<'_>,
         now: Tick,
     ) -> Leases {
         let mut leases = Leases::default();
         let other_leases =
-            self.held_leases(session).rev().filter(|lease| lease.pool != last_lease.pool);
+            self.held_leases(session).rev().filter(|lease| lease.pool != released_last.pool);
         for lease in other_leases.filter_map(|lease| self.release_lease(&lease, now)) {
             leases.push(session, lease);
         }
-        if let Some(lease) = self.release_lease(&last_lease, now) {
+        if let Some(lease) = self.release_lease(&released_last, now) {
             leases.push(session, lease);
         }
         leases.sorted()

@@ -1,4 +1,5 @@
-//! The queues of a pool: doubly linked lists through the link words of the slots, sorted by stamp.
+//! The queues of a pool: doubly linked lists through the link words of the slots. A slot enters a
+//! queue with a new stamp ([`super::slot`]), so each queue is sorted by stamp.
 //!
 //! A queue is first in, first out. A removal takes O(1) time at any position. The predecessor link
 //! of the front slot is undefined. Queues are derived from the slots, so recovery can rebuild them.
@@ -12,8 +13,8 @@ use super::words::{join_halves, split_halves};
 use crate::raw::prefetch::prefetch;
 use crate::raw::word::{Word, WriteAccess};
 
-/// A queue of a pool. The value of the variant is the number of the control word with the front
-/// link and the back link.
+/// A queue of a pool. The value of a variant is the index of the control word that contains the front
+/// link and the back link of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Queue {

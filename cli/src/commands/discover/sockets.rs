@@ -75,8 +75,8 @@ fn find_script(pid: u32) -> Option<PathBuf> {
     file.is_file().then_some(file)
 }
 
-/// Returns the program that has each socket open, and whether it runs as a service of the system.
-/// The key is the inode number of the socket.
+/// Returns, for each open socket, the program that has it open, and whether that program runs as a
+/// service of the system. The key is the inode number of the socket.
 fn socket_owners() -> HashMap<u64, (Program, bool)> {
     let mut owners = HashMap::new();
     for pid in proc_net::all_pids() {

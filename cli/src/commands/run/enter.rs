@@ -37,7 +37,7 @@ pub struct EnteredSession {
     hook_file: PathBuf,
     /// The map in which this process must close or leave the session. `None` if it neither opened
     /// nor shares the session.
-    opened_in: Option<Map>,
+    map_to_leave: Option<Map>,
     /// This process, if it counts as a logon of a shared session.
     shared_logon: Option<Leader>,
     claim: Option<Claim>,
@@ -80,7 +80,7 @@ impl EnteredSession {
     /// # Errors
     /// The session cannot be closed.
     pub fn leave(self) -> anyhow::Result<()> {
-        let Some(map) = self.opened_in else { return Ok(()) };
+        let Some(map) = self.map_to_leave else { return Ok(()) };
         let result = close_or_leave(&map, &self.handle, self.shared_logon.as_ref());
         if !matches!(result, Ok(None)) {
             remove_client_file(&self.directory, &self.handle);
@@ -141,9 +141,9 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
         None => caller::own_session(map.settings()?.session_per)?,
     };
     let program = ProgramPaths::find(&args.program);
-    let is_first_use = map.settings()?.allocate == AllocationTime::FirstUse;
+    let allocates_at_first_use = map.settings()?.allocate == AllocationTime::FirstUse;
     let is_open = map.find(session)?.is_some();
-    if is_first_use && !is_open && !program.is_listed(&map.reader()?) {
+    if allocates_at_first_use && !is_open && !program.is_listed(&map.reader()?) {
         return Err(EnterError::NotListed);
     }
     let user = args.user.clone().unwrap_or_else(caller::user_name);
@@ -156,8 +156,8 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
     let shared_logon = (session.kind() == SessionKind::User).then_some(process);
     let options = OpenOptions::new().with_address(args.address).with_client(args.client);
     let options = match is_open {
-        // This process joins the session. It keeps the leader, which may run longer than this
-        // process.
+        // This process joins the session. The session keeps its leader, because the leader may run
+        // longer than this process.
         true => options.with_user(args.user.as_deref()),
         false => options.with_user(user.as_str()).with_leader(process),
     };
@@ -184,7 +184,7 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
         handle: opened.handle,
         directory,
         hook_file,
-        opened_in: (!opened.already_open || shared_logon.is_some()).then_some(map),
+        map_to_leave: (!opened.already_open || shared_logon.is_some()).then_some(map),
         shared_logon,
         claim,
     })
@@ -231,7 +231,7 @@ impl<'a> ProgramPaths<'a> {
 /// session.
 ///
 /// A session that lacks an address is not used if the farm file or `--require` forbids that. Then
-/// this function closes the session, unless it was open before, or leaves a shared session.
+/// this function leaves a shared session, and closes any other session that it opened.
 fn open_session(
     map: &Map,
     shared_logon: Option<Leader>,
@@ -338,19 +338,26 @@ fn join(args: &Run, directory: PathBuf, hook_file: PathBuf) -> Result<EnteredSes
             .into());
         }
     };
-    let own_lease = reader.find(logon_session);
+    let handle_and_leases = reader.find(logon_session);
     let is_refused = reader.settings().on_exhausted == ExhaustionPolicy::Refuse;
     let is_complete =
-        own_lease.is_some_and(|(_, leases)| missing_address(&reader, &leases).is_none());
-    if !is_complete && (is_refused || own_lease.is_some() && args.require) {
+        handle_and_leases.is_some_and(|(_, leases)| missing_address(&reader, &leases).is_none());
+    if !is_complete && (is_refused || handle_and_leases.is_some() && args.require) {
         return Err(EnterError::NoAddress {
             error: OpenError::Shortage { shortage: Shortage::Exhausted, pool: 0 },
             is_refused,
         });
     }
-    let (handle, _) = own_lease.with_context(|| {
+    let (handle, _) = handle_and_leases.with_context(|| {
         format!("your session {logon_session} has no address (ask your administrator)")
     })?;
-    let opened_in = None;
-    Ok(EnteredSession { handle, directory, hook_file, opened_in, shared_logon: None, claim: None })
+    let map_to_leave = None;
+    Ok(EnteredSession {
+        handle,
+        directory,
+        hook_file,
+        map_to_leave,
+        shared_logon: None,
+        claim: None,
+    })
 }
