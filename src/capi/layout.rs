@@ -127,7 +127,7 @@ unsafe fn with_size_message<T: Versioned>(source: *const T, status: vipool_statu
 /// Reads a struct of the caller.
 ///
 /// # Safety
-/// `source` is NULL, or aligned and valid for reads of as many bytes as its first member, `size`, states.
+/// `source` is NULL, or aligned and valid for reads of `(*source).size` bytes.
 pub(crate) unsafe fn read<T: Versioned>(source: *const T) -> Result<T, CallError> {
     // SAFETY: the caller guarantees the pointer.
     unsafe { read_silent(source).map_err(|status| with_size_message(source, status)) }
@@ -258,7 +258,7 @@ pub(crate) unsafe fn read_array<T: Versioned>(
 /// opens a session could succeed without a place for its handle.
 ///
 /// # Safety
-/// `out` is NULL, or aligned and valid for writes of as many bytes as its first member, `size`, states.
+/// `out` is NULL, or aligned and valid for writes of `(*out).size` bytes.
 #[inline]
 pub(crate) unsafe fn check_out<T: Versioned>(out: *mut T) -> Result<(), CallError> {
     // SAFETY: the caller guarantees the pointer.
@@ -310,7 +310,7 @@ pub(crate) unsafe fn fill_optional<T: Versioned>(out: *mut T, set_fields: impl F
 /// struct, and zeroes unknown bytes.
 ///
 /// # Safety
-/// [`check_out`] accepted `out`, and `out` is valid for writes of as many bytes as its first member, `size`, states.
+/// [`check_out`] accepted `out`, and `out` is valid for writes of `(*out).size` bytes.
 #[inline]
 pub(crate) unsafe fn write<T: Versioned>(out: *mut T, value: &T) {
     // SAFETY: the caller guarantees the bytes, and `check_out` has checked the size.

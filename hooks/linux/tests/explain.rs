@@ -335,7 +335,7 @@ fn each_obstacle_is_reported() {
         let (process, _) = start_until_ready(&mut session.command(&unlisted_copy));
         let report = explain(&host, &process);
         assert_eq!(obstacles(&report), ["not-listed"]);
-        assert_eq!(report["near_misses"][0]["position"], 1, "{report:#}");
+        assert_eq!(report["near_misses"][0]["key"], "program[0]", "{report:#}");
         assert_eq!(report["rules"], 3);
         // The map is damaged.
         let damaged_map = host.directory.join("elsewhere");
