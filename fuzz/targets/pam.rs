@@ -138,7 +138,7 @@ fuzz_target!(|input: &[u8]| {
         let (directory, map) = &**cell;
         // The fuzzer must not choose paths on this machine, so these settings are fixed.
         let settings = Settings {
-            map: directory.path().to_owned(),
+            map_directory: directory.path().to_owned(),
             preload: Some("/dev/null".into()),
             min_uid: 0,
             ..Settings::default()
