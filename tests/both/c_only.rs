@@ -12,6 +12,7 @@ use vipool::capi::address::{
 };
 use vipool::capi::error::vipool_last_error;
 use vipool::capi::farm::*;
+use vipool::capi::farm_build::{vipool_farm_add_range, vipool_server_range};
 use vipool::capi::farm_settings::*;
 use vipool::capi::interface::vipool_interface;
 use vipool::capi::leader::vipool_leader;
@@ -134,6 +135,29 @@ fn report_names_the_finding_and_its_line() {
         assert_eq!((count, total, finding.level, finding.line), (1, 1, 2, 2));
         let status = vipool_farm_list_findings(farm, 3, 0, row, 1, &mut count, &mut total);
         assert_eq!(status, VIPOOL_ERR_KIND);
+        vipool_farm_free(farm);
+    }
+}
+
+#[test]
+fn validation_lists_the_mistakes_of_a_built_farm() {
+    let multicast = vipool_range { first: c_ip(ip("224.0.0.5")), last: c_ip(ip("224.0.0.5")) };
+    let range = vipool_server_range { addresses: &multicast, address_count: 1, ..sized() };
+    let mut farm = null_mut();
+    // SAFETY: the structs and output pointers are valid. The farm is freed once.
+    unsafe {
+        let error_count = |farm| {
+            let (mut count, mut total) = (0, 0);
+            let status =
+                vipool_farm_list_findings(farm, 2, 0, null_mut(), 0, &mut count, &mut total);
+            check(status).unwrap();
+            total
+        };
+        check(vipool_farm_new(&mut farm)).unwrap();
+        check(vipool_farm_add_range(farm, &range)).unwrap();
+        assert_eq!(error_count(farm), 0);
+        check(vipool_farm_validate(farm)).unwrap();
+        assert_eq!(error_count(farm), 1);
         vipool_farm_free(farm);
     }
 }

@@ -2,6 +2,7 @@
 //! panics.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use vipool_testing::{have, target_dir, workspace_root};
@@ -52,6 +53,10 @@ fn panic_becomes_a_status_in_c() {
     let (source, program) = (target.join("panic.c"), target.join("panic"));
     fs::write(&source, PROGRAM).unwrap();
     let library = target.join("debug");
+    // The program loads the library by its SONAME.
+    let soname = library.join("libvipool.so.0.1");
+    let _ = fs::remove_file(&soname);
+    symlink("libvipool.so", soname).unwrap();
     let mut cc = Command::new("cc");
     cc.args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I"]);
     cc.arg(workspace_root().join("include")).arg(source).arg(library.join("libvipool.so"));
