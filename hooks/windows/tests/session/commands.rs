@@ -108,7 +108,7 @@ fn commands_open_use_and_close_a_session() {
     assert_eq!(closed, format!("Session 7 is closed, released {loopback}\n"));
     assert_eq!(stdout_of(&mut vipool(&["session", "close", "7", "--if-open"])), "");
     assert_eq!(stdout_of(&mut vipool(&["session", "list"])), "No session is open.\n");
-    assert!(stdout_of(&mut vipool(&["gc"])).contains("0 sessions closed"));
+    assert!(stdout_of(&mut vipool(&["gc"])).contains("closed 0 sessions"));
     // The last user of each address is stored in a file for the next boot.
     assert!(fs::read_to_string(farm.map().join("last-users")).unwrap().contains(&loopback));
 }
