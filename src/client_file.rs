@@ -20,6 +20,7 @@ use crate::os::directory::for_each_name;
 use crate::os::trusted_file;
 use crate::os::users::UserId;
 use crate::session::Handle;
+use crate::trusted_file::remove_files;
 
 const PREFIX: &str = "client.";
 /// The longest text of a handle has 56 characters, and that of an address has 45.
@@ -117,22 +118,6 @@ fn is_random_name(suffix: &str) -> bool {
 fn is_abandoned(path: &Path) -> bool {
     let modification_time = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
     modification_time.is_ok_and(|time| time.elapsed().is_ok_and(|age| age >= ABANDONED_AGE))
-}
-
-/// Removes the files for whose names `should_remove` returns true.
-fn remove_files(directory: &Path, mut should_remove: impl FnMut(&str) -> bool) -> io::Result<()> {
-    let mut result = Ok(());
-    for_each_name(directory, |name| {
-        if should_remove(name)
-            && let Err(error) = fs::remove_file(directory.join(name))
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            result = Err(error);
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    })?;
-    result
 }
 
 #[cfg(test)]

@@ -24,6 +24,16 @@ pub enum PoolKind {
     Loopback = 2,
 }
 
+impl PoolKind {
+    /// Returns the number of slots that a range of this kind can have.
+    fn max_slots(self, range: &Range) -> u128 {
+        match self {
+            Self::VirtualIp => range.count(),
+            Self::Loopback => range.count() / 2,
+        }
+    }
+}
+
 /// Usable addresses of one server. The pool has a name; its addresses have one kind and one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
@@ -71,7 +81,8 @@ pub enum PoolError {
     /// A range of a loopback pool contains an address outside 127.0.0.2-127.255.255.254.
     #[error("pool {0:?}: {1} is not inside 127.0.0.2-127.255.255.254")]
     NotLoopback(String, Range),
-    /// A range of virtual IPs contains addresses that no host can have. The string is the purpose of these addresses, such as "multicast".
+    /// A range of virtual IPs contains addresses that no host can have. The string names
+    /// their purpose, such as "multicast".
     #[error("pool {0:?}: hosts cannot use {1} ({2})")]
     NotHosts(String, Range, &'static str),
 }
@@ -137,11 +148,8 @@ impl Pool {
         {
             return Err(PoolError::NotHosts(name.to_owned(), part, purpose));
         }
-        let max_slots_of = |range: &Range| match kind {
-            PoolKind::Loopback => range.count() / 2,
-            PoolKind::VirtualIp => range.count(),
-        };
-        let unlimited_count = sorted_ranges.iter().map(max_slots_of).fold(0, u128::saturating_add);
+        let unlimited_count =
+            sorted_ranges.iter().map(|range| kind.max_slots(range)).fold(0, u128::saturating_add);
         if unlimited_count > MAX_SLOTS.into() && max_slots > MAX_SLOTS {
             return Err(PoolError::TooManyAddresses(name.to_owned(), unlimited_count));
         }
@@ -149,7 +157,7 @@ impl Pool {
         let mut blocks = Vec::new();
         let mut slot_count = 0u32;
         for range in sorted_ranges {
-            let block_slots = max_slots_of(&range).min(remaining_slots);
+            let block_slots = kind.max_slots(&range).min(remaining_slots);
             if block_slots == 0 {
                 continue;
             }
@@ -199,11 +207,7 @@ impl Pool {
         let mut remaining_slots =
             new_version.slot_count.saturating_sub(kept_count).min(MAX_SLOTS - self.slot_count);
         for range in new_ranges {
-            let max_slots = match self.kind {
-                PoolKind::Loopback => range.count() / 2,
-                PoolKind::VirtualIp => range.count(),
-            };
-            let block_slots = max_slots.min(remaining_slots.into()) as u32;
+            let block_slots = self.kind.max_slots(&range).min(remaining_slots.into()) as u32;
             if block_slots > 0 {
                 extended_pool.blocks.push((extended_pool.slot_count, range));
                 extended_pool.slot_count += block_slots;

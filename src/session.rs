@@ -184,8 +184,8 @@ fn encode_name(name: &str) -> Option<u64> {
     Some(NAME_BIT | code)
 }
 
-/// Writes the encoded name of a value to `buffer` and returns it. Returns `None` if the value is no
-/// encoded name.
+/// Writes the name whose code a value contains to `buffer` and returns it. Returns `None` if a code
+/// is no character. The caller checks that the name has this value.
 fn decode_name(value: u64, buffer: &mut [u8; MAX_ENCODED_NAME]) -> Option<&str> {
     let mut code = value & (HASH_BIT - 1);
     let mut start = MAX_ENCODED_NAME;
@@ -195,8 +195,7 @@ fn decode_name(value: u64, buffer: &mut [u8; MAX_ENCODED_NAME]) -> Option<&str> 
         buffer[start] = *NAME_CHARACTERS.get(position as usize)?;
         code >>= CHARACTER_BITS;
     }
-    let name = str::from_utf8(&buffer[start..]).ok()?;
-    (encode_name(name) == Some(value)).then_some(name)
+    str::from_utf8(&buffer[start..]).ok()
 }
 
 /// Returns a value for a name that cannot be encoded.
@@ -211,7 +210,7 @@ impl fmt::Display for SessionId {
             SessionKind::Logind if self.value() & NAME_BIT != 0 => {
                 let mut buffer = [0; MAX_ENCODED_NAME];
                 match decode_name(self.value(), &mut buffer) {
-                    // A numeric name would be another value.
+                    // A hash, or the code of a numeric name, is not the value of the decoded name.
                     Some(name) if Self::logind(name) == Ok(*self) => write!(f, "logind:{name}"),
                     _ => write!(f, "logind:{}", self.value()),
                 }

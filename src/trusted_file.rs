@@ -7,10 +7,12 @@
 //! this process, and that no other user can write. The functions create files only in directories
 //! whose entries no other user can replace.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use crate::os::directory::for_each_name;
 use crate::os::{directory_of, trusted_file};
 
 /// Opens a trusted file for reading. Never blocks, even if the path is a FIFO.
@@ -73,7 +75,7 @@ pub fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     file.write_all(contents)
         .and_then(|()| file.sync_all())
         .and_then(|()| trusted_file::replace(&temporary_path, path))
-        .inspect_err(|_| _ = std::fs::remove_file(&temporary_path))
+        .inspect_err(|_| _ = fs::remove_file(&temporary_path))
 }
 
 /// Creates a directory with the permissions `mode`, and its missing parents. An existing directory
@@ -90,6 +92,29 @@ pub fn create_directory(path: &Path, mode: u32) -> io::Result<()> {
     let _ = mode;
     builder.recursive(true).create(path)?;
     Ok(trusted_file::check_directory(path)?)
+}
+
+/// Removes the files of a directory for whose names `should_remove` returns true. Stops at the first
+/// file that cannot be removed.
+///
+/// # Errors
+/// Fails if the directory cannot be read, or a file cannot be removed.
+pub(crate) fn remove_files(
+    directory: &Path,
+    mut should_remove: impl FnMut(&str) -> bool,
+) -> io::Result<()> {
+    let mut result = Ok(());
+    for_each_name(directory, |name| {
+        if should_remove(name)
+            && let Err(error) = fs::remove_file(directory.join(name))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            result = Err(error);
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    })?;
+    result
 }
 
 fn open_with(path: &Path, is_writable: bool) -> io::Result<File> {

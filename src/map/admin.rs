@@ -124,18 +124,16 @@ impl Map {
         })
     }
 
-    /// Returns whether an address is reserved for this user.
+    /// Returns whether an address is reserved for this user. Does not wait for other processes.
     ///
     /// # Errors
-    /// Fails if another writer holds the lock, or the map cannot be used.
+    /// Fails if the map cannot be used or has no `sessions` file.
     pub fn is_reserved_for(&self, address: IpAddr, user: &str) -> Result<bool, MapError> {
-        self.transact(|transaction| {
-            let user = transaction.user_hash(user).ok_or_else(missing_sessions)?;
-            let location = transaction.locate(address);
-            Ok(location.is_some_and(|(pool, slot)| {
-                transaction.table(pool).is_some_and(|table| table.is_reserved_for(slot, user))
-            }))
-        })?
+        let map = self.lock_for_reading()?;
+        let user = map.user_hash(user).ok_or_else(missing_sessions)?;
+        Ok(map.locate(address).is_some_and(|(pool, slot)| {
+            map.table(pool).is_some_and(|table| table.is_reserved_for(slot, user))
+        }))
     }
 
     /// Replaces the client and the leader of an open session. `None` keeps the current value. An

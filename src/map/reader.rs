@@ -91,7 +91,7 @@ impl Reader {
     #[inline]
     #[must_use]
     pub fn is_live(&self, handle: &Handle) -> bool {
-        handle.boot == self.map.layout().boot && self.map.is_live(handle)
+        self.map.is_live(handle)
     }
 
     /// Returns the hash of the boot and the network namespace of the map. Every handle contains it.

@@ -72,16 +72,18 @@ impl Map {
         let session = handle.session;
         let logons = Logons::of_map(self.require_directory()?);
         let mut locked = self.lock_for_writing(Some(now))?;
-        // A record that cannot be removed counts until its process has exited.
-        let _ = logons.remove_one(session, process);
-        let has_other_logon = locked.map.transact(|transaction| {
-            let leader = transaction.leader_of(session).map(|(_, leader)| leader);
-            transaction.is_current(handle)
-                && (leader.is_some_and(|leader| leader != *process && !has_exited(&leader))
-                    || transaction.replace_leader(session, &logons, &mut has_exited))
-        });
-        if has_other_logon {
-            return Ok(None);
+        // The records of a later session with this id do not belong to a stale handle.
+        if locked.map.is_live(handle) {
+            // A record that cannot be removed counts until its process has exited.
+            let _ = logons.remove_one(session, process);
+            let has_other_logon = locked.map.transact(|transaction| {
+                let leader = transaction.leader_of(session).map(|(_, leader)| leader);
+                leader.is_some_and(|leader| leader != *process && !has_exited(&leader))
+                    || transaction.replace_leader(session, &logons, &mut has_exited)
+            });
+            if has_other_logon {
+                return Ok(None);
+            }
         }
         locked.map.begin().close_by_handle_and_commit(handle, now).map(Some)
     }

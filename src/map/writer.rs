@@ -217,8 +217,7 @@ impl Map {
         program: Option<&Executable<'_>>,
     ) -> Result<Option<String>, OpenError> {
         let rules = {
-            let mut map = self.lock_mutex()?;
-            self.reopen_if_superseded(&mut map)?;
+            let map = self.lock_for_reading()?;
             map.pool_rules().ok_or_else(files::missing_sessions)?
         };
         // Look up the groups without the lock, because the lookup can block.
@@ -274,8 +273,7 @@ impl Map {
     /// # Errors
     /// Fails if the map was replaced and the new map cannot be opened.
     pub fn find(&self, session: SessionId) -> Result<Option<(Handle, Leases)>, MapError> {
-        let mut map = self.lock_mutex()?;
-        self.reopen_if_superseded(&mut map)?;
+        let map = self.lock_for_reading()?;
         let leases = map.lookup(session);
         Ok(map.handle(&leases).map(|handle| (handle, leases)))
     }
@@ -288,8 +286,7 @@ impl Map {
     /// # Errors
     /// Fails if the map was replaced and the new map cannot be opened.
     pub fn is_open_for_another(&self, session: SessionId, user: &str) -> Result<bool, MapError> {
-        let mut map = self.lock_mutex()?;
-        self.reopen_if_superseded(&mut map)?;
+        let map = self.lock_for_reading()?;
         Ok(map.is_open_for_another(session, user))
     }
 
@@ -299,8 +296,7 @@ impl Map {
     /// # Errors
     /// Fails if the map was replaced and the new map cannot be opened.
     pub fn sessions(&self) -> Result<Vec<SessionRow>, MapError> {
-        let mut map = self.lock_mutex()?;
-        self.reopen_if_superseded(&mut map)?;
+        let map = self.lock_for_reading()?;
         let rows = map.sessions().collect();
         Ok(rows)
     }
@@ -416,6 +412,13 @@ impl Map {
             }
         }
         self.map.lock()
+    }
+
+    /// Returns the current map. Waits for threads of this process only.
+    pub(super) fn lock_for_reading(&self) -> Result<MutexGuard<'_, WritableMap>, MapError> {
+        let mut map = self.lock_mutex()?;
+        self.reopen_if_superseded(&mut map)?;
+        Ok(map)
     }
 
     /// Opens the new map if the current map is superseded.

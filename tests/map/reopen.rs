@@ -41,7 +41,7 @@ fn open_session_refuses_another_user() {
     assert_eq!(map.sessions().unwrap()[0].user.as_deref(), Some("ann"));
 
     map.open_session(session_id(2), &ANONYMOUS, NOW).unwrap();
-    // A session without a user gets the first user who opens it.
+    // The first open with a user sets the user of an anonymous session.
     map.open_session(session_id(2), &for_user("bob"), NOW).unwrap();
     let error = map.open_session(session_id(2), &for_user("ann"), NOW).unwrap_err();
     assert!(matches!(error, OpenError::OtherUser(_)), "{error}");

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use vipool::Tick;
-use vipool::map::{LEADER_GRACE, Leader, Map, OpenError, OpenedSession, Probe, Settings};
+use vipool::map::{
+    CloseError, LEADER_GRACE, Leader, Map, OpenError, OpenedSession, Probe, Settings,
+};
 use vipool::session::SessionId;
 
 use crate::support::{for_user, memory_map, plan, session_id};
@@ -151,6 +153,19 @@ fn shared_session_stays_open_while_its_logon_records_cannot_be_read() {
     std::fs::rename(&readable_records, &records).unwrap();
     assert_eq!(server.reap(3 * LEADER_GRACE), []);
     assert_eq!(server.leader_pid(), Some(2));
+}
+
+#[test]
+fn logoff_with_a_stale_handle_ends_no_logon_of_the_next_session() {
+    let mut server = Server::new();
+    let closed = server.log_on(1);
+    server.map.close_session(Server::session(), NOW).unwrap();
+    let opened = server.log_on(2);
+    server.log_on(1);
+    let result = server.map.leave_session(&closed.handle, &process(1), |_| false, NOW);
+    assert!(matches!(result, Err(CloseError::Stale(_))), "{result:?}");
+    assert!(!server.log_off(&opened, 2));
+    assert_eq!(server.leader_pid(), Some(1));
 }
 
 #[test]

@@ -53,13 +53,9 @@ impl MapImage {
     #[inline(never)]
     fn read_identity(&self, session: SessionId) -> Identity {
         let mut users = self.leases_of(session).map(|lease| lease.table.session_user(lease.slot));
-        let record =
-            self.leases_of(session).find_map(|FoundLease { table, slot, generation, .. }| {
-                record::read(self.sessions_words(), table.pool, slot, generation)
-            });
         Identity {
             user: users.find(|user| *user != UserHash::NONE).unwrap_or(UserHash::NONE),
-            record: record.unwrap_or(Record::EMPTY),
+            record: self.records_of(session).next().map_or(Record::EMPTY, |(_, record)| record),
         }
     }
 }

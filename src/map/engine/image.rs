@@ -177,10 +177,11 @@ impl MapImage {
         Some(PackedLease { address_bits, slot, generation, pool, is_ipv4 })
     }
 
-    /// Returns whether the session still holds the lease of this handle. Does not compare the boot.
+    /// Returns whether the handle is of this boot, and its session still holds its lease.
     #[inline]
     pub(crate) fn is_live(&self, handle: &Handle) -> bool {
-        self.table(handle.pool).is_some_and(|table| table.is_live(handle))
+        handle.boot == self.layout.boot
+            && self.table(handle.pool).is_some_and(|table| table.is_live(handle))
     }
 
     /// Returns the handle of a session with these leases.
@@ -217,11 +218,7 @@ impl MapImage {
         let since = table.leased_since(slot);
         let leases = self.lookup(session);
         let handle = self.handle(&leases)?;
-        let record = leases.iter().find_map(|lease| {
-            let pool = self.layout.pool(lease.pool)?;
-            record::read(self.sessions_words(), pool, lease.slot, lease.generation)
-        });
-        let record = record.unwrap_or(Record::EMPTY);
+        let record = self.records_of(session).next().map_or(Record::EMPTY, |(_, record)| record);
         Some(SessionRow {
             session,
             handle,
@@ -230,6 +227,18 @@ impl MapImage {
             user: record.user().map(str::to_owned),
             client: record.client,
             leader: record.leader,
+        })
+    }
+
+    /// Returns the records of a session, each with its lease.
+    pub(crate) fn records_of(
+        &self,
+        session: SessionId,
+    ) -> impl Iterator<Item = (FoundLease<'_>, Record)> {
+        self.leases_of(session).filter_map(|lease| {
+            let FoundLease { table, slot, generation, .. } = lease;
+            let record = record::read(self.sessions_words(), table.pool, slot, generation)?;
+            Some((lease, record))
         })
     }
 

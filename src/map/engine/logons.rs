@@ -18,7 +18,7 @@ use super::transaction::Transaction;
 use crate::map::types::plan::{Leader, OpenOptions};
 use crate::os::directory::for_each_name;
 use crate::session::{Handle, SessionId};
-use crate::trusted_file;
+use crate::trusted_file::{self, remove_files};
 
 /// The name of the directory of the logon records, in the directory of the map. Only its owner can
 /// list it.
@@ -123,7 +123,7 @@ impl Transaction<'_> {
     ) -> bool {
         let can_lead = |logon: &Logon| {
             logon.handle.session == session
-                && self.is_current(&logon.handle)
+                && self.is_live(&logon.handle)
                 && !has_exited(&logon.process)
         };
         // Without the records, a logon can be running, so that its addresses must stay leased. The
@@ -142,19 +142,11 @@ impl Transaction<'_> {
         logons: &Logons,
         mut has_exited: impl FnMut(&Leader) -> bool,
     ) {
-        let mut is_stale =
-            |logon: &Logon| !self.is_current(&logon.handle) || has_exited(&logon.process);
         // A later call removes the records that remain after an error.
-        while let Ok(Some((name, _))) = logons.find(&mut is_stale) {
-            if fs::remove_file(logons.0.join(name)).is_err() {
-                break;
-            }
-        }
-    }
-
-    /// Returns whether the handle is of this boot, and its session still holds its lease.
-    pub(crate) fn is_current(&self, handle: &Handle) -> bool {
-        handle.boot == self.layout().boot && self.is_live(handle)
+        let _ = remove_files(&logons.0, |name| {
+            Logon::parse(name)
+                .is_some_and(|logon| !self.is_live(&logon.handle) || has_exited(&logon.process))
+        });
     }
 }
 

@@ -11,6 +11,7 @@
 
 use std::net::IpAddr;
 
+use super::image::FoundLease;
 use super::logons::Logons;
 use super::table_writer::TableWriter;
 use super::transaction::Transaction;
@@ -23,7 +24,7 @@ use crate::map::format::record;
 use crate::map::format::slot::Owner;
 use crate::map::format::words::{join_halves, split_halves};
 use crate::map::types::plan::Leader;
-use crate::session::{Lease, SessionId};
+use crate::session::SessionId;
 
 /// Minimum number of seconds from the first time that a leader is found dead until its session is
 /// closed.
@@ -193,7 +194,7 @@ impl Transaction<'_> {
                     return;
                 }
                 remaining -= 1;
-                if self.check_leader(&lease, &leader, now, probe, logons)
+                if self.check_leader(session, &lease, &leader, now, probe, logons)
                     && self.close_session(session, now).is_some()
                 {
                     report.closed.push(session);
@@ -207,30 +208,31 @@ impl Transaction<'_> {
     /// running process of another logon. Returns whether the caller must close the session.
     fn check_leader(
         &self,
-        lease: &Lease,
+        session: SessionId,
+        lease: &FoundLease<'_>,
         leader: &Leader,
         now: Tick,
         probe: &mut dyn Probe,
         logons: Option<&Logons>,
     ) -> bool {
-        let Some(pool) = self.layout().pool(lease.pool) else { return false };
         let (access, records) = (self.access(), self.sessions_words());
+        let FoundLease { table, slot, .. } = *lease;
         let is_dead = probe.has_exited(leader);
         let has_exited = |process: &Leader| probe.has_exited(process);
         if let (true, Some(logons)) = (is_dead, logons)
-            && self.replace_leader(lease.session, logons, has_exited)
+            && self.replace_leader(session, logons, has_exited)
         {
             return false;
         }
-        match (is_dead, record::first_seen_dead(records, pool, lease.slot)) {
+        match (is_dead, record::first_seen_dead(records, table.pool, slot)) {
             (false, None) => false,
             (false, Some(_)) => {
-                record::set_first_seen_dead(access, records, pool, lease.slot, None);
+                record::set_first_seen_dead(access, records, table.pool, slot, None);
                 false
             }
             // An earlier call can have recorded a wrong time in the future.
             (true, dead_since) if dead_since.is_none_or(|dead_since| dead_since > now) => {
-                record::set_first_seen_dead(access, records, pool, lease.slot, Some(now));
+                record::set_first_seen_dead(access, records, table.pool, slot, Some(now));
                 false
             }
             (true, None) => false,
@@ -239,11 +241,7 @@ impl Transaction<'_> {
     }
 
     /// Returns the leader of a session, and the lease whose record contains it.
-    pub(crate) fn leader_of(&self, session: SessionId) -> Option<(Lease, Leader)> {
-        self.lookup(session).iter().find_map(|lease| {
-            let pool = self.layout().pool(lease.pool)?;
-            let record = record::read(self.sessions_words(), pool, lease.slot, lease.generation)?;
-            Some((lease, record.leader?))
-        })
+    pub(crate) fn leader_of(&self, session: SessionId) -> Option<(FoundLease<'_>, Leader)> {
+        self.records_of(session).find_map(|(lease, record)| Some((lease, record.leader?)))
     }
 }

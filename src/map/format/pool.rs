@@ -195,7 +195,7 @@ impl PoolLayout {
         let blocks = layout.blocks(words);
         if let Some((0, range)) = blocks.block(0) {
             let second_block_start = blocks.block(1).map_or(slot_count, |(slot, _)| slot);
-            let address_count = range.span().saturating_add(1);
+            let address_count = range.count();
             layout.first_address = bits(range.first());
             layout.first_block_end = u128::from(second_block_start).min(address_count) as u32;
         }
