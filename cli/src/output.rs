@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, Write};
 
 use anyhow::Context;
+use serde::Serialize;
 
 /// Writes formatted text to standard output, like `print!`. The value is the result of
 /// [`write_stdout`].
@@ -45,6 +46,14 @@ pub fn write_stdout(text: fmt::Arguments<'_>) -> anyhow::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result.context("cannot write to standard output"),
     }
+}
+
+/// Writes a value to standard output as JSON.
+///
+/// # Errors
+/// As [`write_stdout`].
+pub fn print_json(value: &(impl Serialize + ?Sized)) -> anyhow::Result<()> {
+    outln!("{}", serde_json::to_string_pretty(value)?)
 }
 
 /// Writes text to standard error. Ignores errors, because there is no place to report them.

@@ -135,18 +135,18 @@ impl Logon<'_> {
         let session = shared_session.unwrap_or_else(|| {
             choose_session_id(self.transaction, &map, self.user, leader.as_ref())
         });
-        let options = OpenOptions::new().with_user(self.user);
-        // A logon inside an open session does not change the client and the leader of the session.
-        let options = match map.find(session) {
-            Ok(Some(_)) => options,
-            _ => options.with_client(self.client_address()).with_leader(leader),
-        };
         let open_session = |has_joined: bool| {
             let pool = match &self.settings.pool {
                 Some(pool) => Some(pool.clone()),
                 None => map.choose_pool(self.user, None)?,
             };
-            let options = options.with_pool(pool.as_deref());
+            let options = OpenOptions::new().with_user(self.user).with_pool(pool.as_deref());
+            // A logon inside an open session does not change the client and the leader of the
+            // session. Another process can close the session between two attempts.
+            let options = match map.find(session) {
+                Ok(Some(_)) => options,
+                _ => options.with_client(self.client_address()).with_leader(leader),
+            };
             match shared_logon {
                 Some(process) if !has_joined => {
                     map.join_session(session, &options, process, Tick::now())
@@ -159,11 +159,9 @@ impl Logon<'_> {
         let error = loop {
             let (error, timeout) = match open_session(incomplete_session.is_some()) {
                 Ok(mut opened) => {
-                    // The result of the first attempt states whether this logon opened the session.
-                    opened.already_open = incomplete_session
-                        .map_or(opened.already_open, |first_result: OpenedSession| {
-                            first_result.already_open
-                        });
+                    // This logon opened the session if one of its attempts did.
+                    opened.already_open &= incomplete_session
+                        .is_none_or(|earlier_attempt: OpenedSession| earlier_attempt.already_open);
                     let Some(shortage) = opened.shortage else {
                         return Ok(Some(self.record_session(opened, shared_logon)));
                     };

@@ -10,6 +10,7 @@ use vipool::map::{PoolStatus, Reader, SlotRow, SlotState};
 use vipool::range::Range;
 
 use crate::maps::selection::MapArgs;
+use crate::output::print_json;
 use crate::text::{escape, pluralize};
 
 /// Maximum number of addresses per line.
@@ -66,7 +67,7 @@ impl Addresses {
                     map.slots(*number).into_iter().map(|row| json_row(pool, row))
                 })
                 .collect();
-            outln!("{}", serde_json::to_string_pretty(&rows)?)?;
+            print_json(&rows)?;
             return Ok(ExitCode::SUCCESS);
         }
         let is_coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();

@@ -2,8 +2,6 @@
 //! get.
 
 use std::net::IpAddr;
-#[cfg(unix)]
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -102,14 +100,31 @@ impl DrainTarget {
     fn set_drained(self, should_drain: bool) -> anyhow::Result<ExitCode> {
         let directory = self.map.existing_directory()?;
         let map = Map::open(&directory)?;
+        let mut changed_ranges = Vec::new();
+        let result = self.change_map(&map, should_drain, &mut changed_ranges);
         #[cfg(unix)]
-        let record = |range: Option<Range>| {
-            let action =
-                if should_drain { AdminAction::Drain(range) } else { AdminAction::Undrain(range) };
-            record_action(&map, &directory, action)
-        };
+        {
+            let action = |range| match should_drain {
+                true => AdminAction::Drain(range),
+                false => AdminAction::Undrain(range),
+            };
+            let actions: Vec<_> = changed_ranges.into_iter().map(action).collect();
+            audit::record(&directory, &actions);
+        }
+        result.map(|()| ExitCode::SUCCESS)
+    }
+
+    /// Changes the map and prints the changes. Adds each changed range to `changed_ranges`; `None`
+    /// is the whole server.
+    fn change_map(
+        self,
+        map: &Map,
+        should_drain: bool,
+        changed_ranges: &mut Vec<Option<Range>>,
+    ) -> anyhow::Result<()> {
         if self.all {
             map.drain_server(should_drain)?;
+            changed_ranges.push(None);
             outln!(
                 "{}",
                 if should_drain {
@@ -118,8 +133,6 @@ impl DrainTarget {
                     "New sessions get addresses again"
                 }
             )?;
-            #[cfg(unix)]
-            record(None)?;
         }
         for range in self.ranges {
             let now = Tick::now();
@@ -130,18 +143,11 @@ impl DrainTarget {
                     "no pool of this server contains {range} ('vipool addresses' shows the pools)"
                 );
             }
+            changed_ranges.push(Some(range));
             outln!("{}", describe_change(&change, should_drain))?;
-            #[cfg(unix)]
-            record(Some(range))?;
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
-}
-
-#[cfg(unix)]
-fn record_action(map: &Map, directory: &Path, action: AdminAction<'_>) -> anyhow::Result<()> {
-    audit::record(directory, Some(map.reader()?.boot()), action);
-    Ok(())
 }
 
 fn describe_change(change: &AdminChange, should_drain: bool) -> String {
@@ -161,9 +167,9 @@ impl Reserve {
         let change = map.reserve(self.address, &self.user, Tick::now())?;
         let lease_note =
             if change.held > 0 { "; the session that holds the address keeps it" } else { "" };
-        outln!("{} is reserved for {}{lease_note}", self.address, escape(&self.user))?;
         #[cfg(unix)]
-        record_action(&map, &directory, AdminAction::Reserve(self.address, &self.user))?;
+        audit::record(&directory, &[AdminAction::Reserve(self.address, &self.user)]);
+        outln!("{} is reserved for {}{lease_note}", self.address, escape(&self.user))?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -173,9 +179,9 @@ impl Unreserve {
         let directory = self.map.existing_directory()?;
         let map = Map::open(&directory)?;
         map.unreserve(self.address, Tick::now())?;
-        outln!("{} is no longer reserved", self.address)?;
         #[cfg(unix)]
-        record_action(&map, &directory, AdminAction::Unreserve(self.address))?;
+        audit::record(&directory, &[AdminAction::Unreserve(self.address)]);
+        outln!("{} is no longer reserved", self.address)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,17 +1,37 @@
-//! Records the actions of administrators in the history and in the system log.
+//! Writes events and the actions of administrators to the history and to the system log.
 
 use std::path::Path;
 
+use anyhow::Context;
+
 use crate::event_log;
-use crate::history::{self, AdminAction};
+use crate::history::{self, AdminAction, Retention};
 use crate::system::caller;
 
-/// Records an action that is complete. Only prints a failure.
-///
-/// `boot` is the boot of the map in `directory`, or `None` without a map.
-pub fn record(directory: &Path, boot: Option<u64>, action: AdminAction<'_>) {
-    match history::append_action(directory, boot, action, caller::logged_on_user()) {
-        Ok(record) => event_log::log_records(directory, &[record]),
+/// Records actions that are complete. On failure, prints a warning and continues.
+pub fn record(directory: &Path, actions: &[AdminAction<'_>]) {
+    if actions.is_empty() {
+        return;
+    }
+    let append = || {
+        let boot = vipool::system::current_boot_id()?;
+        history::append_actions(directory, boot, actions, &caller::logged_on_user())
+    };
+    match append() {
+        Ok(records) => event_log::log_records(directory, &records),
         Err(error) => errln!("vipool: the history does not contain this command: {error:#}"),
     }
+}
+
+/// Collects the new events of the journal of the map in `directory`. `retention` limits the
+/// history; `None` keeps all records.
+///
+/// # Errors
+/// The history cannot be written.
+pub fn collect_events(directory: &Path, retention: Option<&Retention>) -> anyhow::Result<()> {
+    let file = history::history_file(directory);
+    let records =
+        history::collect(directory, &file, retention).context("cannot update the history")?;
+    event_log::log_records(directory, &records);
+    Ok(())
 }

@@ -13,6 +13,7 @@ use vipool::pool::{Pool, PoolKind};
 use vipool::range::Range;
 
 use super::farm_args::{FarmArgs, is_missing, machine_farm_file};
+use crate::output::print_json;
 use crate::table::table;
 use crate::text::pluralize;
 
@@ -63,7 +64,7 @@ fn check(file: &Path, server_name: Option<&str>, is_json: bool, is_strict: bool)
     if is_json {
         let findings = report.findings().iter().map(FindingRow::from).collect();
         let output = JsonOutput { file, passed, findings, servers };
-        outln!("{}", serde_json::to_string_pretty(&output)?)?;
+        print_json(&output)?;
     } else {
         out!("{}", render(file, &report, &servers)?)?;
     }

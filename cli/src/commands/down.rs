@@ -13,8 +13,7 @@ use super::audit;
 use crate::assigner::reserved_ports::set_reserved_ports;
 use crate::assigner::state::{AssignedResources, AssignerState};
 use crate::assigner::{PortSet, format_address_count, remove_addresses};
-use crate::event_log;
-use crate::history::{self, AdminAction};
+use crate::history::AdminAction;
 use crate::maps::client::remove_stale_client_files;
 use crate::maps::{last_users, unusable};
 use crate::text::escape;
@@ -43,10 +42,8 @@ impl Down {
         }
         let mut state = AssignerState::open(&self.map)?;
         let mut has_open_sessions = false;
-        let mut boot = None;
         let session_addresses = match Map::open(&self.map) {
             Ok(map) => {
-                boot = Some(map.reader()?.boot());
                 // Drain the server before listing the sessions, so that no session opens after the
                 // list was made. `write_subset` accepts a full file system, so this command can
                 // always free space.
@@ -57,14 +54,14 @@ impl Down {
                     for row in map.sessions()? {
                         // The session may have closed since the list was made.
                         if map.close_session(row.session, Tick::now()).is_ok() {
-                            outln!("closed {}", describe_session(&row))?;
+                            // Without a place for the text, still remove the addresses.
+                            let _ = outln!("closed {}", describe_session(&row));
                         }
                     }
                 }
                 // Collect the events now, because no command can collect them without the map.
-                match history::collect(&self.map, &history::history_file(&self.map), None) {
-                    Ok(records) => event_log::log_records(&self.map, &records),
-                    Err(error) => errln!("vipool: cannot update the history: {error:#}"),
+                if let Err(error) = audit::collect_events(&self.map, None) {
+                    errln!("vipool: {error:#}");
                 }
                 last_users::save(&map, &self.map);
                 remove_stale_client_files(&map, &self.map);
@@ -102,7 +99,7 @@ impl Down {
             state.write(AssignedResources::default())?;
             unusable::write(&self.map, &BTreeMap::new())?;
         }
-        audit::record(&self.map, boot, AdminAction::Down);
+        audit::record(&self.map, &[AdminAction::Down]);
         Ok(ExitCode::SUCCESS)
     }
 }

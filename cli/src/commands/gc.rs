@@ -7,19 +7,20 @@ use std::thread;
 #[cfg(unix)]
 use std::time::{Duration, Instant};
 
-#[cfg(unix)]
-use anyhow::Context;
 use vipool::map::Map;
 #[cfg(unix)]
 use vipool::map::{Journal, MAP_FILE};
 
+#[cfg(unix)]
+use super::audit;
 use crate::maps::client::remove_stale_client_files;
 use crate::maps::last_users;
 use crate::maps::reap::{self, ReapSummary};
 use crate::maps::selection::MapArgs;
+use crate::output::print_json;
 use crate::text::pluralize;
 #[cfg(unix)]
-use crate::{event_log, history};
+use crate::{history, remedy};
 
 /// The interval at which `gc --every` looks for new events.
 #[cfg(unix)]
@@ -102,14 +103,14 @@ impl Gc {
                     next_maintenance = Instant::now() + interval;
                     Some(self.maintain(&directory))
                 } else if position != collected_position {
-                    Some(self.collect_events(&directory))
+                    Some(audit::collect_events(&directory, Some(&self.retention())))
                 } else {
                     None
                 };
                 collected_position = position;
                 if let Some(result) = result {
                     // Print a lasting error once, not at each interval.
-                    let error = result.err().map(|error| format!("{error:#}"));
+                    let error = result.err().map(|error| remedy::describe(&error));
                     if let Some(error) = error.as_ref().filter(|_| error != last_error) {
                         errln!("vipool: {error}");
                     }
@@ -124,11 +125,11 @@ impl Gc {
         let map = Map::open(directory)?;
         let summary = reap::reap_all(&map)?;
         #[cfg(unix)]
-        let collect_result = self.collect_events(directory);
+        let collect_result = audit::collect_events(directory, Some(&self.retention()));
         last_users::save(&map, directory);
         remove_stale_client_files(&map, directory);
         if self.json {
-            outln!("{}", serde_json::to_string_pretty(&summary)?)?;
+            print_json(&summary)?;
         } else if self.should_print(&summary) {
             outln!(
                 "freed {}, closed {}; {} with open sockets",
@@ -153,15 +154,5 @@ impl Gc {
         #[cfg(windows)]
         let is_repeated = false;
         !self.quiet && (has_change || !is_repeated)
-    }
-
-    /// Writes the new events of the journal to the history and to the system log.
-    #[cfg(unix)]
-    fn collect_events(&self, directory: &Path) -> anyhow::Result<()> {
-        let file = history::history_file(directory);
-        let records = history::collect(directory, &file, Some(&self.retention()))
-            .context("cannot update the history")?;
-        event_log::log_records(directory, &records);
-        Ok(())
     }
 }

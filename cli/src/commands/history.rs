@@ -12,6 +12,7 @@ use vipool::range::Range;
 use super::time_argument::parse_time;
 use crate::history::{self, Record, RecordKind};
 use crate::maps::selection::MapArgs;
+use crate::output::print_json;
 use crate::table::{self, local_time, table};
 use crate::text::{escape, pluralize};
 
@@ -115,7 +116,7 @@ impl History {
         let mut records = read_records(&self.map)?;
         records.retain(|record| self.matches(record));
         if self.json {
-            outln!("{}", serde_json::to_string_pretty(&records)?)?;
+            print_json(&records)?;
         } else if self.csv {
             let mut lines =
                 "time,event,session,address,user,client,reconciled,lost,administrator\n".to_owned();
@@ -224,7 +225,7 @@ impl Who {
         let holder = find_holder(&records, leased_address, time)
             .map(|holder| Holder { address: self.address, ..holder });
         if self.json {
-            outln!("{}", serde_json::to_string_pretty(&holder)?)?;
+            print_json(&holder)?;
             return Ok(ExitCode::from(u8::from(holder.is_none())));
         }
         let Some(holder) = holder else {

@@ -55,6 +55,18 @@ impl Repair {
             outln!("the map in {} is not damaged: nothing was changed", self.map.display())?;
             return Ok(ExitCode::SUCCESS);
         };
+        // Drain the addresses of lost leases before any output, which can fail.
+        let map = Map::open(&self.map)?;
+        let sessions = pluralize(map.sessions()?.len(), "session", "sessions");
+        let lost_records = lost_leases(&self.map)?;
+        let lost_ranges: Vec<Range> =
+            lost_records.iter().filter_map(|record| record.address).map(Range::from).collect();
+        for range in &lost_ranges {
+            map.drain(range, Tick::now())?;
+        }
+        let drains: Vec<_> =
+            lost_ranges.iter().map(|range| AdminAction::Drain(Some(*range))).collect();
+        audit::record(&self.map, &drains);
         outln!("the map was damaged: {}", report.reason)?;
         for file in &report.set_aside {
             outln!("set aside as {}", file.display())?;
@@ -62,15 +74,9 @@ impl Repair {
         if !report.kept_leases {
             outln!("the damaged map does not belong to this farm file and this boot")?;
         }
-        let map = Map::open(&self.map)?;
-        let sessions = pluralize(map.sessions()?.len(), "session", "sessions");
         outln!("kept {sessions} with their addresses")?;
-        let lost_records = lost_leases(&self.map)?;
         for record in &lost_records {
             let Some(address) = record.address else { continue };
-            map.drain(&Range::from(address), Tick::now())?;
-            let action = AdminAction::Drain(Some(Range::from(address)));
-            audit::record(&self.map, Some(map.reader()?.boot()), action);
             outln!(
                 "the lease of {address} by session {} of {} was lost; the address is drained \
                  ('vipool undrain {address}' after the programs of the session have ended)",

@@ -10,6 +10,7 @@ use vipool::map::{Map, SlotState};
 use super::farm_args::FarmArgs;
 use crate::history::AdminState;
 use crate::maps::selection::MapArgs;
+use crate::output::print_json;
 use crate::table::{self, table};
 use crate::text::escape;
 
@@ -73,7 +74,7 @@ impl Reservations {
             rows.push(ReservationRow { address: slot.address, user, origin, used });
         }
         if self.json {
-            outln!("{}", serde_json::to_string_pretty(&rows)?)?;
+            print_json(&rows)?;
         } else if rows.is_empty() {
             outln!("No address is reserved.")?;
         } else {

@@ -22,6 +22,7 @@ use crate::maps::client::{remove_client_file, write_client_file};
 use crate::maps::private;
 use crate::maps::report::{Report, missing_address};
 use crate::maps::selection::{MapArgs, MapSelection};
+use crate::output::print_json;
 use crate::remedy;
 use crate::system::caller;
 
@@ -218,7 +219,7 @@ impl List {
     fn run(self) -> anyhow::Result<ExitCode> {
         let report = Report::read(&self.map.existing_directory()?)?;
         if self.json {
-            outln!("{}", serde_json::to_string_pretty(&report.sessions)?)?;
+            print_json(&report.sessions)?;
         } else {
             out!("{}", status::render_sessions(&report))?;
         }

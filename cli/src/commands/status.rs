@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use crate::maps::report::{PoolReport, Report};
 use crate::maps::selection::MapArgs;
 use crate::maps::unusable::UnusableAddress;
+use crate::output::print_json;
 use crate::table::{local_time, render as render_table, table};
 use crate::text::{escape, pluralize};
 
@@ -33,7 +34,7 @@ impl Status {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let report = Report::read(&self.map.existing_directory()?)?;
         if self.json {
-            outln!("{}", serde_json::to_string_pretty(&report)?)?;
+            print_json(&report)?;
         } else {
             out!("{}", render(&report))?;
         }

@@ -31,6 +31,7 @@ use crate::event_log;
 use crate::history::{AdminAction, AdminState};
 use crate::maps::client::remove_stale_client_files;
 use crate::maps::{last_users, unusable};
+use crate::output::print_json;
 
 /// Add this server's addresses to its interfaces and create the map
 ///
@@ -107,7 +108,7 @@ impl Up {
             errln!("vipool: cannot lease {}: {}", entry.address, entry.reason);
         }
         if self.json {
-            outln!("{}", serde_json::to_string_pretty(&outcome)?)?;
+            print_json(&outcome)?;
         } else {
             outln!("{}", summary(&outcome))?;
         }
@@ -204,7 +205,7 @@ impl Up {
         }
         timer.end_step("reserved the fixed ports");
         if !self.dry_run {
-            audit::record(directory, Some(boot), AdminAction::Up);
+            audit::record(directory, &[AdminAction::Up]);
         }
 
         let lingering_count: u32 = map.reader()?.pools().iter().map(|pool| pool.lingering).sum();

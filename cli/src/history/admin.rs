@@ -37,46 +37,60 @@ pub enum AdminAction<'a> {
     Down,
 }
 
-/// Appends a record of an action to the history of the map in `directory`, and returns the record.
-/// `boot` is the boot of the map, or `None` without a map.
+impl AdminAction<'_> {
+    fn kind(&self) -> RecordKind {
+        match self {
+            Self::Drain(_) => RecordKind::Drained,
+            Self::Undrain(_) => RecordKind::Undrained,
+            Self::Reserve(..) => RecordKind::Reserved,
+            Self::Unreserve(_) => RecordKind::Unreserved,
+            Self::Up => RecordKind::Up,
+            Self::Down => RecordKind::Down,
+        }
+    }
+
+    /// Returns `record` with the addresses and the user of the action.
+    fn record(&self, record: Record) -> Record {
+        match *self {
+            Self::Drain(range) | Self::Undrain(range) => {
+                let whole_server = || WHOLE_SERVER.to_owned();
+                let addresses = range.map_or_else(whole_server, |range| range.to_string());
+                Record { addresses: Some(addresses), ..record }
+            }
+            Self::Reserve(address, user) => {
+                Record { address: Some(address), user: Some(user.to_owned()), ..record }
+            }
+            Self::Unreserve(address) => Record { address: Some(address), ..record },
+            Self::Up | Self::Down => record,
+        }
+    }
+}
+
+/// Appends a record of each action to the history of the map in `directory`, and returns the
+/// records. `boot` is the current boot.
 ///
 /// # Errors
 /// The history cannot be written.
-pub fn append_action(
+pub fn append_actions(
     directory: &Path,
-    boot: Option<u64>,
-    action: AdminAction<'_>,
-    administrator: String,
-) -> anyhow::Result<Record> {
+    boot: u64,
+    actions: &[AdminAction<'_>],
+    administrator: &str,
+) -> anyhow::Result<Vec<Record>> {
     let mut log = HistoryLog::open(&history_file(directory))?;
-    let boot = boot.map(format_boot).unwrap_or_default();
-    // The record must not change the position in the journal from which events are collected.
+    let boot = format_boot(boot);
+    // The records must not change the position in the journal from which events are collected.
     let number = match &log.state().last_position {
         Some((last_boot, number)) if *last_boot == boot => *number,
         _ => 0,
     };
-    let range_text = |range: Option<Range>| {
-        Some(range.map_or_else(|| WHOLE_SERVER.to_owned(), |range| range.to_string()))
+    let new_record = |action: &AdminAction<'_>| Record {
+        administrator: Some(administrator.to_owned()),
+        ..action.record(Record::new(Timestamp::now(), action.kind(), boot.clone(), number))
     };
-    let (event, address, user, addresses) = match action {
-        AdminAction::Drain(range) => (RecordKind::Drained, None, None, range_text(range)),
-        AdminAction::Undrain(range) => (RecordKind::Undrained, None, None, range_text(range)),
-        AdminAction::Reserve(address, user) => {
-            (RecordKind::Reserved, Some(address), Some(user.to_owned()), None)
-        }
-        AdminAction::Unreserve(address) => (RecordKind::Unreserved, Some(address), None, None),
-        AdminAction::Up => (RecordKind::Up, None, None, None),
-        AdminAction::Down => (RecordKind::Down, None, None, None),
-    };
-    let record = Record {
-        address,
-        user,
-        addresses,
-        administrator: Some(administrator),
-        ..Record::new(Timestamp::now(), event, boot, number)
-    };
-    log.append(std::slice::from_ref(&record))?;
-    Ok(record)
+    let records: Vec<_> = actions.iter().map(new_record).collect();
+    log.append(&records)?;
+    Ok(records)
 }
 
 /// Formats the boot of a map as in [`Record::boot`].
@@ -168,7 +182,7 @@ mod tests {
             (2, AdminAction::Undrain(None)),
             (2, AdminAction::Down),
         ] {
-            append_action(directory.path(), Some(boot), action, "root".into()).unwrap();
+            append_actions(directory.path(), boot, &[action], "root").unwrap();
         }
         let expected = AdminState {
             is_server_drained: false,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use vipool::system::map_directory;
 
-pub use admin::{AdminAction, AdminState, WHOLE_SERVER, append_action};
+pub use admin::{AdminAction, AdminState, WHOLE_SERVER, append_actions};
 pub use collect::{collect, pending};
 pub use log::{MAX_FILE_BYTES, Retention, read};
 pub use record::{Record, RecordKind};

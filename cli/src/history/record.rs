@@ -66,8 +66,7 @@ pub struct Record {
     /// For an action of an administrator: the user who logged on and then ran the command.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub administrator: Option<String>,
-    /// The boot id of the map in hexadecimal: a hash of the boot and the network namespace. Empty
-    /// for an action without a map.
+    /// The boot id in hexadecimal: a hash of the boot and the network namespace.
     pub boot: String,
     /// Number of the last journal event of that boot that the history contains.
     pub number: u64,

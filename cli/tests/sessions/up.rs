@@ -159,6 +159,29 @@ fn down_with_force_names_the_sessions_that_it_closes() {
 }
 
 #[test]
+fn repeated_down_collects_each_event_once() {
+    if !have(&["root", "unshare", "ip"]) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let script = "
+        up > /dev/null || exit 4
+        vipool session open 7 --map $DIR/map > /dev/null || exit 5
+        vipool down --force --map $DIR/map > /dev/null || exit 6
+        vipool down --map $DIR/map > /dev/null || exit 7
+        up > /dev/null || exit 8
+        vipool gc --map $DIR/map > /dev/null || exit 9
+        vipool history --json --map $DIR/map || exit 10";
+    let output = run_with_interface(directory.path(), script);
+    assert!(output.status.success(), "{output:?}");
+    let [history] = &parse_documents(&output)[..] else { panic!("{output:?}") };
+    let records = history.as_array().unwrap();
+    let events: Vec<_> = records.iter().map(|record| record["event"].as_str().unwrap()).collect();
+    let session_events = ["assigned", "assigned", "released", "released"];
+    assert_eq!(events, [&["up"][..], &session_events, &["down", "down", "up"]].concat());
+}
+
+#[test]
 fn drains_and_reservations_survive_down_and_up() {
     if !have(&["root", "unshare", "ip"]) {
         return;

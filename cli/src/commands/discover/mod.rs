@@ -72,7 +72,9 @@ impl Discover {
             Some((program, arguments)) => {
                 let time_limit = self.time_limit.map(Duration::from_secs);
                 let mut other_programs = open_sockets.programs;
-                other_programs.extend(open_sockets.services);
+                for (program, calls) in open_sockets.services {
+                    other_programs.entry(program).or_default().extend(calls);
+                }
                 (trace_program(Command::new(program).args(arguments), time_limit)?, other_programs)
             }
         };

@@ -27,6 +27,8 @@ use explanation::Explanation;
 
 use crate::maps::private;
 use crate::maps::selection::{MapArgs, MapSelection};
+use crate::output::print_json;
+use crate::remedy;
 
 /// Show why a program is rewritten or not, and how its sockets are treated
 ///
@@ -73,17 +75,17 @@ impl Explain {
             explanations.push(self.explain_program()?);
         }
         if self.json {
-            let json = match &*explanations {
-                [explanation] if self.pids.len() <= 1 => serde_json::to_string_pretty(explanation)?,
-                explanations => serde_json::to_string_pretty(explanations)?,
-            };
-            outln!("{json}")?;
+            match &*explanations {
+                [] if self.pids.len() == 1 => {}
+                [explanation] if self.pids.len() <= 1 => print_json(explanation)?,
+                explanations => print_json(&explanations)?,
+            }
         } else {
             let texts: Vec<_> = explanations.iter().map(text::render).collect();
             out!("{}", texts.join("\n"))?;
         }
         for error in &errors {
-            errln!("vipool: {error:#}");
+            errln!("vipool: {}", remedy::describe(error));
         }
         Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

@@ -142,8 +142,8 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
     };
     let program = ProgramPaths::find(&args.program);
     let allocates_at_first_use = map.settings()?.allocate == AllocationTime::FirstUse;
-    let is_open = map.find(session)?.is_some();
-    if allocates_at_first_use && !is_open && !program.is_listed(&map.reader()?) {
+    if allocates_at_first_use && map.find(session)?.is_none() && !program.is_listed(&map.reader()?)
+    {
         return Err(EnterError::NotListed);
     }
     let user = args.user.clone().unwrap_or_else(caller::user_name);
@@ -154,16 +154,19 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
     let process = system::identify_process(std::process::id())?;
     // The session of a user stays open as long as one of its logons or programs runs.
     let shared_logon = (session.kind() == SessionKind::User).then_some(process);
-    let options = OpenOptions::new().with_address(args.address).with_client(args.client);
-    let options = match is_open {
-        // This process joins the session. The session keeps its leader, because the leader may run
-        // longer than this process.
-        true => options.with_user(args.user.as_deref()),
-        false => options.with_user(user.as_str()).with_leader(process),
-    };
     let open = |has_joined: bool| {
         let pool = choose_pool()?;
-        let options = options.with_pool(pool.as_deref());
+        let options = OpenOptions::new()
+            .with_address(args.address)
+            .with_client(args.client)
+            .with_pool(pool.as_deref());
+        // Another process can close the session between two attempts.
+        let options = match map.find(session)? {
+            // This process joins the session. The session keeps its leader, because the leader may
+            // run longer than this process.
+            Some(_) => options.with_user(args.user.as_deref()),
+            None => options.with_user(user.as_str()).with_leader(process),
+        };
         match shared_logon {
             Some(process) if !has_joined => {
                 map.join_session(session, &options, process, Tick::now())
@@ -279,9 +282,9 @@ fn open_completely(
     loop {
         let error = match open(incomplete_session.is_some()) {
             Ok(mut opened) => {
-                // The first attempt determines whether this process opened the session.
-                opened.already_open = incomplete_session
-                    .map_or(opened.already_open, |first_attempt| first_attempt.already_open);
+                // This process opened the session if one of its attempts did.
+                opened.already_open &=
+                    incomplete_session.is_none_or(|earlier_attempt| earlier_attempt.already_open);
                 let Some(shortage) = opened.shortage else { return Ok(opened) };
                 *incomplete_session = Some(opened);
                 OpenError::Shortage { shortage, pool: opened.shortage_pool }

@@ -60,7 +60,7 @@ impl Run {
         let exit_code = match self.try_run() {
             Ok(exit_code) => exit_code,
             Err(error) => {
-                errln!("vipool: {error:#}");
+                errln!("vipool: {}", remedy::describe(&error));
                 VIPOOL_FAILED.into()
             }
         };
