@@ -1520,7 +1520,7 @@ void vipool_farm_free(struct vipool_farm *farm);
 /**
  * Validates a farm that was built or changed by calls.
  *
- * Adds findings. The findings of an earlier validation stay, so configure the whole farm first.
+ * Replaces the findings of an earlier validation. The findings of the call that made the farm stay.
  *
  * Parameters:
  * - `farm`: the farm.
@@ -2048,9 +2048,10 @@ typedef struct vipool_assignment {
 /**
  * Makes the plan of one server.
  *
- * Validates the farm, and adds findings of the plan, for example a range without an interface. If
- * one of the findings is an error, the call makes no plan and returns VIPOOL_ERR_FARM. Warnings do
- * not prevent a plan.
+ * Validates the farm as vipool_farm_validate() does, and adds findings of the plan, for example a
+ * range without an interface. If one of the findings is an error, the call makes no plan and
+ * returns VIPOOL_ERR_FARM. Warnings do not prevent a plan. Findings of an earlier plan do not
+ * matter.
  *
  * Parameters:
  * - `farm`: the farm. Receives the findings, also with VIPOOL_ERR_FARM.

@@ -17,7 +17,21 @@ use crate::farm::{Farm, Finding, Level, Report};
 /// may use it.
 pub struct vipool_farm {
     pub(crate) farm: Farm,
+    /// The findings of the call that made the farm.
+    load_report: Report,
+    /// The findings of the load and of the last validation.
     pub(crate) report: Report,
+}
+
+impl vipool_farm {
+    /// Replaces the findings of the last validation. A farm whose load has errors is not validated,
+    /// because the findings of values that could not be read would be wrong.
+    pub(crate) fn validate(&mut self) {
+        self.report = self.load_report.clone();
+        if !self.load_report.has_errors() {
+            self.report.extend(self.farm.validate());
+        }
+    }
 }
 
 impl Opaque for vipool_farm {
@@ -124,9 +138,10 @@ unsafe fn make_farm(
 ) -> vipool_status {
     catch_panic(|| {
         check_not_null(out)?;
-        let (farm, report) = load_farm()?;
+        let (farm, load_report) = load_farm()?;
+        let report = load_report.clone();
         // SAFETY: not NULL.
-        unsafe { write_handle(vipool_farm { farm, report }, out) };
+        unsafe { write_handle(vipool_farm { farm, load_report, report }, out) };
         Ok(())
     })
 }
@@ -204,7 +219,7 @@ pub unsafe extern "C" fn vipool_farm_free(farm: *mut vipool_farm) {
 
 /// Validates a farm that was built or changed by calls.
 ///
-/// Adds findings. The findings of an earlier validation stay, so configure the whole farm first.
+/// Replaces the findings of an earlier validation. The findings of the call that made the farm stay.
 ///
 /// Parameters:
 /// - `farm`: the farm.
@@ -216,8 +231,7 @@ pub unsafe extern "C" fn vipool_farm_free(farm: *mut vipool_farm) {
 pub unsafe extern "C" fn vipool_farm_validate(farm: *mut vipool_farm) -> vipool_status {
     catch_panic(|| {
         // SAFETY: the caller guarantees the handle.
-        let vipool_farm { farm, report } = unsafe { borrow_exclusive(farm) }?;
-        report.extend(farm.validate());
+        unsafe { borrow_exclusive(farm) }?.validate();
         Ok(())
     })
 }

@@ -124,9 +124,10 @@ impl From<&(Assignment, Vec<vipool_range>)> for vipool_assignment {
 
 /// Makes the plan of one server.
 ///
-/// Validates the farm, and adds findings of the plan, for example a range without an interface. If
-/// one of the findings is an error, the call makes no plan and returns VIPOOL_ERR_FARM. Warnings do
-/// not prevent a plan.
+/// Validates the farm as vipool_farm_validate() does, and adds findings of the plan, for example a
+/// range without an interface. If one of the findings is an error, the call makes no plan and
+/// returns VIPOOL_ERR_FARM. Warnings do not prevent a plan. Findings of an earlier plan do not
+/// matter.
 ///
 /// Parameters:
 /// - `farm`: the farm. Receives the findings, also with VIPOOL_ERR_FARM.
@@ -167,7 +168,7 @@ pub unsafe extern "C" fn vipool_plan_new(
         if flags & VIPOOL_PLAN_FOLLOW_LINKS != 0 {
             server_plan.plan.policy.resolve_links(|path| std::fs::canonicalize(path));
         }
-        farm.report.extend(farm.farm.validate());
+        farm.validate();
         farm.report.extend(server_plan.findings);
         let mut findings = farm.report.findings().iter();
         if let Some(first_error) = findings.find(|finding| finding.level == Level::Error) {

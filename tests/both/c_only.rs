@@ -163,6 +163,25 @@ fn validation_lists_the_mistakes_of_a_built_farm() {
 }
 
 #[test]
+fn findings_of_an_earlier_plan_do_not_prevent_a_plan() {
+    let addresses = vipool_range { first: c_ip(ip("10.0.5.1")), last: c_ip(ip("10.0.5.9")) };
+    let range = vipool_server_range { addresses: &addresses, address_count: 1, ..sized() };
+    let interface = vipool_interface { name: c_chars("x"), name_length: 1, ..sized() };
+    let options = vipool_plan_options { interfaces: &interface, interface_count: 1, ..sized() };
+    let (mut farm, mut plan) = (null_mut(), null_mut());
+    // SAFETY: the structs and output pointers are valid. Each handle is freed once.
+    unsafe {
+        check(vipool_farm_new(&mut farm)).unwrap();
+        check(vipool_farm_add_range(farm, &range)).unwrap();
+        // No interface has a subnet of the range.
+        assert_eq!(vipool_plan_new(farm, &options, &mut plan), VIPOOL_ERR_FARM);
+        check(vipool_plan_new(farm, &sized(), &mut plan)).unwrap();
+        vipool_plan_free(plan);
+        vipool_farm_free(farm);
+    }
+}
+
+#[test]
 fn created_map_is_opened_again_and_superseded() {
     let directory = tempfile::tempdir().unwrap();
     let directory_path = directory.path().to_str().unwrap();

@@ -20,6 +20,10 @@ pub fn run() -> Result<(), Error> {
     build.args(["--crate-type", "staticlib"]);
     run_checked(build)?;
     let folder = target_dir().join("library");
+    // ar adds to an existing archive, and an existing link cannot be replaced.
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
     fs::create_dir_all(&folder)?;
     let object = link_object(&target_dir().join("release/libvipool.a"), &folder)?;
     for library in [archive(&object, &folder)?, link_shared(&object, &folder)?] {
@@ -36,29 +40,29 @@ fn link_object(static_library: &Path, folder: &Path) -> Result<PathBuf, Error> {
     let mut link = Command::new("ld");
     link.args(["--relocatable", "--output"]).arg(&object);
     link.args(symbols.lines().map(|symbol| format!("--undefined={symbol}")));
-    run_checked(with_argument(link, static_library))?;
+    link.arg(static_library);
+    run_checked(link)?;
     let mut objcopy = Command::new("objcopy");
     objcopy.args(["--strip-debug", "--wildcard", "--keep-global-symbol=vipool_*"]);
-    run_checked(with_argument(objcopy, &object))?;
+    objcopy.arg(&object);
+    run_checked(objcopy)?;
     Ok(object)
 }
 
 fn archive(object: &Path, folder: &Path) -> Result<PathBuf, Error> {
     let library = folder.join("libvipool.a");
-    // ar adds to an existing archive.
-    if library.exists() {
-        fs::remove_file(&library)?;
-    }
     let mut archive = Command::new("ar");
-    archive.arg("rcs").arg(&library);
-    run_checked(with_argument(archive, object))?;
+    archive.arg("rcs").arg(&library).arg(object);
+    run_checked(archive)?;
     Ok(library)
 }
 
 /// Links the shared library, with a SONAME and with symbol versions.
 fn link_shared(object: &Path, folder: &Path) -> Result<PathBuf, Error> {
     let version = env!("CARGO_PKG_VERSION");
-    let (soname_version, _) = version.rsplit_once('.').ok_or("the version has no dot")?;
+    let (major, minor) = (env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"));
+    // The same rule as in build.rs.
+    let soname_version = if major == "0" { format!("0.{minor}") } else { major.to_owned() };
     let version_script = folder.join("vipool.map");
     fs::write(
         &version_script,
@@ -74,16 +78,7 @@ fn link_shared(object: &Path, folder: &Path) -> Result<PathBuf, Error> {
     link.arg("-o").arg(&library).arg(object).args(SYSTEM_LIBRARIES);
     run_checked(link)?;
     for (link_name, target) in [(&*soname, &file_name), ("libvipool.so", &soname)] {
-        let link_path = folder.join(link_name);
-        if link_path.is_symlink() {
-            fs::remove_file(&link_path)?;
-        }
-        std::os::unix::fs::symlink(target, link_path)?;
+        std::os::unix::fs::symlink(target, folder.join(link_name))?;
     }
     Ok(library)
-}
-
-fn with_argument(mut command: Command, path: &Path) -> Command {
-    command.arg(path);
-    command
 }
