@@ -5,7 +5,7 @@
 //! addresses, so an IPv6 /64 costs the same as a single address.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -86,21 +86,22 @@ impl AddressMistake {
             return Some(Self::ZoneId);
         }
         let has_leading_zeros = |number: &str| number.len() > 1 && number.starts_with('0');
-        let is_ipv4 = |address: &&str| address.contains('.') && !address.contains(':');
-        let mut ipv4_addresses = text.split(['-', '/']).map(str::trim).filter(is_ipv4);
+        let looks_like_ipv4 = |address: &&str| address.contains('.') && !address.contains(':');
+        let mut ipv4_addresses = text.split(['-', '/']).map(str::trim).filter(looks_like_ipv4);
         if ipv4_addresses.any(|address| address.split('.').any(has_leading_zeros)) {
             return Some(Self::LeadingZeros);
         }
         let (address, suffix) = text.split_once('/')?;
-        let max_length = if address.parse::<IpAddr>().ok()?.is_ipv4() { 32 } else { 128 };
-        if let Ok(netmask) = suffix.parse::<Ipv4Addr>() {
-            let length = netmask.to_bits().leading_ones();
-            let is_netmask = length + netmask.to_bits().trailing_zeros() == 32 || length == 32;
-            return is_netmask.then_some(Self::Netmask(length as u8));
+        let is_ipv4 = address.parse::<IpAddr>().ok()?.is_ipv4();
+        if let Ok(netmask) = suffix.parse()
+            && is_ipv4
+        {
+            return ipnet::ipv4_mask_to_prefix(netmask).ok().map(Self::Netmask);
         }
+        let max_length: u8 = if is_ipv4 { 32 } else { 128 };
         match suffix.parse::<i64>() {
-            Ok(length) if !(0..=max_length).contains(&length) => {
-                Some(Self::PrefixLength(max_length as u8))
+            Ok(length) if !(0..=i64::from(max_length)).contains(&length) => {
+                Some(Self::PrefixLength(max_length))
             }
             Ok(_) if has_leading_zeros(suffix) => Some(Self::LeadingZeros),
             _ => None,
@@ -313,6 +314,7 @@ fn predecessor(address: IpAddr) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::net::Ipv4Addr;
 
     use proptest::prelude::*;
 

@@ -238,13 +238,17 @@ fn read_subnet(reader: &mut TomlReader<'_>, value: Value<'_>) -> Option<IpNet> {
         None => reader.report_value_error(
             &value,
             format!("{text:?} is not a subnet"),
-            AddressMistake::find(&text).map_or_else(
-                || "write a subnet such as 10.0.5.0/24".to_owned(),
-                |mistake| mistake.to_string(),
-            ),
+            address_remedy(&text, "write a subnet such as 10.0.5.0/24"),
         ),
     }
     None
+}
+
+/// Returns the remedy of the mistake in an address or a subnet; `general_remedy` if the mistake is
+/// not known.
+fn address_remedy(text: &str, general_remedy: &str) -> String {
+    AddressMistake::find(text)
+        .map_or_else(|| general_remedy.to_owned(), |mistake| mistake.to_string())
 }
 
 fn read_address(reader: &mut TomlReader<'_>, value: Value<'_>) -> Option<IpAddr> {
@@ -254,10 +258,7 @@ fn read_address(reader: &mut TomlReader<'_>, value: Value<'_>) -> Option<IpAddr>
         reader.report_value_error(
             &value,
             format!("{text:?} is not an address"),
-            AddressMistake::find(&text).map_or_else(
-                || "write an address such as 10.0.5.17".to_owned(),
-                |mistake| mistake.to_string(),
-            ),
+            address_remedy(&text, "write an address such as 10.0.5.17"),
         );
     }
     address

@@ -23,6 +23,9 @@ impl Farm {
             _ => "sessions.max-sessions".to_owned(),
         };
         let max_sessions = self.max_sessions(server);
+        let too_few = |message: String, remedy: &str| {
+            Finding::new(warning("too-few"), &max_sessions_key, max_sessions, message, remedy)
+        };
         let mut has_virtual_ips = false;
         for is_ipv4 in [true, false] {
             let mut total_count = 0u128;
@@ -88,14 +91,7 @@ impl Farm {
                 let message = format!(
                     "{name} has fewer {family} addresses ({total_count}) than sessions ({max_sessions}); each session needs one"
                 );
-                let remedy = "add addresses, or lower max-sessions";
-                findings.push(Finding::new(
-                    warning("too-few"),
-                    &max_sessions_key,
-                    max_sessions,
-                    message,
-                    remedy,
-                ));
+                findings.push(too_few(message, "add addresses, or lower max-sessions"));
             }
         }
         let is_feature_used = |feature: fn(&crate::policy::Features) -> bool| {
@@ -117,13 +113,7 @@ impl Farm {
                 "the loopback ranges suffice for fewer sessions ({loopback_sessions}) than {name} allows ({max_sessions}); each session needs two addresses"
             );
             let remedy = "extend the ranges of [loopback], or lower max-sessions";
-            findings.push(Finding::new(
-                warning("too-few"),
-                &max_sessions_key,
-                max_sessions,
-                message,
-                remedy,
-            ));
+            findings.push(too_few(message, remedy));
         }
     }
 }

@@ -127,7 +127,7 @@ fn is_too_long(pattern: &str, kind: PatternKind) -> bool {
 /// Returns whether a component has the form of a short name (8.3) of Windows, such as `PROGRA~1`.
 fn has_short_name(path: &str) -> bool {
     path.split(['/', '\\']).any(|name| {
-        let (stem, _) = name.split_once('.').unwrap_or((name, ""));
+        let stem = name.split('.').next().unwrap_or(name);
         stem.len() <= 8
             && stem.rsplit_once('~').is_some_and(|(_, number)| {
                 !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
