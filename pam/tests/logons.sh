@@ -192,12 +192,17 @@ down_without_space() {
   write_pam_service logon
   for sessions in 0 1; do
     create_map 10.77.0.100-10.77.0.109 $'[[program]]\npath = "/bin/sh"\nfeatures = ["loopback"]\nown-ports = [7001]'
-    [ $sessions = 1 ] && pamtester -Irhost=192.0.2.7 logon alice open_session
+    if [ $sessions = 1 ]; then
+      pamtester -Irhost=192.0.2.7 logon alice open_session
+      assert_equal "$("$VIPOOL" session list | grep -o '10[.]77[.]0[.][0-9]*')" 10.77.0.100
+    fi
     dd if=/dev/zero of=/run/vipool/fill bs=64k > /dev/null 2>&1 && fail "the file system is not full"
     if [ $sessions = 1 ]; then
       # Without --force, the command waits for the session and keeps its address.
       "$VIPOOL" down > /run/down.log 2>&1 || fail "down: $(cat /run/down.log)"
-      ip -4 address show dev v0 | grep -q 10.77.0.100/32 || fail "the session lost its address"
+      ip -4 address show dev v0 > /run/addresses
+      grep -q 10.77.0.100/32 /run/addresses \
+        || fail "the session lost its address: $(cat /run/down.log /run/addresses)"
     fi
     "$VIPOOL" down --force > /run/down.log 2>&1 || fail "down --force: $(cat /run/down.log)"
     ip -4 address show dev v0 | grep -q /32 && fail "addresses are left"
