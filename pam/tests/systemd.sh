@@ -65,7 +65,7 @@ wait_for_output() {
 assert_logged() {
   local id=$(sed -n "s/^| \`$1\` | \`\([0-9a-f]*\)\` |.*/\1/p" /scenario/events.md)
   journalctl --sync
-  journalctl --no-pager --output=cat MESSAGE_ID=$id | grep -E "$2" > /dev/null || { journalctl --no-pager -n 40; fail "$1 ($id) has no entry that matches: $2"; }
+  journalctl --no-pager --output=cat MESSAGE_ID=$id | has_match "$2" || { journalctl --no-pager -n 40; fail "$1 ($id) has no entry that matches: $2"; }
 }
 create_network() {
   ip netns add other
