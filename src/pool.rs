@@ -109,8 +109,8 @@ impl Pool {
     /// Returns a pool of these ranges with at most `max_slots` slots. A pool without ranges is valid
     /// and always exhausted.
     ///
-    /// In a loopback pool, one half of the addresses become slots. The other half are the second
-    /// addresses of these slots.
+    /// In a loopback pool, the lower half of each range contains the addresses of the slots. The
+    /// upper half contains the second addresses of these slots.
     ///
     /// # Errors
     /// Fails if the ranges overlap, mix families, or do not fit the kind of the pool. Also fails if
@@ -186,8 +186,8 @@ impl Pool {
             new_version.blocks.iter().map(|(_, range)| *range).collect();
         for (index, (first_slot, range)) in self.blocks.iter().enumerate() {
             let end_slot = self.blocks.get(index + 1).map_or(self.slot_count, |(slot, _)| *slot);
-            // A range can have addresses without a slot, and the new version can add them. In a
-            // loopback range, these are second addresses, which cannot get a slot.
+            // A range of virtual IPs can have addresses without a slot, and the new version can add
+            // them. In a loopback range, second addresses have no slot, and must not get one.
             let kept_range = match self.kind {
                 PoolKind::Loopback => Some(*range),
                 PoolKind::VirtualIp => range

@@ -246,7 +246,7 @@ pub fn subtract(ranges: &[Range], excluded: &[Range]) -> Vec<Range> {
     let mut pieces = Vec::with_capacity(ranges.len());
     for range in ranges {
         let first_index = excluded_union.partition_point(|excluded| excluded.last < range.first);
-        // The part of the range above the last excluded range.
+        // The part of the range above the excluded ranges that the loop has already processed.
         let mut upper_part = Some(*range);
         let overlapping = excluded_union[first_index..]
             .iter()

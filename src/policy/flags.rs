@@ -1,9 +1,9 @@
-//! The settings of a policy that fit into one bit, each declared in one row of a table.
+//! The settings of a policy with two possible values. One row of a table declares each setting.
 //!
 //! A row generates the field, its bit in the map file, its bit in the C ABI and its key in
 //! farm.toml. The documentation comment of a row is the documentation of the field. To add a
-//! setting, add a row and use the field. A test compares `examples/farm.toml` with the table. The
-//! feature `capi` compiles only if the C constant exists.
+//! setting, add a row and use the field. A test checks that `examples/farm.toml` contains every
+//! key. The feature `capi` compiles only if every bit has a constant in the C ABI.
 //!
 //! The meaning of a bit never changes after a release has written the bit.
 

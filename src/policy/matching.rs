@@ -2,7 +2,7 @@
 //!
 //! The most specific matching rule wins. A rule for a script is more specific than a rule for its
 //! interpreter, and a full path is more specific than a bare name. Among equally specific rules,
-//! the first rule in the file wins.
+//! the first rule of the process list wins.
 
 use std::fmt;
 
@@ -65,7 +65,7 @@ pub(super) struct RulePattern<'a> {
     pub script: Option<&'a [u8]>,
 }
 
-/// How a rule matched a program.
+/// How a rule matched a program or its script. The kind of a script is never `Link`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MatchKind {
     /// By the path of the program's file, or by the full path by which the program was started.
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     /// Matches a program (path, path by which it was started, script) with a rule (pattern, target,
-    /// script). An empty text means that the program has no such value.
+    /// script). The program has no `invoked_as` or no script if that string is empty.
     fn match_result(
         (pattern, target, script_pattern): (&str, Option<&str>, Option<&str>),
         (path, invoked_as, script): (&str, &str, &str),

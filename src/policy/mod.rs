@@ -4,8 +4,9 @@
 //! that a hook layer parses nothing. [`PolicyView`] reads the compiled form in place. A view never
 //! allocates, and it never panics, even if the bytes are damaged.
 //!
-//! The module `path` compares paths, `matching` selects the rule for a program, `flags` declares
-//! the flags, and `compiled` encodes the policy for the map file.
+//! The module `path` compares paths, `matching` selects the rule for a program, `script` finds the
+//! script of an interpreter, `pools` selects the pool of a session, `flags` declares the flags, and
+//! `compiled` encodes the policy for the map file.
 //!
 //! ```
 //! use vipool::policy::{Executable, Features, MatchKind, PathStyle, Policy, PolicyView, Program, MatchResult};
@@ -48,8 +49,8 @@ pub use pools::{PoolRule, choose_pool};
 pub(crate) use pools::{choose_pool_by, decode_rules, encode_rules};
 pub use script::script_argument;
 
-/// The result of a bind to 0.0.0.0 and a fixed port, if there is no virtual IP (row 3 of the socket
-/// matrix).
+/// The result of a bind to the wildcard address (0.0.0.0 or ::) and a fixed port, if there is no
+/// virtual IP (row 3 of docs/socket-matrix.md).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum WildcardBind {
@@ -146,8 +147,8 @@ impl PortRange {
 pub enum PathStyle {
     /// `/` is the separator. Case matters.
     Posix = 0,
-    /// `\` and `/` are separators. Case does not matter. The prefix `\\?\` and trailing dots and
-    /// spaces are ignored.
+    /// `\` and `/` are separators. Case does not matter. The prefix `\\?\` is ignored, and so are
+    /// trailing dots and spaces of each name.
     Windows = 1,
 }
 
@@ -157,9 +158,9 @@ pub enum PathStyle {
 pub struct Program {
     /// The pattern: a full path (recommended) or a bare file name.
     pub pattern: String,
-    /// The target of `pattern`, if `pattern` is a symbolic link. The system reports the target as
-    /// the path of the running program. [`Policy::resolve_links`] sets this field. farm.toml has no
-    /// key for this field.
+    /// The path without symbolic links, if `pattern` is a full path that contains one. The system
+    /// reports this path as the path of the running program. [`Policy::resolve_links`] sets this
+    /// field. farm.toml has no key for this field.
     pub target: Option<String>,
     /// The script to which the rule is restricted, if `pattern` is an interpreter. The value is a
     /// full path or a bare name.
@@ -179,7 +180,7 @@ pub struct Program {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Policy {
-    /// The process list, in the order of the file. The most specific match wins. Among equally
+    /// The process list, in the order of farm.toml. The most specific match wins. Among equally
     /// specific matches, the first wins.
     pub programs: Vec<Program>,
     /// The host's own addresses on the interfaces that the server's ranges belong to (row 5 of
@@ -189,8 +190,8 @@ pub struct Policy {
     pub wildcard_udp_ports: Vec<PortRange>,
     /// The flags for all programs.
     pub rewrite: RewriteFlags,
-    /// The rules that select the pool of a session. The compiled form contains hashes of user and
-    /// group names, not the names.
+    /// The rules that select the pool of a session. The compiled form does not contain these rules,
+    /// because every user can read the map file and the rules name users.
     pub pool_rules: Vec<PoolRule>,
 }
 
@@ -241,8 +242,10 @@ impl Policy {
 }
 
 impl Policy {
-    /// Sets the [`Program::target`] of every listed path that is a symbolic link. If the policy is
-    /// for this machine, pass [`std::fs::canonicalize`] as `resolve`.
+    /// Sets the [`Program::target`] of every rule: the result of `resolve` for its full path, or
+    /// `None` if `resolve` fails or returns the same path.
+    ///
+    /// If the policy is for this machine, pass [`std::fs::canonicalize`] as `resolve`.
     ///
     /// ```
     /// use vipool::policy::{Policy, Program};
@@ -267,13 +270,13 @@ impl Policy {
 }
 
 impl Program {
-    /// Creates a rule for this pattern, a full path or a bare file name, without features.
+    /// Creates a rule without features. `pattern` is a full path or a bare file name.
     #[must_use]
     pub fn new(pattern: impl Into<String>) -> Self {
         Self { pattern: pattern.into(), ..Self::default() }
     }
 
-    /// Sets the target of a pattern that is a symbolic link.
+    /// Sets the path without symbolic links, for a pattern that contains a symbolic link.
     #[must_use]
     pub fn with_target(mut self, target: impl Into<String>) -> Self {
         self.target = Some(target.into());
@@ -325,7 +328,7 @@ impl Program {
         }
     }
 
-    /// Returns the id of the rule, which stays the same across reloads: a hash of pattern and script.
+    /// Returns the id of the rule: a hash of pattern and script. Reloads do not change the id.
     #[must_use]
     pub fn id(&self) -> u64 {
         let script_hash = self.script.as_deref().map_or(0, |script| hash64(script.as_bytes(), 1));

@@ -48,7 +48,8 @@ pub fn pattern_kind(pattern: &[u8]) -> PatternKind {
     }
 }
 
-/// Returns whether a pattern can match a program: it is a full path without `..` or a bare name.
+/// Returns whether a pattern can match a program: a full path without `..` or a bare name, in both
+/// cases without NUL bytes.
 pub(crate) fn names_program(pattern: &str) -> bool {
     let has_parent_component = pattern.split(['/', '\\']).any(|part| part == "..");
     let is_relative = pattern_kind(pattern.as_bytes()) == PatternKind::Relative;
@@ -148,7 +149,7 @@ pub fn utf16_to_wtf8<'b>(utf16: &[u16], buffer: &'b mut [u8]) -> Option<&'b [u8]
 enum Root {
     /// `C:\`. The value is the letter in upper case.
     Drive(u8),
-    /// `\\server\share`.
+    /// The first two separators of `\\server\share`. The server and the share are not part of it.
     Share,
     /// `C:app` or `\app`.
     Relative,
@@ -233,9 +234,9 @@ fn trim_end(name: &[u8]) -> &[u8] {
     }
 }
 
-/// Returns a character in upper case, with the limits of the NTFS tables. The result must be one
-/// character (`ß` stays `ß`) in the basic multilingual plane. Its lower case must be the original
-/// character (`ı`, `ſ` and `µ` stay unchanged).
+/// Returns a character in upper case, with the limits of the NTFS tables. The character stays
+/// unchanged if its upper case is not one character (`ß`), is outside the basic multilingual plane,
+/// or has another lower case (`ı`, `ſ` and `µ`).
 fn simple_uppercase(character: char) -> char {
     if character.is_ascii() {
         return character.to_ascii_uppercase();
@@ -355,7 +356,7 @@ mod tests {
     }
 
     proptest! {
-        /// Without this property, a rule could match only one spelling of a path.
+        /// Without this property, a rule could match one of two equal paths and not the other.
         #[test]
         fn path_equality_is_an_equivalence_relation(
             path0 in paths(), path1 in paths(), path2 in paths(),

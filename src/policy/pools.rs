@@ -5,8 +5,8 @@ use std::convert::Infallible;
 
 use super::Executable;
 
-/// A rule that selects a pool for sessions: for certain users, for members of certain groups, and
-/// for sessions that start certain programs.
+/// A rule that selects a pool for sessions. It matches the sessions of the listed users and of the
+/// members of the listed groups, and the sessions that start a listed program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolRule {
@@ -41,7 +41,7 @@ impl PoolRule {
         self
     }
 
-    /// Sets the programs whose sessions the rule matches.
+    /// Sets the programs. The rule matches each session that starts one of them.
     #[must_use]
     pub fn with_programs(mut self, programs: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.programs = programs.into_iter().map(Into::into).collect();
@@ -127,8 +127,8 @@ pub(crate) fn choose_pool_by<'r, E>(
     Ok(None)
 }
 
-/// Encodes rules for the sessions file of a map: numbers of 32 bits, and texts that follow their
-/// lengths. Equal rules have equal bytes.
+/// Encodes rules for the sessions file of a map. Numbers have 32 bits, and the length of each text
+/// precedes the text. Equal rules have equal bytes.
 pub(crate) fn encode_rules(rules: &[PoolRule]) -> Vec<u8> {
     fn append_text(out: &mut Vec<u8>, text: &str) {
         out.extend((text.len() as u32).to_le_bytes());

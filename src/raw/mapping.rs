@@ -11,7 +11,9 @@ use std::sync::atomic::AtomicU64;
 
 use super::word::Word;
 
-/// A shared mapping of a whole file, or private memory. Dropping it releases the memory.
+/// A shared mapping of a whole file, or a view of private memory.
+///
+/// Dropping it unmaps the file. The last view of private memory releases that memory.
 ///
 /// The memory can be read-only. Only a [`WritableMapping`] gives the right to store to the words.
 #[derive(Debug)]
@@ -108,7 +110,7 @@ impl Mapping {
             (PAGE_READONLY, FILE_MAP_READ)
         };
         // SAFETY: Windows chooses the address of a new mapping, so no memory in use changes. The
-        // view keeps the section alive after its handle is closed.
+        // view keeps the section alive after the handle of the section is closed.
         let start = unsafe {
             let section =
                 CreateFileMappingW(file.as_raw_handle(), null(), protection, 0, 0, null());

@@ -10,9 +10,9 @@ use super::pages;
 
 /// The newest of several values. Threads may share it.
 ///
-/// Each value has its own pages, so an append neither locks nor uses the heap. A value is never
-/// dropped or moved, so a reference is valid until the process exits. If siglongjmp or fork
-/// interrupts a replacement, the newest value stays, and at most the pages of one value are lost.
+/// Each value has its own pages, so a replacement neither locks nor uses the heap. A published
+/// value is never dropped or moved, so a reference is valid until the process exits. If siglongjmp
+/// or fork interrupts a replacement, at most the pages of one value are lost.
 pub struct Newest<T: Send + Sync + 'static> {
     /// Null, or a value that [`Newest::replace`] has published.
     value: AtomicPtr<T>,

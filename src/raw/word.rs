@@ -1,8 +1,9 @@
 //! A 64-bit word of a map, and the right to store to it.
 //!
 //! Every thread and process may read a [`Word`] at any time. A store needs [`WriteAccess`], which
-//! exists only while the owner of the words is borrowed exclusively. So the compiler rejects code
-//! that writes without the writer lock. It also rejects a method of a read-only type that writes.
+//! exists only while the owner of the words is borrowed exclusively. The writer lock protects the
+//! owner, so the compiler rejects code that stores without this lock. The compiler also rejects a
+//! store in a method of a read-only type.
 
 use std::marker::PhantomData;
 
@@ -26,9 +27,9 @@ impl Word {
     /// The memory can be mapped read-only. For such memory, the standard library guarantees relaxed
     /// loads of up to 8 bytes on 64-bit processors, and no other atomic operation. So the ordering
     /// comes from a fence. On x86-64 the fence is no instruction. On 32-bit x86 the guarantee ends
-    /// at 4 bytes. There, the compiler loads 8 bytes with one SSE2 or x87 load, because a
-    /// compare-and-swap would not be a load. The tests of the Windows hook read a read-only map
-    /// with that code.
+    /// at 4 bytes. There, the compiler loads 8 bytes with one SSE2 or x87 load. It uses no
+    /// compare-and-swap, which would fail on read-only memory. The tests of the Windows hook read a
+    /// read-only map with such a load.
     #[inline(always)]
     pub fn load(&self) -> u64 {
         let value = self.0.load(Ordering::Relaxed);
