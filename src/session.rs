@@ -114,10 +114,10 @@ impl SessionId {
 
     /// Creates the session id for the name of a logind session.
     ///
-    /// A numeric name is its own value. Other names are in the upper half of the value space, which
-    /// numeric names cannot reach. The value of a name of up to nine ASCII letters and digits, such
-    /// as `c1`, encodes the name, so the text form contains it. For other names, the value is a
-    /// hash.
+    /// A numeric name is its own value. The values of other names are in the upper half of the
+    /// value space, which numeric names cannot reach. The value of a name of up to nine ASCII
+    /// letters and digits, such as `c1`, encodes the name, so the text form contains the name. For
+    /// other names, the value contains a hash.
     ///
     /// # Errors
     /// Fails if the name is empty.
@@ -184,8 +184,8 @@ fn encode_name(name: &str) -> Option<u64> {
     Some(NAME_BIT | code)
 }
 
-/// Writes the name whose code a value contains to `buffer` and returns it. Returns `None` if a code
-/// is no character. The caller checks that the name has this value.
+/// Decodes the name in a value into `buffer` and returns the name. Returns `None` if a code is not
+/// that of a character. The caller checks that the name has this value.
 fn decode_name(value: u64, buffer: &mut [u8; MAX_ENCODED_NAME]) -> Option<&str> {
     let mut code = value & (HASH_BIT - 1);
     let mut start = MAX_ENCODED_NAME;

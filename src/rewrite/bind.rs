@@ -73,8 +73,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Returns the outcome of a bind to 127.0.0.1, ::ffff:127.0.0.1 or ::1. `replacement` is the
-    /// session's loopback address.
+    /// Returns the outcome of a bind to 127.0.0.1, ::ffff:127.0.0.1 or ::1. `replacement` is L, or
+    /// L6 for a bind to ::1.
     fn bind_loopback(&self, address: SocketAddr, replacement: Option<Ipv4Addr>) -> Outcome<Bind> {
         let Some(replacement) = replacement else {
             return Outcome::Passed(self.missing_address_reason(self.rules.features.loopback));
@@ -107,12 +107,13 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         let is_ipv6_datagram_client =
             protocol.is_datagram() && form == AddressForm::Ipv6 && address.port() == 0;
         if is_ipv6_datagram_client && (self.rules.rebind_datagrams || virtual_ip.is_none()) {
-            // The socket must accept IPv4, because L6 represents ::1 (row 32). The option cannot
+            // The socket must accept IPv4, because L6 represents ::1 (row 32). `IPV6_V6ONLY` cannot
             // change after the bind.
             if is_v6only && self.loopback6().is_some() {
                 return Outcome::Rewritten(Bind { address, clear_v6only: true, defer: false });
             }
-            // On V, the socket would not reach IPv6 destinations (row 30).
+            // From one of the session's addresses, the socket would reach only destinations of the
+            // family of that address (row 30).
             if !is_v6only && virtual_ip.is_some() {
                 return Outcome::Passed(Reason::FamilyUnknown);
             }
@@ -134,7 +135,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
         match loopback {
             Some(loopback) => Bind::immediate(with_ip(address, form.convert(loopback))),
-            // A socket that is already bound to an IPv6 address cannot connect to L6 (row 32).
+            // The bind is deferred, because a socket that is already bound to an IPv6 address
+            // cannot connect to L6 (row 32).
             _ if defer && form == AddressForm::Ipv6 && self.loopback6().is_some() => {
                 Outcome::Rewritten(Bind { address, clear_v6only: false, defer })
             }
@@ -144,7 +146,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
 
     /// Returns the outcome of a bind to `::` with a fixed port, by an IPv6-only socket of a session
     /// without an IPv6 address (row 30). On `::`, the socket would receive the connections of other
-    /// sessions. The only IPv6 address at which others reach this session is `::1`.
+    /// sessions. The only IPv6 address that leads to a listener of this session is `::1`.
     fn bind_ipv6_wildcard_to_loopback(&self, address: SocketAddr) -> Outcome<Bind> {
         match self.loopback6() {
             Some(loopback6) => Outcome::Rewritten(Bind {
@@ -156,8 +158,9 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Returns the outcome of a bind to any other address (row 5). `ip` is the IP address of
-    /// `address`. If that IP address is IPv4-mapped, `ip` is the IPv4 address.
+    /// Returns the outcome of a bind to an address that is neither the wildcard address nor
+    /// 127.0.0.1 nor ::1 (row 5). `ip` is the IP address of `address`. If that address is
+    /// IPv4-mapped, `ip` is the IPv4 address.
     fn bind_specific(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -177,7 +180,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
                 }
             };
         }
-        // The replacement would lose the scope of the address. `connect` also passes such
+        // V has no link scope, so it cannot replace such an address. `connect` also passes such
         // addresses.
         if is_link_scoped(ip) {
             return Outcome::Passed(Reason::LinkLocal);

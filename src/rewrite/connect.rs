@@ -13,7 +13,8 @@ use crate::policy::LoopbackConnect;
 /// A rewritten connect, or a rewritten datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connect {
-    /// The address to which the hook layer binds the socket first, with port 0.
+    /// The address to which the hook layer binds the socket first. The port is 0, unless `rebind`
+    /// is set.
     pub source: Option<IpAddr>,
     /// Whether this bind leaves the choice of the port to the connect, so that connections to two
     /// destinations can share a port (`IP_BIND_ADDRESS_NO_PORT` of ip(7); row 7).
@@ -22,8 +23,8 @@ pub struct Connect {
     pub destination: SocketAddr,
     /// Whether the hook layer clears `IPV6_V6ONLY` first.
     pub clear_v6only: bool,
-    /// Whether the socket is on the wildcard address with a port, and the hook layer binds it to
-    /// `source` and the same port instead (row 30, see
+    /// Whether the hook layer moves the socket from the wildcard address to `source`, with the port
+    /// that the socket already has (row 30, see
     /// [`RewriteRules::rebind_datagrams`](super::RewriteRules::rebind_datagrams)).
     pub rebind: bool,
 }
@@ -137,7 +138,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             AddressForm::Ipv4 | AddressForm::Mapped => {
                 self.loopback().filter(|_| Some(listener) != own_addresses.loopback)
             }
-            // With any other source, the program would see ::ffff:127.0.0.1 instead of ::1.
+            // If the source is L6, both ends see the address ::1 (row 32).
             AddressForm::Ipv6 => {
                 self.loopback6().filter(|_| sockaddr::as_ipv4(listener.ip()).is_some())
             }
@@ -276,8 +277,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Returns the outcome of a connect to any other address. The hook layer binds an unbound
-    /// socket to the session's virtual IP first (rows 4, 7, 22).
+    /// Returns the outcome of a connect that keeps the program's destination. The hook layer binds
+    /// an unbound socket to the session's virtual IP first (rows 4, 7, 22).
     fn connect_externally(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -327,9 +328,9 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         })
     }
 
-    /// Returns whether an IPv6 datagram socket is on the wildcard address only because no
-    /// destination has shown its family yet (row 30). If the program chose the port, the hook
-    /// layer's bind fails, and the socket stays as it is.
+    /// Returns whether this can be an IPv6 datagram socket that is on the wildcard address because
+    /// the family of its destinations was not known at the bind (row 30). If the program chose the
+    /// port, the hook layer's second bind fails, and the socket stays as it is.
     fn is_rebindable(&self, socket: &(impl Socket + ?Sized), local: SocketAddr) -> bool {
         self.rules.rebind_datagrams
             && local.is_ipv6()
@@ -381,8 +382,8 @@ fn to_socket_family(local: SocketAddr, ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Returns whether this destination is the host itself. The kernel treats 0.0.0.0 as 127.0.0.1 (row
-/// 12).
+/// Returns whether this destination is 127.0.0.1, ::1 or the wildcard address. The kernel treats
+/// 0.0.0.0 as 127.0.0.1, and :: as ::1 (row 12).
 pub(super) fn is_local_destination(ip: IpAddr) -> bool {
     match sockaddr::as_ipv4(ip) {
         Some(v4) => v4 == Ipv4Addr::LOCALHOST || v4.is_unspecified(),

@@ -106,8 +106,9 @@ impl HookedProcess {
         self.rewriter_with(true, addresses)
     }
 
-    /// Returns the rewriter for addresses that the program reads. If the lease is complete, the
-    /// result does not depend on whether the session still holds it.
+    /// Returns the rewriter for addresses that the program reads. If the lease has every address
+    /// that the program needs, the result does not depend on whether the session still holds the
+    /// lease.
     #[inline]
     pub fn display_rewriter(&self) -> Rewriter<'_, LiveSystem<'static>> {
         match self.complete_lease.get() {
@@ -160,7 +161,8 @@ impl HookedProcess {
         self.system.reader.superseded_mark()
     }
 
-    /// Returns the address of the session's client, if this user may read it.
+    /// Returns the address of the session's client. Returns `None` if the program does not use
+    /// `client-ip`, or if this user cannot read the address.
     pub fn client_address(&self) -> Option<IpAddr> {
         self.initial_state.client_address
     }

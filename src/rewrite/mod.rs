@@ -56,13 +56,13 @@ pub struct RewriteRules {
     /// Whether a TCP bind to 0.0.0.0:0 is deferred until the destination is known. Windows needs
     /// this setting (row 46), see [`Bind::defer`].
     pub defer_wildcard: bool,
-    /// Whether the hook layer can bind a datagram socket again whose port the kernel chose, see
-    /// [`Connect::rebind`].
+    /// Whether the hook layer can bind a datagram socket a second time if the kernel chose the
+    /// port, see [`Connect::rebind`].
     pub rebind_datagrams: bool,
 }
 
-/// The state outside the socket that a decision depends on: port lists of the policy, pools, and
-/// listening sockets.
+/// The state outside the socket that a decision depends on: ports and host addresses of the policy,
+/// the pools, and listening sockets.
 pub trait SystemView {
     /// Returns whether connects to this loopback port always use L.
     fn is_own_port(&self, port: u16) -> bool;
@@ -134,7 +134,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     }
 }
 
-/// The form of an address. A replacement has the same form.
+/// The form of an address. The replacement of an `Ipv4` or `Mapped` address has the same form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AddressForm {
     /// An IPv4 address.

@@ -23,8 +23,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     ///
     /// `read_other_end` returns the address of the other end. This method calls `read_other_end`
     /// only if the result depends on the other end. The program normally sees V as V. If the other
-    /// end is the session's own L, the program connected to 127.0.0.1, so it sees 127.0.0.1 instead
-    /// of V. For a received datagram, the other end is the socket's own address.
+    /// end is the session's own L, the connection was made to 127.0.0.1, so the program sees
+    /// 127.0.0.1 instead of V. For a received datagram, the other end is the socket's own address.
     #[inline]
     pub fn visible_address(
         &self,
@@ -36,8 +36,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         };
         let host_loopback = self.replaced_loopback(ip).or_else(|| {
             self.loopback()?;
-            // If a socket without a source address connects to ::1, the kernel selects the source
-            // 127.0.0.1.
+            // If a socket without a source address connects to L6 in place of ::1, the kernel
+            // selects the source 127.0.0.1.
             let may_represent_ipv6 =
                 ip == Ipv4Addr::LOCALHOST && address.is_ipv6() && self.loopback6().is_some();
             if self.virtual_ipv4() != Some(ip) && !may_represent_ipv6 {

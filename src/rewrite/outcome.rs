@@ -156,7 +156,7 @@ reasons! {
     OwnAddress = 72, "own-address", "the address already belongs to the session";
     /// The hook layer does not rewrite this address.
     OtherAddress = 73, "other-address", "the hook layer does not rewrite this address";
-    /// The program has already bound the socket.
+    /// The socket is already bound to an address, so the hook layer cannot bind it.
     AlreadyBound = 74, "already-bound", "the socket is already bound";
     /// The session does not listen on the port, so the call uses the host's loopback address.
     NoOwnListener = 75, "no-own-listener", "the session does not listen on this port";
@@ -172,9 +172,9 @@ reasons! {
     VisibleUnchanged = 80, "shown-as-is", "the address is shown unchanged";
     /// The name is not the host's own name.
     OtherName = 81, "other-name", "the name is not the host's own";
-    /// A bind of a UDP socket to `[::]:0` passes, because the socket may send to IPv4 or IPv6. The
-    /// hook layer binds it to an address of the session when the first destination is known
-    /// (row 30).
+    /// A bind of a UDP socket to `[::]:0` passes, because the socket may send to IPv4 or IPv6. When
+    /// the first external destination is known, the hook layer binds the socket to an address of
+    /// the session (row 30).
     FamilyUnknown = 82, "family-unknown", "the socket is bound when its first destination is known";
 }
 

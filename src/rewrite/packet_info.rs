@@ -23,8 +23,8 @@ pub struct PacketInfo {
 
 impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     /// Returns the outcome for the packet information that the program specifies for one datagram.
-    /// Its source takes precedence over the bound address (row 24). `destination` is the rewritten
-    /// destination of the datagram, if known.
+    /// The source in `info` takes precedence over the bound address (row 24). `destination` is the
+    /// rewritten destination of the datagram, if known.
     ///
     /// For a datagram to this host, the result leaves the choice of the interface to the kernel.
     /// The program named the interface of the address that it requested, not of the replacement.
@@ -86,8 +86,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             destination.is_some_and(|ip| AddressForm::of(ip) == AddressForm::Mapped);
         let is_unspecified = v4.map_or(source.is_unspecified(), |v4| v4.is_unspecified());
         if is_unspecified && destination.is_some_and(|ip| self.stays_on_host(ip)) {
-            // The source is the address of the socket. For an IPv4 destination, the kernel accepts
-            // only an IPv4-mapped source.
+            // The kernel uses the address of the socket as the source. For an IPv4 destination, it
+            // accepts only an IPv4-mapped source in the packet information.
             return if form == AddressForm::Ipv6 && has_mapped_destination {
                 Outcome::Rewritten(AddressForm::Mapped.convert(Ipv4Addr::UNSPECIFIED))
             } else {
@@ -138,8 +138,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             && self.virtual_ipv4() == Some(v4)
             && destination.is_none_or(|ip| self.stays_on_host(ip))
         {
-            // The peer sent to 127.0.0.1, and reached the service on V. It accepts an answer only
-            // from V.
+            // The peer sent to 127.0.0.1, and reached the service on V. The peer accepts an answer
+            // only from V.
             v4
         } else if destination.is_some_and(is_local_destination) {
             // A datagram to the host's loopback address keeps the host's loopback source.

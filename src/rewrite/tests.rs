@@ -93,8 +93,8 @@ fn tcp6() -> SocketProperties {
     socket(Protocol::Tcp, "[::]:0")
 }
 
-/// Returns the outcome of a bind as text: the address, or the name of the reason or refusal. "dual"
-/// means that the hook layer clears `IPV6_V6ONLY`.
+/// Returns the outcome of a bind as text: the address, or the name of the reason or refusal. Before
+/// an address, "dual" means that the hook layer clears `IPV6_V6ONLY`.
 fn bind(rewriter: &Rewriter<'_, TestSystem>, socket: SocketProperties, address: &str) -> String {
     match rewriter.bind(&socket, socket_address(address)) {
         Outcome::Rewritten(Bind { address, clear_v6only: false, defer: false }) => {
@@ -108,7 +108,8 @@ fn bind(rewriter: &Rewriter<'_, TestSystem>, socket: SocketProperties, address: 
 }
 
 /// Returns the outcome of a connect as text: `source > destination`, the destination alone, or the
-/// name of the reason or refusal. "dual" means that the hook layer clears `IPV6_V6ONLY`.
+/// name of the reason or refusal. Before a destination without a source, "dual" means that the hook
+/// layer clears `IPV6_V6ONLY`.
 fn connect(
     rewriter: &Rewriter<'_, TestSystem>,
     socket: SocketProperties,
@@ -208,7 +209,7 @@ fn row_7_to_10_external_connect_uses_source_v() {
         connect(&rewriter, socket(Protocol::Tcp, "127.3.4.5:99"), external),
         "already-bound"
     );
-    // A failed connect to the session's own service leaves the socket bound to L.
+    // A failed connect to the session's own service leaves the socket bound to L without a port.
     assert_eq!(
         connect(&rewriter, socket(Protocol::Tcp, "127.3.4.5:0"), external),
         "10.0.5.7 > 192.0.2.9:80"
@@ -265,7 +266,7 @@ fn row_5_and_11_unknown_listeners_never_lead_to_the_host() {
     let loopback = socket_address("127.0.0.1:80");
     assert_eq!(failing_rewriter.connect(&udp(), loopback), refused);
     assert_eq!(failing_rewriter.send(&udp(), loopback, false), refused);
-    // These calls need no listener.
+    // The outcome of these calls does not depend on the listeners.
     assert_eq!(connect(&failing_rewriter, tcp(), "127.0.0.1:7000"), "127.3.4.5:7000");
     assert_eq!(connect(&failing_rewriter, tcp(), "127.0.0.1:631"), "shared-port");
     assert_eq!(connect(&failing_rewriter, tcp(), "192.0.2.1:80"), "10.0.5.7 > 192.0.2.1:80");
@@ -404,7 +405,8 @@ fn row_24_and_25_packet_info_source_becomes_v_or_l() {
     assert_eq!(rewritten_source("fe80::1", "[fe80::9%2]:53"), None);
     assert_eq!(rewritten_source("::", "[ff02::fb%2]:53"), None);
     assert_eq!(rewritten_source("fd00::1", "[ff02::fb%2]:53"), Some("fd00::7".into()));
-    // The source is the address of the socket. The kernel rejects :: for an IPv4 destination.
+    // The kernel uses the address of the socket as the source. It rejects :: in packet information
+    // for an IPv4 destination.
     assert_eq!(rewritten_source("0.0.0.0", "10.0.5.7:53"), None);
     assert_eq!(rewritten_source("::", "[::ffff:127.131.4.5]:53"), Some("::ffff:0.0.0.0".into()));
     assert_eq!(rewritten_source("::", "[::ffff:10.0.5.7]:53"), Some("::ffff:0.0.0.0".into()));
@@ -575,7 +577,7 @@ fn row_32_ipv6_loopback_uses_l6() {
         connect(&rewriter(&listener_on_v), tcp6(), "[::1]:80"),
         "::ffff:127.131.4.5 > [::ffff:10.0.5.7]:80"
     );
-    // A socket on an IPv4 address cannot reach the host's ::1. A wildcard socket receives at L6.
+    // A socket on an IPv4 address cannot reach the host's ::1, so it connects to L6.
     for local in ["[::ffff:127.131.4.5]:9", "[::ffff:10.0.5.7]:9"] {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             assert_eq!(
@@ -595,7 +597,8 @@ fn row_32_ipv6_loopback_uses_l6() {
     assert_eq!(connect(&rewriter(&listener_on_v6), tcp6(), "[::1]:80"), "[fd00::7]:80");
     let bound_socket = socket(Protocol::Tcp, "[fd00::7]:9");
     assert_eq!(connect(&rewriter(&own_listener), bound_socket, "[::1]:80"), "already-bound");
-    // On Windows, ConnectEx needs a bound socket. A connect to ::1 must still reach L6.
+    // On Windows, ConnectEx needs a bound socket. The bind to [::]:0 is deferred, so that a connect
+    // to ::1 reaches L6.
     let mut deferring = rewriter(&own_listener);
     deferring.rules.defer_wildcard = true;
     deferring.addresses.v6 = None;
