@@ -1,15 +1,15 @@
-//! Compares a call through the C ABI with the same call in Rust. Both read and write the bytes of a
-//! sockaddr, as a hook layer does.
+//! Compares a call through the C ABI with the same call in Rust. The calls of a rewriter read
+//! the bytes of a sockaddr, and most of them write a new sockaddr, as a hook layer does.
 //!
 //! `cargo xtask bench capi` measures short blocks of calls, alternately in Rust and C. It prints
-//! both medians and the median of the difference within a pair of blocks. Other load affects both
+//! the median time in each language, and the median of the difference within a pair of blocks. Other load affects both
 //! blocks of a pair alike. The memory layout changes a result by some nanoseconds, so the bench
 //! measures in several processes. The table contains the median and the quartiles over all
 //! processes. With `--json`, each row is a JSON object.
 //!
 //! With `-- NAME rust|c COUNT`, the program makes COUNT calls and measures nothing. Run it twice
 //! under `valgrind --tool=callgrind` with different counts. The difference between the two results
-//! contains the instructions of the additional calls.
+//! is the number of instructions of the additional calls.
 
 use std::ffi::c_void;
 use std::hint::black_box;
@@ -92,7 +92,8 @@ impl Drop for CObjects {
 
 /// Returns a zeroed struct of the C ABI with its size in the first field.
 fn zeroed_with_size<T>() -> T {
-    // SAFETY: zeros are valid for every struct of the C header. The first field is the size.
+    // SAFETY: every caller chooses a struct of the C header that begins with its size. Zeros are
+    // valid for such a struct.
     unsafe {
         let mut value = std::mem::zeroed::<T>();
         (&raw mut value).cast::<usize>().write(size_of::<T>());

@@ -1,5 +1,5 @@
-//! Measures how long it takes to open, close and look up a session in half-full tables of three
-//! sizes.
+//! Measures how long it takes to open, close and look up a session, and to check a handle, in
+//! half-full tables of three sizes.
 //!
 //! `cargo xtask bench alloc` compares these operations with other crates and with the floor. The
 //! floor is the time of two atomic operations on random cache lines.

@@ -1,7 +1,8 @@
-//! Runs the table of vipool and comparable crates through the same two traits.
+//! Implements the same two traits for the map of vipool and for comparable crates.
 //!
-//! The documentation of each type states which features of vipool the type lacks. Most peers lose
-//! all sessions when their process dies. Only vipool gives a returning user the last address again.
+//! The documentation of the modules and types states which features of vipool a peer lacks. Most peers lose
+//! all sessions when their process dies. Only vipool gives a returning user the user's last
+//! address again.
 //! Only vipool and LMDB let other processes read the table.
 
 use std::sync::atomic::Ordering;
@@ -27,7 +28,7 @@ pub trait Allocator: Sync {
     /// Allocates an address to a session that has none. Returns `None` if all addresses are in use.
     fn open(&self, session: u64, user: Option<&str>) -> Option<Self::Lease>;
 
-    /// Releases the address.
+    /// Releases the address of `lease`.
     ///
     /// # Panics
     /// Panics if the lease is not open, because that is a bug in the benchmark.

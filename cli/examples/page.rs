@@ -27,7 +27,7 @@ fn serve(port: u16, page: &str) -> io::Result<()> {
     loop {
         let (mut client, _) = listener.accept()?;
         let length = page.len();
-        // Reads the request up to the empty line. Its path does not matter.
+        // Reads the request up to the empty line. The path in the request does not matter.
         BufReader::new(&client).lines().map_while(Result::ok).find(String::is_empty);
         write!(client, "HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n{page}")?;
     }

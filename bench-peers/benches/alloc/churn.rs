@@ -8,8 +8,8 @@ use vipool_bench_peers::Accessor;
 
 use crate::Scenario;
 
-/// The duration of a measured block. A warm-up of half that length precedes the block: the block of
-/// another table has evicted this table from the caches, and the warm-up loads it again.
+/// The duration of a measured block. The previous block used another table and evicted this table
+/// from the caches. So a warm-up of half the duration loads this table again before the block.
 const BLOCK_DURATION: Duration = Duration::from_millis(8);
 
 /// The kind of sessions in a workload.

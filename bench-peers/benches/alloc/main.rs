@@ -7,8 +7,8 @@
 //! blocks alike.
 //!
 //! `--json` prints one object per row. `--quick` runs fewer blocks. `--prefix 16` measures one
-//! table size. `--only TEXT` measures the rows whose name contains TEXT. `--churn` runs a hundred
-//! million operations and prints the memory before and after them.
+//! table size. `--only TEXT` measures the rows whose name contains TEXT. `--churn` prints the memory
+//! before and after a hundred million opens and closes.
 
 use std::path::{Path, PathBuf};
 
@@ -70,8 +70,8 @@ impl Bench {
         }
     }
 
-    /// Measures vipool in a program with one thread that holds the exclusive lock. Closes sessions
-    /// by handle and by id.
+    /// Measures vipool in a program with one thread that holds the exclusive lock. One row
+    /// closes sessions by handle, the other row by id.
     fn measure_exclusive_writer<'p>(
         &self,
         storage: impl Fn() -> Storage<'p>,

@@ -12,7 +12,7 @@ use crate::churn::{Churn, Workload};
 use crate::report::Row;
 use crate::{Bench, Scenario};
 
-/// The number of operations in a block.
+/// The number of operations in a block of the floor, and in a block of refusals.
 const BLOCK_OPERATIONS: u64 = 20_000;
 
 /// Makes all measurements of this module for one table size.
@@ -89,7 +89,7 @@ fn measure_refusal(bench: &Bench, size: u32, name: &str, settings: Settings) {
     }
 }
 
-/// Opens this number of sessions.
+/// Opens the sessions 1 to `session_count`.
 fn fill(map: &Map, session_count: u64) {
     for session in 1..=session_count {
         map.open_session(session_id(session), &OpenOptions::default(), Tick::ZERO)
@@ -186,8 +186,8 @@ fn print_table_size(bench: &Bench, size: u32) {
     }
 }
 
-/// Prints the resident memory of this process in bytes, before and after a hundred million
-/// operations.
+/// Prints the resident memory of this process in bytes, before and after a hundred million opens
+/// and closes. A warm-up of half that number precedes them.
 pub fn measure_memory(bench: &Bench) {
     let size = 1 << 16;
     let (mut map, _directory) =
@@ -206,8 +206,8 @@ pub fn measure_memory(bench: &Bench) {
     ));
 }
 
-/// Returns the resident memory of this process, or 0 if the system does not report it
-/// (proc_pid_statm(5)).
+/// Returns the resident memory of this process in bytes, or 0 if the system does not report it
+/// (proc_pid_statm(5)). Assumes pages of 4096 bytes.
 fn resident_bytes() -> f64 {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: f64 = pages.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0.0);

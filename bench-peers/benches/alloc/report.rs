@@ -37,7 +37,7 @@ impl Row {
 }
 
 impl Report {
-    /// Creates a report and prints the head of the table.
+    /// Creates a report. Prints the head of the table, unless the output is JSON.
     pub fn new(json: bool, filter: String) -> Self {
         if !json {
             println!("ns: the time of a close and an open, or of the operation in the name");
