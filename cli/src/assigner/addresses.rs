@@ -48,7 +48,7 @@ struct Comparison {
     conflict_reasons: BTreeMap<IpAddr, String>,
 }
 
-/// Returns the result of [`add_addresses`] without its changes. Other hosts are not probed.
+/// Predicts the result of [`add_addresses`]. Changes nothing and does not probe other hosts.
 ///
 /// # Errors
 /// The kernel reports an error.
@@ -75,8 +75,9 @@ pub fn preview_addition(
 /// change.
 ///
 /// # Errors
-/// The kernel reports an error, or the host's own source address would change. If a check of the
-/// added addresses fails, this function removes the addresses that it added.
+/// The kernel reports an error, the state file cannot be written, or the host's own source address
+/// would change. If a check of the added addresses fails, this function removes the addresses that
+/// it added.
 pub fn add_addresses(
     state: &mut AssignerState,
     desired_addresses: &BTreeSet<InterfaceAddress>,
@@ -236,7 +237,7 @@ pub fn preview_removal(
 /// `is_needed` returns true. Returns the removed addresses and the kept addresses.
 ///
 /// # Errors
-/// The kernel reports an error.
+/// The kernel reports an error, or the state file cannot be written.
 pub fn remove_addresses(
     state: &mut AssignerState,
     is_needed: impl Fn(&InterfaceAddress) -> bool,
@@ -355,7 +356,8 @@ fn announce(addresses: &[InterfaceAddress], links: &BTreeMap<u32, Link>) {
 }
 
 /// Waits until duplicate address detection has finished, and checks that every address can be
-/// bound. Returns the IPv6 addresses that another host uses.
+/// bound. Returns the addresses that another host uses, and addresses that are no longer on their
+/// interface.
 fn wait_until_usable(
     netlink: &mut Netlink,
     addresses: &[InterfaceAddress],

@@ -113,7 +113,7 @@ fn receive_until(
     }
 }
 
-/// Sends a packet. If the queue of the interface is full, waits until the queue has room.
+/// Sends a packet. If the queue of the interface is full, retries for half a second.
 fn send(socket: &ArpSocket, packet: &ArpPacket) -> io::Result<()> {
     for _ in 0..50 {
         match socket.broadcast(packet) {

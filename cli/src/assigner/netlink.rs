@@ -63,7 +63,8 @@ pub struct AddressState {
     pub is_tentative: bool,
     /// IPv6: another host uses the address.
     pub is_duplicate: bool,
-    /// The address has the form of a pool address. The host's own addresses have another form.
+    /// The address has the form of a pool address. The host's own addresses usually have
+    /// another form.
     pub is_pool_like: bool,
     /// The address carries the mark [`POOL_ADDRESS_PROTOCOL`].
     pub is_marked: bool,

@@ -43,7 +43,7 @@ pub fn host_interfaces() -> anyhow::Result<Vec<Interface>> {
 /// Returns every virtual IP of the pools with its interface.
 ///
 /// # Errors
-/// No interface has a subnet that contains one of the addresses.
+/// An address of the pools is not in the subnet of any interface.
 pub fn desired_addresses(server_plan: &ServerPlan) -> anyhow::Result<BTreeSet<InterfaceAddress>> {
     let find_interface = |address: IpAddr| {
         let mut assignments = server_plan.assignments.iter();
@@ -88,7 +88,7 @@ pub fn check_not_shrunk(
     Ok(())
 }
 
-/// Removes addresses that cannot be used from the plan.
+/// Returns the plan without the unusable addresses and without their reservations.
 pub fn without_addresses(mut plan: Plan, unusable_addresses: &BTreeSet<IpAddr>) -> Plan {
     let excluded_ranges: Vec<Range> =
         unusable_addresses.iter().map(|address| Range::from(*address)).collect();
@@ -114,8 +114,9 @@ pub fn without_addresses(mut plan: Plan, unusable_addresses: &BTreeSet<IpAddr>) 
 }
 
 /// Returns the destinations for which `vipool up` compares the host's source addresses before and
-/// after it adds addresses. The destinations are a neighbour in each subnet, and two remote
-/// addresses (reserved for documentation by RFC 5737 and RFC 3849).
+/// after it adds addresses. The destinations are an address in each subnet that neither the
+/// host nor a pool has, and two remote addresses (reserved for documentation by RFC 5737 and RFC
+/// 3849).
 pub fn probe_destinations(server_plan: &ServerPlan, interfaces: &[Interface]) -> Vec<IpAddr> {
     let is_host_address = |address: &IpAddr| {
         interfaces

@@ -11,7 +11,7 @@ use anyhow::Context;
 pub struct PortSet(pub BTreeSet<u16>);
 
 impl PortSet {
-    /// Returns the union of both sets.
+    /// Returns the ports that are in this set or in `other`.
     pub fn union(&self, other: &PortSet) -> PortSet {
         PortSet(self.0.union(&other.0).copied().collect())
     }

@@ -27,7 +27,7 @@ const LOCK_FILE: &str = "assigner.lock";
 /// Maximum wait for the lock. A killed assigner exits within this time, and the kernel then
 /// releases its lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
-/// Maximum size of the state file. More addresses than fit into it cannot be on interfaces.
+/// Maximum size of the state file. It has room for millions of addresses.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// The state file, locked: no other assigner can run as long as this value lives.
@@ -38,7 +38,7 @@ pub struct AssignerState {
     _lock: File,
 }
 
-/// The addresses and ports that an assigner added, and the drain state.
+/// The addresses and ports that an assigner added, the drain state, and the sizes of the pools.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AssignedResources {
     /// Addresses on interfaces.
@@ -74,8 +74,8 @@ struct FileContents {
 impl AssignerState {
     /// Locks and reads the file in the directory of the map. Creates the directory if necessary.
     ///
-    /// If the file is damaged, prints the reason. Then the mark of the addresses on the interfaces
-    /// replaces the list in the file, so that `down` can still remove them.
+    /// If the file is damaged, prints the reason. In this case, the addresses on the interfaces that
+    /// carry the mark replace the list in the file, so that `down` can still remove them.
     ///
     /// # Errors
     /// Another assigner runs, the directory cannot be used, or other users can change it.
@@ -142,8 +142,8 @@ impl AssignerState {
         Ok(())
     }
 
-    /// Writes `assigned`. The file already lists every address and port in `assigned`. If the file
-    /// system is full, prints a message and leaves the file: its longer list is harmless.
+    /// Writes `assigned`. The file must already list every address and port in `assigned`. If the
+    /// file system is full, prints a message and leaves the file: its longer list is harmless.
     ///
     /// # Errors
     /// The file cannot be written for another reason, or cannot be removed.
@@ -181,7 +181,7 @@ fn parse(bytes: &[u8]) -> anyhow::Result<AssignedResources> {
     Ok(AssignedResources { addresses, ports: contents.ports.parse()?, draining, planned })
 }
 
-/// Returns the addresses on the interfaces that carry the mark of an assigner.
+/// Returns the addresses with the mark of an assigner, from all interfaces.
 fn marked_addresses() -> anyhow::Result<BTreeSet<InterfaceAddress>> {
     let mut netlink = Netlink::open().context("cannot open a routing socket")?;
     let present_addresses = netlink.addresses()?.into_iter();
