@@ -29,7 +29,7 @@ pub struct Down {
     /// The directory of the map
     #[arg(long, value_name = "DIRECTORY", default_value = "/run/vipool")]
     map: PathBuf,
-    /// Close open sessions, name them, and remove their addresses too
+    /// Close and print the open sessions, and remove their addresses too
     #[arg(long)]
     force: bool,
 }
@@ -54,7 +54,7 @@ impl Down {
                     for row in map.sessions()? {
                         // The session may have closed since the list was made.
                         if map.close_session(row.session, Tick::now()).is_ok() {
-                            // Without a place for the text, still remove the addresses.
+                            // If standard output is closed or full, still remove the addresses.
                             let _ = outln!("closed {}", describe_session(&row));
                         }
                     }

@@ -19,7 +19,7 @@ use crate::text::{escape, pluralize};
 /// Show when addresses were leased, released, drained and reserved
 ///
 /// The output also contains each 'vipool up' and 'vipool down', with the user who logged on. Times
-/// are local, and UTC with --csv and --json.
+/// are local. With --csv and --json, times are in UTC.
 ///
 /// The command reads the history and the new events in the map's journal. The history of the
 /// system's map is in /var/lib/vipool, in an append-only file with checksums. 'vipool gc' moves the
@@ -218,7 +218,8 @@ impl Who {
             let events = pluralize(lost_count, "event", "events");
             errln!("vipool: lost {events} around this time: the answer may be wrong");
         }
-        // Without a map, only the history determines the holder.
+        // The history contains only the leased addresses. The map shows whether this address is the
+        // second address of a slot.
         let reader = Reader::attach(&self.map.directory()?).ok();
         let slot_address = reader.as_ref().and_then(|map| map.slot_address(self.address));
         let leased_address = slot_address.unwrap_or(self.address);

@@ -52,7 +52,7 @@ fn replace_file(path: &Path, text: &str) -> anyhow::Result<()> {
         _ => {}
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    // The collector reads only files named *.prom, so it does not read this file before the rename.
+    // The collector reads only files named *.prom, so it does not read the temporary file.
     let mut builder = tempfile::Builder::new();
     builder.prefix(".vipool-metrics");
     #[cfg(unix)]

@@ -22,8 +22,8 @@ use crate::text::{escape, pluralize};
 /// No other command replaces a damaged map. This command renames the damaged files to
 /// map.damaged-N and sessions.damaged-N, and builds a new map from the farm file. Sessions whose
 /// leases are readable keep their addresses, and their programs continue. The command lists the
-/// addresses that the history shows as leased but that are not readable, and drains them, because
-/// programs can still use them. Use the farm file with which the damaged map was created. If the
+/// addresses that the history shows as leased but whose leases are not readable. It drains these
+/// addresses, because programs can still use them. Use the farm file with which the damaged map was created. If the
 /// map is not damaged, nothing changes.
 #[derive(clap::Args)]
 #[command(
@@ -91,7 +91,7 @@ impl Repair {
     }
 }
 
-/// Returns the leases that are open in the history but not in the map.
+/// Returns a record for each lease that is open in the history but not in the map.
 fn lost_leases(directory: &Path) -> anyhow::Result<Vec<Record>> {
     let (records, _) = history::read(&history::history_file(directory))?;
     let mut new_records = history::pending(directory, &records)?;

@@ -1,5 +1,6 @@
 //! `vipool session open|close|list`: opens, closes and lists sessions. A session of `open`
-//! stays open after the command exits. With `--leader` it depends on that process.
+//! stays open after the command exits. With `--leader`, `vipool gc` closes the session after the
+//! leader has exited.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -119,8 +120,8 @@ impl Session {
 
 impl Open {
     fn run(self) -> anyhow::Result<ExitCode> {
-        // A private map has a loopback block, which a running process claims. When this process
-        // exits, the claim ends, and the next 'vipool run' claims the same block again.
+        // A private map has a loopback block. This command claims the block until it exits. Then the
+        // next 'vipool run' claims the same block again.
         let (map, directory, _claim) = match self.map.selection() {
             MapSelection::Private => {
                 let farm = self.farm.or_else(private::default_farm_file);
@@ -137,7 +138,8 @@ impl Open {
         };
         let is_open = map.find(self.session)?.is_some();
         let user = self.user.clone().unwrap_or_else(caller::user_name);
-        // An open session keeps its user, so only a user on the command line must be the same.
+        // An open session keeps its user. A user on the command line must be the user of the
+        // session; the default user need not be.
         let required_user = if is_open { self.user.as_deref() } else { Some(user.as_str()) };
         let choose_pool = || match &self.pool {
             Some(pool) => Ok(Some(pool.clone())),

@@ -59,8 +59,8 @@ pub fn render(report: &Report) -> String {
     text + "\n" + &render_sessions(report) + session_note(report)
 }
 
-/// Returns a line that explains the number of sessions of a user. Returns no line if each user has
-/// at most one session anyway.
+/// Returns a line that explains how logons and sessions are related. The line is empty if each
+/// logon is a session and no user has several sessions.
 fn session_note(report: &Report) -> &'static str {
     let users: Vec<_> = report.sessions.iter().filter_map(|row| row.user.as_ref()).collect();
     let distinct_users: HashSet<_> = users.iter().collect();

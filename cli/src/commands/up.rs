@@ -83,7 +83,7 @@ struct Outcome {
     changed: bool,
     /// Whether the map was created or replaced.
     map_changed: bool,
-    /// Number of virtual IPs on the interfaces that sessions can lease.
+    /// Number of virtual IPs that are on the interfaces and that sessions can lease.
     usable: usize,
     added: Vec<IpAddr>,
     removed: Vec<IpAddr>,
@@ -165,7 +165,7 @@ impl Up {
         let was_draining = state.assigned.draining;
         let boot = map.reader()?.boot();
         if was_draining || !had_map {
-            // A dry run also reads the history of the map, because the copy has no history.
+            // A dry run also reads the history of `self.map`, because the copy has no history.
             match AdminState::read(&self.map, boot) {
                 Ok(admin_state) if had_map => map.drain_server(admin_state.is_server_drained)?,
                 Ok(admin_state) => admin_state.apply(&map)?,

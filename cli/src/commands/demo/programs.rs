@@ -22,7 +22,7 @@ pub enum Programs {
 }
 
 impl Programs {
-    /// Finds the programs and writes the client's script to `directory`.
+    /// Finds the programs. For python3, writes the client's script to `directory`.
     ///
     /// # Errors
     /// Neither python3 nor the example exists.

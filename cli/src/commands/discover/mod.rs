@@ -1,6 +1,6 @@
 //! `vipool discover`: finds programs that need an address of their own.
 //!
-//! `sockets` and the tracer observe the socket calls of programs. `verdict` decides which features
+//! `sockets` and `system::trace` observe the socket calls of programs. `verdict` decides which features
 //! each program needs.
 
 mod sockets;

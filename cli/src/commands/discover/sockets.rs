@@ -57,8 +57,8 @@ pub fn identify_program(pid: u32) -> Option<Program> {
     let name =
         name.trim_end_matches(|character: char| character.is_ascii_digit() || character == '.');
     let script = INTERPRETERS.contains(&name).then(|| find_script(pid)).flatten();
-    // Symlinks can give one file several paths. The rule should contain the path by which the
-    // program was started.
+    // Symlinks can give one file several paths. The line for farm.toml should contain the path by
+    // which the program was started.
     let invoked_as = started_as(pid)
         .filter(|link| link.is_absolute() && link.canonicalize().is_ok_and(|file| file == path));
     Some(Program { path: invoked_as.unwrap_or(path), script })

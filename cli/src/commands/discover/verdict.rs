@@ -31,8 +31,8 @@ pub struct Verdict {
     /// The program.
     #[serde(flatten)]
     pub program: Program,
-    /// The features `virtual-ip` and `loopback`. A program without features does not belong on the
-    /// process list.
+    /// The features that the program needs: `virtual-ip`, `loopback`, both or none. A program
+    /// without features does not belong on the process list.
     pub features: BTreeSet<&'static str>,
     /// Whether the program may need `client-ip`, because it requests the host's own address.
     pub may_need_client_ip: bool,
@@ -43,7 +43,7 @@ pub struct Verdict {
     /// Whether the program accepts TCP connections on the loopback.
     #[serde(skip)]
     accepts_connections: bool,
-    /// Whether another observed program connects to it on the loopback.
+    /// Whether another observed program connects to this program on the loopback.
     #[serde(skip)]
     has_clients: bool,
     /// Whether a second instance on this host would fail.

@@ -53,8 +53,8 @@ pub struct Explanation {
 
 /// Explains a process, or a program that is not started.
 ///
-/// If the program would run in a private map, `private_map_lists_all` states whether that map lists
-/// every program. Otherwise it is `None`.
+/// If the program would use a private map, `private_map_lists_all` states whether that map lists
+/// every program. Otherwise `private_map_lists_all` is `None`.
 ///
 /// # Errors
 /// The sockets of the process cannot be listed.
@@ -78,7 +78,7 @@ pub fn explain(
         is_same_namespace: subject.boot.map(|boot| match &map {
             Ok(map) => map.boot() == boot,
             // Without a map, compare with the namespace of the caller. If the map belongs to
-            // another boot, the error reports that.
+            // another boot, `map_error` reports that.
             Err(_) => system::current_boot_id().is_ok_and(|caller_boot| caller_boot == boot),
         }),
         ..MapFacts::default()

@@ -156,7 +156,8 @@ impl SessionLookup {
     }
 }
 
-/// Finds the session of a process, as the hook does at program start.
+/// Finds the session of a process, as the hook does at program start. If the process overwrote its
+/// environment, infers the session from the open sockets instead.
 pub fn session_of_process(
     pid: u32,
     subject: &Subject,
@@ -179,8 +180,8 @@ pub fn session_of_process(
         };
     }
     if subject.variables.is_none() {
-        // The process overwrote its environment, which may have contained a lease. The addresses of
-        // the open sockets identify the session of this lease.
+        // The lease, if there was one, is lost. A socket on an address of a session shows that the
+        // process is in this session.
         let mut sessions = map.sessions().into_iter();
         let row = sessions.find(|row| {
             row.leases.iter().any(|lease| {

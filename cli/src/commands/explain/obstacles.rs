@@ -81,7 +81,7 @@ pub enum SessionState {
     Closed,
     /// The lease in the environment is of another boot or namespace, or malformed.
     Stale,
-    /// The process is in no session.
+    /// The process is in no open session.
     #[default]
     Absent,
     /// The process overwrote its environment, so its session cannot be determined.
@@ -110,8 +110,8 @@ pub fn find_obstacles(subject: &Subject, facts: &MapFacts) -> Vec<Obstacle> {
         add(ObstacleKind::Hook(Reason::MapUnreadable), error.clone());
         return obstacles;
     }
-    // The hook maps the file of the map when the program starts. If it has not, the profile denies
-    // that.
+    // The hook maps the map file when the program starts. If a confined process has loaded the hook
+    // but has not mapped the file, the profile denies the file.
     if subject.is_hooked == Some(true)
         && subject.mapped_directory.is_none()
         && let Some(profile) = &subject.apparmor_profile

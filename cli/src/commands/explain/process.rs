@@ -61,7 +61,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Returns the properties that the process list compares.
+    /// Returns the properties that the rules of the process list are compared with.
     pub fn executable(&self) -> Option<Executable<'_>> {
         Some(
             Executable::new(self.file.as_ref()?.as_os_str().as_bytes(), PathStyle::Posix)
@@ -126,7 +126,7 @@ pub fn observe_process(pid: u32) -> anyhow::Result<Subject> {
     let arguments = fs::read(proc_path("cmdline")).unwrap_or_default();
     let arguments: Vec<&[u8]> = arguments.split(|byte| *byte == 0).skip(1).collect();
     subject.script = script_argument(arguments.into_iter().filter(|argument| !argument.is_empty()))
-        // The directory is correct unless the program has changed it after its start.
+        // A relative path is correct unless the program has changed its working directory.
         .map(|script| script_path(&proc_path("cwd"), script));
     subject.started_as = started_as(pid);
     // The kernel resolves this link to the running program's file, even if the file was replaced or

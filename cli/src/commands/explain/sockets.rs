@@ -89,8 +89,8 @@ fn from_descriptor(socket: &OwnedFd, descriptors: Vec<i32>) -> Option<Socket> {
     })
 }
 
-/// Describes a socket by its row of the socket tables, if the caller may not duplicate the
-/// descriptor.
+/// Describes a socket whose descriptor the caller may not duplicate, by its row of the socket
+/// tables.
 fn from_row(row: &SocketRow, descriptors: Vec<i32>) -> Socket {
     Socket {
         descriptors,

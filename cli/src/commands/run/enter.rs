@@ -35,8 +35,8 @@ pub struct EnteredSession {
     handle: Handle,
     directory: PathBuf,
     hook_file: PathBuf,
-    /// The map in which this process must close or leave the session. `None` if it neither opened
-    /// nor shares the session.
+    /// The map in which this process must close or leave the session. `None` if this process
+    /// neither opened nor shares the session.
     map_to_leave: Option<Map>,
     /// This process, if it counts as a logon of a shared session.
     shared_logon: Option<Leader>,
@@ -48,8 +48,8 @@ pub enum EnterError {
     /// The program is not on the process list, and only listed programs open a session
     /// (`allocate = "first-use"`).
     NotListed,
-    /// The session lacks an address, or its pool is unknown. If `is_refused` is true, the program
-    /// must not run without the address.
+    /// The session lacks an address, its pool is unknown, or a limit is reached. If `is_refused` is
+    /// true, the program must not run without the address.
     NoAddress { error: OpenError, is_refused: bool },
     /// This signal arrived while the process waited for an address.
     Interrupted(Signal),
@@ -96,7 +96,8 @@ impl EnteredSession {
     }
 }
 
-/// Closes a session, or ends one logon of a shared session. Returns the closed session.
+/// Closes a session, or ends one logon of a shared session. Returns the closed session, or `None`
+/// if other logons keep the session open.
 fn close_or_leave(
     map: &Map,
     handle: &Handle,
@@ -193,7 +194,7 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
     })
 }
 
-/// The properties of the program that the process list compares.
+/// The properties of the program that the rules of the process list are compared with.
 struct ProgramPaths<'a> {
     /// The program's file, with symlinks resolved.
     file: Option<PathBuf>,

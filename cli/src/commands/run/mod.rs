@@ -2,7 +2,7 @@
 //!
 //! If the program cannot join the session, vipool prints the reason and runs the program with the
 //! host's addresses. If the farm file or `--require` forbids that, vipool fails. If this process
-//! opened the session, it always closes the session after the program has ended.
+//! opened the session, it closes the session after the program has ended.
 
 mod args;
 mod as_user;
@@ -115,8 +115,8 @@ impl Run {
                     std::env::current_exe().context("cannot find this program's own file")?;
                 let mut command = Command::new(own_executable);
                 command.arg("as-user").arg(user);
-                // The helper sets the variables only for the program, because it must not load
-                // the hook itself.
+                // The helper sets the variables only for the program, because the helper itself
+                // must not load the hook.
                 for (name, value) in &environment {
                     let mut pair = OsString::from(name);
                     pair.push("=");

@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - After [`Signals::catch`], none of the forwarded signals ends this process unexpectedly. So
-//!   this process always closes the session that it opened.
+//!   this process can close the session that it opened.
 //! - This process does not forward a signal that the terminal sent to the whole process group: the
 //!   program has also received this signal.
 //! - A signal that was ignored at the start of this process (for example by nohup(1)) stays
