@@ -10,7 +10,7 @@
 #include <vipool.h>
 
 /* The arguments of the calls, and the memory that the calls write to. Each thread has one fixture.
- * All fixtures contain the same handles of the objects that threads may share. */
+ * All fixtures contain the same pointers to the objects that threads may share. */
 struct fixture {
     vipool_map *map;
     vipool_reader *reader;
@@ -76,7 +76,8 @@ static void expect(vipool_status status, vipool_status expected, const char *lab
     }
 }
 
-/* The call may reject another argument, but it must accept the size of the struct. */
+/* The call may fail because of another argument, but not because of the size or the unknown members
+ * of a struct. It must not panic. */
 static void expect_size_accepted(vipool_status status, const char *label)
 {
     current_fixture->checked_calls++;
@@ -154,8 +155,9 @@ static void fill_required_members(struct fixture *fx, const char *name, void *va
     }
 }
 
-/* fresh_X returns a valid struct. sized_X returns a struct of any size; bytes beyond the current
- * version of the struct are not zero. */
+/* fresh_X returns a valid struct. sized_X returns a struct whose member `size` has the passed
+ * value. If no struct can have this size, the memory holds only this member. Bytes beyond the
+ * current version of the struct are not zero. */
 #define SIZED(X)                                                                                   \
     static X *fresh_##X(struct fixture *fx)                                                        \
     {                                                                                              \
@@ -222,7 +224,7 @@ static void make_plan(struct fixture *fx, int has_program)
     vipool_farm_free(farm);
 }
 
-/* Creates the valid objects that the calls with invalid arguments need. */
+/* Creates the objects that the threads share, and valid arguments of the calls. */
 static void prepare(struct fixture *fx)
 {
     static const char pool[] = "10.0.5.10-10.0.5.99";
@@ -334,8 +336,8 @@ int main(int argc, char **argv)
     vipool_reader_close(shared.reader);
     vipool_map_close(shared.map);
     vipool_plan_free(shared.plan);
-    /* The program has called every function. If the library had started a thread, the thread would
-     * exist now. */
+    /* The program has called every function. A thread that a function left running would still
+     * exist. */
     if (count_threads() != initial_thread_count) {
         fprintf(stderr, "%u threads instead of %u\n", count_threads(), initial_thread_count);
         return 1;

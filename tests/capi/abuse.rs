@@ -1,6 +1,6 @@
 //! Calls every function of the header with valid arguments, with extreme numbers, with NULL for
 //! each pointer in turn, and with invalid sizes of each struct. Eight threads make these calls at
-//! the same time, under AddressSanitizer and valgrind.
+//! the same time. The program runs once under AddressSanitizer and once under valgrind.
 //!
 //! The test generates the calls from the header, so it calls every function. A new function with
 //! unknown types fails the test until `valid_argument` has arguments for it.
@@ -17,8 +17,8 @@ use crate::build::{Language, compile, stdout_of};
 use crate::header::{Declaration, Function, Header};
 use crate::programs::{SANITIZED, under_valgrind};
 
-/// Pointers that may be NULL according to the header. An entry is the name of a parameter, for all
-/// functions or for the function that follows the name.
+/// Pointers that may be NULL according to the header. An entry begins with the name of a parameter.
+/// If the name of a function follows, the entry applies to this function only.
 const OPTIONAL_POINTERS: &[&str] = &[
     "addresses vipool_listener_find",
     "get_other_end",
@@ -256,7 +256,7 @@ fn write_source() -> PathBuf {
     path
 }
 
-/// Runs the program, and checks that it has checked many calls in each of its eight threads.
+/// Runs the program, and fails if its eight threads checked too few calls.
 fn run_abuse_program(command: &mut Command) {
     let output = stdout_of(command);
     let call_count: u32 =

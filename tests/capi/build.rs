@@ -1,4 +1,4 @@
-//! Builds the library for C programs, and C programs that use it.
+//! Builds the library, and programs in C and C++ that use the library.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 
 use vipool_testing::{cargo, target_dir, workspace_root};
 
-/// Returns `libvipool.a`. A separate cargo call builds the library, so that the features of other
-/// packages do not apply.
+/// Builds `libvipool.a` once and returns its path. A separate cargo call builds the library, so
+/// that the features of other packages do not apply.
 pub fn static_library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
@@ -25,7 +25,7 @@ pub fn static_library() -> &'static Path {
     })
 }
 
-/// Returns `libvipool.so` in the release profile.
+/// Builds `libvipool.so` once, in the release profile, and returns its path.
 pub fn shared_library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
@@ -42,9 +42,9 @@ pub enum Language {
     Cpp17,
 }
 
-/// Compiles a source file against the static library. Warnings are errors. `extra_arguments` contains
-/// further arguments for the compiler. `name` must be unique for each combination of the other
-/// arguments.
+/// Compiles a source file, links the static library, and returns the path of the program. Warnings
+/// are errors. `extra_arguments` contains further arguments for the compiler. `name` must be unique
+/// for each combination of `source` and `extra_arguments`.
 pub fn compile(source: &Path, language: Language, name: &str, extra_arguments: &[&str]) -> PathBuf {
     let (compiler, standard) = match language {
         Language::C99 => ("cc", ["-x", "c", "-std=c99"]),

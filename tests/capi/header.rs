@@ -9,8 +9,8 @@ use vipool_testing::{have, target_dir, workspace_root};
 
 use crate::build::run_command;
 
-/// The name and the C type of a function result, a parameter or a field. The type has no `struct`
-/// keyword.
+/// The name and the C type of a parameter, or the name and the result type of a function. The
+/// keyword `struct` is removed from the type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declaration {
     pub c_type: String,
@@ -72,7 +72,8 @@ impl Header {
         header
     }
 
-    /// Adds the name of a constant. A flag is an enum constant and a macro of the same name.
+    /// Adds the name of a constant once. The header defines each flag twice: as an enum constant
+    /// and as a macro.
     fn add_constant(&mut self, name: &str) {
         if self.constants.iter().all(|constant| constant != name) {
             self.constants.push(name.to_owned());
@@ -189,7 +190,7 @@ fn every_title_in_the_contents_has_a_section() {
     }
 }
 
-/// Returns the code of a quickstart of the header comment.
+/// Returns the code of one of the quickstarts in the comment at the start of the header.
 fn extract_quickstart(text: &str, title: &str) -> String {
     let (_, rest) = text.split_once(&format!("==== Quickstart: {title} ====\n")).unwrap();
     let section = rest.split("====").next().unwrap();

@@ -1,5 +1,5 @@
-/* Calls the functions of examples/c/hook.c with NULL arguments and with arguments that fail, and
- * checks errno. No interface has the virtual IP of the session.
+/* Calls the functions of examples/c/hook.c, also with NULL arguments and with arguments for which
+ * they fail, and checks the results and errno. No interface has the virtual IP of the session.
  *
  *     hook_calls MAP-DIRECTORY LEASE PORT PASS_WHEN_MISSING
  *
@@ -80,7 +80,8 @@ int main(int argc, char **argv)
     CHECK(pass_when_missing ? result == 0 && errno == INITIAL_ERRNO : result == -1 && errno == EADDRNOTAVAIL);
     client = socket(AF_INET, SOCK_STREAM, 0);
     result = hooked_bind(client, as_sockaddr(&wildcard), sizeof wildcard);
-    /* The session already listens on this port, so the wildcard bind fails too. */
+    /* With pass-when-missing, the bind passes unchanged. It then fails too, because the session
+     * already listens on this port. */
     CHECK(result == -1 && errno == (pass_when_missing ? EADDRINUSE : EADDRNOTAVAIL));
     /* A connect call on a datagram socket sends no packet. */
     client = socket(AF_INET, SOCK_DGRAM, 0);

@@ -1,4 +1,5 @@
-//! Tests of the dependencies, imports and exports of the shared library in the release profile.
+//! Tests of the dependencies, imports and exports of the shared library in the release profile, and
+//! of the exports of the libraries that `cargo xtask library` builds.
 
 use std::collections::BTreeSet;
 use std::fs;

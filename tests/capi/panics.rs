@@ -68,7 +68,7 @@ fn panic_becomes_a_status_in_c() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
-/// Functions that cannot panic, because they only return a static text or a number.
+/// Functions that cannot panic, because they only return an existing text or a number.
 const CANNOT_PANIC: &[&str] = &[
     "vipool_last_error",
     "vipool_now",

@@ -1,5 +1,6 @@
-//! Compiles and runs programs in C99 and C++17. The programs run without a checker, under
-//! AddressSanitizer with leak detection, and under valgrind. Compiler warnings are errors.
+//! Compiles and runs programs in C99 and C++17. Depending on the test, a program runs without a
+//! checker, under AddressSanitizer with leak detection, or under valgrind. Compiler warnings are
+//! errors.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +10,7 @@ use vipool_testing::{cargo, have, target_dir};
 
 use crate::build::{Language, compile, run_command, stdout_of};
 
-/// Compiler arguments that make a program fail after a memory error or a leak.
+/// Compiler arguments that make a program fail after a memory error, a leak or undefined behaviour.
 pub const SANITIZED: &[&str] = &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
 
 /// Returns a command that runs a program under valgrind. The command fails after a memory error or
@@ -139,9 +140,9 @@ fn two_sessions_use_the_same_port_with_the_c_hook() {
     }
 }
 
-/// The program passes NULL to the example hook and makes calls that need the virtual IP of the
-/// session. No interface has this virtual IP. With pass-when-missing, these calls pass. Otherwise,
-/// these calls fail.
+/// `hook_calls.c` passes NULL to the example hook and makes calls that need the virtual IP of the
+/// session. No interface has this virtual IP. With pass-when-missing, calls that need the virtual
+/// IP pass unchanged. Otherwise, they fail.
 #[cfg(target_os = "linux")]
 #[test]
 fn c_hook_handles_null_and_a_missing_virtual_ip() {

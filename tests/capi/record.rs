@@ -1,9 +1,10 @@
 //! Compares the sizes, offsets and constants of the C ABI with the checked-in record
-//! (`include/abi.txt`, for 64-bit systems) and with Rust. A C program prints the actual values.
+//! (`include/abi.txt`, for 64-bit systems). A C program prints the actual values. Also compares the
+//! structs that begin with their size with the structs in Rust.
 //!
-//! The record may get new entries, but existing entries must not change. After an addition, run the
-//! test with `VIPOOL_BLESS=1` to write the record. If an existing entry has changed, the test fails
-//! even with this variable.
+//! New entries are allowed, and so are new fields at the end of a struct that begins with its size.
+//! After such an addition, run the test with `VIPOOL_BLESS=1` to write the record. After any other
+//! change, the test fails even with this variable.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

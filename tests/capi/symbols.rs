@@ -16,7 +16,8 @@ const FUNCTIONS_WITHOUT_OBJECT: &[&str] = &[
     "vipool_version_number",
 ];
 
-/// The objects. The name of an object is the first part of the names of its functions.
+/// The objects. After the prefix `vipool_`, the name of a function begins with an object. A verb
+/// follows.
 const OBJECTS: &[&str] = &[
     "interface_list",
     "client",
@@ -40,8 +41,8 @@ const OBJECTS: &[&str] = &[
     "status",
 ];
 
-/// The verbs. Each verb has one meaning. After `rewrite`, the name of a socket call replaces the
-/// verb.
+/// The verbs. Each verb has one meaning. After the object `rewrite`, the name of a socket call
+/// replaces the verb.
 const VERBS: &[&str] = &[
     "add",
     "check",
@@ -106,7 +107,8 @@ fn every_function_is_named_by_object_and_verb() {
 fn add_words(directory: &Path, words: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        // The abuse test calls every function, and this file contains names of functions.
+        // The abuse test calls every function, and this file only lists names. Neither file shows
+        // that a function has its own test.
         let is_excluded =
             ["abuse.c", "abuse.rs", "symbols.rs"].iter().any(|file| path.ends_with(file));
         if path.is_dir() {

@@ -1,4 +1,4 @@
-// This program uses every part of vipool.hpp once.
+// This program uses every part of vipool.hpp.
 
 #include <cstdio>
 #include <cstdlib>
