@@ -1,5 +1,5 @@
-//! Lets a process change the bytes of a map at random while another process reads and writes it. No
-//! call may panic or hang.
+//! Lets a process change the bytes of a map at random while another process reads and writes the
+//! map. No call may panic or hang.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -44,7 +44,7 @@ fn plan() -> Plan {
 }
 
 /// Changes words of the files forever. From time to time, writes the original content again, so
-/// that the calls get past the first check.
+/// that the other process gets past its first checks.
 fn change_words(directory: &Path, mut random: Random) -> ! {
     let files = FILES.map(|name| {
         let file = std::fs::File::options().read(true).write(true).open(directory.join(name));
@@ -54,11 +54,12 @@ fn change_words(directory: &Path, mut random: Random) -> ! {
         (mapping, original_words)
     });
     loop {
-        // Most changes concern the map.
+        // Most changes concern the file `map`.
         let (mapping, original_words) = &files[[0, 0, 0, 0, 0, 0, 1, 2][random.below(8) as usize]];
         let words = mapping.atomics();
         for _ in 0..random.below(40) {
-            // The first words contain the headers and the address blocks.
+            // Most changes concern the first words, which contain the headers and the address
+            // blocks.
             let index_limit = [80, 400, words.len() as u64][random.below(3) as usize];
             let index = random.below(index_limit.min(words.len() as u64)) as usize;
             let value = words[index].load(Relaxed);
@@ -156,7 +157,7 @@ fn use_map(
     finished_count: &AtomicU64,
 ) {
     let copy_directory = TestDirectory::new("changing-copy");
-    // The files can only be opened while the other process leaves their headers intact.
+    // The files can be opened only while their headers are intact, so repeat the attempts.
     let attach = || Reader::attach(directory);
     let mut reader = std::iter::repeat_with(attach).find_map(Result::ok).unwrap();
     let mut map = std::iter::repeat_with(|| Map::open(directory)).find_map(Result::ok).unwrap();

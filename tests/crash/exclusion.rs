@@ -14,7 +14,7 @@ use crate::process::{Child, WaitStatus, close_all_descriptors, inode_of, shared_
 use crate::processes::{plan, wait_for};
 use crate::recovery::{TestDirectory, all_leases, session_id};
 
-/// Opens an anonymous session at this second.
+/// Opens an anonymous session at the time `second`.
 fn open(map: &Map, number: u64, second: u32) -> Result<OpenedSession, OpenError> {
     map.open_session(session_id(number), &OpenOptions::new(), Tick::from_secs(second))
 }
@@ -30,7 +30,8 @@ fn is_missing(result: Result<OpenedSession, OpenError>) -> bool {
 #[test]
 fn child_of_a_clone_without_fork_handlers_cannot_use_the_map_of_its_parent() {
     let directory = TestDirectory::new("clone");
-    // A clone ignores the locks of other threads, so it needs a process with one thread.
+    // Without fork handlers, a clone would copy locks that other threads hold, for example the lock
+    // of the allocator. So the test needs a process with one thread.
     let mut process = Child::start(|| {
         let memory_map = Map::in_memory(&plan(9)).unwrap();
         for is_exclusive in [false, true] {
@@ -94,7 +95,7 @@ fn writer_without_its_descriptor_writes_nothing_and_closes_no_other_file() {
         let map = Map::create(&directory.0, &plan(9)).unwrap();
         close_all_descriptors();
         assert!(is_lock_lost(open(&map, 1, 0)));
-        // Other files get the number of the descriptor.
+        // One of the new files receives the number of the closed descriptor of the lock.
         let file = |number| File::create(directory.0.join(format!("file{number}"))).unwrap();
         let files: Vec<File> = (0..64).map(file).collect();
         let are_open = || files.iter().all(|file| file.metadata().is_ok());
@@ -113,7 +114,8 @@ fn two_locks_never_share_a_descriptor() {
     let mut process = Child::start(|| {
         let old_map = Map::create(&directory.0, &plan(9)).unwrap();
         close_all_descriptors();
-        // The new lock gets the number of the old descriptor, for the same file.
+        // The descriptor of the new lock has the number of the closed one and refers to the same
+        // file.
         let new_map = Map::open(&directory.0).unwrap();
         open(&new_map, 1, 0).unwrap();
         assert!(is_lock_lost(open(&old_map, 2, 0)));

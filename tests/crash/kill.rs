@@ -1,9 +1,9 @@
 //! Sends SIGKILL at random times to the writers and readers of one map.
 //!
 //! Each writer has its own sessions. The writer records its next operation and the result of its
-//! last operation in memory that the writer shares with the test. After a kill, the next writer
-//! must find every acknowledged lease and no released lease. The interrupted operation may be
-//! complete or not.
+//! last operation in memory that the writer shares with the test. A lease that is recorded as a
+//! result is acknowledged. After a kill, the next writer must find every acknowledged lease and no
+//! released lease. The interrupted operation may be complete or not.
 
 use std::ops::Range;
 use std::path::Path;
@@ -31,9 +31,9 @@ const NO_OPERATION: u64 = 0;
 const OPEN: u64 = 1;
 const CLOSE: u64 = 2;
 
-/// The record of a process. The first word is the number of finished operations. The other words
-/// are the next operation and the acknowledged lease (0 for no lease) of each session of the
-/// process.
+/// The record of a process. The first word is the number of finished operations. The next words
+/// contain the next operation of each session of the process. The last words contain the
+/// acknowledged lease of each session (0 for no lease).
 #[derive(Clone, Copy)]
 struct ProcessRecord {
     words: &'static [AtomicU64],
@@ -178,7 +178,7 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// Starts a writer or a reader. Replaces the killed process with the same number.
+    /// Starts the writer or the reader `number`, in place of a killed process with this number.
     fn start(&mut self, number: usize) {
         let (directory, record) = (&self.directory.0, self.records[number]);
         let seed = self.random.below(u32::MAX.into());
@@ -193,7 +193,7 @@ impl Scenario {
         }
     }
 
-    /// Waits until a process has finished this number of further operations.
+    /// Waits until the process `number` has finished `operations` further operations.
     fn wait_for_progress(&mut self, number: usize, operations: u64) {
         let count = self.records[number].operation_count();
         let (start_time, target_count) = (Instant::now(), count.load(SeqCst) + operations);
@@ -215,8 +215,8 @@ impl Scenario {
             let found_lease = open_session.map_or(0, |(handle, _)| pack_lease(&handle));
             let acknowledged_lease = record.acknowledged_lease(session).load(SeqCst);
             match record.intent(session).load(SeqCst) {
-                // The interrupted operation may have added a lease of another pool before the
-                // acknowledged lease.
+                // The interrupted operation may have added a lease of an earlier pool. The
+                // acknowledged lease is then not the first lease of the session.
                 OPEN => assert!(
                     acknowledged_lease == 0
                         || open_session.is_some_and(|(handle, leases)| leases.iter().any(
@@ -242,8 +242,8 @@ impl Scenario {
     }
 }
 
-/// Runs an operation that changes nothing. Every operation first recovers a map if a killed writer
-/// left an unfinished operation.
+/// Runs a close that changes no session. Like every operation of a writer, the close first recovers
+/// the map if a killed writer left an unfinished operation.
 fn trigger_recovery(map: &Map) {
     let start_time = Instant::now();
     loop {

@@ -102,8 +102,9 @@ pub fn scenarios() -> Vec<Scenario> {
 }
 
 /// Returns sessions whose entries all have the same home bucket in an index with `bucket_count`
-/// buckets. The function uses the same hash as the index: it multiplies by the golden ratio, folds
-/// the halves of the product, and scales the upper half of the result to the number of buckets.
+/// buckets. The function uses the same hash as the index: it multiplies the session id by the
+/// golden ratio, folds the halves of the product, and scales the upper half of the result to the
+/// number of buckets.
 fn sessions_in_one_bucket(session_count: usize, bucket_count: u64) -> Vec<u64> {
     let home_bucket = |number: u64| {
         let product = u128::from(session_id(number).raw()) * 0x9e37_79b9_7f4a_7c15;
@@ -130,8 +131,8 @@ impl Probe for RandomProbe<'_> {
 
 /// Runs a random operation at the time `now`. The time must not decrease between calls.
 ///
-/// The function makes all random choices and one lookup before it calls `begin`. Between this call
-/// and the return, only the operation itself runs.
+/// The function chooses the arguments and looks up the session before it calls `begin`. Between
+/// this call and the return, little else than the operation itself runs.
 pub fn run_random_operation(
     map: &Map,
     scenario: &Scenario,

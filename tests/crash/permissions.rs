@@ -92,8 +92,8 @@ fn planted_files_are_refused_or_replaced_and_never_written_to() {
             let (directory, other_directory) =
                 (TestDirectory::new("planted"), TestDirectory::new("elsewhere"));
             let path = directory.0.join(name);
-            // Plant a valid map of another directory, so that only the owner or the type of the
-            // file is wrong.
+            // Plant a valid file of another map, so that only the type, the link count, the owner
+            // or the mode of the file is wrong.
             let other_map = Map::create(&other_directory.0, &plan(9)).unwrap();
             other_map.open_session(session_id(1), &Default::default(), Tick::ZERO).unwrap();
             drop(other_map);

@@ -1,7 +1,7 @@
 //! Helpers for forked child processes: starting, waiting, tracing and shared memory.
 //!
-//! A child runs a closure and exits without returning to the test harness. When the parent drops
-//! the [`Child`], it kills and reaps the child.
+//! A child runs a closure and exits without returning to the test harness. Dropping the [`Child`]
+//! in the parent kills and reaps the child.
 
 use std::ffi::CString;
 use std::io::{self, Write};
@@ -61,12 +61,12 @@ impl Child {
         }
     }
 
-    /// Waits until the child stops or exits.
+    /// Waits until the child stops, exits or is killed.
     pub fn wait(&mut self) -> WaitStatus {
         self.wait_with(0).expect("waitpid blocks")
     }
 
-    /// Returns the status if the child has stopped or exited.
+    /// Returns the status if the child has stopped, has exited or was killed.
     pub fn poll(&mut self) -> Option<WaitStatus> {
         self.wait_with(libc::WNOHANG)
     }
@@ -105,7 +105,7 @@ impl Child {
         self.ptrace(libc::PTRACE_SINGLESTEP);
     }
 
-    /// Resumes the child until it stops itself.
+    /// Resumes the child, and returns without waiting for its next stop.
     pub fn resume(&self) {
         self.ptrace(libc::PTRACE_CONT);
     }
@@ -126,7 +126,8 @@ impl Drop for Child {
 
 /// Closes all descriptors except the standard streams, as closefrom(3) does.
 pub fn close_all_descriptors() {
-    // SAFETY: only the owners of the descriptors notice, and the tests check that they do.
+    // SAFETY: close_range takes no pointers. The tests check that the owners of the descriptors
+    // notice the loss.
     let result = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
     assert_eq!(result, 0, "close_range: {}", io::Error::last_os_error());
 }
@@ -182,8 +183,9 @@ pub fn shared_words(count: usize) -> &'static [AtomicU64] {
     }
 }
 
-/// Moves this process into new namespaces (unshare(2)). If the process is not root, the function
-/// also creates a user namespace. Returns `false` if the system forbids new namespaces.
+/// Moves this process into new namespaces (unshare(2)). If the process lacks the right to do this,
+/// the function also creates a user namespace. Returns `false` if the system forbids new
+/// namespaces.
 pub fn unshare(flags: i32) -> bool {
     // SAFETY: unshare takes no pointers.
     if unsafe { libc::unshare(flags) } == 0 {

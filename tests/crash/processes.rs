@@ -17,7 +17,7 @@ use crate::recovery::{TestDirectory, session_id};
 
 const ANONYMOUS: OpenOptions<'_> = OpenOptions::new();
 
-/// Returns a plan with one pool of this many addresses.
+/// Returns a plan with one pool of `address_count` addresses.
 pub fn plan(address_count: u32) -> Plan {
     let range = "10.0.0.0/8".parse().unwrap();
     let pool = Pool::new("default", PoolKind::VirtualIp, &[range], address_count).unwrap();
@@ -81,7 +81,7 @@ fn fork_child_never_waits_for_a_thread_of_the_parent() {
         // Phase 1: the callback runs. Phase 2: the child has exited.
         let (phase, is_finished) = (&words[0], &words[1]);
         thread::scope(|scope| {
-            // The callback runs while its thread holds the map.
+            // The callback runs while its thread holds the lock of the map.
             scope.spawn(|| {
                 let is_alive = |_, _: Option<&_>| {
                     phase.store(1, SeqCst);

@@ -9,8 +9,8 @@ use vipool::Tick;
 use vipool::map::{Leader, Map, OpenOptions, Probe};
 use vipool::session::{Lease, SessionId, SessionKind};
 
-/// A directory that is removed when the value is dropped. The directory is in `/dev/shm` if this
-/// directory exists.
+/// A directory that is removed when the value is dropped. The directory is in `/dev/shm` if
+/// `/dev/shm` exists.
 pub struct TestDirectory(pub PathBuf);
 
 impl TestDirectory {
@@ -85,7 +85,7 @@ pub fn all_leases(map: &Map) -> LeaseTable {
 /// be allocated exactly once, unless the address is leased, reserved or drained.
 pub fn recover_copy(map: &[u8], sessions: &[u8]) -> LeaseTable {
     let map = Map::from_bytes(map, sessions).unwrap();
-    // Every operation must detect that the map needs recovery. An operation that fails is enough.
+    // Every operation must recover the map first if necessary, even an operation that then fails.
     assert!(map.close_session(session_id(99_999_999), Tick::ZERO).is_err());
     let leases = all_leases(&map);
     let reader = map.reader().unwrap();

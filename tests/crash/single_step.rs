@@ -99,8 +99,9 @@ fn step_through_operations(
         }
     });
     let mut random = Random::new(seed + 1);
-    // The sessions that the interrupted operation changes. A reader need not see the leases of
-    // these sessions yet.
+    // If the test has reset the map to a state within an operation: the sessions that this
+    // operation changes. During the next operation, a reader need not see the leases of these
+    // sessions.
     let mut interrupted_sessions = BTreeSet::new();
     let (mut step_count, mut state_count, mut operation_count) = (0, 0, 0);
     while step_count < min_steps {

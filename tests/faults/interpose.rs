@@ -7,12 +7,13 @@ use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::io;
 
-/// What happens at a call.
+/// The effect of a fault on the call that it hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The call fails with this value of errno.
     Error(c_int),
-    /// A signal interrupts the call: it fails with EINTR if the function can return that error.
+    /// The call fails with EINTR, as if a signal had interrupted it. Applies only to functions that
+    /// can return this error.
     Interrupt,
     /// The call of read(2) or write(2) transfers only half of the bytes.
     ShortTransfer,
@@ -63,7 +64,7 @@ impl Function {
         Some(fault)
     }
 
-    /// Returns the error code of the fault that hits this call.
+    /// Counts a call. Returns the error code of the fault if the fault hits this call.
     fn next_error(&self) -> Option<c_int> {
         match self.next_fault()? {
             Fault::Error(error) => Some(error),

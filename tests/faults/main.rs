@@ -1,8 +1,8 @@
 //! Tests of failing system calls and of exhausted memory: no lease is lost or allocated twice.
 //!
-//! A sequence of operations runs again and again. In run N, the Nth call of the file layer fails.
-//! The last run has no failure. After each run, a new writer must find exactly the leases that were
-//! acknowledged.
+//! A sequence of operations runs again and again. In run N, a fault hits the Nth call of the C
+//! library to which the fault applies. The last run has no fault. After each run, a new writer must
+//! find exactly the leases that were acknowledged.
 #![cfg(target_os = "linux")]
 
 mod interpose;
@@ -25,7 +25,7 @@ use vipool::pool::{Pool, PoolKind};
 use vipool::session::Handle;
 use vipool::{Tick, client_file};
 
-/// Returns a plan with this last octet in the last virtual IP.
+/// Returns a plan whose last virtual IP has this last octet.
 fn plan(last_octet: u8) -> Plan {
     let pool =
         |kind, range: String| Pool::new("default", kind, &[range.parse().unwrap()], 64).unwrap();
@@ -93,7 +93,7 @@ fn run_operations(directory: &Path) -> Outcome {
     let reloaded = Map::create_at(directory, &plan(9), Tick::from_secs(5));
     let reloaded = outcome.record(reloaded);
     outcome.has_map |= reloaded.is_some();
-    // Each writer of the old map follows to the new map.
+    // The writer of the old map follows to the new map.
     for (map, number) in [&map, &reloaded].into_iter().flatten().zip(3..) {
         outcome.open(map, number, 6);
     }
@@ -104,7 +104,7 @@ fn run_operations(directory: &Path) -> Outcome {
             outcome.close(&agent, 2, 8);
         }
     }
-    // The plan did not change, so the files stay in place.
+    // If the reload succeeded, the plan does not change here, so the files stay in place.
     let unchanged = Map::create_at(directory, &plan(9), Tick::from_secs(9));
     if let Some(map) = outcome.record(unchanged) {
         outcome.has_map = true;
@@ -175,8 +175,8 @@ fn assert_no_errors(outcome: &Outcome, _: &Path, context: &str) {
     assert_eq!(outcome.errors, [""; 0], "{context}");
 }
 
-/// Lets each call fail with an error of the system. Checks that each message names a path in the
-/// directory and the error. Returns the number of runs with a fault.
+/// Lets each call fail with this error. Checks that each message names a path in the directory and
+/// the error. Returns the number of runs with a fault.
 fn sweep_error(error: i32) -> u32 {
     sweep(Fault::Error(error), |outcome, directory, context| {
         for message in &outcome.errors {

@@ -15,7 +15,7 @@ use crate::plan;
 use crate::process::{Child, WaitStatus, shared_words};
 use crate::recovery::{IdleProbe, TestDirectory, all_leases, recover_copy, session_id};
 
-/// The allocator of the system, whose allocations can fail.
+/// The system's allocator, with a limit after which allocations fail.
 struct FailingAllocator;
 
 #[global_allocator]
@@ -62,7 +62,7 @@ fn opening_and_closing_sessions_needs_no_memory() {
             map.lock_exclusive().unwrap();
         }
         let options = OpenOptions::new().with_user("ann");
-        // The first operation in each second examines the files.
+        // In exclusive mode, the first operation in each second also examines the files.
         for second in [2, 3] {
             let now = Tick::from_secs(second);
             let (opened, found, closed) = with_allocation_limit(0, || {
