@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 const FOLDERS_WITH_LAYERED_FILES: [&str; 6] =
     ["raw", "map", "map/types", "map/format", "map/engine", "map/replan"];
 
-/// The dependencies between nodes. Each dependency has a text that names the file and the path in
-/// the source that cause it.
+/// The dependencies between nodes. Each dependency has a text that names its cause: a source file,
+/// and a path such as `crate::map` in this file.
 type Graph = BTreeMap<String, BTreeMap<String, String>>;
 
 /// A source file of the crate.
@@ -76,8 +76,9 @@ fn strip_tests_and_comments(text: &str) -> String {
     lines[..tests_start].iter().map(without_comment).collect()
 }
 
-/// Parses the path at the start of `text` and appends it to `paths`. A list in braces at the end of
-/// the path results in one path for each item. Returns the number of parsed bytes.
+/// Parses the path at the start of `text`, and appends `prefix` with this path to `paths`. A list
+/// in braces at the end of the path results in one path for each item. Returns the number of
+/// parsed bytes.
 fn parse_paths(text: &str, prefix: &[String], paths: &mut Vec<Vec<String>>) -> usize {
     let is_identifier = |character: char| character.is_alphanumeric() || character == '_';
     let mut path = prefix.to_vec();

@@ -1,5 +1,5 @@
-//! The operations that both APIs implement. Arguments and results are plain values, and errors are
-//! status numbers of the C ABI.
+//! The operations that the suite tests in the Rust API and in the C ABI. Arguments and results are
+//! plain values, and errors are status numbers of the C ABI.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -13,7 +13,7 @@ use vipool::range::Range;
 use vipool::rewrite::{PacketInfo, SocketProperties};
 use vipool::session::{Addresses, Handle, Lease, SessionId};
 
-/// A `vipool_status` below zero.
+/// The number of a `vipool_status`. Errors are below zero.
 pub type Status = i32;
 
 /// The result of an operation that opens a session.
@@ -25,7 +25,7 @@ pub struct OpenedSession {
     pub is_low_water: bool,
     /// The status of the shortage, or 0 if the session has all addresses.
     pub shortage: Status,
-    /// The number of the pool of the shortage.
+    /// The number of the pool that has the shortage.
     pub shortage_pool: u16,
 }
 

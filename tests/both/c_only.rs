@@ -1,5 +1,5 @@
-//! Tests of features that exist only in the C ABI: text conversion, buffers, reserved members and
-//! unknown flags.
+//! Tests of features that exist only in the C ABI, such as text conversion, buffers, reserved
+//! members and unknown flags.
 
 #![allow(unsafe_code, reason = "the C ABI takes raw pointers")]
 
@@ -173,7 +173,7 @@ fn findings_of_an_earlier_plan_do_not_prevent_a_plan() {
     unsafe {
         check(vipool_farm_new(&mut farm)).unwrap();
         check(vipool_farm_add_range(farm, &range)).unwrap();
-        // No interface has a subnet of the range.
+        // The only interface has no subnet that contains the range.
         assert_eq!(vipool_plan_new(farm, &options, &mut plan), VIPOOL_ERR_FARM);
         check(vipool_plan_new(farm, &sized(), &mut plan)).unwrap();
         vipool_plan_free(plan);
@@ -432,7 +432,7 @@ fn directory_of_a_map_must_exist() {
     assert!(!missing_directory.exists());
 }
 
-/// Another writer cannot open the map, and none of its calls releases the lock of the holder.
+/// Another writer cannot open the map, and a failed call does not release the lock of the holder.
 #[test]
 fn exclusive_holder_keeps_the_map_from_other_writers() {
     for holder_flags in [VIPOOL_MAP_EXCLUSIVE, VIPOOL_MAP_SINGLE_THREADED] {

@@ -20,7 +20,8 @@ use crate::suite::{plan, session_id};
 use crate::through_c::build;
 use crate::through_c::values::{check, copy_text, ip, sized};
 
-/// The reported events. Each event has a kind, a session, and an address or a status.
+/// The reported events: the kind, the session, and a text. The text contains the address, or the
+/// status and the pool.
 type Events = Mutex<Vec<(u32, u64, String)>>;
 
 unsafe extern "C" fn on_event(context: *mut c_void, event: *const vipool_event) {

@@ -18,7 +18,7 @@ fn range(text: &str) -> Range {
     text.parse().unwrap()
 }
 
-/// Returns a farm in which every setting differs from its default.
+/// Returns a farm in which most settings differ from their defaults.
 fn farm() -> Farm {
     let servers = vec![
         Server::new("ts1").with_max_sessions(3),

@@ -331,7 +331,7 @@ pub fn invalid_plan_creates_no_map<A: Api>() {
     let mut duplicate_pools = plan();
     duplicate_pools.pools.push(duplicate_pools.pools[0].clone());
     assert_eq!(A::new(&duplicate_pools).err(), Some(VIPOOL_ERR_PLAN as i32));
-    // An API may refuse a plan without pools. Otherwise, the map has no address.
+    // An API may refuse a plan without pools. If the API accepts the plan, the map is exhausted.
     if let Ok(api) = A::new(&Plan::default()) {
         assert_eq!(status_of(api.open(session_id(1), &for_user("ada"), 100)), VIPOOL_ERR_EXHAUSTED);
     }

@@ -38,7 +38,7 @@ pub fn exclusive_writer_opens_and_closes_sessions<A: Api>() {
         assert_eq!(status_of(results[3].clone()), VIPOOL_ERR_STALE);
         assert_eq!(status_of(results[4].clone()), VIPOOL_ERR_NOT_OPEN);
         assert_eq!(results[5], results[6]);
-        // The map accepts operations after the exclusive writer is dropped.
+        // The map accepts ordinary operations again after `run_exclusive`.
         assert_eq!(api.sessions().len(), 1);
         let found_session = api.find(session_id(2)).unwrap();
         assert_eq!(api.find_in_map(session_id(2)), Ok(found_session.clone()));
@@ -67,7 +67,7 @@ pub fn journal_lists_events<A: Api>() {
         assert_eq!((entry.address, entry.client), (Some(lease.address), options.client));
         assert_eq!(entry.user.as_deref(), Some("ada"));
     }
-    // Each lease has a row for its release.
+    // The journal has one event for the release of each lease.
     for (number, (entry, lease)) in (3..).zip(entries[2..].iter().zip(&opened.leases)) {
         assert_eq!((entry.number, entry.tick, entry.kind), (number, 107, 2));
         assert_eq!((entry.session, entry.generation), (session_id(1), lease.generation));
@@ -88,7 +88,7 @@ pub fn journal_lists_events<A: Api>() {
     assert_eq!((entries.len(), lost, next_number), (1024, 580, 1605));
     assert_eq!(entries[0].number, 581);
 
-    // A row without a lease names the pool.
+    // An event without a lease names the pool.
     for value in 1..=4 {
         api.open(session_id(value), &for_user("ada"), 300).unwrap();
     }
@@ -174,7 +174,7 @@ pub fn system_state_is_reported<A: Api>() {
     assert!(leader.start_time > 0 && leader.pid_namespace > 0);
     assert_eq!(A::leader_from_pid(u32::MAX >> 1).unwrap_err(), VIPOOL_ERR_NOT_FOUND as i32);
 
-    // If this process has an audit session, the result for 0 and for its pid is this session.
+    // If this process has an audit session, pid 0 and the pid of this process lead to that session.
     let api = A::new(&plan()).unwrap();
     assert_eq!(api.process_session(0), None);
     let audit_text = fs::read_to_string("/proc/self/sessionid").unwrap_or_default();
@@ -184,7 +184,7 @@ pub fn system_state_is_reported<A: Api>() {
         assert_eq!(api.process_session(std::process::id()), Some((audit_session, 1)));
     }
 
-    // The parent of this process has no rule.
+    // No rule matches the parent of this process.
     assert_eq!(api.parent_rule(), None);
     let parent_pid = std::os::unix::process::parent_id();
     let executable = fs::read_link(format!("/proc/{parent_pid}/exe")).unwrap();

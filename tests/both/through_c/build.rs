@@ -23,8 +23,8 @@ use vipool::pool::{Pool, PoolKind, Reservation};
 use super::values::*;
 use crate::api::Status;
 
-/// Builds a farm without servers with functions of the C ABI. Returns the plan of this host. The
-/// caller frees the plan.
+/// Converts a plan with functions of the C ABI: builds a farm without servers, and creates the plan
+/// of this host. The caller frees the result.
 pub fn plan(plan: &Plan, flags: u32) -> Result<*mut vipool_plan, Status> {
     let farm = new_farm();
     // SAFETY: all structs and texts outlive the calls. The farm is freed once.
@@ -36,7 +36,7 @@ pub fn plan(plan: &Plan, flags: u32) -> Result<*mut vipool_plan, Status> {
         let error_count = count_findings(farm, vipool_level::VIPOOL_LEVEL_ERROR);
         assert_eq!(plan_handle.is_err(), error_count > 0);
         vipool_farm_free(farm);
-        // In Rust, a map cannot be made from such a plan.
+        // In the Rust API, an invalid plan is rejected later: when the map is created.
         plan_handle.map_err(|status| {
             assert_eq!(status, vipool_status::VIPOOL_ERR_FARM as Status);
             vipool_status::VIPOOL_ERR_PLAN as Status
@@ -89,8 +89,8 @@ unsafe fn count_findings(farm: *const vipool_farm, level: vipool_level) -> usize
     total
 }
 
-/// Calls `body` with an interface that has these addresses. A plan reads the addresses of the host
-/// from its interfaces.
+/// Calls `body` with an interface that has these addresses, or with `None` if there are none.
+/// `vipool_plan_new` reads the addresses of the host from the interfaces.
 fn with_host_interfaces<R>(
     addresses: &[IpAddr],
     body: impl FnOnce(Option<&[Interface]>) -> R,

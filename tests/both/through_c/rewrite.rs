@@ -45,7 +45,7 @@ unsafe extern "C" fn get_other_end(
     let Some(other_end) = (unsafe { *context.cast::<Option<SocketAddr>>() }) else { return 0 };
     let sockaddr = c_sockaddr(other_end);
     assert!(capacity >= sockaddr.length);
-    // SAFETY: the buffer has this capacity.
+    // SAFETY: the library passes a buffer that holds every sockaddr.
     unsafe { buffer.cast::<[u8; VIPOOL_SOCKADDR_MAX]>().write(sockaddr.bytes) };
     sockaddr.length
 }

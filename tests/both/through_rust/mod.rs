@@ -48,7 +48,7 @@ fn to_vec(leases: &Leases) -> Vec<Lease> {
     leases.iter().collect()
 }
 
-/// Reports sockets on these addresses, and only live leaders.
+/// Reports sockets on these addresses only, and reports that every leader is alive.
 struct InUseProbe<'a>(&'a [IpAddr]);
 
 impl Probe for InUseProbe<'_> {
@@ -299,7 +299,7 @@ fn describe_packet_info(info: PacketInfo) -> String {
     format!("{} via {}", info.address, info.interface)
 }
 
-/// The rules of one program, and the addresses that have a listener.
+/// A system with the map of `reader`, one rule, and listeners on fixed addresses.
 struct TestSystem<'a> {
     reader: &'a Reader,
     program: ProgramView<'a>,
