@@ -25,7 +25,8 @@ pub fn read<const N: usize>(name: &str) -> Option<ShortValue<N>> {
         *target = u16::from(source);
     }
     let mut units = [0; 256];
-    // SAFETY: the name ends in NUL. The system writes no more units than the buffer holds.
+    // SAFETY: callers pass names of fewer than 32 characters, so the name ends in NUL. The system
+    // writes no more units than the buffer holds.
     let length =
         unsafe { GetEnvironmentVariableW(wide_name.as_ptr(), units.as_mut_ptr(), 256) } as usize;
     let units = units.get(..length).filter(|units| !units.is_empty() && units.len() <= N)?;

@@ -1,11 +1,11 @@
 //! Loads the hook layer into another process before its program runs.
 //!
-//! The caller creates the process suspended. A first remote thread loads the DLL, whose `DllMain`
-//! only starts a thread. A second remote thread runs `vipool_hook_install`. [`Dll::inject`] waits
-//! for both remote threads, so every hook is in place when the caller resumes the main thread.
+//! The caller creates the process suspended. A first remote thread loads the DLL. A second remote
+//! thread runs `vipool_hook_install`. [`Dll::inject`] waits for both remote threads, so every hook
+//! is in place when the caller resumes the main thread.
 //!
-//! Some code runs before any hook is installed. The loader of Windows has already called the entry
-//! points of the imported DLLs and the TLS callbacks of the program.
+//! Some code runs before any hook is installed: the entry points of the imported DLLs and the TLS
+//! callbacks of the program.
 
 use std::ffi::c_void;
 use std::mem::size_of;
@@ -45,7 +45,7 @@ pub struct Dll {
     install_offset: usize,
 }
 
-/// The reason why a process runs without the hook layer.
+/// The reason why the hook layer was not loaded into a process, or did not report its status.
 #[derive(Clone, Copy, Debug)]
 #[allow(dead_code, reason = "only the launcher prints it")]
 pub struct InjectError {
@@ -64,13 +64,15 @@ impl Dll {
         Some(Self { path, path_length: path_with_nul.len(), install_offset })
     }
 
-    /// Loads the DLL into a suspended process and installs the hooks there.
+    /// Loads the DLL into a suspended process and installs the hooks there. Returns the status that
+    /// `vipool_hook_install` reported.
     ///
     /// `inherited_rule` is the id of the rule that applies to the process if the process list has
     /// no rule for its program; 0 for none.
     ///
     /// # Errors
-    /// Returns the failure if the hooks could not be installed. The process can still be resumed.
+    /// Fails if the program is not a 64-bit program, if the DLL could not be loaded, or if
+    /// `vipool_hook_install` did not return in time. The process can still be resumed.
     ///
     /// # Safety
     /// `process` is a handle with all access rights, to a process that this process created.
@@ -179,8 +181,10 @@ unsafe fn run_remote_thread(
     }
 }
 
-/// Returns the base address of a module in another process. The exit code of the thread that ran
-/// LoadLibraryW cannot be used, because it holds only 32 bits of the address.
+/// Returns the base address of the module with the file name of `path` in another process.
+///
+/// The exit code of the thread that ran LoadLibraryW cannot be used, because it holds only 32 bits
+/// of the address.
 fn module_base(process: HANDLE, path: &[u16]) -> Result<usize, InjectError> {
     let message = "vipool_hook.dll did not load in the new process";
     // SAFETY: the snapshot is closed once. The entry is initialised with its own size.

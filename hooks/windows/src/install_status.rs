@@ -1,5 +1,5 @@
-//! The result of installing the hooks in a process. `vipool_hook_install` returns the number of the
-//! result, which a remote thread passes on as its exit code.
+//! The result of installing the hooks in a process. `vipool_hook_install` returns the result as a
+//! number. If a remote thread runs the function, the number is the exit code of the thread.
 
 /// Whether a process is hooked, and the reason if it is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

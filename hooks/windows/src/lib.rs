@@ -4,8 +4,8 @@
 //! The crate builds `vipool_hook.dll`. `vipool-launch.exe` (or a hooked parent) loads the DLL into
 //! a suspended process and runs `vipool_hook_install` there. If the DLL is loaded in another way,
 //! a thread that `DllMain` starts installs the hooks. After the installation, the DLL stays in the
-//! process, because threads may be inside a hooked call and programs keep pointers to its extension
-//! functions. `vipool_hook_remove` disables the hooks.
+//! process, because threads may be inside a hooked call, and programs keep pointers to functions of
+//! the DLL, such as the replacement of ConnectEx. `vipool_hook_remove` disables the hooks.
 //!
 //! This crate contains no policy. `vipool::rewrite` decides how an address is rewritten.
 //!

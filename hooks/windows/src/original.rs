@@ -1,13 +1,13 @@
 //! The system functions that the hook layer hooks. For example, `original::bind` calls the bind of
 //! the system.
 //!
-//! Each line of the table below defines three items with the name of a system function: a function
+//! Each entry of the table below defines three items with the name of a system function: a function
 //! that calls the system's own code, a type for its signature, and a [`SystemFunction`] in
 //! [`functions`], which contains the address to call. At first, this is the address of the import.
 //! After the installation of the hooks, it is the address of MinHook's trampoline.
 //!
-//! Two groups of functions are not hooked. AcceptEx takes no address, and programs read its results
-//! with GetAcceptExSockaddrs, which is hooked. socket and WSASocketW need no hook, because the only
+//! AcceptEx needs no hook: it takes no address, and programs read its results with
+//! GetAcceptExSockaddrs, which is hooked. socket and WSASocketW need no hook, because the only
 //! state per socket ([`crate::deferred`]) begins with a bind.
 
 #![allow(non_camel_case_types, non_snake_case, non_upper_case_globals)]

@@ -142,7 +142,7 @@ fn describe_dll(dll: &Path) -> Result<Dll, String> {
     let wide_path: Vec<u16> =
         PathBuf::from(dll).into_os_string().encode_wide().chain([0]).collect();
     // SAFETY: the path ends in NUL. The module is freed once. The launcher calls no code of the
-    // module; it only subtracts the addresses.
+    // module. It only subtracts the base address of the module from the address of the function.
     unsafe {
         let module = LoadLibraryExW(wide_path.as_ptr(), null_mut(), DONT_RESOLVE_DLL_REFERENCES);
         if module.is_null() {

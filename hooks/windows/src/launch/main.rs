@@ -2,11 +2,11 @@
 //!
 //! The launcher starts the program suspended, loads `vipool_hook.dll` (from the launcher's own
 //! directory) into it, and resumes the program when every hook is in place. The launcher exits with
-//! the exit code of the program. If the program cannot be hooked, it runs as without vipool, and
-//! the launcher prints the reason on standard error.
+//! the exit code of the program. If the hook layer cannot be loaded into the program, the program
+//! runs as without vipool, and the launcher prints the reason on standard error.
 
-// The launcher and the DLL both compile these source files. If the files were a library, the
-// compiler could not optimise the DLL as a whole.
+// The launcher and the DLL both compile `inject.rs` and `install_status.rs`. If the files were a
+// library, the compiler could not optimise the DLL as a whole.
 #[cfg(windows)]
 #[path = "../inject.rs"]
 mod inject;

@@ -1,6 +1,7 @@
-/* load.exe DLL COMMAND LINE: starts a program and loads a DLL into it, as a vendor's agent does. It
- * creates the process suspended, calls LoadLibraryA in a remote thread, and resumes the process. It
- * returns the exit code of the program. */
+/* load.exe DLL COMMAND LINE: starts a program and loads a DLL into it, as a vendor's agent does.
+ *
+ * load.exe creates the process suspended, calls LoadLibraryA in a remote thread, and resumes the
+ * process. It returns the exit code of the program. */
 #include <windows.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,9 +1,13 @@
 /* Runs a row of docs/socket-matrix.md: rows.exe ROW PORT V L HOST
  *
- * The program prints one line for each call: the name of the call, and "ok" or the value of
- * WSAGetLastError. It prints the words V, L and HOST instead of these addresses. The program does
- * not depend on the hook layer. Without the hook layer, it prints the results of Winsock itself. A
- * row that listens for other programs prints "ready" and waits for a line on standard input. */
+ * A ROW of three digits is a variant of a row of the matrix: 112 is row 11b, 161 is a variant of
+ * row 16, and 461 and 462 are variants of row 46.
+ *
+ * Most lines of the output contain the name of a call and its result: "ok", the value of
+ * WSAGetLastError, or an address. The program prints the words V, L and HOST instead of these
+ * addresses. The program does not depend on the hook layer. Without the hook layer, it prints the
+ * results of Winsock itself. A row that listens for other programs prints "ready" and waits for a
+ * line on standard input. */
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <mswsock.h>
@@ -150,7 +154,8 @@ static void wait_for_input(void)
     if (!fgets(line, sizeof line, stdin)) exit(0);
 }
 
-/* Connects a client to a listener of this program, and prints the addresses of both sockets. */
+/* Listens on `s`, connects a client to it, and prints the addresses of the accepted socket and of
+ * the client. */
 static void print_both_ends(SOCKET s, const char *destination)
 {
     SOCKET client = strchr(destination, ':') ? tcp6_socket(0) : tcp_socket();
@@ -392,7 +397,7 @@ static int run_row(int row)
         printf("from %s\n", format_address(&address));
         return 0;
     }
-    case 25: { /* the test sends four datagrams from L, and one more after the second "ready" */
+    case 25: { /* the test sends four datagrams, and one more after the second "ready" */
         DWORD on = 1, transferred, flags = 0;
         GUID guid = WSAID_WSARECVMSG;
         char data[8], control[128];
@@ -497,7 +502,7 @@ static int run_row(int row)
         try_bind(s, "::1", port);
         print_local_address("name", s);
         print_both_ends(s, "::1");
-        client = tcp6_socket(1); /* the same calls as a client with overlapped I/O */
+        client = tcp6_socket(1); /* a client that uses ConnectEx on a bound socket */
         try_bind(client, "::", 0);
         connect_ex(client, "::1", port);
         print_local_address("name", client);
@@ -668,7 +673,7 @@ static int run_row(int row)
         connect_ex(tcp_socket(), "127.0.0.1", port);
         print_local_address("never bound", tcp_socket());
         return 0;
-    case 462: { /* more deferred binds than the table has entries */
+    case 462: { /* more binds than the hook layer can defer */
         static SOCKET sockets[1500];
         int v_count = 0, wildcard_count = 0, bound_again_count = 0;
         for (int i = 0; i < 1500; i++) {

@@ -1,9 +1,9 @@
-/* starter.exe MODE COMMAND LINE: runs a command line and returns its exit code. The program is on
- * no process list.
+/* starter.exe MODE COMMAND LINE: runs a command line and returns its exit code. starter.exe is not
+ * on the default process list of the tests.
  *
  *   a, w       uses CreateProcessA or CreateProcessW
- *   suspended  uses CREATE_SUSPENDED, and prints the suspend count of the child and whether the
- *              socket calls of the suspended child are hooked
+ *   suspended  uses CREATE_SUSPENDED, and prints the last error, whether the socket calls of the
+ *              suspended child are hooked, and the suspend count of the child
  *   repeat     runs the command line for each line on standard input */
 #include <winsock2.h>
 #include <windows.h>

@@ -8,8 +8,8 @@
 
 typedef DWORD(WINAPI *hook_entry)(void *);
 
-/* Binds a socket to the wildcard address and stores the address that getsockname reports in `ip`.
- * Returns 0 or an error code. */
+/* Binds a socket to the wildcard address, stores in `ip` the address that getsockname reports, and
+ * closes the socket. Returns 0 or an error code. */
 static int bind_and_get_address(int port, char *ip)
 {
     struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((u_short)port) };

@@ -1,4 +1,4 @@
-//! Tests of `vipool.exe`: the commands check, up, session, status and run, and the messages of
+//! Tests of `vipool.exe`: the commands check, up, session, status, run and gc, and the messages of
 //! unsupported commands.
 
 use std::fs;

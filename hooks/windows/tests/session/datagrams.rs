@@ -14,8 +14,8 @@ use super::support::{
 /// The path of Perl on the Linux system. Wine can start Linux programs. The path does not exist on
 /// Windows.
 const PERL_PATH: &str = r"Z:\usr\bin\perl";
-/// A Perl script that sends datagrams. Its arguments are the address, which is both source and
-/// destination, the destination port and the number of datagrams.
+/// A Perl script that sends datagrams. Its arguments are an address, the destination port and the
+/// number of datagrams. The address is both the source and the destination.
 const PERL_SENDER: &str = "my ($from, $port, $count) = @ARGV; \
     socket(S, PF_INET, SOCK_DGRAM, 0); bind(S, sockaddr_in(0, inet_aton($from))) or die; \
     for (1..$count) { send(S, q(x), 0, sockaddr_in($port, inet_aton($from))) or die }";

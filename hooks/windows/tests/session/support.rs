@@ -178,14 +178,14 @@ impl Session<'_> {
         stdout_of(Command::new(test_program("rows.exe")).args(self.row_arguments(row, port)))
     }
 
-    /// Starts rows.exe for a row that listens in this session. Returns when the program is ready.
+    /// Starts rows.exe in this session for a row that listens. Returns when the program is ready.
     pub fn start_row(&self, row: u32, port: u16) -> RunningProgram {
         RunningProgram::start(
             self.launcher_command(&test_program("rows.exe")).args(self.row_arguments(row, port)),
         )
     }
 
-    /// Starts rows.exe for a row that listens, without the hook layer. Returns when the program is
+    /// Starts rows.exe without the hook layer for a row that listens. Returns when the program is
     /// ready.
     pub fn start_row_without_hooks(&self, row: u32, port: u16) -> RunningProgram {
         RunningProgram::start(
