@@ -43,16 +43,16 @@ fn poll_first_fds() -> Option<[pollfd; MAX_POLLED_FDS]> {
     let no_wait = &raw mut no_wait as usize;
     let poll = |entries: *mut pollfd, count: usize| {
         let arguments = [entries as usize, count, no_wait, 0, 0, 0];
-        // SAFETY: both callers pass an array of `count` entries.
+        // SAFETY: `entries` points to `count` entries in every call of this closure.
         unsafe { system_call(libc::SYS_ppoll, arguments) }
     };
     if poll(&raw mut probe, 1) != 1 || probe.revents & libc::POLLNVAL == 0 {
         return None;
     }
-    // select(2) ignores numbers beyond the end of the process's descriptor table. For a number
-    // inside the table that is not open, it fails with EBADF. The descriptor MAX_POLLED_FDS is not
-    // open. So if select succeeds, the table ends before MAX_POLLED_FDS, and no higher descriptor
-    // is open.
+    // select(2) ignores numbers beyond the end of the process's descriptor table. If the set
+    // contains a number inside the table that is not an open descriptor, select fails with EBADF.
+    // The set contains only MAX_POLLED_FDS, which is not an open descriptor. So if select succeeds,
+    // the table ends before MAX_POLLED_FDS, and no higher descriptor is open.
     let mut fd_set = [0u64; MAX_POLLED_FDS / 64 + 1];
     fd_set[MAX_POLLED_FDS / 64] = 1;
     let arguments = [MAX_POLLED_FDS + 1, &raw mut fd_set as usize, 0, 0, no_wait, 0];

@@ -1,7 +1,7 @@
-//! Chooses the destination address of a connect(2) call or of a datagram.
+//! Chooses the destination address of a connect(2) call or of a send.
 //!
 //! The hooks in `connect` and `send_messages` use this module. Before the original call, this
-//! module may bind the socket, and it records facts and marks.
+//! module may bind the socket, record a fact, and mark the socket.
 
 use std::net::SocketAddr;
 
@@ -22,7 +22,8 @@ pub enum CallAction {
     PassThrough,
     /// Makes the call unchanged. If the call is connect(2), it disconnects the socket.
     Disconnect,
-    /// Makes the call with this address. The hook may have cleared `IPV6_V6ONLY` for it.
+    /// Makes the call with this address. If `cleared_v6only` is set, this module has cleared
+    /// `IPV6_V6ONLY` for the call.
     UseAddress { address: SockaddrBuf, cleared_v6only: bool },
     /// Does not make the call, and fails with this error number.
     Fail(c_int),
@@ -46,11 +47,11 @@ impl DestinationCall {
     }
 }
 
-/// Chooses the destination of a connect or a datagram. If necessary, binds the socket first. Does
-/// not change `errno`.
+/// Chooses the destination of a connect or a send. If necessary, binds the socket first. Does not
+/// change `errno`.
 ///
-/// This is the fast path: for a marked socket with an external destination, the hook only reads the
-/// destination and the mark.
+/// This is the fast path: for a datagram from a marked socket to an external destination, the hook
+/// only reads the destination and the mark.
 #[inline(always)]
 pub fn choose_destination(
     fd: c_int,
@@ -142,8 +143,9 @@ fn choose_destination_slow_path(
     }
 }
 
-/// Binds the socket to the source that the rewriter chose. Returns whether the socket now has the
-/// source, or needs none. Returns an error number if the program's call must fail.
+/// Binds the socket to the source that the rewriter chose. Returns `true` if the socket now has
+/// this source, or if the rewriter chose no source. Returns an error number if the program's call
+/// must fail.
 fn bind_source(
     rewriter: &ProcessRewriter<'_>,
     fd: Fd,
@@ -173,10 +175,11 @@ fn bind_source(
     Ok(error == 0)
 }
 
-/// Sets `IPV6_V6ONLY` again if the call that needed the option cleared has failed. While a
+/// Sets `IPV6_V6ONLY` again if the call that needed the cleared option has failed. While a
 /// connection is still being established, the option must stay cleared. Does not change `errno`.
 ///
-/// The kernel rejects the change if the socket still has a port, for example a bound UDP socket.
+/// If the socket still has a port, as a bound UDP socket does, the option stays cleared, because
+/// the kernel rejects the change.
 pub fn restore_v6only_on_failure(fd: Fd, has_failed: bool) {
     let is_pending = [libc::EINPROGRESS, libc::EALREADY, libc::EINTR].contains(&errno::get());
     if has_failed && !is_pending {

@@ -12,8 +12,8 @@ use crate::descriptors;
 use crate::facts::{self, Facts, OTHER_PROTOCOLS, PAIRED_SOCKETS, PORTLESS_BINDINGS};
 use crate::socket::Fd;
 
-/// Returns the facts that may be or become true for the socket `fd`. Another process that has the
-/// same socket open can change the socket.
+/// Returns the facts that may be true for the socket `fd`, now or later. They may become true later
+/// because another process that has the same socket open can change the socket.
 fn facts_of_fd(process: &HookedProcess, fd: c_int) -> Facts {
     let fd = Fd(fd);
     let domain = match fd.option(libc::SOL_SOCKET, libc::SO_DOMAIN) {

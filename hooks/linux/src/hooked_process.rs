@@ -46,8 +46,8 @@ pub fn current() -> Option<&'static HookedProcess> {
 }
 
 /// Maps the new map file, and returns the version of the state for the new map. If the new map
-/// cannot be used, returns the newest version. Most calls do not try the new map again (see
-/// [`VersionChain::follow`]), and make no system call.
+/// cannot be used, returns the newest version. Most later calls then do not try the new map again
+/// (see [`VersionChain::follow`]), and make no system call.
 #[cold]
 fn follow_new_map() -> Option<&'static HookedProcess> {
     let identity = IDENTITY.get()?;
@@ -95,8 +95,8 @@ pub unsafe fn initialize(arguments: *const *const c_char, environment: *const *c
     };
     let Some(session) = session else { return };
     node_name::name_at_load();
-    // SAFETY: this function runs once. Other threads read the identity only through a version of
-    // the state, and no version exists yet.
+    // SAFETY: this function runs once. Other threads read the identity only after a version of the
+    // state exists, and no version exists yet.
     let Some(identity) = (unsafe { IDENTITY.store(&identity) }) else { return };
     let system =
         LiveSystem { reader: map, policy: map.policy(), program, listeners: KernelListeners };

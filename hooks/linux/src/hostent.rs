@@ -172,12 +172,13 @@ pub unsafe extern "C" fn gethostbyname2_r(
 /// The address that the hook looks up in place of one of the session's addresses.
 struct SubstituteQuery {
     octets: [u8; 16],
-    /// The requested address, if it is V. In this case the entry contains the host name.
+    /// The requested address, if it is V. In this case, `patch_entry` writes V and the host name to
+    /// the library's result.
     virtual_ip: Option<IpAddr>,
 }
 
-/// Returns the query that replaces the query for this address. Returns `None` if the address does
-/// not belong to the session.
+/// Returns the query that replaces the query for this address. Returns `None` if the program's
+/// query must pass unchanged.
 ///
 /// # Safety
 /// `address` points to `length` bytes or to memory that is not accessible.

@@ -75,7 +75,7 @@ impl<'a> ProcessIdentity<'a> {
 }
 
 /// Prepends the working directory to a relative script path. Returns `None` if the path is absolute
-/// or empty, or if the result does not fit in the buffer.
+/// or empty, if getcwd(3) fails, or if the result does not fit in the buffer.
 fn absolute_path<'a>(script: &[u8], buffer: &'a mut PathBuffer) -> Option<&'a [u8]> {
     if script.is_empty() || script.first() == Some(&b'/') {
         return None;

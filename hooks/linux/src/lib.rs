@@ -9,9 +9,9 @@
 //! - No hook stores state for a single socket. The module `facts` stores facts about all sockets of
 //!   the process. The module `mark` stores the mark of a socket in the kernel.
 //! - Every hook is safe in signal handlers and after fork or vfork.
-//! - Every hook makes its decision before the original call. During the original call, a hook owns
-//!   no resource that must be released, because siglongjmp or a thread cancellation may end the
-//!   call early.
+//! - A hook that changes arguments makes its decision before the original call. During the original
+//!   call, a hook owns no resource that must be released, because siglongjmp or a thread
+//!   cancellation may end the call early.
 //! - After a call, `errno` has the value that it would have without the hook.
 //! - In a process that is not rewritten, a hook adds a few instructions to a call, and no system
 //!   call.

@@ -20,7 +20,8 @@ use crate::{hooked_process, original};
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
     let process = hooked_process::current();
-    // The kernel overwrites the length, so the hook reads the capacity before the call.
+    // Before the call, `msg_namelen` is the capacity of the address buffer. The kernel overwrites
+    // it with the length of the address, so the hook reads the capacity first.
     let capacity = process
         .and_then(|_| caller_memory::read(message.cast_const()))
         .map(|header| header.msg_namelen as usize);
@@ -87,7 +88,8 @@ unsafe fn recvmmsg_hooked(
     received
 }
 
-/// Replaces the addresses of a received message with the visible addresses.
+/// Replaces the addresses of a received message with the visible addresses. Records the facts of
+/// descriptors in the message.
 ///
 /// # Safety
 /// The kernel has just received into this message.

@@ -22,7 +22,7 @@ use crate::{errno, hooked_process, original};
 /// messages of one batch share a buffer of this size, because the stack of a signal handler may be
 /// small.
 const MAX_CONTROL_LENGTH: usize = 512;
-/// Number of messages of one sendmmsg that the hook copies and sends together.
+/// Maximum number of messages of one sendmmsg that the hook copies and sends together.
 const BATCH_SIZE: usize = 8;
 
 /// A buffer for rewritten control data. The data of each message starts at a multiple of
@@ -42,7 +42,8 @@ impl ControlBuffer {
 enum MessageAction {
     /// Sends the message unchanged.
     PassThrough,
-    /// Sends the copy. Its header points to the changed address or control data.
+    /// Sends a copy of the message. The header of the copy points to the rewritten address or
+    /// control data.
     Rewritten,
     /// Does not send the message, and fails with this error number.
     Fail(c_int),
@@ -151,7 +152,7 @@ unsafe fn sendmmsg_hooked(
 }
 
 /// Sends up to `size` messages, from the index `start`. Returns the number of sent messages, and
-/// whether the kernel sent all messages that the hook passed to it.
+/// whether the caller may send the next batch.
 ///
 /// # Safety
 /// The caller must uphold the contract of sendmmsg. `size` is 1 to [`BATCH_SIZE`].

@@ -1,7 +1,7 @@
 //! A descriptor of the program, and the properties of its socket.
 //!
 //! The hook makes direct system calls to read the properties. These calls bypass the hooks of this
-//! library and of other libraries, because decisions need the addresses in the kernel.
+//! library and of other libraries, because decisions need the addresses that the kernel stores.
 
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -49,7 +49,7 @@ impl Socket for Fd {
 }
 
 impl Fd {
-    /// Returns the address of the peer in the kernel.
+    /// Returns the peer's address, as the kernel stores it.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.query_address(libc::SYS_getpeername)
     }
@@ -125,10 +125,11 @@ impl Fd {
     /// Moves a datagram socket from the wildcard address to `address`, and keeps its port. Returns
     /// 0 or the error number.
     ///
-    /// connect(2) with `AF_UNSPEC` releases a port that the kernel chose. It keeps a port that the
-    /// program chose; the bind then fails with `EINVAL`. It also resets `SO_BINDTODEVICE`, so a
-    /// socket with this option is not moved. If the bind fails, this function binds the socket to
-    /// the wildcard address again.
+    /// This function calls connect(2) with `AF_UNSPEC`, and then bind(2). The connect releases a
+    /// port that the kernel chose. The connect keeps a port that the program chose, and the bind
+    /// then fails with `EINVAL`. The connect also resets `SO_BINDTODEVICE`, so a socket with this
+    /// option is not moved. If the bind fails, this function binds the socket to the wildcard
+    /// address again.
     pub fn rebind(&self, address: IpAddr) -> c_int {
         let Some(local) = self.local_address() else { return libc::EINVAL };
         if self.option(libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX) != Some(0) {

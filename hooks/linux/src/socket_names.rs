@@ -48,9 +48,9 @@ pub unsafe extern "C" fn accept4(
 /// Calls `accept_call`, and replaces the address of the peer with the address that the program must
 /// see.
 ///
-/// The hook also needs the address of the peer to decide whether the accepted socket is paired. The
-/// hook records this as the fact [`PAIRED_SOCKETS`]. So if the program does not request the
-/// address, a buffer of the hook receives it.
+/// The hook also needs the address of the peer to decide whether the accepted socket is paired. If
+/// the socket is paired, the hook records [`PAIRED_SOCKETS`]. So if the program does not request
+/// the address, a buffer of the hook receives it, until this fact is recorded.
 #[inline]
 fn accept_with(
     address: *mut sockaddr,
@@ -179,8 +179,9 @@ fn replace_source(
     }
 }
 
-/// The buffer that the program passed for an address. The kernel overwrites the length during the
-/// call, so the hook reads the capacity before the call.
+/// The buffer to which the kernel writes an address. Before the call, the length argument contains
+/// the capacity of the buffer. The kernel overwrites the length during the call, so the hook reads
+/// the capacity first.
 #[derive(Clone, Copy)]
 struct NameBuffer {
     process: &'static HookedProcess,
@@ -218,8 +219,8 @@ impl NameBuffer {
         // SAFETY: the kernel has just written the length.
         let length = unsafe { length.read_unaligned() } as usize;
         let written = self.capacity.min(length).min(MAX_LENGTH);
-        // SAFETY: the kernel has just written this many bytes. The program passed the buffer to
-        // this call, so it does not use the buffer during the call.
+        // SAFETY: the kernel has just written this many bytes. The program does not use the buffer
+        // during the call to which it passed the buffer.
         let name = unsafe { std::slice::from_raw_parts_mut(self.address.cast::<u8>(), written) };
         write_visible_name(
             self.process,

@@ -18,8 +18,9 @@ use crate::sockaddr_buf::parse_inet;
 ///   function does not call `read_other_end`.
 /// - `read_other_end` returns the address of the other end of the socket.
 ///
-/// This function is the fast path for IPv4 addresses. `write_visible_slow_path` handles all other
-/// cases.
+/// This function is the fast path for IPv4 and IPv4-mapped addresses. `write_visible_slow_path`
+/// handles truncated addresses, and the cases for which `fast_visible_ipv4` returns `None`. An IPv6
+/// address that is neither truncated nor IPv4-mapped stays unchanged.
 #[inline]
 pub fn write_visible_name(
     process: &HookedProcess,
