@@ -94,7 +94,7 @@ void expect_listed(const char *label, const char *actual, const char *if_listed,
 }
 
 void expect(const char *label, const char *actual, const char *expected) {
-    /* The test `matrix` compares this transcript with the transcripts of the other runs. */
+    /* The test `matrix` compares these lines with the output of the other runs. */
     printf("%s = %s\n", label, actual);
     expect_listed(label, actual, expected, expected);
 }

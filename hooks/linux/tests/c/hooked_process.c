@@ -139,8 +139,8 @@ static void count_probe(int signal_number, siginfo_t *info, void *context) {
 #endif
 
 /* Counts the memory probes for an array of messages on the heap. With a probe, the hook checks
- * whether a page of the program's memory is accessible. A probe is a call of futex(2), which
- * a program with one thread does not make itself. A seccomp filter traps it. */
+ * whether a page of the program's memory is readable. A probe is a call of futex(2), which
+ * a program with one thread does not make itself. A seccomp filter traps every such call. */
 static void memory_probes_of_arrays(void) {
 #ifdef __x86_64__
     enum { MESSAGE_COUNT = 1024, MAX_PROBES = MESSAGE_COUNT * sizeof(struct mmsghdr) / 4096 + 1 };
@@ -275,7 +275,7 @@ static long resident_pages(void) {
     return pages;
 }
 
-/* The open descriptors, except for the descriptor that reads the directory. */
+/* The open descriptors, except for the descriptor through which `snapshot_fds` reads them. */
 struct open_fds {
     char is_open[4096];
 };

@@ -1,10 +1,10 @@
-/* Calls every hooked function, and counts the allocations of each call. The test runs this program
- * under strace. Before and after each call, the program writes a marker to the invalid descriptor
- * -1, so that the trace shows the system calls of each call.
+/* Calls every hooked function, and counts the allocations of each call. The test `map_states` runs
+ * this program under strace. Before and after each call, the program writes a marker to the invalid
+ * descriptor -1, so that the trace shows the system calls of each call.
  *
  * Each line of input is a command:
- * - "measure N": makes N rounds of calls. Prints each name with its largest number of allocations
- *   after the first round.
+ * - "measure N": makes N rounds of calls. For each function, prints the name and the largest number
+ *   of allocations of one call after the first round.
  * - "fill": opens descriptors until the descriptor table is full.
  * - "release": closes the descriptors of "fill". */
 #include "matrix.h"

@@ -1,6 +1,6 @@
-/* Shared declarations of the matrix rows. The functions format addresses, read the visible address
- * and the address in the kernel, and check expected values. Some expected values differ in a listed
- * program. */
+/* Shared declarations of the matrix rows. The functions format addresses, read the visible
+ * addresses of a socket and the addresses that the kernel stores, and check expected values. Some
+ * expected values differ in a listed program. */
 #ifndef MATRIX_H
 #define MATRIX_H
 #define _GNU_SOURCE
@@ -52,17 +52,18 @@ struct address make_address(const char *host, int port);
 /* Like `make_address`, with the scope ID of the interface that has the sessions' addresses. */
 struct address make_link_local(const char *host, int port);
 
-/* Formats an address as "10.0.0.1:80" or "[::1]:80". The text stays valid for the next 63 calls. */
+/* Formats an address as "10.0.0.1:80" or "[::1]:80". The functions that format or receive a text
+ * share 64 buffers, so each text stays valid for the next 63 calls. */
 const char *format_address(const struct sockaddr_storage *bytes);
 /* Formats a host and a port like `format_address`. */
 const char *format_host_port(const char *host, int port);
-/* Returns the local port of a socket in the kernel. */
+/* Returns the local port of a socket, as the kernel stores it. */
 int kernel_port(int fd);
 
 /* Return the address of a socket and of its peer, as the program sees them. */
 const char *visible_name(int fd);
 const char *visible_peer(int fd);
-/* Return the address of a socket and of its peer in the kernel. */
+/* Return the address of a socket and of its peer, as the kernel stores them. */
 const char *kernel_name(int fd);
 const char *kernel_peer(int fd);
 
@@ -70,8 +71,7 @@ const char *kernel_peer(int fd);
  * directly after the call that returned `result`, before errno changes. */
 const char *errno_text(long result);
 
-/* Prints the actual value to the transcript. Ends the run if the value differs from the expected
- * value. */
+/* Prints the actual value. Ends the run if the value differs from the expected value. */
 void expect(const char *label, const char *actual, const char *expected);
 /* Like `expect`, but does not print the value. Used for values with a port that differs in every
  * run. */

@@ -21,8 +21,8 @@ static void host_wildcard_listener_conflicts(void) {
     int fd = tcp_socket();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
     expect("bind", try_bind(fd, LOOPBACK, 8002), "EADDRINUSE");
-    /* In the reverse order, the host binds second. A direct system call replaces the bind of the
-     * host. */
+    /* In the reverse order, the host binds second. This row makes the host's bind with a direct
+     * system call, which bypasses the hook. */
     listen_on(LOOPBACK, 8102);
     struct address wildcard = make_address(ANY, 8102);
     for (int i = 0; i < 2; i++) {
@@ -141,8 +141,8 @@ static void listen_binds_unbound_socket_to_v(void) {
     expect("listen on a Unix socket", errno_text(listen(unix_fd, 8)), "EINVAL");
 }
 
-/* A bind to 127.0.0.1 or ::1 with port 0 is rewritten to L or L6. The program finds its own sockets
- * on the port, and cannot bind the port again. */
+/* A bind to 127.0.0.1 or ::1 with port 0 is rewritten to L or L6. The program can connect to the
+ * port, and cannot bind the port again. */
 static void ephemeral_loopback_bind_uses_l(void) {
     char mapped_l6[64];
     snprintf(mapped_l6, sizeof mapped_l6, "::ffff:%s", L6);
@@ -186,8 +186,8 @@ static void keep_ephemeral_rule_keeps_loopback(void) {
     expect_unprinted("getsockname", visible_name(fd), format_host_port(LOOPBACK, kernel_port(fd)));
 }
 
-/* Binds of UDP sockets that share their port are not rewritten. Binds to a port of
- * wildcard-udp-ports are not rewritten either. */
+/* Wildcard binds of UDP sockets with SO_REUSEADDR, SO_REUSEPORT or SO_BROADCAST are not rewritten.
+ * Wildcard binds to a port of wildcard-udp-ports are not rewritten either. */
 static void shared_udp_port_bind_passes(void) {
     int fd = udp_socket();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);

@@ -25,8 +25,8 @@ static void socket_bound_to_wildcard_connects_anywhere(void) {
     expect("name of the accepted socket", visible_name(accepted), "127.0.0.1:8004");
 }
 
-/* A connect to the host's address reaches the session's service on this port. Without such a
- * service, the connect reaches the host's service. */
+/* A connect to a port of the host's address reaches the session's service on this port. Without
+ * such a service, the connect reaches the host's service. */
 static void host_address_connect_prefers_session(void) {
     const int ports[] = {8205, 8305, 8405};
     const char *hosts[] = {HOST_ADDRESS, ANY, "::"},
@@ -136,7 +136,8 @@ static void connect_keeps_bound_port(void) {
 }
 
 /* Connects to a service, and checks the addresses at both ends. For a listed program,
- * `name_if_listed` and `peer_if_listed` are the addresses of the accepted socket in the kernel. */
+ * `name_if_listed` and `peer_if_listed` are the local address and the peer address of the accepted
+ * socket that the kernel stores. */
 static void connect_and_check(int service, const char *host, int port, const char *name_if_listed,
                               const char *peer_if_listed) {
     int fd = tcp_socket();
@@ -172,7 +173,8 @@ static void loopback_connect_prefers_session(void) {
     int fd = tcp_socket();
     expect("connect to the host's service", try_connect(fd, LOOPBACK, 8211), "ok");
     expect("kernel peer after the connect", kernel_peer(fd), "127.0.0.1:8211");
-    /* A connect to a port of own-ports (8311) never reaches the host, even without a listener. */
+    /* A connect to a port of own-ports (8311) never reaches the host, even if the session has no
+     * listener. */
     expect_listed("connect to a port of own-ports", try_connect(tcp_socket(), LOOPBACK, 8311),
                   "ECONNREFUSED", "ok");
     /* A connect to a port of shared-ports never reaches the session. */
