@@ -45,7 +45,8 @@ static void loopback_datagrams_reach_session(void) {
     exchange_datagrams(wildcard_fd, udp_socket(), LOOPBACK, 8111, 0);
 }
 
-/* The ports of UDP-Lite are not those of UDP: a service is found by its own protocol. */
+/* UDP-Lite and UDP have separate ports. The hook looks for a service of the session only among the
+ * sockets of the same protocol. */
 static void udplite_datagrams_reach_session(void) {
     int server = socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE), udp_fd = udp_socket();
     if (server < 0 && errno == EPROTONOSUPPORT) {
@@ -101,7 +102,7 @@ static void disconnect(int fd) {
     expect("disconnect", errno_text(connect(fd, (void *)&unspecified, sizeof unspecified)), "ok");
 }
 
-/* Each datagram of a listed program has the source V, unless a direct system call bound or
+/* Each datagram of a listed program has the source V or V6, unless a direct system call bound or
  * connected the socket. This row uses bound and unbound sockets. */
 static void every_datagram_has_right_source(void) {
     int fd = udp_socket();
@@ -217,7 +218,7 @@ static void source_is_right_without_privileges(void) {
     expect("hint", errno_text(fcntl(fd, F_SET_RW_HINT, &hint)), "EPERM");
 }
 
-/* A datagram from the session's loopback has the source 127.0.0.1. */
+/* A datagram from the session's loopback address has the visible source 127.0.0.1. */
 static void loopback_datagram_has_loopback_source(void) {
     int service = udp_socket(), fd = udp_socket();
     expect("bind", try_bind(service, LOOPBACK, 8025), "ok");

@@ -7,7 +7,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-/* Duplicated, passed and inherited descriptors have the same visible name. */
+/* Duplicated, passed and inherited descriptors of a socket have the same visible name. */
 static void passed_descriptors_keep_names(void) {
     int fd = tcp_socket(), socket_pair[2];
     expect("bind", try_bind(fd, LOOPBACK, 8035), "ok");

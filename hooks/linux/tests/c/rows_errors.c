@@ -84,7 +84,7 @@ static void truncated_name_has_whole_length(void) {
            "EINVAL");
 }
 
-/* Calls with addresses of other families are not rewritten. */
+/* Calls with addresses that are neither IPv4 nor IPv6 are not rewritten. */
 static void other_families_are_not_rewritten(void) {
     struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "\0vipool-matrix-34"};
     socklen_t length = sizeof(sa_family_t) + 17;

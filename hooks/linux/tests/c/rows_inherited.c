@@ -1,5 +1,6 @@
-/* Tests the rows of the socket matrix for sockets that come from another process. The hook in this
- * process did not intercept the calls that created or connected these sockets. See matrix.h. */
+/* Tests the rows of the socket matrix that need a second process. The two processes connect to each
+ * other or share a socket. The hook in one process does not intercept the calls of the other
+ * process. See matrix.h. */
 #include "matrix.h"
 
 #include <sys/wait.h>
@@ -26,7 +27,7 @@ static void expect_success(pid_t child) {
     expect("helper process", status == 0 ? "ok" : "failed", "ok");
 }
 
-/* Expects that getsockname and getpeername return this address, with the ports of the kernel. */
+/* Expects that getsockname and getpeername return `host` with the ports that the kernel stores. */
 static void expect_visible_names(int fd, const char *host) {
     expect_unprinted("getsockname", visible_name(fd), format_host_port(host, kernel_port(fd)));
     const char *peer = kernel_peer(fd);
@@ -119,7 +120,8 @@ int run_helper(const char *mode, const char *host, int port) {
     return recv(fd, &byte, 1, 0) != 0;
 }
 
-/* If accept has no address buffer, the accepted socket has visible names nevertheless. */
+/* An accepted socket has the right visible names, even if the program passes no address buffer to
+ * accept, or a buffer that is too small. */
 static void accept_without_buffer_keeps_visible_names(void) {
     int listener = listen_on(ANY, 8220), loopback_listener = listen_on(LOOPBACK, 8320);
     pid_t child = spawn_helper(-1, "connect", LOOPBACK, 8320);
@@ -206,7 +208,7 @@ static void received_socket_has_visible_names(void) {
     socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel_pair);
     pid_t client = spawn_helper(-1, "connect", LOOPBACK, 8235);
     int accepted = syscall(SYS_accept, listener, NULL, NULL);
-    /* The child runs before it receives a descriptor. */
+    /* The child receives the descriptor after the hook has scanned the inherited descriptors. */
     pid_t child = spawn_helper(channel_pair[1], "check-received", LOOPBACK, 0);
     wait_for_byte(channel_pair[0]);
     send_fd(channel_pair[0], accepted);

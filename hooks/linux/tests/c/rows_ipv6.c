@@ -1,7 +1,7 @@
 /* Tests the rows of the socket matrix for IPv6 sockets. See matrix.h. */
 #include "matrix.h"
 
-/* A bind to [::] is rewritten to ::ffff:V, or to the session's IPv6 address. */
+/* A bind to [::] is rewritten to ::ffff:V. With IPV6_V6ONLY, the bind is rewritten to V6. */
 static void ipv6_wildcard_bind_uses_v(void) {
     int fd = tcp6_socket(), v6only_fd = tcp6_socket();
     char mapped[64];
@@ -34,8 +34,8 @@ static void ipv6_wildcard_bind_uses_v(void) {
     expect_listed("source seen by the peer", receive_text(fd), V6, HOST_ADDRESS6);
 }
 
-/* In a session without an IPv6 address, an IPV6_V6ONLY wildcard listener is on L6, beside the
- * listener for IPv4. Only the session reaches it. */
+/* In a session without V6, a wildcard listener with IPV6_V6ONLY is bound to L6, so only the session
+ * reaches this listener. An IPv4 wildcard listener can use the same port. */
 static void v6only_wildcard_bind_without_ipv6_address_uses_l6(void) {
     char mapped[64];
     snprintf(mapped, sizeof mapped, "::ffff:%s", L6);
@@ -56,7 +56,8 @@ static void v6only_wildcard_bind_without_ipv6_address_uses_l6(void) {
     expect("name of the accepted socket", visible_name(accepted), "[::1]:8230");
 }
 
-/* Without a loopback address, nothing keeps the listeners of two sessions apart. */
+/* In a session that has neither V6 nor L6, an IPV6_V6ONLY bind to a port of [::] fails, because
+ * nothing keeps the listeners of two sessions apart. */
 static void v6only_wildcard_bind_without_session_address_fails(void) {
     int fd = tcp6_socket(), ephemeral_fd = tcp6_socket();
     enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
@@ -179,7 +180,8 @@ static void ipv6_loopback_answer_reaches_wildcard_client(void) {
     exchange_over_ipv6_loopback(client, 8732);
 }
 
-/* Without a virtual IP, a client that is bound to [::]:0 stays there, also with IPV6_V6ONLY. */
+/* Without a virtual IP, a client that is bound to [::]:0 keeps the wildcard address, also with
+ * IPV6_V6ONLY. */
 static void ipv6_loopback_answer_needs_no_virtual_ip(void) {
     ipv6_loopback_answer_reaches_wildcard_client();
     int v6only_fd = udp6_socket();
@@ -211,7 +213,8 @@ static void failed_connect_keeps_v6only(void) {
     expect("peer", visible_peer(fd), "[::1]:8311");
 }
 
-/* A socket that is bound to ::1 gets ECONNREFUSED if the session does not listen. */
+/* A connect from a socket that is bound to ::1 fails with ECONNREFUSED if the session has no
+ * listener on the port. */
 static void bound_socket_is_refused_without_a_listener(void) {
     int fd = tcp6_socket();
     expect("bind", try_bind(fd, "::1", 8734), "ok");

@@ -57,7 +57,8 @@ static void host_name_resolves_to_v(void) {
 
 /* localhost and numeric addresses have the same lookup results as without the hook. */
 static void localhost_lookup_passes(void) {
-    /* The result depends on /etc/hosts. The test `matrix` compares the transcripts. */
+    /* The addresses of localhost depend on /etc/hosts, so this row only prints them. The test
+     * `matrix` compares the output of a listed program with the output without the hook. */
     printf("IPv4 %s\n", resolved_addresses("localhost", AF_INET, 0));
     printf("IPv6 %s\n", resolved_addresses("localhost", AF_INET6, 0));
     expect("numeric", resolved_addresses("10.99.5.1", AF_INET, 0), "10.99.5.1:80");

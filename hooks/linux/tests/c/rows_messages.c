@@ -42,7 +42,7 @@ static void message_source_is_rewritten(void) {
                memcmp(&original_message, &message, sizeof message) ? "no" : "yes", "yes");
         expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
     }
-    /* The kernel truncates a length above 128, and rejects a negative length. */
+    /* The kernel truncates an address length above 128, and rejects a negative length. */
     const unsigned lengths[] = {128, 129, 1000, INT_MAX, 0x80000000u, ~0u};
     for (int i = 0; i < 6; i++) {
         int fd = udp_socket();
@@ -132,8 +132,8 @@ static void message_array_may_end_at_page_end(void) {
            "EFAULT");
     expect("recvmmsg into an unmapped page",
            errno_text(recvmmsg(fd, messages + COUNT, 1, MSG_DONTWAIT, NULL)), "EFAULT");
-    /* On a read-only page, the hook cannot write the sent lengths. First protect the last page, then
-     * every page. */
+    /* On a read-only page, the hook cannot write the sent lengths. This row first protects the last
+     * page, then every page. */
     mprotect(memory + mapped_size - PAGE, PAGE, PROT_READ);
     expect("read-only last page", sendmmsg(fd, messages, COUNT, 0) < COUNT ? "some" : "all",
            "some");
@@ -217,7 +217,7 @@ static void received_messages_have_loopback_addresses(void) {
     expect("recvmsg", errno_text(recvmsg(service, &message.header, 0)), "ok");
     expect("source", format_address(&message.name), "127.0.0.1:8125");
     expect("sent to", pktinfo_destination(&message), LOOPBACK);
-    /* The reply repeats the control data of the request. */
+    /* The reply repeats the packet information of the request, without the interface index. */
     struct cmsghdr *control = CMSG_FIRSTHDR(&message.header);
     struct in_pktinfo info;
     memcpy(&info, CMSG_DATA(control), sizeof info);
@@ -338,8 +338,9 @@ static void multicast_uses_interface_of_v(void) {
            errno_text(sendto(fd, "x", 1, 0, (void *)&group.bytes, group.length)), "ok");
     getsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &interface, &length);
     expect("interface is kept", interface.s_addr == host_address.s_addr ? "yes" : "no", "yes");
-    /* If the program sets the interface only by its index, the hook adds V as its address. Without
-     * an address, getsockopt would return nothing, and a later send would replace the interface. */
+    /* If the program sets the interface only by its index, the hook adds V as the address. Without
+     * an address, getsockopt would return 0.0.0.0, and the hook would replace the interface at a
+     * later send. */
     fd = udp_socket();
     struct ip_mreqn request = {.imr_ifindex = if_nametoindex("lo")}, original_request = request;
     expect("set by index",

@@ -43,8 +43,8 @@ static void c_library_sockets_are_not_rewritten(void) {
     freeaddrinfo(result);
 }
 
-/* Direct system calls are not rewritten. The visible address of such a socket is its address in the
- * kernel. */
+/* Direct system calls are not rewritten. The visible address of a socket that such a call bound is
+ * the address that the kernel stores. */
 static void direct_system_calls_are_not_rewritten(void) {
     struct address local = make_address(LOOPBACK, 8049);
     int fd = tcp_socket(), client = tcp_socket();
