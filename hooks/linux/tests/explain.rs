@@ -70,7 +70,7 @@ fn obstacles(explanation: &Value) -> Vec<&str> {
     entries.map(|obstacle| obstacle["name"].as_str().unwrap()).collect()
 }
 
-/// Starts a program in a session, and returns the obstacles to its rewriting.
+/// Starts the program of `command`, and returns the obstacles to its rewriting.
 fn obstacles_of(host: &TestHost, command: &mut Command) -> Vec<String> {
     let (process, _) = start_until_ready(command);
     let report = explain(host, &process);
@@ -410,7 +410,7 @@ fn session_without_virtual_ip_is_reported() {
     });
 }
 
-/// Some servers write their state to the process title. This overwrites their arguments and
+/// Some servers write their state to the process title, and so overwrite their arguments and
 /// environment.
 #[test]
 fn overwritten_environment_is_reported() {

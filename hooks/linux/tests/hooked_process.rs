@@ -1,5 +1,5 @@
-//! Tests the hook in a running program. The programs use signals, threads, forks, jumps and many
-//! sockets. The tests replace and damage the map while a program runs.
+//! Tests the hook in programs that use signals, threads, forks, jumps and many sockets. Some tests
+//! replace or damage the map while a program runs.
 
 mod support;
 
@@ -286,8 +286,8 @@ fn disable_and_invalid_map_or_lease_stop_rewriting() {
     });
 }
 
-/// Checks every memory access of the hook while the program binds many sockets and jumps out of
-/// calls. The hook makes no system call that valgrind reports as unknown.
+/// Checks every memory access of the hook in three modes of the test program. The hook makes no
+/// system call that valgrind reports as unknown.
 #[test]
 fn hooks_pass_valgrind() {
     on_test_host("hooks_pass_valgrind", &["valgrind"], |host| {

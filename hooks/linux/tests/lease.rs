@@ -1,6 +1,6 @@
 //! Tests how a process without `VIPOOL_LEASE` finds its session: through the kernel's audit
 //! session, the scope of its logon, or the manager of its user. Other tests check which programs
-//! remove the variables of the hook, and how a program gets the address of its client.
+//! remove the variables of the hook, and how a program gets the address of the session's client.
 
 mod support;
 
@@ -75,11 +75,11 @@ fn bound_address((mut process, mut output): (ChildGuard, impl BufRead)) -> Strin
     kernel_name.to_owned()
 }
 
-/// The kernel's name of the socket if the bind is not rewritten.
+/// The result of [`bound_address`] if the bind is not rewritten.
 const NOT_REWRITTEN: &str = "127.0.0.1:8094";
 
-/// Opens a session. Returns the kernel's name of the socket if the bind is rewritten to L of this
-/// session.
+/// Opens a session. Returns the result that [`bound_address`] has if the bind is rewritten to L of
+/// this session.
 fn open_session(host: &TestHost, session: &str) -> String {
     let session: SessionId = session.parse().unwrap();
     let opened = host.map.open_session(session, &OpenOptions::default(), Tick::now()).unwrap();
@@ -235,7 +235,7 @@ fn wait_until_joined<R: BufRead>((process, mut output): (ChildGuard, R)) -> (Chi
     (process, output)
 }
 
-/// Returns the names of the hook's two variables that an environment contains.
+/// Returns which of the hook's two variables an environment contains.
 fn hook_variables(environment: &str) -> Vec<&str> {
     let names = environment.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name);
     let mut names: Vec<_> =

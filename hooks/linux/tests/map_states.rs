@@ -1,6 +1,6 @@
 //! Counts the allocations and system calls of every hooked function in every state of the map. The
-//! hook never allocates during a call. If there is no map to follow, it makes no additional system
-//! call, except for a few attempts to follow.
+//! hook never allocates during a call. If the hook cannot follow a new map, it makes no additional
+//! system calls, except for a few attempts to follow the new map.
 
 mod support;
 
@@ -33,7 +33,7 @@ const LOOKUPS: &[&str] = &[
     "getnameinfo",
 ];
 
-/// The rounds of one measurement.
+/// The number of rounds of one measurement.
 const ROUNDS: usize = 10;
 
 fn test_program() -> PathBuf {
@@ -59,7 +59,7 @@ struct TracedProgram {
     trace_file: PathBuf,
 }
 
-/// The largest number of allocations for each function.
+/// The largest number of allocations of one call, for each function.
 type Allocations = BTreeMap<String, u64>;
 
 impl TracedProgram {
@@ -103,7 +103,7 @@ impl TracedProgram {
     }
 }
 
-/// A hooked call with the lines of the trace.
+/// A call of a hooked function, with the lines of the trace for its system calls.
 struct Call {
     name: String,
     system_calls: Vec<String>,
@@ -233,7 +233,7 @@ fn calls_after_the_lease_was_closed_make_no_attempt() {
 #[test]
 fn calls_after_the_map_was_removed_make_few_attempts() {
     on_test_host("calls_after_the_map_was_removed_make_few_attempts", |mut host| {
-        // `vipool down` does the same.
+        // This closure does the same as `vipool down`.
         let remove = |host: &mut TestHost, _: &mut TracedProgram| {
             host.map.close_session("1".parse().unwrap(), Tick::now()).unwrap();
             Map::open(&host.directory).unwrap().remove().unwrap();
@@ -277,7 +277,7 @@ fn attempts_end_with_success() {
         host.change_policy(|_| {});
         program.measure();
         program.command("release");
-        // The longest delay is 4 s.
+        // The longest delay between two attempts is 4 s.
         thread::sleep(Duration::from_secs(5));
         program.measure();
         program.measure();

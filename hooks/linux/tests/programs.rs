@@ -87,7 +87,7 @@ impl ProgramRun<'_> {
     }
 }
 
-/// The address and port in the kernel on which the program listens.
+/// The address and port on which the program listens, as the kernel stores them.
 #[derive(Clone, Copy)]
 enum Endpoint {
     V(u16),
@@ -686,8 +686,8 @@ unittest.TextTestRunner(stream=sys.stderr, resultclass=Result).run(suite)";
 const LISTED_DIFFERENCES: &[&str] =
     &["test.test_socket.CreateServerTest.test_ipv6_only_default failed"];
 
-/// The long run uses all classes and takes minutes. No class depends on behaviour that the hook
-/// changes.
+/// The long run uses all classes and takes minutes. Only the tests in [`LISTED_DIFFERENCES`] depend
+/// on behaviour that the hook changes.
 #[test]
 fn python_socket_tests_are_unaffected() {
     let test_name = "python_socket_tests_are_unaffected";

@@ -1,8 +1,8 @@
 //! The test environment: a host in its own network namespace, an external host, a map, sessions,
 //! and programs that run in the sessions.
 //!
-//! A test calls [`in_namespace`], which runs the test again inside new namespaces, without root. So
-//! each test has its own ports, interfaces and map.
+//! A test calls [`in_namespace`], which runs the test again inside new namespaces. So each test has
+//! its own ports, interfaces and map. A test requires root only if its needs contain "root".
 
 #![allow(dead_code)]
 
@@ -33,8 +33,8 @@ const INSIDE_NAMESPACE_VARIABLE: &str = "VIPOOL_TEST_INSIDE";
 /// AddressSanitizer.
 const SANITIZED_HOOK_VARIABLE: &str = "VIPOOL_SANITIZED_HOOK";
 
-/// Runs `body` in new namespaces, in another process that runs the test `name` again. `prepare`
-/// builds the programs. It runs first, outside the namespaces.
+/// Runs `body` in new namespaces, in another process that runs the test `name` again. Before that,
+/// `prepare` runs outside the namespaces and builds the programs.
 pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: impl FnOnce()) {
     if env::var_os(INSIDE_NAMESPACE_VARIABLE).is_some() {
         return body();
@@ -55,8 +55,8 @@ pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: im
     );
 }
 
-/// Runs this program again in new namespaces, and waits until it exits. Returns `true` in the run
-/// inside the namespaces.
+/// Runs this program again in new namespaces, and waits until the new process exits. Returns `true`
+/// in the run inside the namespaces.
 pub fn reenter() -> bool {
     if env::var_os(INSIDE_NAMESPACE_VARIABLE).is_some() {
         return true;
