@@ -1,8 +1,8 @@
-//! The CreateProcess family: loads the hook layer into child processes that are on the process
-//! list.
+//! The CreateProcess family: loads the hook layer into child processes to which a rule may apply.
 //!
-//! A child is hooked if its program is on the list, or if it inherits the rule of this program. The
-//! hook layer is not loaded into any other child, so all descendants of that child run unchanged.
+//! A rule applies to a child if the process list contains the child's program, or if the child
+//! inherits the rule of this program. The hook layer is not loaded into other children, so all
+//! their descendants run unchanged.
 
 use std::ffi::c_void;
 
@@ -58,8 +58,8 @@ fn hook_child(child: HANDLE) {
     }
 }
 
-/// Defines a replacement of the CreateProcess family. The functions differ only in the leading
-/// parameters and in the type of strings.
+/// Defines the replacement of one function of the CreateProcess family. The functions differ only
+/// in the leading parameters and in the type of strings.
 macro_rules! create_process {
     ($name:ident, $original:ident, ($($leading:ident: $type:ty),*), $text:ty, $startup:ty) => {
         pub unsafe extern "system" fn $name(

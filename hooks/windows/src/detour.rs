@@ -23,8 +23,8 @@ pub struct Detour {
 /// every original function as soon as any hook is enabled.
 ///
 /// # Errors
-/// Returns the status of MinHook for the first function that cannot be hooked. In that case, no
-/// hook is enabled.
+/// Returns the status of MinHook for the first function that cannot be hooked. In that case, this
+/// function enables no hook.
 pub fn install_all(tables: &[&[Detour]]) -> Result<(), MH_STATUS> {
     for detour in tables.iter().copied().flatten() {
         let original = detour.original;
@@ -41,8 +41,7 @@ pub fn install_all(tables: &[&[Detour]]) -> Result<(), MH_STATUS> {
         // SAFETY: the replacement has the signature of the target (see `crate::table`).
         match unsafe { MinHook::create_hook(target as *mut c_void, (detour.replacement)()) } {
             Ok(trampoline) => original.address.store(trampoline, Ordering::Release),
-            // An earlier installation created this hook and stored its trampoline. The hook is
-            // disabled now.
+            // An earlier installation created this hook and stored its trampoline.
             Err(MH_STATUS::MH_ERROR_ALREADY_CREATED) => {}
             Err(status) => return Err(status),
         }

@@ -47,7 +47,8 @@ static INSTALL_STATUS: Mutex<InstallStatus> = Mutex::new(InstallStatus::Unknown)
 extern "system" fn vipool_hook_install(inherited_rule: *mut c_void) -> u32 {
     let mut status = INSTALL_STATUS.lock().unwrap_or_else(PoisonError::into_inner);
     // The thread that DllMain starts may call this function first, without an inherited rule. If
-    // the program is on no process list, a later call with a rule must install the socket hooks.
+    // the process list does not contain the program, a later call with a rule must install the
+    // socket hooks.
     let has_new_rule = *status == InstallStatus::NotListed && !inherited_rule.is_null();
     if *status == InstallStatus::Unknown || has_new_rule {
         own_dll::pin();
@@ -75,8 +76,8 @@ fn install(inherited_rule: u64) -> InstallStatus {
     }
 }
 
-/// Disables the hooks. Later socket calls behave as without vipool. Returns the number of the
-/// previous status.
+/// Disables the hooks. Later calls behave as without vipool. Returns the number of the previous
+/// status.
 ///
 /// The DLL stays in the process, because threads may be executing its code and programs keep
 /// pointers to its extension functions. `vipool_hook_install` enables the hooks again. The

@@ -69,8 +69,7 @@ fn bind_rewritten(socket: SOCKET, bind: &Bind) -> i32 {
     result
 }
 
-/// Binds a socket to an address of the session and any port, before a call that needs a bound
-/// socket.
+/// Binds a socket to an address of the session and any port, before a call with a destination.
 ///
 /// Returns false and sets the last error if the call must fail. The call must fail if the address
 /// is on no interface and the policy does not allow the original call (row 6). The function ignores

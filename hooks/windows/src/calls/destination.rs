@@ -17,8 +17,8 @@ use crate::socket::{SockaddrBuf, Winsock, read_sockaddr};
 pub enum Destination {
     /// The address that the program passed.
     Unchanged,
-    /// The address that replaces the program's address. The hook layer may have cleared
-    /// `IPV6_V6ONLY` for it.
+    /// The address that replaces the program's address. If `cleared_v6only` is set, the hook layer
+    /// has cleared `IPV6_V6ONLY` for the call.
     Rewritten { address: SockaddrBuf, cleared_v6only: bool },
     /// The call must fail. The last error is set.
     Failed,
@@ -35,8 +35,8 @@ impl Destination {
         }
     }
 
-    /// Sets `IPV6_V6ONLY` again if the hook layer cleared it and the call then failed. A connection
-    /// that is not complete yet still needs the option cleared. Preserves the last error.
+    /// Sets `IPV6_V6ONLY` again if the hook layer cleared it and the call then failed. While a
+    /// connection is not complete yet, the option must stay cleared. Preserves the last error.
     pub fn restore_v6only_on_failure(&self, socket: SOCKET, has_failed: bool) {
         let Destination::Rewritten { cleared_v6only: true, .. } = self else { return };
         let saved_error = LastError::save();

@@ -1,6 +1,6 @@
 //! The replacements of the socket calls, one module per kind of call.
 //!
-//! Each replacement first gets the outcome from the rewriter and then makes the original call.
+//! A replacement rewrites arguments before the original call, and results after the original call.
 //! During the original call, the replacement uses no state of the hook layer. If the system calls
 //! one replacement from inside another (WSAConnect calls connect), the inner replacement receives
 //! an address that is already rewritten, and passes it unchanged.
