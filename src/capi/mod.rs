@@ -4,13 +4,14 @@
 //!
 //! - A function that can fail returns a [`vipool_status`](status::vipool_status). Out-parameters come
 //!   last and are written on success only.
-//! - Every pointer is checked for NULL. Kinds and flags are `uint32_t` and are checked. Invalid
-//!   input returns an error status. It causes undefined behaviour only if a non-NULL pointer is
-//!   invalid.
-//! - `_new`, `_load` and `_parse` create an opaque object that `_free` frees. `_open` and `_create`
-//!   create an opaque object that `_close` frees.
-//! - Each struct of the caller begins with its size ([`layout`]). Texts are UTF-8 with a length.
-//!   Addresses are [`address::vipool_ip`] or the bytes of a sockaddr.
+//! - Every pointer is checked for NULL. Kinds and flags are `uint32_t` and are checked. A call with
+//!   invalid input returns an error status. Its behaviour is undefined only if a pointer that is
+//!   not NULL is invalid.
+//! - `_new`, `_load` and `vipool_farm_parse` create an opaque object that `_free` frees. `_open`
+//!   and `_create` create an opaque object that `_close` frees.
+//! - Each struct of the caller begins with its size ([`layout`]), except plain data such as
+//!   addresses and handles. Texts are UTF-8 with a length. Addresses are [`address::vipool_ip`] or
+//!   the bytes of a sockaddr.
 //! - A panic becomes `VIPOOL_ERR_PANIC`. Nothing unwinds into C.
 //!
 //! Types and functions have their C names, and their documentation is the text of the header. In

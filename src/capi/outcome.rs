@@ -11,8 +11,8 @@ use crate::rewrite::{Bind, Connect, Outcome, PacketInfo, Refusal};
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_outcome_kind {
-    /// Make the call with `address` instead of the address of the program, or return `address` to the
-    /// program. `flags` lists the steps before the call.
+    /// Make the call with `address` instead of the address of the program, or return `address` to
+    /// the program. `flags` lists further steps.
     VIPOOL_REWRITTEN = 1,
     /// Make the call exactly as the program made it, because of `reason`.
     VIPOOL_PASSED = 2,
@@ -33,13 +33,13 @@ pub const VIPOOL_DO_CLEAR_V6ONLY: u32 = 1;
 ///    socket fails with WSAEINVAL, without a rewrite call.
 ///  - connect, WSAConnect: forget the socket and follow vipool_rewrite_connect(). The call itself binds
 ///    a socket that is still unbound.
-///  - ConnectEx: the same; bind a socket that is still unbound to the wildcard address and port 0
-///    before the call. Ignore VIPOOL_DO_BIND_FIRST for a socket that is not remembered: ConnectEx
-///    fails with WSAEINVAL if it was never bound.
-///  - listen, getsockname: forget the socket and bind it to the address of vipool_rewrite_listen(), or
-///    to the wildcard address and port 0 if the rewrite call passes; then make the call. Make no
-///    rewrite call for a socket that is not remembered: the call fails with WSAEINVAL if it was
-///    never bound.
+///  - ConnectEx: the same, but before the call, bind a socket that is still unbound to the wildcard
+///    address and port 0. Ignore VIPOOL_DO_BIND_FIRST for a socket that is not remembered:
+///    ConnectEx fails with WSAEINVAL if the socket was never bound.
+///  - listen, getsockname: forget the socket and bind it to the address of vipool_rewrite_listen(),
+///    or to the wildcard address and port 0 if the rewrite call passes; then make the call. Make no
+///    rewrite call for a socket that is not remembered: the call fails with WSAEINVAL if the socket
+///    was never bound.
 ///  - closesocket: forget the socket.
 pub const VIPOOL_DO_DEFER: u32 = 2;
 /// vipool_outcome.flags: bind the socket to `bind` (port 0) first. If the bind fails, continue
@@ -72,7 +72,7 @@ pub struct vipool_outcome {
     pub error: i32,
     /// With VIPOOL_REWRITTEN: VIPOOL_DO_... Otherwise 0.
     pub flags: u32,
-    /// With VIPOOL_REWRITTEN: the address for the call, of the same family as that of the program.
+    /// With VIPOOL_REWRITTEN: the address for the call or for the program.
     pub address: vipool_sockaddr,
     /// With VIPOOL_DO_BIND_FIRST: the address to bind first.
     pub bind: vipool_sockaddr,
@@ -102,9 +102,9 @@ const ADDRESS_NOT_AVAILABLE: i32 = if cfg!(windows) {
     99
 };
 
-/// The value of a rewritten call, which can be written to an outcome.
+/// The value in [`Outcome::Rewritten`]. It can be written to a [`vipool_outcome`].
 pub(crate) trait WriteTo {
-    /// Sets the address and the flags.
+    /// Sets the members that the value determines: addresses, flags and the interface.
     fn write_to(&self, out: &mut vipool_outcome);
 }
 

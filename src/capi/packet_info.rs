@@ -72,13 +72,14 @@ pub unsafe extern "C" fn vipool_rewrite_send_packet_info(
 /// - `rewriter`: the rewriter.
 /// - `address`: the address in the packet information.
 /// - `interface_index`: the interface in the packet information.
-/// - `get_source`, `context`: the callback that returns the source of the datagram in the kernel.
-///   The library calls the callback only if the outcome depends on the source. May be NULL.
+/// - `get_source`, `context`: the callback that returns the source of the datagram as the kernel
+///   reported it. The library calls the callback only if the outcome depends on the source. May be
+///   NULL.
 /// - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address` and
 ///   `out->interface_index`.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
-/// VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS.
+/// After an error, the hook does not change the packet information.
 ///
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]

@@ -20,8 +20,8 @@ pub(crate) struct Page<R> {
 /// number of rows that were written.
 ///
 /// # Safety
-/// `rows` is NULL or valid for writes of `capacity` rows of that size. The counts are NULL or valid
-/// for a write.
+/// `rows` is NULL or valid for writes of `capacity` rows of that size. `out_count` and `out_total`
+/// are NULL or valid for a write.
 pub(crate) unsafe fn write_page<'a, T: 'a, R: Versioned + From<&'a T>>(
     items: &'a [T],
     page: Page<R>,

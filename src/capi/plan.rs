@@ -56,7 +56,8 @@ pub struct vipool_plan_options {
     pub host_length: usize,
     /// Interfaces of the server, without the addresses that vipool added itself. Each range is
     /// assigned to the interface whose subnet contains it. Network, broadcast and host addresses
-    /// are removed. NULL if they are unknown; the ranges are then not changed.
+    /// are removed from the ranges. NULL if the interfaces are unknown: then no range is assigned,
+    /// and addresses are removed only in the subnets that the farm lists.
     pub interfaces: *const vipool_interface,
     /// Number of `interfaces`.
     pub interface_count: usize,
@@ -131,7 +132,7 @@ impl From<&(Assignment, Vec<vipool_range>)> for vipool_assignment {
 ///
 /// Parameters:
 /// - `farm`: the farm. Receives the findings, also with VIPOOL_ERR_FARM.
-/// - `options`: the server.
+/// - `options`: the server and its interfaces.
 /// - `out`: receives the plan. Free it with vipool_plan_free().
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,

@@ -1,4 +1,4 @@
-//! The session and the inherited rule of a process, as the operating system reports them.
+//! Finds the session and the inherited rule of a process in the data of the operating system.
 
 use super::error::silent_status;
 use super::handle::borrow_shared;
@@ -32,9 +32,9 @@ pub enum vipool_found_by {
 /// Finds the lease of a process by its session in the operating system.
 ///
 /// A program with the environment variable VIPOOL_LEASE uses the handle in this variable instead:
-/// vipool_handle_parse(), then vipool_reader_find_by_handle().
-/// The call takes no lock and allocates nothing, but reads files of /proc and /run. A hook calls it
-/// while its process starts. The call does not change vipool_last_error().
+/// vipool_handle_parse(), then vipool_reader_find_by_handle(). The call takes no lock and allocates
+/// nothing. On Linux, it reads files of /proc and /run. A hook makes the call while its process
+/// starts. The call does not change vipool_last_error().
 ///
 /// Parameters:
 /// - `reader`: the reader.
@@ -42,8 +42,9 @@ pub enum vipool_found_by {
 /// - `out`: receives handle and leases.
 /// - `out_found_by`: receives vipool_found_by. May be NULL.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_OPEN (the process has no session,
-/// the session is not open, or the system denies access), VIPOOL_ERR_UNSUPPORTED (other systems).
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_OPEN (the process has no
+/// session, the session is not open, or the system denies access), VIPOOL_ERR_UNSUPPORTED (a system
+/// other than Linux and Windows).
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]
@@ -108,10 +109,10 @@ fn find_process_session(_: &Reader, _: u32) -> Result<FoundSession, vipool_statu
 
 /// Finds the rule that a process inherits from its nearest listed ancestor. Linux only.
 ///
-/// Use it for a program that no rule matches. On Windows a hook passes the id of the rule to the
-/// processes that it starts: vipool_reader_find_rule_by_id().
-/// The call takes no lock and allocates nothing, but reads files of /proc. A hook calls it while its
-/// process starts. The call does not change vipool_last_error().
+/// Use it for a program that no rule matches. On Windows, a hook passes the id of the rule to each
+/// process that its program starts; there, use vipool_reader_find_rule_by_id(). The call takes no
+/// lock and allocates nothing, but reads files of /proc. A hook calls it while its process starts.
+/// The call does not change vipool_last_error().
 ///
 /// Parameters:
 /// - `reader`: the reader.
@@ -120,7 +121,7 @@ fn find_process_session(_: &Reader, _: u32) -> Result<FoundSession, vipool_statu
 /// - `out_parent`: receives the pid of this ancestor. May be NULL.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND (no rule is inherited),
-/// VIPOOL_ERR_UNSUPPORTED (other systems).
+/// VIPOOL_ERR_UNSUPPORTED (a system other than Linux).
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]

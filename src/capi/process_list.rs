@@ -61,7 +61,7 @@ pub struct vipool_program {
     pub own_ports: *const vipool_ports,
     /// Number of `own_ports`.
     pub own_port_count: usize,
-    /// Loopback ports of the host, which always pass. May be NULL for none.
+    /// Loopback ports of the host. Calls with these ports always pass. May be NULL for none.
     pub shared_ports: *const vipool_ports,
     /// Number of `shared_ports`.
     pub shared_port_count: usize,

@@ -49,7 +49,8 @@ impl vipool_found_session {
     pub(crate) fn set(&mut self, handle: &Handle, leases: &Leases) {
         self.lease_count = write_leases(&mut self.leases, leases);
         self.reserved = 0;
-        // The lookup writes the handle last. Reading it last avoids a stall on these stores.
+        // The lookup stores the handle last. An earlier read of the handle would wait for these
+        // stores.
         self.handle = (*handle).into();
     }
 }
@@ -207,7 +208,7 @@ pub unsafe extern "C" fn vipool_reader_find_by_handle(
 /// - `reader`: the reader.
 /// - `handle`: the handle.
 ///
-/// Returns: VIPOOL_OK if it is held.
+/// Returns: VIPOOL_OK if the lease is held.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
 /// VIPOOL_ERR_STALE.
