@@ -5,8 +5,9 @@ use std::ffi::{CStr, c_char};
 use crate::rewrite::{Reason, Refusal};
 
 /// The reason why a socket call passes or is refused. The numbers never change. Numbers below 64
-/// concern the whole process; the hook layer reports them, not the rewriter. Numbers from 64 to 127
-/// concern one call that passes. Numbers from 128 on concern one call that is refused.
+/// concern the whole process. The rewriter returns only VIPOOL_REASON_LEASE_CLOSED of them; the
+/// hook layer finds the others. Numbers from 64 to 127 concern one call that passes. Numbers from
+/// 128 on concern one call that is refused.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_reason {
@@ -103,7 +104,7 @@ impl From<Reason> for vipool_reason {
     }
 }
 
-/// The number of a refusal in [`vipool_reason`] is its own number plus this base.
+/// The number of a refusal in [`vipool_reason`] is [`Refusal::number`] plus this base.
 const REFUSAL_BASE: u32 = 128;
 
 /// Returns the number of a refusal in [`vipool_reason`].

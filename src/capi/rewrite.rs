@@ -118,11 +118,11 @@ pub unsafe extern "C" fn vipool_rewrite_bind(
 
 /// Decides about listen.
 ///
-/// The kernel binds an unbound socket to the wildcard address. With VIPOOL_REWRITTEN bind it to
-/// `out->address` first. If the bind fails, continue anyway, unless the address is on no interface
-/// and vipool_rewrite_is_retry_allowed() denies it. The listen of Winsock does not bind a socket;
-/// it fails with WSAEINVAL. On Windows, call this function only for sockets whose bind was deferred
-/// (VIPOOL_DO_DEFER).
+/// The kernel binds an unbound socket to the wildcard address. With VIPOOL_REWRITTEN bind the
+/// socket to `out->address` first. If the bind fails, continue anyway, unless the address is on no
+/// interface and vipool_rewrite_is_retry_allowed() denies it. The listen of Winsock does not bind a
+/// socket; it fails with WSAEINVAL. On Windows, call this function only for sockets whose bind was
+/// deferred (VIPOOL_DO_DEFER).
 ///
 /// Parameters:
 /// - `rewriter`: the rewriter.
@@ -250,8 +250,8 @@ pub unsafe extern "C" fn vipool_rewrite_visible_address(
 
 /// Returns the outcome of `vipool_rewrite_visible_address`.
 ///
-/// The function is not inlined. Next to the code that writes the outcome, the compiler would split
-/// the address and join it again, which costs more than a call.
+/// The function is not inlined. If it were inlined, the compiler would split the address into parts
+/// and join them again where the outcome is written, which costs more than a call.
 #[inline(never)]
 fn visible_address(
     rewriter: &vipool_rewriter,

@@ -34,7 +34,7 @@ pub struct vipool_rewriter_options {
     /// The rule that applies to the program: vipool_rule.id.
     pub rule: u64,
     /// Finds listeners. May be NULL: then a connect to 127.0.0.1 goes to the host, except for
-    /// own_ports.
+    /// own_ports and with VIPOOL_PROGRAM_CONNECT_OWN.
     pub find_listener: vipool_listener_find_fn,
     /// Passed to find_listener.
     pub context: *mut c_void,
@@ -45,8 +45,8 @@ pub struct vipool_rewriter_options {
 }
 layout!(vipool_rewriter_options { size, handle, rule, find_listener, context, flags, reserved });
 
-/// Decides about the socket calls of one program in one session. It keeps no state of sockets.
-/// Threads may share it. A hook keeps it until the process exits.
+/// Decides about the socket calls of one program in one session. A rewriter keeps no state of
+/// sockets. Threads may share it. A hook never frees it.
 pub struct vipool_rewriter {
     handle: Handle,
     addresses: Addresses,
@@ -70,7 +70,7 @@ impl vipool_rewriter {
         Rewriter { lease_held: self.system.reader.is_live(&self.handle), ..self.for_display() }
     }
 
-    /// Returns the rewriter for visible addresses. It works even if the lease is no longer held.
+    /// Returns the rewriter for visible addresses. It rewrites even if the lease is no longer held.
     #[inline]
     pub(crate) fn for_display(&self) -> CallRewriter<'_> {
         Rewriter {

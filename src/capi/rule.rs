@@ -11,11 +11,11 @@ use super::reader::vipool_reader;
 use super::status::vipool_status::{self, *};
 use crate::policy::{MatchKind, MatchResult, ProgramView};
 
-/// The part of a program that a rule matched.
+/// How a rule matched a program or a script.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_matched_by {
-    /// No rule matches the program; the program inherited this rule from its parent.
+    /// No rule matches the program; the program inherited this rule from an ancestor.
     VIPOOL_MATCHED_INHERITED = 0,
     /// The path of the program file, or the full path by which the program was started.
     VIPOOL_MATCHED_FULL_PATH = 1,
@@ -31,7 +31,8 @@ pub enum vipool_matched_by {
 pub struct vipool_rule {
     /// sizeof(vipool_rule), set by the caller.
     pub size: usize,
-    /// Id of the rule. It stays the same when the process list is reloaded, and in child processes.
+    /// Id of the rule. It stays the same after a reload of the process list, and in child
+    /// processes.
     pub id: u64,
     /// VIPOOL_FEATURE_...
     pub features: u32,

@@ -39,8 +39,8 @@ pub const VIPOOL_SETTING_CHECK_IN_USE: u32 = 1;
 /// vipool_map_mark_restored() or vipool_map_reconcile() is called.
 pub const VIPOOL_SETTING_AWAIT_RESTORE: u32 = 2;
 /// vipool_settings.flags: all logons of a user share one session. For each logon, the agent opens
-/// the session whose id vipool_session_make(VIPOOL_SESSION_USER, uid, ...) returns. It closes the
-/// session after the last logon.
+/// the session whose id vipool_session_make(VIPOOL_SESSION_USER, uid, ...) returns. The agent
+/// closes the session when the last logon has ended.
 pub const VIPOOL_SETTING_SESSION_PER_USER: u32 = 4;
 
 /// Settings for the allocation of addresses. All writers of a map use the same settings. A zeroed
@@ -52,8 +52,8 @@ pub struct vipool_settings {
     pub size: usize,
     /// Cool-down: seconds until a released address may be allocated to another user.
     pub cool_down: u32,
-    /// Report VIPOOL_EVENT_LOW_WATER when the number of free addresses of a pool falls below this
-    /// number; 0 for no report.
+    /// Report VIPOOL_EVENT_LOW_WATER when the number of free and cooling addresses of a pool falls
+    /// below this number; 0 for no report.
     pub low_water: u32,
     /// Maximum number of sessions of one user; 0 for no limit.
     pub sessions_per_user: u32,

@@ -17,7 +17,8 @@ use super::session::{
 use super::status::vipool_status;
 use crate::map::{PoolStatus, SessionRow, SlotRow, SlotState};
 
-/// The pools and the open sessions at the time when the snapshot was made. Threads may share it.
+/// The pools and the open sessions at the time when the snapshot was made. Threads may share a
+/// snapshot.
 pub struct vipool_snapshot {
     sessions: Vec<SessionRow>,
     pools: Vec<PoolStatus>,
@@ -81,7 +82,8 @@ pub struct vipool_pool_row {
     pub name_length: usize,
     /// vipool_pool_kind.
     pub kind: u32,
-    /// Number of addresses.
+    /// Number of slots. A slot of a loopback pool has two addresses, a slot of another pool has
+    /// one.
     pub slots: u32,
     /// Addresses that can be allocated.
     pub free: u32,
@@ -91,9 +93,9 @@ pub struct vipool_pool_row {
     pub cooling: u32,
     /// Cooled addresses that still have sockets.
     pub lingering: u32,
-    /// Unused addresses that are reserved for a user.
+    /// Addresses that are reserved for a user and not leased.
     pub reserved: u32,
-    /// Unused addresses that are drained.
+    /// Addresses that are not leased, and are drained or no longer configured.
     pub drained: u32,
     /// The maximum of `leased` so far.
     pub peak: u32,
@@ -158,8 +160,9 @@ impl From<&PoolStatus> for vipool_pool_row {
 
 /// Takes a snapshot of a map, with users, clients and leaders if this process may read them.
 ///
-/// All sessions are of the same moment: calls that open or close sessions wait while the sessions
-/// are read. The pools are read immediately afterwards.
+/// In this process, calls that open or close sessions wait while the sessions are read. If no other
+/// process changes the map, all sessions are of the same moment. The pools are read immediately
+/// afterwards.
 ///
 /// Parameters:
 /// - `map`: the map.
@@ -224,7 +227,7 @@ pub unsafe extern "C" fn vipool_snapshot_free(snapshot: *mut vipool_snapshot) {
     silent(|| unsafe { free_handle(snapshot) });
 }
 
-/// Lists the sessions of a snapshot, sorted by pool and slot.
+/// Lists the sessions of a snapshot, sorted by the pool and slot of their first leases.
 ///
 /// Parameters:
 /// - `snapshot`: the snapshot.
@@ -280,7 +283,7 @@ pub unsafe extern "C" fn vipool_snapshot_list_pools(
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_slot_state {
-    /// It can be allocated.
+    /// It can be allocated, unless it is drained or reserved for another user.
     VIPOOL_SLOT_FREE = 0,
     /// A session holds it.
     VIPOOL_SLOT_LEASED = 1,
@@ -292,10 +295,10 @@ pub enum vipool_slot_state {
 
 /// vipool_slot_row.flags: the address is reserved for a user.
 pub const VIPOOL_SLOT_RESERVED: u32 = 1;
-/// vipool_slot_row.flags: the address is drained.
+/// vipool_slot_row.flags: the address is drained or no longer configured.
 pub const VIPOOL_SLOT_DRAINED: u32 = 2;
 
-/// A slot: one address of a pool.
+/// A slot: one address of a pool with its state.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_slot_row {

@@ -60,9 +60,9 @@ pub struct vipool_socket {
     /// sizeof(vipool_socket), set by the caller.
     pub size: usize,
     /// The local sockaddr of the socket in the kernel, which can differ from the address that the
-    /// program sees. If the socket is not bound, it is the unspecified address with port 0
-    /// (getsockname of Winsock then fails with WSAEINVAL). NULL if the socket is not an IPv4 or
-    /// IPv6 socket.
+    /// program sees. For a socket that is not bound, this member is the unspecified address with
+    /// port 0 (getsockname of Winsock then fails with WSAEINVAL). NULL if the socket is not an IPv4
+    /// or IPv6 socket.
     pub local: *const c_void,
     /// Length of `local` in bytes.
     pub local_length: u32,
@@ -97,7 +97,8 @@ layout!(vipool_socket {
 const KNOWN_FLAGS: u32 = VIPOOL_SOCKET_V6ONLY | VIPOOL_SOCKET_SHARES_PORT;
 const MAX_PROTOCOL: u32 = vipool_protocol::VIPOOL_PROTOCOL_UDPLITE as u32;
 
-/// A pointer to the [`vipool_socket`] of a caller. Each property is read when it is needed.
+/// A pointer to the [`vipool_socket`] of a caller, or to a copy if the struct is of another
+/// version. Each property is read when it is needed.
 pub(crate) struct CallerSocket {
     socket: *const vipool_socket,
     /// Whether a callback returned an unknown number.

@@ -32,8 +32,9 @@ macro_rules! status_texts {
     };
 }
 
-/// Result of a call. The numbers never change. -1 to -19 are mistakes of the caller; the other
-/// errors depend on the state of the map, the system or the input.
+/// Result of a call. The numbers never change. -1 to -8 are mistakes of the caller.
+/// VIPOOL_ERR_PANIC is a defect of the library. The other errors depend on the map, the system or
+/// the input.
 ///
 /// vipool_status_get_text() describes a status. vipool_last_error() describes the failure of the
 /// last call.
@@ -46,7 +47,7 @@ pub enum vipool_status {
     /// A pointer that must not be NULL is NULL.
     VIPOOL_ERR_NULL = -1,
     /// The size at the start of a struct is not the size of any version of this struct. VIPOOL_INIT
-    /// sets it. A common mistake is the size of a pointer.
+    /// sets the correct size. A common mistake is the size of a pointer.
     VIPOOL_ERR_STRUCT_SIZE = -2,
     /// A struct sets a member that this library does not know, or a reserved member.
     VIPOOL_ERR_UNKNOWN_FIELD = -3,
@@ -58,7 +59,8 @@ pub enum vipool_status {
     VIPOOL_ERR_KIND = -6,
     /// Not an address: unknown family, wrong length or invalid text.
     VIPOOL_ERR_ADDRESS = -7,
-    /// The buffer is too small. The required length was written.
+    /// The buffer is too small: the required length was written. Or a path or an array of the
+    /// caller is too long.
     VIPOOL_ERR_BUFFER = -8,
     /// Nothing was found.
     VIPOOL_ERR_NOT_FOUND = -9,
@@ -71,9 +73,10 @@ pub enum vipool_status {
     VIPOOL_ERR_RANGE_SYNTAX = -20,
     /// The CIDR prefix has bits set after the prefix length.
     VIPOOL_ERR_RANGE_HOST_BITS = -21,
-    /// The first address is above the last, or the families differ.
+    /// The first address or port is above the last, or the families differ.
     VIPOOL_ERR_RANGE_ORDER = -22,
-    /// Not a session id: zero, a value above 2^56-1, or invalid text.
+    /// Not a session id: zero, a number with an unknown kind, a value above 2^56-1, or invalid
+    /// text.
     VIPOOL_ERR_SESSION_ID = -26,
     /// The audit session is 4294967295: the process has no session.
     VIPOOL_ERR_SESSION_UNSET = -27,
@@ -83,7 +86,8 @@ pub enum vipool_status {
     /// Every address is in use, reserved or drained. The text of this status is the message for
     /// the user.
     VIPOOL_ERR_EXHAUSTED = -40,
-    /// Every free address is cooling down. vipool_last_error() reports the time.
+    /// Every free address is cooling down. vipool_last_error() reports when the first of them
+    /// becomes available.
     VIPOOL_ERR_COOLING = -41,
     /// Every free address may still have sockets. vipool_map_reap() examines them.
     VIPOOL_ERR_LINGERING = -42,
@@ -142,7 +146,7 @@ pub enum vipool_status {
     VIPOOL_ERR_BUSY_EXCLUSIVE = -76,
     /// No map can be made from the plan.
     VIPOOL_ERR_PLAN = -77,
-    /// The parent of this process opened the map before fork(). Open it again.
+    /// The parent of this process opened the map before fork(). Open the map again.
     VIPOOL_ERR_FORKED = -78,
     /// The lock no longer excludes other writers: this process has closed the descriptor of the
     /// lock file, or the lock file was removed. Open the map again.

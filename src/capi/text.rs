@@ -165,7 +165,8 @@ pub(crate) unsafe fn copy_text(
 ///
 /// Parameters:
 /// - `text`, `length`: the text, in units of two bytes and in the byte order of the machine.
-/// - `buffer`, `capacity`: receives the UTF-8 text and a NUL. Three bytes per unit are enough.
+/// - `buffer`, `capacity`: receives the UTF-8 text and a NUL. Three bytes per unit and one for the
+///   NUL are enough.
 /// - `out_length`: receives the length in bytes without the NUL. May be NULL.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF16 (an unpaired surrogate), VIPOOL_ERR_BUFFER.

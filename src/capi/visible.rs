@@ -12,14 +12,14 @@ use super::rewriter::vipool_rewriter;
 use super::status::vipool_status::{self, *};
 use crate::rewrite::Outcome;
 
-/// Decides about an address without a port that the program receives.
+/// Decides about an address without a port in a reverse lookup (getnameinfo, gethostbyaddr).
 ///
-/// Use it for an address whose name is looked up (getnameinfo, gethostbyaddr).
+/// The hook looks up the name of the address that the program sees for this address.
 ///
 /// Parameters:
 /// - `rewriter`: the rewriter.
-/// - `address`: the address.
-/// - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address`, with port 0.
+/// - `address`: the address that the program looks up.
+/// - `out`: receives the outcome. With VIPOOL_REWRITTEN look up `out->address`, which has port 0.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
 /// VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
@@ -98,9 +98,11 @@ pub struct vipool_host_addresses {
     pub kind: u32,
     /// With VIPOOL_PASSED: vipool_reason. Otherwise 0.
     pub reason: u32,
-    /// This address replaces all IPv4 addresses. Without an address, they are removed.
+    /// With VIPOOL_REWRITTEN: replaces all IPv4 addresses of the result. If the member is no
+    /// address, the IPv4 addresses are removed.
     pub v4: vipool_ip,
-    /// This address replaces all IPv6 addresses. Without an address, they are removed.
+    /// With VIPOOL_REWRITTEN: replaces all IPv6 addresses of the result. If the member is no
+    /// address, the IPv6 addresses are removed.
     pub v6: vipool_ip,
 }
 layout!(vipool_host_addresses { size, kind, reason, v4, v6 });
@@ -146,7 +148,8 @@ pub unsafe extern "C" fn vipool_rewrite_host_addresses(
 /// Writes 1 to `out` if `predicate` is true for the address, otherwise 0.
 ///
 /// # Safety
-/// `rewriter` is NULL or a live handle. `address` and `out` are NULL or valid.
+/// `rewriter` is NULL or a live handle. `address` is NULL or valid for reads. `out` is NULL or
+/// valid for a write.
 unsafe fn write_predicate(
     rewriter: *const vipool_rewriter,
     address: *const vipool_ip,
@@ -170,7 +173,7 @@ unsafe fn write_predicate(
 /// Parameters:
 /// - `rewriter`: the rewriter.
 /// - `address`: the address.
-/// - `out_own`: receives 1 if it is, otherwise 0.
+/// - `out_own`: receives 1 if the address has the name of the host, otherwise 0.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
 ///
