@@ -1,12 +1,12 @@
 //! Stores the client address of a session in a file, for programs with the feature `client-ip`.
 //!
-//! All users can read the map, so the map does not contain the address. The file is in the
-//! directory of the map. The process that opens the session owns the file, and the session's user
-//! can only read it.
+//! All users can read the map, so the map does not contain the client address. The file is in the
+//! directory of the map. Its owner is the user of the process that opens the session. If the
+//! session belongs to another user, this user can only read the file.
 //!
 //! The name of the file is random, and the file contains the handle of its session. So the list of
-//! files does not show which user has which session. A program can open only the files of its own
-//! user. It searches them for the file that contains its handle.
+//! files does not show which user has which session. A program can open only the files for sessions
+//! of its own user. It searches them for the file that contains its handle.
 
 use std::fs;
 use std::io::{self, Read, Write as _};
@@ -25,11 +25,12 @@ use crate::trusted_file::remove_files;
 const PREFIX: &str = "client.";
 /// The longest text of a handle has 56 characters, and that of an address has 45.
 const MAX_FILE_BYTES: usize = 128;
-/// The minimum age of a file without an address that counts as abandoned: its writer was killed.
+/// A file without an address counts as abandoned at this age. Its writer was killed.
 const ABANDONED_AGE: Duration = Duration::from_secs(60);
 
-/// Writes the client address to a file that the session's user can read, but not write. A privileged
-/// caller that opens the session for another user passes that user as `reader`.
+/// Writes the client address to a file that only the caller's user can write. A privileged caller
+/// that opens the session for another user passes that user as `reader`. The reader can only read
+/// the file.
 ///
 /// # Errors
 /// Fails if an older file cannot be removed, or the new file cannot be created or written. On Linux,
@@ -56,8 +57,8 @@ pub fn write(
     }
 }
 
-/// Returns the client address of the session. Returns `None` if the caller cannot read the file or
-/// the owner of the file is not trusted. Allocates nothing on Linux.
+/// Returns the client address of the session. Returns `None` if the session has no file that the
+/// caller can read, or the owner of the file is not trusted. Allocates nothing on Linux.
 #[must_use]
 pub fn read(directory: &Path, handle: &Handle) -> Option<IpAddr> {
     let mut found_address = None;
@@ -80,7 +81,7 @@ fn read_file(directory: &Path, name: &str) -> Option<(Handle, IpAddr)> {
     Some((Handle::parse(handle.as_bytes())?, address.parse().ok()?))
 }
 
-/// Removes the file of a closed session, if it exists.
+/// Removes the file that contains this handle, if it exists.
 ///
 /// # Errors
 /// Fails if the directory cannot be read, or the file exists and cannot be removed.

@@ -24,7 +24,7 @@ pub enum Process {
     Other(u32),
 }
 
-/// The source from which the session of a process was found.
+/// How the session of a process was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FoundBy {
     /// The kernel's audit session of the process (pam_loginuid(8)).
@@ -43,8 +43,8 @@ pub enum FoundBy {
 /// The audit session (pam_loginuid(8)) has precedence. If it is not open, the second choice is the
 /// session that all logons of the login user share. The last choice is the control group of the
 /// process, which can be the scope of a logind session. A process of the user manager
-/// (`user@1000.service`) belongs to the user's only session. If the user has several sessions, the
-/// process belongs to none.
+/// (`user@1000.service`) belongs to the session that the user's logons share, or to the user's only
+/// session. If the user has several sessions, the process belongs to none.
 #[must_use]
 pub fn session_of_process(map: &Reader, process: Process) -> Option<(SessionId, FoundBy)> {
     let is_open = |session: &SessionId| map.find(*session).is_some();
@@ -127,8 +127,8 @@ fn find_logind_session(map: &Reader, name: &[u8]) -> Option<SessionId> {
 
 /// Returns the rule that the process inherits, and the process id of the ancestor that runs under
 /// this rule. Only the nearest listed ancestor counts. Returns `None` if children do not inherit
-/// the rule of this ancestor. The search ends at an ancestor of another user, because the caller
-/// cannot read the files of that process.
+/// the rule of this ancestor. The search ends at an ancestor whose files the caller cannot read,
+/// such as a process of another user.
 #[must_use]
 pub fn inherited_rule<'a>(
     policy: &PolicyView<'a>,

@@ -6,7 +6,7 @@
 //! excludes.
 //!
 //! Addresses that vipool added to an interface are not the host's own. The caller removes such
-//! addresses from the list of interfaces.
+//! addresses from [`Interface::addresses`].
 
 use std::net::IpAddr;
 
@@ -87,7 +87,7 @@ pub enum MatchError {
 ///
 /// # Errors
 /// Fails if no subnet contains the whole range, if a subnet with a longer prefix contains a part of
-/// it, or if several interfaces are in the subnet.
+/// the range, or if several interfaces are in the subnet.
 pub fn interface_of<'i>(
     range: &Range,
     interfaces: &'i [Interface],

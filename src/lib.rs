@@ -37,8 +37,9 @@
 //! 5. [`policy`] decides which programs use the addresses of their session.
 //! 6. [`rewrite`] decides what a socket call of such a program does.
 //!
-//! [`system`], `discovery` and [`client_file`] provide information about the machine to agents and
-//! hooks. [`trusted_file`] opens and replaces files without following planted links.
+//! [`system`] and `discovery` provide information about the machine to agents and hooks.
+//! [`client_file`] stores the client address of a session for the programs of the session.
+//! [`trusted_file`] opens and replaces files without following planted links.
 //!
 //! # Features
 //!

@@ -44,16 +44,16 @@ pub struct Finding {
     pub position: Option<Position>,
 }
 
-/// A position in a file.
+/// The position of a value in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
     /// Line. The first line is 1.
     pub line: usize,
     /// Column in characters. The first column is 1.
     pub column: usize,
-    /// Offset of the first byte.
+    /// Offset of the first byte of the value.
     pub start: usize,
-    /// Offset after the last byte.
+    /// Offset after the last byte of the value.
     pub end: usize,
 }
 
@@ -145,8 +145,8 @@ impl Report {
         self.findings.sort_by_key(|finding| finding.position.map(|position| position.start));
     }
 
-    /// Removes each finding with another code if a finding with this code begins inside its value,
-    /// or on the line on which its value begins.
+    /// Removes each finding with another code if a finding with this code begins inside the value
+    /// of the removed finding, or on the line on which that value begins.
     pub(super) fn suppress_others_at(&mut self, code: &str) {
         let findings_with_code = self.findings.iter().filter(|finding| finding.code == code);
         let suppressing_positions: Vec<Position> =

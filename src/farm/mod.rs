@@ -84,8 +84,8 @@ pub const DEFAULT_MAX_IPV6_ADDRESSES: u32 = 4096;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Farm {
-    /// The servers. If the list is empty, the farm is a single machine. Its name does not matter, and
-    /// it uses every range.
+    /// The servers. If the list is empty, the farm is a single machine. Its name does not matter,
+    /// and it uses every range without a server.
     pub servers: Vec<Server>,
     /// The ranges of the servers.
     pub ranges: Vec<ServerRange>,

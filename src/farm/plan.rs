@@ -17,8 +17,9 @@ pub struct ServerPlan {
     pub plan: Plan,
     /// The addresses of each interface. Empty if the interfaces are unknown.
     pub assignments: Vec<Assignment>,
-    /// The findings that [`Farm::validate`] does not report: an error for each range without an
-    /// interface. The plan contains the other ranges.
+    /// The findings that [`Farm::validate`] does not report: an error if no server has the host
+    /// name, and an error for each range that no single interface can have. The plan contains the
+    /// other ranges.
     pub findings: Vec<Finding>,
 }
 
@@ -27,7 +28,8 @@ impl Farm {
     ///
     /// If `interfaces` contains the interfaces of the server, the function assigns each range to
     /// the interface of its subnet and removes the addresses that no session can use there. If
-    /// `interfaces` is `None` (no privilege, or another machine), the ranges do not change.
+    /// `interfaces` is `None` (no privilege, or another machine), the function assigns no range,
+    /// and removes such addresses only in the subnets of `[network]`.
     ///
     /// A server that is not enabled has no pools and no programs.
     #[must_use]
@@ -54,7 +56,7 @@ impl Farm {
             pools.iter().any(|pool| pool.slot_of(reservation.address).is_some())
         });
         let mut policy = self.policy(&server_plan.assignments, interfaces);
-        // A session whose pool has no range on this server uses the next rule.
+        // If the pool of a rule has no range on this server, its sessions use the next rule.
         policy.pool_rules.retain(|rule| pools.iter().any(|pool| pool.name() == rule.pool));
         server_plan.plan = Plan {
             reservations: reservations.cloned().collect(),

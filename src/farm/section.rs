@@ -211,7 +211,7 @@ impl<'t> Value<'t> {
         self.value.get_ref()
     }
 
-    /// Returns the value as text for a finding.
+    /// Returns the value as text for a finding. The text of an array or a table is empty.
     fn display_text(&self) -> String {
         match self.get() {
             DeValue::String(text) => text.to_string(),

@@ -49,9 +49,9 @@ impl Farm {
         let mut reader = TomlReader::new(text);
         let farm = read_farm(&mut reader, Section::root(table.get_ref()));
         let mut report = Report::new(text, reader.positions);
-        // A value that the reader could not read is absent from the farm. Do not also report it as
-        // missing: a finding about a missing value has an empty value. The same applies to the
-        // values on lines with syntax errors.
+        // A value that the reader could not read, or that is on a line with a syntax error, is
+        // absent from the farm. Do not also report it as missing. A finding about a missing value
+        // has an empty field `value`.
         let read_findings = reader.findings;
         let has_syntax_error = !syntax_findings.is_empty();
         let mut validation_findings =
@@ -366,7 +366,7 @@ fn read_sessions(reader: &mut TomlReader<'_>, section: &mut Section<'_>) -> Sett
     }
 }
 
-/// Reads "pass", "refuse" or "wait 30s".
+/// Reads "pass", "refuse", or "wait" with a duration, such as "wait 30s".
 fn read_exhaustion_policy(
     reader: &mut TomlReader<'_>,
     value: Value<'_>,

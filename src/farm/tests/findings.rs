@@ -122,7 +122,7 @@ fn all_findings_of_a_file_are_reported() {
 
 #[test]
 fn one_syntax_mistake_is_one_error() {
-    // Each farm has the mistake in the text between the two parts.
+    // Each farm consists of `start`, a mistake and `end`.
     let start = "[server.ts1]\n[server.ts2]\nenabled = false\n[[range]]\nserver = \"ts1\"\n";
     let end = "\n[[program]]\npath = \"/usr/bin/app\"\n\n[sessions]\nlow-water = 3\n";
     for mistake in [
@@ -138,7 +138,7 @@ fn one_syntax_mistake_is_one_error() {
         let text = format!("{start}{mistake}{end}");
         assert_eq!(summarize_findings(&text), ["error syntax "], "{mistake}");
     }
-    // A missing quote at any value causes no other finding.
+    // A value without its first quotation mark causes only the syntax error.
     let farm = "[network]\nsubnets = [\"10.0.4.0/22\"]\n\
                 [[range]]\naddresses = \"10.0.5.0/24\"\nexclude = [\"10.0.5.0\", \"10.0.5.255\"]\n\
                 [[program]]\npath = \"/usr/bin/app\"\nfeatures = [\"loopback\"]\n\

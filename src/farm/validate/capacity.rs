@@ -9,7 +9,8 @@ use crate::range::Range;
 
 impl Farm {
     /// Reports a server that has too few addresses for its sessions, and pools with too many
-    /// addresses. `None` means the machine of a farm without servers.
+    /// addresses or with no more than `low-water`. `None` means the machine of a farm without
+    /// servers.
     pub(super) fn validate_capacity(&self, server: Option<&Server>, findings: &mut Vec<Finding>) {
         if server.is_some_and(|server| !server.enabled) {
             return;

@@ -52,8 +52,8 @@ impl Farm {
         findings
     }
 
-    /// Returns the findings that remain if a missing value is added to the farm, such as a multicast
-    /// address in a range.
+    /// Returns the findings that a missing value cannot cause. An example is the finding about a
+    /// multicast address in a range.
     pub(super) fn validate_values(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         self.validate_servers(&mut findings);

@@ -23,7 +23,8 @@ impl Farm {
         }
     }
 
-    /// Reports rules that are never used, and keys of a rule that do not fit its other keys.
+    /// Reports rules that are never used, keys of a rule that do not fit its other keys, and
+    /// unsuitable ports.
     pub(super) fn validate_programs(&self, findings: &mut Vec<Finding>) {
         for (index, program) in self.programs.iter().enumerate() {
             let key = format!("program[{index}]");

@@ -296,8 +296,8 @@ fn join_addresses(addresses: &[IpAddr]) -> String {
     addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns the first address of an IPv4 range whose last octet is 0, and the first whose last octet
-/// is 255.
+/// Returns the first address with the last octet 0 and the first address with the last octet 255 in
+/// an IPv4 range.
 fn boundaries_of_24_bit_prefixes(range: &Range) -> impl Iterator<Item = IpAddr> {
     let (IpAddr::V4(first), IpAddr::V4(last)) = (range.first(), range.last()) else {
         return [None, None].into_iter().flatten();
