@@ -1,5 +1,5 @@
-//! The operations of [`Map`] for administrators and agents: drain, reserve, reconcile, reap,
-//! recover.
+//! The operations of [`Map`] for administrators and agents: drain, reserve, update, reconcile,
+//! reap, recover.
 
 use std::net::IpAddr;
 
@@ -23,7 +23,7 @@ use crate::session::SessionId;
 struct MetaChange {
     flags_to_set: u32,
     flags_to_clear: u32,
-    /// The new user tag. With `None`, the slot has the tag of its current or last user.
+    /// The new user tag. With `None`, the slot gets the tag of its current or last user.
     user_tag: Option<u32>,
 }
 

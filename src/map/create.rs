@@ -22,13 +22,13 @@ impl Map {
     /// If the directory has a map of this boot, the sessions of that map keep their addresses and
     /// handles. If the plan no longer has an address, the map does not allocate the address again
     /// after its session has released it. If the plan moves an address to another pool, the address
-    /// keeps its state. The new pool allocates the address only after its session has released it
-    /// and its cool-down has ended. A pool that the plan no longer has stays in the map until none
-    /// of its addresses is leased or cooling down.
+    /// keeps its state. The new pool allocates the address only after the session has released the
+    /// address and the cool-down has ended. A pool that the plan no longer has stays in the map
+    /// until none of its addresses is leased or cooling down.
     ///
-    /// This function marks the old map file as superseded. If the new file would have the same
-    /// content, the old file stays in place. So running programs need not attach again after the
-    /// same plan was applied twice.
+    /// If the new map file would have the same content as the old file, the old file stays in
+    /// place. So running programs need not attach again after the same plan was applied twice.
+    /// Otherwise, this function marks the old map file as superseded.
     ///
     /// # Errors
     /// Fails if no map can be built from the plan, another writer holds the lock, or the files

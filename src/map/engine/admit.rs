@@ -135,8 +135,8 @@ impl MapImage {
     ///
     /// The selected name is the first of these names: the name of a virtual-IP pool in which the
     /// session has a lease, the name of the virtual-IP pool of the requested address, the requested
-    /// name, `default`, the name of the first pool of the plan. The last name applies if no pool is
-    /// named `default`.
+    /// name if no address is requested, `default`, the name of the first pool of the plan. The last
+    /// name applies if no pool is named `default`.
     ///
     /// # Errors
     /// Fails if the requested address is in no pool, or if no pool has the requested name.

@@ -115,7 +115,7 @@ fn map_failure(error: io::Error) -> OpenFailure {
     }
 }
 
-/// Returns whether `path` names the file of this map. Another map is in its place if the map was
+/// Returns whether the file at `path` is the file of this map. Another file is there if the map was
 /// removed and a new map was created.
 ///
 /// # Errors
@@ -236,12 +236,12 @@ pub(crate) fn open_or_create_journal(
     }
 }
 
-/// Opens the journal. Returns `None` if no journal of this boot exists, or if it is damaged or not
-/// trusted.
+/// Opens the journal. Returns `None` if no journal of this boot exists, or if the journal is
+/// damaged or not trusted.
 ///
 /// # Errors
-/// Fails if the system cannot open an existing file. A new journal would replace events that are
-/// intact.
+/// Fails if the system cannot open an existing file. The events in this file may be intact, and a
+/// new journal would replace them.
 fn open_journal(directory: &Path, boot: u64) -> Result<Option<WritableRegion>, MapError> {
     let is_current = |region: &WritableRegion| {
         journal::is_journal(region.words()) && journal::boot(region.words()) == boot

@@ -1,8 +1,9 @@
 //! Correction of stamps in the future.
 //!
-//! A caller that passes a wrong time, for example from another time namespace, can create a stamp in
-//! the future. Each new stamp is higher than all earlier stamps, so all later stamps are in the
-//! future too. Without a correction, addresses would start to cool down only at that future time.
+//! A stamp contains a time, for example the time of the release of a slot. A caller that passes a
+//! wrong time, for example from another time namespace, can create a stamp in the future. Each new
+//! stamp is higher than all earlier stamps, so all later stamps are in the future too. Without a
+//! correction, addresses would start to cool down only at that future time.
 
 use super::writer::MapWriter;
 use crate::Tick;
@@ -14,8 +15,9 @@ use crate::map::format::slot::{next_stamp, stamp_time};
 const MAX_FUTURE_SECONDS: u32 = 3600;
 
 impl MapWriter<'_> {
-    /// Replaces the stamps in the future by stamps of this time. Keeps the order of all stamps, so
-    /// the queues stay sorted. If the writer dies, the next call completes the correction.
+    /// Replaces the stamps in the future by stamps with the time `now`. Keeps the order of all
+    /// stamps, so the queues stay sorted. If the writer dies, the next call completes the
+    /// correction.
     pub(crate) fn correct_future_stamps(&self, now: Tick) {
         let is_wrong = |stamp| stamp_time(stamp) > now.saturating_add(MAX_FUTURE_SECONDS);
         if !is_wrong(self.header(LAST_STAMP)) {

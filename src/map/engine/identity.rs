@@ -19,8 +19,8 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Returns whether the session can be opened again for this user. An open without a user is
-    /// always possible.
+    /// Returns whether the session can be opened again for this user. This is always possible if
+    /// the session or the open has no user.
     pub(crate) fn admits(&self, user: UserHash) -> bool {
         [self.user, user].contains(&UserHash::NONE) || self.user == user
     }
@@ -30,7 +30,8 @@ impl Identity {
         if self.user == UserHash::NONE { user } else { self.user }
     }
 
-    /// Returns `options`. Options that are not set have the values of the session.
+    /// Returns `options`. If the user, the client or the leader is not set, it is that of the
+    /// session.
     pub(crate) fn complete<'a>(&'a self, options: &OpenOptions<'a>) -> OpenOptions<'a> {
         OpenOptions {
             user: options.user.or(self.record.user()),
@@ -61,7 +62,7 @@ impl MapImage {
 }
 
 impl MapWriter<'_> {
-    /// Writes the identity of the options to the records of all leases of an open session.
+    /// Writes `user` and the identity in `options` to the records of all leases of an open session.
     pub(crate) fn update_records(
         &self,
         session: SessionId,

@@ -163,7 +163,7 @@ impl MapImage {
         }
     }
 
-    /// Returns a lease of a slot without its session.
+    /// Returns a lease of a slot, without the session.
     #[inline(always)]
     pub(crate) fn packed_lease(
         &self,
@@ -177,7 +177,8 @@ impl MapImage {
         Some(PackedLease { address_bits, slot, generation, pool, is_ipv4 })
     }
 
-    /// Returns whether the handle is of this boot, and its session still holds its lease.
+    /// Returns whether the handle is of this boot, and its session still holds the lease of the
+    /// handle.
     #[inline]
     pub(crate) fn is_live(&self, handle: &Handle) -> bool {
         handle.boot == self.layout.boot
@@ -270,7 +271,7 @@ impl MapImage {
     }
 }
 
-/// Returns whether a slot holds state in addition to its generation.
+/// Returns whether a slot holds state besides its generation and the flags [`AWAITING_RELEASE`].
 pub(crate) fn has_state(owner: Owner, meta: Meta) -> bool {
     owner != Owner::Free(0) || !meta.with_flags(0, AWAITING_RELEASE).has_no_user_or_flags()
 }

@@ -20,8 +20,8 @@ use crate::os::directory::for_each_name;
 use crate::session::{Handle, SessionId};
 use crate::trusted_file::{self, remove_files};
 
-/// The name of the directory of the logon records, in the directory of the map. Only its owner can
-/// list it.
+/// The name of the directory of the logon records, in the directory of the map. Only the owner of
+/// the records can list them.
 pub(crate) const LOGONS_DIRECTORY: &str = "logons";
 /// Maximum number of logons of one process that share a session.
 const MAX_LOGONS_PER_PROCESS: u32 = 1 << 16;
@@ -37,7 +37,7 @@ pub(crate) struct Logon {
 }
 
 impl Logon {
-    /// Returns the name of the record. The number distinguishes logons of one process.
+    /// Returns the name of the record. `number` distinguishes the logons of one process.
     fn file_name(&self, number: u32) -> String {
         let Leader { pid, start_time, pid_namespace } = self.process;
         format!("{}.{pid:x}.{start_time:x}.{pid_namespace:x}.{number:x}", self.handle)
@@ -126,8 +126,8 @@ impl Transaction<'_> {
                 && self.is_live(&logon.handle)
                 && !has_exited(&logon.process)
         };
-        // Without the records, a logon can be running, so that its addresses must stay leased. The
-        // next reap tries again.
+        // If the records cannot be read, the process of a logon may be running, so the session must
+        // stay open. The next reap tries again.
         let Ok(found) = logons.find(can_lead) else { return true };
         let Some((_, logon)) = found else { return false };
         let Some(identity) = self.session_identity(session) else { return false };

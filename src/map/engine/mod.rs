@@ -1,4 +1,5 @@
-//! The operations on the words of a map. This folder and `replan` contain all code that writes.
+//! The operations on the words of a map. This folder and `replan` contain all code that decides
+//! what to write to a map.
 //!
 //! [`image::MapImage`] is the read-only view that readers get. No method of this view stores.
 //! [`writer::MapWriter`] can store. It needs an exclusive borrow of a [`writer::WritableMap`],

@@ -56,9 +56,9 @@ pub struct ReapReport {
 }
 
 impl Transaction<'_> {
-    /// Checks up to `budget` leaders. In each pool, checks up to `budget` slots of each queue, and
-    /// up to `budget` slots outside the queues. `logons` is `None` for a map in memory, which has
-    /// no logon records.
+    /// Checks up to `budget` leaders. In each pool, checks up to `budget` lingering slots, up to
+    /// `budget` cooling slots, and up to `budget` slots outside the queues. `logons` is `None` for
+    /// a map in memory, which has no logon records.
     pub(crate) fn reap(
         &self,
         now: Tick,
@@ -99,9 +99,9 @@ impl Transaction<'_> {
                 }
             }
             if table.count(Counter::Reserved) > 0 || table.pool.is_dropped {
-                // Reserved and drained slots are in no queue, so sort them here by the time of
-                // their last check. Check the drained slots of a dropped pool, because the pool can
-                // be removed when all of its slots are free.
+                // Reserved and drained slots are in no queue, so sort them here by their stamps:
+                // the time of the release or of the last check. Check drained slots only in a
+                // dropped pool: the pool can be removed when all of its slots are free.
                 let is_unqueued = |slot: &u32| match table.placement(*slot) {
                     Placement::Reserved => true,
                     Placement::Drained => table.pool.is_dropped,
