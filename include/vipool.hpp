@@ -150,7 +150,7 @@ inline vipool_range parse_range(std::string_view text)
     return range;
 }
 
-/// Parses a session id: "7", "audit:3" or "logind:c1".
+/// Parses a session id, such as "7", "audit:3" or "logind:c1".
 inline vipool_session parse_session(std::string_view text)
 {
     vipool_session session = 0;
@@ -177,7 +177,8 @@ class plan {
 public:
     explicit plan(vipool_plan *handle) : handle_(handle) {}
     const vipool_plan *get() const noexcept { return handle_.get(); }
-    /// Returns the addresses of each interface. The rows are valid as long as the plan lives.
+    /// Returns the interfaces with the addresses that they get. The texts and the arrays in the
+    /// rows are valid as long as the plan lives.
     std::vector<vipool_assignment> assignments() const
     {
         return detail::collect_rows<vipool_assignment>([&](auto first, auto rows, auto capacity, auto count) {
@@ -214,9 +215,9 @@ public:
         return farm(handle);
     }
     vipool_farm *get() const noexcept { return handle_.get(); }
-    /// Validates a farm that was configured by calls.
+    /// Validates a farm that was configured by the vipool_farm_ functions.
     void validate() { check(vipool_farm_validate(get())); }
-    /// Returns the number of findings of at least this vipool_level.
+    /// Returns the number of findings whose level is at least `min_level`, a vipool_level.
     std::size_t count_findings(std::uint32_t min_level) const
     {
         std::size_t written = 0, total = 0;
@@ -251,7 +252,7 @@ private:
     detail::handle<vipool_farm, vipool_farm_free> handle_;
 };
 
-/// The pools and sessions at one moment.
+/// The pools and sessions of a map at one moment.
 class snapshot {
 public:
     explicit snapshot(vipool_snapshot *handle) : handle_(handle) {}
@@ -349,7 +350,7 @@ public:
         check(vipool_map_drain(get(), &range, vipool_now(), &change));
         return change;
     }
-    /// Ends the drain of addresses, so that sessions get them again.
+    /// Ends the drain of addresses, so that sessions can get them again.
     vipool_admin_change undrain(const vipool_range &range)
     {
         auto change = sized<vipool_admin_change>();
@@ -370,9 +371,11 @@ public:
         check(vipool_map_unreserve(get(), &address, vipool_now(), &change));
         return change;
     }
-    /// Closes sessions whose leader has exited, and frees cooled addresses. Examines this machine.
+    /// Closes sessions whose leader has exited, and frees cooled addresses. Examines the processes
+    /// and sockets of this machine.
     vipool_reap_report reap(std::uint32_t budget = 1000) { return reap(nullptr, budget); }
-    /// Closes sessions whose leader has exited, and frees cooled addresses. Calls the probe.
+    /// Closes sessions whose leader has exited, and frees cooled addresses. Calls the functions of
+    /// `probe` instead of examining this machine.
     vipool_reap_report reap(const vipool_probe &probe, std::uint32_t budget = 1000)
     {
         return reap(&probe, budget);

@@ -1,5 +1,6 @@
-//! Links the module so that it is never unloaded. Otherwise a PAM application could unload the
-//! module between two logons while one of its functions is still running.
+//! Links the module so that it is never unloaded. Otherwise libpam could unload the module at the
+//! end of a transaction, and code of the module that runs later, such as the destructor of a
+//! thread-local variable, could crash the application.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

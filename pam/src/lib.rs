@@ -6,8 +6,8 @@
 //!
 //! Invariants:
 //! - No panic crosses an entry point.
-//! - A logon fails only if the farm sets `when-exhausted = "refuse"`, and no address is available
-//!   or the pool of the user is unknown.
+//! - A logon fails only if the farm sets `when-exhausted = "refuse"`, and one of these is true: no
+//!   address is available, a limit of sessions is reached, or the pool of the user is unknown.
 //! - No thread, lock or descriptor outlives a call. The environment of the process is not changed.
 //! - The process runs as root. A name that a client or user chooses can contain any bytes. The
 //!   module never uses such a name as part of a path.
@@ -66,8 +66,8 @@ pub unsafe extern "C" fn pam_sm_open_session(
     })
 }
 
-/// Closes the session that [`pam_sm_open_session`] opened in the same transaction, and no other
-/// session. See pam_sm_close_session(3).
+/// Closes the session that [`pam_sm_open_session`] opened or joined in the same transaction. The
+/// session stays open if another logon shares it. See pam_sm_close_session(3).
 ///
 /// # Safety
 /// `pamh` is NULL or a handle of libpam. `argv` is NULL or an array of `argc` C strings.

@@ -52,7 +52,8 @@ impl OpenedRecord {
 }
 
 /// Opens the session and sets the environment of its programs. Fails only if the farm sets
-/// `when-exhausted = "refuse"`, and no address is available or the pool of the user is unknown.
+/// `when-exhausted = "refuse"`, and one of these is true: no address is available, a limit of
+/// sessions is reached, or the pool of the user is unknown.
 pub fn open(transaction: &Transaction, settings: &Settings) -> c_int {
     // SAFETY: only values of type `OpenedRecord` are stored under this name.
     if unsafe { transaction.data::<OpenedRecord>(OPENED_RECORD) }.is_some() {
@@ -83,7 +84,8 @@ pub fn open(transaction: &Transaction, settings: &Settings) -> c_int {
     }
 }
 
-/// Closes the session that [`open`] opened in this transaction, unless another logon shares it.
+/// Closes the session that [`open`] opened or joined in this transaction, unless another logon
+/// shares it.
 pub fn close(transaction: &Transaction) -> c_int {
     // SAFETY: only values of type `OpenedRecord` are stored under this name.
     if let Some(record) = unsafe { transaction.data::<OpenedRecord>(OPENED_RECORD) } {
@@ -142,7 +144,8 @@ impl Logon<'_> {
             };
             let options = OpenOptions::new().with_user(self.user).with_pool(pool.as_deref());
             // A logon inside an open session does not change the client and the leader of the
-            // session. Another process can close the session between two attempts.
+            // session. Another process can close the session between two attempts, so each attempt
+            // looks for the session.
             let options = match map.find(session) {
                 Ok(Some(_)) => options,
                 _ => options.with_client(self.client_address()).with_leader(leader),
@@ -191,8 +194,8 @@ impl Logon<'_> {
                 Ok(Some(self.record_session(opened, shared_logon)))
             }
             Some(opened) if !opened.already_open || shared_logon.is_some() => {
-                // Close or leave the session. Otherwise its addresses would stay leased although the
-                // logon failed.
+                // Close or leave the session. Otherwise its addresses would stay leased although
+                // the logon failed.
                 let _ = self.opened_record(&opened, shared_logon).close(&map);
                 Err(status)
             }
@@ -205,8 +208,8 @@ impl Logon<'_> {
         self.transaction.item(Item::RemoteHost).and_then(parse_client_address)
     }
 
-    /// Returns the session that all logons of the user share. Returns `None` if it belongs to a user
-    /// with another name and the same user id.
+    /// Returns the session that all logons of the user share. Returns `None` if this session is open
+    /// for a user with another name and the same user id.
     fn shared_session_id(&self, map: &Map) -> Option<SessionId> {
         let session = SessionId::new(SessionKind::User, self.uid.into()).ok()?;
         let belongs_to_other_user = map.is_open_for_another(session, self.user).unwrap_or(false);
@@ -245,8 +248,9 @@ impl Logon<'_> {
         opened
     }
 
-    /// Writes to the log that the logon has no session or no address. If no address is available,
-    /// also shows the user a message. Returns the PAM status of the logon.
+    /// Writes to the log that the logon has no session or no address. If the policy for exhausted
+    /// pools decides about this error, also shows the user a message. Returns the PAM status of the
+    /// logon.
     fn report_failure(&self, error: &OpenError, may_refuse: bool) -> c_int {
         let is_exhausted = error.is_decided_by_exhaustion_policy();
         let is_refused = may_refuse && is_exhausted;
@@ -303,7 +307,7 @@ fn set_session_environment(transaction: &Transaction, settings: &Settings, lease
 }
 
 /// Returns the name of a user as text. Different names give different texts: a name that is not
-/// UTF-8 is escaped, and only escaped names begin with U+FFFD.
+/// UTF-8 or begins with U+FFFD is escaped, and only the texts of escaped names begin with U+FFFD.
 fn user_text(user: &CStr) -> Cow<'_, str> {
     match user.to_str() {
         Ok(text) if !text.starts_with('\u{fffd}') => text.into(),
@@ -315,9 +319,9 @@ fn user_text(user: &CStr) -> Cow<'_, str> {
 /// pam_loginuid started. The second choice is the id of the logind session. The last choice is a
 /// new id that contains the pid of the leader process.
 ///
-/// A process can inherit its audit session. If a user's logon starts a server, and the PAM stack of
-/// the server has no pam_loginuid, the server has the audit session of that user. So the function
-/// does not use the id of an open session of another user.
+/// A process can inherit its audit session. If a user starts a server, and the PAM stack of the
+/// server has no pam_loginuid, all logons at the server have the audit session of that user. So the
+/// function does not use the id of a session that is open for another user.
 fn choose_session_id(
     transaction: &Transaction,
     map: &Map,

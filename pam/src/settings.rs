@@ -17,8 +17,8 @@ const NOBODY_UID: u32 = 65534;
 /// of a busy map, so it could not meet a shorter deadline.
 const MIN_DEADLINE_SECONDS: u64 = 2;
 
-/// Services that are no logons, so the module opens no session for them. Some of them, such as
-/// sudo, start programs inside the session of the user. Others, such as cron, start programs
+/// Services that do not log a user on, so the module opens no session for them. Some of them, such
+/// as sudo, start programs inside the session of the user. Others, such as cron, start programs
 /// without a logon.
 const NON_LOGON_SERVICES: &[&str] = &[
     "su",

@@ -1,7 +1,7 @@
 //! A safe interface to the functions of libpam that the module calls (pam(3), pam_get_item(3)).
 //!
-//! PAM strings end in NUL and can contain any other bytes. The values that libpam returns live as
-//! long as the transaction, so they outlive every call of an entry point.
+//! PAM strings end in NUL and can contain any other bytes. A value that libpam returns lives until
+//! it is replaced or the transaction ends.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
@@ -198,7 +198,7 @@ impl Transaction {
     }
 }
 
-/// Frees a value of [`Transaction::set_data`].
+/// Frees a value that [`Transaction::set_data`] stored.
 ///
 /// # Safety
 /// `data` is NULL or the box that `set_data` passed to libpam. libpam calls this function once for

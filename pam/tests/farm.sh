@@ -5,7 +5,7 @@ source "$(dirname "$0")/machine.sh"
 
 ip link add br0 type bridge
 ip link set br0 up
-# add_host NAME NUMBER: adds a host with the address 10.77.0.NUMBER.
+# add_host NAME NUMBER: adds a host with the addresses 10.77.0.NUMBER and fd77::NUMBER.
 add_host() {
   ip netns add $1
   ip link add port-$1 type veth peer name eth0 netns $1
@@ -81,7 +81,7 @@ two_servers() {
     wait $listener
     grep -qF "$address" /run/output || fail "client saw $(cat /run/output)"
   done
-  # The third host gives up the address, and the next run assigns it.
+  # The third host gives up the address, and the next `up` assigns it.
   ip -n third address del 10.77.1.30/32 dev eth0
   vipool_up ts1
   assert_equal "$(count_assigned_addresses ts1)" $((256 + 16))
@@ -130,8 +130,8 @@ killed_up_and_down() {
   assert_equal "$(reserved_ports ts1)" 80
 }
 
-# Logons and logoffs are killed at random moments. Each address stays free or leased to exactly one
-# session, and `gc` releases the addresses of killed logons.
+# Logons and logoffs are killed at random moments. No address is lost or leased to two sessions, and
+# `gc` releases the addresses of killed logons.
 killed_logons() {
   write_pam_service logon map=/run/ts1 preload=none
   vipool_up ts1 --no-probe
@@ -173,8 +173,8 @@ print(len(leased), "addresses are leased to killed logons")'
   # gc closes the sessions of the killed logons. Session 7 has no leader and stays open.
   in_host ts1 "$VIPOOL" session open 7 --user bob --map /run/ts1
   for i in 1 2; do in_host ts1 "$VIPOOL" gc --map /run/ts1; sleep 11; done
-  # A logon that is killed before it writes its client file leaves the file empty. gc removes such a
-  # file a minute after it was created.
+  # A logon that is killed between the creation of its client file and the write leaves an empty
+  # file. gc removes such a file a minute after it was created.
   find /run/ts1 -name 'client.*' -empty -exec touch -d '2 minutes ago' {} +
   in_host ts1 "$VIPOOL" gc --map /run/ts1
   check_status ts1 'assert [r["session"] for r in s["sessions"]] == ["7"], s["sessions"]'
@@ -188,8 +188,8 @@ concurrent_ssh_logons() {
     > /etc/pam.d/sshd
   vipool_up ts1 --no-probe
   start_sshd 10.77.0.1 ts1
-  # The collector records the source of each connection. It keeps every connection open until
-  # the file /run/enough exists.
+  # The collector, a program on the client host, records the source of each connection. It keeps
+  # every connection open until the file /run/enough exists.
   in_host client timeout 300 python3 - $LOGONS > /run/seen <<'END' &
 import socket, sys
 server = socket.create_server(("10.77.0.50", 9000), backlog=1000)
@@ -206,7 +206,7 @@ END
   for i in $(seq $LOGONS); do
     in_host client timeout 300 bash -c "$(declare -f ssh_to); ssh_to 10.77.0.1 $( ((i % 2)) && echo alice || echo bob ) nc 10.77.0.50 9000" < /dev/null &
     clients+=($!)
-    # The machine may have only two processors for the key exchanges.
+    # Start few logons at once: the machine may have only two processors for the key exchanges.
     ((i % 20)) || sleep 1
   done
   for i in $(seq 2400); do [ "$(grep -c '^10' /run/seen)" = $LOGONS ] && break; sleep 0.1; done

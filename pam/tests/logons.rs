@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use vipool_testing::{cargo, effort, have, preload_path, target_dir, vipool_path, workspace_root};
 
-/// Returns the PAM module.
+/// Builds the PAM module and returns its path.
 fn module() -> &'static PathBuf {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
@@ -22,7 +22,7 @@ fn module() -> &'static PathBuf {
     })
 }
 
-/// Returns the Debian package, which contains an unoptimised `vipool`.
+/// Builds the Debian package, with an unoptimised `vipool`, and returns its path.
 fn package() -> &'static PathBuf {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(build_package)

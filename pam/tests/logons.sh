@@ -5,7 +5,7 @@ source "$(dirname "$0")/server.sh"
 open_and_close() {
   create_map 10.77.0.100-10.77.0.109
   write_pam_service logon preload=$PRELOAD
-  # The program of the session records its environment.
+  # A program that records its environment.
   cat > /run/inside.sh <<'END'
 env | grep -E '^(LD_PRELOAD|VIPOOL_)' > /run/inside.env || true
 END
@@ -17,7 +17,7 @@ END
   # detects that the leader has exited.
   assert_equal "$(count_leased)" 1
   check_status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "192.0.2.7"), r'
-  # Root owns the file with the address of the client. Its name contains nothing of the session.
+  # Root owns the file with the address of the client. The name of the file does not show the session.
   assert_equal "$(stat -c '%a %U' /run/vipool/client.*)" "640 root"
   assert_equal "$(cut -d ' ' -f 2 /run/vipool/client.*)" 192.0.2.7
   basename /run/vipool/client.* | has_match '^client\.[0-9a-f]{16}$' || fail "$(ls /run/vipool)"
@@ -101,7 +101,7 @@ exhaustion() {
   # The group database does not answer, so the pool of a user without a rule of her own is unknown.
   local rules=$'[[range]]\naddresses = "10.77.0.101"\npool = "lab"\n[pool.lab]\ngroups = ["students"]\nusers = ["bob"]'
   python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("/run/db/broken")'
-  # Without another source, the C library reports the failure of the file.
+  # With `files` as the only source, the C library reports that it cannot read the group file.
   printf 'passwd: files\ngroup: files\n' > /run/nsswitch.conf
   mount --bind /run/nsswitch.conf /etc/nsswitch.conf
   create_map 10.77.0.100 "$rules"$'\n[sessions]\nwhen-exhausted = "refuse"'
@@ -158,21 +158,22 @@ file_permissions() {
     as_alice cat /run/vipool/$file > /dev/null 2>&1 && fail "a user can read $file"
   done
   as_alice touch /run/vipool/new 2> /dev/null && fail "a user can write the directory"
-  # The user of the session can only read the file with the address of the client.
+  # The user of the session can read the file with the address of the client, but not write it.
   as_bob() { setpriv --reuid 2002 --regid 2002 --clear-groups "$@"; }
   assert_equal "$(as_bob cut -d ' ' -f 2 /run/vipool/client.*)" 192.0.2.7
   as_bob sh -c 'echo x >> /run/vipool/client.*' 2> /dev/null && fail "a user can fill a client file"
   as_bob sh -c 'chmod u+w /run/vipool/client.*' 2> /dev/null && fail "a user owns a client file"
   # The map, which users can read, contains no user names.
   as_alice cat /run/vipool/map | has_match bob && fail "the map contains a user name"
-  # alice may not have access to the build directory.
+  # The build directory may be closed to alice, so she runs a copy of the command.
   cp "$VIPOOL" /run/command
   as_alice /run/command --version
   for command in "up --farm /run/farm.toml" "down --force" "session close 7"; do
     as_alice /run/command $command > /dev/null 2>&1 && fail "a user can run: $command"
   done
   assert_equal "$(count_leased)" 1
-  # vipool removes the file with the client address after the session is closed in any way.
+  # `up` removes the client files of sessions that are not open. `down --force` closes all sessions,
+  # so it removes every client file.
   count_client_files() { find /run/vipool -name 'client.*' | wc -l; }
   touch /run/vipool/client.200000000000001.0.5.1.77
   assert_equal "$(count_client_files)" 2
@@ -195,7 +196,7 @@ down_without_space() {
     [ $sessions = 1 ] && pamtester -Irhost=192.0.2.7 logon alice open_session
     dd if=/dev/zero of=/run/vipool/fill bs=64k > /dev/null 2>&1 && fail "the file system is not full"
     if [ $sessions = 1 ]; then
-      # Without --force, the command waits for the session and keeps its address.
+      # Without --force, `down` keeps the address of the open session.
       "$VIPOOL" down > /run/down.log 2>&1 || fail "down: $(cat /run/down.log)"
       ip -4 address show dev v0 | has_match 10.77.0.100/32 || fail "the session lost its address"
     fi
@@ -367,7 +368,7 @@ display_manager() {
 }
 
 # If addresses are allocated at first use, the logon opens no session. It sets LD_PRELOAD and
-# VIPOOL_MAP, and no lease.
+# VIPOOL_MAP, but not VIPOOL_LEASE.
 first_use() {
   create_map 10.77.0.100-10.77.0.109 $'[sessions]\nallocate = "first-use"'
   write_pam_service logon preload=$PRELOAD map=/run/vipool/.

@@ -1,5 +1,5 @@
 # The common setup of the scenarios with one server: a network interface, and functions that create
-# and read its map.
+# and read the map of the server.
 source "$(dirname "${BASH_SOURCE[0]}")/machine.sh"
 
 # create_map RANGE [TOML]: writes a farm.toml with this range and creates its map.

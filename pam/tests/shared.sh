@@ -14,8 +14,8 @@ wait_for() {
   fail "timeout: $*: $("$VIPOOL" status)"
 }
 has_sessions() { [ "$(list_sessions)" = "$1" ]; }
-# close_dead_sessions: runs gc twice. gc closes a session after two checks, at least ten seconds
-# apart, found that its leader has exited.
+# close_dead_sessions: runs gc twice. gc closes a session when two checks, at least ten seconds
+# apart, have found that its leader has exited.
 close_dead_sessions() { for i in 1 2; do "$VIPOOL" gc --quiet; [ $i = 2 ] || sleep 11; done; }
 
 # Each ssh logon of alice has the same lease. The session stays open until the last logon ends, also if
@@ -27,7 +27,7 @@ ssh_logons() {
   start_sshd 127.0.0.1
   cat > /run/inside.sh <<'END'
 echo "$VIPOOL_LEASE" > /run/inside/$1
-# Programs of the session without the environment of the logon.
+# A program of the session without VIPOOL_LEASE in its environment.
 env -u VIPOOL_LEASE sleep 600 & program=$!
 echo $program > /run/inside/$1.pid
 while [ ! -e /run/inside/$1.end ]; do sleep 0.1; done
@@ -58,7 +58,7 @@ assert (session["session"], session["found_by"]) == ("user:2001", "login-user"),
   replaced_leader() { [ "$(leader_of_alice)" != "$first_leader" ]; }
   wait_for replaced_leader
   assert_equal "$(list_sessions)" "user:2001:alice user:2002:bob"
-  # The leader is killed. The next gc finds the last logon of alice.
+  # The leader is killed. The next gc makes the last logon of alice the leader.
   local killed_leader=$(leader_of_alice)
   kill -9 $killed_leader
   replaced_leader() { [ "$(leader_of_alice)" != "$killed_leader" ]; }
@@ -127,13 +127,13 @@ for round in range(int(os.environ["ROUNDS"])):
     for child in children: child.wait()
     subprocess.check_call([os.environ["VIPOOL"], "gc", "--quiet"])
     assert [row["session"] for row in status()] == ["user:2001"], status()
-    # Two logons of one process: the first end closes nothing.
+    # This process has two logons. The end of the first logon does not close the session.
     second_logon = logon.start()
     assert logon.pam.pam_getenv(second_logon, b"VIPOOL_LEASE") == lease
     logon.end(open_logon)
     assert [row["session"] for row in status()] == ["user:2001"], status()
     logon.end(second_logon)
-    # No killed logon counts.
+    # The killed logons do not keep the session open.
     assert status() == [], status()
 END
   python3 /run/killed.py

@@ -2,7 +2,7 @@
 # Runs the function inside_SCENARIO of this file under systemd. Usage: DEB=PACKAGE systemd.sh SCENARIO.
 # The test logons.rs starts the script. The script boots a new systemd on an overlay of the machine's
 # files. The kernel removes the overlay when the mount namespace of the script ends.
-# A service of this systemd runs the script again.
+# A service of this systemd runs the script again, and that run calls the function.
 FILES=machine source "$(dirname "$0")/machine.sh"
 
 # boot NAME: boots systemd, waits until the scenario ends, and checks its exit status.
@@ -153,7 +153,7 @@ FARM
 
   # The service closes the session of a killed logon.
   run_gc_every 2
-  # The session leader is a process of sshd, the parent of the process that runs as the user.
+  # The session leader is the sshd process that is the parent of the process of the user.
   kill -9 $(vipool session list --json | python3 -c '
 import json, sys
 print(*(s["leader"] for s in json.load(sys.stdin) if s["user"] == "bob"))')
