@@ -6,8 +6,8 @@
 //! is the median of the ratios of adjacent blocks, because other load on the machine affects both
 //! blocks alike.
 //!
-//! `--json` prints one object per row. `--quick` runs fewer blocks. `--prefix 16` measures one
-//! table size. `--only TEXT` measures the rows whose name contains TEXT. `--churn` prints the memory
+//! `--json` prints one object per row. `--quick` runs fewer blocks. `--prefix 16` measures only
+//! tables of a /16. `--only TEXT` measures the rows whose name contains TEXT. `--churn` prints the memory
 //! before and after a hundred million opens and closes.
 
 use std::path::{Path, PathBuf};

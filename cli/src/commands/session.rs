@@ -138,8 +138,8 @@ impl Open {
         };
         let is_open = map.find(self.session)?.is_some();
         let user = self.user.clone().unwrap_or_else(caller::user_name);
-        // An open session keeps its user. A user on the command line must be the user of the
-        // session; the default user need not be.
+        // An open session keeps its user. A user on the command line must be this user;
+        // the default user is not checked.
         let required_user = if is_open { self.user.as_deref() } else { Some(user.as_str()) };
         let choose_pool = || match &self.pool {
             Some(pool) => Ok(Some(pool.clone())),

@@ -1,7 +1,7 @@
 //! Reports the address that a program requested for each socket, and the address that is bound.
 //!
 //! The kernel stores only the bound address. This module infers the requested address from the
-//! bound address. It calls the same functions as the hook, which determine the address that the
+//! bound address. It calls the functions of the hook that determine the address that the
 //! program sees.
 
 use std::net::SocketAddr;

@@ -1,8 +1,8 @@
 //! Runs a program as another user.
 //!
 //! `vipool run --user` starts a helper process, `vipool as-user`. The helper changes to the user
-//! and then executes the program. So no code runs between fork and exec, and only the program
-//! loads the hook.
+//! and then executes the program. So no code of vipool runs between fork and exec, and only the
+//! program loads the hook.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
