@@ -210,7 +210,8 @@ impl fmt::Display for SessionId {
             SessionKind::Logind if self.value() & NAME_BIT != 0 => {
                 let mut buffer = [0; MAX_ENCODED_NAME];
                 match decode_name(self.value(), &mut buffer) {
-                    // A hash, or the code of a numeric name, is not the value of the decoded name.
+                    // If the value is a hash or the code of a numeric name, the decoded name has
+                    // another value.
                     Some(name) if Self::logind(name) == Ok(*self) => write!(f, "logind:{name}"),
                     _ => write!(f, "logind:{}", self.value()),
                 }
@@ -248,7 +249,7 @@ impl FromStr for SessionId {
     }
 }
 
-/// The reference to a lease that a session's programs receive.
+/// A reference to a lease, which the programs of the session receive.
 ///
 /// A reader finds the lease in the map by the handle. The reader also detects that the lease was
 /// released, even if the slot was leased again.

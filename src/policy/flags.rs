@@ -9,9 +9,9 @@
 
 use super::{LoopbackConnect, WildcardBind};
 
-/// A value that one bit represents.
+/// A type with two values, which one bit represents.
 pub trait BitValue: Copy + PartialEq + 'static {
-    /// The values for a cleared and a set bit.
+    /// The value for a cleared bit, and the value for a set bit.
     const VALUES: [Self; 2];
     /// The keywords for both values in farm.toml, or `None` for a boolean.
     #[cfg(feature = "farm")]

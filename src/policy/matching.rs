@@ -166,7 +166,7 @@ pub(super) struct ExecutablePaths<'a> {
     program: Executable<'a>,
     /// The path of the program's file, the path by which the program was started, and the path of
     /// the file without the suffix ` (deleted)`. The kernel adds this suffix if the file was
-    /// replaced while the program runs (proc_pid_exe(5)).
+    /// deleted or replaced while the program runs (proc_pid_exe(5)).
     paths: [Option<&'a [u8]>; 3],
     /// The file names of `paths`.
     names: [Option<&'a [u8]>; 3],

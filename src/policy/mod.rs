@@ -242,9 +242,9 @@ impl Policy {
 }
 
 impl Policy {
-    /// Sets the [`Program::target`] of every rule: the result of `resolve` for its full path, or
-    /// `None` if `resolve` fails or returns the same path.
+    /// Sets the [`Program::target`] of every rule to the result of `resolve` for its pattern.
     ///
+    /// The target is `None` for a bare name, and if `resolve` fails or returns the same path.
     /// If the policy is for this machine, pass [`std::fs::canonicalize`] as `resolve`.
     ///
     /// ```

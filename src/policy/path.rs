@@ -149,7 +149,7 @@ pub fn utf16_to_wtf8<'b>(utf16: &[u16], buffer: &'b mut [u8]) -> Option<&'b [u8]
 enum Root {
     /// `C:\`. The value is the letter in upper case.
     Drive(u8),
-    /// The first two separators of `\\server\share`. The server and the share are not part of it.
+    /// The two leading separators of `\\server\share`. The server and the share follow the root.
     Share,
     /// `C:app` or `\app`.
     Relative,

@@ -21,7 +21,8 @@ pub struct PoolRule {
 }
 
 impl PoolRule {
-    /// Creates a rule for this pool that matches no session.
+    /// Creates a rule for this pool. The rule matches no session until it has users, groups or
+    /// programs.
     #[must_use]
     pub fn new(pool: impl Into<String>) -> Self {
         Self { pool: pool.into(), ..Self::default() }
@@ -145,7 +146,7 @@ pub(crate) fn encode_rules(rules: &[PoolRule]) -> Vec<u8> {
     out
 }
 
-/// Decodes the result of [`encode_rules`]. Returns `None` for other bytes.
+/// Decodes the result of [`encode_rules`]. Returns `None` if the bytes are malformed.
 pub(crate) fn decode_rules(mut bytes: &[u8]) -> Option<Vec<PoolRule>> {
     fn read_number(bytes: &mut &[u8]) -> Option<usize> {
         let (number, rest) = bytes.split_first_chunk()?;

@@ -13,7 +13,8 @@ use super::word::Word;
 
 /// A shared mapping of a whole file, or a view of private memory.
 ///
-/// Dropping it unmaps the file. The last view of private memory releases that memory.
+/// Dropping a mapping of a file unmaps the file. Dropping the last view of private memory releases
+/// the memory.
 ///
 /// The memory can be read-only. Only a [`WritableMapping`] gives the right to store to the words.
 #[derive(Debug)]
@@ -131,7 +132,7 @@ impl Mapping {
     #[must_use]
     pub fn words(&self) -> &[Word] {
         // SAFETY: the memory is aligned to words, holds `self.word_count` words, and lives as long
-        // as `self`. A word is one atomic integer, which any bytes represent. This process accesses
+        // as `self`. A word is one atomic integer, so all bytes are valid. This process accesses
         // the memory only as such words.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.word_count) }
     }

@@ -49,8 +49,8 @@ pub unsafe fn unmap(start: NonNull<u8>, length: usize) {
         libc::munmap(start.as_ptr().cast(), length.max(1));
     }
     #[cfg(windows)]
-    // SAFETY: the caller guarantees that these pages are mapped and unused. With `MEM_RELEASE`, the
-    // length is 0.
+    // SAFETY: the caller guarantees that these pages are mapped and unused. `MEM_RELEASE` requires
+    // the length 0.
     unsafe {
         use windows_sys::Win32::System::Memory::{MEM_RELEASE, VirtualFree};
         let _ = length;

@@ -27,7 +27,7 @@ impl Word {
     /// The memory can be mapped read-only. For such memory, the standard library guarantees relaxed
     /// loads of up to 8 bytes on 64-bit processors, and no other atomic operation. So the ordering
     /// comes from a fence. On x86-64 the fence is no instruction. On 32-bit x86 the guarantee ends
-    /// at 4 bytes. There, the compiler loads 8 bytes with one SSE2 or x87 load. It uses no
+    /// at 4 bytes. There, the compiler loads 8 bytes with one SSE2 or x87 instruction, not with a
     /// compare-and-swap, which would fail on read-only memory. The tests of the Windows hook read a
     /// read-only map with such a load.
     #[inline(always)]
@@ -59,8 +59,8 @@ impl Word {
 
 /// The right to store to words.
 ///
-/// This value lives as long as an exclusive borrow of the owner of the words. It is not [`Send`],
-/// so two threads cannot have it at the same time.
+/// This value lives no longer than an exclusive borrow of the owner of the words. It is not
+/// [`Send`], so two threads cannot have it at the same time.
 #[derive(Clone, Copy, Debug)]
 pub struct WriteAccess<'a>(PhantomData<(&'a mut Word, *const ())>);
 

@@ -124,7 +124,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         };
         let listener = match (listener, own_addresses.loopback) {
             (Ok(listener), _) => listener,
-            // A socket on an IPv4 address cannot reach ::1. L6 represents ::1 (row 32).
+            // A socket on an IPv4 address cannot reach ::1, so it connects to L6 (row 32).
             (Err(Outcome::Passed(Reason::NoOwnListener)), Some(loopback6))
                 if AddressForm::of(destination.ip()) == AddressForm::Ipv6
                     && has_ipv4_address(socket) =>

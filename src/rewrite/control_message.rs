@@ -36,8 +36,8 @@ const IPV6_PKTINFO: i32 = if cfg!(windows) {
     50
 };
 /// Offsets of the addresses in a `struct in_pktinfo`. On Windows, the struct begins with the
-/// address, and the interface index follows. On other systems, it contains the interface index, the
-/// local address and the destination address.
+/// address, and the interface index follows. On other systems, the struct contains the interface
+/// index, the local address and the destination address.
 const IN_PKTINFO_ADDRESSES: &[usize] = if cfg!(windows) { &[0] } else { &[4, 8] };
 /// Offset of the interface index in a `struct in_pktinfo`.
 const IN_PKTINFO_INTERFACE: usize = if cfg!(windows) { 4 } else { 0 };

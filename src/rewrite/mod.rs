@@ -1,7 +1,7 @@
 //! Rewrites the addresses in the socket calls of listed programs.
 //!
-//! This module makes all decisions of all hook layers. It has one function over plain values for
-//! each kind of call. A hook layer reads the arguments of a call, passes them to a [`Rewriter`] and
+//! This module decides for all hook layers how a call is rewritten. It has one function for each
+//! kind of call. A hook layer reads the arguments of a call, passes them to a [`Rewriter`] and
 //! makes the original call according to the [`Outcome`]. `docs/socket-matrix.md` specifies all
 //! decisions in a table. A comment such as "row 5" refers to a row of that table.
 //!
@@ -71,7 +71,8 @@ pub trait SystemView {
     fn is_shared_port(&self, port: u16) -> bool;
     /// Returns whether a UDP bind to the wildcard address and this port stays unchanged (row 26).
     fn is_wildcard_udp_port(&self, port: u16) -> bool;
-    /// Returns whether this is an address of the host on a matched interface (row 5).
+    /// Returns whether this is the host's own address on an interface that a range belongs to (row
+    /// 5).
     fn is_host_address(&self, address: IpAddr) -> bool;
     /// Returns the kind of the pool that contains the address.
     fn pool_kind(&self, address: IpAddr) -> Option<PoolKind>;

@@ -432,7 +432,7 @@ fn directory_of_a_map_must_exist() {
     assert!(!missing_directory.exists());
 }
 
-/// Another writer cannot open the map, and a failed call does not release the lock of the holder.
+/// Another writer cannot open the map, and calls through other handles do not release the lock.
 #[test]
 fn exclusive_holder_keeps_the_map_from_other_writers() {
     for holder_flags in [VIPOOL_MAP_EXCLUSIVE, VIPOOL_MAP_SINGLE_THREADED] {

@@ -317,7 +317,7 @@ unsafe fn add_servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
     }
 }
 
-/// Checks the default settings of the C ABI, then sets the settings of the farm.
+/// Checks the default settings of the C ABI, then sets the session settings of `farm`.
 ///
 /// # Safety
 /// `handle` is a valid farm handle.

@@ -155,7 +155,7 @@ impl Machine for CApi {
 
     fn map_directory() -> String {
         let (mut buffer, mut length) = ([0; 64], 0);
-        // SAFETY: the buffer has this size.
+        // SAFETY: the passed capacity is the length of the buffer.
         unsafe {
             check(vipool_map_get_directory(buffer.as_mut_ptr(), 64, &mut length)).unwrap();
             copy_text(buffer.as_ptr(), length)
@@ -172,7 +172,7 @@ impl Machine for CApi {
 
     fn format_range(range: &Range) -> String {
         let (mut buffer, mut length) = ([0; 92], 0);
-        // SAFETY: the buffer has this size.
+        // SAFETY: the passed capacity is the length of the buffer.
         unsafe {
             let out = buffer.as_mut_ptr();
             check(vipool_range_format(&c_range(range), out, 92, &mut length)).unwrap();
