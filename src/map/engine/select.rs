@@ -16,9 +16,11 @@ use crate::map::types::plan::Settings;
 pub(crate) enum Unavailable {
     /// Every slot is leased, reserved or drained.
     Exhausted,
-    /// Slots cool down. The field is the tick at which the first of them has cooled down.
+    /// Slots of the pool, or the requested slot, cool down. The field is the tick at which the
+    /// first of these slots has cooled down.
     Cooling(Tick),
-    /// Slots have cooled down, but a reap must still check that they have no sockets.
+    /// Slots of the pool, or the requested slot, have cooled down, but a reap must still check
+    /// these slots for sockets.
     Lingering,
     /// Every slot is drained, the requested slot is drained, or the server drains.
     Drained,
@@ -29,8 +31,10 @@ pub(crate) enum Unavailable {
 }
 
 impl Table<'_> {
-    /// Returns the slot that a returning user gets: an available slot that is reserved for the user,
-    /// else the slot that the user released last. The second slot may still cool down.
+    /// Returns the slot for a returning user, if there is one.
+    ///
+    /// Prefers an available slot that is reserved for the user. The next choice is the slot that
+    /// the user released last, even if that slot still cools down.
     ///
     /// Takes O(1) time if the index is complete. Otherwise scans all slots.
     #[inline(never)]
@@ -108,9 +112,9 @@ impl Table<'_> {
         }
     }
 
-    /// Returns an error if a slot that is not leased must still cool down. A reserved slot need not
-    /// cool down if this user was its last holder. For other slots, the caller passes
-    /// [`UserHash::NONE`].
+    /// Returns an error if the cool-down of an unleased slot has not ended, or if a reap must still
+    /// check the slot. A reserved slot needs neither if this user was its last holder. For other
+    /// slots, the caller passes [`UserHash::NONE`].
     fn check_cooled(
         &self,
         slot: u32,

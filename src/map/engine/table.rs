@@ -55,7 +55,7 @@ impl<'a> Table<'a> {
         Meta::from_word(self.load(slot, META))
     }
 
-    /// Returns the words of a slot that are not derived from other words.
+    /// Returns the owner word and the meta word of a slot.
     pub(crate) fn authoritative_words(&self, slot: u32) -> [u64; 2] {
         [self.load(slot, OWNER), self.load(slot, META)]
     }
@@ -68,8 +68,8 @@ impl<'a> Table<'a> {
 
     /// Returns whether the session still holds the lease of a handle of this pool.
     ///
-    /// This method reads the owner word first. So the generation that it reads next belongs to this
-    /// lease or to a later lease, never to an earlier one.
+    /// This method reads the owner word first. So the generation that it reads next belongs to the
+    /// lease that the owner word shows or to a later lease, never to an earlier one.
     #[inline]
     pub(crate) fn is_live(&self, handle: &Handle) -> bool {
         self.is_held_by(handle.slot, handle.session.raw())
@@ -229,7 +229,7 @@ impl<'a> Table<'a> {
         (0..self.pool.slot_count).any(|slot| self.meta(slot).is_awaiting_release())
     }
 
-    /// Returns the key under which the index contains a slot: the key of its session, or of its user
+    /// Returns the key under which the index contains a slot: the key of its session or of its user
     /// tag. Returns `None` if the slot is not leased and has no user tag.
     pub(crate) fn index_key(&self, slot: u32) -> Option<Key> {
         match (self.owner(slot), self.meta(slot).user_tag()) {

@@ -1,9 +1,9 @@
 //! Changes to the table of one pool: allocating and releasing slots, and changing their state.
 //!
 //! The placement of a slot that is not leased determines its counter and its queue, if any. The
-//! index contains the slot if the slot has a user tag. A change to such a slot has three steps: call
-//! [`TableWriter::dequeue`], change the words, call [`TableWriter::enqueue`]. Allocation and release
-//! do these steps inline, for speed. All operations take O(1) time.
+//! index contains the slot if the slot has a user tag. A change to a slot that is not leased has
+//! three steps: call [`TableWriter::dequeue`], change the words, call [`TableWriter::enqueue`].
+//! Allocation and release do these steps inline, for speed. All operations take O(1) time.
 
 use std::ops::Deref;
 
@@ -91,8 +91,8 @@ impl<'a> TableWriter<'a> {
         }
     }
 
-    /// Allocates a slot that is not leased. Returns the generation of the lease. Returns 0 and changes
-    /// nothing if the pool has no slot with this number.
+    /// Allocates a slot that is not leased. Returns the generation of the lease. Returns 0 and
+    /// changes nothing if the pool has no slot with this number.
     ///
     /// `home` is the home bucket of the session. `last_user_entry` is the index entry of the last
     /// user of the slot, if the caller has found this entry.
@@ -249,8 +249,8 @@ impl<'a> TableWriter<'a> {
         }
     }
 
-    /// Writes the user for whom a slot is reserved. The caller then sets [`RESERVED`] and the tag of
-    /// the user.
+    /// Writes the user for whom a slot is reserved. The caller then sets [`RESERVED`] and the tag
+    /// of the user.
     pub(crate) fn write_reservation(&self, slot: u32, user: UserHash) {
         if let Some(record) = self.record(slot) {
             record::write_reservation(self.access, record, user);

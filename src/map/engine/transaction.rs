@@ -36,7 +36,7 @@ impl Transaction<'_> {
 }
 
 impl WritableMap {
-    /// Begins a transaction. First recovers the map if the last writer died in its transaction.
+    /// Begins a transaction. First recovers the map if the last transaction was not committed.
     #[inline(always)]
     pub(crate) fn begin(&mut self) -> Transaction<'_> {
         let writer = self.writer();
