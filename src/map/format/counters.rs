@@ -27,7 +27,7 @@ pub(crate) enum Counter {
     Cooling = 10,
     /// Slots that have cooled down but still have sockets on their address.
     Lingering = 11,
-    /// Reserved slots that are not leased.
+    /// Reserved slots that are not leased, drained or retired.
     Reserved = 12,
     /// Drained or retired slots that are not leased.
     Drained = 13,
@@ -43,7 +43,7 @@ pub(crate) enum Counter {
 pub(crate) const MAX_COUNTERS: usize = 2 * CONTROL_WORDS;
 
 impl Counter {
-    /// Returns the control word and the shift of its half.
+    /// Returns the index of the control word, and the shift of this counter within that word.
     #[inline(always)]
     fn position(self) -> (usize, u32) {
         (self as usize / 2, self as u32 % 2 * 32)

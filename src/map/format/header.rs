@@ -40,13 +40,13 @@ pub(crate) const BUSY: usize = 65;
 pub(crate) const LOCK_HOLDER: usize = 66;
 /// The last stamp (see [`super::slot`]).
 pub(crate) const LAST_STAMP: usize = 67;
-/// Not 0: the sessions of the operating system are restored (`Settings::await_restore`).
+/// Not 0: an agent has restored the sessions of the operating system (`Settings::await_restore`).
 pub(crate) const RESTORED: usize = 68;
 /// Not 0: the server drains, so no new session gets an address.
 pub(crate) const DRAINING: usize = 69;
 /// The number of open sessions.
 pub(crate) const OPEN_SESSIONS: usize = 70;
-/// Pool and slot from which the search for dead leaders continues.
+/// The pool and the slot at which the next reap continues to check leaders.
 pub(crate) const REAP_CURSOR: usize = 71;
 /// The highest generation of all slots that were removed during this boot. The leases of new slots
 /// get higher generations, so no old handle matches them.

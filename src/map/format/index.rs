@@ -60,8 +60,8 @@ impl Key {
         Self { hash: folded_multiply(session_id) }
     }
 
-    /// Returns the key of a user tag: the hash of a number with the top byte 0xff. No session id has
-    /// this top byte.
+    /// Returns the key of a user tag: the hash of a number with the top byte 0xff. No session id
+    /// has this top byte.
     #[inline(always)]
     pub(crate) fn user(user_tag: u32) -> Self {
         Self::session(u64::from(user_tag) | 0xff << 56)
@@ -146,7 +146,8 @@ impl<'a> HomeBucket<'a> {
         }
     }
 
-    /// Returns the slot and the entry of the key if exactly one lane matches.
+    /// Returns the slot and the entry of the key if exactly one lane matches and the overflow count
+    /// is 0.
     #[inline(always)]
     pub(crate) fn single_match(&self) -> Option<(u32, Entry<'a>)> {
         let LaneMask(mask) = self.tags.matching(self.key);

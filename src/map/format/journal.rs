@@ -1,16 +1,16 @@
 //! The words of the journal: a ring buffer of the latest events of a map.
 //!
-//! The journal has its own file, `journal`, which stays in place when the map file is replaced.
-//! A writer holds the lock, commits or releases a lease, and then appends the event.
-//! If the writer is killed between these steps, the event is missing, but the map is complete. So
-//! the journal never contains an event of an uncommitted change. Readers take no lock. An entry
-//! that a writer overwrites during a read counts as lost.
+//! The journal has its own file, `journal`, which stays in place when the map file is replaced. A
+//! writer holds the lock, commits or releases a lease, and then appends the event. So the journal
+//! never contains an event of an uncommitted change. If the writer is killed between these steps,
+//! the event is missing, but the map is complete. Readers take no lock. An entry that a writer
+//! overwrites during a read counts as lost.
 //!
 //! | word | content |
 //! |---|---|
 //! | 0, 1 | magic number and version, boot |
-//! | 2 | number of the next entry, from 1 |
-//! | 16 + 16 i | the entry of each event number n with n - 1 = i modulo the capacity |
+//! | 2 | number of the next event, from 1 |
+//! | 16 + 16 i | the entry of the latest event n with n - 1 = i modulo the capacity |
 //!
 //! | word of an entry | content |
 //! |---|---|
@@ -57,7 +57,7 @@ const CLIENT: usize = 6;
 const USER_NAME: usize = 8;
 type Entry = [Word; ENTRY_WORDS];
 
-/// The fields of an event without user and client, which come from the options of the session.
+/// All fields of an event except user and client, which come from the options of the session.
 #[derive(Clone, Copy)]
 pub(crate) struct EventCore {
     pub(crate) kind: EventKind,
@@ -163,7 +163,7 @@ fn end_entry(access: WriteAccess<'_>, words: &[Word], number: u64, entry: &Entry
     store(access, words, NEXT_NUMBER, number.wrapping_add(1));
 }
 
-/// Reads the event with this number; `None` if it was overwritten.
+/// Reads the event with this number; `None` if it was overwritten or is not recorded yet.
 pub(crate) fn read(words: &[Word], number: u64) -> Option<Event> {
     let entry = words.get(entry_offset(number)..)?.first_chunk::<ENTRY_WORDS>()?;
     if load(entry, NUMBER) != number {

@@ -65,8 +65,8 @@ pub(crate) fn map_word_count(pools: &[PlannedPool], policy_bytes: usize) -> usiz
     tables_offset(pools, policy_bytes) + table_words
 }
 
-/// Returns the number of words of a sessions file for pools with these numbers of slots, and for
-/// encoded rules for pools of this length.
+/// Returns the number of words of a sessions file for pools with these numbers of slots and for
+/// `pool_rules_bytes` bytes of encoded pool rules.
 pub(crate) fn sessions_word_count(
     slot_counts: impl Iterator<Item = u32>,
     pool_rules_bytes: usize,
@@ -78,8 +78,8 @@ fn pool_rules_offset(slot_counts: impl Iterator<Item = u32>) -> usize {
     HEADER_WORDS + slot_counts.map(|count| count as usize * RECORD_WORDS).sum::<usize>()
 }
 
-/// Writes the fixed part of a sessions file into zeroed words of the length that [`sessions_word_count`]
-/// returned.
+/// Writes the header and the encoded pool rules of a sessions file. `words` are zeroed, and
+/// [`sessions_word_count`] returned their number.
 pub(crate) fn write_sessions(
     access: WriteAccess<'_>,
     words: &[Word],

@@ -206,7 +206,7 @@ impl PoolLayout {
         PoolBlocks { layout: self, words }
     }
 
-    /// Calls `read` with the name of the pool in bytes.
+    /// Calls `read` with the bytes of the name of the pool.
     pub(crate) fn with_name<T>(&self, words: &[Word], read: impl FnOnce(&[u8]) -> T) -> T {
         let mut buffer = [0; NAME_BYTES];
         load_bytes(words, self.entry_offset, &mut buffer);

@@ -13,8 +13,8 @@ use super::words::{join_halves, split_halves};
 use crate::raw::prefetch::prefetch;
 use crate::raw::word::{Word, WriteAccess};
 
-/// A queue of a pool. The value of a variant is the index of the control word that contains the front
-/// link and the back link of the queue.
+/// A queue of a pool. The value of a variant is the index of the control word that contains the
+/// front link and the back link of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Queue {

@@ -2,9 +2,10 @@
 //! can read.
 //!
 //! Each slot has one record of [`RECORD_WORDS`] words. A record contains the generation of its
-//! lease. Readers ignore the record if the slot has another generation, except for the last word.
-//! The writer stores word 0 last. The record stays valid after the release of the slot: it then
-//! belongs to the last user.
+//! lease. A reader uses the record only if the slot has the same generation. The last word, a
+//! reservation, does not depend on the generation. The writer stores word 0 after the other words
+//! of the record. The record stays valid after the release of the slot: it then belongs to the last
+//! user.
 //!
 //! | word | content |
 //! |---|---|
@@ -14,15 +15,15 @@
 //! | 4, 5 | address of the client |
 //! | 6 | hash of the complete user name ([`UserHash`]), or 0 |
 //! | 7-14 | user name, cut at 63 bytes |
-//! | 15 | hash of the user for whom the slot is reserved; valid while the slot has that flag |
+//! | 15 | hash of the user for whom the slot is reserved; valid while the slot has the flag `RESERVED` |
 //!
-//! A record has two cache lines. The hash of the user is in the first line, so a comparison of
-//! users does not load the second line. If words 0 and 1 state that the session has no leader or no
-//! client, the words of that field keep their old content.
+//! A record occupies two cache lines. The hash of the user is in the first line, so a comparison of
+//! users does not load the second line. If word 1 contains no pid, the words of the leader keep
+//! their old content. If word 0 contains no family, the words of the client keep their old content.
 //!
 //! The writer replaces the record of an open session in two steps. It writes the new record to the
-//! header of the file ([`STAGED_RECORD`]), then copies it. If the writer dies before it finishes
-//! the copy, the next writer copies the staged record again.
+//! header of the file ([`STAGED_RECORD`]), then copies the new record over the old one. If the
+//! writer dies before it finishes the copy, the next writer copies the staged record again.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -67,8 +68,8 @@ pub(crate) fn locate<'a>(
     words.get(record_offset(pool, slot)..)?.first_chunk()
 }
 
-/// Data about a session in addition to its leases. Contains no allocation, because the writer reads
-/// it while it opens a session, and an allocation that fails would end the process.
+/// Data about a session in addition to its leases. A `Record` owns no heap memory, because the
+/// writer reads records while it opens a session, and a failed allocation would end the process.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     name: [u8; MAX_NAME_BYTES],
@@ -280,7 +281,7 @@ pub(crate) fn invalidate_uncommitted(
 }
 
 /// Reads the record of the lease with this generation. Returns `None` if there is no such record,
-/// or if a writer overwrites it during the read.
+/// if the record is empty, or if a writer overwrites the record during the read.
 pub(crate) fn read(
     words: &[Word],
     pool: &PoolLayout,

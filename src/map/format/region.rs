@@ -11,7 +11,7 @@ use crate::raw::word::{OwnsWords, Word, WriteAccess};
 /// The words of one file of a map, mapped or in private memory.
 #[derive(Debug, Default)]
 pub(crate) struct Region {
-    /// Empty if there is no file. Every load then returns 0.
+    /// Empty if the map has no such file. Every load then returns 0.
     words: Words,
 }
 
@@ -30,8 +30,8 @@ impl Region {
         unreachable!("the model checker maps no file: {mapping:?}");
     }
 
-    /// Returns a second view of the same private memory. Returns `None` for a file, which the
-    /// caller maps again instead.
+    /// Returns a second view of the same private memory. Returns `None` for a mapped file, which
+    /// the caller maps again instead.
     pub(crate) fn share(&self) -> Option<Self> {
         #[cfg(not(loom))]
         let words = self.words.share()?;

@@ -39,8 +39,8 @@ pub(crate) enum Owner {
     Session(u64),
     /// Free since this stamp. The stamp is 0 if no session has leased the slot yet.
     Free(u64),
-    /// Released at this stamp. The slot cools down, or it has cooled down and no reap has checked
-    /// it yet.
+    /// Cooling since this stamp, the stamp of the release or of a later change of flags. The slot
+    /// cools down, or it has cooled down and no writer has changed its state yet.
     Cooling(u64),
     /// Cooled down, but a check at this stamp found sockets on the address.
     Lingering(u64),
@@ -116,7 +116,7 @@ pub(crate) fn stamp_time(stamp: u64) -> Tick {
     Tick::from_secs((stamp >> STAMP_TIME_SHIFT) as u32)
 }
 
-/// Flag: the slot is reserved for the user in its meta word.
+/// Flag: the slot is reserved for one user. The meta word contains the tag of this user.
 pub(crate) const RESERVED: u32 = 1;
 /// Flag in addition to [`RESERVED`]: the configuration made the reservation, not a command.
 pub(crate) const PLANNED: u32 = 8;
