@@ -10,10 +10,10 @@
 //!
 //! Invariants:
 //! - The slots are authoritative. Queues, index and counters are derived from them.
-//! - The store of the owner word commits a lease. Before this store, the writer
-//!   stores all other words of the lease.
-//! - There is one writer at a time. Within a process, the type system guarantees this: a store needs
-//!   an exclusive borrow of the map. Between processes, a file lock guarantees it.
+//! - The store of the owner word commits a lease. Before this store, the writer stores all other
+//!   words of the lease.
+//! - There is one writer at a time. Within a process, the type system guarantees this: a store
+//!   needs an exclusive borrow of the map. Between processes, a file lock guarantees it.
 //! - Readers never write, never block and never loop without a bound.
 
 mod admin;

@@ -189,7 +189,7 @@ fn an_overflow_entry_is_found_while_others_are_inserted_and_removed() {
         };
         assert_eq!(find(&buckets), Some(7));
         writer.join().unwrap();
-        // After the removal of the last overflow entry the count is 0 again.
+        // After the removal of the last overflow entry, the overflow count is 0 again.
         assert!(HomeBucket::load(key, &buckets).remove(access, 7));
         assert_eq!(find(&buckets), None);
     });

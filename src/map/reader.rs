@@ -32,7 +32,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Maps the file `map` in a directory. Allocates only if it returns an error.
+    /// Maps the file `map` in a directory. On Unix, allocates only if it returns an error.
     ///
     /// # Errors
     /// Fails if there is no map, if it is damaged or not trusted, or if it belongs to another boot

@@ -7,23 +7,23 @@ use super::types::error::RemoveError;
 use super::writer::Map;
 
 impl Map {
-    /// Removes the files `map` and `sessions` of a map without open sessions. Needs no space on the
-    /// file system. Readers and writers of the map then find no map.
+    /// Removes the files `map` and `sessions` of a map without open sessions, and its logon
+    /// records. Needs no space on the file system. Programs that open the map later find no map.
     ///
     /// # Errors
-    /// Fails if a session is open, another writer holds the lock, or a file cannot be removed. A map
-    /// in memory has no files.
+    /// Fails if a session is open, another writer holds the lock, or a file cannot be removed.
+    /// Never fails for a map in memory, which has no files.
     pub fn remove(self) -> Result<(), RemoveError> {
         let Some(directory) = self.directory() else { return Ok(()) };
         let mut locked = self.lock_for_writing(None)?;
         if locked.map.sessions().next().is_some() {
             return Err(RemoveError::OpenSessions);
         }
-        // Readers of this file look for the new file. If this process dies before it removes the
-        // files, the next writer removes the mark.
+        // A reader of a marked file looks for a new file. If this process dies before it removes
+        // the files, the next writer removes the mark.
         locked.map.writer().store_header(SUPERSEDED, BEING_REPLACED);
         files::remove(directory)?;
-        // Without a map, no later reap removes the records.
+        // Without a map, no later reap removes the logon records.
         let _ = Logons::of_map(directory).remove_all();
         Ok(())
     }

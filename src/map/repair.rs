@@ -27,8 +27,8 @@ pub struct RepairReport {
     pub reason: &'static str,
     /// The new names of the damaged map and of its sessions file.
     pub set_aside: Vec<PathBuf>,
-    /// Whether the new map contains the leases of the damaged map. If not, the map belonged to
-    /// another boot, had another version, or was longer than a map of this plan.
+    /// Whether the new map contains the readable leases of the damaged map. If not, the damaged map
+    /// belonged to another boot, had another version, or was longer than a map of this plan.
     pub kept_leases: bool,
 }
 
@@ -36,10 +36,10 @@ impl Map {
     /// Replaces a damaged map: renames its files and builds a new map from `plan`. Returns `None`
     /// if the map is not damaged. In this case, nothing changes.
     ///
-    /// The plan must be the plan of the damaged map. Then the leases of the damaged map stay valid
-    /// with their handles, because the plan determines the place of each slot. A lease whose slot is
-    /// damaged is lost, and no error reports it: compare the sessions of the new map with other
-    /// records.
+    /// The plan must be the plan of the damaged map. Then the leases of the damaged map and their
+    /// handles stay valid, because the plan determines the place of each slot. A lease whose slot
+    /// is damaged is lost, and no error reports the loss: compare the sessions of the new map with
+    /// other records.
     ///
     /// # Errors
     /// Fails if there is no map, it is not trusted, another writer holds the lock, or the files
@@ -65,8 +65,8 @@ impl Map {
     }
 }
 
-/// Returns the new names of the damaged files, and whether the leases were readable. The caller
-/// holds the lock.
+/// Replaces a damaged map. Returns the new names of the damaged files, and whether the leases were
+/// readable. The caller holds the lock.
 fn replace_damaged(
     directory: &Path,
     plan: &Plan,

@@ -14,9 +14,9 @@ use crate::Tick;
 use crate::session::{Handle, SessionId};
 
 impl Map {
-    /// Adds a logon to a session that several logons share. Opens the session if it is not open.
-    /// The session stays open until [`Map::leave_session`] has ended each logon, or the process of
-    /// each logon has exited. The session keeps the client of its first logon.
+    /// Adds a logon to a session that several logons share. Opens the session if it is not open. A
+    /// logon ends with [`Map::leave_session`] or with the exit of its process. The session stays
+    /// open until its last logon has ended. The session keeps the client of its first logon.
     ///
     /// `process` is the process of this logon, see
     /// [`system::identify_process`](crate::system::identify_process). The leader in the options is
@@ -72,7 +72,7 @@ impl Map {
         let session = handle.session;
         let logons = Logons::of_map(self.require_directory()?);
         let mut locked = self.lock_for_writing(Some(now))?;
-        // The records of a later session with this id do not belong to a stale handle.
+        // A stale handle must not remove the records of a later session with the same id.
         if locked.map.is_live(handle) {
             // A record that cannot be removed counts until its process has exited.
             let _ = logons.remove_one(session, process);

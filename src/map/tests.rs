@@ -131,7 +131,7 @@ fn users_with_one_tag_are_different_users() {
         let session = number.to_string().parse().unwrap();
         map.begin().close_session_and_commit(session, Tick::from_secs(now)).unwrap();
     };
-    // The sessions of one user do not count for the other.
+    // The sessions of one user do not count for the other user.
     assert_eq!(open(&mut map, 1, &ann, None, 1).unwrap(), "10.0.0.1");
     assert_eq!(open(&mut map, 2, &eve, None, 1).unwrap(), "10.0.0.2");
     assert!(matches!(open(&mut map, 3, &ann, None, 1), Err(OpenError::Quota { .. })));
@@ -144,7 +144,7 @@ fn users_with_one_tag_are_different_users() {
     assert_eq!(open(&mut map, 4, &eve, None, 4).unwrap(), "10.0.0.2");
     close(&mut map, 3, 5);
     close(&mut map, 4, 5);
-    // A reservation is for one of them.
+    // The reservation is for one of the two users.
     let transaction = map.begin();
     let user = transaction.user_hash(&ann).unwrap();
     let table = transaction.table_writer(0).unwrap();

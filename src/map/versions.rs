@@ -17,9 +17,8 @@ use crate::raw::newest::Newest;
 
 /// A chain of value versions. Each version supersedes the previous version.
 ///
-/// The length of a chain is not limited. Each version has its own pages, and a chain of readers
-/// also keeps all map files mapped. So the number of mappings of a process
-/// (`/proc/sys/vm/max_map_count`) is the only limit.
+/// Only the number of mappings of a process (`/proc/sys/vm/max_map_count`) limits the length of a
+/// chain: each version has its own pages, and a chain of readers also keeps all map files mapped.
 #[derive(Debug)]
 pub struct VersionChain<T: Send + Sync + 'static> {
     newest: Newest<Version<T>>,
@@ -57,9 +56,11 @@ impl<T: Send + Sync> VersionChain<T> {
     /// successor.
     ///
     /// `mark_of` returns 0 for a version that is not superseded. `create` returns the successor,
-    /// which then stays in the chain forever. The result is the superseded version if `create`
-    /// returns `None`, or while another attempt is not due. The next attempt is due after a delay
-    /// that grows up to 4 seconds, or when the mark changes.
+    /// which then stays in the chain forever.
+    ///
+    /// The result is `None` if the chain is empty. The result is the superseded version if `create`
+    /// returns `None`, or if no attempt to create a successor is due. After an attempt, the next
+    /// one is due after a delay that grows up to 4 seconds, or when the mark changes.
     #[inline]
     pub fn follow(
         &self,
@@ -108,9 +109,9 @@ impl VersionChain<Reader> {
     pub fn map(&self, directory: &Path) -> Option<&'static Reader> {
         let attach = || Reader::try_attach(directory).ok();
         self.get_or_init(attach)?;
-        // The current file can be marked as superseded for two reasons: its successor is not in
-        // place yet, or the process that set the mark has died. In both cases, keep the old reader
-        // until the successor is in place or a writer removes the mark.
+        // The file in the directory can be marked as superseded for two reasons: its successor is
+        // not in place yet, or the process that set the mark has died. In both cases, keep the old
+        // reader until the successor is in place or a writer removes the mark.
         let attach_to_successor = |_: &Reader| attach().filter(|reader| !reader.is_superseded());
         self.follow(Reader::superseded_mark, attach_to_successor)
     }

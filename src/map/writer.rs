@@ -120,8 +120,8 @@ impl Map {
     }
 
     /// Acquires the writer lock and holds it until this map is dropped. Other writers get an error
-    /// that names this process. Operations then need no system call, except that the first
-    /// operation in each second checks that the files of the map were not removed.
+    /// that names this process. Opening and closing a session then needs no system call, except
+    /// that the first call in each second checks that the files of the map were not removed.
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.
@@ -163,8 +163,8 @@ impl Map {
     /// the call fails.
     ///
     /// # Errors
-    /// Fails if no address is available, a limit is reached, the session is open for another user or
-    /// with another address than the requested one, or the map cannot be used.
+    /// Fails if no address is available, a limit is reached, the session is open for another user
+    /// or with another address than the requested one, or the map cannot be used.
     #[inline(always)]
     pub fn open_session(
         &self,
@@ -237,7 +237,8 @@ impl Map {
     /// Returns a reader of this map.
     ///
     /// # Errors
-    /// Fails if the file of the map cannot be opened.
+    /// Fails if the map file cannot be opened, if the system has no memory left, or if the parent of
+    /// this process opened the map.
     pub fn reader(&self) -> Result<Reader, MapError> {
         let map = self.lock_mutex()?;
         match (&self.lock, map.share()) {
@@ -348,7 +349,7 @@ impl Map {
         // From here on, dropping `locked` releases the lock or hands it over to a waiting thread.
         let mut locked = LockedMap { map, lock: Some(lock) };
         self.reopen_if_superseded(&mut locked.map)?;
-        // A map that was removed and created again has no mark in the old file.
+        // If the map files were deleted and a new map was created, the old file can have no mark.
         if !is_handed_over && !lock.is_in_place(&locked.map)? {
             Self::reopen(lock, &mut locked.map)?;
         }
@@ -400,8 +401,8 @@ impl Map {
     ///
     /// An operation takes much less time than putting a thread to sleep and waking it. An operation
     /// also takes less time than the transfer of the map's cache lines to another processor. So a
-    /// waiting thread spins, and each round of spinning is longer than the previous round. During
-    /// that time, the other thread can do many operations in a row.
+    /// waiting thread spins, and each round of spinning is longer than the previous round. During a
+    /// round, another thread can do many operations in a row.
     #[cold]
     #[inline(never)]
     fn spin_and_lock(&self) -> MutexGuard<'_, WritableMap> {

@@ -173,7 +173,8 @@ impl WriterLock {
             }
             _ => return Err(MapError::LockLost { path: path(), reason: "it was removed" }),
         }
-        // While this process holds the lock, no other process can replace the map.
+        // No other process can replace the map while this process holds the lock. So only an error
+        // of `is_in_place` matters.
         self.is_in_place(map).map(drop)
     }
 
@@ -187,7 +188,8 @@ impl WriterLock {
     pub(crate) fn hand_over_or_release(&self, map: &mut WritableMap) {
         let handoffs = self.handoffs.load(Ordering::Relaxed);
         if handoffs < MAX_HANDOFFS && self.waiting_threads.load(Ordering::Relaxed) > 0 {
-            // A waiting thread certainly takes over the lock, because no step before that can fail.
+            // The waiting thread certainly takes over the lock, because none of its steps until
+            // then can fail.
             self.handoffs.store(handoffs + 1, Ordering::Relaxed);
             return;
         }

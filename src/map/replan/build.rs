@@ -72,8 +72,8 @@ pub(crate) fn replace_files(
         .inspect_err(|_| files::remove_temporary_files(directory))?;
     new_map.set_journal(journal);
     // Set the mark before the rename. If this process dies between the two steps, the next writer
-    // removes the mark. A writer of the old map, in another network namespace, also reads this mark
-    // and so detects the replacement.
+    // removes the mark. If the old map belongs to another network namespace, its writers detect the
+    // replacement by this mark.
     let set_mark = |old_map: Option<&mut WritableMap>, mark| {
         if let Some(old_map) = old_map {
             old_map.writer().store_header(SUPERSEDED, mark);
@@ -145,7 +145,7 @@ fn slot_counts(pools: &[PlannedPool]) -> impl Iterator<Item = u32> {
     pools.iter().map(|planned| planned.pool.slots())
 }
 
-/// Returns the words of a map that are not derived from other words. Skips `file_id`.
+/// Returns the fixed words of a map without `file_id`, and the owner and meta words of all slots.
 fn authoritative_words(map: &MapImage) -> impl Iterator<Item = u64> {
     let slots = map.tables().flat_map(|(_, table)| {
         (0..table.pool.slot_count).flat_map(move |slot| table.authoritative_words(slot))
@@ -153,8 +153,8 @@ fn authoritative_words(map: &MapImage) -> impl Iterator<Item = u64> {
     map.layout().fixed_words(map.words()).chain(slots)
 }
 
-/// Builds a map in these regions. If `old_map_and_time` contains a map, the new map keeps its state.
-/// The tick is the current time.
+/// Builds a map in these regions. If `old_map_and_time` contains an old map, the new map keeps the
+/// state of the old map. The tick is the current time.
 fn build(
     mut map: WritableRegion,
     mut sessions: WritableRegion,
@@ -170,7 +170,7 @@ fn build(
     layout::write(access, words, pools, policy, &plan.settings, boot, file_id);
     let (words, access) = sessions.write_access();
     let pool_rules = encode_rules(&plan.policy.pool_rules);
-    // The tags in the slots of the old map belong to its key.
+    // The user tags in the slots of the old map are hashes under the key of its sessions file.
     let key =
         old_map.and_then(|old_map| user_key(old_map.sessions_words())).unwrap_or_else(random_key);
     layout::write_sessions(access, words, slot_counts(pools), &pool_rules, boot, file_id, key);
@@ -258,7 +258,8 @@ fn apply_reservations(writer: &MapWriter<'_>, plan: &Plan, key: HashKey) {
     }
 }
 
-/// Returns the number of a new file: a hash of the time, the process and the number of the old file.
+/// Returns the id of a new map file: a hash of the time, the pid, the boot and the id of the old
+/// file.
 fn new_file_id(boot: u64, old_map: Option<&MapImage>) -> u64 {
     let old_file_id = old_map.map_or(0, |old_map| old_map.layout().file_id);
     let time = std::time::SystemTime::now()

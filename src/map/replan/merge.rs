@@ -1,10 +1,10 @@
 //! The pools of a new map: the pools of the plan, and the pools of the old map that are still
 //! needed.
 //!
-//! Handles contain the pool number, so a pool keeps its number while the map has it. If the plan no
-//! longer has a pool, the pool is removed when none of its addresses is leased or cooling down. A
-//! new pool can reuse the number of a removed pool, because the generations of new slots are higher
-//! than the generations of removed slots.
+//! Handles contain the pool number, so a pool keeps its number while the map has the pool. The new
+//! map keeps a pool that the plan no longer has only while an address of the pool is leased, cools
+//! down or lingers. A new pool can reuse the number of a removed pool, because the generations of
+//! new slots are higher than the generations of removed slots.
 
 use crate::Tick;
 use crate::map::engine::image::MapImage;
@@ -27,9 +27,8 @@ pub(crate) fn is_same_pool(pool: &Pool, other_pool: &Pool) -> bool {
     pool.kind() == other_pool.kind() && has_same_name && has_same_family
 }
 
-/// Returns whether a pool serves sessions that request no pool by name. These are the pools with
-/// the name [`DEFAULT_POOL`]. If there is no such pool, they are the pools with the name of the
-/// first pool.
+/// Returns whether a pool serves sessions that request no pool by name. Such pools have the name
+/// [`DEFAULT_POOL`], or the name of the first virtual-IP pool if no pool is named [`DEFAULT_POOL`].
 fn is_default(pools: &[Pool], pool: &Pool) -> bool {
     let mut virtual_ip_pools = pools.iter().filter(|pool| pool.kind() == PoolKind::VirtualIp);
     let first_pool = virtual_ip_pools.clone().next();
@@ -66,8 +65,8 @@ pub(crate) fn new_pools(plan: &Plan) -> Vec<PlannedPool> {
     (0..plan.pools.len()).map(|plan_index| planned_pool(plan, plan_index, None)).collect()
 }
 
-/// Returns the pools of the map that replaces `old_map`. Kept pools have their old numbers and are
-/// extended by the plan. New pools get the remaining numbers.
+/// Returns the pools of the map that replaces `old_map`. Kept pools have their old numbers, and the
+/// plan can add addresses to them. New pools get the remaining numbers.
 ///
 /// # Errors
 /// Fails if the map would have more than [`MAX_POOLS`] pools.

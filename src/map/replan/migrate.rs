@@ -63,8 +63,8 @@ pub(crate) fn migrate(writer: &MapWriter<'_>, pools: &[PlannedPool], old_map: &M
     }
 }
 
-/// Copies the state of an address to its slot in the planned pool. If the address is leased, makes
-/// that slot await the release instead.
+/// Copies the state of an address to its slot in the planned pool, unless that slot has a later
+/// stamp. If the address is leased, makes that slot await the release instead.
 fn move_state(
     (target, target_slot): (&TableWriter<'_>, u32),
     (source, source_slot): (&Table<'_>, u32),

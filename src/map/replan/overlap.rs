@@ -11,7 +11,7 @@ pub(crate) struct Overlap {
 }
 
 impl Overlap {
-    /// Returns the pool index and the slot, in both pools, of the address at this offset.
+    /// Returns, for both pools, the pool index and the slot of the address at this offset.
     pub(crate) fn slots_at(&self, offset: u32) -> [(usize, u32); 2] {
         self.first_slots.map(|(pool, slot)| (pool, slot + offset))
     }
@@ -90,7 +90,7 @@ mod tests {
         prop::sample::select(KINDS.to_vec()).prop_flat_map(|kind| (pool(kind), pool(kind)))
     }
 
-    /// Returns a pool of distinct ranges of one /16 prefix.
+    /// Returns a pool of disjoint ranges of one /16 prefix.
     fn pool(kind: PoolKind) -> impl Strategy<Value = Pool> {
         let gaps_and_spans = prop::collection::vec((0u32..12, 0u32..9), 0..4);
         let prefix = match kind {

@@ -20,7 +20,7 @@ pub enum Shortage {
         "no address is available: every free address cools down until second {until} after boot"
     )]
     Cooling {
-        /// The time at which the first of these addresses becomes available.
+        /// The time at which the first of these addresses has cooled down.
         until: Tick,
     },
     /// Addresses have cooled down, but [`Map::reap`](crate::map::Map::reap) must still check them
@@ -37,7 +37,7 @@ pub enum Shortage {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// No pool has an address.
+    /// No pool has an address for the session.
     #[error("{shortage}")]
     Shortage {
         /// The reason.
@@ -89,9 +89,9 @@ pub enum OpenError {
     UnknownGroups {
         /// The user.
         user: String,
-        /// The error of the user database. The raw identifier keeps it out of
-        /// [`Error::source`](std::error::Error::source), because the text above already contains
-        /// it.
+        /// The error of the user database. The raw identifier keeps this error out of
+        /// [`Error::source`](std::error::Error::source), because the message above already contains
+        /// the error.
         r#source: io::Error,
     },
     /// The server has the maximum number of sessions.
@@ -151,9 +151,9 @@ pub enum MapError {
         failure: &'static str,
         /// The file.
         path: PathBuf,
-        /// The error of the operating system. The raw identifier keeps it out of
-        /// [`Error::source`](std::error::Error::source), because the text above already contains
-        /// it.
+        /// The error of the operating system. The raw identifier keeps this error out of
+        /// [`Error::source`](std::error::Error::source), because the message above already contains
+        /// the error.
         r#source: io::Error,
     },
     /// There is no map.

@@ -233,8 +233,8 @@ pub struct OpenOptions<'a> {
     /// but compares the complete name.
     pub user: Option<&'a str>,
     /// The name of the pool for virtual IPs. Without a name, the session gets an address of the
-    /// pool `default`, or of the first pool of the plan if no pool is named `default`. Every
-    /// session also gets an address of the loopback pool.
+    /// pool `default`, or of the first pool for virtual IPs if no pool is named `default`. Every
+    /// session also gets an address of the loopback pool, if there is one.
     pub pool: Option<&'a str>,
     /// Require this address; fail if it is not available.
     pub address: Option<IpAddr>,

@@ -75,7 +75,7 @@ impl SlotRow {
 /// The state of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SlotState {
-    /// Available.
+    /// Not held by a session, and available unless reserved or drained.
     Free,
     /// Held by a session.
     Leased,
