@@ -27,7 +27,7 @@ pub fn since_boot() -> Duration {
 }
 
 /// Returns the whole seconds that the time namespace of this process adds to `CLOCK_BOOTTIME`. All
-/// processes that share a map must have the same time. Later calls return the offset of the first
+/// processes that share a map must read the same time. Later calls return the offset of the first
 /// call.
 #[cfg(target_os = "linux")]
 fn namespace_offset() -> libc::time_t {

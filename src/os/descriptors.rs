@@ -53,7 +53,7 @@ impl Registration {
     /// Registers the descriptor of a lock.
     pub(super) fn new(file: &File, process: ProcessMark) -> io::Result<Self> {
         if PROCESS.swap(process.number(), Relaxed) != process.number() {
-            // This process is a child of a fork, and perhaps no fork handler ran.
+            // If this process is a child of a fork, perhaps no fork handler ran.
             close_inherited();
         }
         let descriptor = file.as_raw_fd();

@@ -28,7 +28,7 @@ pub fn for_each_name(
     let descriptor = open_path(&[directory.as_os_str().as_bytes()], flags)?;
     let mut buffer = [0u8; 4096];
     loop {
-        // SAFETY: the kernel writes at most the length of the buffer.
+        // SAFETY: the kernel writes at most `buffer.len()` bytes to the buffer.
         let length = unsafe {
             libc::syscall(
                 libc::SYS_getdents64,

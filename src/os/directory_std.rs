@@ -1,4 +1,5 @@
-//! Lists the names in a directory. Unlike `directory.rs`, this version for other systems allocates.
+//! Lists the names in a directory. This is the version of `directory.rs` for systems other than
+//! Linux. Unlike `directory.rs`, it allocates.
 
 use std::io;
 use std::ops::ControlFlow;

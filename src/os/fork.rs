@@ -154,7 +154,7 @@ impl ProcessMark {
 pub struct ForkBarrier(&'static ProcessState);
 
 impl ForkBarrier {
-    /// Waits until no thread forks.
+    /// Waits until no thread forks and no other barrier exists.
     pub fn new() -> Self {
         let state = process_state();
         state.lock();

@@ -7,15 +7,16 @@
 //! cancellation point or a hooked function.
 //!
 //! Signals are blocked during the search: a handler that leaves through siglongjmp would leak the
-//! descriptor. A child that another thread forks during the search holds the descriptor until it
-//! calls exec. `errno` may change.
+//! descriptor. A child that another thread forks during the search holds the descriptor until the
+//! child calls exec. `errno` may change.
 
 use std::net::SocketAddr;
 
 use super::socket::{ListenerMatch, Protocol};
 
-/// Returns the index of the first candidate to which a socket is bound. A wildcard socket does not
-/// count. See [`SystemView::find_listener`](crate::rewrite::SystemView::find_listener).
+/// Returns the index of the first candidate at which a socket listens or receives. A wildcard
+/// socket does not count. See
+/// [`SystemView::find_listener`](crate::rewrite::SystemView::find_listener).
 #[cfg(target_os = "linux")]
 pub fn find(
     candidates: &[SocketAddr],
@@ -138,8 +139,8 @@ mod sock_diag {
             if descriptor >= 0 { Ok(Self(descriptor)) } else { Err(last_error_number()) }
         }
 
-        /// Returns whether a socket has exactly this address, or an error number if the kernel
-        /// sends no valid reply.
+        /// Returns whether a socket listens or receives at exactly this address. Returns an error
+        /// number if the kernel sends no valid reply.
         pub(super) fn has_socket(
             &self,
             candidate: SocketAddr,

@@ -1,8 +1,9 @@
 //! Searches for sockets in the tables of the system (GetExtendedTcpTable, GetExtendedUdpTable).
 //! This is the Windows version of `listeners.rs`.
 //!
-//! The system writes a table to a buffer on the stack. If the table does not fit, the result of the
-//! search is [`ListenerMatch::Unknown`], and the rewriter refuses the call.
+//! The system writes a table to a buffer on the stack. If a table does not fit, only a match of the
+//! first candidate is certain. Without such a match, the result is [`ListenerMatch::Unknown`], and
+//! the rewriter refuses the call.
 
 #![allow(unsafe_code)]
 
@@ -21,7 +22,7 @@ use super::socket::{ListenerMatch, NO_SEARCH_RESULT, Protocol};
 /// elements give the rows their alignment.
 const TABLE_WORDS: usize = 8 * 1024;
 
-/// Returns the index of the first candidate to which a socket is bound. See
+/// Returns the index of the first candidate at which a socket listens or receives. See
 /// [`SystemView::find_listener`](crate::rewrite::SystemView::find_listener). The UDP tables contain
 /// no peers, so a connected socket counts like an unconnected one.
 pub fn find(
@@ -76,8 +77,8 @@ fn v6_address(address: [u8; 16], port_word: u32) -> SocketAddr {
     SocketAddr::new(IpAddr::V6(Ipv6Addr::from(address)), decode_port(port_word))
 }
 
-/// Calls `visit` with the local address of every IPv4 socket. Returns false if the system did not
-/// return the whole table.
+/// Calls `visit` with the local address of every IPv4 socket that listens or receives. Returns
+/// false if the system did not return the whole table.
 fn visit_v4_table(protocol: Protocol, visit: &mut impl FnMut(SocketAddr)) -> bool {
     match protocol {
         Protocol::Tcp => visit_table(protocol, AF_INET, |row: &MIB_TCPROW_LH| {
@@ -91,8 +92,8 @@ fn visit_v4_table(protocol: Protocol, visit: &mut impl FnMut(SocketAddr)) -> boo
     }
 }
 
-/// Calls `visit` with the local address of every IPv6 socket. Returns false if the system did not
-/// return the whole table.
+/// Calls `visit` with the local address of every IPv6 socket that listens or receives. Returns
+/// false if the system did not return the whole table.
 fn visit_v6_table(protocol: Protocol, visit: &mut impl FnMut(SocketAddr)) -> bool {
     match protocol {
         Protocol::Tcp => visit_table(protocol, AF_INET6, |row: &MIB_TCP6ROW| {

@@ -162,7 +162,8 @@ impl FileLock {
         true
     }
 
-    /// Returns why this lock no longer excludes other processes; `None` if it does.
+    /// Returns the reason why this lock no longer excludes other processes; `None` if it still
+    /// does.
     ///
     /// # Errors
     /// Fails if the system cannot examine the file of the lock.
@@ -175,7 +176,8 @@ impl FileLock {
         })
     }
 
-    /// Returns `None`: on Windows, no other code closes a handle, and an open file is not removed.
+    /// Returns `None`: on Windows, no other code closes the handle of the lock, and an open file is
+    /// not removed.
     ///
     /// # Errors
     /// Never fails.
@@ -240,7 +242,7 @@ impl Drop for FileLock {
         let _barrier = ForkBarrier::new();
         #[cfg(unix)]
         if !self.registration.unregister() {
-            // The number of the descriptor belongs to another file now.
+            // The program has closed the descriptor, and its number can belong to another file now.
             return;
         }
         // SAFETY: the file is dropped only here.

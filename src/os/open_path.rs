@@ -11,8 +11,8 @@ const MAX_PATH: usize = 1024;
 /// Opens the path that is the concatenation of `parts` (open(2)).
 ///
 /// # Errors
-/// The kind is `InvalidFilename` if the path is too long or contains a NUL byte. Otherwise the error
-/// is that of the kernel.
+/// The kind is `InvalidFilename` if the path is too long or contains a NUL byte. Otherwise the
+/// error is that of the kernel.
 pub fn open_path(parts: &[&[u8]], flags: libc::c_int) -> io::Result<OwnedFd> {
     let mut path = [0u8; MAX_PATH];
     let mut length = 0;

@@ -1,5 +1,5 @@
-//! Provides the state of a Linux machine that [`crate::map::Map::reap`] needs: the addresses that
-//! have sockets, and the processes that have exited.
+//! Answers the questions of [`crate::map::Map::reap`] on Linux: whether an address has sockets, and
+//! whether a process has exited.
 
 use std::collections::HashSet;
 use std::io;
@@ -14,8 +14,8 @@ const SOCKET_TABLES: [&str; 8] =
 /// `TCP_TIME_WAIT` of the kernel's `tcp_states.h`. No process holds a socket in this state.
 const TCP_TIME_WAIT: &str = "06";
 
-/// A snapshot of the bound addresses. The snapshot contains no processes: each check reads the
-/// current state of a process.
+/// A snapshot of the bound addresses. The snapshot contains no processes:
+/// [`SystemProbe::has_exited`] reads the current state of a process.
 #[derive(Debug)]
 pub struct SystemProbe {
     bound_addresses: HashSet<IpAddr>,
@@ -60,8 +60,9 @@ impl SystemProbe {
     }
 }
 
-/// Returns the local address of a socket, or `None` in the state TIME_WAIT. The second column
-/// contains the address as hexadecimal words in the byte order of the machine.
+/// Returns the local address in a line of a socket table, or `None` for a socket in the state
+/// TIME_WAIT. The second column contains the address as hexadecimal words in the byte order of the
+/// machine.
 fn local_address(line: &str) -> Option<IpAddr> {
     let mut columns = line.split_ascii_whitespace().skip(1);
     let (address, _) = columns.next()?.split_once(':')?;

@@ -1,5 +1,5 @@
-//! Provides the state of a Windows machine that [`crate::map::Map::reap`] needs: the addresses that
-//! have sockets, and the processes that have exited.
+//! Answers the questions of [`crate::map::Map::reap`] on Windows: whether an address has sockets,
+//! and whether a process has exited.
 
 #![allow(unsafe_code)]
 
@@ -17,8 +17,8 @@ use windows_sys::Win32::Networking::WinSock::{AF_INET, AF_INET6};
 use super::process;
 use crate::leader::Leader;
 
-/// A snapshot of the bound addresses. The snapshot contains no processes: each check reads the
-/// current state of a process.
+/// A snapshot of the bound addresses. The snapshot contains no processes:
+/// [`SystemProbe::has_exited`] reads the current state of a process.
 #[derive(Debug)]
 pub struct SystemProbe {
     bound_addresses: HashSet<IpAddr>,

@@ -22,7 +22,7 @@ use crate::leader::Leader;
 /// An error of kind `NotFound` means that no such process exists, or that it has exited.
 pub fn identify(pid: u32) -> io::Result<Leader> {
     let mut times = [FILETIME::default(); 4];
-    // SAFETY: the handle is closed once, and the system writes four times to `times`.
+    // SAFETY: the handle is closed once, and the system writes each element of `times`.
     unsafe {
         let access = PROCESS_QUERY_LIMITED_INFORMATION | PROCESS_SYNCHRONIZE;
         let process = OpenProcess(access, 0, pid);

@@ -35,7 +35,7 @@ pub enum ListenerMatch {
     },
 }
 
-/// The error of a search that failed without an error number of the system: `ENOBUFS`,
+/// The error of a search that failed without an error number of the system: `ENOBUFS`, on Windows
 /// `WSAENOBUFS`.
 pub const NO_SEARCH_RESULT: i32 = {
     #[cfg(unix)]

@@ -1,8 +1,8 @@
 //! Opens the files of a map and rejects planted files.
 //!
-//! A trusted file meets these conditions: The file is a regular file with one hard link, and the
-//! path is not a symbolic link. Root or the user of this process owns the file. No other user can
-//! write to the file.
+//! A trusted file meets these conditions: The file is a regular file with at most one hard link,
+//! and the path is not a symbolic link. Root or the user of this process owns the file. No other
+//! user can write to the file.
 //!
 //! Files are created only in a trusted directory: root or the user of this process owns the
 //! directory, and no other user can replace its entries.
@@ -172,14 +172,14 @@ fn allow_reading(file: &File, user: UserId) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Makes another user the owner of a file, who can then read it.
+/// Makes another user the owner of a file, so that this user can read the file.
 #[cfg(all(unix, not(target_os = "linux")))]
 fn allow_reading(file: &File, user: UserId) -> io::Result<()> {
     std::os::unix::fs::fchown(file, Some(user), None)
 }
 
 /// Gives a new file the group of the file that it is going to replace, so that a chgrp(1) by an
-/// administrator lasts. The new file keeps its group if this process may not change it.
+/// administrator lasts. If this process may not change the group, the new file keeps its own group.
 pub fn keep_group(new_file: &File, old_path: &Path) {
     if let Ok(metadata) = std::fs::symlink_metadata(old_path)
         && metadata.is_file()

@@ -221,15 +221,15 @@ fn with_security_attributes<T, E: From<io::Error>>(
     result
 }
 
-/// Creates an empty file. The system, the administrators and the owner have full access. `extra_entries`
-/// adds entries in SDDL.
+/// Creates an empty file. The system, the administrators and the owner have full access.
+/// `extra_entries` adds entries in SDDL.
 fn create_with_access(path: &Path, extra_entries: &str) -> io::Result<File> {
     with_security_attributes(
         &format!("D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;OW){extra_entries}"),
         |security| {
             let wide_path: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
-            // SAFETY: the path ends with a 0, and all fields of the structure are set. A valid handle
-            // has no other owner, so the file can own it.
+            // SAFETY: the path ends with a 0, and all fields of the structure are set. A valid
+            // handle has no other owner, so the file can own it.
             unsafe {
                 let handle = CreateFileW(
                     wide_path.as_ptr(),
@@ -251,9 +251,10 @@ fn create_with_access(path: &Path, extra_entries: &str) -> io::Result<File> {
 
 /// Renames `from` to `to` and replaces an existing file.
 ///
-/// Windows cannot replace a file that a process has mapped, but it can rename that file. This
-/// function therefore first renames the old file to `to` with the suffix `.oldN`. For a moment, no
-/// file has the name `to`. A later call removes the renamed file if no process has the file mapped.
+/// Windows cannot replace a file that a process has mapped, but it can rename that file. If the old
+/// file is in use, this function therefore first renames it to `to` with the suffix `.oldN`. For a
+/// moment, no file has the name `to`. A later call removes the renamed file if no process has the
+/// file mapped.
 pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
     remove_renamed(to);
     let Err(error) = std::fs::rename(from, to) else { return Ok(()) };
@@ -274,7 +275,7 @@ pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Removes the files that [`replace`] renamed when it replaced `path`, except those that a process
-/// has still mapped. Ignores errors.
+/// still maps. Ignores errors.
 fn remove_renamed(path: &Path) {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return };
     let name_prefix = format!("{}.old", name.display());
@@ -303,8 +304,8 @@ fn is_trusted(sid: PSID, user: PSID) -> bool {
 
 /// The user of this process.
 struct ProcessUser {
-    /// A TOKEN_USER, followed by the SID that it points to. The box keeps both at the same address.
-    /// The `u64` elements give both their alignment.
+    /// A TOKEN_USER, followed by the SID that it points to. The box keeps the address of the SID
+    /// constant. The `u64` elements give both structures their alignment.
     buffer: Box<[u64; 16]>,
 }
 

@@ -1,9 +1,9 @@
 //! The compiled form of a policy in the map file: little-endian records of fixed size, with offsets
 //! from the start of the policy.
 //!
-//! A reader checks the bounds of every access. A value outside the bytes counts as absent. The
-//! size of the policy bounds every loop, so a corrupted count cannot make a loop long. A reader
-//! never allocates.
+//! A reader checks the bounds of every access. A value outside the bytes of the policy counts as
+//! absent. The size of the policy bounds every loop, so a corrupted count cannot make a loop long.
+//! A reader never allocates.
 //!
 //! | offset | header | offset | program record |
 //! |---|---|---|---|
@@ -16,8 +16,8 @@
 //! | 32 | wildcard UDP ports (offset, count) | 48 | features (4 bytes) |
 //! | | | 52 | flags (4 bytes) |
 //!
-//! A host address is a family (4 bytes: 4 or 6) and an address (16 bytes). A port range is two ports
-//! (2 bytes each).
+//! A host address is a family (4 bytes: 4 or 6) and an address (16 bytes). A port range is two
+//! ports (2 bytes each).
 //!
 //! Every user can read the map file, so the compiled form does not contain [`Policy::pool_rules`],
 //! which name users. These rules are in the sessions file of the map.

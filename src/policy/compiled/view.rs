@@ -141,7 +141,7 @@ impl<'a> ProgramView<'a> {
         self.read_text(24)
     }
 
-    /// Returns the parts of vipool that the program uses.
+    /// Returns the parts of vipool that the programs of this rule use.
     #[inline]
     #[must_use]
     pub fn features(&self) -> Features {
