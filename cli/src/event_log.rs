@@ -51,7 +51,7 @@ impl EventKind {
     }
 }
 
-/// Logs new history records of the system's map. Events of private maps are not logged.
+/// Logs new history records of the system's map. Events of other maps are not logged.
 pub fn log_records(directory: &Path, records: &[Record]) {
     if directory != map_directory() {
         return;

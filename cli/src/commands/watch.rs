@@ -58,7 +58,7 @@ impl Watch {
             };
             let mut stdout = std::io::stdout();
             match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-                // The reader has closed the pipe, so it cannot receive more updates.
+                // The reader of the output has closed the pipe, so it cannot receive more updates.
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => {
                     return Ok(ExitCode::SUCCESS);
                 }

@@ -17,7 +17,7 @@ use super::log::HistoryLog;
 use super::record::{Record, RecordKind};
 use super::{history_file, read};
 
-/// The text of [`Record::addresses`] for the whole server.
+/// The value of [`Record::addresses`] for the whole server.
 pub const WHOLE_SERVER: &str = "all";
 
 /// An action of an administrator.
@@ -105,7 +105,7 @@ pub struct AdminState {
     pub is_server_drained: bool,
     /// The users of the reserved addresses.
     pub reservations: BTreeMap<IpAddr, String>,
-    /// Drains (true) and ends of drains (false), in order.
+    /// Drains (true) and ends of drains (false) of ranges, in the order of the records.
     range_drains: Vec<(Range, bool)>,
 }
 

@@ -50,6 +50,8 @@ pub fn collect(
 
 /// Returns the records of the events that are not in the history yet. Writes nothing.
 ///
+/// `collected` contains all records of the history.
+///
 /// # Errors
 /// The map or its journal cannot be used.
 pub fn pending(directory: &Path, collected: &[Record]) -> anyhow::Result<Vec<Record>> {

@@ -7,8 +7,8 @@
 //!   next writer removes it.
 //! - Only the process that holds the lock writes to the file. The lock is a file of its own,
 //!   `FILE.lock`, because every user who can read a file can also lock it.
-//! - A file begins with the leases that were open when it was created. So readers do not need the
-//!   older files, and old files can be removed.
+//! - A file begins with the leases that were open when it was created. So [`HistoryLog::state`]
+//!   depends only on the current file, and older files can be removed.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -26,8 +26,8 @@ use crate::system::file_lock;
 
 /// If the file is longer than this size, the writer rotates it: the file is renamed to `FILE.1`.
 pub const MAX_FILE_BYTES: u64 = 8 << 20;
-/// Maximum size of a file that is read. The last append before a rotation exceeds
-/// [`MAX_FILE_BYTES`] by much less.
+/// Maximum size of a file that is read. Only the last append to a file exceeds [`MAX_FILE_BYTES`],
+/// so the file stays much shorter than this size.
 const MAX_READ_BYTES: u64 = 8 * MAX_FILE_BYTES;
 /// Maximum wait for another process that writes the history.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,7 +44,8 @@ const ROTATIONS_PER_AGE: u32 = 8;
 pub struct Retention {
     /// Maximum age of a record. `None` means no limit.
     pub max_age: Option<Duration>,
-    /// Maximum size of the rotated files in bytes. The newest rotated file is always kept.
+    /// Maximum total size of the rotated files in bytes. This limit does not remove the newest
+    /// rotated file.
     pub max_bytes: u64,
 }
 
@@ -123,7 +124,7 @@ impl HistoryLog {
         let is_older = |time: SystemTime, age: Duration| {
             now.duration_since(time).is_ok_and(|elapsed| elapsed > age)
         };
-        // The current file begins where the newest rotated file ends.
+        // The period of the current file begins when that of the newest rotated file ends.
         let start_time = match fs::metadata(suffixed_path(&self.path, "1")) {
             Ok(newest_rotated) => newest_rotated.modified().ok(),
             Err(_) => self.state.first_time.map(SystemTime::from),
@@ -141,7 +142,8 @@ impl HistoryLog {
             let is_expired = metadata
                 .modified()
                 .is_ok_and(|modified| limits.max_age.is_some_and(|age| is_older(modified, age)));
-            // Keep the newest rotated file, because its time is the start of the current file.
+            // The size limit keeps the newest rotated file, because its modification time is the
+            // start of the current file's period.
             if is_expired || number > 1 && total_bytes > limits.max_bytes {
                 let context = || format!("cannot remove {}", file.display());
                 fs::remove_file(&file).with_context(context)?;
@@ -373,7 +375,7 @@ mod tests {
         assert_eq!(file_count(), 3);
         set_end(1, start_time + 22 * day);
         assert_eq!(read(&path).unwrap().0.len(), 4);
-        // The first file is older than 80 days. The second file is not.
+        // Now the older rotated file is 81 days old, and the newer one is 70 days old.
         log.apply_retention(&limits, start_time + 92 * day).unwrap();
         let (records, damaged_line_count) = read(&path).unwrap();
         let remaining_numbers: Vec<u64> = records.iter().map(|record| record.number).collect();

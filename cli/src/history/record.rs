@@ -44,7 +44,8 @@ pub struct Record {
     /// The session id, as the command line prints it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub session: Option<String>,
-    /// The address of the lease or the reservation, or an address of the pool that is low.
+    /// The address of the lease or the reservation, or an address of the pool that fell below its
+    /// low-water mark.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub address: Option<IpAddr>,
     /// The user of the session or the reservation.
@@ -66,7 +67,7 @@ pub struct Record {
     /// For an action of an administrator: the user who logged on and then ran the command.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub administrator: Option<String>,
-    /// The boot id in hexadecimal: a hash of the boot and the network namespace.
+    /// The boot in hexadecimal: a hash of the boot id and the network namespace.
     pub boot: String,
     /// Number of the last journal event of that boot that the history contains.
     pub number: u64,
@@ -95,13 +96,13 @@ impl Record {
 /// The state after a sequence of records.
 #[derive(Clone, Debug, Default)]
 pub struct HistoryState {
-    /// The open leases. Each address has the record that opened its lease.
+    /// The open leases: for each address, the record that opened its lease.
     open_leases: BTreeMap<IpAddr, Record>,
     /// The addresses of the open leases of each session.
     addresses: HashMap<String, BTreeSet<IpAddr>>,
-    /// The last time at which each session got no address.
+    /// For each session, the last time at which no address was available.
     pub last_exhausted: BTreeMap<String, Timestamp>,
-    /// Boot id and event number of the last record.
+    /// Boot and event number of the last record.
     pub last_position: Option<(String, u64)>,
     /// The time of the first record.
     pub first_time: Option<Timestamp>,
@@ -152,8 +153,8 @@ impl HistoryState {
         self.open_leases.get(&address)
     }
 
-    /// Returns the records that opened the open leases of a session. The time does not depend on the
-    /// number of other leases.
+    /// Returns the records that opened the open leases of a session. The running time does not
+    /// depend on the number of leases of other sessions.
     pub fn leases_of(&self, session: &str) -> impl Iterator<Item = &Record> {
         let addresses = self.addresses.get(session).into_iter().flatten();
         addresses.filter_map(|address| self.open_leases.get(address))
@@ -168,8 +169,8 @@ mod tests {
     fn session_index_contains_exactly_the_open_leases() {
         let mut state = HistoryState::default();
         for number in 0..1000u64 {
-            // Both numbers repeat, with different periods. So some addresses pass from one session
-            // to another without a release record.
+            // Sessions and addresses repeat with different periods. So some addresses pass from one
+            // session to another without a release record.
             let (session, address) = (number * number % 7, number * number % 11);
             let event = if number % 3 == 0 { RecordKind::Released } else { RecordKind::Assigned };
             state.apply(&Record {

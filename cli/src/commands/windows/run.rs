@@ -18,7 +18,7 @@ use crate::maps::selection::{MapArgs, map_variable};
 use crate::system::caller;
 use crate::{exit_status, remedy};
 
-/// vipool failed before it could start the program. `vipool run` on Unix uses the same value.
+/// Exit status if vipool itself fails. `vipool run` on Unix uses the same value.
 const VIPOOL_FAILED: u8 = 125;
 
 /// Run a program in a session
@@ -83,8 +83,8 @@ impl Run {
         };
         let options = OpenOptions::new().with_client(self.client);
         let options = match map.find(session)? {
-            // This process joins the session. It keeps the leader, which may run longer than this
-            // process.
+            // This process joins the session. The session keeps its leader, because the leader may
+            // run longer than this process.
             Some(_) => options,
             None => options
                 .with_user(user.as_str())
@@ -136,8 +136,8 @@ impl Run {
     }
 }
 
-/// Finds the launcher in the directory that `VIPOOL_HOOK` contains. Without this variable, finds
-/// the launcher in the directory of this program.
+/// Finds the launcher in the directory that the environment variable `VIPOOL_HOOK` specifies.
+/// Without this variable, finds the launcher in the directory of this program.
 fn find_launcher() -> anyhow::Result<PathBuf> {
     let own_executable = std::env::current_exe().context("cannot find this program's own file")?;
     let directory = match std::env::var_os("VIPOOL_HOOK") {
