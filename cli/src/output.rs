@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Write};
 use anyhow::Context;
 use serde::Serialize;
 
-/// Writes formatted text to standard output, like `print!`. The value is the result of
+/// Writes formatted text to standard output, like `print!`. Evaluates to the result of
 /// [`write_stdout`].
 macro_rules! out {
     ($($argument:tt)*) => {
@@ -15,7 +15,7 @@ macro_rules! out {
     };
 }
 
-/// Writes a line to standard output, like `println!`. The value is the result of [`write_stdout`].
+/// Writes a line to standard output, like `println!`. Evaluates to the result of [`write_stdout`].
 macro_rules! outln {
     ($($argument:tt)*) => {
         $crate::output::write_stdout(format_args!("{}\n", format_args!($($argument)*)))

@@ -5,18 +5,17 @@ use std::error::Error;
 
 use vipool::map::{ChangeError, CloseError, MapError, OpenError, Shortage};
 
-/// Returns the text of an error with its causes and, if there is one, with its remedy.
+/// Returns the text of an error with its causes, and the remedy if there is one.
 pub fn describe(error: &anyhow::Error) -> String {
     with_remedy(format!("{error:#}"), error.chain().find_map(remedy_of))
 }
 
-/// Returns the text of the reason why a session was not opened and, if there is one, with its
-/// remedy.
+/// Returns the reason why a session was not opened, and the remedy if there is one.
 pub fn describe_open_error(error: &OpenError) -> String {
     with_remedy(error.to_string(), remedy_of_open_error(error))
 }
 
-/// Returns the text of a shortage and, if there is one, with its remedy.
+/// Returns the text of a shortage, and the remedy if there is one.
 pub fn describe_shortage(shortage: &Shortage) -> String {
     with_remedy(shortage.to_string(), remedy_of_shortage(shortage))
 }

@@ -11,8 +11,8 @@ use vipool::session::Handle;
 
 /// Records the address of the session's client for the programs of that session.
 ///
-/// `user` is the user of the session, or `None` if that is the caller. Only prints a failure,
-/// because the session works without the file.
+/// `user` is the user of the session, or `None` if the caller is this user. On failure, prints a
+/// warning and continues, because the session works without the file.
 pub fn write_client_file(directory: &Path, handle: &Handle, address: IpAddr, user: Option<&str>) {
     if let Err(error) = client_file::write(directory, handle, address, owner(user)) {
         errln!("vipool: cannot record the client address {address} for client-ip: {error}");
@@ -25,7 +25,7 @@ type UserId = u32;
 #[cfg(windows)]
 type UserId = String;
 
-/// Returns the owner of the file, or `None` for the caller. The caller owns the file if this
+/// Returns the owner for a client file, or `None` for the caller. The caller owns the file if this
 /// machine does not know the user of the session, or if the caller may not change the owner of a
 /// file.
 fn owner(user: Option<&str>) -> Option<UserId> {
@@ -44,8 +44,8 @@ pub fn remove_client_file(directory: &Path, handle: &Handle) {
     let _ = client_file::remove(directory, handle);
 }
 
-/// Removes the client files of all closed sessions. Only prints a failure: a remaining file is
-/// harmless, because only the user of the closed session can read it.
+/// Removes the client files of all closed sessions. On failure, prints a warning and continues: a
+/// remaining file is harmless, because only its owner can read it.
 pub fn remove_stale_client_files(map: &Map, directory: &Path) {
     let sweep_result = map.reader().map_err(|error| error.to_string()).and_then(|reader| {
         client_file::remove_stale(directory, |handle| reader.is_live(handle))

@@ -1,5 +1,4 @@
-//! Saves the last user of every address in a file, and restores the users after a restart of the
-//! machine.
+//! Saves the last user of every address to a file, and copies the users from the file to a new map.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +7,7 @@ use vipool::map::Map;
 use vipool::system::map_directory;
 use vipool::trusted_file;
 
-/// Returns the file for the map in `directory`.
+/// Returns the path of the file for the map in `directory`.
 ///
 /// On Unix the system's map is in /run. A restart empties /run, so the file of this map is in
 /// another directory.

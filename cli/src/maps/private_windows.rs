@@ -1,6 +1,5 @@
 //! Windows has no private maps: the claims on loopback blocks need abstract AF_UNIX names, which
-//! only Linux has. The functions of this module replace those of the module `private`, and return
-//! an error.
+//! only Linux has. The functions of this module replace those of the module `private`.
 
 use std::path::{Path, PathBuf};
 

@@ -205,7 +205,7 @@ pub fn missing_address(reader: &Reader, leases: &Leases) -> Option<&'static str>
 
 /// Converts a tick to wall-clock time, with the current setting of the clock.
 ///
-/// The result is never in the future.
+/// If the tick is not in the future, the result is not in the future either.
 pub fn wall_clock(tick: Tick) -> Timestamp {
     // Read the clock first. Then the time between the two reads can only make the computed boot
     // time earlier.

@@ -51,11 +51,12 @@ impl MapArgs {
         self.private || self.map.is_some()
     }
 
-    /// Returns the directory of the map. If no option selects a map and there is none, the error
-    /// names both maps that could exist.
+    /// Returns the directory of the map. If no option selects a map, and neither the system nor the
+    /// user has a map, the error describes how to create either map.
     ///
     /// # Errors
-    /// The system has no map and the user has no private map.
+    /// The command uses the private map, and this map does not exist or its directory cannot be
+    /// determined.
     pub fn existing_directory(&self) -> anyhow::Result<PathBuf> {
         let directory = self.directory()?;
         let is_private = self.selection() == MapSelection::Private;
@@ -84,8 +85,8 @@ impl MapArgs {
     }
 }
 
-/// Returns the value of VIPOOL_MAP for programs. Returns `None` for the system's map, because
-/// programs use that map by default.
+/// Returns the value of VIPOOL_MAP for programs in a session. Returns `None` for the system's map,
+/// because programs use that map by default.
 pub fn map_variable(directory: &Path) -> Option<&Path> {
     (directory != map_directory()).then_some(directory)
 }

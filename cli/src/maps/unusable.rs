@@ -1,6 +1,6 @@
 //! The addresses that `vipool up` could not use, with the reasons.
 //!
-//! The file `unusable.json` beside the map contains them, so that `vipool status` and
+//! The file `unusable.json` beside the map contains these addresses, so that `vipool status` and
 //! `vipool metrics` can report them. Without the file, all addresses are usable.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use vipool::trusted_file;
 
 const UNUSABLE_ADDRESSES_FILE: &str = "unusable.json";
-/// Maximum size of the file. It is enough for a hundred thousand addresses.
+/// Maximum size of the file, enough for a hundred thousand addresses.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// An address that no session can lease.
@@ -23,7 +23,7 @@ pub struct UnusableAddress {
     pub reason: String,
 }
 
-/// Returns each address with its reason as a struct.
+/// Converts each address and its reason to an [`UnusableAddress`].
 pub fn from_reasons(reasons: BTreeMap<IpAddr, String>) -> Vec<UnusableAddress> {
     reasons.into_iter().map(|(address, reason)| UnusableAddress { address, reason }).collect()
 }

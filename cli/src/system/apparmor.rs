@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-/// Modes in which AppArmor denies what the profile does not allow (apparmor(7)).
+/// Modes in which AppArmor denies each access that the profile does not allow (apparmor(7)).
 const DENYING_MODES: [&str; 2] = ["enforce", "kill"];
 
 /// Returns the profile that restricts a process, or `None` if no profile restricts the process.
 /// `proc_directory` is the directory of the process in `/proc`.
 pub fn confining_profile(proc_directory: &Path) -> Option<String> {
-    // Since Linux 5.8, AppArmor has a file of its own. Another security module can own the older
-    // file.
+    // Since Linux 5.8, AppArmor has a file of its own. The older file `attr/current` can belong to
+    // another security module.
     let label = ["attr/apparmor/current", "attr/current"]
         .into_iter()
         .find_map(|file| std::fs::read_to_string(proc_directory.join(file)).ok())?;

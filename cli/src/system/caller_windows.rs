@@ -6,7 +6,7 @@ use vipool::session::{Handle, SessionId};
 use vipool::system;
 
 /// Returns the session of the lease in the environment. Without a lease, returns the session that
-/// belongs to the Windows session of this process, also if the map has other settings.
+/// belongs to the Windows session of this process, whatever the map's `session-per`.
 ///
 /// # Errors
 /// The process is in no session.

@@ -15,7 +15,8 @@ pub struct ElfInfo {
     pub is_static: bool,
     /// The file is for another processor or word size than this build.
     pub is_foreign: bool,
-    /// The linker of Go created the file. Network calls of Go do not use the C library.
+    /// The linker of Go created the file. Most Go programs do not use the C library for network
+    /// calls.
     pub is_go: bool,
 }
 

@@ -34,8 +34,8 @@ pub fn socket_tables(process: &str) -> impl Iterator<Item = Vec<SocketRow>> {
     })
 }
 
-/// Returns the sockets of any kind that a process has open. Each inode number has a list of its
-/// descriptors.
+/// Returns the sockets of any kind that a process has open: for each inode number of a socket, the
+/// descriptors of the socket.
 ///
 /// # Errors
 /// The process does not exist, or the caller may not read its descriptors.

@@ -75,7 +75,7 @@ impl Claim {
     /// `is_excluded` returns true.
     ///
     /// # Errors
-    /// All blocks belong to other users, or a system call fails.
+    /// No block is available, or a system call fails.
     pub fn acquire(
         directory: &Path,
         preferred: Option<Block>,
@@ -148,8 +148,8 @@ fn try_claim(block: Block, identity: &MapIdentity) -> io::Result<Attempt> {
             Ok(()) => return request_socket(stream, identity),
             // The owner has not called listen(2) yet, or has exited.
             Err(Errno::CONNREFUSED) => std::thread::sleep(Duration::from_millis(5)),
-            // The accept queue is full. The owner cannot be a vipool process, because that would
-            // accept the connections.
+            // The accept queue is full. A vipool process would accept the connections, so the owner
+            // is probably another program.
             Err(Errno::AGAIN) => return Ok(Attempt::Foreign),
             Err(error) => return Err(error.into()),
         }
@@ -169,7 +169,7 @@ fn try_bind(block: Block) -> io::Result<Option<OwnedFd>> {
     Ok(Some(listener))
 }
 
-/// Waits up to [`ANSWER_TIMEOUT`] for the owner at the other end to pass its socket.
+/// Waits up to [`ANSWER_TIMEOUT`] for the owner at the other end of `stream` to pass its socket.
 fn request_socket(stream: OwnedFd, identity: &MapIdentity) -> io::Result<Attempt> {
     if getsockopt(&stream, PeerCredentials)?.uid() != Uid::effective().as_raw() {
         return Ok(Attempt::Foreign);

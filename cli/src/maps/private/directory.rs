@@ -69,10 +69,10 @@ fn parent_directory() -> PathBuf {
         .unwrap_or_else(|| temporary_directory(Path::new("/tmp"), uid))
 }
 
-/// Returns the parent directory in `/tmp`. It may not exist yet.
+/// Returns the parent directory in `/tmp`. The directory may not exist yet.
 ///
-/// Another user can create `/tmp/vipool-UID` first, but cannot predict the random name and cannot
-/// remove the directory, because `/tmp` has the sticky bit.
+/// If another user has created `/tmp/vipool-UID`, the name has a random suffix. The other user
+/// cannot predict this name, and cannot remove the directory, because `/tmp` has the sticky bit.
 fn temporary_directory(temporary_root: &Path, uid: Uid) -> PathBuf {
     let owner = |path: &Path| fs::symlink_metadata(path).map(|metadata| metadata.uid()).ok();
     let default_path = temporary_root.join(format!("vipool-{uid}"));

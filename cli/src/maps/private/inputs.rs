@@ -1,7 +1,7 @@
 //! The inputs of a private map, in a file in the directory of the map.
 //!
-//! The next `vipool run` compares the saved inputs with its own inputs. If the inputs differ, it
-//! creates a new map.
+//! The next `vipool run` compares the saved digest of the plan with the digest of its own plan. If
+//! the digests differ, it creates a new map.
 
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
@@ -28,7 +28,8 @@ pub struct MapInputs {
 }
 
 impl MapInputs {
-    /// Reads the inputs of the map in `directory`. Returns empty inputs if there is no file.
+    /// Reads the inputs of the map in `directory`. Returns empty inputs if there is no file or if
+    /// the file cannot be parsed.
     ///
     /// # Errors
     /// The file exists but cannot be read.

@@ -3,9 +3,9 @@
 //! There is one map per user and network namespace ([`directory`]). Its addresses come from a /24
 //! of 127.0.0.0/8 ([`block`]). The block belongs to the user as long as a program runs in one of
 //! the sessions ([`claim`]). The plan of the map comes from the user's farm file. Without a farm
-//! file, `vipool run` adds every program that it runs to the process list with the feature
-//! `loopback`. The child processes of the program inherit this rule. If the plan changes, the map
-//! is created again ([`inputs`]). The open sessions move to the new map.
+//! file, `vipool run` adds a rule with the feature `loopback` for every program that it runs. The
+//! child processes of the program inherit this rule. If the plan changes, the map is created again
+//! ([`inputs`]). The open sessions move to the new map.
 
 mod block;
 mod claim;

@@ -27,6 +27,6 @@ pub enum SocketCall {
     GetHostName,
     /// The program resolved a name: it opened `/etc/hosts`.
     ResolveName,
-    /// The program created an io_uring(7). Its operations through the ring cannot be traced.
+    /// The program created an io_uring(7). Operations through an io_uring cannot be traced.
     CreateIoUring,
 }

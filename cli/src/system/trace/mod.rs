@@ -109,8 +109,8 @@ pub fn trace(
         } else {
             signal
         };
-        // This request fails if the thread was killed after its stop. The next iteration of the
-        // loop receives its exit status.
+        // This request fails if the thread was killed after its stop. In this case, a later
+        // iteration of the loop receives the exit status of the thread.
         let _ = ptrace_request(libc::PTRACE_SYSCALL, thread, delivered_signal as usize);
     }
 }

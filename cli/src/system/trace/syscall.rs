@@ -16,7 +16,7 @@ pub struct PendingCall {
     fd: c_int,
     /// The socket address in the arguments.
     address: Option<SocketAddr>,
-    /// The call to report on success, if it does not depend on the socket.
+    /// The call to report on success, if the report does not depend on the socket.
     reported_call: Option<SocketCall>,
 }
 
