@@ -1,5 +1,4 @@
-//! Tests of invalid input: vipool reports the error, the program still runs, and no session is
-//! lost.
+//! Tests of invalid input: vipool reports the error, and no open session is lost.
 
 use std::process::{Command, Output};
 

@@ -42,7 +42,8 @@ fn exit_codes_distinguish_missing_and_not_executable_programs() {
     assert!(private_map.open_sessions().is_empty());
 }
 
-/// Runs a script that prints "ready". Then sends a signal to `vipool run`, and returns its status.
+/// Runs a script that prints "ready". Then sends a signal to `vipool run`, and returns the exit
+/// status of `vipool run`.
 fn run_and_signal(private_map: &PrivateMap, script: &str, signal: Signal) -> ExitStatus {
     let mut command =
         private_map.vipool(&["run", "--private", "-s", "1", "--", "sh", "-c", script]);
@@ -75,7 +76,7 @@ fn signals_reach_the_program_and_close_the_session() {
 #[test]
 fn ignored_sighup_is_inherited() {
     let private_map = PrivateMap::new();
-    // `vipool run` starts with SIGHUP ignored, and the program inherits this.
+    // The shell ignores SIGHUP. `vipool run` and its program inherit this disposition.
     let vipool =
         format!("trap '' HUP; exec {} run --private -s 1 -- sh -c", env!("CARGO_BIN_EXE_vipool"));
     let mut command = Command::new("sh");

@@ -10,7 +10,8 @@ use vipool_testing::ChildGuard;
 
 use crate::support::{PrivateMap, text, wait_for_line};
 
-/// Starts a session that holds the only address until its standard input is closed.
+/// Starts a program in session 1. The session holds the only address until the standard input of
+/// the program is closed.
 fn start_holder(private_map: &PrivateMap, farm: &str) -> ChildGuard {
     let mut command =
         private_map.vipool(&["run", "--private", "--farm", farm, "-s", "1", "--", "sh"]);
@@ -58,8 +59,8 @@ fn wait_policy_waits_for_an_address() {
     let mut holder = start_holder(&private_map, &farm);
     let mut command = private_map.vipool(&["run", "--private", "--farm", &farm, "-s", "2", "--"]);
     let mut waiting_run = ChildGuard::start(command.args(PROGRAM).stdout(Stdio::piped()));
-    // The second session may not wait yet. In both cases, the second session gets the address of the
-    // first session.
+    // The second session gets the address of the first session, whether it already waits for the
+    // address or has not started yet.
     drop(holder.0.stdin.take());
     holder.0.wait().unwrap();
     wait_for_line(waiting_run.0.stdout.take().unwrap(), "lease=05");

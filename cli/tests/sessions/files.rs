@@ -27,8 +27,9 @@ fn open(map: &Map, session: &str, user: &str) {
     map.open_session(session.parse().unwrap(), &options, Tick::now()).unwrap();
 }
 
-/// Runs a shell script in a network namespace and a mount namespace of its own, with `vipool` and
-/// the directory in variables. A command that hangs ends with the status 124.
+/// Runs a shell script in a network namespace and a mount namespace of its own. In the script,
+/// `$DIR` is the directory. `vipool` is a function with a time limit: a command that hangs ends with
+/// the status 124.
 pub fn run_isolated(directory: &Path, script: &str) -> Output {
     let functions = "vipool() { timeout 20 $VIPOOL \"$@\"; }\n";
     let mut command = Command::new("unshare");
@@ -170,7 +171,8 @@ fn reader_of_the_history_cannot_hold_up_gc() {
     open(&map, "8", "bob");
     let output = gc();
     assert!(output.status.success(), "{output:?}");
-    // Only the owner can open the lock file. A process that holds it does not stop the maintenance.
+    // Only the owner can open the lock file. A process that holds the lock does not stop the rest of
+    // the maintenance.
     let lock = directory.path().join("history.log.lock");
     assert_eq!(fs::metadata(&lock).unwrap().permissions().mode() & 0o777, 0o600);
     let lock = File::open(lock).unwrap();
@@ -247,7 +249,7 @@ fn status_works_on_a_read_only_file_system() {
     open(&create_map(directory.path()), "7", "alice");
     let script = "mount --bind $DIR $DIR && mount -o remount,ro,bind $DIR || exit 3
         vipool status --map $DIR && vipool metrics --map $DIR";
-    // The map belongs to the network namespace of this test.
+    // The map belongs to the network namespace of this test, so the script runs in this namespace.
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", &format!("vipool() {{ $VIPOOL \"$@\"; }}\n{script}")]);
     command.env("VIPOOL", env!("CARGO_BIN_EXE_vipool")).env("DIR", directory.path());

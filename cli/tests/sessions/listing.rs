@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use vipool_testing::ChildGuard;
 
-/// Runs the server on a port on which the host already listens. Returns true if the server can bind
-/// the port. The bind succeeds only if it is rewritten.
+/// Runs `program`, which starts a page server on a port on which the host already listens. Returns
+/// true if the server can bind the port. The bind succeeds only if it is rewritten.
 fn is_rewritten(private_map: &PrivateMap, farm: &str, program: &[&str], port: u16) -> bool {
     let file = private_map.write_file("index.html", "a page\n");
     let port = port.to_string();

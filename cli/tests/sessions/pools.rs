@@ -100,7 +100,7 @@ fn unknown_groups_give_no_address_of_another_pool() {
     // The rules for users need no groups.
     let output = without_user_database(&[&open[..], &["ada"]].concat());
     assert_eq!(last_octet(&text(&output.stdout)), 20, "{output:?}");
-    // The user database answers that the user is in no group.
+    // Here the user database is available, and the user is not in the group of the rule.
     let output = private_map.output(&[&["session", "open", "2"], &open[3..], &["bob"]].concat());
     assert_eq!(last_octet(&text(&output.stdout)), 10, "{output:?}");
 }

@@ -117,7 +117,7 @@ fn script_is_a_path_and_a_module_is_a_name() {
     }
     let private_map = PrivateMap::new();
     let script = private_map.write_file("script.py", "").canonicalize().unwrap();
-    // The command python3 can be a script.
+    // The command python3 can be a script, so use the path of the interpreter.
     let print_path = "import os, sys; print(os.path.realpath(sys.executable))";
     let path_output = Command::new("python3").args(["-c", print_path]).output().unwrap();
     let python = text(&path_output.stdout).trim().to_owned();

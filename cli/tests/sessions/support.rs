@@ -29,8 +29,8 @@ impl PrivateMap {
 
     /// Returns a `vipool` command with these arguments.
     pub fn vipool(&self, arguments: &[&str]) -> Command {
-        // If a shell starts the tests in the background, the tests ignore these signals, and their
-        // child processes inherit this. So restore the default actions.
+        // If a shell runs the tests in the background, the tests can ignore HUP, INT and QUIT, and
+        // their child processes inherit this. So restore the default actions.
         let mut command = Command::new("env");
         command
             .args(["--default-signal=HUP,INT,QUIT", env!("CARGO_BIN_EXE_vipool")])

@@ -12,7 +12,8 @@ use crate::support::text;
 /// The host uses 10.77.0.104, so this address cannot be leased.
 const FARM: &str = "[[range]]\naddresses = \"10.77.0.100-10.77.0.104\"\n";
 
-/// Runs a shell script with a farm file and with an interface that has the farm's subnet.
+/// Runs a shell script with a farm file and with an interface whose subnet contains the range of
+/// the farm.
 fn run_with_interface(directory: &Path, script: &str) -> Output {
     std::fs::write(directory.join("farm.toml"), FARM).unwrap();
     let setup = "

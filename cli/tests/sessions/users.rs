@@ -1,4 +1,4 @@
-//! Private maps of users who are not root.
+//! Tests of private maps with several users.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
