@@ -318,9 +318,9 @@ static const char *create_rewriter(const char *directory, const char *lease)
             reason = vipool_last_error();
         }
     }
-    /* The rewriter does not need the reader. A hook never frees the rewriter, because other threads
-     * may use it until the process exits. This program frees the rewriter, so that leak checkers
-     * report nothing. */
+    /* The rewriter does not need the reader. A real hook never frees the rewriter, because other
+     * threads may use the rewriter until the process exits. This example frees the rewriter at the
+     * end of main(), so that leak checkers report nothing. */
     vipool_reader_close(reader);
     return reason;
 }

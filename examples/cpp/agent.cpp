@@ -36,7 +36,7 @@ void on_event(void *, const vipool_event *event) noexcept
         case VIPOOL_EVENT_LOW_WATER:
             std::cout << "event: few addresses are left\n";
             break;
-        default: // A newer library may report events that this program does not know.
+        default: // A newer library may report events that this program does not handle.
             break;
         }
     } catch (...) {

@@ -11,8 +11,9 @@ use vipool::map::{Leader, MAP_FILE, Map, OpenOptions, Plan, Probe, Reader, SESSI
 use vipool::pool::{Pool, PoolKind};
 use vipool::session::{Handle, SessionId, SessionKind};
 
-/// Derives a file from fuzzer input. The file is the input itself, or a changed copy of `valid`.
-/// With a changed copy, the fuzzer also reaches the code after the header checks.
+/// Derives a file from fuzzer input. The first byte of the input is the mode. Depending on the
+/// mode, the file is the rest of the input, or a changed copy of `valid`. With a changed copy, the
+/// fuzzer also reaches the code after the header checks.
 ///
 /// Each change takes three bytes of input: an offset (two bytes, modulo the length) and a mask of
 /// the bits to flip.

@@ -1,5 +1,5 @@
-//! Runs a logon and a logoff through the PAM module, with arbitrary bytes as user, host, service,
-//! environment and arguments.
+//! Runs a logon and a logoff through the PAM module, with arbitrary bytes as user, host, service
+//! and environment. Also parses arbitrary bytes as the arguments of the module.
 //!
 //! The target defines its own libpam functions for the source of the module, because the real
 //! libpam rejects some of these values.

@@ -1,4 +1,4 @@
-//! Compares arbitrary bytes as program paths and patterns, with the rules of both systems.
+//! Uses arbitrary bytes as program paths and patterns, in the POSIX and the Windows style.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -65,7 +65,7 @@ impl SystemView for FuzzedSystem {
     }
 }
 
-/// Returns whether the address is outside this host.
+/// Returns whether the address is neither a loopback address nor a wildcard address.
 fn is_external(address: IpAddr) -> bool {
     match sockaddr::as_ipv4(address) {
         Some(v4) => !v4.is_loopback() && !v4.is_unspecified(),
@@ -150,8 +150,8 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(rewritten.address.is_ipv4(), address.is_ipv4());
     }
     let _ = rewriter.visible_address(address, || Some(unbound));
-    // The visible address has the family of the kernel's address. A second translation returns it
-    // unchanged.
+    // The visible address has the family of the kernel's address. A second translation does not
+    // change the visible address.
     if let Outcome::Rewritten(visible) = rewriter.visible_address(address, || None) {
         assert_eq!(visible.is_ipv4(), address.is_ipv4());
         assert!(

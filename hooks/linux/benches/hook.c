@@ -1,5 +1,5 @@
-/* Compares socket calls of the C library, which a hook may interpose, with direct system calls
- * of the same kind. Both kinds of calls run in one process, in alternating blocks.
+/* Compares socket calls of the C library, which a hook may interpose, with the corresponding direct
+ * system calls. The two variants run in one process, in alternating blocks.
  *
  * Prints one line per operation: name, direct ns, hooked ns, difference ns, ratio. Each value is
  * a median over the blocks. For an operation that cannot be measured, the line contains the name
@@ -89,8 +89,9 @@ static const struct calls direct = {
     direct_recvmsg, direct_sendmmsg, direct_recvmmsg};
 static struct calls hooked;
 
-/* The calls of the floor make only the additional system calls that a hook needs. They read the
- * protocol of a UDP socket and the mark of a sending socket, and bind an unbound socket. */
+/* The floor: direct calls with only the additional system calls that every hook needs. These calls
+ * read the protocol of a UDP socket, read and set the mark of a sending socket, and bind an unbound
+ * socket. */
 static void read_mark(int fd, uint64_t *hint) { syscall(SYS_fcntl, fd, F_GET_RW_HINT, hint); }
 static void bind_to_v(int fd) {
     struct sockaddr_in virtual_ip = make_address(getenv("BENCH_V"), 0);
@@ -277,7 +278,7 @@ static void measure(const char *name, int (*operation)(const struct calls *), in
     measure_block(operation, &direct, repetitions);
     measure_block(operation, &hooked, repetitions);
     for (int i = 0; i < BLOCKS; i++) {
-        /* The order of the two kinds alternates, so that neither kind benefits more from warm
+        /* The order of the two variants alternates, so that neither variant benefits more from warm
          * caches. */
         if (i % 2) direct_ns[i] = measure_block(operation, &direct, repetitions);
         hooked_ns[i] = measure_block(operation, &hooked, repetitions);
@@ -332,8 +333,8 @@ int main(int count, char **arguments) {
     udp_port = socket_port(udp_service);
     session_tcp_service = bound_socket(SOCK_STREAM, l, 8903);
     session_udp_service = bound_socket(SOCK_DGRAM, l, 8904);
-    /* The address of the service is neither V nor L, so the hook treats it like an external
-     * address. */
+    /* The client sends to `udp_service`, whose address is neither V nor L. So the hook treats this
+     * address like an external address. */
     udp_client = bound_socket(SOCK_DGRAM, host, 0);
     session_udp_client = bound_socket(SOCK_DGRAM, l, 0);
     connected_to_host = socket(AF_INET, SOCK_STREAM, 0);

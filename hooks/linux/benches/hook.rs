@@ -129,7 +129,8 @@ fn measure(bench: &Path, report: impl Fn(Measurement)) {
 /// medians of alternating pairs.
 fn measure_start(environment: &'static str, hooked_command: impl Fn() -> Command) -> Measurement {
     let time = |mut command: Command| {
-        // Cargo sets this variable. With the variable, the search for every library is slower.
+        // Cargo sets this variable. With the variable, the dynamic linker searches more directories
+        // for every library.
         command.env_remove("LD_LIBRARY_PATH");
         let start = Instant::now();
         command.status().expect("the program starts");

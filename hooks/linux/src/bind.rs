@@ -46,8 +46,8 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: sockl
     }
 }
 
-/// Returns the outcome of the bind. If the program's address is an IPv4 or IPv6 address, also
-/// returns a copy of it.
+/// Returns the outcome of the bind. Also returns a copy of the program's address, if the kernel
+/// would bind this address as an IPv4 or IPv6 address.
 fn rewrite_bind(
     process: &HookedProcess,
     fd: c_int,

@@ -147,7 +147,7 @@ pub fn is_readable(address: *const u8, length: usize) -> bool {
         && (start / MIN_PAGE_SIZE == last_byte / MIN_PAGE_SIZE || probe_readable(last_byte))
 }
 
-/// Returns whether `last_byte` lies on the current stack, given that it is above `stack_pointer`.
+/// Returns whether `last_byte`, which is not below `stack_pointer`, lies on the current stack.
 fn is_within_stack(stack_pointer: usize, last_byte: usize) -> bool {
     let main_stack_end = MAIN_STACK_END.load(Ordering::Relaxed);
     if last_byte < main_stack_end && main_stack_end - stack_pointer < MAIN_STACK_WINDOW {
@@ -163,7 +163,7 @@ fn is_within_stack(stack_pointer: usize, last_byte: usize) -> bool {
 ///
 /// `FUTEX_CMP_REQUEUE` (futex(2)) reads the word at its address and compares the word with a value.
 /// The call fails with `EFAULT` if the word is not readable. With the limits 0 and 0, it wakes and
-/// moves no thread. Sandboxes permit futex, and tools such as valgrind know this valid call.
+/// moves no thread. Sandboxes permit futex, and tools such as valgrind accept this valid call.
 #[cold]
 fn probe_readable(address: usize) -> bool {
     const OPERATION: c_int = libc::FUTEX_CMP_REQUEUE | libc::FUTEX_PRIVATE_FLAG;
