@@ -28,8 +28,8 @@ fn open(map: &Map, session: &str, user: &str) {
 }
 
 /// Runs a shell script in a network namespace and a mount namespace of its own. In the script,
-/// `$DIR` is the directory. `vipool` is a function with a time limit: a command that hangs ends with
-/// the status 124.
+/// `$DIR` is the directory, and `vipool` is a function with a time limit. A command that hangs ends
+/// with the status 124.
 pub fn run_isolated(directory: &Path, script: &str) -> Output {
     let functions = "vipool() { timeout 20 $VIPOOL \"$@\"; }\n";
     let mut command = Command::new("unshare");
@@ -171,8 +171,8 @@ fn reader_of_the_history_cannot_hold_up_gc() {
     open(&map, "8", "bob");
     let output = gc();
     assert!(output.status.success(), "{output:?}");
-    // Only the owner can open the lock file. A process that holds the lock does not stop the rest of
-    // the maintenance.
+    // Only the owner can open the lock file. A process that holds the lock does not stop the rest
+    // of the maintenance.
     let lock = directory.path().join("history.log.lock");
     assert_eq!(fs::metadata(&lock).unwrap().permissions().mode() & 0o777, 0o600);
     let lock = File::open(lock).unwrap();
