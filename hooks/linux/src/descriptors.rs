@@ -14,7 +14,7 @@ struct DirentBuffer([u8; 2048]);
 const RECORD_LENGTH_OFFSET: usize = 16;
 const NAME_OFFSET: usize = 19;
 
-/// Number of descriptors that `poll_first_fds` examines.
+/// `poll_first_fds` examines the descriptor numbers below this limit.
 const MAX_POLLED_FDS: usize = 256;
 
 /// Calls `visit` with every open descriptor. Returns `false` if the list may be incomplete.
@@ -29,7 +29,7 @@ pub fn for_each_open_fd(mut visit: impl FnMut(c_int)) -> bool {
     }
 }
 
-/// Polls the first [`MAX_POLLED_FDS`] descriptors. Returns `None` if the process may have higher
+/// Polls the descriptors below [`MAX_POLLED_FDS`]. Returns `None` if the process may have other
 /// descriptors, or if the poll fails.
 ///
 /// This function is ten times faster than reading /proc/self/fd, and nearly all programs start with

@@ -56,7 +56,7 @@ pub fn record_passed_fds(process: &HookedProcess, control: &mut [u8]) {
 }
 
 /// Scans the descriptors that are open while this library is loaded. The process inherited them, or
-/// constructors of other libraries opened them. If the scan fails, every fact stays possible.
+/// constructors of other libraries opened them. If this function fails, every fact stays possible.
 pub fn scan_inherited_fds(process: &HookedProcess) {
     let mut facts = Facts::NONE;
     let is_complete =

@@ -116,7 +116,7 @@ static void signals(void) {
            "as before");
 }
 
-/* Calls every hook in a signal handler with a small stack. */
+/* Calls the hooks in a signal handler with a small stack. */
 static void small_stack(void) {
     enum { STACK_SIZE = 8192 };
     char *memory = mmap(NULL, 3 * STACK_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
