@@ -19,7 +19,7 @@ use crate::{context, own_dll, table};
 #[unsafe(no_mangle)]
 extern "system" fn DllMain(module: HINSTANCE, reason: u32, _reserved: *mut c_void) -> BOOL {
     if reason == DLL_PROCESS_ATTACH {
-        // SAFETY: both functions may be called under the loader lock. The new thread starts when
+        // SAFETY: these functions may be called under the loader lock. The new thread starts when
         // the lock is released.
         unsafe {
             DisableThreadLibraryCalls(module);

@@ -12,7 +12,8 @@ pub struct ControlBuf {
 }
 
 impl ControlBuf {
-    /// The size of the copy in bytes. The control messages of IPv4 and IPv6 need less in total.
+    /// The maximum size of the copy in bytes. The control messages of IPv4 and IPv6 need less in
+    /// total.
     const CAPACITY: usize = 512;
 
     /// Copies the control messages from the buffer of the program. Returns `None` if they are

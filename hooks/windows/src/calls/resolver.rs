@@ -395,18 +395,17 @@ fn format_utf16(v4: Ipv4Addr) -> [u16; 16] {
     text
 }
 
-/// The query that replaces a query for the name of an address.
+/// The decision for a query for the name of an address.
 enum NameLookup {
-    /// The query that the program made.
+    /// Makes the program's query.
     Unchanged,
-    /// A query for another address.
+    /// Makes a query for this address instead.
     Address(SockaddrBuf),
-    /// No query: the result is the host's own name.
+    /// Makes no query for the name. The result is the host's own name.
     HostName,
 }
 
-/// Returns the query that the hook layer makes instead of the program's query for the name of an
-/// address.
+/// Decides how the hook layer answers the program's query for the name of an address.
 fn name_lookup(name: *const SOCKADDR, length: i32, flags: i32) -> NameLookup {
     let decide = || {
         let (rewriter, address) = (rewriter()?, read_sockaddr(name, length)?);
