@@ -185,7 +185,8 @@ fn pools_of_different_names_do_not_mix() {
     assert!(map.open_session(session_id(3), &lab_options, Tick::ZERO).is_err());
 }
 
-/// So an address of a loopback lease never becomes the virtual IP of another session.
+/// If a pool of virtual IPs could contain loopback addresses, the address of a loopback lease could
+/// become the virtual IP of another session.
 #[test]
 fn addresses_that_hosts_cannot_have_are_no_virtual_ips() {
     for range in ["127.9.0.0/29", "224.0.0.1", "0.0.0.0/0", "255.255.255.255", "::1", "ff02::1"] {

@@ -73,7 +73,7 @@ fn equal_plan_leaves_the_map_in_place() {
     assert!(!reader.is_superseded() && reader.is_live(&opened.handle));
     reopened_map.close_by_handle(&opened.handle, Tick::from_secs(6)).unwrap();
     assert!(!reader.is_live(&opened.handle));
-    // Each of these plans differs from the current plan.
+    // Each of these plans differs from the plan of the map at that time, so it replaces the map.
     let mut plans = [current_plan(), current_plan(), current_plan(), current_plan()];
     plans[0].reservations[0].user = "bob".into();
     plans[1].settings.low_water = 1;
@@ -93,7 +93,7 @@ fn second_create_corrects_a_release_time_in_the_future() {
     let single_address_plan = plan(&["10.0.0.1"], settings);
     let map = Map::create(&directory.0, &single_address_plan).unwrap();
     map.open_session(session_id(1), &for_user("ann"), Tick::from_secs(5)).unwrap();
-    // Pass a time in the wrong unit: seconds since 1970.
+    // Pass the time of another clock: seconds since 1970.
     map.close_session(session_id(1), Tick::from_secs(1_800_000_000)).unwrap();
     let latest_end = Tick::now().saturating_add(60 + 3600);
     assert!(map.open_session(session_id(2), &for_user("bob"), latest_end).is_err());
@@ -164,7 +164,7 @@ fn new_plan_revokes_no_lease() {
         "10.0.0.3"
     );
     assert!(new_map.open_session(session_id(4), &ANONYMOUS, Tick::from_secs(6)).is_err());
-    // The new plan contains the address again, so the map can allocate it.
+    // This plan contains 10.0.0.1 again, so the map can allocate the address.
     Map::create(&directory.0, &plan(&["10.0.0.1-10.0.0.3"], Settings::without_cool_down()))
         .unwrap();
     assert_eq!(
@@ -188,7 +188,7 @@ fn invalid_map_files_are_refused_with_a_reason() {
     // `Map::create` does not replace a damaged file, because the file may contain open sessions.
     assert!(matches!(Map::create(&directory.0, &plan), Err(MapError::Damaged { .. })));
     std::fs::remove_file(&map_file).unwrap();
-    // On Windows, only administrators can create symbolic links.
+    // On Windows, only administrators can create symbolic links by default.
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink("/etc/passwd", &map_file).unwrap();
@@ -335,7 +335,7 @@ fn lost_map_withholds_addresses_with_sockets() {
     let report = map.reap(reap_time, u32::MAX, &mut system).unwrap();
     assert_eq!((report.freed, report.lingering), (0, 2));
     assert!(map.open_session(session_id(2), &ANONYMOUS, reap_time).is_err());
-    // The map was not lost this time, so the socket of its session changes nothing.
+    // The map was not lost this time, so a socket on the address of session 1 changes nothing.
     system.addresses_in_use.push(address("10.0.0.2"));
     let map = Map::create_after_loss(directory.path(), &plan, reap_time, &mut system).unwrap();
     map.close_session(session_id(1), reap_time).unwrap();
@@ -399,7 +399,7 @@ fn replaced_files_keep_their_group() {
     for name in ["sessions", "journal"] {
         chown(directory.path().join(name), None, Some(12)).unwrap();
     }
-    // The journal is created again because its content is damaged.
+    // Damage the journal, so that `Map::create` also creates the journal again.
     std::fs::write(directory.path().join("journal"), [0; 64]).unwrap();
     let map =
         Map::create(directory.path(), &plan(&["10.0.0.1-10.0.0.5"], Settings::without_cool_down()))

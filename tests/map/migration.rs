@@ -164,7 +164,7 @@ fn drain_and_reservation_move_with_the_address() {
         &[pool("office", &["10.0.0.1-10.0.0.5"])],
         Settings::without_cool_down(),
     );
-    // The address is still leased from the previous pool.
+    // 10.0.0.2 is still leased from the previous pool.
     let change = map.reserve("10.0.0.2".parse().unwrap(), "kim", Tick::ZERO).unwrap();
     assert_eq!((change.addresses, change.held), (1, 1));
     let change = map.drain(&"10.0.0.0/29".parse().unwrap(), Tick::ZERO).unwrap();

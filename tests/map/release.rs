@@ -33,7 +33,7 @@ fn reap_does_not_close_a_later_lease_of_the_address() {
     let report =
         map.reap(Tick::from_secs(3 * LEADER_GRACE + 1), u32::MAX, &mut system_after_exit).unwrap();
     assert_eq!(report.closed, [session_id(2)]);
-    // A session without a leader is never closed.
+    // `reap` never closes a session without a leader.
     map.open_session(session_id(3), &ANONYMOUS, Tick::from_secs(99)).unwrap();
     map.reap(Tick::from_secs(99), u32::MAX, &mut system_after_exit).unwrap();
     assert!(
@@ -75,7 +75,7 @@ fn leader_is_found_on_any_lease_of_its_session() {
 fn released_addresses_count_as_free_or_cooling() {
     let settings = Settings::without_cool_down().with_cool_down(10);
     let map = memory_map(&["10.0.0.1-10.0.0.4"], settings);
-    // Release all addresses in one second, then drain, recover and undrain the map.
+    // Release all addresses in the same second, then drain, recover and undrain the map.
     for round in 0..5 {
         let now = round * 100;
         for number in 1..=4 {
@@ -232,7 +232,8 @@ fn cooled_address_waits_for_a_socket_check() {
 fn reap_ends_a_cool_down_that_began_in_the_future() {
     let map = memory_map(&["10.0.0.1-10.0.0.2"], Settings::without_cool_down().with_cool_down(60));
     let now = Tick::now();
-    // The first release has a wrong time. The second release is later, so its stamp is higher.
+    // The first release has a wrong time, far in the future. The second release has the correct
+    // time, but the map keeps the order in which the releases happen.
     for (number, time) in [(1, now.saturating_add(100_000_000)), (2, now)] {
         map.open_session(session_id(number), &ANONYMOUS, now).unwrap();
         map.close_session(session_id(number), time).unwrap();

@@ -72,7 +72,7 @@ fn user_of_a_later_lease_is_not_the_last_user_of_an_anonymous_lease() {
     let settings = Settings::without_cool_down().with_cool_down(60);
     let map = create_map(&directory, std::slice::from_ref(&virtual_ip), settings);
     map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
-    // The session gets its second lease with a user.
+    // The first open passed no user. This open passes a user, and the session gets a second lease.
     let map = create_map(&directory, &[virtual_ip, loopback_pool("127.3.4.0/29")], settings);
     map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     map.reserve(address("10.0.0.1"), "ann", Tick::ZERO).unwrap();

@@ -186,7 +186,7 @@ fn logon_that_cannot_be_recorded_opens_nothing() {
     let join = |map: &Map| map.join_session(session, &for_user("ada"), process(1), NOW);
     assert!(matches!(join(&server.map), Err(OpenError::Map(_))));
     assert_eq!(server.map.sessions().unwrap(), []);
-    // In an open session, the logon changes nothing.
+    // If the session is open, the failed logon changes nothing.
     server.map.open_session(session, &for_user("ada"), NOW).unwrap();
     assert!(join(&server.map).is_err());
     assert_eq!(server.map.sessions().unwrap().len(), 1);

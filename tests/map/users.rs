@@ -97,7 +97,7 @@ fn last_user_survives_a_recovery_and_a_new_plan() {
     }
     map.close_session(session_id(2), Tick::ZERO).unwrap();
     map.close_session(session_id(1), Tick::ZERO).unwrap();
-    // The next writer also does this if a writer was killed in a transaction.
+    // The next writer also recovers the map if a writer was killed in a transaction.
     map.recover().unwrap();
     let map = Map::create(directory.path(), &plan(&["10.0.0.0-10.0.0.3"], settings)).unwrap();
     let open = |number, name| {

@@ -27,7 +27,7 @@ struct SimulatedSystem {
     /// A bit set, see [`is_in_use`].
     addresses_in_use: u64,
     /// The addresses of the model. The model does not contain L6, the second address of a loopback
-    /// lease, so these addresses never have sockets.
+    /// lease, so an L6 never has sockets.
     addresses: BTreeMap<IpAddr, (usize, usize)>,
 }
 
@@ -227,7 +227,7 @@ impl Comparison {
             Operation::Configure(number) => {
                 let plan = plan(number);
                 let new_map = Map::create_at(&self.directory, &plan, now).unwrap();
-                // If the plan is equal, `Map::create` may keep the map.
+                // If the new plan equals the current plan, `Map::create_at` may keep the map.
                 prop_assert!(self.reader.is_superseded() || plan == self.plan);
                 self.reader = new_map.reader().unwrap();
                 // After a plan with an odd number, the test keeps the older writer. This writer

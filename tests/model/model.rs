@@ -66,7 +66,7 @@ impl Model {
             .collect()
     }
 
-    /// Returns the open sessions in the order of their first leases.
+    /// Returns the open sessions in the order of the pool and slot of their first leases.
     pub fn sessions(&self) -> Vec<u64> {
         let leased_slots = self.pools.iter().enumerate().flat_map(|(pool_number, pool)| {
             pool.slots
@@ -91,7 +91,7 @@ impl Model {
         })
     }
 
-    /// Returns the pools of this name in the plan.
+    /// Returns the numbers of the virtual IP pools of this name that the plan contains.
     fn pools_named(&self, name: &str) -> Vec<usize> {
         let is_match = |pool: &ModelPool| {
             pool.kind == PoolKind::VirtualIp && pool.name == name && !pool.is_dropped
@@ -460,7 +460,7 @@ impl Model {
                     if !is_due {
                         continue;
                     }
-                    // A lingering slot is also checked if the current plan does not check addresses.
+                    // Check a lingering slot even if the current plan has no `check_in_use`.
                     let must_check =
                         self.settings.check_in_use || idle_state == IdleState::Lingering;
                     let has_sockets = must_check && is_in_use(address);

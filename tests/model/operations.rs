@@ -39,7 +39,7 @@ pub enum Operation {
         exited_leaders: u32,
         addresses_in_use: u64,
     },
-    /// The bit set is the sessions that are alive.
+    /// Closes the sessions whose bit is not set.
     Reconcile(u32),
     Recover,
     Restart,

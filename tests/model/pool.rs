@@ -20,7 +20,8 @@ pub struct ModelLease {
     pub session: u64,
     /// The user of the session.
     pub user: Option<String>,
-    /// The user of the session when it got the lease. After the release, the last user of the slot.
+    /// The user of the session when the session got the lease. After the release, this user is the
+    /// last user of the slot.
     pub first_user: Option<String>,
     /// The leader, and the time when `reap` first found that the leader is dead.
     pub leader: Option<(Leader, Option<Tick>)>,
@@ -33,17 +34,19 @@ pub struct Slot {
     pub lease: Option<ModelLease>,
     pub idle_state: IdleState,
     /// The time and the serial number of the last change that moved the slot to the end of a queue.
-    /// Both numbers are zero if there was no such change.
+    /// Both values are zero if there was no such change.
     pub since: (Tick, u64),
-    /// The user of the reservation. Without a reservation, the last user.
+    /// The user of the reservation. Without a reservation, the first user of the current or last
+    /// lease.
     pub user: Option<String>,
-    /// The last user, if the slot is reserved and not leased.
+    /// The last user. Meaningful only while the slot is reserved and not leased.
     pub last_user: Option<String>,
     pub is_reserved: bool,
     /// Whether the plan made the reservation.
     pub is_reserved_by_plan: bool,
     pub is_drained: bool,
-    /// Whether the plan no longer contains the address in this pool.
+    /// Whether the plan no longer contains the address in this pool. Also set while
+    /// `awaits_release` is set.
     pub is_retired: bool,
     /// Whether the slot is unavailable until a session releases the address in another pool.
     pub awaits_release: bool,
