@@ -56,7 +56,8 @@ fn create_record(name: &str, extension: &str, recorded_command: &str) -> Result<
     Ok(file)
 }
 
-/// Returns the header of a record: the command, the commit, the machine and its load.
+/// Returns the header of a record: the command, the commit, the date, the machine, the compiler and
+/// the load.
 fn record_header(recorded_command: &str) -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = cpuinfo

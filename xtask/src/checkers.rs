@@ -26,8 +26,8 @@ pub fn miri(log: &mut Log) -> Result<(), Error> {
         --skip trusted_file:: --skip map::journal --skip map::repair --skip many_exclusions";
     for tests in [unit_tests, "--test map allocation", "--test map threads"] {
         let mut miri = nightly("miri test --package vipool --no-default-features --jobs 2", tests);
-        // Use only two cases, because tests run ten thousand times slower under Miri. Allow access
-        // to the system, because proptest reads the current directory.
+        // Let proptest use only two cases, because tests run ten thousand times slower under Miri.
+        // Allow access to the system, because proptest reads the current directory.
         let flags = "-Zmiri-tree-borrows -Zmiri-disable-isolation";
         miri.env("MIRIFLAGS", flags).env("PROPTEST_CASES", "2");
         log.run(with_target_dir(miri, "miri"))?;
@@ -35,8 +35,8 @@ pub fn miri(log: &mut Log) -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs the map tests under AddressSanitizer. Skips the single-step test, because it would step
-/// through the sanitizer's own checks.
+/// Runs the unit tests and the tests of maps under AddressSanitizer. Skips the single-step test,
+/// because it would step through the sanitizer's own checks.
 pub fn address_sanitizer(log: &mut Log) -> Result<(), Error> {
     let mut test = nightly(
         "test --package vipool --no-default-features --jobs 2 --target",

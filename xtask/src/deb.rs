@@ -1,5 +1,5 @@
-//! Builds the Debian package. This module builds each part with its own cargo profile, and
-//! cargo-deb packs the files that `cli/Cargo.toml` lists.
+//! Builds the Debian package. This module builds each part by its own cargo call, and cargo-deb
+//! packs the files that `cli/Cargo.toml` lists.
 
 use std::fs;
 use std::path::PathBuf;
@@ -45,8 +45,8 @@ fn build(debug: bool) -> Result<PathBuf, Error> {
 }
 
 /// Returns the maintainer of the package. As in the tools of Debian, `DEBFULLNAME` and `DEBEMAIL`
-/// are the name and the address. If they are not set, git's `user.name` and `user.email` replace
-/// them.
+/// are the name and the address. If a variable is not set, git's `user.name` or `user.email`
+/// replaces it.
 fn maintainer() -> Result<String, Error> {
     let read_setting = |variable: &str, git_key: &str| -> Result<String, Error> {
         match std::env::var(variable) {

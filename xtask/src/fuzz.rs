@@ -53,7 +53,8 @@ pub fn run(log: &mut Log) -> Result<(), Error> {
                 .args(["-timeout=10", "-max_len=4096", "-print_final_stats=1"])
                 .arg(format!("-artifact_prefix={}/{name}-", artifacts.display()))
                 .stdin(Stdio::null());
-            // Each input creates a map file. Keep these files in memory, not on a disk.
+            // Some targets write a map file for each input. Keep these files in memory, not on a
+            // disk.
             if Path::new("/dev/shm").is_dir() {
                 command.env("TMPDIR", "/dev/shm");
             }

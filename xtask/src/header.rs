@@ -121,8 +121,9 @@ fn group_by_section(header: &str) -> Result<String, Error> {
 /// parser of preprocessed text sees.
 ///
 /// An enum becomes an integer type and an enum without a name, because a tag and a typedef of the
-/// same name are not valid in C++. A constant becomes an enum too. A macro of the same name makes a
-/// flag unsigned. The version numbers stay macros, because the preprocessor can then compare them.
+/// same name are not valid in C++. A constant becomes an enum too. For a `u32` constant (a flag),
+/// the header also has a macro of the same name, so that the value is unsigned. The version numbers
+/// stay macros, because the preprocessor can then compare them.
 fn to_c89(name: &str, text: &str, source: &str) -> Result<String, Error> {
     let (comment, code) = text.split_once("*/\n").ok_or("a declaration without a comment")?;
     if let Some(code) = code.strip_prefix("enum ") {

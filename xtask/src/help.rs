@@ -30,8 +30,8 @@ command that installs the prerequisite.
 
   --quick   format, hygiene, clippy and the fast tests: under two minutes after a build
   --all     install missing prerequisites first (apt, rustup, cargo); a skipped test fails the run
-  --long    also the steps that take hours: fuzzing, 10,000 crash tests (each kills a writer),
-            another architecture
+  --long    also the steps that take hours: fuzzing, 10,000 crash tests (each kills a writer or a
+            reader), another architecture
   --list    print the steps with their prerequisites
 
 Before a release, also run `cargo semver-checks --package vipool --baseline-rev TAG`. TAG is the

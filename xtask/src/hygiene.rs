@@ -7,12 +7,12 @@ use std::process::Command;
 use crate::run::{Log, root};
 use crate::{Error, vocabulary};
 
-/// The check prints a note for each Rust file with more lines.
+/// The check prints a note for each Rust file that has more lines than this number.
 const MAX_LINES: usize = 500;
 
-/// Returns the texts that no file may contain. These texts mark unfinished work, or name paths of
-/// one machine or a registry. The function concatenates each text from parts, so that this file
-/// does not contain the text.
+/// Returns the texts that no file may contain. Most of these texts mark unfinished work, or name
+/// paths of one machine or a registry. The function concatenates each text from parts, so that this
+/// file does not contain the text.
 fn forbidden_texts() -> Vec<String> {
     let split_texts = [
         ["/wo", "rk/"],

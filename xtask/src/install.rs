@@ -9,7 +9,7 @@ use vipool_testing::needs;
 use crate::Error;
 
 /// Installs the named needs that are missing. Prints each failed installation. `cargo xtask test`
-/// later skips the steps that depend on a missing need.
+/// then skips the steps that depend on a need that is still missing.
 pub fn install_missing(names: &BTreeSet<&str>) -> Result<(), Error> {
     let missing_needs: Vec<_> =
         needs::ALL.iter().filter(|need| names.contains(need.name) && !need.is_present()).collect();

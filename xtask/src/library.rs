@@ -20,7 +20,8 @@ pub fn run() -> Result<(), Error> {
     build.args(["--crate-type", "staticlib"]);
     run_checked(build)?;
     let folder = target_dir().join("library");
-    // ar adds to an existing archive, and an existing link cannot be replaced.
+    // Remove the old files, because ar adds to an existing archive, and symlink(2) does not replace
+    // an existing link.
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
@@ -32,8 +33,8 @@ pub fn run() -> Result<(), Error> {
     Ok(())
 }
 
-/// Links the parts of a static library that C programs can call into one object. Only the functions
-/// of the ABI stay global.
+/// Links the functions of the ABI, with everything that they need from a static library, into one
+/// object. Only the functions of the ABI stay global.
 fn link_object(static_library: &Path, folder: &Path) -> Result<PathBuf, Error> {
     let symbols = fs::read_to_string(root().join("include/symbols.txt"))?;
     let object = folder.join("vipool.o");

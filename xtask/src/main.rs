@@ -104,7 +104,7 @@ fn run_command() -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Builds the `vipool` command and the preload object, then runs `vipool demo`.
+/// Builds the preload object and the programs of the package `vipool-cli`, then runs `vipool demo`.
 fn demo(arguments: &[String]) -> Result<bool, Error> {
     let preload = symbols::build(&symbols::PRELOAD)?;
     let vipool = run::target_dir().join("debug/vipool");

@@ -1,8 +1,8 @@
 //! Runs the steps of `cargo xtask test` and prints a summary.
 //!
-//! Each step writes the output of its commands to `target/xtask/STEP.log`. If the step fails, this
-//! log is printed. For a step that runs tests, the summary counts the tests. Any other step counts
-//! as one test.
+//! Each step writes the output of its commands to `target/xtask/STEP.log`. If the step fails, the
+//! last lines of this log are printed. For a step that runs tests, the summary counts the tests.
+//! Any other step counts as one test.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

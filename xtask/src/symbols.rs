@@ -1,5 +1,6 @@
-//! Compares the exported symbols of the shared objects with lists. The lists are checked in, so
-//! that every added symbol is visible in a diff. The command also prints the sizes of the objects.
+//! Writes or checks the lists of the symbols that the shared objects export. The lists are checked
+//! in, so that every added symbol is visible in a diff. The command also prints the sizes of the
+//! stripped objects.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -89,7 +90,7 @@ pub fn run(check: bool) -> Result<(), Error> {
         .into())
 }
 
-/// Returns the size of the object without debug symbols, as in a release.
+/// Returns the size of the object after strip(1), as in a release.
 fn stripped_size(object: &Path) -> Result<u64, Error> {
     let stripped_path = object.with_extension("stripped");
     let mut strip = Command::new("strip");

@@ -19,7 +19,8 @@ pub struct Entry<'a> {
 /// Parses the list.
 ///
 /// # Errors
-/// Returns an error if a line is not a comment, a section or `PHRASE -> REPLACEMENT`.
+/// Returns an error if a line is not empty, a comment, the name of a section or
+/// `PHRASE -> REPLACEMENT`.
 pub fn parse(text: &str) -> Result<Vec<Entry<'_>>, Error> {
     let mut is_enforced = true;
     let mut entries = Vec::new();

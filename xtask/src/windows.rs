@@ -1,4 +1,4 @@
-//! The steps that run Windows programs under Wine.
+//! The steps that check the Windows code. All steps except `windows-msvc` run programs under Wine.
 //!
 //! The tests of the hook layer run in a new network namespace with the addresses of the test pool.
 //! The Wine server owns the sockets of all Wine programs. So the step first stops the Wine server.
@@ -49,7 +49,7 @@ pub fn check_msvc(log: &mut Log) -> Result<(), Error> {
     log.run(check)
 }
 
-/// Lints the hook layer and runs its tests under Wine.
+/// Lints the packages for Windows, and runs the tests of the hook layer under Wine.
 pub fn hook_tests(log: &mut Log) -> Result<(), Error> {
     for package in ["vipool", "vipool-hook", "vipool-cli"] {
         let mut clippy = cargo("clippy --no-deps --all-targets --package");
@@ -71,7 +71,7 @@ pub fn hook_tests(log: &mut Log) -> Result<(), Error> {
     log.run(in_namespace(&test))
 }
 
-/// Compiles the C test programs and returns their directory.
+/// Compiles the C test programs and the hook DLLs of vendors, and returns their directory.
 fn compile_programs() -> Result<PathBuf, Error> {
     let directory = target_dir().join(wine::TARGET).join("programs");
     fs::create_dir_all(&directory)?;

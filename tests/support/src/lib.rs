@@ -16,8 +16,8 @@ use std::{env, io, thread};
 pub mod needs;
 pub mod wine;
 
-/// The environment variable that names the record of skipped tests. Each line of that file holds
-/// the test, the need and the install command, separated by tabs.
+/// The environment variable that names the file with the record of skipped tests. Each line of the
+/// file contains the test, the need and the install command, separated by tabs.
 pub const SKIP_RECORD_VARIABLE: &str = "VIPOOL_SKIPPED";
 
 /// The environment variable that `cargo xtask test --long` sets: see [`effort`].

@@ -154,7 +154,7 @@ impl Need {
         }
     }
 
-    /// Returns the command that installs the need.
+    /// Returns the command that installs the need. For root, returns an instruction instead.
     pub fn install_command(&self) -> String {
         match self.kind {
             Kind::Root => "run the tests as root".to_owned(),
@@ -203,7 +203,7 @@ fn is_root() -> bool {
     false
 }
 
-/// Returns the standard output of a command that succeeds.
+/// Returns the standard output of a command, or `None` if the command fails.
 fn command_output(program: &str, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())

@@ -76,9 +76,9 @@ pub fn compile_c(source: &Path, output: &Path, extra_args: &[&str]) {
     assert!(status.success(), "{} does not compile", source.display());
 }
 
-/// Builds `vipool_hook.dll`, `vipool-launch.exe` and `vipool.exe` once, in their release profile,
-/// and returns their directory. The DLL has the feature `test-session`, so that tests can choose
-/// the session of a program.
+/// Builds `vipool_hook.dll`, `vipool-launch.exe` and `vipool.exe` once, and returns their
+/// directory. Only `vipool.exe` is a debug build. The DLL has the feature `test-session`, so that
+/// tests can choose the session of a program.
 pub fn hook_directory() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
