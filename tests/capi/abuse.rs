@@ -152,7 +152,7 @@ fn extreme_values(parameter: &Declaration) -> &'static [&'static str] {
     }
 }
 
-/// Writes all calls of one function.
+/// Appends all calls of one function to `code`.
 fn write_calls(code: &mut String, function: &Function, sized_structs: &BTreeSet<String>) {
     let name = &function.result.name;
     let arguments: Vec<String> = function
@@ -168,7 +168,7 @@ fn write_calls(code: &mut String, function: &Function, sized_structs: &BTreeSet<
         arguments[index] = argument.to_owned();
         format!("{name}({})", arguments.join(", "))
     };
-    // Pass only NULL to a function that frees an object.
+    // Later calls need the objects, so pass only NULL to a function that frees an object.
     let is_destructor = ["_free", "_close"].iter().any(|verb| name.ends_with(verb));
     if !is_destructor {
         let mut calls = vec![format!("{name}({})", arguments.join(", "))];

@@ -40,8 +40,8 @@ fn shared_library_has_a_soname() {
     assert!(dynamic_section.contains("Library soname: [libvipool.so.0.1]"), "{dynamic_section}");
 }
 
-/// The library does not import functions that could change the host process, so the library cannot
-/// call such functions. `abuse.c` also checks that no function leaves a thread running.
+/// The listed functions can change the host process. The library does not import them, so it cannot
+/// call them. `abuse.c` also checks that no function of the library leaves a thread running.
 #[test]
 fn library_imports_no_function_that_changes_the_host_process() {
     if !have(&["nm"]) {

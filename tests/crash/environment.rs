@@ -101,14 +101,14 @@ fn map_of_another_network_namespace_is_refused() {
     run_in_namespaces(libc::CLONE_NEWNET, || {
         assert!(matches!(Map::open(&directory.0), Err(MapError::OtherBoot(_))));
         assert!(matches!(Reader::attach(&directory.0), Err(MapError::OtherBoot(_))));
-        // A map that is created in that namespace is empty.
+        // A map that is created in the new namespace is empty.
         let foreign_map = Map::create(&directory.0, &plan(9)).unwrap();
         assert!(foreign_map.sessions().unwrap().is_empty());
         fs::write(directory.0.join("created"), "").unwrap();
     });
     if directory.0.join("created").exists() {
-        // The map file now belongs to the other network namespace, so the writer of the old map
-        // fails.
+        // The map file now belongs to the network namespace of the child, so the writer of the old
+        // map fails.
         assert!(matches!(
             map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO),
             Err(OpenError::Map(MapError::OtherBoot(_)))

@@ -58,7 +58,7 @@ fn pool(kind: PoolKind, range: &str) -> Pool {
     Pool::new("default", kind, &[range], u32::MAX).unwrap()
 }
 
-/// Returns scenarios with small tables. Each scenario covers different branches of the code.
+/// Returns scenarios with small maps. Each scenario covers different branches of the code.
 pub fn scenarios() -> Vec<Scenario> {
     let small_pool = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.6");
     let large_pool = pool(PoolKind::VirtualIp, "10.0.0.1-10.0.0.144");

@@ -137,7 +137,8 @@ fn last_user_leaves_the_old_slot_with_the_address() {
     assert_eq!(address, "10.0.0.2");
     let map = create_map(&directory, &[pool("office", &range)], Settings::without_cool_down());
     map.close_by_handle(&eve, Tick::ZERO).unwrap();
-    // The pool `office` is unused, so this plan removes it with the last user of the address.
+    // The pool `office` is unused, so this plan removes the pool with the last users of its
+    // addresses.
     create_map(&directory, &[pool("lab", &["10.0.1.1"])], Settings::without_cool_down());
     let plan = Plan::new(vec![pool("default", &range)])
         .with_reservations([Reservation::new("10.0.0.2".parse().unwrap(), "bob")]);

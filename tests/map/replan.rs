@@ -59,8 +59,8 @@ fn grown_sparse_prefix_serves_requests_for_new_addresses() {
         "fd00::6"
     );
     assert_eq!(open_all(&map, 4).len(), 5);
-    // The next plan uses only four addresses of the prefix again. All later addresses retire when
-    // their sessions close.
+    // The next plan again uses only the first four addresses of the prefix. The other addresses
+    // retire when their sessions close.
     let map = Map::create(directory.path(), &sparse_plan(4)).unwrap();
     for number in 1..=8 {
         map.close_session(session_id(number), Tick::ZERO).unwrap();

@@ -1,4 +1,4 @@
-//! Steps that need a special compiler: the model checker, Miri and the sanitizers.
+//! Steps that need a special build: the model checker, Miri and the sanitizers.
 
 use std::process::Command;
 
@@ -9,8 +9,8 @@ use crate::run::{Log, cargo, root, target_dir};
 /// instrument build scripts.
 const HOST_TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
-/// Runs the tests for loom, a model checker. It checks concurrent readers and a writer in every
-/// order of loads and stores that the memory model allows.
+/// Runs the tests that use loom, a model checker. Loom runs concurrent readers and a writer in
+/// every order of loads and stores that the memory model allows, up to a number of preemptions.
 pub fn loom(log: &mut Log) -> Result<(), Error> {
     let mut test =
         cargo("test --package vipool --lib --no-default-features --jobs 2 model_checked");
