@@ -2,10 +2,10 @@
 //! the bytes of a sockaddr, and most of them write a new sockaddr, as a hook layer does.
 //!
 //! `cargo xtask bench capi` measures short blocks of calls, alternately in Rust and C. It prints
-//! the median time in each language, and the median of the difference within a pair of blocks. Other load affects both
-//! blocks of a pair alike. The memory layout changes a result by some nanoseconds, so the bench
-//! measures in several processes. The table contains the median and the quartiles over all
-//! processes. With `--json`, each row is a JSON object.
+//! the median time in each language, and the median of the difference within a pair of blocks.
+//! Other load affects both blocks of a pair alike. The memory layout changes a result by some
+//! nanoseconds, so the bench measures in several processes. The table contains the median and the
+//! quartiles over all processes. With `--json`, each row is a JSON object.
 //!
 //! With `-- NAME rust|c COUNT`, the program makes COUNT calls and measures nothing. Run it twice
 //! under `valgrind --tool=callgrind` with different counts. The difference between the two results

@@ -1,5 +1,5 @@
 //! Measures the search for the rule of a program in process lists of 10, 100 and 1000 rules. A hook
-//! layer searches once, when its program starts.
+//! layer searches once, at the start of a program.
 
 use std::hint::black_box;
 

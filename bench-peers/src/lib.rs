@@ -1,9 +1,8 @@
 //! Implements the same two traits for the map of vipool and for comparable crates.
 //!
-//! The documentation of the modules and types states which features of vipool a peer lacks. Most peers lose
-//! all sessions when their process dies. Only vipool gives a returning user the user's last
-//! address again.
-//! Only vipool and LMDB let other processes read the table.
+//! The documentation of the modules and types states which features of vipool a peer lacks. Most
+//! peers lose all sessions when their process dies. Only vipool gives a returning user the user's
+//! last address again. Only vipool and LMDB let other processes read the table.
 
 use std::sync::atomic::Ordering;
 

@@ -1,5 +1,5 @@
-//! Measures `vipool who` with histories of different lengths. The time per record must not depend on
-//! the number of records. `cargo xtask bench history` runs this bench.
+//! Measures `vipool who` with histories of different lengths. The time per record must not depend
+//! on the number of records. `cargo xtask bench history` runs this bench.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -7,8 +7,8 @@
 //! blocks alike.
 //!
 //! `--json` prints one object per row. `--quick` runs fewer blocks. `--prefix 16` measures only
-//! tables of a /16. `--only TEXT` measures the rows whose name contains TEXT. `--churn` prints the memory
-//! before and after a hundred million opens and closes.
+//! tables of a /16. `--only TEXT` measures the rows whose name contains TEXT. `--churn` prints the
+//! memory before and after a hundred million opens and closes.
 
 use std::path::{Path, PathBuf};
 

@@ -40,7 +40,8 @@ pub struct AssignResult {
 struct Comparison {
     /// Desired addresses that an assigner added before and that are still on their interface.
     present_addresses: BTreeSet<InterfaceAddress>,
-    /// Desired addresses that an assigner added to another interface, which had their subnet before.
+    /// Desired addresses that an assigner added to another interface, which had their subnet
+    /// before.
     moved_addresses: Vec<InterfaceAddress>,
     /// Desired addresses to add.
     missing_addresses: Vec<InterfaceAddress>,

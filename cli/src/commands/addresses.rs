@@ -21,8 +21,8 @@ const MAX_COMPLETE_LINES: usize = 64;
 
 /// Show which addresses are free, used, cooling or drained
 ///
-/// Each line shows up to 64 consecutive addresses and begins with the first of them. For large pools,
-/// the command omits lines with only free addresses.
+/// Each line shows up to 64 consecutive addresses and begins with the first of them. For large
+/// pools, the command omits lines with only free addresses.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool addresses

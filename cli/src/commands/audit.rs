@@ -23,8 +23,8 @@ pub fn record(directory: &Path, actions: &[AdminAction<'_>]) {
     }
 }
 
-/// Collects the new events of the journal of the map in `directory`. `retention` limits the
-/// history; `None` keeps all records.
+/// Copies the new events of the journal of the map in `directory` to the history and to the system
+/// log. `retention` limits the history; `None` keeps all records.
 ///
 /// # Errors
 /// The history cannot be written.

@@ -49,8 +49,8 @@ pub struct Gc {
     /// Print JSON
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
-    /// Do not exit: do the maintenance every SECONDS seconds, and write events within a second after
-    /// they happened. Print only changes
+    /// Do not exit: do the maintenance every SECONDS seconds, and write events within a second
+    /// after they happened. Print only changes
     #[cfg(unix)]
     #[arg(long, value_name = "SECONDS", conflicts_with = "json", value_parser = clap::value_parser!(u64).range(1..))]
     every: Option<u64>,
@@ -85,8 +85,8 @@ impl Gc {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Does the maintenance once per interval, and collects new events of the journal at each poll. A
-    /// signal ends the process. Without a map, waits for a map.
+    /// Does the maintenance once per interval, and collects new events of the journal at each poll.
+    /// A signal ends the process. Without a map, waits for a map.
     #[cfg(unix)]
     fn run_repeatedly(&self, interval: Duration) -> ! {
         let mut next_maintenance = Instant::now();

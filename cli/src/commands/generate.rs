@@ -41,8 +41,8 @@ const PAM_PAGE: &str = include_str!("../../../packaging/man/pam_vipool.8");
 #[command(after_help = "Example:
   vipool man target/man && man target/man/vipool-run.1")]
 pub struct Man {
-    /// The directory for the pages (vipool.1, farm.toml.5, vipool-up.8, ...); created if it does not
-    /// exist
+    /// The directory for the pages (vipool.1, farm.toml.5, vipool-up.8, ...); created if it does
+    /// not exist
     directory: PathBuf,
 }
 

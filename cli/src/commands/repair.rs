@@ -19,12 +19,12 @@ use crate::text::{escape, pluralize};
 
 /// Put a damaged map aside and rebuild what is readable
 ///
-/// No other command replaces a damaged map. This command renames the damaged files to
-/// map.damaged-N and sessions.damaged-N, and builds a new map from the farm file. Sessions whose
-/// leases are readable keep their addresses, and their programs continue. The command lists the
-/// addresses that the history shows as leased but whose leases are not readable. It drains these
-/// addresses, because programs can still use them. Use the farm file with which the damaged map was created. If the
-/// map is not damaged, nothing changes.
+/// No other command replaces a damaged map. This command renames the damaged files to map.damaged-N
+/// and sessions.damaged-N, and builds a new map from the farm file. Sessions whose leases are
+/// readable keep their addresses, and their programs continue. The command lists the addresses that
+/// the history shows as leased but whose leases are not readable. It drains these addresses,
+/// because programs can still use them. Use the farm file with which the damaged map was created.
+/// If the map is not damaged, nothing changes.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 every lease was kept, or the map is not damaged; 1 leases were lost, or the

@@ -16,8 +16,8 @@ use crate::text::escape;
 
 /// Show the reserved addresses with their users
 ///
-/// A reservation comes from the farm file, or from 'vipool reserve'. The map contains only hashes of
-/// the user names. So the command takes the names from the farm file and from the history, and
+/// A reservation comes from the farm file, or from 'vipool reserve'. The map contains only hashes
+/// of the user names. So the command takes the names from the farm file and from the history, and
 /// compares them with the hashes. If neither contains the name, the command shows "-".
 #[derive(clap::Args)]
 #[command(after_help = "Examples:

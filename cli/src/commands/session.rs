@@ -120,8 +120,8 @@ impl Session {
 
 impl Open {
     fn run(self) -> anyhow::Result<ExitCode> {
-        // A private map has a loopback block. This command claims the block until it exits. Then the
-        // next 'vipool run' claims the same block again.
+        // A private map has a loopback block. This command claims the block until it exits. Then
+        // the next 'vipool run' claims the same block again.
         let (map, directory, _claim) = match self.map.selection() {
             MapSelection::Private => {
                 let farm = self.farm.or_else(private::default_farm_file);

@@ -13,8 +13,8 @@ use crate::text::{escape, pluralize};
 
 /// Show the pools and the open sessions with their addresses
 ///
-/// Each logon is a session of its own, and so is each ssh connection. With 'session-per = "user"' in
-/// the farm file, all logons of a user share one session.
+/// Each logon is a session of its own, and so is each ssh connection. With 'session-per = "user"'
+/// in the farm file, all logons of a user share one session.
 ///
 /// Only root can see the users and clients of all sessions. Other users see the counts of the
 /// pools and the session of their own logon.

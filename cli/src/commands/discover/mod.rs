@@ -1,7 +1,7 @@
 //! `vipool discover`: finds programs that need an address of their own.
 //!
-//! `sockets` and `system::trace` observe the socket calls of programs. `verdict` decides which features
-//! each program needs.
+//! `sockets` and `system::trace` observe the socket calls of programs. `verdict` decides which
+//! features each program needs.
 
 mod sockets;
 mod verdict;

@@ -12,7 +12,7 @@ use crate::system::trace::SocketCall;
 /// Names of interpreters. If a process runs an interpreter, the script identifies the program.
 const INTERPRETERS: &[&str] = &["python", "perl", "ruby", "node", "php", "bash", "sh", "dash"];
 
-/// The socket calls that the open sockets show.
+/// The socket calls that are inferred from the open sockets.
 #[derive(Default)]
 pub struct OpenSockets {
     /// The calls of programs that users start.

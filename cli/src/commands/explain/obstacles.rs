@@ -19,7 +19,7 @@ pub struct Obstacle {
 /// loading or using the hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObstacleKind {
-    /// The hook is loaded, but does not rewrite calls for this reason.
+    /// The reason why the loaded hook rewrites no call of the process.
     Hook(Reason),
     /// The program has no dynamic linker, which would load the hook.
     StaticProgram,

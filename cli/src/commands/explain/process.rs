@@ -93,7 +93,7 @@ pub fn observe_process(pid: u32) -> anyhow::Result<Subject> {
         let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         value.map(str::trim).unwrap_or_default()
     };
-    // Each line contains the real, effective, saved and file system ID.
+    // The lines `Uid` and `Gid` contain the real, effective, saved and file system ID.
     let ids = |name: &str| -> Vec<u32> {
         field(name).split_whitespace().filter_map(|id| id.parse().ok()).collect()
     };
@@ -129,8 +129,8 @@ pub fn observe_process(pid: u32) -> anyhow::Result<Subject> {
         // A relative path is correct unless the program has changed its working directory.
         .map(|script| script_path(&proc_path("cwd"), script));
     subject.started_as = started_as(pid);
-    // The kernel resolves this link to the running program's file, even if the file was replaced or
-    // is in another mount namespace.
+    // The kernel resolves the link `exe` to the running program's file, even if the file was
+    // replaced or is in another mount namespace.
     subject.elf = read_elf(&proc_path("exe")).ok().flatten();
     subject.variables =
         fs::read(proc_path("environ")).ok().and_then(|bytes| parse_environment(&bytes));
@@ -217,8 +217,8 @@ pub fn observe_command(command: &[OsString]) -> anyhow::Result<Subject> {
 }
 
 /// Returns the full path of a script that is relative to a working directory. `directory_link` is
-/// the link to this directory in `/proc`. The name of a module (`python3 -m http.server`) is no path
-/// and stays as it is.
+/// the link to this directory in `/proc`. The name of a module (`python3 -m http.server`) is no
+/// path and stays as it is.
 fn script_path(directory_link: &Path, script: &[u8]) -> PathBuf {
     let script = Path::new(OsStr::from_bytes(script));
     match fs::read_link(directory_link) {

@@ -20,8 +20,8 @@ pub struct SocketReport {
     pub protocol: &'static str,
     /// `unbound`, `bound`, `listening`, `connected` or `accepted`.
     pub state: &'static str,
-    /// The address that the program requested in its bind; none if it did not bind the socket or the
-    /// address is unknown.
+    /// The address that the program requested in its bind; none if it did not bind the socket or
+    /// the address is unknown.
     pub requested: Option<SocketAddr>,
     /// The local address in the kernel.
     pub bound: SocketAddr,

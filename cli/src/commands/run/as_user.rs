@@ -66,7 +66,8 @@ pub fn check_may_become(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sets the supplementary groups, the group and the user of this process. The change cannot be reverted.
+/// Sets the supplementary groups, the group and the user of this process. The change cannot be
+/// reverted.
 fn become_user(user: &User) -> anyhow::Result<()> {
     let context = || format!("cannot change to user {:?} (this needs root)", user.name);
     let name = CString::new(user.name.as_str())?;

@@ -161,7 +161,7 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
             .with_address(args.address)
             .with_client(args.client)
             .with_pool(pool.as_deref());
-        // Another process can close the session between two attempts.
+        // Look up the session at each attempt, because another process can close the session.
         let options = match map.find(session)? {
             // This process joins the session. The session keeps its leader, because the leader may
             // run longer than this process.
