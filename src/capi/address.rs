@@ -1,4 +1,5 @@
-//! Addresses and ranges: a small tagged struct, or the bytes of a sockaddr.
+//! Addresses and ranges of the C ABI. An address is a small tagged struct, or the bytes of a
+//! sockaddr.
 
 use std::ffi::{c_char, c_void};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -77,7 +78,7 @@ impl vipool_ip {
         self.bytes.into()
     }
 
-    /// Returns the address, or an error if there is none.
+    /// Returns the address, or an error for no address or an unknown family.
     #[inline]
     pub(crate) fn decode_required_ip(&self) -> Result<IpAddr, vipool_status> {
         self.decode_ip()?.ok_or(VIPOOL_ERR_ADDRESS)
@@ -160,7 +161,8 @@ pub(crate) unsafe fn sockaddr_bytes<'a>(
     address: *const c_void,
     length: u32,
 ) -> Result<&'a [u8], vipool_status> {
-    // No kernel accepts a longer sockaddr, so bytes beyond the limit are not read.
+    // No kernel accepts more than `MAX_LENGTH` bytes. One more byte shows that a sockaddr is too
+    // long, so further bytes are not read.
     let length = (length as usize).min(sockaddr::MAX_LENGTH + 1);
     // SAFETY: the caller guarantees `length` readable bytes.
     unsafe { read_bytes(address.cast(), length) }

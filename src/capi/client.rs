@@ -17,15 +17,15 @@ use crate::session::Handle;
 /// write.
 ///
 /// The file is in the directory of the map. Its name is random. Programs with
-/// VIPOOL_FEATURE_CLIENT_IP search for the file with their handle. On Linux, the file system must
-/// support access control lists.
+/// VIPOOL_FEATURE_CLIENT_IP search for the file that contains their handle. On Linux, the file
+/// system must support access control lists.
 ///
 /// Parameters:
 /// - `directory`, `directory_length`: the directory of the map, UTF-8.
 /// - `handle`: the handle of the session.
 /// - `client`: the address.
-/// - `user`, `user_length`: the user, UTF-8; on Windows "DOMAIN\\user" too. NULL for the user of this
-///   process.
+/// - `user`, `user_length`: the user, UTF-8; on Windows "DOMAIN\\user" too. NULL for the user of
+///   this process.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID,
 /// VIPOOL_ERR_HANDLE, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_NOT_FOUND (unknown user), VIPOOL_ERR_IO.

@@ -133,9 +133,10 @@ pub(crate) fn silent_status(body: impl FnOnce() -> Result<(), vipool_status>) ->
 /// Descriptor 2 of the host program may be any file, and printing allocates and takes locks.
 /// [`vipool_last_error`] returns the message of a panic instead.
 ///
-/// A C program is not affected, because this library contains a private copy of the Rust standard
-/// library. A Rust program shares the standard library with this crate. Its own panic hook still
-/// receives every panic outside this crate. The source file of a panic shows which crate panicked.
+/// In a C program, only this library uses the replaced panic hook, because the library contains a
+/// private copy of the Rust standard library. A Rust program shares the standard library with this
+/// crate. The program's own panic hook still receives every panic outside this crate. The source
+/// file of a panic shows which crate panicked.
 pub(crate) fn silence_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -230,8 +231,9 @@ fn set_last_error(text: &str) {
 
 /// Returns the error message of the last call of this thread.
 ///
-/// The message is in English and names what failed, the value, the reason and the remedy. It is
-/// UTF-8, has at most 1023 bytes, and ends with a NUL. It is empty if the call succeeded.
+/// The message is in English. It names what failed, and where known also the value, the reason and
+/// the remedy. It is UTF-8, has at most 1023 bytes, and ends with a NUL. It is empty if the call
+/// succeeded.
 ///
 /// Only functions that return a vipool_status change the message. Signal-safe functions, and
 /// functions whose description says so, do not change it: vipool_status_get_text() describes their

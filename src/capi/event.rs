@@ -63,9 +63,9 @@ layout!(vipool_event {
 
 /// Receives the events of a map.
 ///
-/// The library calls it on the thread that caused the event, after the map was unlocked and before
-/// the call returns. Several threads may call it at once. It may call the library, but must not
-/// close the map, throw or longjmp.
+/// The library calls it on the thread whose call caused the event, after the map was changed and
+/// before that call returns. Several threads may call it at once. It may call the library, but must
+/// not close the map, throw or longjmp.
 ///
 /// Parameters:
 /// - `context`: vipool_map_options.context.
@@ -200,7 +200,8 @@ impl EventSink {
 
     fn emit(&self, event: &vipool_event) {
         let Some(callback) = self.callback else { return };
-        // SAFETY: the caller that set the callback guarantees it and its context. No lock is held.
+        // SAFETY: the caller that set the callback guarantees the callback and its context. The
+        // callback can use the map, because this thread is not inside an operation of the map.
         unsafe { callback(self.context, event) };
     }
 }

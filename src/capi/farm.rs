@@ -13,8 +13,8 @@ use super::status::vipool_status::{self, *};
 use super::text::{copy_text, read_utf8};
 use crate::farm::{Farm, Finding, Level, Report};
 
-/// The configuration of a farm of servers, with the findings of its validation. One thread at a time
-/// may use it.
+/// The configuration of a farm of servers, with the findings of its validation. One thread at a
+/// time may use it.
 pub struct vipool_farm {
     pub(crate) farm: Farm,
     /// The findings of the call that made the farm.
@@ -24,8 +24,8 @@ pub struct vipool_farm {
 }
 
 impl vipool_farm {
-    /// Replaces the findings of the last validation. A farm whose load has errors is not validated,
-    /// because the findings of values that could not be read would be wrong.
+    /// Validates the farm and replaces the findings of the last validation. A farm whose load has
+    /// errors is not validated, because values that could not be read would cause wrong findings.
     pub(crate) fn validate(&mut self) {
         self.report = self.load_report.clone();
         if !self.load_report.has_errors() {
@@ -219,7 +219,8 @@ pub unsafe extern "C" fn vipool_farm_free(farm: *mut vipool_farm) {
 
 /// Validates a farm that was built or changed by calls.
 ///
-/// Replaces the findings of an earlier validation. The findings of the call that made the farm stay.
+/// Replaces the findings of an earlier validation. The findings of the call that made the farm
+/// stay. If one of the latter findings is an error, this call does not validate the farm.
 ///
 /// Parameters:
 /// - `farm`: the farm.
@@ -284,7 +285,7 @@ pub unsafe extern "C" fn vipool_farm_list_findings(
 /// - `farm`: the farm.
 /// - `buffer`, `capacity`: receives the text and a NUL.
 /// - `out_length`: receives the length without the NUL. May be NULL. Call with capacity 0 first to
-///   get it.
+///   get the length.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER.
 ///

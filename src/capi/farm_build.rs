@@ -51,7 +51,7 @@ pub struct vipool_server_range {
     pub excluded: *const vipool_range,
     /// Number of `excluded`.
     pub excluded_count: usize,
-    /// Name of the server. May be NULL if the farm has one server.
+    /// Name of the server. May be NULL unless the farm has several servers.
     pub server: *const c_char,
     /// Length of `server` in bytes.
     pub server_length: usize,
@@ -84,7 +84,7 @@ pub enum vipool_pool_rule {
     VIPOOL_POOL_RULE_PROGRAM = 3,
 }
 
-/// Changes a farm.
+/// Applies `change` to a farm.
 ///
 /// # Safety
 /// As for [`borrow_exclusive`].

@@ -15,8 +15,8 @@ use super::text::{check_flags, check_reserved, read_slice};
 use crate::farm::RewriteOptions;
 use crate::policy::RewriteFlags;
 
-/// vipool_rewrite_settings.flags: a bind passes if the virtual IP is on no interface. Without the flag
-/// it fails with EADDRNOTAVAIL.
+/// vipool_rewrite_settings.flags: a bind passes if the virtual IP is on no interface. Without the
+/// flag, the bind fails with EADDRNOTAVAIL.
 pub const VIPOOL_REWRITE_PASS_WHEN_MISSING: u32 = 1;
 /// vipool_rewrite_settings.flags: getifaddrs and GetAdaptersAddresses do not list the addresses of
 /// other sessions.
@@ -221,7 +221,7 @@ pub unsafe extern "C" fn vipool_farm_set_rewrite(
 /// - `farm`: the farm.
 /// - `ports`, `capacity`: receives the ports.
 /// - `out_count`: receives the number of port ranges, also with VIPOOL_ERR_BUFFER. Call with
-///   capacity 0 first to get it.
+///   capacity 0 first to get the number.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER.
 ///

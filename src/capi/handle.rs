@@ -31,8 +31,8 @@ impl<T: Send> Access<T> for Exclusive {}
 /// # Safety
 /// `out` is valid for writes. The caller has checked that it is not NULL.
 pub(crate) unsafe fn write_handle<T: Opaque>(value: T, out: *mut *mut T) {
-    // Silence panic messages when the first handle is created: no call panics before a handle exists.
-    // The unit tests of the crate need the panic messages.
+    // Silence panic messages when the first handle is created. No call can panic before a handle
+    // exists. The unit tests of the crate need the panic messages.
     if cfg!(not(test)) {
         silence_panics();
     }
@@ -85,7 +85,7 @@ pub(crate) unsafe fn free_handle<T: Opaque>(handle: *mut T) {
     }
 }
 
-/// Returns an error if an out-parameter is NULL.
+/// Returns an error if a pointer is NULL.
 #[inline]
 pub(crate) fn check_not_null<T>(pointer: *const T) -> Result<(), vipool_status> {
     if pointer.is_null() { Err(VIPOOL_ERR_NULL) } else { Ok(()) }

@@ -70,7 +70,8 @@ impl vipool_subnet {
 /// Reads an array of interfaces.
 ///
 /// # Safety
-/// `interfaces` is NULL or an array of `count` interfaces. Their names and addresses are valid for reads.
+/// `interfaces` is NULL or an array of `count` interfaces. Their names and addresses are valid for
+/// reads.
 pub(crate) unsafe fn read_interfaces(
     interfaces: *const vipool_interface,
     count: usize,
@@ -100,7 +101,7 @@ pub(crate) unsafe fn read_interfaces(
         .collect()
 }
 
-/// The network interfaces of this machine at one moment. Threads may share it.
+/// The network interfaces of this machine at one moment. Threads may share the list.
 pub struct vipool_interface_list {
     /// Owns the names that `array` points to.
     _interfaces: Vec<Interface>,

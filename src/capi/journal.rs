@@ -113,7 +113,8 @@ pub struct vipool_journal_page {
 }
 layout!(vipool_journal_page { size, count, lost, next, boot });
 
-/// Opens the journal of the map in a directory. Only root and the group of vipool may read it.
+/// Opens the journal of the map in a directory. Only root and the group of vipool may read the
+/// journal.
 ///
 /// Parameters:
 /// - `directory`, `directory_length`: the directory, UTF-8.

@@ -14,11 +14,11 @@ use std::ptr;
 use super::error::CallError;
 use super::status::vipool_status::{self, *};
 
-/// A struct of the caller that begins with its size. `layout!` implements it.
+/// A struct of the caller that begins with its size. `layout!` implements this trait.
 ///
 /// # Safety
-/// The struct is `repr(C)` and its first field is `size: usize`. All-zero bytes are a valid value, and
-/// so are all bytes that a caller can write into its fields.
+/// The struct is `repr(C)` and its first field is `size: usize`. All-zero bytes are a valid value,
+/// and so are all bytes that a caller can write into its fields.
 pub unsafe trait Versioned: Copy {
     /// The C name.
     const NAME: &'static str;
@@ -76,7 +76,7 @@ macro_rules! capi_layout {
                 std::mem::offset_of!($name, $field),
                 $crate::capi::layout::field_size(|value: &$name| &value.$field),
             )),*];
-            // The fields leave no gaps, so the sum of their sizes is the size of the first version.
+            // The fields leave no gaps, so the first version is as large as its fields together.
             const FIRST_SIZE: usize =
                 0 $(+ $crate::capi::layout::field_size(|value: &$name| &value.$initial_field))*;
         }
@@ -91,9 +91,11 @@ macro_rules! capi_layout {
 }
 pub(crate) use crate::capi_layout as layout;
 
-/// Returns whether some version of the struct can have this size: the offset of a field, or at least
-/// the size of the struct. It is not below the size of the first version. It is a multiple of the
-/// alignment, so that the next element of an array is aligned.
+/// Returns whether some version of the struct can have this size.
+///
+/// A valid size is the offset of a field, or at least the size of the struct. It is not below the
+/// size of the first version. It is a multiple of the alignment, so that the next element of an
+/// array is aligned.
 fn is_valid_size<T: Versioned>(size: usize) -> bool {
     let ends_at_field_start = || T::FIELDS.iter().any(|(_, offset, _)| *offset == size);
     size.is_multiple_of(align_of::<T>())
@@ -111,7 +113,7 @@ fn size_error<T: Versioned>(size: usize) -> CallError {
     ))
 }
 
-/// Adds a message to the status of a failed read or check.
+/// Converts the status of a failed read or check to an error. For an invalid size, adds a message.
 ///
 /// # Safety
 /// `source` is NULL or its size is readable.
@@ -214,7 +216,8 @@ unsafe fn read_other_version<T: Versioned>(
         return Err(VIPOOL_ERR_UNKNOWN_FIELD);
     }
     let mut value = MaybeUninit::<T>::zeroed();
-    // SAFETY: both have `known_length` bytes, and all bytes, zeros included, are a valid T.
+    // SAFETY: source and value both have `known_length` bytes. All bytes, zeros included, are a
+    // valid T.
     Ok(unsafe {
         ptr::copy_nonoverlapping(source.cast::<u8>(), value.as_mut_ptr().cast(), known_length);
         value.assume_init()

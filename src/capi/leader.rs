@@ -11,7 +11,7 @@ use crate::map::Leader;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct vipool_leader {
-    /// Pid of the process in the pid namespace of the process; 0 for no leader.
+    /// Pid of the process in its own pid namespace; 0 for no leader.
     pub pid: u32,
     /// Reserved: zero.
     pub reserved: u32,
@@ -44,8 +44,8 @@ impl vipool_leader {
 /// - `pid`: the pid.
 /// - `out`: receives the leader.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (no such process, or it has exited), VIPOOL_ERR_IO,
-/// VIPOOL_ERR_UNSUPPORTED (other systems).
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (no such process, or the process has exited),
+/// VIPOOL_ERR_IO, VIPOOL_ERR_UNSUPPORTED (other systems).
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]

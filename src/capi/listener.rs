@@ -1,4 +1,4 @@
-//! Listener lookup: finds the addresses that have a socket.
+//! Listener lookup: finds the first of several addresses that has a socket.
 
 use std::ffi::c_void;
 use std::net::{IpAddr, SocketAddr};
@@ -14,9 +14,9 @@ use crate::rewrite::{ListenerLookup, ListenerMatch, Protocol};
 
 /// Result of a vipool_listener_find_fn: no address has a listener.
 pub const VIPOOL_LISTENER_NONE: i32 = -1;
-/// Result of a vipool_listener_find_fn: the kernel did not report the listeners. The call is
-/// refused (VIPOOL_REASON_LISTENERS_UNKNOWN), because it could reach a service of the host in place
-/// of the session's own service.
+/// Result of a vipool_listener_find_fn: the kernel did not report the listeners. The library
+/// refuses the socket call (VIPOOL_REASON_LISTENERS_UNKNOWN), because that call could reach a
+/// service of the host in place of the session's own service.
 pub const VIPOOL_LISTENER_UNKNOWN: i32 = -2;
 
 /// Maximum number of addresses in one lookup.
@@ -46,7 +46,7 @@ pub type vipool_listener_find_fn = Option<
     ) -> i32,
 >;
 
-/// Finds a listener with a query of the kernel: a vipool_listener_find_fn.
+/// Finds a listener by a query to the kernel. An implementation of vipool_listener_find_fn.
 ///
 /// Linux: sock_diag. The call opens and closes a descriptor, and errno may change. Windows:
 /// GetExtendedTcpTable and GetExtendedUdpTable. Other systems: VIPOOL_LISTENER_UNKNOWN.
@@ -120,7 +120,7 @@ impl ListenerLookup for CallbackLookup {
         source: Option<SocketAddr>,
     ) -> ListenerMatch {
         let unknown_match = ListenerMatch::Unknown { error: NO_SEARCH_RESULT };
-        // Without a callback, the connect goes to the host, see `vipool_rewriter_options`.
+        // Without a callback, the socket call goes to the host, see `vipool_rewriter_options`.
         let Some(find_listener) = self.find_listener else { return ListenerMatch::NotFound };
         let source_sockaddr = source.as_ref().map(vipool_sockaddr::from);
         let source_pointer = source_sockaddr.as_ref().map_or(ptr::null(), ptr::from_ref);

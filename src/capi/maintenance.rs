@@ -113,7 +113,7 @@ pub unsafe extern "C" fn vipool_map_drain(
     unsafe { change_range(map, range, out, |map, range| map.drain(range, Tick::from_secs(now))) }
 }
 
-/// Ends the drain of addresses, so that sessions get them again.
+/// Ends the drain of addresses, so that sessions can get them again.
 ///
 /// Parameters:
 /// - `map`: the map.
@@ -349,8 +349,8 @@ pub struct vipool_reap_report {
     pub lingering: u32,
     /// Number of sessions that were closed because their leader has exited.
     pub closed: u32,
-    /// 1 if the budget ran out before all sessions and all cooled addresses were examined, otherwise
-    /// 0.
+    /// 1 if the budget ran out before all sessions and all cooled addresses were examined,
+    /// otherwise 0.
     pub more: u32,
 }
 layout!(vipool_reap_report { size, freed, lingering, closed, more });

@@ -110,7 +110,7 @@ impl vipool_map {
         }
     }
 
-    /// Runs `use_map` with the map, or `use_writer` with a writer of a single-threaded map.
+    /// Runs `use_map` with a shared map, or `use_writer` with the writer of a single-threaded map.
     ///
     /// The closures must not call a callback of the caller, because the callback may use the map.
     #[inline(always)]
@@ -128,8 +128,8 @@ impl vipool_map {
         }
     }
 
-    /// Returns the open sessions if the map has an event callback. A call uses the list to report
-    /// the leases of the sessions that it closes.
+    /// Returns the open sessions if the map has an event callback, otherwise an empty list. Calls
+    /// that close sessions use the list to report the leases of these sessions.
     pub(crate) fn rows_for_events(&self) -> Result<Vec<SessionRow>, CallError> {
         if self.sink.is_set() { Ok(self.map()?.sessions()?) } else { Ok(Vec::new()) }
     }

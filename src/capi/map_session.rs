@@ -166,8 +166,8 @@ unsafe fn read_open_options<'r, 'a: 'r>(
     unsafe {
         let caller_options = read_in_place(caller_options, &mut struct_storage)?;
         let options = storage.write(DEFAULT_OPTIONS);
-        // Write only members that are set. A second write of a member before the first read is
-        // slower.
+        // The storage already contains the defaults. To write them a second time would be slower,
+        // so write only members that are set.
         if !(*caller_options).user.is_null() || (*caller_options).user_length != 0 {
             options.user = Some(read_utf8((*caller_options).user, (*caller_options).user_length)?);
         }
