@@ -1,5 +1,5 @@
-//! Compares a call through the C ABI with the same call in Rust. The calls of a rewriter read
-//! the bytes of a sockaddr, and most of them write a new sockaddr, as a hook layer does.
+//! Compares a call through the C ABI with the same call in Rust. A call that receives a
+//! sockaddr also parses it and writes the new sockaddr, as a hook layer does.
 //!
 //! `cargo xtask bench capi` measures short blocks of calls, alternately in Rust and C. It prints
 //! the median time in each language, and the median of the difference within a pair of blocks.

@@ -218,8 +218,8 @@ impl Who {
             let events = pluralize(lost_count, "event", "events");
             errln!("vipool: lost {events} around this time: the answer may be wrong");
         }
-        // The history contains only the leased addresses. The map shows whether this address is the
-        // second address of a slot.
+        // A lease in the history has the first address of its slot. The map shows whether the given
+        // address is the second address of a slot.
         let reader = Reader::attach(&self.map.directory()?).ok();
         let slot_address = reader.as_ref().and_then(|map| map.slot_address(self.address));
         let leased_address = slot_address.unwrap_or(self.address);
