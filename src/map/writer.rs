@@ -237,8 +237,8 @@ impl Map {
     /// Returns a reader of this map.
     ///
     /// # Errors
-    /// Fails if the map file cannot be opened, if the system has no memory left, or if the parent of
-    /// this process opened the map.
+    /// Fails if the map file cannot be opened, the system has no memory left, or the parent of this
+    /// process opened the map.
     pub fn reader(&self) -> Result<Reader, MapError> {
         let map = self.lock_mutex()?;
         match (&self.lock, map.share()) {

@@ -183,8 +183,10 @@ impl WriterLock {
         files::is_in_place(&self.map_path, map)
     }
 
-    /// Ends the turn of a thread. Hands the lock over to a waiting thread, which saves two system
-    /// calls. Releases the lock if no thread waits, or after [`MAX_HANDOFFS`].
+    /// Hands the lock over to a waiting thread, or releases the lock.
+    ///
+    /// A handoff saves two system calls. The lock is released if no thread waits, or after
+    /// [`MAX_HANDOFFS`] handoffs.
     pub(crate) fn hand_over_or_release(&self, map: &mut WritableMap) {
         let handoffs = self.handoffs.load(Ordering::Relaxed);
         if handoffs < MAX_HANDOFFS && self.waiting_threads.load(Ordering::Relaxed) > 0 {

@@ -50,8 +50,8 @@ impl Table<'_> {
                     {
                         (2, 0)
                     }
-                    // The stamp of a cooling slot is the time of its release. The stamp of a free
-                    // slot can be the time after its cool-down at which a writer freed the slot.
+                    // The stamp of a cooling slot is the time of its release. A free slot can have
+                    // a later stamp: the time at which a writer freed the slot after its cool-down.
                     // So the two stamps cannot be compared.
                     Placement::Queued(Queue::Cooling) if self.is_last_user(slot, user) => {
                         (1, stamp)

@@ -25,8 +25,8 @@ pub(crate) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// Returns the table of a pool in the words of its map and of its sessions file; `None` if the
-    /// layout belongs to a map of another length.
+    /// Returns the table of a pool. `words` and `sessions_words` are the words of the map and of
+    /// its sessions file. Returns `None` if the layout belongs to a map of another length.
     #[inline(always)]
     pub(crate) fn new(
         words: &'a [Word],

@@ -57,8 +57,8 @@ pub(crate) struct PoolLayout {
     entry_offset: usize,
     pub(crate) is_loopback: bool,
     pub(crate) is_ipv4: bool,
-    /// Whether the plan no longer has the pool. The map keeps such a pool while its addresses are
-    /// leased or cool down.
+    /// Whether the plan no longer has the pool. The map keeps such a pool only while an address of
+    /// the pool is leased, cools down or lingers.
     pub(crate) is_dropped: bool,
     /// Whether the pool serves sessions that request no pool by name.
     pub(crate) is_default: bool,
@@ -255,7 +255,8 @@ impl PoolLayout {
         if self.is_loopback { self.blocks(words).loopback6(slot) } else { None }
     }
 
-    /// Returns the slot of an address. A second loopback address has no slot of its own.
+    /// Returns the slot of an address. Returns `None` for a second loopback address, which has no
+    /// slot of its own.
     pub(crate) fn slot_of(&self, words: &[Word], address: IpAddr) -> Option<u32> {
         self.blocks(words).slot_of(address)
     }

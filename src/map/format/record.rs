@@ -52,7 +52,7 @@ const VALID: u32 = 1 << 31;
 /// Flag in the lower half of word 0: the session had no user when it got this lease, and got its
 /// user later. This user is therefore not the last user of the address.
 const USER_SET_LATER: u32 = 1 << 15;
-/// Maximum length of a user name, in bytes.
+/// Maximum number of bytes of a user name that a record holds.
 const MAX_NAME_BYTES: usize = 63;
 
 /// The words of one record.
@@ -238,7 +238,8 @@ pub(crate) fn reservation(record: &RecordWords) -> UserHash {
     UserHash::from_word(load(record, RESERVATION))
 }
 
-/// Writes the user for whom a slot is reserved. The caller then sets the flag of the slot.
+/// Writes the user for whom a slot is reserved. The caller then sets the flag `RESERVED` of the
+/// slot.
 pub(crate) fn write_reservation(access: WriteAccess<'_>, record: &RecordWords, user: UserHash) {
     store(access, record, RESERVATION, user.to_word());
 }

@@ -37,7 +37,8 @@ const STAMP_TIME_SHIFT: u32 = 24;
 pub(crate) enum Owner {
     /// Leased to the session with this id.
     Session(u64),
-    /// Free since this stamp. The stamp is 0 if no session has leased the slot yet.
+    /// Free since this stamp. The stamp is 0 if no session has leased the slot yet, or if the state
+    /// of its address moved to another pool.
     Free(u64),
     /// Cooling since this stamp, the stamp of the release or of a later change of flags. The slot
     /// cools down, or it has cooled down and no writer has changed its state yet.
@@ -122,7 +123,7 @@ pub(crate) const RESERVED: u32 = 1;
 pub(crate) const PLANNED: u32 = 8;
 /// Flag: an administrator drained the slot.
 pub(crate) const DRAINED: u32 = 2;
-/// Flag: the address is no longer in the configuration.
+/// Flag: the configuration no longer has the address in this pool.
 pub(crate) const RETIRED: u32 = 4;
 /// Flags: the configuration has the address in this pool, but a session still holds the address in
 /// another pool. The slot is unusable until that session releases the address. [`RESERVED`] is not

@@ -125,8 +125,8 @@ pub(crate) fn keep_if_unchanged(
     Ok(true)
 }
 
-/// Returns whether a map reserves the addresses of the plan for the users of the plan. The tags in
-/// the words of the map do not prove this, because several users can have one tag.
+/// Returns whether a map has the reservations of the plan. The tags in the words of the map do not
+/// prove this, because several users can have one tag.
 fn has_reservations(map: &MapImage, plan: &Plan) -> bool {
     plan.reservations.iter().all(|reservation| {
         let user = map.user_hash(&reservation.user).unwrap_or(UserHash::NONE);

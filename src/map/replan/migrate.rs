@@ -24,7 +24,7 @@ pub(crate) fn migrate(writer: &MapWriter<'_>, pools: &[PlannedPool], old_map: &M
         writer.table_writers().map(|(_, table)| table).collect();
     let mut tables: Vec<Table<'_>> = writer.tables().map(|(_, table)| table).collect();
     let mut all_pools = writer.pools();
-    // Append the pools that the new map no longer has. This function only reads these pools.
+    // Append the old pools that the new map does not keep. This function only reads these pools.
     for ((number, table), pool) in old_map.tables().zip(old_map.pools()) {
         if !is_kept(pools, number) {
             all_pools.push(pool);

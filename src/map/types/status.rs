@@ -30,7 +30,7 @@ pub struct PoolStatus {
     /// Addresses that are reserved for a user and not leased.
     pub reserved: u32,
     /// Addresses that are not leased, and that an administrator drained or the configuration no
-    /// longer contains.
+    /// longer has in this pool.
     pub drained: u32,
     /// The maximum of `leased` so far.
     pub peak: u32,
@@ -46,7 +46,8 @@ pub struct SlotRow {
     pub state: SlotState,
     /// Whether the address is reserved for a user.
     pub reserved: bool,
-    /// Whether an administrator drained the address, or the configuration no longer contains it.
+    /// Whether an administrator drained the address, or the configuration no longer has it in this
+    /// pool.
     pub drained: bool,
 }
 
