@@ -189,7 +189,7 @@ fn c_hook_handles_null_and_a_missing_virtual_ip() {
     }
 }
 
-/// Uses every part of the C++ wrapper under AddressSanitizer.
+/// Uses every class of the C++ wrapper under AddressSanitizer.
 #[test]
 fn wrapper_for_cpp_frees_every_handle() {
     if !have(&["c++"]) {

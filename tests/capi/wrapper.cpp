@@ -1,4 +1,4 @@
-// This program uses every part of vipool.hpp.
+// This program uses every class of vipool.hpp.
 
 #include <cstdio>
 #include <cstdlib>

@@ -63,7 +63,8 @@ pub fn address_sanitizer_hook(log: &mut Log) -> Result<(), Error> {
     log.run(with_target_dir(test, "address"))
 }
 
-/// Runs threads that share a map under ThreadSanitizer, with an instrumented standard library.
+/// Runs the tests of `tests/map` under ThreadSanitizer, with an instrumented standard library. In
+/// some of these tests, threads share a map.
 pub fn thread_sanitizer(log: &mut Log) -> Result<(), Error> {
     let mut test = nightly(
         "test --package vipool --no-default-features --jobs 2 -Zbuild-std --target",

@@ -7,20 +7,20 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A prerequisite of a test.
+/// A prerequisite of a test or a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Need {
-    /// The name that tests use: the program, the target triple, or a short word.
+    /// The name that tests and steps use: the program, the target triple, or a short word.
     pub name: &'static str,
     kind: Kind,
 }
 
-/// How a need is detected and installed.
+/// The kind of a need, with the data that detect and install it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// The effective user is root.
     Root,
-    /// A program on the PATH or in an sbin directory, from this Debian package.
+    /// A program that [`find_program`] finds, from this Debian package.
     Program(&'static str),
     /// A file, from this Debian package.
     File { path: &'static str, package: &'static str },
@@ -179,7 +179,7 @@ impl Need {
     }
 }
 
-/// Finds a program on the PATH, then in the directories for administrators.
+/// Finds a program on the PATH, then in directories that the PATH of a user may lack.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let admin_dirs = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/lib/wine"].map(PathBuf::from);
