@@ -2,8 +2,8 @@
 //!
 //! The header states these conventions (`cbindgen.toml` has their text). The tests check them:
 //!
-//! - A function that can fail returns a [`vipool_status`](status::vipool_status). Out-parameters come
-//!   last and are written on success only.
+//! - A function that can fail returns a [`vipool_status`](status::vipool_status). Out-parameters
+//!   come last and are written on success only.
 //! - Every pointer is checked for NULL. Kinds and flags are `uint32_t` and are checked. A call with
 //!   invalid input returns an error status. Its behaviour is undefined only if a pointer that is
 //!   not NULL is invalid.

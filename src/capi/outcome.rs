@@ -24,18 +24,19 @@ pub enum vipool_outcome_kind {
 /// WSAEWOULDBLOCK are not failures.
 pub const VIPOOL_DO_CLEAR_V6ONLY: u32 = 1;
 /// vipool_outcome.flags: do not bind now, but report success and remember the socket until its
-/// destination is known. Only with VIPOOL_REWRITER_DEFER_WILDCARD, for Windows: ConnectEx requires a
-/// bound socket, and a socket that is bound to a virtual IP cannot reach a loopback address there.
-/// The hook then handles a socket that the program bound to the wildcard address without a port:
+/// destination is known. Only with VIPOOL_REWRITER_DEFER_WILDCARD, for Windows: ConnectEx requires
+/// a bound socket, and a socket that is bound to a virtual IP cannot reach a loopback address
+/// there. The hook then handles a socket that the program bound to the wildcard address without a
+/// port:
 ///
-///  - bind: remember the socket if it is not bound (getsockname fails with WSAEINVAL) and the hook has
-///    space to remember it. Otherwise bind it to `address` at once. A second bind of a remembered
-///    socket fails with WSAEINVAL, without a rewrite call.
-///  - connect, WSAConnect: forget the socket and follow vipool_rewrite_connect(). The call itself binds
-///    a socket that is still unbound.
-///  - ConnectEx: the same, but before the call, bind a socket that is still unbound to the wildcard
-///    address and port 0. Ignore VIPOOL_DO_BIND_FIRST for a socket that is not remembered:
-///    ConnectEx fails with WSAEINVAL if the socket was never bound.
+///  - bind: remember the socket if it is not bound (getsockname fails with WSAEINVAL) and the hook
+///    has space to remember it. Otherwise bind it to `address` at once. A second bind of a
+///    remembered socket fails with WSAEINVAL, without a rewrite call.
+///  - connect, WSAConnect: forget the socket and follow vipool_rewrite_connect(). The call itself
+///    binds a socket that is still unbound.
+///  - ConnectEx: the same, but before the call, bind a remembered socket that is still unbound to
+///    the wildcard address and port 0. Ignore VIPOOL_DO_BIND_FIRST for a socket that is not
+///    remembered: ConnectEx fails with WSAEINVAL if the socket was never bound.
 ///  - listen, getsockname: forget the socket and bind it to the address of vipool_rewrite_listen(),
 ///    or to the wildcard address and port 0 if the rewrite call passes; then make the call. Make no
 ///    rewrite call for a socket that is not remembered: the call fails with WSAEINVAL if the socket
@@ -50,12 +51,12 @@ pub const VIPOOL_DO_BIND_FIRST: u32 = 4;
 /// the bind. Clear the option after the bind unless the program had set it, because a bind of the
 /// program must choose a port at once.
 pub const VIPOOL_DO_DEFER_PORT: u32 = 8;
-/// vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the socket is on the wildcard address, with a port
-/// that the kernel chose. Only with VIPOOL_REWRITER_REBIND_DATAGRAMS. Connect the socket to AF_UNSPEC,
-/// which releases the port, then bind it to `bind` with the same port. A fixed port is not released,
-/// so the bind fails and the call continues. Leave a socket with SO_BINDTODEVICE as it is, because
-/// AF_UNSPEC resets this option. If the bind fails after the release, bind the socket to the wildcard
-/// address and its port again.
+/// vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the socket is on the wildcard address with a
+/// port. Only with VIPOOL_REWRITER_REBIND_DATAGRAMS. Connect the socket to AF_UNSPEC, which
+/// releases a port that the kernel chose, then bind it to `bind` with the same port. A port that
+/// the program chose is not released, so the bind fails and the call continues. Leave a socket with
+/// SO_BINDTODEVICE as it is, because AF_UNSPEC resets this option. If the bind fails after the
+/// release, bind the socket to the wildcard address and its port again.
 pub const VIPOOL_DO_REBIND: u32 = 16;
 
 /// How a socket call continues.

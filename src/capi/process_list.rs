@@ -30,12 +30,12 @@ pub const VIPOOL_PROGRAM_INHERIT: u32 = 1;
 /// vipool_program.flags: a bind to 127.0.0.1 with port 0 stays on the host, where unlisted programs
 /// reach it.
 pub const VIPOOL_PROGRAM_KEEP_EPHEMERAL: u32 = 2;
-/// vipool_program.flags: a bind to 0.0.0.0 with a fixed port goes to the virtual loopback address if
-/// the session has no virtual IP. Without the flag such a bind passes.
+/// vipool_program.flags: a bind to 0.0.0.0 with a fixed port goes to the virtual loopback address
+/// if the session has no virtual IP. Without the flag such a bind passes.
 pub const VIPOOL_PROGRAM_WILDCARD_LOOPBACK: u32 = 4;
 /// vipool_program.flags: a connect to 127.0.0.1 always goes to the virtual loopback address.
-/// Without the flag, the connect goes there only if the session listens there; if not, the connect
-/// goes to the host.
+/// Without the flag, the connect goes to an address of the session on which the session listens. If
+/// there is none, the connect goes to the host.
 pub const VIPOOL_PROGRAM_CONNECT_OWN: u32 = 8;
 
 /// A rule of the process list. The library copies texts and arrays.

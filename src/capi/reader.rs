@@ -178,8 +178,8 @@ pub unsafe extern "C" fn vipool_reader_find_session(
 /// - `handle`: the handle.
 /// - `out`: receives handle and leases.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_SESSION_ID,
-/// VIPOOL_ERR_HANDLE, VIPOOL_ERR_STALE.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+/// VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE, VIPOOL_ERR_STALE.
 ///
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
@@ -288,7 +288,8 @@ pub unsafe extern "C" fn vipool_reader_get_address_kind(
 
 /// Returns whether a newer map has replaced this one. The check reads one word.
 ///
-/// If so, open the directory again. The old reader stays valid until it is closed.
+/// If so, open the new map with vipool_reader_open(). The old reader stays valid until it is
+/// closed.
 ///
 /// Parameters:
 /// - `reader`: the reader.

@@ -60,8 +60,8 @@ pub(crate) unsafe fn decide_for_socket<T: WriteTo>(
     unsafe { decide(rewriter, out, decision) }
 }
 
-/// Parses an address of the program. The kernel rejects an address that is too short or too long, so
-/// such a call passes.
+/// Parses an address of the program. The kernel rejects an address that is too short or too long,
+/// so such a call passes.
 ///
 /// # Safety
 /// `address` is NULL or valid for reads of `length` bytes.
@@ -120,9 +120,9 @@ pub unsafe extern "C" fn vipool_rewrite_bind(
 ///
 /// The kernel binds an unbound socket to the wildcard address. With VIPOOL_REWRITTEN bind the
 /// socket to `out->address` first. If the bind fails, continue anyway, unless the address is on no
-/// interface and vipool_rewrite_is_retry_allowed() denies it. The listen of Winsock does not bind a
-/// socket; it fails with WSAEINVAL. On Windows, call this function only for sockets whose bind was
-/// deferred (VIPOOL_DO_DEFER).
+/// interface and vipool_rewrite_is_retry_allowed() denies it. The listen of Winsock does not bind
+/// an unbound socket; it fails with WSAEINVAL. On Windows, call this function only for sockets
+/// whose bind was deferred (VIPOOL_DO_DEFER).
 ///
 /// Parameters:
 /// - `rewriter`: the rewriter.
@@ -226,8 +226,8 @@ pub unsafe extern "C" fn vipool_rewrite_send(
 ///   the outcome depends on the other end. May be NULL.
 /// - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address`.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD. After an
-/// error, the hook makes the call as the program made it.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD. After an error, the
+/// hook does not change the address.
 ///
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]

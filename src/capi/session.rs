@@ -203,9 +203,9 @@ pub unsafe extern "C" fn vipool_session_make(
 
 /// Parses a session id: "7" (command line), or kind and value ("audit:3", "logind:c1").
 ///
-/// The text of a logind session contains its name. If the name is a number of up to 32 bits, this
-/// number is the value of the id. The value for any other name of up to nine ASCII letters and
-/// digits encodes the name. For all other names, the value is a hash.
+/// The text of a logind session has its name after "logind:". If the name is a number of up to 32
+/// bits, this number is the value of the id. The value for any other name of up to nine ASCII
+/// letters and digits encodes the name. For all other names, the value is a hash.
 ///
 /// Parameters:
 /// - `text`, `length`: the text, UTF-8.

@@ -42,7 +42,7 @@ pub struct vipool_session_row {
     pub leases: [vipool_lease; VIPOOL_MAX_LEASES],
     /// Number of leases.
     pub lease_count: u32,
-    /// Tick of its first lease.
+    /// Tick at the start of its first lease.
     pub since: u32,
     /// Name of the user, UTF-8 without a NUL, valid until the snapshot is freed. NULL if unknown.
     pub user: *const c_char,
@@ -91,7 +91,7 @@ pub struct vipool_pool_row {
     pub leased: u32,
     /// Released addresses that cool down.
     pub cooling: u32,
-    /// Cooled addresses that still have sockets.
+    /// Cooled addresses on which the last check found sockets.
     pub lingering: u32,
     /// Addresses that are reserved for a user and not leased.
     pub reserved: u32,
@@ -289,7 +289,7 @@ pub enum vipool_slot_state {
     VIPOOL_SLOT_LEASED = 1,
     /// It was released and cools down.
     VIPOOL_SLOT_COOLING = 2,
-    /// Its cool-down has ended, but it still has sockets.
+    /// Its cool-down has ended, but the last check found sockets on it.
     VIPOOL_SLOT_LINGERING = 3,
 }
 
@@ -335,12 +335,12 @@ impl From<&SlotRow> for vipool_slot_row {
     }
 }
 
-/// Lists the current slots of a pool. Each call reads the slots again.
+/// Lists the slots of a pool in their current state. Each call reads the slots again.
 ///
 /// Parameters:
 /// - `reader`: the reader.
 /// - `pool`: number of the pool, from 0. An unknown pool has no slots.
-/// - `first`: the first slot, from 0.
+/// - `first`: number of the first slot, from 0.
 /// - `rows`, `capacity`: receives the rows. Set the size of the first row.
 /// - `out_count`: receives the number of rows that were written.
 /// - `out_total`: receives the total number of slots. May be NULL.

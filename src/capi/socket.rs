@@ -106,7 +106,7 @@ pub(crate) struct CallerSocket {
 }
 
 impl CallerSocket {
-    /// Checks the members of the struct.
+    /// Checks the numbers in the struct of the caller, and keeps a pointer to the struct.
     ///
     /// # Safety
     /// `socket` is NULL or valid for reads, with the bytes, callbacks and context in it, as long as

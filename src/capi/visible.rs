@@ -76,8 +76,8 @@ unsafe fn decide_for_ip<T: WriteTo>(
     let decision = |rewriter: &vipool_rewriter| {
         // SAFETY: the caller guarantees the address.
         let address = unsafe { address.as_ref() }.ok_or(VIPOOL_ERR_NULL)?;
-        // Use one branch per family. An `IpAddr` of either family would be built in memory, and
-        // reading it back stalls the CPU.
+        // Use one branch per family. A value that can have either family would be built in memory,
+        // and reading it back stalls the CPU.
         match address.family {
             4 => Ok(decision(rewriter, address.ipv4().into())),
             6 => Ok(decision(rewriter, address.ipv6().into())),
@@ -223,8 +223,8 @@ pub unsafe extern "C" fn vipool_rewrite_is_hidden(
 /// - `rewriter`: the rewriter.
 /// - `address`: vipool_outcome.address for bind and listen, vipool_outcome.bind for connect and
 ///   send.
-/// - `out_allowed`: receives 1 if the call continues as the program made it, 0 if it fails with that
-///   error.
+/// - `out_allowed`: receives 1 if the call continues as the program made it, 0 if it fails with
+///   that error.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
 ///
