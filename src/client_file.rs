@@ -33,8 +33,9 @@ const ABANDONED_AGE: Duration = Duration::from_secs(60);
 /// the file.
 ///
 /// # Errors
-/// Fails if an older file cannot be removed, or the new file cannot be created or written. On Linux,
-/// the file system of the directory must support access control lists (acl(5)).
+/// Fails if an older file cannot be removed, or the new file cannot be created or written. If
+/// `reader` is another user on Linux, the file system of the directory must support access control
+/// lists (acl(5)).
 pub fn write(
     directory: &Path,
     handle: &Handle,

@@ -1,4 +1,4 @@
-//! Hash functions with results of 64 bits. Only [`keyed_hash`] resists input that an attacker chooses.
+//! 64-bit hash functions. Only [`keyed_hash`] resists input that an attacker chooses.
 //!
 //! [`hash64`], [`folded_multiply`] and [`load_padded_le`] are part of the format of the map file:
 //! their results are the same on every machine and in every version.

@@ -270,8 +270,8 @@ impl Default for RewriteOptions {
 }
 
 impl Farm {
-    /// Returns the server with this host name. If no server has this name, compares the names without
-    /// their domains, but only if `host` or the name of the server has no domain.
+    /// Returns the server with this host name. If no server has this name, compares the names
+    /// without their domains, but only if `host` or the name of the server has no domain.
     #[must_use]
     pub fn find_server(&self, host: &str) -> Option<&Server> {
         let short_name =

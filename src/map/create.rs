@@ -23,8 +23,9 @@ impl Map {
     /// handles. If the plan no longer has an address, the map does not allocate the address again
     /// after its session has released it. If the plan moves an address to another pool, the address
     /// keeps its state. The new pool allocates the address only after the session has released the
-    /// address and the cool-down has ended. A pool that the plan no longer has stays in the map
-    /// until none of its addresses is leased or cooling down.
+    /// address and the cool-down has ended. The map keeps a pool that the plan no longer has if an
+    /// address of the pool is leased, or if an address that no pool of the plan has cools down or
+    /// lingers. A later call removes the pool.
     ///
     /// If the new map file would have the same content as the old file, the old file stays in
     /// place. So running programs need not attach again after the same plan was applied twice.
@@ -46,8 +47,8 @@ impl Map {
         Self::create_and(directory, plan, now, |_| {})
     }
 
-    /// Creates the files of a map like [`Map::create`], for a directory whose map may have been lost
-    /// while sessions were open.
+    /// Creates the files of a map like [`Map::create`], for a directory whose map may have been
+    /// lost while sessions were open.
     ///
     /// If the directory has no map, programs of such sessions may still use addresses of the plan.
     /// So each address on which `probe` finds sockets lingers: no session gets the address until
@@ -66,7 +67,7 @@ impl Map {
         })
     }
 
-    /// Creates the files of a map, and runs `prepare` under the lock if no map was in the directory.
+    /// Creates the files of a map. Runs `prepare` under the lock if the directory had no map.
     fn create_and(
         directory: &Path,
         plan: &Plan,

@@ -52,8 +52,8 @@ impl Farm {
     }
 
     /// Returns a warning for each program and script on the process list that does not exist on
-    /// this server. Calls `is_missing` for each full path of this operating system. Skips bare names
-    /// and the paths of other operating systems.
+    /// this server. Calls `is_missing` for each full path of this operating system. Skips bare
+    /// names and the paths of other operating systems.
     #[must_use]
     pub fn missing_programs(&self, is_missing: impl Fn(&Path) -> bool) -> Vec<Finding> {
         let native_kind =

@@ -124,7 +124,7 @@ impl Farm {
         }
     }
 
-    /// Reports addresses that a DHCP server or the network uses, and ranges that do not fit a subnet.
+    /// Reports addresses that DHCP or the network uses, and ranges that do not fit a subnet.
     fn validate_addresses(
         &self,
         key: &str,

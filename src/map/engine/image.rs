@@ -22,8 +22,8 @@ use crate::session::{Handle, SessionId};
 #[derive(Debug)]
 pub(crate) struct MapImage {
     map: Region,
-    /// The words of the sessions file. Empty if the file could not be opened. Users, clients and
-    /// leaders are then unknown.
+    /// The words of the sessions file. Empty for a reader, and if the file could not be opened.
+    /// Users, clients and leaders are then unknown.
     sessions: Region,
     layout: Layout,
 }

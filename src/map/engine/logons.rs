@@ -113,8 +113,8 @@ impl Logons {
 }
 
 impl Transaction<'_> {
-    /// Makes a running process of a logon the leader of a shared session. Returns whether the session
-    /// must stay open: such a process runs, or the logon records cannot be read.
+    /// Makes a running process of a logon the leader of a shared session. Returns whether the
+    /// session must stay open: such a process runs, or the logon records cannot be read.
     pub(crate) fn replace_leader(
         &self,
         session: SessionId,
