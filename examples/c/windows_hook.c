@@ -144,7 +144,8 @@ static BOOL must_fail_without_address(const vipool_sockaddr *address)
     if (vipool_ip_from_sockaddr(address->bytes, address->length, &ip, NULL) == VIPOOL_OK) {
         (void)vipool_rewrite_is_retry_allowed(rewriter, &ip, &is_allowed);
     }
-    /* Functions that record messages use thread-local memory, which resets the last error. */
+    /* Functions of vipool that record a message use thread-local memory, which resets the last
+     * error. */
     WSASetLastError(WSAEADDRNOTAVAIL);
     return !is_allowed;
 }

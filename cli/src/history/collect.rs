@@ -1,7 +1,7 @@
 //! Moves the events from a map's journal to the history on disk.
 //!
-//! If the journal has already overwritten events, a gap record contains their number. If a writer
-//! is killed or the machine restarts, events can be missing in the journal too. Reconciliation
+//! If the journal has already overwritten events, a gap record contains the number of lost events.
+//! If a writer is killed or the machine restarts, the journal can lack events too. Reconciliation
 //! finds these events: it compares the history with the map.
 
 use std::collections::HashMap;
@@ -38,7 +38,7 @@ pub fn collect(
 ) -> anyhow::Result<Vec<Record>> {
     // Open the map first: without a map that this process trusts, nothing is created.
     let map = Map::open(directory)?;
-    // The lock of the log prevents other processes from collecting the same events.
+    // The lock of the history prevents other processes from collecting the same events.
     let mut log = HistoryLog::open(history_file)?;
     if let Some(limits) = retention {
         log.apply_retention(limits, SystemTime::now())?;

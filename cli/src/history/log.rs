@@ -31,7 +31,7 @@ pub const MAX_FILE_BYTES: u64 = 8 << 20;
 const MAX_READ_BYTES: u64 = 8 * MAX_FILE_BYTES;
 /// Maximum wait for another process that writes the history.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Root and the group of the file can read it.
+/// The owner and the group of the file can read the file.
 const FILE_MODE: u32 = 0o640;
 /// Maximum number of rotated files.
 const MAX_ROTATED_FILES: u32 = 99;

@@ -54,8 +54,8 @@ pub struct Record {
     /// The address of the user's client.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub client: Option<IpAddr>,
-    /// True if the journal did not contain the event, and a comparison of the history with the map
-    /// found it.
+    /// True if the journal did not contain the event, so that the record was reconstructed from
+    /// later events, the map or a restart.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub reconciled: bool,
     /// The number of lost events, for a gap.

@@ -1,6 +1,6 @@
 //! Writes and removes client files. A client file contains the address of the user's client.
-//! Programs with the feature `client-ip` read the file. The owner of a file is the user of its
-//! session, so no other user can read the file.
+//! Programs with the feature `client-ip` read the file. If possible, the owner of a client file is
+//! the user of its session. Other users cannot read the file.
 
 use std::net::IpAddr;
 use std::path::Path;

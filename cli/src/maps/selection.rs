@@ -15,7 +15,7 @@ pub struct MapArgs {
     /// Use your private map even if the system has a map
     #[arg(long)]
     private: bool,
-    /// The directory of another map. 'vipool run' sets VIPOOL_MAP for programs in a private session
+    /// The directory of another map. 'vipool run' sets VIPOOL_MAP for programs that use such a map
     #[arg(long, value_name = "DIRECTORY", env = "VIPOOL_MAP", hide_env_values = true)]
     map: Option<PathBuf>,
 }

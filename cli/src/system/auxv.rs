@@ -17,7 +17,7 @@ pub fn read_auxv(pid: u32) -> Option<BTreeMap<u64, u64>> {
     fs::read(format!("/proc/{pid}/auxv")).ok().map(|bytes| parse_auxv(&bytes))
 }
 
-/// Returns the path by which a program was started, exactly as execve(2) received it.
+/// Returns the path by which a process's program was started, exactly as execve(2) received it.
 pub fn started_as(pid: u32) -> Option<PathBuf> {
     let auxv = read_auxv(pid)?;
     read_c_string(Path::new(&format!("/proc/{pid}/mem")), *auxv.get(&AT_EXECFN)?)

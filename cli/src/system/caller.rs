@@ -11,7 +11,7 @@ use vipool::session::{Handle, SessionId, SessionKind};
 /// of a user share one session, the session id of systemd-logind, the kernel's audit session.
 ///
 /// # Errors
-/// The caller's logon has no session.
+/// None of these sources contains a valid session id.
 pub fn own_session(session_per: SessionPer) -> anyhow::Result<SessionId> {
     let lease = std::env::var("VIPOOL_LEASE").ok();
     if let Some(handle) = lease.and_then(|text| Handle::parse(text.as_bytes())) {

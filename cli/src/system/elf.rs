@@ -1,5 +1,5 @@
-//! Reads the properties of a program's ELF file that determine whether the dynamic linker can load
-//! the hook layer.
+//! Reads the properties of a program's ELF file that determine whether the hook layer can rewrite
+//! the calls of the program.
 //!
 //! elf(5) describes the format. This module reads only the fields that it needs.
 
@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// Properties of a program's file that determine whether the program can load the hook.
+/// Properties of a program's file that determine whether the hook can rewrite the program's calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ElfInfo {
     /// The file contains no path of a dynamic linker.

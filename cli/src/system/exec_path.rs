@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use nix::unistd::{AccessFlags, access};
 
-/// Returns the path by which `program` will be started.
+/// Returns the path by which `program` will be started. Returns `None` if no directory of the PATH
+/// contains the program.
 pub fn find_program(program: &OsStr) -> Option<PathBuf> {
     if program.as_encoded_bytes().contains(&b'/') {
         return Some(program.into());

@@ -49,8 +49,9 @@ pub fn find_hook() -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Checks that the dynamic linker can load the hook. Without this check, the dynamic linker prints
-/// a warning to the program's own output, and the program runs without the hook.
+/// Checks that the hook file is readable and that LD_PRELOAD allows its path. Otherwise, the
+/// dynamic linker would print a warning to the program's own output and run the program without the
+/// hook.
 fn check_loadable(path: &Path) -> anyhow::Result<()> {
     if let Err(error) = std::fs::File::open(path) {
         bail!("cannot read the hook layer {}: {error}", path.display());

@@ -1,4 +1,4 @@
-//! Tests which programs the process list matches.
+//! Tests of the programs that the process list matches, and of ports that sessions share.
 
 use crate::support::{
     PrivateMap, TerminateOnDrop, host_listener, page_server, text, wait_for_line,

@@ -2,8 +2,8 @@
 //!
 //! For an invalid pointer, the kernel fails the system call with `EFAULT`. A hook reads the memory
 //! before the system call, and this read must not raise a signal. So a hook reads without a check
-//! only the caller's own stack. For all other memory, it first makes a system call that checks
-//! whether the memory is accessible.
+//! only the caller's own stack. For all other memory, the hook first makes a system call that
+//! checks whether the memory is accessible.
 
 use std::mem::{MaybeUninit, offset_of};
 use std::ptr;

@@ -7,7 +7,7 @@
 //!   free again even after `kill -9`.
 //! - All `vipool run` processes of one private map share the *same* socket. A new process connects
 //!   to the name, and an owner passes the socket to the new process (SCM_RIGHTS). So the name stays
-//!   in use until the last of these processes exits, in any order.
+//!   in use until all of these processes have exited.
 //! - The kernel reports the uid of an owner (SO_PEERCRED). The owner reports the map for which it
 //!   owns the block: device and inode of the map's directory. A process never uses a block of
 //!   another user or another map.
@@ -71,7 +71,7 @@ impl Claim {
     /// Claims a block for the map in `directory`.
     ///
     /// Tries `preferred`, the block that the map had before. Other processes of the map may own
-    /// this block. If it is not available, tries all other blocks. Skips blocks for which
+    /// this block. If this block is not available, tries all other blocks. Skips blocks for which
     /// `is_excluded` returns true.
     ///
     /// # Errors

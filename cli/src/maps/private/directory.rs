@@ -7,8 +7,8 @@
 //! - `/run/vipool-private` for root.
 //! - `$XDG_RUNTIME_DIR/vipool`, if the user owns `$XDG_RUNTIME_DIR`. After su(1) the variable can
 //!   contain the directory of another user.
-//! - `/tmp/vipool-UID`, unless another user created it. Then a directory `/tmp/vipool-UID.RANDOM`
-//!   that belongs to this user.
+//! - `/tmp/vipool-UID`, unless another user created this directory.
+//! - A directory `/tmp/vipool-UID.RANDOM` that belongs to the user.
 //!
 //! The parent directory has one subdirectory per network namespace, because each namespace has its
 //! own 127.0.0.0/8.

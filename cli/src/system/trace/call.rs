@@ -14,7 +14,8 @@ pub enum SocketCall {
         /// Whether the bind succeeded.
         has_succeeded: bool,
     },
-    /// The program connected a socket or sent a datagram, or tried to.
+    /// The program connected a socket or sent a datagram, or the destination refused the attempt
+    /// (ECONNREFUSED).
     Connect {
         /// Whether the socket is TCP; otherwise it is UDP.
         is_tcp: bool,
