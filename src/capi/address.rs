@@ -283,7 +283,8 @@ pub unsafe extern "C" fn vipool_ip_to_sockaddr(
     })
 }
 
-/// Parses a range: a CIDR prefix ("10.0.5.0/24"), first-last ("10.0.5.10-10.0.5.99") or one address.
+/// Parses a range: a CIDR prefix ("10.0.5.0/24"), first-last ("10.0.5.10-10.0.5.99"), or one
+/// address.
 ///
 /// Parameters:
 /// - `text`, `length`: the text, UTF-8.

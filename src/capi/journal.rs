@@ -153,7 +153,7 @@ pub unsafe extern "C" fn vipool_journal_close(journal: *mut vipool_journal) {
     silent(|| unsafe { free_handle(journal) });
 }
 
-/// Lists the events from a number on.
+/// Lists events, beginning with the number `first`.
 ///
 /// Start with 1, then continue with `out->next`.
 ///

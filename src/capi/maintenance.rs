@@ -345,7 +345,7 @@ pub struct vipool_reap_report {
     pub size: usize,
     /// Number of addresses that became free.
     pub freed: u32,
-    /// Number of cooled addresses that still have sockets.
+    /// Number of cooled addresses on which this call found sockets.
     pub lingering: u32,
     /// Number of sessions that were closed because their leader has exited.
     pub closed: u32,
@@ -372,8 +372,8 @@ layout!(vipool_reap_report { size, freed, lingering, closed, more });
 ///   Windows).
 /// - `out`: receives the result. May be NULL.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UNSUPPORTED
-/// (no probe on another system), and writer errors.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_IO,
+/// VIPOOL_ERR_UNSUPPORTED (NULL for `probe` on another system), and writer errors.
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]

@@ -168,9 +168,9 @@ unsafe fn make_map(
 
 /// Returns the directory of the map of this machine.
 ///
-/// It is fixed at installation: /run/vipool, on Windows vipool in ProgramData of the system drive.
-/// The environment variable VIPOOL_MAP of a hooked process overrides it, for use without root and
-/// in tests.
+/// The directory is fixed at installation: /run/vipool, or on Windows the folder vipool in
+/// ProgramData of the system drive. The environment variable VIPOOL_MAP of a hooked process
+/// overrides the directory, for use without root and in tests.
 ///
 /// Parameters:
 /// - `buffer`, `capacity`: receives the path and a NUL.

@@ -6,7 +6,7 @@ use windows_sys::Win32::Foundation::HANDLE;
 use windows_sys::Win32::System::LibraryLoader::GetModuleFileNameW;
 use windows_sys::Win32::System::Threading::QueryFullProcessImageNameW;
 
-/// The longest path of a program, in UTF-16 units. A program with a longer path has no rule.
+/// The longest supported path of a program, in UTF-16 units.
 const MAX_PATH_UNITS: usize = 1024;
 
 /// Returns the rule of the process list that applies to this program.

@@ -7,8 +7,8 @@ use crate::child_process;
 use crate::detour::Detour;
 use crate::original;
 
-/// Defines a table. The table does not compile if a replacement and its original have different
-/// signatures.
+/// Defines a table of detours. The table does not compile if a replacement and its original have
+/// different signatures.
 macro_rules! detours {
     ($($name:ident => $replacement:path,)*) => {
         &[$(Detour {

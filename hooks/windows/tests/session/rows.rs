@@ -22,9 +22,9 @@ fn some_rows_print_the_same_output_with_and_without_hooks() {
     }
 }
 
-/// In these rows, the program sees V or ::1, or its call succeeds only with the hook layer. The
+/// In these rows, the program sees V or ::1, or a call has another result with the hook layer. The
 /// module `sessions` tests the rows whose output is the same with and without the hook layer, but
-/// whose real listening address differs.
+/// whose program listens at another address with the hook layer.
 #[test]
 fn other_rows_print_different_output_with_hooks() {
     let host = TestHost::new(|_| ());

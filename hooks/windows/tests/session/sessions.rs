@@ -40,8 +40,8 @@ fn rows_1_and_3_two_sessions_listen_on_the_same_port() {
     assert!(is_second_refused, "two programs cannot share a port without the hook layer");
 }
 
-/// Wine uses the sockets of Linux, so this test has the result of Linux. The result on Windows may
-/// differ.
+/// Wine uses the sockets of Linux, so this test expects the result of Linux. The result on Windows
+/// may differ.
 #[test]
 fn rows_2_and_29_wildcard_listener_of_the_host_blocks_the_port() {
     let host = TestHost::new(|_| ());
