@@ -6,7 +6,7 @@
 //!
 //! The code has four layers. `types` holds plain values. `format` defines the bytes on disk.
 //! `engine` contains the operations. `replan` applies a new configuration. The other modules
-//! implement the public types and methods on these layers.
+//! implement the public types and methods on top of these layers.
 //!
 //! Invariants:
 //! - The slots are authoritative. Queues, index and counters are derived from them.

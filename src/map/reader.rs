@@ -155,8 +155,8 @@ impl Reader {
         self.superseded_mark() != 0
     }
 
-    /// Returns 0 if no newer file replaces this map. Otherwise the value changes when the newer
-    /// file is in place.
+    /// Returns 0 if no newer file replaces this map. Otherwise returns a mark, which changes when
+    /// the newer file is in place.
     #[inline]
     pub(crate) fn superseded_mark(&self) -> u64 {
         self.map.header(SUPERSEDED)

@@ -3,7 +3,7 @@
 //! Invariants:
 //! - A value in the chain is never dropped or moved. So a caller can keep a reference forever, in
 //!   any thread, signal handler or vfork child.
-//! - No method locks or uses the heap.
+//! - No method locks. On Unix, no method uses the heap.
 //! - siglongjmp or fork can interrupt any method. No thread ever waits for another thread.
 //! - A call for a superseded version makes no system call, except for a few attempts to create the
 //!   successor. [`Attempts`] limits these attempts.

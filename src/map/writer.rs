@@ -131,7 +131,8 @@ impl Map {
         Ok(())
     }
 
-    /// Returns an error if an operation would fail because another process holds the writer lock.
+    /// Returns an error if this process cannot change the map now. Waits for the writer lock, as a
+    /// change does.
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.
@@ -354,8 +355,8 @@ impl Map {
             Self::reopen(lock, &mut locked.map)?;
         }
         let writer = locked.map.writer();
-        // If the current file has this mark, a process died after it had set the mark and before it
-        // replaced the map. Remove the mark.
+        // If the current file is marked as superseded, a process died after it had set the mark and
+        // before it replaced the map. Remove the mark.
         writer.store_header(SUPERSEDED, 0);
         writer.store_header(LOCK_HOLDER, LockHolder::this_process(false));
         Ok(locked)
@@ -370,7 +371,7 @@ impl Map {
             if lock.is_handed_over() {
                 return Ok(map);
             }
-            // The current map contains the pid of the holder.
+            // Only the current map contains the pid of the process that holds the lock.
             self.reopen_if_superseded(&mut map)?;
             if lock.acquire(Duration::ZERO)? {
                 return Ok(map);

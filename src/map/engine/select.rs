@@ -113,8 +113,8 @@ impl Table<'_> {
     }
 
     /// Returns an error if the cool-down of an unleased slot has not ended, or if a reap must still
-    /// check the slot. A reserved slot needs neither if this user was its last holder. For other
-    /// slots, the caller passes [`UserHash::NONE`].
+    /// check the slot. A reserved slot needs neither the cool-down nor the check if this user was
+    /// its last holder. For other slots, the caller passes [`UserHash::NONE`].
     fn check_cooled(
         &self,
         slot: u32,

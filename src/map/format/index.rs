@@ -118,8 +118,8 @@ impl<'a> HomeBucket<'a> {
     /// Inserts an entry. Returns false if no bucket has room. The caller then counts the slot as
     /// unindexed.
     ///
-    /// The caller must not insert another entry into the bucket between the load of the bucket and
-    /// this call. Removals are allowed.
+    /// The caller must not insert another entry into the home bucket between the load of that
+    /// bucket and this call. Removals are allowed.
     #[inline(always)]
     pub(crate) fn insert(&self, access: WriteAccess<'_>, slot: u32) -> bool {
         match self.vacant_entry() {

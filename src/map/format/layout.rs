@@ -6,7 +6,7 @@
 //! | 0-63 | header, fixed once the map is published |
 //! | 64-127 | header, changed by writers |
 //! | then | directory: one entry per pool, see [`super::pool`] |
-//! | then | blocks of the pools |
+//! | then | address blocks of the pools |
 //! | then | the compiled policy |
 //! | then, per pool | the table of the pool: control words, index, slots |
 //!

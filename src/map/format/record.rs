@@ -50,7 +50,7 @@ const RESERVATION: usize = 15;
 /// Flag in the lower half of word 0: the record is complete.
 const VALID: u32 = 1 << 31;
 /// Flag in the lower half of word 0: the session had no user when it got this lease, and got its
-/// user later. This user is therefore not the last user of the address.
+/// user later. This user does not count as the last user of the address.
 const USER_SET_LATER: u32 = 1 << 15;
 /// Maximum number of bytes of a user name that a record holds.
 const MAX_NAME_BYTES: usize = 63;

@@ -1,11 +1,11 @@
 //! Migration: moves the state of addresses that a new plan assigns to another pool.
 //!
-//! Such an address has a slot in both pools. One of these slots has the state of the address: its
-//! cool-down, its last user, its reservation. While the new map is built, [`migrate`] moves the
-//! state to the slot in the planned pool, and resets and retires the other slot. [`migrate`] does
-//! not move the state of a leased slot, because the handle of the session names that slot. In this
-//! case, the slot in the planned pool awaits the release, and [`crate::map::engine::handover`]
-//! moves the state at the release.
+//! Such an address has a slot in the old pool and a slot in the planned pool. One of these slots
+//! has the state of the address: its cool-down, its last user, its reservation. While the new map
+//! is built, [`migrate`] moves the state to the slot in the planned pool, and resets and retires
+//! the other slot. [`migrate`] does not move the state of a leased slot, because the handle of the
+//! session names that slot. In this case, the slot in the planned pool awaits the release, and
+//! [`crate::map::engine::handover`] moves the state at the release.
 
 use super::merge::is_kept;
 use super::overlap::find_overlaps;
