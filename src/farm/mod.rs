@@ -138,8 +138,8 @@ pub struct ServerRange {
 pub struct PoolOptions {
     /// The name of the pool and the sessions that use it. Default: only sessions that request it.
     pub rule: PoolRule,
-    /// The maximum number of addresses of each family, beginning at the lowest. Default: all IPv4
-    /// addresses and [`DEFAULT_MAX_IPV6_ADDRESSES`] IPv6 addresses, at most
+    /// The maximum number of addresses of each family. The pool uses its lowest addresses. Default:
+    /// all IPv4 addresses and [`DEFAULT_MAX_IPV6_ADDRESSES`] IPv6 addresses, at most
     /// [`crate::pool::MAX_SLOTS`].
     pub max_addresses: Option<u32>,
 }
@@ -158,7 +158,8 @@ pub struct LoopbackOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NetworkOptions {
-    /// The subnets of the servers. Default: unknown until `vipool up` reads the interfaces.
+    /// The subnets of the servers. Default: unknown; `vipool up` reads the subnets of the
+    /// interfaces.
     pub subnets: Vec<IpNet>,
     /// The ranges of DHCP servers. Default: none.
     pub dhcp_ranges: Vec<Range>,

@@ -56,7 +56,8 @@ impl Farm {
             pools.iter().any(|pool| pool.slot_of(reservation.address).is_some())
         });
         let mut policy = self.policy(&server_plan.assignments, interfaces);
-        // If the pool of a rule has no range on this server, its sessions use the next rule.
+        // If the pool of a rule has no range on this server, the sessions of the rule use the next
+        // rule.
         policy.pool_rules.retain(|rule| pools.iter().any(|pool| pool.name() == rule.pool));
         server_plan.plan = Plan {
             reservations: reservations.cloned().collect(),

@@ -30,8 +30,8 @@ pub(super) struct Value<'t> {
     value: &'t Spanned<DeValue<'t>>,
 }
 
-/// A table. [`Section::take`] marks each known key. [`Section::finish`] reports the keys that are
-/// not marked.
+/// A table. [`Section::take`] marks a key as known. [`Section::finish`] reports the keys that are
+/// not known.
 pub(super) struct Section<'t> {
     /// The full key of the table. Empty for the root table.
     key: String,

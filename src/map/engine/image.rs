@@ -209,7 +209,7 @@ impl MapImage {
         })
     }
 
-    /// Returns the session with its anchor in this slot.
+    /// Returns the session whose anchor is in this slot.
     fn session_with_anchor(&self, pool: u16, table: Table<'_>, slot: u32) -> Option<SessionRow> {
         let Owner::Session(session_id) = table.owner(slot) else { return None };
         let session = SessionId::from_raw(session_id)?;

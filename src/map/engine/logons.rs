@@ -1,10 +1,10 @@
 //! The logons of a shared session (`session-per = "user"`).
 //!
-//! A shared session stays open until its last logon has ended. A killed logon would leave a counter
-//! of logons wrong. Instead, each logon has a *logon record*: an empty file whose name contains the
-//! handle of the session and the process of the logon. A record counts only while that process
-//! runs. The leader of the session is the process of one logon. When this process exits, the
-//! process of another logon becomes the leader.
+//! A shared session stays open until its last logon has ended. A counter of logons would be wrong
+//! after a logon is killed. So each logon has a *logon record* instead: an empty file whose name
+//! contains the handle of the session and the process of the logon. A record counts only while that
+//! process runs. The leader of the session is the process of one logon. When this process exits,
+//! the process of another logon becomes the leader.
 //!
 //! Writers create and search records under the writer lock. So no writer can close a session
 //! between the moment when a logon joins it and the moment when the record of that logon exists.
