@@ -9,7 +9,8 @@ use std::time::Duration;
 const SYSTEM_MAP_DIRECTORY: &str = "/run/vipool";
 /// The path at which the package installs the hook layer.
 const DEFAULT_PRELOAD: &str = "/usr/lib/vipool/libvipool_preload.so";
-/// The lowest user id that does not belong to a system user (UID_MIN in login.defs(5)).
+/// The lowest user id that does not belong to a system user: the default of UID_MIN in
+/// login.defs(5).
 const FIRST_REGULAR_UID: u32 = 1000;
 /// The user id of `nobody`, a system user with a high user id.
 const NOBODY_UID: u32 = 65534;

@@ -16,8 +16,8 @@ use crate::policy::{Executable, PathStyle, script_argument};
 pub enum vipool_path_style {
     /// "/" separates components; case matters.
     VIPOOL_PATHS_POSIX = 0,
-    /// "\" and "/" separate components; case does not matter. "\\?\" and trailing dots and spaces
-    /// are ignored.
+    /// "\" and "/" separate components; case does not matter. The prefix "\\?\" is ignored, and so
+    /// are trailing dots and spaces of each component.
     VIPOOL_PATHS_WINDOWS = 1,
 }
 

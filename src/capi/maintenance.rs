@@ -22,7 +22,7 @@ use crate::range::Range;
 pub struct vipool_admin_change {
     /// sizeof(vipool_admin_change), set by the caller.
     pub size: usize,
-    /// Number of addresses that were changed.
+    /// Number of addresses that the change applies to.
     pub addresses: u32,
     /// Number of these addresses that sessions hold and keep.
     pub held: u32,
@@ -135,8 +135,8 @@ pub unsafe extern "C" fn vipool_map_undrain(
     unsafe { change_range(map, range, out, |map, range| map.undrain(range, Tick::from_secs(now))) }
 }
 
-/// Starts or ends the drain of the whole server. While the server drains, no new session gets an
-/// address.
+/// Starts or ends the drain of the whole server. While the server drains, sessions keep their
+/// addresses, and no session gets another address.
 ///
 /// Parameters:
 /// - `map`: the map.
@@ -249,7 +249,7 @@ pub unsafe extern "C" fn vipool_map_recover(map: *const vipool_map) -> vipool_st
 /// Parameters:
 /// - `context`: as passed to vipool_map_reconcile().
 /// - `session`: the session.
-/// - `leader`: its leader. NULL if it has none.
+/// - `leader`: the leader of the session. NULL if the session has none.
 ///
 /// Returns: 0 if the session has ended, otherwise 1.
 pub type vipool_is_alive_fn = Option<
@@ -260,7 +260,7 @@ pub type vipool_is_alive_fn = Option<
     ) -> u32,
 >;
 
-/// Closes every session that has ended in the operating system. Then does the same as
+/// Closes every session for which `is_alive` returns 0. Then does the same as
 /// vipool_map_mark_restored().
 ///
 /// Call it after the start of an agent, before the agent opens the first session.
@@ -355,10 +355,12 @@ pub struct vipool_reap_report {
 }
 layout!(vipool_reap_report { size, freed, lingering, closed, more });
 
-/// Closes sessions whose leader has exited, and frees cooled addresses without sockets.
+/// Closes sessions whose leader has exited, and frees addresses that have cooled down.
 ///
 /// An agent calls this function about every ten seconds. A session is closed when two calls, at
-/// least ten seconds apart, find that its leader has exited.
+/// least ten seconds apart, find that its leader has exited. If another logon shares the session,
+/// the process of that logon becomes the leader instead. With VIPOOL_SETTING_CHECK_IN_USE, a cooled
+/// address that has sockets is not freed.
 ///
 /// Events: released for each lease.
 ///

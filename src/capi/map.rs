@@ -17,7 +17,7 @@ use crate::map::{ExclusiveWriter, Map, MapError, SessionRow};
 /// A writable map: it opens and closes sessions.
 ///
 /// Threads may share it, unless it was opened with VIPOOL_MAP_SINGLE_THREADED. Other processes may
-/// open the same map, unless it was opened with VIPOOL_MAP_EXCLUSIVE. A process may have 64 maps
+/// write the same map, unless it was opened with VIPOOL_MAP_EXCLUSIVE. A process may have 64 maps
 /// with files open at once. Opening another one returns VIPOOL_ERR_IO. Windows has no such limit.
 pub struct vipool_map {
     map: MapCell,
@@ -195,7 +195,8 @@ pub unsafe extern "C" fn vipool_map_get_directory(
 /// Creates the files of a map in an existing directory and opens the map.
 ///
 /// If the directory has a map of this boot, the sessions of that map stay open in the new map. The
-/// readers of the old map see that it is superseded.
+/// readers of the old map see that it is superseded. If the new map would have the same content,
+/// the call opens the old map instead.
 ///
 /// Parameters:
 /// - `directory`, `directory_length`: the directory, UTF-8.
