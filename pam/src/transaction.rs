@@ -90,7 +90,7 @@ impl Transaction {
         Self(handle)
     }
 
-    /// Returns an item of the transaction. Returns `None` if the item is not set or empty.
+    /// Returns an item of the transaction. Returns `None` if the item is unset or empty.
     pub fn item(&self, item: Item) -> Option<&CStr> {
         let mut value = ptr::null();
         // SAFETY: the handle is valid (see `new`). libpam writes one pointer.
@@ -103,8 +103,8 @@ impl Transaction {
         Some(text).filter(|text| !text.is_empty())
     }
 
-    /// Returns an environment variable of the new session. Returns `None` if the variable is not
-    /// set or empty.
+    /// Returns an environment variable of the new session. Returns `None` if the variable is unset
+    /// or empty.
     pub fn env(&self, name: &CStr) -> Option<&CStr> {
         // SAFETY: the handle is valid. The result is NULL or a C string of the transaction.
         let text = unsafe {

@@ -63,9 +63,9 @@ layout!(vipool_event {
 
 /// Receives the events of a map.
 ///
-/// The library calls it on the thread whose call caused the event, after the map was changed and
-/// before that call returns. Several threads may call it at once. It may call the library, but must
-/// not close the map, throw or longjmp.
+/// The library calls the function on the thread whose call caused the event, after the change of
+/// the map and before that call returns. Several threads may call the function at once. The
+/// function may call the library, but must not close the map, throw or longjmp.
 ///
 /// Parameters:
 /// - `context`: vipool_map_options.context.

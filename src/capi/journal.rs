@@ -12,7 +12,7 @@ use super::status::vipool_status;
 use super::text::read_directory;
 use crate::map::{Event, Journal};
 
-/// The last events of a map (at most 1024) from all of its writers. Threads may share it.
+/// The last events of a map (at most 1024) from all of its writers. Threads may share the journal.
 pub struct vipool_journal {
     journal: Journal,
 }

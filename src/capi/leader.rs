@@ -45,7 +45,7 @@ impl vipool_leader {
 /// - `out`: receives the leader.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (no such process, or the process has exited),
-/// VIPOOL_ERR_IO, VIPOOL_ERR_UNSUPPORTED (other systems).
+/// VIPOOL_ERR_IO, VIPOOL_ERR_UNSUPPORTED (a system other than Linux and Windows).
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]

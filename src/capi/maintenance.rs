@@ -154,7 +154,7 @@ pub unsafe extern "C" fn vipool_map_set_draining(
     catch_panic(|| Ok(unsafe { borrow_shared(map) }?.map()?.drain_server(draining != 0)?))
 }
 
-/// Reserves an address for a user. A session that holds it keeps it.
+/// Reserves an address for a user. A session that holds the address keeps it.
 ///
 /// Parameters:
 /// - `map`: the map.

@@ -14,7 +14,7 @@ use super::status::vipool_status::{self, *};
 use super::text::{check_flags, check_reserved, copy_text, read_directory, read_slice, read_utf8};
 use crate::map::{ExclusiveWriter, Map, MapError, SessionRow};
 
-/// A writable map: it opens and closes sessions.
+/// A writable map, in which an agent opens and closes sessions.
 ///
 /// Threads may share it, unless it was opened with VIPOOL_MAP_SINGLE_THREADED. Other processes may
 /// write the same map, unless it was opened with VIPOOL_MAP_EXCLUSIVE. A process may have 64 maps

@@ -122,7 +122,8 @@ impl vipool_opened_session {
         self.flags = flag_if(opened.already_open, VIPOOL_OPENED_ALREADY)
             | flag_if(opened.is_low_water(), VIPOOL_OPENED_LOW_WATER);
         self.set_shortage(opened.shortage, opened.shortage_pool);
-        // `open_session` writes the handle last. Reading it last avoids a stall on these stores.
+        // `open_session` stores the handle last. An earlier read of the handle would wait for these
+        // stores.
         self.handle = opened.handle.into();
     }
 
@@ -216,11 +217,11 @@ unsafe fn close_and_report(
 
 /// Opens a session: allocates its addresses, or returns the addresses that it already has.
 ///
-/// A second call for an open session adds missing addresses, and replaces its client and its leader
-/// if the options have them. A session keeps its user, if it has one, and its pool. For each pool,
-/// the session gets the first of these that exists: the lease that it already has; the required
-/// address or an error; the reserved address of the user; the last address of the user; the address
-/// that has been free longest.
+/// A second call for an open session adds missing addresses, and replaces the client and the leader
+/// of the session if the options contain them. A session keeps its user, if it has one, and its
+/// pool. For each pool, the session gets the first of these that exists: the lease that it already
+/// has; the required address or an error; the reserved address of the user; the last address of the
+/// user; the address that has been free longest.
 ///
 /// Events: assigned for each new lease, exhausted, low water.
 ///

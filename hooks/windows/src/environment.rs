@@ -17,8 +17,8 @@ impl<const N: usize> ShortValue<N> {
     }
 }
 
-/// Reads an environment variable without allocating. Returns `None` if it is not set, empty, longer
-/// than `N` characters, or not ASCII.
+/// Reads an environment variable without allocating. Returns `None` if the variable is unset, or if
+/// its value is empty, longer than `N` characters, or not ASCII.
 pub fn read<const N: usize>(name: &str) -> Option<ShortValue<N>> {
     let mut wide_name = [0; 32];
     for (target, source) in wide_name.iter_mut().zip(name.bytes()) {
@@ -38,7 +38,7 @@ pub fn read<const N: usize>(name: &str) -> Option<ShortValue<N>> {
 }
 
 /// Returns the directory of the map: the value of `VIPOOL_MAP`, or the system-wide directory if
-/// this variable is not set or empty. Tests and programs that embed vipool set the variable.
+/// this variable is unset or empty. Tests and programs that embed vipool set the variable.
 pub fn map_directory() -> PathBuf {
     match std::env::var_os("VIPOOL_MAP") {
         Some(directory) if !directory.is_empty() => directory.into(),

@@ -1,5 +1,5 @@
-//! The hook layer for Windows. For each socket call, it makes the original call, and asks the crate
-//! `vipool` how to rewrite the addresses in the arguments and in the results.
+//! The hook layer for Windows. Around the original socket calls, it rewrites the addresses in the
+//! arguments and results as the crate `vipool` decides.
 //!
 //! The crate builds `vipool_hook.dll`. `vipool-launch.exe` (or a hooked parent) loads the DLL into
 //! a suspended process and runs `vipool_hook_install` there. If the DLL is loaded in another way,

@@ -33,9 +33,9 @@ use windows_sys::core::{BOOL, GUID, PCSTR, PCWSTR, PSTR, PWSTR};
 
 /// A system function and the address through which the hook layer calls it.
 pub struct SystemFunction {
-    /// The DLL that exports it.
+    /// The DLL that exports the function.
     pub module: &'static CStr,
-    /// Its name in the export table.
+    /// The name of the function in the export table.
     pub name: &'static CStr,
     /// The import, or the trampoline of the hook.
     pub address: AtomicPtr<c_void>,

@@ -61,8 +61,8 @@ fn row_25_sources_of_received_datagrams_are_rewritten() {
              WSARecvMsg: ok\nfrom 127.0.0.1 other, to 127.0.0.1\n\
              overlapped, at once: ok\nfrom 127.0.0.1 other\noverlapped, later: 997\n"
         );
-        // The system writes the source of this datagram after the call has returned. The hook layer
-        // cannot rewrite this source, which is a known limitation.
+        // The system writes the source of this datagram after the overlapped receive call has
+        // returned. The hook layer cannot rewrite this source, which is a known limitation.
         send_datagrams(source, port, 1);
         let later_source = if is_hooked { "L" } else { "127.0.0.1" };
         assert_eq!(
