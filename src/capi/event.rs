@@ -63,7 +63,7 @@ layout!(vipool_event {
 
 /// Receives the events of a map.
 ///
-/// The library calls the function on the thread whose call caused the event, after the change of
+/// The library calls the function on the thread whose call caused the event, after the operation on
 /// the map and before that call returns. Several threads may call the function at once. The
 /// function may call the library, but must not close the map, throw or longjmp.
 ///
