@@ -185,8 +185,9 @@ extern "C" {
  */
 
 /**
- * Result of a call. The numbers never change. -1 to -19 are mistakes of the caller; the other
- * errors depend on the state of the map, the system or the input.
+ * Result of a call. The numbers never change. -1 to -8 are mistakes of the caller.
+ * VIPOOL_ERR_PANIC is a defect of the library. The other errors depend on the map, the system or
+ * the input.
  *
  * vipool_status_get_text() describes a status. vipool_last_error() describes the failure of the
  * last call.
@@ -203,7 +204,7 @@ enum {
     VIPOOL_ERR_NULL = -1,
     /**
      * The size at the start of a struct is not the size of any version of this struct. VIPOOL_INIT
-     * sets it. A common mistake is the size of a pointer.
+     * sets the correct size. A common mistake is the size of a pointer.
      */
     VIPOOL_ERR_STRUCT_SIZE = -2,
     /**
@@ -227,7 +228,8 @@ enum {
      */
     VIPOOL_ERR_ADDRESS = -7,
     /**
-     * The buffer is too small. The required length was written.
+     * The buffer is too small: the required length was written. Or a path or an array of the
+     * caller is too long.
      */
     VIPOOL_ERR_BUFFER = -8,
     /**
@@ -251,11 +253,12 @@ enum {
      */
     VIPOOL_ERR_RANGE_HOST_BITS = -21,
     /**
-     * The first address is above the last, or the families differ.
+     * The first address or port is above the last, or the families differ.
      */
     VIPOOL_ERR_RANGE_ORDER = -22,
     /**
-     * Not a session id: zero, a value above 2^56-1, or invalid text.
+     * Not a session id: zero, a number with an unknown kind, a value above 2^56-1, or invalid
+     * text.
      */
     VIPOOL_ERR_SESSION_ID = -26,
     /**
@@ -272,7 +275,8 @@ enum {
      */
     VIPOOL_ERR_EXHAUSTED = -40,
     /**
-     * Every free address is cooling down. vipool_last_error() reports the time.
+     * Every free address is cooling down. vipool_last_error() reports when the first of them
+     * becomes available.
      */
     VIPOOL_ERR_COOLING = -41,
     /**
@@ -385,7 +389,7 @@ enum {
      */
     VIPOOL_ERR_PLAN = -77,
     /**
-     * The parent of this process opened the map before fork(). Open it again.
+     * The parent of this process opened the map before fork(). Open the map again.
      */
     VIPOOL_ERR_FORKED = -78,
     /**
@@ -433,8 +437,9 @@ const char *vipool_status_get_text(int32_t status);
 /**
  * Returns the error message of the last call of this thread.
  *
- * The message is in English and names what failed, the value, the reason and the remedy. It is
- * UTF-8, has at most 1023 bytes, and ends with a NUL. It is empty if the call succeeded.
+ * The message is in English. It names what failed, and where known also the value, the reason and
+ * the remedy. It is UTF-8, has at most 1023 bytes, and ends with a NUL. It is empty if the call
+ * succeeded.
  *
  * Only functions that return a vipool_status change the message. Signal-safe functions, and
  * functions whose description says so, do not change it: vipool_status_get_text() describes their
@@ -508,7 +513,8 @@ uint32_t vipool_now(void);
  *
  * Parameters:
  * - `text`, `length`: the text, in units of two bytes and in the byte order of the machine.
- * - `buffer`, `capacity`: receives the UTF-8 text and a NUL. Three bytes per unit are enough.
+ * - `buffer`, `capacity`: receives the UTF-8 text and a NUL. Three bytes per unit and one for the
+ *   NUL are enough.
  * - `out_length`: receives the length in bytes without the NUL. May be NULL.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF16 (an unpaired surrogate), VIPOOL_ERR_BUFFER.
@@ -639,7 +645,8 @@ vipool_status vipool_ip_to_sockaddr(const struct vipool_ip *ip,
                                     struct vipool_sockaddr *out);
 
 /**
- * Parses a range: a CIDR prefix ("10.0.5.0/24"), first-last ("10.0.5.10-10.0.5.99") or one address.
+ * Parses a range: a CIDR prefix ("10.0.5.0/24"), first-last ("10.0.5.10-10.0.5.99"), or one
+ * address.
  *
  * Parameters:
  * - `text`, `length`: the text, UTF-8.
@@ -832,9 +839,9 @@ vipool_status vipool_session_make(uint32_t kind, uint64_t value, vipool_session 
 /**
  * Parses a session id: "7" (command line), or kind and value ("audit:3", "logind:c1").
  *
- * The value of a logind session is its name. If the name is a number, the number is the value. The
- * value of another name of up to nine ASCII letters and digits encodes the name. For other names,
- * the value is a hash.
+ * The text of a logind session has its name after "logind:". If the name is a number of up to 32
+ * bits, this number is the value of the id. The value for any other name of up to nine ASCII
+ * letters and digits encodes the name. For all other names, the value is a hash.
  *
  * Parameters:
  * - `text`, `length`: the text, UTF-8.
@@ -901,7 +908,7 @@ vipool_status vipool_handle_parse(const char *text, size_t length, struct vipool
  */
 typedef struct vipool_leader {
     /**
-     * Pid of the process in the pid namespace of the process; 0 for no leader.
+     * Pid of the process in its own pid namespace; 0 for no leader.
      */
     uint32_t pid;
     /**
@@ -926,8 +933,8 @@ typedef struct vipool_leader {
  * - `pid`: the pid.
  * - `out`: receives the leader.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (no such process, or it has exited), VIPOOL_ERR_IO,
- * VIPOOL_ERR_UNSUPPORTED (other systems).
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (no such process, or the process has exited),
+ * VIPOOL_ERR_IO, VIPOOL_ERR_UNSUPPORTED (a system other than Linux and Windows).
  *
  * Threads: any.
  */
@@ -986,7 +993,7 @@ typedef struct vipool_interface {
 } vipool_interface;
 
 /**
- * The network interfaces of this machine at one moment. Threads may share it.
+ * The network interfaces of this machine at one moment. Threads may share the list.
  */
 typedef struct vipool_interface_list vipool_interface_list;
 
@@ -1053,8 +1060,8 @@ enum {
      */
     VIPOOL_EXHAUSTION_REFUSE = 1,
     /**
-     * The agent retries for up to wait_seconds, then the session starts. The agent implements the
-     * loop.
+     * The agent retries for up to wait_seconds, then the session starts. The library does not
+     * retry itself.
      */
     VIPOOL_EXHAUSTION_WAIT = 2
 };
@@ -1091,8 +1098,8 @@ enum { VIPOOL_SETTING_AWAIT_RESTORE = 2 };
 
 /**
  * vipool_settings.flags: all logons of a user share one session. For each logon, the agent opens
- * the session whose id vipool_session_make(VIPOOL_SESSION_USER, uid, ...) returns. It closes the
- * session after the last logon.
+ * the session whose id vipool_session_make(VIPOOL_SESSION_USER, uid, ...) returns. The agent
+ * closes the session when the last logon has ended.
  */
 enum { VIPOOL_SETTING_SESSION_PER_USER = 4 };
 #define VIPOOL_SETTING_SESSION_PER_USER 4u
@@ -1111,8 +1118,8 @@ typedef struct vipool_settings {
      */
     uint32_t cool_down;
     /**
-     * Report VIPOOL_EVENT_LOW_WATER when the number of free addresses of a pool falls below this
-     * number; 0 for no report.
+     * Report VIPOOL_EVENT_LOW_WATER when the number of free and cooling addresses of a pool falls
+     * below this number; 0 for no report.
      */
     uint32_t low_water;
     /**
@@ -1202,16 +1209,16 @@ enum { VIPOOL_PROGRAM_KEEP_EPHEMERAL = 2 };
 #define VIPOOL_PROGRAM_KEEP_EPHEMERAL 2u
 
 /**
- * vipool_program.flags: a bind to 0.0.0.0 with a fixed port goes to the virtual loopback address if
- * the session has no virtual IP. Without the flag such a bind passes.
+ * vipool_program.flags: a bind to 0.0.0.0 with a fixed port goes to the virtual loopback address
+ * if the session has no virtual IP. Without the flag such a bind passes.
  */
 enum { VIPOOL_PROGRAM_WILDCARD_LOOPBACK = 4 };
 #define VIPOOL_PROGRAM_WILDCARD_LOOPBACK 4u
 
 /**
  * vipool_program.flags: a connect to 127.0.0.1 always goes to the virtual loopback address.
- * Without the flag, the connect goes there only if the session listens there; if not, the connect
- * goes to the host.
+ * Without the flag, the connect goes to an address of the session on which the session listens. If
+ * there is none, the connect goes to the host.
  */
 enum { VIPOOL_PROGRAM_CONNECT_OWN = 8 };
 #define VIPOOL_PROGRAM_CONNECT_OWN 8u
@@ -1258,7 +1265,7 @@ typedef struct vipool_program {
      */
     size_t own_port_count;
     /**
-     * Loopback ports of the host, which always pass. May be NULL for none.
+     * Loopback ports of the host. Calls with these ports always pass. May be NULL for none.
      */
     const struct vipool_ports *shared_ports;
     /**
@@ -1287,8 +1294,8 @@ enum {
      */
     VIPOOL_PATHS_POSIX = 0,
     /**
-     * "\" and "/" separate components; case does not matter. "\\?\" and trailing dots and spaces
-     * are ignored.
+     * "\" and "/" separate components; case does not matter. The prefix "\\?\" is ignored, and so
+     * are trailing dots and spaces of each component.
      */
     VIPOOL_PATHS_WINDOWS = 1
 };
@@ -1375,8 +1382,8 @@ vipool_status vipool_executable_find_script(const char *const *arguments,
  */
 
 /**
- * The configuration of a farm of servers, with the findings of its validation. One thread at a time
- * may use it.
+ * The configuration of a farm of servers, with the findings of its validation. One thread at a
+ * time may use it.
  */
 typedef struct vipool_farm vipool_farm;
 
@@ -1520,7 +1527,8 @@ void vipool_farm_free(struct vipool_farm *farm);
 /**
  * Validates a farm that was built or changed by calls.
  *
- * Replaces the findings of an earlier validation. The findings of the call that made the farm stay.
+ * Replaces the findings of an earlier validation. The findings of the call that made the farm
+ * stay. If one of the latter findings is an error, this call does not validate the farm.
  *
  * Parameters:
  * - `farm`: the farm.
@@ -1564,7 +1572,7 @@ vipool_status vipool_farm_list_findings(const struct vipool_farm *farm,
  * - `farm`: the farm.
  * - `buffer`, `capacity`: receives the text and a NUL.
  * - `out_length`: receives the length without the NUL. May be NULL. Call with capacity 0 first to
- *   get it.
+ *   get the length.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER.
  *
@@ -1638,7 +1646,7 @@ typedef struct vipool_server_range {
      */
     size_t excluded_count;
     /**
-     * Name of the server. May be NULL if the farm has one server.
+     * Name of the server. May be NULL unless the farm has several servers.
      */
     const char *server;
     /**
@@ -1781,8 +1789,8 @@ vipool_status vipool_farm_add_program(struct vipool_farm *farm,
                                       const struct vipool_program *program);
 
 /**
- * vipool_rewrite_settings.flags: a bind passes if the virtual IP is on no interface. Without the flag
- * it fails with EADDRNOTAVAIL.
+ * vipool_rewrite_settings.flags: a bind passes if the virtual IP is on no interface. Without the
+ * flag, the bind fails with EADDRNOTAVAIL.
  */
 enum { VIPOOL_REWRITE_PASS_WHEN_MISSING = 1 };
 #define VIPOOL_REWRITE_PASS_WHEN_MISSING 1u
@@ -1926,7 +1934,7 @@ vipool_status vipool_farm_set_rewrite(struct vipool_farm *farm,
  * - `farm`: the farm.
  * - `ports`, `capacity`: receives the ports.
  * - `out_count`: receives the number of port ranges, also with VIPOOL_ERR_BUFFER. Call with
- *   capacity 0 first to get it.
+ *   capacity 0 first to get the number.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_BUFFER.
  *
@@ -1990,7 +1998,8 @@ typedef struct vipool_plan_options {
     /**
      * Interfaces of the server, without the addresses that vipool added itself. Each range is
      * assigned to the interface whose subnet contains it. Network, broadcast and host addresses
-     * are removed. NULL if they are unknown; the ranges are then not changed.
+     * are removed from the ranges. NULL if the interfaces are unknown: then no range is assigned,
+     * and addresses are removed only in the subnets that the farm lists.
      */
     const struct vipool_interface *interfaces;
     /**
@@ -2055,7 +2064,7 @@ typedef struct vipool_assignment {
  *
  * Parameters:
  * - `farm`: the farm. Receives the findings, also with VIPOOL_ERR_FARM.
- * - `options`: the server.
+ * - `options`: the server and its interfaces.
  * - `out`: receives the plan. Free it with vipool_plan_free().
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
@@ -2175,9 +2184,9 @@ typedef struct vipool_event {
 /**
  * Receives the events of a map.
  *
- * The library calls it on the thread that caused the event, after the map was unlocked and before
- * the call returns. Several threads may call it at once. It may call the library, but must not
- * close the map, throw or longjmp.
+ * The library calls the function on the thread whose call caused the event, after the operation on
+ * the map and before that call returns. Several threads may call the function at once. The
+ * function may call the library, but must not close the map, throw or longjmp.
  *
  * Parameters:
  * - `context`: vipool_map_options.context.
@@ -2190,10 +2199,10 @@ typedef void (*vipool_event_fn)(void *context, const struct vipool_event *event)
  */
 
 /**
- * A writable map: it opens and closes sessions.
+ * A writable map, in which an agent opens and closes sessions.
  *
  * Threads may share it, unless it was opened with VIPOOL_MAP_SINGLE_THREADED. Other processes may
- * open the same map, unless it was opened with VIPOOL_MAP_EXCLUSIVE. A process may have 64 maps
+ * write the same map, unless it was opened with VIPOOL_MAP_EXCLUSIVE. A process may have 64 maps
  * with files open at once. Opening another one returns VIPOOL_ERR_IO. Windows has no such limit.
  */
 typedef struct vipool_map vipool_map;
@@ -2250,9 +2259,9 @@ typedef struct vipool_map_options {
 /**
  * Returns the directory of the map of this machine.
  *
- * It is fixed at installation: /run/vipool, on Windows vipool in ProgramData of the system drive.
- * The environment variable VIPOOL_MAP of a hooked process overrides it, for use without root and
- * in tests.
+ * The directory is fixed at installation: /run/vipool, or on Windows the folder vipool in
+ * ProgramData of the system drive. The environment variable VIPOOL_MAP of a hooked process
+ * overrides the directory, for use without root and in tests.
  *
  * Parameters:
  * - `buffer`, `capacity`: receives the path and a NUL.
@@ -2268,7 +2277,8 @@ vipool_status vipool_map_get_directory(char *buffer, size_t capacity, size_t *ou
  * Creates the files of a map in an existing directory and opens the map.
  *
  * If the directory has a map of this boot, the sessions of that map stay open in the new map. The
- * readers of the old map see that it is superseded.
+ * readers of the old map see that it is superseded. If the new map would have the same content,
+ * the call opens the old map instead.
  *
  * Parameters:
  * - `directory`, `directory_length`: the directory, UTF-8.
@@ -2517,11 +2527,11 @@ typedef struct vipool_closed_session {
 /**
  * Opens a session: allocates its addresses, or returns the addresses that it already has.
  *
- * A second call for an open session adds missing addresses, and replaces its client and its leader
- * if the options have them. A session keeps its user, if it has one, and its pool. For each pool,
- * the session gets the first of these that exists: the lease that it already has; the required
- * address or an error; the reserved address of the user; the last address of the user; the address
- * that has been free longest.
+ * A second call for an open session adds missing addresses, and replaces the client and the leader
+ * of the session if the options contain them. A session keeps its user, if it has one, and its
+ * pool. For each pool, the session gets the first of these that exists: the lease that it already
+ * has; the required address or an error; the reserved address of the user; the last address of the
+ * user; the address that has been free longest.
  *
  * Events: assigned for each new lease, exhausted, low water.
  *
@@ -2626,7 +2636,7 @@ typedef struct vipool_admin_change {
      */
     size_t size;
     /**
-     * Number of addresses that were changed.
+     * Number of addresses that the change applies to.
      */
     uint32_t addresses;
     /**
@@ -2655,7 +2665,7 @@ vipool_status vipool_map_drain(const struct vipool_map *map,
                                struct vipool_admin_change *out);
 
 /**
- * Ends the drain of addresses, so that sessions get them again.
+ * Ends the drain of addresses, so that sessions can get them again.
  *
  * Parameters:
  * - `map`: the map.
@@ -2673,8 +2683,8 @@ vipool_status vipool_map_undrain(const struct vipool_map *map,
                                  struct vipool_admin_change *out);
 
 /**
- * Starts or ends the drain of the whole server. While the server drains, no new session gets an
- * address.
+ * Starts or ends the drain of the whole server. While the server drains, sessions keep their
+ * addresses, and no session gets another address.
  *
  * Parameters:
  * - `map`: the map.
@@ -2687,7 +2697,7 @@ vipool_status vipool_map_undrain(const struct vipool_map *map,
 vipool_status vipool_map_set_draining(const struct vipool_map *map, uint32_t draining);
 
 /**
- * Reserves an address for a user. A session that holds it keeps it.
+ * Reserves an address for a user. A session that holds the address keeps it.
  *
  * Parameters:
  * - `map`: the map.
@@ -2762,7 +2772,7 @@ vipool_status vipool_map_recover(const struct vipool_map *map);
  * Parameters:
  * - `context`: as passed to vipool_map_reconcile().
  * - `session`: the session.
- * - `leader`: its leader. NULL if it has none.
+ * - `leader`: the leader of the session. NULL if the session has none.
  *
  * Returns: 0 if the session has ended, otherwise 1.
  */
@@ -2771,7 +2781,7 @@ typedef uint32_t (*vipool_is_alive_fn)(void *context,
                                        const struct vipool_leader *leader);
 
 /**
- * Closes every session that has ended in the operating system. Then does the same as
+ * Closes every session for which `is_alive` returns 0. Then does the same as
  * vipool_map_mark_restored().
  *
  * Call it after the start of an agent, before the agent opens the first session.
@@ -2832,7 +2842,7 @@ typedef struct vipool_reap_report {
      */
     uint32_t freed;
     /**
-     * Number of cooled addresses that still have sockets.
+     * Number of cooled addresses on which this call found sockets.
      */
     uint32_t lingering;
     /**
@@ -2840,17 +2850,19 @@ typedef struct vipool_reap_report {
      */
     uint32_t closed;
     /**
-     * 1 if the budget ran out before all sessions and all cooled addresses were examined, otherwise
-     * 0.
+     * 1 if the budget ran out before all sessions and all cooled addresses were examined,
+     * otherwise 0.
      */
     uint32_t more;
 } vipool_reap_report;
 
 /**
- * Closes sessions whose leader has exited, and frees cooled addresses without sockets.
+ * Closes sessions whose leader has exited, and frees addresses that have cooled down.
  *
  * An agent calls this function about every ten seconds. A session is closed when two calls, at
- * least ten seconds apart, find that its leader has exited.
+ * least ten seconds apart, find that its leader has exited. If another logon shares the session,
+ * the process of that logon becomes the leader instead. With VIPOOL_SETTING_CHECK_IN_USE, a cooled
+ * address that has sockets is not freed.
  *
  * Events: released for each lease.
  *
@@ -2864,8 +2876,8 @@ typedef struct vipool_reap_report {
  *   Windows).
  * - `out`: receives the result. May be NULL.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UNSUPPORTED
- * (no probe on another system), and writer errors.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_IO,
+ * VIPOOL_ERR_UNSUPPORTED (NULL for `probe` on another system), and writer errors.
  *
  * Threads: any.
  */
@@ -2884,15 +2896,15 @@ vipool_status vipool_map_reap(const struct vipool_map *map,
  * write.
  *
  * The file is in the directory of the map. Its name is random. Programs with
- * VIPOOL_FEATURE_CLIENT_IP search for the file with their handle. On Linux, the file system must
- * support access control lists.
+ * VIPOOL_FEATURE_CLIENT_IP search for the file that contains their handle. On Linux, the file
+ * system must support access control lists.
  *
  * Parameters:
  * - `directory`, `directory_length`: the directory of the map, UTF-8.
  * - `handle`: the handle of the session.
  * - `client`: the address.
- * - `user`, `user_length`: the user, UTF-8; on Windows "DOMAIN\\user" too. NULL for the user of this
- *   process.
+ * - `user`, `user_length`: the user, UTF-8; on Windows "DOMAIN\\user" too. NULL for the user of
+ *   this process.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID,
  * VIPOOL_ERR_HANDLE, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_NOT_FOUND (unknown user), VIPOOL_ERR_IO.
@@ -3078,8 +3090,8 @@ vipool_status vipool_reader_find_session(const struct vipool_reader *reader,
  * - `handle`: the handle.
  * - `out`: receives handle and leases.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_SESSION_ID,
- * VIPOOL_ERR_HANDLE, VIPOOL_ERR_STALE.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
+ * VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE, VIPOOL_ERR_STALE.
  *
  * Threads: any; signal-safe.
  */
@@ -3094,7 +3106,7 @@ vipool_status vipool_reader_find_by_handle(const struct vipool_reader *reader,
  * - `reader`: the reader.
  * - `handle`: the handle.
  *
- * Returns: VIPOOL_OK if it is held.
+ * Returns: VIPOOL_OK if the lease is held.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_HANDLE,
  * VIPOOL_ERR_STALE.
@@ -3139,7 +3151,8 @@ vipool_status vipool_reader_get_address_kind(const struct vipool_reader *reader,
 /**
  * Returns whether a newer map has replaced this one. The check reads one word.
  *
- * If so, open the directory again. The old reader stays valid until it is closed.
+ * If so, open the new map with vipool_reader_open(). The old reader stays valid until it is
+ * closed.
  *
  * Parameters:
  * - `reader`: the reader.
@@ -3185,7 +3198,8 @@ vipool_status vipool_reader_get_settings(const struct vipool_reader *reader,
  */
 
 /**
- * The pools and the open sessions at the time when the snapshot was made. Threads may share it.
+ * The pools and the open sessions at the time when the snapshot was made. Threads may share a
+ * snapshot.
  */
 typedef struct vipool_snapshot vipool_snapshot;
 
@@ -3214,7 +3228,7 @@ typedef struct vipool_session_row {
      */
     uint32_t lease_count;
     /**
-     * Tick of its first lease.
+     * Tick at the start of its first lease.
      */
     uint32_t since;
     /**
@@ -3261,7 +3275,8 @@ typedef struct vipool_pool_row {
      */
     uint32_t kind;
     /**
-     * Number of addresses.
+     * Number of slots. A slot of a loopback pool has two addresses, a slot of another pool has
+     * one.
      */
     uint32_t slots;
     /**
@@ -3277,15 +3292,15 @@ typedef struct vipool_pool_row {
      */
     uint32_t cooling;
     /**
-     * Cooled addresses that still have sockets.
+     * Cooled addresses on which the last check found sockets.
      */
     uint32_t lingering;
     /**
-     * Unused addresses that are reserved for a user.
+     * Addresses that are reserved for a user and not leased.
      */
     uint32_t reserved;
     /**
-     * Unused addresses that are drained.
+     * Addresses that are not leased, and are drained or no longer configured.
      */
     uint32_t drained;
     /**
@@ -3301,8 +3316,9 @@ typedef struct vipool_pool_row {
 /**
  * Takes a snapshot of a map, with users, clients and leaders if this process may read them.
  *
- * All sessions are of the same moment: calls that open or close sessions wait while the sessions
- * are read. The pools are read immediately afterwards.
+ * In this process, calls that open or close sessions wait while the sessions are read. If no other
+ * process changes the map, all sessions are of the same moment. The pools are read immediately
+ * afterwards.
  *
  * Parameters:
  * - `map`: the map.
@@ -3342,7 +3358,7 @@ vipool_status vipool_snapshot_new_from_reader(const struct vipool_reader *reader
 void vipool_snapshot_free(struct vipool_snapshot *snapshot);
 
 /**
- * Lists the sessions of a snapshot, sorted by pool and slot.
+ * Lists the sessions of a snapshot, sorted by the pool and slot of their first leases.
  *
  * Parameters:
  * - `snapshot`: the snapshot.
@@ -3389,7 +3405,7 @@ vipool_status vipool_snapshot_list_pools(const struct vipool_snapshot *snapshot,
 typedef uint32_t vipool_slot_state;
 enum {
     /**
-     * It can be allocated.
+     * It can be allocated, unless it is drained or reserved for another user.
      */
     VIPOOL_SLOT_FREE = 0,
     /**
@@ -3401,7 +3417,7 @@ enum {
      */
     VIPOOL_SLOT_COOLING = 2,
     /**
-     * Its cool-down has ended, but it still has sockets.
+     * Its cool-down has ended, but the last check found sockets on it.
      */
     VIPOOL_SLOT_LINGERING = 3
 };
@@ -3413,13 +3429,13 @@ enum { VIPOOL_SLOT_RESERVED = 1 };
 #define VIPOOL_SLOT_RESERVED 1u
 
 /**
- * vipool_slot_row.flags: the address is drained.
+ * vipool_slot_row.flags: the address is drained or no longer configured.
  */
 enum { VIPOOL_SLOT_DRAINED = 2 };
 #define VIPOOL_SLOT_DRAINED 2u
 
 /**
- * A slot: one address of a pool.
+ * A slot: one address of a pool with its state.
  */
 typedef struct vipool_slot_row {
     /**
@@ -3445,12 +3461,12 @@ typedef struct vipool_slot_row {
 } vipool_slot_row;
 
 /**
- * Lists the current slots of a pool. Each call reads the slots again.
+ * Lists the slots of a pool in their current state. Each call reads the slots again.
  *
  * Parameters:
  * - `reader`: the reader.
  * - `pool`: number of the pool, from 0. An unknown pool has no slots.
- * - `first`: the first slot, from 0.
+ * - `first`: number of the first slot, from 0.
  * - `rows`, `capacity`: receives the rows. Set the size of the first row.
  * - `out_count`: receives the number of rows that were written.
  * - `out_total`: receives the total number of slots. May be NULL.
@@ -3472,7 +3488,7 @@ vipool_status vipool_reader_list_slots(const struct vipool_reader *reader,
  */
 
 /**
- * The last events of a map (at most 1024) from all of its writers. Threads may share it.
+ * The last events of a map (at most 1024) from all of its writers. Threads may share the journal.
  */
 typedef struct vipool_journal vipool_journal;
 
@@ -3565,7 +3581,8 @@ typedef struct vipool_journal_page {
 } vipool_journal_page;
 
 /**
- * Opens the journal of the map in a directory. Only root and the group of vipool may read it.
+ * Opens the journal of the map in a directory. Only root and the group of vipool may read the
+ * journal.
  *
  * Parameters:
  * - `directory`, `directory_length`: the directory, UTF-8.
@@ -3591,7 +3608,7 @@ vipool_status vipool_journal_open(const char *directory,
 void vipool_journal_close(struct vipool_journal *journal);
 
 /**
- * Lists the events from a number on.
+ * Lists events, beginning with the number `first`.
  *
  * Start with 1, then continue with `out->next`.
  *
@@ -3616,12 +3633,12 @@ vipool_status vipool_journal_list_events(const struct vipool_journal *journal,
  */
 
 /**
- * The part of a program that a rule matched.
+ * How a rule matched a program or a script.
  */
 typedef uint32_t vipool_matched_by;
 enum {
     /**
-     * No rule matches the program; the program inherited this rule from its parent.
+     * No rule matches the program; the program inherited this rule from an ancestor.
      */
     VIPOOL_MATCHED_INHERITED = 0,
     /**
@@ -3647,7 +3664,8 @@ typedef struct vipool_rule {
      */
     size_t size;
     /**
-     * Id of the rule. It stays the same when the process list is reloaded, and in child processes.
+     * Id of the rule. It stays the same after a reload of the process list, and in child
+     * processes.
      */
     uint64_t id;
     /**
@@ -3842,9 +3860,9 @@ enum {
  * Finds the lease of a process by its session in the operating system.
  *
  * A program with the environment variable VIPOOL_LEASE uses the handle in this variable instead:
- * vipool_handle_parse(), then vipool_reader_find_by_handle().
- * The call takes no lock and allocates nothing, but reads files of /proc and /run. A hook calls it
- * while its process starts. The call does not change vipool_last_error().
+ * vipool_handle_parse(), then vipool_reader_find_by_handle(). The call takes no lock and allocates
+ * nothing. On Linux, it reads files of /proc and /run. A hook makes the call while its process
+ * starts. The call does not change vipool_last_error().
  *
  * Parameters:
  * - `reader`: the reader.
@@ -3852,8 +3870,9 @@ enum {
  * - `out`: receives handle and leases.
  * - `out_found_by`: receives vipool_found_by. May be NULL.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_OPEN (the process has no session,
- * the session is not open, or the system denies access), VIPOOL_ERR_UNSUPPORTED (other systems).
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_OPEN (the process has no
+ * session, the session is not open, or the system denies access), VIPOOL_ERR_UNSUPPORTED (a system
+ * other than Linux and Windows).
  *
  * Threads: any.
  */
@@ -3865,10 +3884,10 @@ vipool_status vipool_reader_find_by_process(const struct vipool_reader *reader,
 /**
  * Finds the rule that a process inherits from its nearest listed ancestor. Linux only.
  *
- * Use it for a program that no rule matches. On Windows a hook passes the id of the rule to the
- * processes that it starts: vipool_reader_find_rule_by_id().
- * The call takes no lock and allocates nothing, but reads files of /proc. A hook calls it while its
- * process starts. The call does not change vipool_last_error().
+ * Use it for a program that no rule matches. On Windows, a hook passes the id of the rule to each
+ * process that its program starts; there, use vipool_reader_find_rule_by_id(). The call takes no
+ * lock and allocates nothing, but reads files of /proc. A hook calls it while its process starts.
+ * The call does not change vipool_last_error().
  *
  * Parameters:
  * - `reader`: the reader.
@@ -3877,7 +3896,7 @@ vipool_status vipool_reader_find_by_process(const struct vipool_reader *reader,
  * - `out_parent`: receives the pid of this ancestor. May be NULL.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND (no rule is inherited),
- * VIPOOL_ERR_UNSUPPORTED (other systems).
+ * VIPOOL_ERR_UNSUPPORTED (a system other than Linux).
  *
  * Threads: any.
  */
@@ -3892,8 +3911,9 @@ vipool_status vipool_reader_find_parent_rule(const struct vipool_reader *reader,
 
 /**
  * The reason why a socket call passes or is refused. The numbers never change. Numbers below 64
- * concern the whole process; the hook layer reports them, not the rewriter. Numbers from 64 to 127
- * concern one call that passes. Numbers from 128 on concern one call that is refused.
+ * concern the whole process. The rewriter returns only VIPOOL_REASON_LEASE_CLOSED of them; the
+ * hook layer finds the others. Numbers from 64 to 127 concern one call that passes. Numbers from
+ * 128 on concern one call that is refused.
  */
 typedef uint32_t vipool_reason;
 enum {
@@ -4044,8 +4064,8 @@ const char *vipool_reason_get_text(uint32_t reason);
 typedef uint32_t vipool_outcome_kind;
 enum {
     /**
-     * Make the call with `address` instead of the address of the program, or return `address` to the
-     * program. `flags` lists the steps before the call.
+     * Make the call with `address` instead of the address of the program, or return `address` to
+     * the program. `flags` lists further steps.
      */
     VIPOOL_REWRITTEN = 1,
     /**
@@ -4067,22 +4087,23 @@ enum { VIPOOL_DO_CLEAR_V6ONLY = 1 };
 
 /**
  * vipool_outcome.flags: do not bind now, but report success and remember the socket until its
- * destination is known. Only with VIPOOL_REWRITER_DEFER_WILDCARD, for Windows: ConnectEx requires a
- * bound socket, and a socket that is bound to a virtual IP cannot reach a loopback address there.
- * The hook then handles a socket that the program bound to the wildcard address without a port:
+ * destination is known. Only with VIPOOL_REWRITER_DEFER_WILDCARD, for Windows: ConnectEx requires
+ * a bound socket, and a socket that is bound to a virtual IP cannot reach a loopback address
+ * there. The hook then handles a socket that the program bound to the wildcard address without a
+ * port:
  *
- *  - bind: remember the socket if it is not bound (getsockname fails with WSAEINVAL) and the hook has
- *    space to remember it. Otherwise bind it to `address` at once. A second bind of a remembered
- *    socket fails with WSAEINVAL, without a rewrite call.
- *  - connect, WSAConnect: forget the socket and follow vipool_rewrite_connect(). The call itself binds
- *    a socket that is still unbound.
- *  - ConnectEx: the same; bind a socket that is still unbound to the wildcard address and port 0
- *    before the call. Ignore VIPOOL_DO_BIND_FIRST for a socket that is not remembered: ConnectEx
- *    fails with WSAEINVAL if it was never bound.
- *  - listen, getsockname: forget the socket and bind it to the address of vipool_rewrite_listen(), or
- *    to the wildcard address and port 0 if the rewrite call passes; then make the call. Make no
- *    rewrite call for a socket that is not remembered: the call fails with WSAEINVAL if it was
- *    never bound.
+ *  - bind: remember the socket if it is not bound (getsockname fails with WSAEINVAL) and the hook
+ *    has space to remember it. Otherwise bind it to `address` at once. A second bind of a
+ *    remembered socket fails with WSAEINVAL, without a rewrite call.
+ *  - connect, WSAConnect: forget the socket and follow vipool_rewrite_connect(). The call itself
+ *    binds a socket that is still unbound.
+ *  - ConnectEx: the same, but before the call, bind a remembered socket that is still unbound to
+ *    the wildcard address and port 0. Ignore VIPOOL_DO_BIND_FIRST for a socket that is not
+ *    remembered: ConnectEx fails with WSAEINVAL if the socket was never bound.
+ *  - listen, getsockname: forget the socket and bind it to the address of vipool_rewrite_listen(),
+ *    or to the wildcard address and port 0 if the rewrite call passes; then make the call. Make no
+ *    rewrite call for a socket that is not remembered: the call fails with WSAEINVAL if the socket
+ *    was never bound.
  *  - closesocket: forget the socket.
  */
 enum { VIPOOL_DO_DEFER = 2 };
@@ -4105,12 +4126,12 @@ enum { VIPOOL_DO_DEFER_PORT = 8 };
 #define VIPOOL_DO_DEFER_PORT 8u
 
 /**
- * vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the socket is on the wildcard address, with a port
- * that the kernel chose. Only with VIPOOL_REWRITER_REBIND_DATAGRAMS. Connect the socket to AF_UNSPEC,
- * which releases the port, then bind it to `bind` with the same port. A fixed port is not released,
- * so the bind fails and the call continues. Leave a socket with SO_BINDTODEVICE as it is, because
- * AF_UNSPEC resets this option. If the bind fails after the release, bind the socket to the wildcard
- * address and its port again.
+ * vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the socket is on the wildcard address with a
+ * port. Only with VIPOOL_REWRITER_REBIND_DATAGRAMS. Connect the socket to AF_UNSPEC, which
+ * releases a port that the kernel chose, then bind it to `bind` with the same port. A port that
+ * the program chose is not released, so the bind fails and the call continues. Leave a socket with
+ * SO_BINDTODEVICE as it is, because AF_UNSPEC resets this option. If the bind fails after the
+ * release, bind the socket to the wildcard address and its port again.
  */
 enum { VIPOOL_DO_REBIND = 16 };
 #define VIPOOL_DO_REBIND 16u
@@ -4140,7 +4161,7 @@ typedef struct vipool_outcome {
      */
     uint32_t flags;
     /**
-     * With VIPOOL_REWRITTEN: the address for the call, of the same family as that of the program.
+     * With VIPOOL_REWRITTEN: the address for the call or for the program.
      */
     struct vipool_sockaddr address;
     /**
@@ -4228,9 +4249,9 @@ typedef struct vipool_socket {
     size_t size;
     /**
      * The local sockaddr of the socket in the kernel, which can differ from the address that the
-     * program sees. If the socket is not bound, it is the unspecified address with port 0
-     * (getsockname of Winsock then fails with WSAEINVAL). NULL if the socket is not an IPv4 or
-     * IPv6 socket.
+     * program sees. For a socket that is not bound, this member is the unspecified address with
+     * port 0 (getsockname of Winsock then fails with WSAEINVAL). NULL if the socket is not an IPv4
+     * or IPv6 socket.
      */
     const void *local;
     /**
@@ -4273,9 +4294,9 @@ typedef struct vipool_socket {
 enum { VIPOOL_LISTENER_NONE = -1 };
 
 /**
- * Result of a vipool_listener_find_fn: the kernel did not report the listeners. The call is
- * refused (VIPOOL_REASON_LISTENERS_UNKNOWN), because it could reach a service of the host in place
- * of the session's own service.
+ * Result of a vipool_listener_find_fn: the kernel did not report the listeners. The library
+ * refuses the socket call (VIPOOL_REASON_LISTENERS_UNKNOWN), because that call could reach a
+ * service of the host in place of the session's own service.
  */
 enum { VIPOOL_LISTENER_UNKNOWN = -2 };
 
@@ -4302,7 +4323,7 @@ typedef int32_t (*vipool_listener_find_fn)(void *context,
                                            const struct vipool_sockaddr *source);
 
 /**
- * Finds a listener with a query of the kernel: a vipool_listener_find_fn.
+ * Finds a listener by a query to the kernel. An implementation of vipool_listener_find_fn.
  *
  * Linux: sock_diag. The call opens and closes a descriptor, and errno may change. Windows:
  * GetExtendedTcpTable and GetExtendedUdpTable. Other systems: VIPOOL_LISTENER_UNKNOWN.
@@ -4360,7 +4381,7 @@ typedef struct vipool_rewriter_options {
     uint64_t rule;
     /**
      * Finds listeners. May be NULL: then a connect to 127.0.0.1 goes to the host, except for
-     * own_ports.
+     * own_ports and with VIPOOL_PROGRAM_CONNECT_OWN.
      */
     vipool_listener_find_fn find_listener;
     /**
@@ -4378,8 +4399,8 @@ typedef struct vipool_rewriter_options {
 } vipool_rewriter_options;
 
 /**
- * Decides about the socket calls of one program in one session. It keeps no state of sockets.
- * Threads may share it. A hook keeps it until the process exits.
+ * Decides about the socket calls of one program in one session. A rewriter keeps no state of
+ * sockets. Threads may share it. A hook never frees it.
  */
 typedef struct vipool_rewriter vipool_rewriter;
 
@@ -4443,11 +4464,11 @@ vipool_status vipool_rewrite_bind(const struct vipool_rewriter *rewriter,
 /**
  * Decides about listen.
  *
- * The kernel binds an unbound socket to the wildcard address. With VIPOOL_REWRITTEN bind it to
- * `out->address` first. If the bind fails, continue anyway, unless the address is on no interface
- * and vipool_rewrite_is_retry_allowed() denies it. The listen of Winsock does not bind a socket;
- * it fails with WSAEINVAL. On Windows, call this function only for sockets whose bind was deferred
- * (VIPOOL_DO_DEFER).
+ * The kernel binds an unbound socket to the wildcard address. With VIPOOL_REWRITTEN bind the
+ * socket to `out->address` first. If the bind fails, continue anyway, unless the address is on no
+ * interface and vipool_rewrite_is_retry_allowed() denies it. The listen of Winsock does not bind
+ * an unbound socket; it fails with WSAEINVAL. On Windows, call this function only for sockets
+ * whose bind was deferred (VIPOOL_DO_DEFER).
  *
  * Parameters:
  * - `rewriter`: the rewriter.
@@ -4521,8 +4542,8 @@ vipool_status vipool_rewrite_send(const struct vipool_rewriter *rewriter,
  *   the outcome depends on the other end. May be NULL.
  * - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address`.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD. After an
- * error, the hook makes the call as the program made it.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD. After an error, the
+ * hook does not change the address.
  *
  * Threads: any; signal-safe.
  */
@@ -4566,13 +4587,14 @@ vipool_status vipool_rewrite_send_packet_info(const struct vipool_rewriter *rewr
  * - `rewriter`: the rewriter.
  * - `address`: the address in the packet information.
  * - `interface_index`: the interface in the packet information.
- * - `get_source`, `context`: the callback that returns the source of the datagram in the kernel.
- *   The library calls the callback only if the outcome depends on the source. May be NULL.
+ * - `get_source`, `context`: the callback that returns the source of the datagram as the kernel
+ *   reported it. The library calls the callback only if the outcome depends on the source. May be
+ *   NULL.
  * - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address` and
  *   `out->interface_index`.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
- * VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS.
+ * After an error, the hook does not change the packet information.
  *
  * Threads: any; signal-safe.
  */
@@ -4584,14 +4606,14 @@ vipool_status vipool_rewrite_visible_packet_info(const struct vipool_rewriter *r
                                                  struct vipool_outcome *out);
 
 /**
- * Decides about an address without a port that the program receives.
+ * Decides about an address without a port in a reverse lookup (getnameinfo, gethostbyaddr).
  *
- * Use it for an address whose name is looked up (getnameinfo, gethostbyaddr).
+ * The hook looks up the name of the address that the program sees for this address.
  *
  * Parameters:
  * - `rewriter`: the rewriter.
- * - `address`: the address.
- * - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address`, with port 0.
+ * - `address`: the address that the program looks up.
+ * - `out`: receives the outcome. With VIPOOL_REWRITTEN look up `out->address`, which has port 0.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
  * VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
@@ -4636,11 +4658,13 @@ typedef struct vipool_host_addresses {
      */
     uint32_t reason;
     /**
-     * This address replaces all IPv4 addresses. Without an address, they are removed.
+     * With VIPOOL_REWRITTEN: replaces all IPv4 addresses of the result. If the member is no
+     * address, the IPv4 addresses are removed.
      */
     struct vipool_ip v4;
     /**
-     * This address replaces all IPv6 addresses. Without an address, they are removed.
+     * With VIPOOL_REWRITTEN: replaces all IPv6 addresses of the result. If the member is no
+     * address, the IPv6 addresses are removed.
      */
     struct vipool_ip v6;
 } vipool_host_addresses;
@@ -4671,7 +4695,7 @@ vipool_status vipool_rewrite_host_addresses(const struct vipool_rewriter *rewrit
  * Parameters:
  * - `rewriter`: the rewriter.
  * - `address`: the address.
- * - `out_own`: receives 1 if it is, otherwise 0.
+ * - `out_own`: receives 1 if the address has the name of the host, otherwise 0.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
  *
@@ -4705,8 +4729,8 @@ vipool_status vipool_rewrite_is_hidden(const struct vipool_rewriter *rewriter,
  * - `rewriter`: the rewriter.
  * - `address`: vipool_outcome.address for bind and listen, vipool_outcome.bind for connect and
  *   send.
- * - `out_allowed`: receives 1 if the call continues as the program made it, 0 if it fails with that
- *   error.
+ * - `out_allowed`: receives 1 if the call continues as the program made it, 0 if it fails with
+ *   that error.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
  *
