@@ -11,7 +11,9 @@ use vipool::rewrite::control_message::{HEADER_LENGTH, replace_packet_info};
 use vipool::rewrite::sockaddr::MAX_LENGTH;
 
 use crate::caller_memory::{self, CallerArray, MAX_MESSAGES};
-use crate::destination::{CallAction, DestinationCall, choose_destination};
+use crate::destination::{
+    CallAction, DestinationCall, choose_destination, restore_v6only_on_failure,
+};
 use crate::facts::PAIRED_SOCKETS;
 use crate::fd_facts::record_passed_fds;
 use crate::sockaddr_buf::{SockaddrBuf, parse_inet};
@@ -43,8 +45,8 @@ enum MessageAction {
     /// Sends the message unchanged.
     PassThrough,
     /// Sends a copy of the message. The header of the copy points to the rewritten address or
-    /// control data.
-    Rewritten,
+    /// control data. If `cleared_v6only` is set, the hook has cleared `IPV6_V6ONLY` for the call.
+    Rewritten { cleared_v6only: bool },
     /// Does not send the message, and fails with this error number.
     Fail(c_int),
     /// Sends the message with the next batch, because its control data does not fit into the buffer
@@ -84,9 +86,15 @@ unsafe fn sendmsg_hooked(
         rewrite_message(process, fd, header, flags, &mut name, &mut control.0.as_mut_slice())
     });
     match (action, &header) {
-        // SAFETY: the program passed these arguments. The buffers to which the rewritten header
-        // points live until the call returns.
-        (MessageAction::Rewritten, Some(header)) => unsafe { original::sendmsg(fd, header, flags) },
+        (MessageAction::Rewritten { cleared_v6only }, Some(header)) => {
+            // SAFETY: the program passed these arguments. The buffers to which the rewritten header
+            // points live until the call returns.
+            let result = unsafe { original::sendmsg(fd, header, flags) };
+            if cleared_v6only {
+                restore_v6only_on_failure(Fd(fd), result < 0);
+            }
+            result
+        }
         (MessageAction::Fail(error), _) => {
             errno::set(error);
             -1
@@ -168,13 +176,16 @@ unsafe fn send_batch(
     let mut copies = [const { MaybeUninit::<mmsghdr>::uninit() }; BATCH_SIZE];
     let mut control = ControlBuffer::new();
     let mut unused_control = control.0.as_mut_slice();
-    let (mut copied_count, mut has_rewritten_message) = (0, false);
+    let (mut copied_count, mut has_rewritten_message, mut has_cleared_v6only) = (0, false, false);
     for (name, copy) in names.iter_mut().zip(&mut copies).take(size) {
         let Some(mut message) = messages.read(start + copied_count) else { break };
         let header = &mut message.msg_hdr;
         match rewrite_message(process, fd, header, flags, name, &mut unused_control) {
             MessageAction::PassThrough => {}
-            MessageAction::Rewritten => has_rewritten_message = true,
+            MessageAction::Rewritten { cleared_v6only } => {
+                has_rewritten_message = true;
+                has_cleared_v6only |= cleared_v6only;
+            }
             MessageAction::Fail(error) if copied_count == 0 => {
                 errno::set(error);
                 return (0, false);
@@ -196,6 +207,9 @@ unsafe fn send_batch(
     // The buffers of the copies live until the call returns.
     let sent_count =
         unsafe { original::sendmmsg(fd, first_message, attempted_count as c_uint, flags) };
+    if has_cleared_v6only {
+        restore_v6only_on_failure(Fd(fd), sent_count < 0);
+    }
     let sent_count = usize::try_from(sent_count).unwrap_or(0);
     if has_rewritten_message {
         for index in 0..sent_count {
@@ -228,7 +242,7 @@ fn rewrite_message<'a>(
     if has_control && (unused_control.len() + 1..=MAX_CONTROL_LENGTH).contains(&length) {
         return MessageAction::NextBatch;
     }
-    let mut is_rewritten = false;
+    let (mut is_rewritten, mut has_cleared_v6only) = (false, false);
     // sendmsg and sendmmsg truncate an address that is too long. They reject a negative length.
     if header.msg_namelen <= c_int::MAX as u32 {
         header.msg_namelen = header.msg_namelen.min(MAX_LENGTH as u32);
@@ -238,7 +252,8 @@ fn rewrite_message<'a>(
         let call = DestinationCall::from_send_flags(flags);
         match choose_destination(fd, destination, header.msg_namelen, call) {
             CallAction::PassThrough | CallAction::Disconnect => {}
-            CallAction::UseAddress { address, .. } => {
+            CallAction::UseAddress { address, cleared_v6only } => {
+                has_cleared_v6only = cleared_v6only;
                 let buffer = name.write(address);
                 header.msg_name = buffer.as_ptr().cast_mut().cast();
                 header.msg_namelen = buffer.length();
@@ -251,7 +266,11 @@ fn rewrite_message<'a>(
         header.msg_control = control.cast();
         is_rewritten = true;
     }
-    if is_rewritten { MessageAction::Rewritten } else { MessageAction::PassThrough }
+    if is_rewritten {
+        MessageAction::Rewritten { cleared_v6only: has_cleared_v6only }
+    } else {
+        MessageAction::PassThrough
+    }
 }
 
 /// Copies the control data and rewrites its packet information (row 24). Returns the copy. Returns

@@ -199,6 +199,23 @@ static const char *v6only_option(int fd) {
     return value == 1 ? "1" : value == 0 ? "0" : "error";
 }
 
+/* Connects a socket with IPV6_V6ONLY by a send with MSG_FASTOPEN. Nothing listens. */
+static void failed_fast_open_keeps_v6only(int uses_sendmmsg) {
+    int fd = tcp6_socket();
+    char data[] = "x";
+    struct address destination = make_address("::1", 8311);
+    struct iovec part = {data, 1};
+    struct mmsghdr message = {.msg_hdr = {.msg_name = &destination.bytes,
+                                          .msg_namelen = destination.length,
+                                          .msg_iov = &part,
+                                          .msg_iovlen = 1}};
+    enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+    long result = uses_sendmmsg ? sendmmsg(fd, &message, 1, MSG_FASTOPEN)
+                                : sendmsg(fd, &message.msg_hdr, MSG_FASTOPEN);
+    expect(uses_sendmmsg ? "sendmmsg" : "sendmsg", errno_text(result), "ECONNREFUSED");
+    expect("IPV6_V6ONLY", v6only_option(fd), "1");
+}
+
 /* A connect that fails leaves IPV6_V6ONLY as the program set it. Port 8311 is one of own-ports, so
  * the connect is rewritten although nothing listens. */
 static void failed_connect_keeps_v6only(void) {
@@ -206,6 +223,8 @@ static void failed_connect_keeps_v6only(void) {
     enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
     expect("connect", try_connect(fd, "::1", 8311), "ECONNREFUSED");
     expect("IPV6_V6ONLY", v6only_option(fd), "1");
+    failed_fast_open_keeps_v6only(0);
+    failed_fast_open_keeps_v6only(1);
     enable_option(server, SOL_SOCKET, SO_REUSEADDR);
     expect("bind", try_bind(server, "::1", 8311), "ok");
     expect("listen", errno_text(listen(server, 1)), "ok");
