@@ -68,7 +68,8 @@ struct RewrittenMessage {
     /// A copy of the program's message. `as_wsamsg` sets its pointers.
     message: WSAMSG,
     destination: Destination,
-    control: ControlBuf,
+    /// The control messages. `None` if they are sent unchanged.
+    control: Option<ControlBuf>,
 }
 
 impl RewrittenMessage {
@@ -83,13 +84,14 @@ impl RewrittenMessage {
             }
             _ => read_sockaddr(message.name, message.namelen),
         };
-        let mut control = ControlBuf::copy(&message.Control)?;
-        let is_control_changed = rewriter().is_some_and(|rewriter| {
-            replace_packet_info(control.as_mut_slice(), |info| {
+        let control = ControlBuf::copy(&message.Control).and_then(|mut control| {
+            let rewriter = rewriter()?;
+            let is_changed = replace_packet_info(control.as_mut_slice(), |info| {
                 rewriter.send_packet_info(&Winsock(socket), info, to).rewritten()
-            })
+            });
+            is_changed.then_some(control)
         });
-        if matches!(destination, Destination::Unchanged) && !is_control_changed {
+        if matches!(destination, Destination::Unchanged) && control.is_none() {
             return None;
         }
         Some(Self { message, destination, control })
@@ -101,9 +103,8 @@ impl RewrittenMessage {
             self.message.name = address.as_ptr().cast_mut();
             self.message.namelen = address.length();
         }
-        let control = self.control.as_mut_slice();
-        if !control.is_empty() {
-            self.message.Control.buf = control.as_mut_ptr();
+        if let Some(control) = &mut self.control {
+            self.message.Control.buf = control.as_mut_slice().as_mut_ptr();
         }
         &self.message
     }
