@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use vipool::EXHAUSTED_MESSAGE;
 use vipool::system::map_directory;
 
@@ -58,34 +60,44 @@ pub fn log_records(directory: &Path, records: &[Record]) {
     }
     for record in records {
         let (kind, message) = describe_record(record);
-        let to_text = |address: Option<IpAddr>| address.map(|address| address.to_string());
-        let fields = [
-            ("VIPOOL_SESSION", record.session.clone()),
-            ("VIPOOL_ADDRESS", to_text(record.address)),
-            ("VIPOOL_USER", record.user.clone()),
-            ("VIPOOL_CLIENT", to_text(record.client)),
-        ];
-        let fields: Vec<_> =
-            fields.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
-        log(kind, &message, &fields);
+        log(kind, record.time, &message, &record_fields(record));
     }
+}
+
+/// Returns the fields of an event in the journal that its record contains.
+fn record_fields(record: &Record) -> Vec<(&'static str, String)> {
+    let to_text = |address: Option<IpAddr>| address.map(|address| address.to_string());
+    let fields = [
+        ("VIPOOL_SESSION", record.session.clone()),
+        ("VIPOOL_ADDRESS", to_text(record.address).or_else(|| record.addresses.clone())),
+        ("VIPOOL_USER", record.user.clone()),
+        ("VIPOOL_CLIENT", to_text(record.client)),
+        ("VIPOOL_ADMINISTRATOR", record.administrator.clone()),
+    ];
+    fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 /// Logs that `vipool up` cannot use an address, for example because another host uses it.
 pub fn log_conflict(address: IpAddr, reason: &str) {
     let message = format!("cannot lease {address}: {reason}");
-    log(EventKind::Conflict, &message, &[("VIPOOL_ADDRESS", &address.to_string())]);
+    log(
+        EventKind::Conflict,
+        Timestamp::now(),
+        &message,
+        &[("VIPOOL_ADDRESS", address.to_string())],
+    );
 }
 
 /// Logs the reason why a program runs outside its session.
 pub fn log_not_rewritten(program: &str, reason: &str) {
     let message = format!("{program} runs with the host's addresses: {reason}");
-    log(EventKind::NotRewritten, &message, &[("VIPOOL_PROGRAM", program)]);
+    let fields = [("VIPOOL_PROGRAM", program.to_owned())];
+    log(EventKind::NotRewritten, Timestamp::now(), &message, &fields);
 }
 
 /// Logs that a session got no address, because the rules could not select its pool.
 pub fn log_unknown_pool(reason: &str) {
-    log(EventKind::UnknownPool, reason, &[]);
+    log(EventKind::UnknownPool, Timestamp::now(), reason, &[]);
 }
 
 fn describe_record(record: &Record) -> (EventKind, String) {
@@ -137,11 +149,12 @@ fn describe_action(record: &Record) -> String {
     }
 }
 
-fn log(kind: EventKind, message: &str, fields: &[(&str, &str)]) {
+/// Logs an event. `time` is the time at which it happened.
+fn log(kind: EventKind, time: Timestamp, message: &str, fields: &[(&str, String)]) {
     let Ok(socket) = UnixDatagram::unbound() else { return };
-    let send_result = send(&socket, JOURNALD_SOCKET, &journald_message(kind, message, fields));
-    if send_result.is_err() {
-        let _ = send(&socket, SYSLOG_SOCKET, &syslog_message(kind, message));
+    let journald_message = journald_message(kind, time, message, fields);
+    if send(&socket, JOURNALD_SOCKET, &journald_message).is_err() {
+        let _ = send(&socket, SYSLOG_SOCKET, &syslog_message(kind, time, message));
     }
 }
 
@@ -153,28 +166,37 @@ fn send(socket: &UnixDatagram, path: &str, message: &str) -> io::Result<()> {
 
 /// Formats a message of journald's native protocol. Each line is a field, so line breaks in values
 /// are replaced.
-fn journald_message(kind: EventKind, message: &str, fields: &[(&str, &str)]) -> String {
+fn journald_message(
+    kind: EventKind,
+    time: Timestamp,
+    message: &str,
+    fields: &[(&str, String)],
+) -> String {
     let (name, message_id, priority) = kind.properties();
-    let priority = priority.to_string();
+    let (priority, time) = (priority.to_string(), time.to_string());
     let common_fields = [
         ("MESSAGE", message),
         ("MESSAGE_ID", message_id),
         ("PRIORITY", &priority),
         ("SYSLOG_IDENTIFIER", "vipool"),
         ("VIPOOL_EVENT", name),
+        ("VIPOOL_TIME", &time),
     ];
+    let fields = fields.iter().map(|(name, value)| (*name, value.as_str()));
     let format_field =
-        |(name, value): &(&str, &str)| format!("{name}={}\n", replace_control_chars(value));
-    common_fields.iter().chain(fields).map(format_field).collect()
+        |(name, value): (&str, &str)| format!("{name}={}\n", replace_control_chars(value));
+    common_fields.into_iter().chain(fields).map(format_field).collect()
 }
 
-/// Formats a message of RFC 3164 without time and host, which local syslog daemons add.
-fn syslog_message(kind: EventKind, message: &str) -> String {
+/// Formats a message of RFC 3164 without the host, which local syslog daemons add.
+fn syslog_message(kind: EventKind, time: Timestamp, message: &str) -> String {
     let (name, _, priority) = kind.properties();
-    let pid = std::process::id();
+    let local_time = time.to_zoned(TimeZone::system());
     format!(
-        "<{}>vipool[{pid}]: {name}: {}",
+        "<{}>{} vipool[{}]: {name}: {}",
         DAEMON_FACILITY * 8 + priority,
+        local_time.strftime("%b %e %H:%M:%S"),
+        std::process::id(),
         replace_control_chars(message)
     )
 }
@@ -197,20 +219,35 @@ mod tests {
         let socket = UnixDatagram::unbound().unwrap();
         let mut buffer = [0; 1024];
 
-        let fields = [("VIPOOL_USER", "eve\nPRIORITY=0")];
-        let message = journald_message(EventKind::Exhausted, EXHAUSTED_MESSAGE, &fields);
+        let time: Timestamp = "2026-11-30T12:00:00Z".parse().unwrap();
+        let fields = [("VIPOOL_USER", "eve\nPRIORITY=0".to_owned())];
+        let message = journald_message(EventKind::Exhausted, time, EXHAUSTED_MESSAGE, &fields);
         send(&socket, path.to_str().unwrap(), &message).unwrap();
         let length = log_socket.recv(&mut buffer).unwrap();
         let received = std::str::from_utf8(&buffer[..length]).unwrap();
         let lines: Vec<_> = received.lines().collect();
         assert_eq!(lines[0], format!("MESSAGE={EXHAUSTED_MESSAGE}"));
         assert_eq!(lines[1], "MESSAGE_ID=c687936e9d664af8a03ba6e5fe9fd260");
-        assert_eq!(lines[5], "VIPOOL_USER=eve?PRIORITY=0");
-        assert_eq!(lines.len(), 6);
+        assert_eq!(lines[5..], ["VIPOOL_TIME=2026-11-30T12:00:00Z", "VIPOOL_USER=eve?PRIORITY=0"]);
 
-        let message = syslog_message(EventKind::Conflict, "10.0.5.10 is taken");
-        assert!(message.starts_with("<28>vipool["), "{message}");
+        let message = syslog_message(EventKind::Conflict, time, "10.0.5.10 is taken");
+        let local_day = time.to_zoned(TimeZone::system()).strftime("%b %e").to_string();
+        assert!(message.starts_with(&format!("<28>{local_day} ")), "{message}");
+        assert!(message.contains(":00 vipool["), "{message}");
         assert!(message.ends_with("]: conflict: 10.0.5.10 is taken"), "{message}");
+    }
+
+    #[test]
+    fn action_of_an_administrator_names_its_addresses_and_the_administrator() {
+        let time: Timestamp = "2026-11-30T12:00:00Z".parse().unwrap();
+        let record = Record {
+            addresses: Some("10.0.5.0-10.0.5.7".to_owned()),
+            administrator: Some("carol".to_owned()),
+            ..Record::new(time, RecordKind::Drained, String::new(), 0)
+        };
+        let fields = record_fields(&record);
+        let expected = [("VIPOOL_ADDRESS", "10.0.5.0-10.0.5.7"), ("VIPOOL_ADMINISTRATOR", "carol")];
+        assert_eq!(fields, expected.map(|(name, value)| (name, value.to_owned())));
     }
 
     #[test]
