@@ -40,9 +40,9 @@ pub enum FoundBy {
 
 /// Returns the open session of a process.
 ///
-/// The audit session (pam_loginuid(8)) has precedence. If it is not open, the second choice is the
-/// session that all logons of the login user share. The last choice is the control group of the
-/// process, which can be the scope of a logind session. A process of the user manager
+/// The session of the audit session (pam_loginuid(8)) has precedence. If it is not open, the second
+/// choice is the session that all logons of the login user share. The last choice is the session of
+/// the control group, which can be the scope of a logind session. A process of the user manager
 /// (`user@1000.service`) belongs to the session that the user's logons share, or to the user's only
 /// session. If the user has several sessions, the process belongs to none.
 #[must_use]
@@ -57,7 +57,7 @@ pub fn session_of_process(map: &Reader, process: Process) -> Option<(SessionId, 
     }
 }
 
-/// Returns the id of the user who logged on (pam_loginuid(8)). su(1) and sudo(8) do not change it.
+/// Returns the id of the user who logged on (pam_loginuid(8)). su(1) and sudo(8) keep this id.
 fn login_user(process: Process) -> Option<u64> {
     let mut path = [0; 64];
     let mut buffer = [0; 32];

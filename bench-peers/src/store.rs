@@ -23,7 +23,7 @@ pub struct Lmdb {
 
 impl Lmdb {
     /// Creates a store of free addresses in a temporary directory inside `parent`.
-    pub fn new(parent: &std::path::Path, slots: u32) -> heed::Result<Self> {
+    pub fn new(parent: &std::path::Path, slot_count: u32) -> heed::Result<Self> {
         let directory = tempfile::tempdir_in(parent)?;
         let mut options = EnvOpenOptions::new();
         options.map_size(1 << 30).max_dbs(2);
@@ -33,7 +33,7 @@ impl Lmdb {
         let mut transaction = env.write_txn()?;
         let free_slots: NumberTable = env.create_database(&mut transaction, Some("free"))?;
         let sessions = env.create_database(&mut transaction, Some("sessions"))?;
-        for slot in 0..u64::from(slots) {
+        for slot in 0..u64::from(slot_count) {
             free_slots.put(&mut transaction, &slot, &slot)?;
         }
         transaction.commit()?;

@@ -79,8 +79,8 @@ pub struct vipool_opened_session {
     pub shortage: i32,
     /// With VIPOOL_ERR_COOLING: the tick at which the first address can be allocated.
     pub cooling_until: u32,
-    /// With a shortage: number of the pool in the map, from 0. vipool_snapshot_list_pools() returns
-    /// its name.
+    /// With a shortage: number, from 0, of the pool that has no address for the session.
+    /// vipool_snapshot_list_pools() returns the name of the pool.
     pub shortage_pool: u32,
     /// Reserved: zero.
     pub reserved: u32,
@@ -220,8 +220,8 @@ unsafe fn close_and_report(
 /// A second call for an open session adds missing addresses, and replaces the client and the leader
 /// of the session if the options contain them. A session keeps its user, if it has one, and its
 /// pool. For each pool, the session gets the first of these that exists: the lease that it already
-/// has; the required address or an error; the reserved address of the user; the last address of the
-/// user; the address that has been free longest.
+/// has; the required address (if it is not available, the call fails); the reserved address of the
+/// user; the last address of the user; the address that has been free longest.
 ///
 /// Events: assigned for each new lease, exhausted, low water.
 ///
@@ -280,7 +280,8 @@ pub unsafe extern "C" fn vipool_map_open_session(
 
 /// Replaces the client and the leader of an open session.
 ///
-/// Use it when the user reconnects from another client, or when another process becomes the leader.
+/// Call this function when the user reconnects from another client, or when another process becomes
+/// the leader.
 ///
 /// Parameters:
 /// - `map`: the map.
@@ -347,7 +348,7 @@ pub unsafe extern "C" fn vipool_map_close_session(
 
 /// Closes the session of a handle and releases its leases.
 ///
-/// A handle that is stale, foreign or already closed releases nothing.
+/// A handle that is stale or foreign, or whose session is closed, releases nothing.
 ///
 /// Events: released for each lease.
 ///

@@ -15,8 +15,9 @@
 //! - A panic becomes `VIPOOL_ERR_PANIC`. Nothing unwinds into C.
 //!
 //! Types and functions have their C names, and their documentation is the text of the header. In
-//! the list below, a module uses only modules above it: support comes first, then values, then
-//! objects. The sections of the header follow the same order (`xtask/src/header.rs`).
+//! this file, a module uses only modules that are declared above it. The groups of modules are:
+//! support, values, configuration, agent, monitors, hooks. The sections of the header follow the
+//! same order (`xtask/src/header.rs`).
 //!
 //! C programs can do everything that Rust programs can do. These Rust items have no C function of
 //! their own:

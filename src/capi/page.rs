@@ -16,8 +16,8 @@ pub(crate) struct Page<R> {
     pub(crate) out_total: *mut usize,
 }
 
-/// Copies a page of items. The member `size` of the first row is the distance between rows. Returns
-/// the number of rows that were written.
+/// Copies a page of items. The `size` member of the first row is the stride of the array in bytes.
+/// Returns the number of rows that were written.
 ///
 /// # Safety
 /// `rows` is NULL or valid for writes of `capacity` rows of that size. `out_count` and `out_total`

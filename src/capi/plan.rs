@@ -18,7 +18,7 @@ use crate::interface::Assignment;
 use crate::map::Plan;
 
 /// The plan of one server: pools, settings, the process list, and the addresses of each interface.
-/// Threads may share it. A map keeps no reference to it.
+/// Threads may share a plan. A map keeps no reference to the plan from which it was created.
 pub struct vipool_plan {
     pub(crate) plan: Plan,
     assignments: Vec<(Assignment, Vec<vipool_range>)>,
@@ -40,8 +40,8 @@ pub enum vipool_pool_kind {
 }
 
 /// vipool_plan_options.flags: set vipool_program.target of each listed path that is a symbolic link
-/// on this machine, so that the rule matches the target of the link. Use it only on the server
-/// itself.
+/// on this machine, so that the rule matches the target of the link. Use this flag only on the
+/// server of the plan.
 pub const VIPOOL_PLAN_FOLLOW_LINKS: u32 = 1;
 
 /// Options of vipool_plan_new().

@@ -15,7 +15,7 @@ use crate::rewrite::{Protocol, Socket};
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_protocol {
-    /// Another protocol. Its calls pass.
+    /// Another protocol. Calls on such a socket pass unchanged.
     VIPOOL_PROTOCOL_OTHER = 0,
     /// TCP or MPTCP.
     VIPOOL_PROTOCOL_TCP = 1,
@@ -35,7 +35,7 @@ pub enum vipool_protocol {
 pub type vipool_get_address_fn =
     Option<unsafe extern "C" fn(context: *mut c_void, buffer: *mut c_void, capacity: u32) -> u32>;
 
-/// Reads a number of a socket from the kernel.
+/// Reads the protocol or the flags of a socket from the kernel.
 ///
 /// Parameters:
 /// - `context`: vipool_socket.context.

@@ -123,7 +123,7 @@ impl Farm {
     }
 
     /// Returns the addresses except the excluded addresses and the addresses that no session can
-    /// use in the known subnets.
+    /// use in the subnets of `[network]`.
     pub(super) fn usable_ranges(&self, addresses: &[Range], excluded: &[Range]) -> Vec<Range> {
         let reserved =
             self.network.subnets.iter().copied().flat_map(reserved_addresses).map(Range::from);

@@ -1,4 +1,4 @@
-//! [`Journal`]: a reader of the last events of a map.
+//! [`Journal`]: a reader of the latest events of a map.
 
 use std::path::Path;
 
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_journal_with_random_bytes_is_read_without_a_panic() {
         /// The offset of the word with the number of the next event.
-        const NEXT_NUMBER: usize = 2;
+        const NEXT_NUMBER_WORD: usize = 2;
         let access = WriteAccess::for_test();
         let region = WritableRegion::in_memory(journal::JOURNAL_WORDS).into_region();
         for offset in 0..journal::JOURNAL_WORDS {
@@ -156,7 +156,7 @@ mod tests {
         }
         let journal = Journal { region };
         for next_number in [0, 1, CAPACITY, u64::MAX] {
-            store(access, journal.region.words(), NEXT_NUMBER, next_number);
+            store(access, journal.region.words(), NEXT_NUMBER_WORD, next_number);
             assert!(journal.since(0).events.len() as u64 <= CAPACITY);
             let _ = journal.since(u64::MAX);
         }

@@ -1,9 +1,10 @@
 //! Measures the cost of the hook, as ratios within one run (`cargo xtask bench hook`, `--json`).
 //!
 //! `hook.c` alternates direct system calls and library calls in one process. The benchmark runs
-//! this program as a listed program, as an unlisted program, and with other installed interposing
-//! libraries. The floor is a run without the hook that makes only the additional system calls that
-//! a hook cannot avoid. The benchmark also measures the start of a process.
+//! this program as a listed program, as an unlisted program, and with each other interposing
+//! library that is installed. The floor is a run without the hook: the program itself makes the
+//! additional system calls that a hook cannot avoid. The benchmark also measures the start of a
+//! process.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -16,9 +16,9 @@ use crate::system_call::system_call;
 /// The end of the main thread's stack, or an address close to it.
 static MAIN_STACK_END: AtomicUsize = AtomicUsize::new(0);
 
-/// If the stack pointer is at most this many bytes below the end of the thread's stack, it points
-/// into that stack, because thread stacks are larger than this limit in practice. Otherwise the
-/// code may run in a signal handler on another stack.
+/// If the stack pointer is less than this many bytes below the end of the thread's stack, the
+/// pointer lies in that stack, because thread stacks are larger than this limit in practice.
+/// Otherwise the code may run in a signal handler on another stack.
 const THREAD_STACK_WINDOW: usize = 64 << 10;
 /// The same limit for the main thread. The kernel reserves at least this much address space for the
 /// stack of the main thread.

@@ -14,10 +14,10 @@ use crate::socket::Fd;
 
 /// Returns the facts that may be true for the socket `fd`, now or later. They may become true later
 /// because another process that has the same socket open can change the socket.
-fn facts_of_fd(process: &HookedProcess, fd: c_int) -> Facts {
+fn possible_facts(process: &HookedProcess, fd: c_int) -> Facts {
     let fd = Fd(fd);
     let domain = match fd.option(libc::SOL_SOCKET, libc::SO_DOMAIN) {
-        // `None`: the descriptor is not a socket. Sockets of these families have no IPv4 or IPv6
+        // `None`: the descriptor is not a socket. Sockets of the two families have no IPv4 or IPv6
         // address.
         None | Some(libc::AF_UNIX | libc::AF_NETLINK) => return Facts::NONE,
         Some(domain) => domain,
@@ -49,26 +49,27 @@ pub fn record_passed_fds(process: &HookedProcess, control: &mut [u8]) {
     for_each_control_message(control, |level, message_type, data| {
         if (level, message_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
             for fd in data.as_chunks().0 {
-                facts_of_fd(process, c_int::from_ne_bytes(*fd)).record();
+                possible_facts(process, c_int::from_ne_bytes(*fd)).record();
             }
         }
     });
 }
 
-/// Scans the descriptors that are open while this library is loaded. The process inherited them, or
-/// constructors of other libraries opened them. If this function fails, every fact stays possible.
+/// Scans the descriptors that are already open when the dynamic linker loads this library. The
+/// process inherited them, or constructors of other libraries opened them. If this function fails,
+/// every fact stays possible.
 pub fn scan_inherited_fds(process: &HookedProcess) {
     let mut facts = Facts::NONE;
     let is_complete =
-        descriptors::for_each_open_fd(|fd| facts = facts.union(facts_of_fd(process, fd)));
+        descriptors::for_each_open_fd(|fd| facts = facts.union(possible_facts(process, fd)));
     if !is_complete {
         return;
     }
     // SAFETY: the call creates a new anonymous mapping at an address that the kernel chooses.
     let page = unsafe {
-        let (access, flags) =
+        let (protection, flags) =
             (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
-        libc::mmap(ptr::null_mut(), size_of::<AtomicU8>(), access, flags, -1, 0)
+        libc::mmap(ptr::null_mut(), size_of::<AtomicU8>(), protection, flags, -1, 0)
     };
     if page != libc::MAP_FAILED {
         // SAFETY: the mapping is writable, zeroed, aligned to a page and never unmapped.

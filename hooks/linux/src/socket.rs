@@ -183,9 +183,9 @@ impl Fd {
 /// replaces the check whether the socket is already bound.
 ///
 /// A datagram socket is presumed to be unbound and to have the family of the destination. The hook
-/// does not read its local address: if the socket has a port, or cannot have an address of this
-/// family, the bind fails. There is one exception: if a UDP socket with an address but no port may
-/// exist, the hook reads the local address, because the kernel would bind such a socket again.
+/// does not read the socket's local address: if the socket has a port, or cannot have an address of
+/// this family, the bind fails. There is one exception: if a UDP socket with an address but no port
+/// may exist, the hook reads the local address, because the kernel would bind such a socket again.
 pub struct PresumedUnbound {
     fd: Fd,
     destination: SocketAddr,

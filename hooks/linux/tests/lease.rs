@@ -42,7 +42,7 @@ fn on_test_host(
     in_namespace(test_name, needs, prepare, || body(TestHost::new(programs())));
 }
 
-fn list_test_program() -> Vec<Program> {
+fn test_program_rules() -> Vec<Program> {
     vec![listed_program(test_program())]
 }
 
@@ -78,8 +78,8 @@ fn bound_address((mut process, mut output): (ChildGuard, impl BufRead)) -> Strin
 /// The result of [`bound_address`] if the bind is not rewritten.
 const NOT_REWRITTEN: &str = "127.0.0.1:8094";
 
-/// Opens a session. Returns the result that [`bound_address`] has if the bind is rewritten to L of
-/// this session.
+/// Opens a session. Returns the name that [`bound_address`] returns if the bind is rewritten to L
+/// of this session.
 fn open_session(host: &TestHost, session: &str) -> String {
     let session: SessionId = session.parse().unwrap();
     let opened = host.map.open_session(session, &OpenOptions::default(), Tick::now()).unwrap();
@@ -105,7 +105,7 @@ fn lease_source(host: &TestHost, process: &ChildGuard) -> String {
 #[test]
 fn lease_is_found_by_audit_session() {
     let test_name = "lease_is_found_by_audit_session";
-    on_test_host(test_name, &[], list_test_program, |host| {
+    on_test_host(test_name, &[], test_program_rules, |host| {
         // A shell that sets its login user starts an audit session, as pam_loginuid(8) does.
         let start_audit_session =
             "echo 0 2>/dev/null >/proc/self/loginuid; cat /proc/self/sessionid; echo";
@@ -137,7 +137,7 @@ fn lease_is_found_by_audit_session() {
 struct ControlGroup(PathBuf);
 
 impl ControlGroup {
-    /// Creates a control group with this name. Returns `None` if the system does not permit it.
+    /// Creates the control group `name`. Returns `None` if the system does not permit it.
     fn new(name: &str) -> Option<Self> {
         let mount_points = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup"];
         mount_points.into_iter().find_map(|mount_point| {
@@ -149,7 +149,7 @@ impl ControlGroup {
     }
 
     /// Returns the command with which a shell joins the group.
-    fn join(&self) -> String {
+    fn join_command(&self) -> String {
         format!("echo 0 > {}/cgroup.procs", self.0.display())
     }
 }
@@ -181,7 +181,7 @@ fn write_logind_files(files: &[(&str, &str)]) {
 #[test]
 fn lease_is_found_by_control_group() {
     let test_name = "lease_is_found_by_control_group";
-    on_test_host(test_name, &["root"], list_test_program, |host| {
+    on_test_host(test_name, &["root"], test_program_rules, |host| {
         let test_pid = std::process::id();
         let unique_id = format!("{test_pid}{}", fs::metadata("/proc/self/ns/net").map_or(0, inode));
         let logind_session = format!("c{unique_id}");
@@ -194,33 +194,37 @@ fn lease_is_found_by_control_group() {
             (&format!("users/{user}"), &format!("NAME=ada\nSESSIONS={logind_session}\n")),
             (&format!("sessions/{logind_session}"), "AUDIT=4711\n"),
         ]);
-        // The session is not open yet.
-        assert_eq!(bound_address(start_after_shell(&host, &scope.join())), NOT_REWRITTEN);
-        assert_eq!(bound_address(start_after_shell(&host, &manager.join())), NOT_REWRITTEN);
+        // No session is open yet.
+        assert_eq!(bound_address(start_after_shell(&host, &scope.join_command())), NOT_REWRITTEN);
+        assert_eq!(bound_address(start_after_shell(&host, &manager.join_command())), NOT_REWRITTEN);
         // Now a session is open with the session id of logind.
         let session_id = SessionId::logind(&logind_session).unwrap().to_string();
         let session_address = open_session(&host, &session_id);
-        let waiting_shell = start_after_shell(&host, &format!("{}; echo", scope.join()));
+        let waiting_shell = start_after_shell(&host, &format!("{}; echo", scope.join_command()));
         let waiting_shell = wait_until_joined(waiting_shell);
         assert_eq!(lease_source(&host, &waiting_shell.0), "session-scope");
         assert_eq!(bound_address(waiting_shell), session_address);
         // A process of the user's manager joins the user's only session.
-        let waiting_shell =
-            wait_until_joined(start_after_shell(&host, &format!("{}; echo", manager.join())));
+        let waiting_shell = wait_until_joined(start_after_shell(
+            &host,
+            &format!("{}; echo", manager.join_command()),
+        ));
         assert_eq!(lease_source(&host, &waiting_shell.0), "user-manager");
         assert_eq!(bound_address(waiting_shell), session_address);
         // If the user has several sessions, the process joins no session.
         let user_file_text = format!("NAME=ada\nSESSIONS={logind_session} c2\n");
         fs::write(format!("/run/systemd/users/{user}"), user_file_text).unwrap();
-        let waiting_shell =
-            wait_until_joined(start_after_shell(&host, &format!("{}; echo", manager.join())));
+        let waiting_shell = wait_until_joined(start_after_shell(
+            &host,
+            &format!("{}; echo", manager.join_command()),
+        ));
         assert_eq!(lease_source(&host, &waiting_shell.0), "none");
         assert_eq!(bound_address(waiting_shell), NOT_REWRITTEN);
-        // If a session is opened with the id of the audit session, the hook finds it through
-        // logind's file.
+        // If a session of vipool has the id of the audit session, the hook finds this session
+        // through logind's file.
         host.map.close_session(session_id.parse().unwrap(), Tick::now()).unwrap();
         let session_address = open_session(&host, "audit:4711");
-        assert_eq!(bound_address(start_after_shell(&host, &scope.join())), session_address);
+        assert_eq!(bound_address(start_after_shell(&host, &scope.join_command())), session_address);
     });
 }
 
@@ -249,7 +253,7 @@ fn hook_variables(environment: &str) -> Vec<&str> {
 fn setuid_sudo_and_login_su_drop_hook_variables() {
     let needs = &["root", "setpriv", "sudo"];
     let test_name = "setuid_sudo_and_login_su_drop_hook_variables";
-    on_test_host(test_name, needs, list_test_program, |host| {
+    on_test_host(test_name, needs, test_program_rules, |host| {
         let session = host.session(1);
         let both_variables = ["LD_PRELOAD", "VIPOOL_LEASE"];
         let no_variables: [&str; 0] = [];
@@ -294,7 +298,7 @@ fn setuid_sudo_and_login_su_drop_hook_variables() {
 const CLIENT_ADDRESS: &str = "203.0.113.9";
 const HOST_ADDRESS: &str = "10.99.5.1";
 
-fn list_client_ip_programs() -> Vec<Program> {
+fn client_ip_rules() -> Vec<Program> {
     let features = Features::default().with_client_ip(true);
     let rule_for = |name: &str| listed_program(name).with_features(features);
     vec![rule_for("getent"), rule_for(python_path().to_str().unwrap())]
@@ -310,7 +314,7 @@ print(socket.gethostbyname(name), socket.gethostbyname_ex(name)[2][0],
 #[test]
 fn host_name_resolves_to_the_client_address() {
     let test_name = "host_name_resolves_to_the_client_address";
-    on_test_host(test_name, &["python3"], list_client_ip_programs, |mut host| {
+    on_test_host(test_name, &["python3"], client_ip_rules, |mut host| {
         let map = host.directory.to_str().unwrap().to_owned();
         let run_vipool = |arguments: &[&str]| {
             let mut command = Command::new(vipool_path());
@@ -323,7 +327,7 @@ fn host_name_resolves_to_the_client_address() {
             command.env("VIPOOL_PRELOAD", preload_path()).env_remove("VIPOOL_LEASE");
             output_of(&mut command)
         };
-        let client_files = |map: &str| {
+        let client_file_count = |map: &str| {
             let entries = fs::read_dir(map).unwrap().flatten();
             entries
                 .filter(|entry| entry.file_name().to_string_lossy().starts_with("client."))
@@ -344,8 +348,8 @@ fn host_name_resolves_to_the_client_address() {
             LOOKUP_SCRIPT,
         ];
         assert_eq!(run_vipool(&run_arguments), three_times(CLIENT_ADDRESS));
-        assert_eq!(client_files(&map), 0, "the client file is removed with the session");
-        // Without a client the name resolves to the host's address, as without the hook.
+        assert_eq!(client_file_count(&map), 0, "the client file is removed with the session");
+        // Without a client the host name resolves to the host's address, as without the hook.
         let run_arguments = ["run", "--session", "7", "--", python, "-c", LOOKUP_SCRIPT];
         assert_eq!(run_vipool(&run_arguments), three_times(HOST_ADDRESS));
         // The lookup also works with an IPv6 client and another program.
@@ -358,8 +362,8 @@ fn host_name_resolves_to_the_client_address() {
         run_vipool(&["session", "open", "8", "--client", CLIENT_ADDRESS]);
         let run_arguments = ["run", "--session", "8", "--", python, "-c", LOOKUP_SCRIPT];
         assert_eq!(run_vipool(&run_arguments), three_times(CLIENT_ADDRESS));
-        // The program still gets the client's address if the map is replaced before or after its
-        // start.
+        // If the map is replaced before or after the start of the program, the program still gets
+        // the client's address.
         host.change_policy(|policy| policy.rewrite.hide_addresses = true);
         assert_eq!(run_vipool(&run_arguments), three_times(CLIENT_ADDRESS));
         let waiting_script = format!("print('ready', flush=True); input(){LOOKUP_SCRIPT}");
@@ -374,16 +378,16 @@ fn host_name_resolves_to_the_client_address() {
         output.read_line(&mut line).unwrap();
         assert_eq!(line, three_times(CLIENT_ADDRESS));
         assert!(process.0.wait().unwrap().success());
-        assert_eq!(client_files(&map), 1);
+        assert_eq!(client_file_count(&map), 1);
         run_vipool(&["session", "close", "8"]);
-        assert_eq!(client_files(&map), 0);
+        assert_eq!(client_file_count(&map), 0);
     });
 }
 
 #[test]
 fn client_address_is_readable_by_its_user_only() {
     let test_name = "client_address_is_readable_by_its_user_only";
-    on_test_host(test_name, &["root", "setpriv"], list_client_ip_programs, |host| {
+    on_test_host(test_name, &["root", "setpriv"], client_ip_rules, |host| {
         let lookup = ["getent", "ahostsv4", "matrixhost"];
         let mut command = Command::new(vipool_path());
         command.args(["session", "open", "7", "--user", "nobody", "--client", CLIENT_ADDRESS]);

@@ -364,7 +364,7 @@ fn redis_runs_with_distribution_configuration() {
     );
 }
 
-/// Runs nginx in two sessions with these `listen` directives.
+/// Runs nginx in two sessions. `listen` contains the `listen` directives of its configuration.
 fn run_nginx(test_name: &str, listen: &'static str, query: impl Fn(&ProgramRun<'_>)) {
     run_in_two_sessions(
         test_name,
@@ -651,7 +651,7 @@ const SHORT_RUN_CLASSES: &[&str] = &[
     "RecvmsgIntoUDPTest",
 ];
 
-/// Runs these classes of Python's socket tests, or all classes if `classes` is empty. Returns the
+/// Runs Python's socket tests: those of `classes`, or all tests if `classes` is empty. Returns the
 /// sorted results.
 fn run_socket_tests(mut command: Command, classes: &[&str]) -> Vec<String> {
     let runner = "
@@ -671,9 +671,9 @@ unittest.TextTestRunner(stream=sys.stderr, resultclass=Result).run(suite)";
     let output = command.args(["-c", runner]).args(classes).output().unwrap();
     let stdout_text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut lines: Vec<_> = stdout_text.lines().map(str::to_owned).collect();
-    let min_results = if classes.is_empty() { 300 } else { 100 };
+    let min_result_count = if classes.is_empty() { 300 } else { 100 };
     assert!(
-        lines.len() > min_results,
+        lines.len() > min_result_count,
         "{stdout_text}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );

@@ -23,8 +23,8 @@ pub struct Detour {
 /// every original function as soon as any hook is enabled.
 ///
 /// # Errors
-/// Returns the status of MinHook for the first function that cannot be hooked. In that case, this
-/// function enables no hook.
+/// Returns the status of MinHook if a hook cannot be created or enabled. If a hook cannot be
+/// created, this function enables no hook.
 pub fn install_all(tables: &[&[Detour]]) -> Result<(), MH_STATUS> {
     for detour in tables.iter().copied().flatten() {
         let original = detour.original;
@@ -54,6 +54,6 @@ pub fn install_all(tables: &[&[Detour]]) -> Result<(), MH_STATUS> {
 /// call the original functions through them.
 pub fn disable_all() {
     // SAFETY: MinHook suspends the other threads. If a thread executes a patched instruction,
-    // MinHook moves its instruction pointer.
+    // MinHook moves the instruction pointer of this thread.
     _ = unsafe { MinHook::disable_all_hooks() };
 }

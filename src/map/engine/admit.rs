@@ -116,7 +116,7 @@ impl MapImage {
             matches!(table.owner(slot), Owner::Session(session_id)
                 if table.session_user(slot) == user && self.is_anchor(session_id, pool))
         };
-        let open_sessions: usize = self
+        let open_session_count: usize = self
             .tables()
             .map(|(pool, table)| {
                 (0..table.pool.slot_count)
@@ -124,7 +124,7 @@ impl MapImage {
                     .count()
             })
             .sum();
-        if open_sessions >= limit as usize {
+        if open_session_count >= limit as usize {
             return Err(OpenError::Quota { user: name.to_owned(), limit });
         }
         Ok(())

@@ -57,7 +57,8 @@ const CLIENT: usize = 6;
 const USER_NAME: usize = 8;
 type Entry = [Word; ENTRY_WORDS];
 
-/// All fields of an event except user and client, which come from the options of the session.
+/// The fields of an event, without its number and without user and client. The last two come from
+/// the options of the session.
 #[derive(Clone, Copy)]
 pub(crate) struct EventCore {
     pub(crate) kind: EventKind,

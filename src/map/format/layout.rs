@@ -250,7 +250,7 @@ impl Layout {
         pool_rules_offset(self.pools().iter().map(|pool| pool.slot_count))
     }
 
-    /// Returns the words that never change once the map is published. Skips `file_id`.
+    /// Returns the words that never change once the map is published. Skips the word `FILE_ID`.
     pub(crate) fn fixed_words<'a>(&self, words: &'a [Word]) -> impl Iterator<Item = u64> + 'a {
         let end = self.policy_offset + self.policy_bytes.div_ceil(8);
         let header_offsets = (0..FIXED_WORDS).filter(|offset| *offset != FILE_ID);

@@ -106,8 +106,8 @@ pub(crate) fn write(
     fill(access, record, generation, 0, options, user);
 }
 
-/// Replaces the record of a lease, unless it already has this content. Does not change the time at
-/// which the leader was first found dead if the leader stays the same.
+/// Replaces the record of a lease, unless the record already has this content. If the leader stays
+/// the same, keeps the time at which the leader was first found dead.
 #[cold]
 #[inline(never)]
 pub(crate) fn update(
@@ -131,9 +131,9 @@ pub(crate) fn update(
     }
     // With a new number of replacements, readers notice that the record was replaced.
     let (_, attributes) = split_halves(load(record, COMMIT_WORD));
-    let replacements = (((attributes >> 16) + 1) & 0x7fff) << 16;
+    let replacement_bits = (((attributes >> 16) + 1) & 0x7fff) << 16;
     let user_flag = if last_user(record, generation) == user { 0 } else { USER_SET_LATER };
-    fill(access, staged, generation, replacements | user_flag, options, user);
+    fill(access, staged, generation, replacement_bits | user_flag, options, user);
     if current.leader.is_some() && current.leader == options.leader {
         store(access, staged, LEADER_PID, load(record, LEADER_PID));
     }

@@ -11,8 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// The environment and the background processes of the commands, and the number of claims that the
-/// demo has printed.
+/// The environment and the background processes of the commands, and the numbers of claims that the
+/// demo has printed and of claims that do not hold.
 pub struct Transcript {
     /// The working directory of the commands.
     pub directory: PathBuf,
@@ -114,14 +114,14 @@ impl Transcript {
 
     fn terminate_background(&mut self) {
         for mut child in self.background_commands.drain(..).rev() {
-            // This process has not waited for the child yet, so the kernel cannot have reused its
-            // pid.
+            // This process has not reaped the child yet, so the kernel cannot have reused the
+            // child's pid.
             let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
             let _ = child.wait();
         }
     }
 
-    /// Prints a claim and whether it holds, and counts it.
+    /// Prints and counts a claim about the output of the commands. `holds`: the claim is true.
     pub fn check(&mut self, claim: &str, holds: bool) -> anyhow::Result<()> {
         self.claim_count += 1;
         self.failed_claim_count += u32::from(!holds);

@@ -146,7 +146,7 @@ enum ProgramExit {
 }
 
 /// Waits for the program to exit, and forwards signals to the program. Calls `Claim::serve` when
-/// the socket that holds the loopback block of a private map has work.
+/// the socket that holds the loopback block of a private map becomes readable.
 fn wait(
     mut child: Child,
     signals: &mut Signals,

@@ -56,7 +56,7 @@ pub enum WakeReason {
     Signal(Signal),
     /// A child process changed its state.
     ChildChanged,
-    /// The extra descriptor became readable.
+    /// The argument `extra_fd` became readable.
     ExtraReadable,
     /// The timeout expired.
     TimedOut,
@@ -68,7 +68,7 @@ impl Signals {
     /// # Errors
     /// A handler cannot be installed, or /proc is not mounted.
     pub fn catch() -> anyhow::Result<Self> {
-        let ignored_mask = ignored_signals().context("cannot determine the ignored signals")?;
+        let ignored_mask = ignored_signal_mask().context("cannot determine the ignored signals")?;
         let caught_signals = FORWARDED_SIGNALS
             .into_iter()
             .filter(|signal| ignored_mask >> (*signal as u32 - 1) & 1 == 0);
@@ -115,7 +115,7 @@ impl Signals {
 }
 
 /// Returns a bit mask of the signals that this process ignores (`SigIgn` of proc_pid_status(5)).
-fn ignored_signals() -> anyhow::Result<u64> {
+fn ignored_signal_mask() -> anyhow::Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     Ok(u64::from_str_radix(mask.context("no SigIgn in /proc/self/status")?.trim(), 16)?)
@@ -123,7 +123,7 @@ fn ignored_signals() -> anyhow::Result<u64> {
 
 /// Forwards a signal to the program.
 pub fn forward(child: &Child, signal: Signal) {
-    // This process has not waited for the child yet, so the kernel cannot have reused its pid.
+    // This process has not reaped the child yet, so the kernel cannot have reused the child's pid.
     let _ = kill(Pid::from_raw(child.id() as i32), signal);
 }
 

@@ -40,8 +40,8 @@ const NATIVE_ARCH: u32 = 0xc000_00b7;
 /// Returns when all processes have exited or `time_limit` has passed. The result is the exit status
 /// of the process that this function started, or `None` if that process still runs.
 ///
-/// Only one trace can run in a process, because a trace waits for any child and uses SIGALRM for
-/// the limit.
+/// A process can run only one trace at a time, because a trace waits for any child and uses SIGALRM
+/// for the limit.
 ///
 /// # Errors
 /// The command cannot be started, or the caller may not trace it.
@@ -60,7 +60,7 @@ pub fn trace(
     }
     let child = command.spawn()?.id() as pid_t;
     let mut status = 0;
-    // PTRACE_TRACEME stops the child at its exec, and the call waits for that stop.
+    // PTRACE_TRACEME stops the child at its exec, and waitpid(2) waits for that stop.
     // SAFETY: the pointer is valid for one int.
     if unsafe { libc::waitpid(child, &mut status, 0) } < 0 {
         return Err(io::Error::last_os_error());

@@ -38,8 +38,8 @@ static void expect_visible_names(int fd, const char *host) {
 /* Passes a descriptor over a Unix socket. */
 static void send_fd(int channel, int fd) {
     char byte = 0, control[CMSG_SPACE(sizeof fd)] = {0};
-    struct iovec part = {&byte, 1};
-    struct msghdr message = {.msg_iov = &part,
+    struct iovec iov = {&byte, 1};
+    struct msghdr message = {.msg_iov = &iov,
                              .msg_iovlen = 1,
                              .msg_control = control,
                              .msg_controllen = sizeof control};
@@ -51,12 +51,12 @@ static void send_fd(int channel, int fd) {
     expect_unprinted("send the descriptor", errno_text(sendmsg(channel, &message, 0)), "ok");
 }
 
-/* Receives a descriptor. */
+/* Receives a descriptor over a Unix socket. */
 static int receive_fd(int channel) {
     int fd = -1;
     char byte, control[CMSG_SPACE(sizeof fd)];
-    struct iovec part = {&byte, 1};
-    struct msghdr message = {.msg_iov = &part,
+    struct iovec iov = {&byte, 1};
+    struct msghdr message = {.msg_iov = &iov,
                              .msg_iovlen = 1,
                              .msg_control = control,
                              .msg_controllen = sizeof control};
@@ -184,8 +184,8 @@ static void inherited_socket_has_visible_names(void) {
     int accepted = syscall(SYS_accept, listener, NULL, NULL);
     fcntl(accepted, F_SETFD, FD_CLOEXEC);
     expect_success(spawn_helper(accepted, "check-names", LOOPBACK, 0));
-    /* At program start, the hook polls the descriptors below 256. If a higher descriptor is open,
-     * it reads /proc/self/fd instead. */
+    /* At program start, the hook calls poll(2) for the descriptors below 256. If a higher
+     * descriptor is open, the hook reads /proc/self/fd instead. */
     dup2(accepted, 300);
     expect_success(spawn_helper(-1, "check-fd-300", LOOPBACK, 0));
     close(300);
@@ -215,7 +215,7 @@ static void received_socket_has_visible_names(void) {
     expect_success(child);
     close(accepted);
     expect_success(client);
-    /* The receiver connects the socket, and the sender checks its visible names. */
+    /* The receiver connects the socket, and the sender checks the socket's visible names. */
     int fd = tcp_socket();
     child = spawn_helper(channel_pair[1], "connect-received", LOOPBACK, 8235);
     send_fd(channel_pair[0], fd);
