@@ -21,7 +21,7 @@ fn bench_rule_search(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("process list");
     for rule_count in [10, 100, 1000] {
         let bytes = compiled_policy(rule_count);
-        // The search compares each of these programs with all rules, or with all rules but one.
+        // The worst cases: the matching rule is at the end of the list, or no rule matches.
         let posix_path = format!("/opt/vendor/application-{0}/bin/server-{0}", rule_count - 2);
         let windows_path =
             format!(r"\\?\c:\program files\vendor\application {0}\SERVER{0}.EXE", rule_count - 1);

@@ -30,7 +30,7 @@ pub trait Allocator: Sync {
     /// Releases the address of `lease`.
     ///
     /// # Panics
-    /// Panics if the lease is not open, because that is a bug in the benchmark.
+    /// Panics if the lease is not held, because that is a bug in the benchmark.
     fn close(&self, lease: Self::Lease);
 }
 
@@ -45,7 +45,7 @@ pub trait Accessor: Send {
     /// See [`Allocator::close`].
     ///
     /// # Panics
-    /// Panics if the lease is not open.
+    /// Panics if the lease is not held.
     fn close(&mut self, lease: Self::Lease);
 }
 
@@ -72,9 +72,9 @@ pub struct Floor {
 const WORDS_PER_LINE: usize = 8;
 
 impl Floor {
-    /// Creates a table of 32 bytes for each of `slots` addresses.
-    pub fn new(slots: u32) -> Self {
-        Self { table: WritableMapping::in_memory(slots.div_ceil(2) as usize * WORDS_PER_LINE) }
+    /// Creates one table, with 32 bytes for each of `slot_count` addresses.
+    pub fn new(slot_count: u32) -> Self {
+        Self { table: WritableMapping::in_memory(slot_count.div_ceil(2) as usize * WORDS_PER_LINE) }
     }
 
     /// Increments a word in the line that `key` selects. Returns the previous value of the

@@ -39,13 +39,13 @@ struct Table {
 /// files.
 pub fn create_map(
     storage: Storage<'_>,
-    slots: u32,
+    slot_count: u32,
     settings: Settings,
 ) -> Result<(Map, Option<TempDir>), MapError> {
     let first_ip = Ipv4Addr::new(10, 0, 0, 0);
-    let last_ip = Ipv4Addr::from_bits(first_ip.to_bits() + slots - 1);
+    let last_ip = Ipv4Addr::from_bits(first_ip.to_bits() + slot_count - 1);
     let range = Range::new(IpAddr::V4(first_ip), IpAddr::V4(last_ip)).expect("first <= last");
-    let pool = Pool::new("default", PoolKind::VirtualIp, &[range], slots).expect("one range");
+    let pool = Pool::new("default", PoolKind::VirtualIp, &[range], slot_count).expect("one range");
     let plan = Plan::new([pool]).with_settings(settings);
     Ok(match storage {
         Storage::Memory => (Map::in_memory(&plan)?, None),
@@ -57,8 +57,8 @@ pub fn create_map(
 }
 
 impl Table {
-    fn new(storage: Storage<'_>, slots: u32, locking: Locking) -> Result<Self, MapError> {
-        let (mut map, directory) = create_map(storage, slots, Settings::without_cool_down())?;
+    fn new(storage: Storage<'_>, slot_count: u32, locking: Locking) -> Result<Self, MapError> {
+        let (mut map, directory) = create_map(storage, slot_count, Settings::without_cool_down())?;
         if locking == Locking::Exclusive {
             map.lock_exclusive()?;
         }
@@ -120,8 +120,8 @@ pub struct BySession(Table);
 
 impl ByHandle {
     /// Creates a map of free addresses.
-    pub fn new(storage: Storage<'_>, slots: u32, locking: Locking) -> Result<Self, MapError> {
-        Table::new(storage, slots, locking).map(Self)
+    pub fn new(storage: Storage<'_>, slot_count: u32, locking: Locking) -> Result<Self, MapError> {
+        Table::new(storage, slot_count, locking).map(Self)
     }
 
     /// Returns the map.
@@ -132,8 +132,8 @@ impl ByHandle {
 
 impl BySession {
     /// Creates a map of free addresses.
-    pub fn new(storage: Storage<'_>, slots: u32, locking: Locking) -> Result<Self, MapError> {
-        Table::new(storage, slots, locking).map(Self)
+    pub fn new(storage: Storage<'_>, slot_count: u32, locking: Locking) -> Result<Self, MapError> {
+        Table::new(storage, slot_count, locking).map(Self)
     }
 }
 

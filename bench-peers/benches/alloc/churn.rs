@@ -8,8 +8,8 @@ use vipool_bench_peers::Accessor;
 
 use crate::Scenario;
 
-/// The duration of a measured block. The previous block used another table and evicted this table
-/// from the caches. So a warm-up of half the duration loads this table again before the block.
+/// The duration of a measured block. The block before it used another table, which evicted the
+/// table of this block from the caches. So a warm-up of half the duration precedes each block.
 const BLOCK_DURATION: Duration = Duration::from_millis(8);
 
 /// The kind of sessions in a workload.
@@ -30,7 +30,7 @@ struct Client<A: Accessor> {
     active_users: Vec<u32>,
     /// Users without a session.
     idle_users: Vec<u32>,
-    last_session: u64,
+    last_session_id: u64,
     rng_state: u64,
 }
 
@@ -63,9 +63,9 @@ impl<A: Accessor> Client<A> {
                 );
                 user = Some(&*user_names[self.active_users[closed_index] as usize]);
             }
-            self.last_session += 1;
+            self.last_session_id += 1;
             self.leases[closed_index] =
-                self.table.open(self.last_session, user).expect("a free address");
+                self.table.open(self.last_session_id, user).expect("a free address");
         }
     }
 
@@ -110,7 +110,7 @@ impl<A: Accessor> Workload<A> {
             leases: Vec::new(),
             active_users: Vec::new(),
             idle_users: Vec::new(),
-            last_session: session_id_base + ((thread + 1) << 40),
+            last_session_id: session_id_base + ((thread + 1) << 40),
             rng_state: 0x9e37_79b9_7f4a_7c15 ^ thread << 17,
         };
         let mut clients: Vec<Client<A>> = (0..).zip(accessors).map(new_client).collect();
@@ -164,7 +164,7 @@ impl<A: Accessor> Workload<A> {
 
     /// Measures the speed, and returns the number of operations per thread that fill one block.
     pub fn calibrate(&mut self) -> u64 {
-        let nanoseconds = self.run_block(200).max(1.0) * self.clients.len() as f64;
-        ((BLOCK_DURATION.as_nanos() as f64 / nanoseconds) as u64).clamp(50, 1 << 20)
+        let nanoseconds_per_operation = self.run_block(200).max(1.0) * self.clients.len() as f64;
+        ((BLOCK_DURATION.as_nanos() as f64 / nanoseconds_per_operation) as u64).clamp(50, 1 << 20)
     }
 }
