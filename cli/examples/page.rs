@@ -1,7 +1,7 @@
 //! A web server with one page, and a client. `vipool demo` uses them if python3 is not installed.
 //!
 //! The program does not depend on vipool. `page serve PORT FILE` serves the file on 127.0.0.1, one
-//! connection at a time. `page fetch PORT` prints the page that is served there.
+//! connection at a time. `page fetch PORT` prints the page of the server on this port.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

@@ -258,9 +258,9 @@ pub fn remove_addresses(
 /// Returns the addresses that an assigner added and that are still on their interface. The first
 /// set contains the desired addresses, the second set the obsolete addresses.
 ///
-/// The state file identifies the addresses of both sets. Without the state file, the mark
-/// (`netlink::POOL_ADDRESS_PROTOCOL`) identifies only the desired addresses, because an obsolete
-/// address with the mark can belong to another map.
+/// The state file identifies the addresses of both sets. If an address is not in the state file,
+/// the mark (`netlink::POOL_ADDRESS_PROTOCOL`) identifies the address only if it is desired. An
+/// obsolete address with the mark can belong to another map.
 fn assigned_addresses(
     netlink: &mut Netlink,
     state: &AssignerState,
@@ -356,9 +356,9 @@ fn announce(addresses: &[InterfaceAddress], links: &BTreeMap<u32, Link>) {
     }
 }
 
-/// Waits until duplicate address detection has finished, and checks that every address can be
-/// bound. Returns the addresses that another host uses, and addresses that are no longer on their
-/// interface.
+/// Waits until duplicate address detection has finished. Returns the addresses that another host
+/// uses, and the addresses that are no longer on their interface. Fails if the detection takes too
+/// long, or if one of the other addresses cannot be bound.
 fn wait_until_usable(
     netlink: &mut Netlink,
     addresses: &[InterfaceAddress],

@@ -100,11 +100,11 @@ fn receive_until(
         let timeout = deadline.saturating_duration_since(Instant::now());
         match socket.receive(timeout)? {
             Some(packet) => {
-                if let Some((address, owner)) = claimed_address(&packet)
-                    && !host_macs.contains(&owner)
+                if let Some((address, owner_mac)) = claimed_address(&packet)
+                    && !host_macs.contains(&owner_mac)
                     && addresses.contains(&address)
                 {
-                    conflicts.insert(address, owner);
+                    conflicts.insert(address, owner_mac);
                 }
             }
             None if Instant::now() >= deadline => return Ok(()),

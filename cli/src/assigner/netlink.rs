@@ -3,8 +3,8 @@
 //!
 //! The assigner adds a pool address in a form that the host never uses as its own source address:
 //! - IPv4: a /32 of host scope. For a destination outside the host, the kernel never selects a
-//!   source address of host scope. The kernel could select a deprecated IPv4 address, so the IPv6
-//!   method does not work for IPv4.
+//!   source address of host scope. A preferred lifetime of 0 would not suffice, because the kernel
+//!   could still select a deprecated IPv4 address.
 //! - IPv6: a /128 with preferred lifetime 0, which makes it deprecated (RFC 6724, rule 3).
 //!
 //! Each address carries the mark [`POOL_ADDRESS_PROTOCOL`], which recent versions of `ip address`
@@ -85,7 +85,7 @@ impl Netlink {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        // Without this option each answer repeats the request.
+        // Without this option, an answer that reports an error repeats the request.
         socket.set_cap_ack(true)?;
         Ok(Self { socket, last_sequence: 0 })
     }
@@ -145,7 +145,7 @@ impl Netlink {
                     _ => {}
                 }
             }
-            // On a point-to-point link IFA_ADDRESS is the address of the peer.
+            // On a point-to-point link, IFA_ADDRESS is the address of the peer.
             let Some(address) = local_address.or(peer_address) else { return };
             let prefix_length = message.header.prefix_len;
             let has_pool_form = match address {

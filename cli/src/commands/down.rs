@@ -45,8 +45,8 @@ impl Down {
         let session_addresses = match Map::open(&self.map) {
             Ok(map) => {
                 // Drain the server before listing the sessions, so that no session opens after the
-                // list was made. `write_subset` accepts a full file system, so this command can
-                // always free space.
+                // list was made. `write_subset` does not fail on a full file system, so this
+                // command can also free space there.
                 state
                     .write_subset(AssignedResources { draining: true, ..state.assigned.clone() })?;
                 map.drain_server(true)?;

@@ -160,20 +160,20 @@ impl History {
     }
 }
 
-/// Returns whether a record is about the address, alone or in a drained range.
+/// Returns whether a record is about the address or about a range that contains the address.
 fn concerns(record: &Record, address: IpAddr) -> bool {
     let range = record.addresses.as_ref().and_then(|addresses| addresses.parse::<Range>().ok());
     record.address == Some(address) || range.is_some_and(|range| range.contains(address))
 }
 
-/// Returns the fields of a record as text. `for_terminal` selects local times and escaped names.
-fn format_fields(record: &Record, for_terminal: bool) -> [String; 9] {
-    let time = if for_terminal { local_time(record.time) } else { record.time.to_string() };
+/// Returns the fields of a record as text. `is_for_terminal` selects local times and escaped names.
+fn format_fields(record: &Record, is_for_terminal: bool) -> [String; 9] {
+    let time = if is_for_terminal { local_time(record.time) } else { record.time.to_string() };
     let event = serde_json::to_value(record.event).ok();
     let event = event.as_ref().and_then(|event| event.as_str()).unwrap_or_default().to_owned();
     let name_text = |name: &Option<String>| {
         let name = name.as_deref().unwrap_or_default();
-        if for_terminal { escape(name) } else { name.to_owned() }
+        if is_for_terminal { escape(name) } else { name.to_owned() }
     };
     let address = record.address.map(|address| address.to_string());
     [
@@ -294,7 +294,7 @@ fn find_holder(records: &[Record], address: IpAddr, time: Timestamp) -> Option<H
     None
 }
 
-/// Returns the number of events that were lost between the records before and after `time`.
+/// Returns the number of lost events if the last record up to `time` or the next record is a gap.
 fn lost_events_around(records: &[Record], time: Timestamp) -> Option<u64> {
     let first_later_index =
         records.iter().position(|record| record.time > time).unwrap_or(records.len());

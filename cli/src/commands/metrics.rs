@@ -66,7 +66,7 @@ fn replace_file(path: &Path, text: &str) -> anyhow::Result<()> {
 /// Formats the report according to the OpenMetrics 1.0 specification.
 fn render(report: &Report) -> String {
     let mut text = String::new();
-    write_family(&mut text, "vipool_addresses", "Addresses of a pool by state.");
+    write_family_header(&mut text, "vipool_addresses", "Addresses of a pool by state.");
     for pool in &report.pools {
         for (state, count) in pool.state_counts() {
             let labels = labels(pool);
@@ -84,21 +84,25 @@ fn render(report: &Report) -> String {
         }),
     ];
     for (name, help, read_value) in gauges {
-        write_family(&mut text, name, help);
+        write_family_header(&mut text, name, help);
         for pool in &report.pools {
             let _ = writeln!(text, "{name}{{{}}} {}", labels(pool), read_value(pool));
         }
     }
-    write_family(&mut text, "vipool_unusable_addresses", "Addresses that vipool up could not use.");
+    write_family_header(
+        &mut text,
+        "vipool_unusable_addresses",
+        "Addresses that vipool up could not use.",
+    );
     let _ = writeln!(text, "vipool_unusable_addresses {}", report.unusable.len());
-    write_family(&mut text, "vipool_sessions", "Open sessions.");
+    write_family_header(&mut text, "vipool_sessions", "Open sessions.");
     let _ = writeln!(text, "vipool_sessions {}", report.open_sessions);
-    write_family(&mut text, "vipool_draining", "1 if no new session gets an address.");
+    write_family_header(&mut text, "vipool_draining", "1 if no new session gets an address.");
     let _ = writeln!(text, "vipool_draining {}", u8::from(report.draining));
     text + "# EOF\n"
 }
 
-fn write_family(text: &mut String, name: &str, help: &str) {
+fn write_family_header(text: &mut String, name: &str, help: &str) {
     let _ = writeln!(text, "# TYPE {name} gauge\n# HELP {name} {help}");
 }
 
@@ -113,7 +117,7 @@ mod tests {
     use crate::maps::unusable::UnusableAddress;
 
     #[test]
-    fn text_has_every_sample_and_each_family_once() {
+    fn text_has_samples_and_declares_each_family_once() {
         let pool = PoolReport {
             name: "a \"b\"".into(),
             kind: "loopback",

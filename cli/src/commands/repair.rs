@@ -57,7 +57,7 @@ impl Repair {
         };
         // Drain the addresses of lost leases before any output, which can fail.
         let map = Map::open(&self.map)?;
-        let sessions = pluralize(map.sessions()?.len(), "session", "sessions");
+        let sessions_text = pluralize(map.sessions()?.len(), "session", "sessions");
         let lost_records = lost_leases(&self.map)?;
         let lost_ranges: Vec<Range> =
             lost_records.iter().filter_map(|record| record.address).map(Range::from).collect();
@@ -74,7 +74,7 @@ impl Repair {
         if !report.kept_leases {
             outln!("the damaged map does not belong to this farm file and this boot")?;
         }
-        outln!("kept {sessions} with their addresses")?;
+        outln!("kept {sessions_text} with their addresses")?;
         for record in &lost_records {
             let Some(address) = record.address else { continue };
             outln!(

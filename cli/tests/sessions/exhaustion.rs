@@ -59,8 +59,8 @@ fn wait_policy_waits_for_an_address() {
     let mut holder = start_holder(&private_map, &farm);
     let mut command = private_map.vipool(&["run", "--private", "--farm", &farm, "-s", "2", "--"]);
     let mut waiting_run = ChildGuard::start(command.args(PROGRAM).stdout(Stdio::piped()));
-    // The second session gets the address of the first session, whether it already waits for the
-    // address or has not started yet.
+    // The second session gets the address of the first session. The second `vipool run` may already
+    // wait for the address, or may not have started yet.
     drop(holder.0.stdin.take());
     holder.0.wait().unwrap();
     wait_for_line(waiting_run.0.stdout.take().unwrap(), "lease=05");
@@ -68,7 +68,11 @@ fn wait_policy_waits_for_an_address() {
 }
 
 /// Creates a map with one virtual IP, which session 1 holds, and free loopback addresses.
-fn map_without_virtual_ip(directory: &Path, exhausted: ExhaustionPolicy, max_sessions: u32) -> Map {
+fn map_without_free_virtual_ip(
+    directory: &Path,
+    exhausted: ExhaustionPolicy,
+    max_sessions: u32,
+) -> Map {
     let pool = |name, kind, range: &str| {
         Pool::new(name, kind, &[range.parse().unwrap()], u32::MAX).unwrap()
     };
@@ -85,7 +89,7 @@ fn map_without_virtual_ip(directory: &Path, exhausted: ExhaustionPolicy, max_ses
 }
 
 #[test]
-fn session_without_a_demanded_virtual_ip_is_refused() {
+fn session_without_a_required_virtual_ip_is_refused() {
     let private_map = PrivateMap::new();
     let directory = private_map.path().to_str().unwrap();
     let run = ["run", "--map", directory, "-s", "2"];
@@ -96,12 +100,12 @@ fn session_without_a_demanded_virtual_ip_is_refused() {
     };
     let refused = (Some(75), String::new());
 
-    let map = map_without_virtual_ip(private_map.path(), ExhaustionPolicy::Refuse, 0);
+    let map = map_without_free_virtual_ip(private_map.path(), ExhaustionPolicy::Refuse, 0);
     assert_eq!(status(&[&run[..], &["--", "echo", "ran"]].concat()), refused);
     assert_eq!(status(&open), refused);
     assert_eq!(map.sessions().unwrap().len(), 1, "the refused sessions were closed");
 
-    let map = map_without_virtual_ip(private_map.path(), ExhaustionPolicy::Pass, 0);
+    let map = map_without_free_virtual_ip(private_map.path(), ExhaustionPolicy::Pass, 0);
     assert_eq!(status(&[&run[..], &["--require", "--", "echo", "ran"]].concat()), refused);
     assert_eq!(map.sessions().unwrap().len(), 1, "the refused session was closed");
     let passed = (Some(0), "ran\n".to_owned());
@@ -114,7 +118,7 @@ fn session_without_a_demanded_virtual_ip_is_refused() {
 fn maximum_of_sessions_is_treated_like_exhaustion() {
     let private_map = PrivateMap::new();
     let directory = private_map.path().to_str().unwrap();
-    map_without_virtual_ip(private_map.path(), ExhaustionPolicy::Refuse, 1);
+    map_without_free_virtual_ip(private_map.path(), ExhaustionPolicy::Refuse, 1);
     for arguments in [
         &["run", "--map", directory, "-s", "2", "--", "echo", "ran"][..],
         &["session", "open", "3", "--map", directory],

@@ -1,10 +1,10 @@
 //! `vipool demo`: runs real programs of two sessions on one port, without root.
 //!
 //! The demo prints each command after `$`, runs this command with sh(1), and prints its output
-//! unchanged. The output of a server is only the line that shows that the server is ready. At the
-//! end, the demo itself stops the servers; the printed kill(1) command has the same effect. After
-//! some commands, the demo prints a claim, for example `the two addresses are different`. The demo
-//! checks each claim, and fails if a claim does not hold.
+//! unchanged. For a server, the demo prints only the line that shows that the server is ready. At
+//! the end, the demo itself stops the servers; the printed kill(1) command has the same effect.
+//! After some commands, the demo prints a claim, for example `the two addresses are different`. The
+//! demo checks each claim, and fails if a claim does not hold.
 
 mod programs;
 mod transcript;

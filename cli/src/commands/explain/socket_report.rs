@@ -1,7 +1,7 @@
 //! Reports the address that a program requested for each socket, and the address that is bound.
 //!
 //! The kernel stores only the bound address. This module infers the requested address from the
-//! bound address. It calls the functions of the hook that determine the address that the
+//! bound address. It calls the same functions as the hook to determine the address that the
 //! program sees.
 
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ pub struct SocketReport {
     pub visible_peer: Option<SocketAddr>,
     /// The peer's address in the kernel.
     pub peer: Option<SocketAddr>,
-    /// The reason why `requested` and `bound` are different or equal.
+    /// The explanation of the addresses. Empty if there is none.
     pub why: String,
 }
 
@@ -177,11 +177,11 @@ fn why_unchanged<W: SystemView>(
 }
 
 fn socket_state(socket: &Socket, all_sockets: &[Socket]) -> &'static str {
-    let is_listener =
+    let listens_on_port =
         |listener: &&Socket| listener.is_listening && listener.local.port() == socket.local.port();
     match socket.peer {
         _ if socket.is_listening => "listening",
-        Some(_) if socket.is_tcp && all_sockets.iter().any(|socket| is_listener(&socket)) => {
+        Some(_) if socket.is_tcp && all_sockets.iter().any(|socket| listens_on_port(&socket)) => {
             "accepted"
         }
         Some(_) => "connected",
