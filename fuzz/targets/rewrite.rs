@@ -136,7 +136,7 @@ fuzz_target!(|input: &[u8]| {
         if let Outcome::Rewritten(connect) = outcome {
             assert_eq!(connect.destination.is_ipv4(), address.is_ipv4());
             assert_eq!(connect.destination.port(), address.port());
-            // A socket bound to L never connects outside the host.
+            // The source of a connect outside the host is never L or L6.
             if let Some(source) = connect.source {
                 assert!(!(is_own_loopback(source) && is_external(address.ip())));
             }

@@ -49,7 +49,7 @@ count_assigned_addresses() { ip -n $1 -o address show dev eth0 | grep -cE 'inet 
 source_to() { ip -n $1 route get $2 | grep -o 'src [^ ]*'; }
 reserved_ports() { in_host $1 cat /proc/sys/net/ipv4/ip_local_reserved_ports; }
 
-# Two servers use one farm.toml. Each server assigns its own addresses, except one address that a
+# Two servers use one farm.toml. Each server assigns its own addresses, except one address that the
 # third host already uses. Other hosts can reach the assigned addresses. The default source
 # addresses of the servers do not change.
 two_servers() {
@@ -109,11 +109,12 @@ killed_up_and_down() {
       1) command="down ts1" ;;
       2) command="down ts1 --force" ;;
     esac
-    # Adding addresses takes a few milliseconds, and waiting for IPv6 takes two seconds.
-    limit=$((RANDOM % 4 ? RANDOM % 60 : RANDOM % 3000))
+    # Adding addresses takes a few milliseconds, so most limits are below 60 ms. The wait for IPv6
+    # takes two seconds, so some limits are up to three seconds.
+    limit_ms=$((RANDOM % 4 ? RANDOM % 60 : RANDOM % 3000))
     words=(${command/ ts1/} --map /run/ts1)
     [ ${words[0]} = down ] || words+=(--server ts1 --farm /run/farm.toml)
-    in_host ts1 timeout -s KILL $((limit / 1000)).$(printf %03d $((limit % 1000))) "$VIPOOL" ${words[@]} \
+    in_host ts1 timeout -s KILL $((limit_ms / 1000)).$(printf %03d $((limit_ms % 1000))) "$VIPOOL" ${words[@]} \
       > /dev/null 2>&1 || true
     case $((RANDOM % 4)) in
       0) vipool_down ts1 --force > /dev/null

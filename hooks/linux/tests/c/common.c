@@ -34,8 +34,8 @@ struct address make_link_local(const char *host, int port) {
 
 static char *next_text_buffer(void) {
     static char texts[64][128];
-    static unsigned next_text;
-    return texts[next_text++ % 64];
+    static unsigned next_index;
+    return texts[next_index++ % 64];
 }
 
 const char *format_address(const struct sockaddr_storage *bytes) {
@@ -60,7 +60,8 @@ const char *format_host_port(const char *host, int port) {
     return text;
 }
 
-/* Returns the name of a socket or of its peer. A direct system call bypasses the hook. */
+/* Returns the address of a socket or of its peer as text, or the error. A direct system call
+ * bypasses the hook. */
 static const char *socket_name(int fd, int is_peer, int is_direct_call) {
     struct sockaddr_storage bytes;
     socklen_t length = sizeof bytes;

@@ -3,8 +3,8 @@
  * descriptor -1, so that the trace shows the system calls of each call.
  *
  * Each line of input is a command:
- * - "measure N": makes N rounds of calls. For each function, prints the name and the largest number
- *   of allocations of one call after the first round.
+ * - "measure N": makes N rounds of calls. For each function, prints its name and the largest number
+ *   of allocations in one call. The first round is not counted.
  * - "fill": opens descriptors until the descriptor table is full.
  * - "release": closes the descriptors of "fill". */
 #include "matrix.h"
@@ -77,15 +77,16 @@ static void record(int round, const char *name, unsigned long count) {
 ssize_t __recvfrom_chk(int fd, void *data, size_t size, size_t buffer_size, int flags,
                        struct sockaddr *address, socklen_t *length);
 
-/* The arguments of the calls. They are not on the stack, so the hook probes their memory. */
+/* The arguments of the calls. They are static, because the hook checks the memory outside the stack
+ * with a system call before it reads an argument. */
 static struct address local_address, own_port_address, unused_port_address, external_address,
     wildcard_address;
 static struct sockaddr_storage name;
 static socklen_t length;
 static char byte, text[512];
-static struct iovec part = {&byte, 1};
+static struct iovec iov = {&byte, 1};
 static struct msghdr message;
-static struct mmsghdr messages;
+static struct mmsghdr mmsg;
 static struct ip_mreqn multicast;
 static int listener, stream, bound_socket, datagram, sender;
 
@@ -112,9 +113,9 @@ static void *name_buffer(void) {
 static struct msghdr *message_to(struct address *address) {
     message = (struct msghdr){.msg_name = address ? (void *)&address->bytes : name_buffer(),
                               .msg_namelen = address ? address->length : sizeof name,
-                              .msg_iov = &part,
+                              .msg_iov = &iov,
                               .msg_iovlen = 1};
-    messages.msg_hdr = message;
+    mmsg.msg_hdr = message;
     return &message;
 }
 
@@ -138,7 +139,7 @@ static void call_every_hook(int round) {
                 sendto(sender, &byte, 1, 0, (void *)&destination->bytes, destination->length));
         MEASURE("sendmsg", sendmsg(sender, message_to(destination), 0));
         message_to(destination);
-        MEASURE("sendmmsg", sendmmsg(sender, &messages, 1, 0));
+        MEASURE("sendmmsg", sendmmsg(sender, &mmsg, 1, 0));
     }
     MEASURE("getsockname", getsockname(listener, name_buffer(), &length));
     MEASURE("getpeername", getpeername(datagram, name_buffer(), &length));
@@ -146,7 +147,7 @@ static void call_every_hook(int round) {
     MEASURE("__recvfrom_chk", __recvfrom_chk(sender, &byte, 1, 1, 0, name_buffer(), &length));
     MEASURE("recvmsg", recvmsg(sender, message_to(NULL), 0));
     message_to(NULL);
-    MEASURE("recvmmsg", recvmmsg(sender, &messages, 1, 0, NULL));
+    MEASURE("recvmmsg", recvmmsg(sender, &mmsg, 1, 0, NULL));
     MEASURE("getnameinfo", getnameinfo((void *)&local_address.bytes, local_address.length, text,
                                        sizeof text, NULL, 0, NI_NUMERICHOST));
     struct addrinfo *results = NULL;

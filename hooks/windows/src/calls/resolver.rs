@@ -406,7 +406,7 @@ enum NameLookup {
 }
 
 /// Decides how the hook layer answers the program's query for the name of an address.
-fn name_lookup(name: *const SOCKADDR, length: i32, flags: i32) -> NameLookup {
+fn choose_name_lookup(name: *const SOCKADDR, length: i32, flags: i32) -> NameLookup {
     let decide = || {
         let (rewriter, address) = (rewriter()?, read_sockaddr(name, length)?);
         if rewriter.is_virtual_ip(address.ip()) && flags & NI_NUMERICHOST as i32 == 0 {
@@ -440,7 +440,7 @@ macro_rules! name_info {
                     original::$original(name, length, host, host_size, service, service_size, flags)
                 }
             };
-            match name_lookup(name, length, flags) {
+            match choose_name_lookup(name, length, flags) {
                 NameLookup::Unchanged => call_original(name, length, host, host_size),
                 NameLookup::Address(visible) => {
                     call_original(visible.as_ptr(), visible.length(), host, host_size)

@@ -20,12 +20,13 @@ int main(int argc, char **argv)
         printf("CreateProcess %s: %lu\n", command_line, GetLastError());
         return 1;
     }
-    void *path =
+    void *remote_path =
         VirtualAllocEx(process.hProcess, NULL, size, MEM_COMMIT | MEM_RESERVE, PAGE_READWRITE);
-    WriteProcessMemory(process.hProcess, path, argv[1], size, NULL);
+    WriteProcessMemory(process.hProcess, remote_path, argv[1], size, NULL);
     FARPROC load_library = GetProcAddress(GetModuleHandleA("kernel32.dll"), "LoadLibraryA");
     HANDLE thread = CreateRemoteThread(
-        process.hProcess, NULL, 0, (LPTHREAD_START_ROUTINE)(void *)load_library, path, 0, NULL);
+        process.hProcess, NULL, 0, (LPTHREAD_START_ROUTINE)(void *)load_library, remote_path, 0,
+        NULL);
     WaitForSingleObject(thread, INFINITE);
     GetExitCodeThread(thread, &exit_code);
     if (exit_code == 0) printf("%s was not loaded\n", argv[1]);
