@@ -43,8 +43,8 @@ pub struct vipool_executable {
     pub path: *const c_void,
     /// Length of `path`.
     pub path_length: usize,
-    /// Path by which the program was started: getauxval(AT_EXECFN) on Linux. This path differs from
-    /// `path` if it is a symbolic link. May be NULL.
+    /// Path by which the program was started: getauxval(AT_EXECFN) on Linux. If this path is a
+    /// symbolic link, it differs from `path`. May be NULL.
     pub invoked_as: *const c_void,
     /// Length of `invoked_as`.
     pub invoked_as_length: usize,

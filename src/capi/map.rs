@@ -24,7 +24,7 @@ pub struct vipool_map {
     pub(crate) sink: EventSink,
 }
 
-/// The map of a handle.
+/// The map of a `vipool_map`.
 enum MapCell {
     /// Threads share the map.
     Shared(Map),
@@ -40,7 +40,7 @@ impl Opaque for vipool_map {
     type Access = Shared;
 }
 
-/// A borrow of the map of a handle.
+/// A borrow of the map of a `vipool_map`.
 pub(crate) enum MapRef<'a> {
     Shared(&'a Map),
     SingleThreaded(Ref<'a, Map>),
@@ -135,7 +135,7 @@ impl vipool_map {
     }
 }
 
-/// Makes a map with options and writes its handle.
+/// Opens a map, applies `options`, and writes the pointer to the new `vipool_map` to `out`.
 ///
 /// # Safety
 /// `options` is NULL or valid as [`read`] requires. `out` is NULL or valid for a write.

@@ -287,9 +287,10 @@ fn remove_renamed(path: &Path) {
 }
 
 /// Returns whether the holder of the security identifier `sid` may own or change a map. The
-/// identifier must be that of the system, of the administrators or of `user`, or one of the
-/// well-known identifiers for the owner of a file. The caller checks the owner itself.
-fn is_trusted(sid: PSID, user: PSID) -> bool {
+/// identifier must be `user_sid`, the identifier of the system or of the administrators, or one of
+/// the two well-known identifiers that represent the owner of a file. The caller therefore also
+/// checks the owner.
+fn is_trusted(sid: PSID, user_sid: PSID) -> bool {
     let trusted_kinds = [
         WinLocalSystemSid,
         WinBuiltinAdministratorsSid,
@@ -298,7 +299,8 @@ fn is_trusted(sid: PSID, user: PSID) -> bool {
     ];
     // SAFETY: the caller holds the structures that contain both identifiers.
     unsafe {
-        EqualSid(sid, user) != 0 || trusted_kinds.iter().any(|kind| IsWellKnownSid(sid, *kind) != 0)
+        EqualSid(sid, user_sid) != 0
+            || trusted_kinds.iter().any(|kind| IsWellKnownSid(sid, *kind) != 0)
     }
 }
 

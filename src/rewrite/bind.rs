@@ -180,8 +180,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
                 }
             };
         }
-        // V has no link scope, so it cannot replace such an address. `connect` also passes such
-        // addresses.
+        // V has no link scope, so it cannot replace a link-scoped address. `connect` also passes
+        // link-scoped addresses.
         if is_link_scoped(ip) {
             return Outcome::Passed(Reason::LinkLocal);
         }

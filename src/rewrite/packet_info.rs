@@ -51,9 +51,9 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     }
 
     /// Returns the packet information that the program sees with a received datagram (row 25).
-    /// `read_source` returns the source of the datagram in the kernel. If the program sees a
-    /// loopback address, it also sees the loopback interface, so a reply with the same packet
-    /// information stays on the host.
+    /// `read_source` returns the source of the datagram, as the kernel reports it. If the program
+    /// sees a loopback address, it also sees the loopback interface, so a reply with the same
+    /// packet information stays on the host.
     #[must_use]
     pub fn visible_packet_info(
         &self,
@@ -86,8 +86,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             destination.is_some_and(|ip| AddressForm::of(ip) == AddressForm::Mapped);
         let is_unspecified = v4.map_or(source.is_unspecified(), |v4| v4.is_unspecified());
         if is_unspecified && destination.is_some_and(|ip| self.stays_on_host(ip)) {
-            // The kernel uses the address of the socket as the source. For an IPv4 destination, it
-            // accepts only an IPv4-mapped source in the packet information.
+            // The kernel uses the address of the socket as the source. If the destination is
+            // IPv4-mapped, the kernel accepts only an IPv4-mapped source in the packet information.
             return if form == AddressForm::Ipv6 && has_mapped_destination {
                 Outcome::Rewritten(AddressForm::Mapped.convert(Ipv4Addr::UNSPECIFIED))
             } else {
@@ -131,7 +131,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         let Some(replacement) = replacement.filter(|_| is_local_destination(source)) else {
             return Outcome::Passed(Reason::OtherAddress);
         };
-        let local_v4 = socket.local_address().and_then(|local_v4| sockaddr::as_ipv4(local_v4.ip()));
+        let local_v4 = socket.local_address().and_then(|local| sockaddr::as_ipv4(local.ip()));
         let source = if local_v4 == Some(replacement) {
             replacement
         } else if let Some(v4) = local_v4

@@ -183,14 +183,14 @@ fn validate_features(key: &str, program: &Program, findings: &mut Vec<Finding>) 
         let key = format!("{key}.wildcard");
         findings.push(Finding::new(warning("wildcard"), key, "loopback", message, remedy));
     }
-    let needs_loopback = [
+    let loopback_options = [
         ("own-ports", !program.own_ports.is_empty()),
         ("shared-ports", !program.shared_ports.is_empty()),
         ("wildcard", program.flags.wildcard != WildcardBind::Keep),
         ("loopback-connect", program.flags.loopback_connect != LoopbackConnect::OwnFirst),
         ("keep-ephemeral", program.flags.keep_ephemeral),
     ];
-    for (option, is_set) in needs_loopback {
+    for (option, is_set) in loopback_options {
         if is_set && !program.features.loopback {
             let message = format!("{option} has no effect without the feature \"loopback\"");
             let remedy = "add the feature, or remove the key";

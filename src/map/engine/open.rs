@@ -59,7 +59,8 @@ impl Transaction<'_> {
 
     /// Opens a session, or adds the leases that an open session lacks, and commits the transaction.
     ///
-    /// The function commits before it builds the result. So the compiler need not copy the result.
+    /// The function commits before it builds the result. Otherwise, the compiler would copy the
+    /// result.
     #[inline(never)]
     fn open_slow_path_and_commit(
         self,

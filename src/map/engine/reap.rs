@@ -95,7 +95,7 @@ impl Transaction<'_> {
                     }
                     remaining -= 1;
                     next_slot = table.successor(slot);
-                    self.check_sockets(&table, slot, now, probe, &mut report);
+                    self.free_unless_in_use(&table, slot, now, probe, &mut report);
                 }
             }
             if table.count(Counter::Reserved) > 0 || table.pool.is_dropped {
@@ -115,7 +115,7 @@ impl Transaction<'_> {
                     due_slots.split_at(due_slots.len().min(budget as usize));
                 report.more |= postponed_slots.iter().any(|slot| is_cooling(*slot));
                 for slot in slots_to_check {
-                    self.check_sockets(&table, *slot, now, probe, &mut report);
+                    self.free_unless_in_use(&table, *slot, now, probe, &mut report);
                 }
             }
         }
@@ -123,7 +123,7 @@ impl Transaction<'_> {
     }
 
     /// Frees a slot that has cooled down, or marks it as lingering if its addresses have sockets.
-    fn check_sockets(
+    fn free_unless_in_use(
         &self,
         table: &TableWriter<'_>,
         slot: u32,

@@ -71,9 +71,9 @@ pub(crate) fn replace_files(
     let journal = files::open_or_create_journal(directory, boot)
         .inspect_err(|_| files::remove_temporary_files(directory))?;
     new_map.set_journal(journal);
-    // Set the mark before the rename. If this process dies between the two steps, the next writer
-    // removes the mark. If the old map belongs to another network namespace, its writers detect the
-    // replacement by this mark.
+    // Set the mark before `publish` renames the new files. If this process dies between these two
+    // steps, the next writer removes the mark. If the old map belongs to another network namespace,
+    // its writers detect the replacement by this mark.
     let set_mark = |old_map: Option<&mut WritableMap>, mark| {
         if let Some(old_map) = old_map {
             old_map.writer().store_header(SUPERSEDED, mark);
@@ -126,7 +126,7 @@ pub(crate) fn keep_if_unchanged(
 }
 
 /// Returns whether a map has the reservations of the plan. The tags in the words of the map do not
-/// prove this, because several users can have one tag.
+/// prove this, because several users can have the same tag.
 fn has_reservations(map: &MapImage, plan: &Plan) -> bool {
     plan.reservations.iter().all(|reservation| {
         let user = map.user_hash(&reservation.user).unwrap_or(UserHash::NONE);
@@ -203,7 +203,7 @@ fn copy_persistent_state(writer: &MapWriter<'_>, old_map: &MapImage, pools: &[Pl
     writer.store_header(DROPPED_GENERATION, max_dropped_generation.into());
     for (pool, target) in writer.table_writers() {
         let source = old_map.table(pool).filter(|_| is_kept(pools, pool));
-        let copied_slots =
+        let copied_slot_count =
             source.map_or(0, |source| source.pool.slot_count.min(target.pool.slot_count));
         if let Some(source) = source {
             for (target_word, source_word) in
@@ -211,7 +211,7 @@ fn copy_persistent_state(writer: &MapWriter<'_>, old_map: &MapImage, pools: &[Pl
             {
                 target_word.store(writer.access(), source_word.load());
             }
-            for offset in 0..copied_slots as usize * RECORD_WORDS {
+            for offset in 0..copied_slot_count as usize * RECORD_WORDS {
                 let source_offset = source.pool.records_offset + offset;
                 let target_offset = target.pool.records_offset + offset;
                 let word = load(old_map.sessions_words(), source_offset);
@@ -219,7 +219,9 @@ fn copy_persistent_state(writer: &MapWriter<'_>, old_map: &MapImage, pools: &[Pl
             }
             target.set_count(Counter::PeakLeased, source.count(Counter::PeakLeased));
         }
-        for slot in (copied_slots..target.pool.slot_count).filter(|_| max_dropped_generation > 0) {
+        for slot in
+            (copied_slot_count..target.pool.slot_count).filter(|_| max_dropped_generation > 0)
+        {
             target.store_meta(slot, target.meta(slot).with_generation(max_dropped_generation));
         }
     }
@@ -232,13 +234,13 @@ fn retire_dropped_addresses(writer: &MapWriter<'_>, pools: &[PlannedPool], plan:
     for ((_, table), planned_pool) in writer.table_writers().zip(pools) {
         let pool_of_plan = planned_pool.plan_index.map(|index| &plan.pools[index]);
         // A new plan can have the same ranges with fewer slots.
-        let mut remaining_slots = pool_of_plan.map_or(0, Pool::slots);
+        let mut remaining_slot_count = pool_of_plan.map_or(0, Pool::slots);
         for slot in 0..table.pool.slot_count {
             let Some(address) = table.pool.address(words, slot) else { continue };
             let loopback6 = table.pool.loopback6(words, slot);
-            let is_planned = remaining_slots > 0
+            let is_planned = remaining_slot_count > 0
                 && pool_of_plan.is_some_and(|pool| pool.has_slot(address, loopback6));
-            remaining_slots -= u32::from(is_planned);
+            remaining_slot_count -= u32::from(is_planned);
             let retired_flag = if is_planned { 0 } else { RETIRED };
             let meta = table.meta_without_plan(slot).with_flags(0, RETIRED);
             table.store_meta(slot, meta.with_flags(retired_flag, 0));
