@@ -1,9 +1,9 @@
-//! Calls every function of the header with valid arguments, with extreme numbers, with NULL for
-//! each pointer in turn, and with invalid sizes of each struct. Eight threads make these calls at
-//! the same time. The program runs once under AddressSanitizer and once under valgrind.
+//! Generates a C program from the header. The program calls every function with valid arguments,
+//! with extreme numbers, with NULL for each pointer in turn, and with invalid sizes of each struct.
+//! Eight threads make these calls at the same time. The program runs once under AddressSanitizer
+//! and once under valgrind.
 //!
-//! The test generates the calls from the header, so it calls every function. A new function with
-//! unknown types fails the test until `valid_argument` has arguments for it.
+//! A new function with unknown types fails the test until `valid_argument` has arguments for it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;

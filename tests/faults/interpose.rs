@@ -20,14 +20,14 @@ pub enum Fault {
 }
 
 thread_local! {
-    /// The armed fault, and the number of calls until it happens.
+    /// The armed fault, and the number of calls until the fault happens.
     static ARMED_FAULT: Cell<Option<(Fault, u32)>> = const { Cell::new(None) };
     /// The name of the function that the fault hit.
     static HIT_FUNCTION: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
-/// Runs `body`. `fault` happens at call `call_number` of the calls to which it applies. Returns the
-/// name of the called function; `None` if there were fewer calls.
+/// Runs `body`. `fault` hits call `call_number` of the calls to which it applies, from 1. Returns
+/// the name of the function of this call; `None` if there were fewer calls.
 pub fn with_fault(fault: Fault, call_number: u32, body: impl FnOnce()) -> Option<&'static str> {
     HIT_FUNCTION.set(None);
     ARMED_FAULT.set(Some((fault, call_number)));
@@ -46,7 +46,7 @@ struct Function {
 impl Function {
     /// Counts a call. Returns the fault if it hits this call.
     fn next_fault(&self) -> Option<Fault> {
-        let (fault, remaining_calls) = ARMED_FAULT.get()?;
+        let (fault, remaining_call_count) = ARMED_FAULT.get()?;
         let applies = match fault {
             Fault::Error(_) => true,
             Fault::Interrupt => self.is_interruptible,
@@ -55,8 +55,8 @@ impl Function {
         if !applies {
             return None;
         }
-        if remaining_calls > 1 {
-            ARMED_FAULT.set(Some((fault, remaining_calls - 1)));
+        if remaining_call_count > 1 {
+            ARMED_FAULT.set(Some((fault, remaining_call_count - 1)));
             return None;
         }
         ARMED_FAULT.set(None);

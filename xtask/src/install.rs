@@ -8,8 +8,9 @@ use vipool_testing::needs;
 
 use crate::Error;
 
-/// Installs the named needs that are missing. Prints each failed installation. `cargo xtask test`
-/// then skips the steps that depend on a need that is still missing.
+/// Installs the named needs that are missing, if apt-get, rustup or cargo can install them. Prints
+/// each failed installation. `cargo xtask test` then skips the steps that depend on a need that is
+/// still missing.
 pub fn install_missing(names: &BTreeSet<&str>) -> Result<(), Error> {
     let missing_needs: Vec<_> =
         needs::ALL.iter().filter(|need| names.contains(need.name) && !need.is_present()).collect();
@@ -17,9 +18,9 @@ pub fn install_missing(names: &BTreeSet<&str>) -> Result<(), Error> {
         missing_needs.iter().filter_map(|need| need.debian_package()).collect();
     if !packages.is_empty() {
         apt_get(&["update", "--quiet"]);
-        let mut install = vec!["install", "--quiet", "--yes", "--no-install-recommends"];
-        install.extend(&packages);
-        if !apt_get(&install) {
+        let mut install_args = vec!["install", "--quiet", "--yes", "--no-install-recommends"];
+        install_args.extend(&packages);
+        if !apt_get(&install_args) {
             // apt-get installs nothing if one package is unknown, so try each package alone.
             for package in packages {
                 apt_get(&["install", "--quiet", "--yes", "--no-install-recommends", package]);
@@ -50,14 +51,14 @@ fn apt_get(args: &[&str]) -> bool {
     run_logged(command)
 }
 
-/// Runs a command with its output on standard error. Returns whether it succeeded. If it failed,
-/// also prints the failure.
+/// Runs a command with its output on standard error. Returns whether the command succeeded. If it
+/// failed, also prints the failure.
 fn run_logged(mut command: Command) -> bool {
     eprintln!("$ {command:?}");
     let result = command.stdin(Stdio::null()).stdout(std::io::stderr()).status();
-    let success = matches!(&result, Ok(status) if status.success());
-    if !success {
+    let has_succeeded = matches!(&result, Ok(status) if status.success());
+    if !has_succeeded {
         eprintln!("{command:?}: {result:?}");
     }
-    success
+    has_succeeded
 }

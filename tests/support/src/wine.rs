@@ -34,8 +34,8 @@ pub fn command(program: &Path) -> Command {
 
 /// Returns the Wine prefix. The first call creates the prefix.
 pub fn prefix() -> &'static Path {
-    static READY: OnceLock<PathBuf> = OnceLock::new();
-    READY.get_or_init(|| {
+    static PREFIX: OnceLock<PathBuf> = OnceLock::new();
+    PREFIX.get_or_init(|| {
         let prefix = target_dir().join("wine");
         // If several test processes start at the same time, one process creates the prefix and the
         // others wait.
@@ -80,8 +80,8 @@ pub fn compile_c(source: &Path, output: &Path, extra_args: &[&str]) {
 /// directory. Only `vipool.exe` is a debug build. The DLL has the feature `test-session`, so that
 /// tests can choose the session of a program.
 pub fn hook_directory() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
+    static HOOK_DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    HOOK_DIRECTORY.get_or_init(|| {
         let hook_args = ["build", "--package", "vipool-hook", "--features", "test-session"];
         cargo(&[&hook_args[..], &["--profile", "hook", "--target", TARGET]].concat());
         cargo(&["build", "--package", "vipool-cli", "--target", TARGET]);
