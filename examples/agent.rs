@@ -21,7 +21,7 @@ use vipool::map::{Leader, Map, OpenError, OpenOptions, Probe, Shortage};
 use vipool::range::Range;
 use vipool::session::{SessionId, SessionKind};
 
-/// A probe that reports no sockets and no dead leaders.
+/// A probe that reports no sockets and no exited leaders.
 struct NoSocketsProbe;
 
 impl Probe for NoSocketsProbe {

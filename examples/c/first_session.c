@@ -66,7 +66,7 @@ static vipool_plan *make_plan(const char *program_path)
     return plan;
 }
 
-/* The hook: rewrites bind(127.0.0.1:6379). */
+/* The hook: rewrites bind(127.0.0.1:6379) and prints the outcome. It does not call bind(). */
 static void rewrite_bind(const vipool_rewriter *rewriter)
 {
     static const char localhost[] = "127.0.0.1";

@@ -4,9 +4,9 @@
  *
  *     hook MAP-DIRECTORY LEASE PORT
  *
- * LEASE is the text of the session's handle, from the environment of the program. The program
- * listens on 127.0.0.1:PORT and connects to itself. If two sessions run the program at the same
- * time, each instance connects to its own listener.
+ * LEASE is the session's handle as text: the value of VIPOOL_LEASE in a program of the session. The
+ * program listens on 127.0.0.1:PORT and connects to itself. If two sessions run the program at the
+ * same time, each instance connects to its own listener.
  *
  * For Linux and other systems with POSIX sockets.
  */
@@ -236,8 +236,9 @@ static int hooked_connect(int descriptor, const struct sockaddr *address, sockle
     return result;
 }
 
-/* Replaces an address that the kernel wrote to a buffer of the program. Truncates the address to
- * the size of the buffer. The buffer is NULL if the program does not request the address. */
+/* Replaces, in a buffer of the program, the address that the kernel wrote with the visible address.
+ * Truncates the visible address to the size of the buffer. The buffer is NULL if the program does
+ * not request the address. */
 static void replace_address(struct sockaddr *address, socklen_t capacity, socklen_t *length,
                  vipool_get_address_fn get_other_end, int *descriptor)
 {

@@ -1,5 +1,5 @@
-//! Uses arbitrary text as farm.toml: parses and validates it, makes the plan of each server, and
-//! formats the report.
+//! Uses arbitrary text or a corrupted example as farm.toml: parses and validates the text, makes
+//! the plans of at most four hosts, and formats the report.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

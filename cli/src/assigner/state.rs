@@ -72,10 +72,11 @@ struct FileContents {
 }
 
 impl AssignerState {
-    /// Locks and reads the file in the directory of the map. Creates the directory if necessary.
+    /// Takes the lock and reads the state file in `directory`, the directory of the map.
     ///
-    /// If the file is damaged, prints the reason. In this case, the addresses on the interfaces
-    /// that carry the mark replace the list in the file, so that `down` can still remove them.
+    /// Creates the directory if necessary. If the file is damaged, prints the reason. In this case,
+    /// the addresses that carry the mark of vipool, on all interfaces, replace the list in the
+    /// file, so that `down` can still remove them.
     ///
     /// # Errors
     /// Another assigner runs, the directory cannot be used, or other users can change it.

@@ -13,7 +13,7 @@ pub struct Step {
     pub milliseconds: u64,
 }
 
-/// Measures and prints the steps of a run.
+/// Measures the steps of a run, and prints them on request.
 pub struct StepTimer {
     should_print_steps: bool,
     step_start: Instant,

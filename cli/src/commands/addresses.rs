@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn line_begins_with_its_address_after_a_gap_and_in_a_grown_range() {
+    fn lines_start_at_gaps_and_are_sorted_by_address() {
         let row = |address: &str, state| SlotRow::new(address.parse().unwrap(), state);
         let slots = [
             row("10.0.5.20", SlotState::Leased),

@@ -38,7 +38,7 @@ pub fn run_isolated(directory: &Path, script: &str) -> Output {
     command.env_remove("VIPOOL_MAP").env_remove("VIPOOL_LEASE").output().unwrap()
 }
 
-fn names(directory: &Path) -> Vec<String> {
+fn file_names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap();
     let mut names: Vec<String> =
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -67,7 +67,7 @@ fn root_follows_no_link_in_the_directory_of_a_user() {
     assert!(
         Command::new("mkfifo").arg(directory.join("assigned.json")).status().unwrap().success()
     );
-    let before = names(&directory);
+    let before = file_names(&directory);
     for command in [
         "who 127.99.0.2",
         "history",
@@ -82,8 +82,8 @@ fn root_follows_no_link_in_the_directory_of_a_user() {
         let output = run_isolated(&directory, &format!("vipool {command} --map $DIR"));
         assert!(matches!(output.status.code(), Some(1)), "{command}: {output:?}");
         assert_eq!(fs::read(&target).unwrap(), b"incomplete line", "{command}");
-        assert_eq!(names(&directory), before, "{command}");
-        assert_eq!(names(root.path()), ["farm.toml", "planted", "target"], "{command}");
+        assert_eq!(file_names(&directory), before, "{command}");
+        assert_eq!(file_names(root.path()), ["farm.toml", "planted", "target"], "{command}");
     }
 }
 
@@ -141,11 +141,11 @@ fn reading_commands_write_no_file() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vipool"));
         command.args(arguments).arg("--map").arg(path).env_remove("VIPOOL_LEASE").output().unwrap()
     };
-    let before = names(path);
+    let before = file_names(path);
     let who = vipool(&["who", "127.99.0.2"]);
     assert!(text(&who.stdout).contains("session 7 of user alice"), "{who:?}");
     assert!(text(&vipool(&["history"]).stdout).contains("alice"));
-    assert_eq!(names(path), before);
+    assert_eq!(file_names(path), before);
     assert!(vipool(&["gc"]).status.success());
     let history = path.join("history.log");
     let collected = fs::read_to_string(&history).unwrap();
@@ -156,7 +156,7 @@ fn reading_commands_write_no_file() {
 }
 
 #[test]
-fn reader_of_the_history_cannot_hold_up_gc() {
+fn reader_of_the_history_cannot_block_gc() {
     let directory = tempfile::tempdir().unwrap();
     let map = create_map(directory.path());
     open(&map, "7", "alice");
@@ -323,7 +323,7 @@ fn repair_keeps_readable_leases() {
     let (directory, output) = repair("printf damaged | dd of=map/map conv=notrunc 2> /dev/null");
     assert!(output.status.success(), "{output:?}");
     assert!(text(&output.stderr).contains("run 'vipool repair'"), "{output:?}");
-    let (printed, names) = (text(&output.stdout), names(&directory.path().join("map")));
+    let (printed, names) = (text(&output.stdout), file_names(&directory.path().join("map")));
     assert!(printed.contains("is not damaged: nothing was changed"), "{printed}");
     assert!(printed.contains("kept 2 sessions with their addresses"), "{printed}");
     assert!(names.contains(&"map.damaged-1".to_owned()), "{names:?}");

@@ -58,16 +58,16 @@ fn unlisted_child_is_not_rewritten() {
     let (_host, port) = host_listener();
     // In the first farm, only the parent is listed. In the second farm, the server is listed too.
     let env = Path::new("/usr/bin/env").canonicalize().unwrap();
-    let env_name = env.to_str().unwrap();
-    let page_name = page_server().to_str().unwrap();
+    let env_path = env.to_str().unwrap();
+    let page_path = page_server().to_str().unwrap();
     let shell = Path::new("/bin/sh").canonicalize().unwrap();
     let farm = private_map.write_farm(2, "pass", &shell);
-    let child = ["sh", "-c", "\"$@\"; exit $?", "sh", page_name];
-    assert!(!is_rewritten(&private_map, &farm, &child, port));
+    let shell_command = ["sh", "-c", "\"$@\"; exit $?", "sh", page_path];
+    assert!(!is_rewritten(&private_map, &farm, &shell_command, port));
     let farm_with_server = std::fs::read_to_string(&farm).unwrap()
-        + &format!("[[program]]\npath = {page_name:?}\nfeatures = [\"loopback\"]\n");
+        + &format!("[[program]]\npath = {page_path:?}\nfeatures = [\"loopback\"]\n");
     std::fs::write(&farm, farm_with_server).unwrap();
-    assert!(is_rewritten(&private_map, &farm, &[env_name, page_name], port));
+    assert!(is_rewritten(&private_map, &farm, &[env_path, page_path], port));
 }
 
 #[test]

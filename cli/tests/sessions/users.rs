@@ -116,7 +116,7 @@ fn users_have_separate_sessions_on_the_same_port() {
 }
 
 #[test]
-fn directory_of_another_user_is_passed_over() {
+fn directory_owned_by_another_user_is_ignored() {
     if !have(&["root", "setpriv"]) {
         return;
     }
@@ -183,7 +183,8 @@ fn block_held_by_another_user_is_not_used() {
     };
     let first_block = block_of(&open("1"));
 
-    // No program of the session is running. Another user binds the name of the loopback block.
+    // No program of the session is running. Another user binds the abstract socket whose name
+    // reserves the loopback block.
     let holder_script = "import socket, sys
 listener = socket.socket(socket.AF_UNIX)
 listener.bind('\\0vipool/' + sys.argv[1])

@@ -79,12 +79,12 @@ pub fn find_rule<'a>(
             RuleReport::new(matched_rule.index, &matched_rule.program, matched_rule.result);
         return Some((matched_rule.program, report));
     }
-    let (program, parent) =
+    let (program, ancestor) =
         discovery::inherited_rule(policy, discovery::Process::Other(subject.pid?))?;
     let index = policy.programs().position(|rule| rule.id() == program.id()).unwrap_or(0);
     let report = RuleReport {
-        inherited_from: Some(parent),
-        verdict: format!("inherited from process {parent}, which started the program"),
+        inherited_from: Some(ancestor),
+        verdict: format!("inherited from process {ancestor}, which started the program"),
         ..RuleReport::new(index, &program, MatchResult::OtherProgram)
     };
     Some((program, report))
@@ -141,7 +141,7 @@ impl SessionLookup {
         Some(Self { state: SessionState::Open, id: Some(id), handle: Some(handle), found_by })
     }
 
-    /// Returns the report, or `None` if there is no session.
+    /// Returns the report, or `None` if no session was found.
     pub fn report(&self, addresses: &Addresses, directory: &Path) -> Option<SessionReport> {
         let v4 = addresses.v4.map(IpAddr::from);
         let loopback = [addresses.loopback, addresses.loopback6];
@@ -180,7 +180,7 @@ pub fn session_of_process(
         };
     }
     if subject.variables.is_none() {
-        // The lease, if there was one, is lost. A socket on an address of a session shows that the
+        // VIPOOL_LEASE, if it was set, is lost. A socket on an address of a session shows that the
         // process is in this session.
         let mut sessions = map.sessions().into_iter();
         let row = sessions.find(|row| {
@@ -227,7 +227,8 @@ pub fn has_effect(features: Features, addresses: &Addresses) -> bool {
 }
 
 /// Returns a note for each kind of address that the rule uses and the session does not have.
-/// Returns no notes if the rule has no effect at all, because an obstacle then reports that.
+/// Returns no notes if the session is not open or the rule has no effect at all, because an
+/// obstacle then reports that.
 pub fn missing_address_notes(
     features: Features,
     addresses: &Addresses,
