@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BLOCKS 201
+#define BLOCK_COUNT 201
 
 static struct sockaddr_in make_address(const char *host, int port) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
@@ -93,7 +93,7 @@ static struct calls hooked;
  * read the protocol of a UDP socket, read and set the mark of a sending socket, and bind an unbound
  * socket. */
 static void read_mark(int fd, uint64_t *hint) { syscall(SYS_fcntl, fd, F_GET_RW_HINT, hint); }
-static void bind_to_v(int fd) {
+static void query_protocol_and_bind_to_v(int fd) {
     struct sockaddr_in virtual_ip = make_address(getenv("BENCH_V"), 0);
     int protocol;
     socklen_t length = sizeof protocol;
@@ -101,7 +101,7 @@ static void bind_to_v(int fd) {
     direct_bind(fd, (void *)&virtual_ip, sizeof virtual_ip);
 }
 static int floor_connect(int fd, const struct sockaddr *address, socklen_t length) {
-    bind_to_v(fd);
+    query_protocol_and_bind_to_v(fd);
     return direct_connect(fd, address, length);
 }
 static ssize_t floor_sendto(int fd, const void *data, size_t size, int flags,
@@ -109,7 +109,7 @@ static ssize_t floor_sendto(int fd, const void *data, size_t size, int flags,
     uint64_t hint = 0;
     read_mark(fd, &hint);
     if (hint == 0) {
-        bind_to_v(fd);
+        query_protocol_and_bind_to_v(fd);
         hint = RWH_WRITE_LIFE_EXTREME;
         syscall(SYS_fcntl, fd, F_SET_RW_HINT, &hint);
     }
@@ -220,27 +220,28 @@ static int set_keepalive(const struct calls *calls) {
 static int message_cycle(const struct calls *calls) {
     struct sockaddr_in to = make_address(host, udp_port), from;
     char data[64] = {0};
-    struct iovec part = {data, sizeof data};
+    struct iovec iov = {data, sizeof data};
     struct msghdr message = {
-        .msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &part, .msg_iovlen = 1};
+        .msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &iov, .msg_iovlen = 1};
     if (calls->sendmsg(udp_client, &message, 0) < 0) return -1;
     message.msg_name = &from;
     return calls->recvmsg(udp_service, &message, MSG_DONTWAIT) < 0;
 }
 /* The messages are on the heap, as in many programs. */
-#define MESSAGES 8
-static int messages_cycle(const struct calls *calls) {
+#define MESSAGE_COUNT 8
+static int message_batch_cycle(const struct calls *calls) {
     static struct mmsghdr *messages;
     struct sockaddr_in to = make_address(host, udp_port), from;
     char data[64] = {0};
-    struct iovec part = {data, sizeof data};
-    if (!messages) messages = calloc(MESSAGES, sizeof *messages);
-    for (int i = 0; i < MESSAGES; i++)
+    struct iovec iov = {data, sizeof data};
+    if (!messages) messages = calloc(MESSAGE_COUNT, sizeof *messages);
+    for (int i = 0; i < MESSAGE_COUNT; i++)
         messages[i].msg_hdr = (struct msghdr){
-            .msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &part, .msg_iovlen = 1};
-    if (calls->sendmmsg(udp_client, messages, MESSAGES, 0) != MESSAGES) return -1;
-    for (int i = 0; i < MESSAGES; i++) messages[i].msg_hdr.msg_name = &from;
-    return calls->recvmmsg(udp_service, messages, MESSAGES, MSG_DONTWAIT, NULL) != MESSAGES;
+            .msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &iov, .msg_iovlen = 1};
+    if (calls->sendmmsg(udp_client, messages, MESSAGE_COUNT, 0) != MESSAGE_COUNT) return -1;
+    for (int i = 0; i < MESSAGE_COUNT; i++) messages[i].msg_hdr.msg_name = &from;
+    int received = calls->recvmmsg(udp_service, messages, MESSAGE_COUNT, MSG_DONTWAIT, NULL);
+    return received != MESSAGE_COUNT;
 }
 
 static double monotonic_ns(void) {
@@ -254,8 +255,8 @@ static int compare_doubles(const void *left, const void *right) {
     return (left_value > right_value) - (left_value < right_value);
 }
 static double median(double *values) {
-    qsort(values, BLOCKS, sizeof *values, compare_doubles);
-    return values[BLOCKS / 2];
+    qsort(values, BLOCK_COUNT, sizeof *values, compare_doubles);
+    return values[BLOCK_COUNT / 2];
 }
 
 static double measure_block(int (*operation)(const struct calls *), const struct calls *calls,
@@ -270,14 +271,15 @@ static const char *selected;
 
 static void measure(const char *name, int (*operation)(const struct calls *), int repetitions) {
     if (selected && strcmp(selected, name)) return;
-    static double direct_ns[BLOCKS], hooked_ns[BLOCKS], differences[BLOCKS], ratios[BLOCKS];
+    static double direct_ns[BLOCK_COUNT], hooked_ns[BLOCK_COUNT], differences[BLOCK_COUNT],
+        ratios[BLOCK_COUNT];
     if (operation(&direct) || operation(&hooked)) {
         printf("%s -\n", name);
         return;
     }
     measure_block(operation, &direct, repetitions);
     measure_block(operation, &hooked, repetitions);
-    for (int i = 0; i < BLOCKS; i++) {
+    for (int i = 0; i < BLOCK_COUNT; i++) {
         /* The order of the two variants alternates, so that neither variant benefits more from warm
          * caches. */
         if (i % 2) direct_ns[i] = measure_block(operation, &direct, repetitions);
@@ -361,7 +363,7 @@ int main(int count, char **arguments) {
     measure("sendto-recvfrom", send_receive_cycle, 200);
     measure("sendto-first", first_send_cycle, 200);
     measure("sendmsg-recvmsg", message_cycle, 200);
-    measure("sendmmsg-recvmmsg-8", messages_cycle, 50);
+    measure("sendmmsg-recvmmsg-8", message_batch_cycle, 50);
     measure("listen", repeat_listen, 1000);
     measure("setsockopt", set_keepalive, 1000);
     measure("sendto-recvfrom-own-port", session_port_cycle, 200);

@@ -1,7 +1,8 @@
 //! The identity of this process: the directory of the map, the executable file, the path by which
 //! the program was started, and the script.
 //!
-//! Invariant: a stored identity is written once, while this library is loaded, and never changes.
+//! Invariant: an identity is stored once, when the dynamic linker loads this library, and never
+//! changes.
 //! The store contains copies, because programs may overwrite their arguments and environment.
 
 use std::cell::UnsafeCell;
@@ -30,8 +31,8 @@ pub struct ProcessIdentity<'a> {
 }
 
 impl<'a> ProcessIdentity<'a> {
-    /// Returns the identity of this process. `buffers` receives the paths of the executable file
-    /// and of the script.
+    /// Returns the identity of this process, or `None` if the executable file is unknown. `buffers`
+    /// receives the paths of the executable file and of the script.
     ///
     /// # Safety
     /// `arguments` is the argument vector of the process.
@@ -81,8 +82,8 @@ fn absolute_path<'a>(script: &[u8], buffer: &'a mut PathBuffer) -> Option<&'a [u
         return None;
     }
     // SAFETY: the length is the length of the buffer.
-    let directory = unsafe { libc::getcwd(buffer.as_mut_ptr().cast(), buffer.len()) };
-    if directory.is_null() {
+    let working_directory = unsafe { libc::getcwd(buffer.as_mut_ptr().cast(), buffer.len()) };
+    if working_directory.is_null() {
         return None;
     }
     let end = buffer.iter().position(|byte| *byte == 0)?;

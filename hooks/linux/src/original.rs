@@ -1,10 +1,10 @@
 //! The original functions: the functions of the C library that this library interposes.
 //!
-//! Invariant: the original functions are resolved while this library is loaded, never inside a
-//! hook, because dlsym allocates memory and takes locks. There is one exception: the constructor of
-//! another library may call a hook before the original functions are resolved. In this case the
-//! hook makes the system call of the function directly. For a function without its own system call,
-//! such as getaddrinfo, the hook resolves the original function.
+//! Invariant: the original functions are resolved when the dynamic linker loads this library, never
+//! inside a hook, because dlsym allocates memory and takes locks. There is one exception: the
+//! constructor of another library may call a hook before the original functions are resolved. In
+//! this case the hook makes the system call of the function directly. For a function without its
+//! own system call, such as getaddrinfo, the hook resolves the original function.
 
 use std::ffi::{CStr, c_void};
 use std::ptr;

@@ -76,12 +76,12 @@ fn install(inherited_rule: u64) -> InstallStatus {
     }
 }
 
-/// Disables the hooks. Later calls behave as without vipool. Returns the number of the previous
-/// status.
+/// Disables the hooks. Later socket calls behave as without vipool. Returns the number of the
+/// previous status.
 ///
-/// The DLL stays in the process, because threads may be executing its code and programs keep
-/// pointers to its extension functions. `vipool_hook_install` enables the hooks again. The
-/// signature is that of a thread function.
+/// The DLL stays in the process, because threads may be executing its code, and the program may
+/// keep pointers to its replacements of extension functions. `vipool_hook_install` enables the
+/// hooks again. The signature is that of a thread function.
 #[unsafe(no_mangle)]
 extern "system" fn vipool_hook_remove(_unused: *mut c_void) -> u32 {
     let mut status = INSTALL_STATUS.lock().unwrap_or_else(PoisonError::into_inner);

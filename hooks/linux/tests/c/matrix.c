@@ -30,7 +30,8 @@ static int run_echo_service(void) {
     }
 }
 
-/* Listens on a TCP port and binds the same UDP port until standard input ends. */
+/* Listens on a TCP port, binds the UDP port of the same number, and waits for the end of standard
+ * input. */
 static int listen_until_eof(const char *host, int port) {
     int stream = listen_on(host, port), datagram = strchr(host, ':') ? udp6_socket() : udp_socket();
     if (stream < 0 || strcmp(try_bind(datagram, host, port), "ok") != 0) return 1;

@@ -98,8 +98,8 @@ static void other_families_are_not_rewritten(void) {
     expect("peer name", peer_length == length && !memcmp(&peer, &name, length) ? "same" : "other",
            "same");
     int netlink = socket(AF_NETLINK, SOCK_RAW, 0);
-    struct sockaddr_storage kernel_end = {.ss_family = AF_NETLINK};
-    expect("netlink", errno_text(bind(netlink, (void *)&kernel_end, 12)), "ok");
+    struct sockaddr_storage netlink_address = {.ss_family = AF_NETLINK};
+    expect("netlink", errno_text(bind(netlink, (void *)&netlink_address, 12)), "ok");
     struct address ipv4_address = make_address(LOOPBACK, 8034);
     expect("bind of a Unix socket to an IPv4 address",
            errno_text(bind(fd, (void *)&ipv4_address.bytes, ipv4_address.length)), "EINVAL");
@@ -151,7 +151,7 @@ static void successful_message_calls_keep_errno(void) {
     struct sockaddr_storage name;
     socklen_t length = sizeof name;
     char byte = 0;
-    struct iovec part = {&byte, 1}, bad_part = {(void *)8, 1};
+    struct iovec iov = {&byte, 1}, bad_iov = {(void *)8, 1};
     struct mmsghdr messages[12];
     int service = udp_socket();
     expect("bind", try_bind(service, LOOPBACK, 8145), "ok");
@@ -159,7 +159,7 @@ static void successful_message_calls_keep_errno(void) {
         int fd = udp_socket();
         struct msghdr message = {.msg_name = &destinations[i].bytes,
                                  .msg_namelen = destinations[i].length,
-                                 .msg_iov = &part,
+                                 .msg_iov = &iov,
                                  .msg_iovlen = 1};
         for (int position = 0; position < 12; position++)
             messages[position] = (struct mmsghdr){.msg_hdr = message};
@@ -171,18 +171,18 @@ static void successful_message_calls_keep_errno(void) {
         expect("sendmmsg", sendmmsg(fd, messages, 12, 0) == 12 ? "12" : "other", "12");
         expect("errno", strerrorname_np(errno), "EDOM");
         for (int position = 1; position < 12; position++) {
-            messages[position].msg_hdr.msg_iov = &bad_part;
-            if (position > 1) messages[position - 1].msg_hdr.msg_iov = &part;
+            messages[position].msg_hdr.msg_iov = &bad_iov;
+            if (position > 1) messages[position - 1].msg_hdr.msg_iov = &iov;
             expect("sendmmsg with a bad message",
                    sendmmsg(fd, messages, 12, 0) == position ? "preceding" : "other", "preceding");
             expect("errno", strerrorname_np(errno), "EDOM");
         }
-        messages[0].msg_hdr.msg_iov = &bad_part;
+        messages[0].msg_hdr.msg_iov = &bad_iov;
         expect("sendmmsg with a bad first message", errno_text(sendmmsg(fd, messages, 12, 0)),
                "EFAULT");
     }
     struct msghdr message = {
-        .msg_name = &name, .msg_namelen = sizeof name, .msg_iov = &part, .msg_iovlen = 1};
+        .msg_name = &name, .msg_namelen = sizeof name, .msg_iov = &iov, .msg_iovlen = 1};
     for (int position = 0; position < 2; position++)
         messages[position] = (struct mmsghdr){.msg_hdr = message};
     errno = EDOM;

@@ -13,8 +13,8 @@ use super::extension::{self, FunctionAddress};
 use super::{connect, datagram, socket_names};
 use crate::{context, memory, original};
 
-/// Returns the place for the system's address of the extension function with this GUID, and the
-/// replacement of the function.
+/// Returns the variable that stores the system's address of the extension function with this GUID,
+/// and the replacement of the function.
 fn replacement_for(guid: &GUID) -> Option<(&'static FunctionAddress, *mut c_void)> {
     let fields = |guid: &GUID| (guid.data1, guid.data2, guid.data3, guid.data4);
     let is_guid = |known_guid: &GUID| fields(guid) == fields(known_guid);
@@ -68,8 +68,8 @@ pub unsafe extern "system" fn wsa_ioctl(
         let output = output.cast::<*mut c_void>();
         // SAFETY: the call succeeded, so the system wrote a pointer to `output`.
         let system_function = unsafe { output.read_unaligned() };
-        // The replacement calls the stored function. If another socket provider returned a
-        // different function, the program keeps that function.
+        // The replacement calls the stored function. If the function of another socket provider is
+        // already stored, the program keeps `system_function`.
         if system_function != replacement && function_address.store_once(system_function) {
             // SAFETY: the system has just written a pointer to `output`.
             unsafe { output.write_unaligned(replacement) };

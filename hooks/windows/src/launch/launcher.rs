@@ -74,7 +74,7 @@ fn run() -> Result<u32, String> {
     run_program(&program, remaining_line, &dll, should_explain)
 }
 
-/// Runs the command line and waits until the program ends. Returns the exit code of the program.
+/// Runs the command line with the hook layer and returns the exit code of the program.
 fn run_program(
     program: &OsString,
     mut command_line: Vec<u16>,
@@ -148,8 +148,8 @@ fn describe_dll(dll: &Path) -> Result<Dll, String> {
         if module.is_null() {
             return Err(load_error());
         }
-        let install = GetProcAddress(module, s!("vipool_hook_install"));
-        let install_offset = install.map(|install| install as usize - module as usize);
+        let install_function = GetProcAddress(module, s!("vipool_hook_install"));
+        let install_offset = install_function.map(|address| address as usize - module as usize);
         FreeLibrary(module);
         let install_offset =
             install_offset.ok_or_else(|| format!("{} is not the DLL of vipool", dll.display()))?;

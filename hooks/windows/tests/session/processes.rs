@@ -35,11 +35,11 @@ fn listed_child_of_unlisted_program_is_hooked() {
 fn suspended_child_stays_suspended_and_is_hooked_before_its_entry_point() {
     let host = TestHost::new(|_| ());
     let session = host.open_session(1);
-    let row = wildcard_bind_row(&session, unused_port());
+    let row_command = wildcard_bind_row(&session, unused_port());
     let without_hooks =
-        stdout_of(Command::new(test_program("starter.exe")).arg("suspended").args(&row));
+        stdout_of(Command::new(test_program("starter.exe")).arg("suspended").args(&row_command));
     let with_hooks = stdout_of(
-        session.launcher_command(&test_program("starter.exe")).arg("suspended").args(&row),
+        session.launcher_command(&test_program("starter.exe")).arg("suspended").args(&row_command),
     );
     // With and without hooks, the last error is the same and the suspend count of the thread is 1.
     let error = without_hooks.split_once(',').unwrap().0;
@@ -129,11 +129,12 @@ fn session_of_windows_applies_outside_test_sessions() {
     let host = TestHost::new(|_| ());
     let own_session_id = vipool::system::process_session(std::process::id()).unwrap();
     let (session, other_session) = (host.open_session_id(own_session_id), host.open_session(2));
-    let run = |session: &Session<'_>, lease: Option<&Session<'_>>| {
+    let run = |session: &Session<'_>, leased_session: Option<&Session<'_>>| {
         let [rows, arguments @ ..] = wildcard_bind_row(session, unused_port());
         let mut command = session.launcher_command(rows.as_ref());
         command.args(arguments).env_remove("VIPOOL_LEASE").env_remove("VIPOOL_TEST_SESSION");
-        stdout_of(command.envs(lease.map(|lease| ("VIPOOL_LEASE", lease.handle.to_string()))))
+        let lease = leased_session.map(|leased| ("VIPOOL_LEASE", leased.handle.to_string()));
+        stdout_of(command.envs(lease))
     };
     assert_eq!(run(&session, None), REWRITTEN);
     // The hook layer ignores the lease in the environment.

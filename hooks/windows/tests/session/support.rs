@@ -25,8 +25,8 @@ const LISTED_PROGRAMS: [&str; 5] =
 pub struct TestHost {
     directory: PathBuf,
     plan: Plan,
-    /// `None` only during the drop. The drop unmaps the file first, because Windows cannot remove
-    /// the directory of a mapped file.
+    /// `None` only during the drop. The drop first unmaps the map file, because Windows cannot
+    /// remove the directory of a mapped file.
     map: Option<Map>,
 }
 
