@@ -2,9 +2,9 @@
 //!
 //! Two users of one server can then run the same program on the same port. `vipool` is a library
 //! and a shared file, the *map*. A program that opens sessions links the library and writes the
-//! map. Hook layers inside applications, and monitors, read it. No daemon is necessary.
+//! map. Hook layers inside applications, and monitors, read the map. No daemon is necessary.
 //!
-//! This example opens a session and closes it. It keeps the map in memory.
+//! This example opens and closes a session of a map in memory.
 //! [`Map::create`](map::Map::create) creates a map in a directory, and other processes can open
 //! that map.
 //!

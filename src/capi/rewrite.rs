@@ -61,7 +61,7 @@ pub(crate) unsafe fn decide_for_socket<T: WriteTo>(
 }
 
 /// Parses an address of the program. The kernel rejects an address that is too short or too long,
-/// so such a call passes.
+/// so a call with such an address passes.
 ///
 /// # Safety
 /// `address` is NULL or valid for reads of `length` bytes.
@@ -76,7 +76,8 @@ pub(crate) unsafe fn parse_address(
 
 /// Decides about bind.
 ///
-/// An address that is not IPv4 or IPv6 passes.
+/// A bind to an address that is neither IPv4 nor IPv6 passes. On an IPv4 socket, AF_UNSPEC with
+/// 0.0.0.0 counts as IPv4.
 ///
 /// Parameters:
 /// - `rewriter`: the rewriter.
@@ -118,11 +119,11 @@ pub unsafe extern "C" fn vipool_rewrite_bind(
 
 /// Decides about listen.
 ///
-/// The kernel binds an unbound socket to the wildcard address. With VIPOOL_REWRITTEN bind the
-/// socket to `out->address` first. If the bind fails, continue anyway, unless the address is on no
-/// interface and vipool_rewrite_is_retry_allowed() denies it. The listen of Winsock does not bind
-/// an unbound socket; it fails with WSAEINVAL. On Windows, call this function only for sockets
-/// whose bind was deferred (VIPOOL_DO_DEFER).
+/// The kernel binds an unbound socket to the wildcard address. With VIPOOL_REWRITTEN, bind the
+/// socket to `out->address` first. If the bind fails, call listen anyway, unless the address is on
+/// no interface and vipool_rewrite_is_retry_allowed() does not allow the original call. The listen
+/// of Winsock does not bind an unbound socket; it fails with WSAEINVAL. On Windows, call this
+/// function only for sockets whose bind was deferred (VIPOOL_DO_DEFER).
 ///
 /// Parameters:
 /// - `rewriter`: the rewriter.
@@ -215,8 +216,8 @@ pub unsafe extern "C" fn vipool_rewrite_send(
 
 /// Decides about an address that the program receives from the kernel.
 ///
-/// Use it for getsockname, getpeername, accept, accept4, WSAAccept, AcceptEx, and for the source of
-/// recvfrom, recvmsg, recvmmsg, WSARecvFrom and WSARecvMsg.
+/// Use this function for getsockname, getpeername, accept, accept4, WSAAccept, AcceptEx, and for
+/// the source of recvfrom, recvmsg, recvmmsg, WSARecvFrom and WSARecvMsg.
 ///
 /// Parameters:
 /// - `rewriter`: the rewriter.

@@ -133,7 +133,7 @@ impl<'s> TomlReader<'s> {
         found_keyword.map(|(_, meaning)| *meaning)
     }
 
-    /// Reads seconds: an integer, or a string with a unit ("90s", "2m", "1h", "1d").
+    /// Reads a duration: a number of seconds, or a string with a unit ("90s", "2m", "1h", "1d").
     pub fn read_duration(&mut self, value: Value<'_>) -> Option<u32> {
         if let DeValue::Integer(_) = value.get() {
             return self.read_integer(value, 0..=MAX_SECONDS);
@@ -251,8 +251,8 @@ impl<'t> Section<'t> {
                 let table_name = if self.key.is_empty() { "the file" } else { &self.key };
                 let message = format!("unknown key {:?} in {table_name}", name.get_ref());
                 let remedy = suggest(name.get_ref(), known_keys);
-                let code = (Level::Error, "unknown-key");
-                let finding = Finding::new(code, key, name.get_ref(), message, remedy);
+                let level_and_code = (Level::Error, "unknown-key");
+                let finding = Finding::new(level_and_code, key, name.get_ref(), message, remedy);
                 reader.add_finding(finding, name.span());
             }
         }

@@ -24,8 +24,8 @@ impl Map {
     /// after its session has released it. If the plan moves an address to another pool, the address
     /// keeps its state. The new pool allocates the address only after the session has released the
     /// address and the cool-down has ended. The map keeps a pool that the plan no longer has if an
-    /// address of the pool is leased, or if an address that no pool of the plan has cools down or
-    /// lingers. A later call removes the pool.
+    /// address of the pool is leased, or if an address of the pool cools down or lingers and is in
+    /// no pool of the plan. A later call removes the pool.
     ///
     /// If the new map file would have the same content as the old file, the old file stays in
     /// place. So running programs need not attach again after the same plan was applied twice.
@@ -44,7 +44,7 @@ impl Map {
     /// # Errors
     /// Fails as [`Map::create`] does.
     pub fn create_at(directory: &Path, plan: &Plan, now: Tick) -> Result<Self, MapError> {
-        Self::create_and(directory, plan, now, |_| {})
+        Self::create_and_prepare(directory, plan, now, |_| {})
     }
 
     /// Creates the files of a map like [`Map::create`], for a directory whose map may have been
@@ -62,13 +62,13 @@ impl Map {
         now: Tick,
         probe: &mut dyn Probe,
     ) -> Result<Self, MapError> {
-        Self::create_and(directory, plan, now, |map| {
+        Self::create_and_prepare(directory, plan, now, |map| {
             map.transact(|transaction| transaction.withhold_slots_in_use(now, probe));
         })
     }
 
     /// Creates the files of a map. Runs `prepare` under the lock if the directory had no map.
-    fn create_and(
+    fn create_and_prepare(
         directory: &Path,
         plan: &Plan,
         now: Tick,

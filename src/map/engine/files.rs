@@ -90,13 +90,13 @@ fn open_writable_map(
     Ok((map, layout, identity))
 }
 
-/// Maps one of the files into memory for reading. Does not check its content.
+/// Maps the file `name` of a map into memory for reading. Does not check its content.
 pub(crate) fn open_region(directory: &Path, name: &str) -> Result<Region, OpenFailure> {
     let file = open_file(directory, name, false)?;
     Mapping::new(&file).map(Region::from_mapping).map_err(map_failure)
 }
 
-/// Maps one of the files into memory for writing. Does not check its content.
+/// Maps the file `name` of a map into memory for writing. Does not check its content.
 pub(crate) fn open_writable_region(
     directory: &Path,
     name: &str,
@@ -119,7 +119,7 @@ fn map_failure(error: io::Error) -> OpenFailure {
 /// removed and a new map was created.
 ///
 /// # Errors
-/// Fails if there is no map.
+/// Fails if there is no file at `path`, or if the file cannot be examined.
 pub(crate) fn is_in_place(path: &Path, map: &WritableMap) -> Result<bool, MapError> {
     let Some(identity) = map.identity() else { return Ok(true) };
     identity.is_at(path).map_err(|error| match error.kind() {
@@ -206,7 +206,7 @@ pub(crate) fn create(
 /// Opens the sessions file of a map. Returns an empty region if the directory has no trusted
 /// sessions file of this map.
 ///
-/// If the creator of the file died before it published the file, the file still has its temporary
+/// If the creator of the file died before it published the file, opens the file under its temporary
 /// name.
 fn open_sessions_file(directory: &Path, layout: &Layout) -> Result<WritableRegion, MapError> {
     let unpublished_name = temporary_name(SESSIONS_FILE);
@@ -295,7 +295,8 @@ pub(crate) fn finish_publishing(directory: &Path, layout: &Layout) -> Result<(),
     }
 }
 
-/// Returns whether a process died before it renamed all of its new files.
+/// Returns whether a new file still has its temporary name, because its creator died before the
+/// rename.
 pub(crate) fn has_temporary_files(directory: &Path) -> bool {
     [MAP_FILE, SESSIONS_FILE].into_iter().any(|name| temporary_path(directory, name).exists())
 }

@@ -87,8 +87,8 @@ fn reset_and_retire_queued(table: &TableWriter<'_>, slot: u32) {
     table.enqueue(slot);
 }
 
-/// Sets the flag [`RETIRED`] of a slot and removes the rest of its state, except for the
-/// generation. Does not update queues and index.
+/// Removes the state of a slot, except for the generation, and sets the flag [`RETIRED`]. Does not
+/// update queues and index.
 pub(crate) fn reset_and_retire(table: &TableWriter<'_>, slot: u32) {
     let Meta { generation, .. } = table.meta(slot);
     // Invalidate the record first: after a crash, recovery finds only slots whose words still have
