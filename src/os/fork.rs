@@ -120,26 +120,26 @@ extern "C" fn after_fork_in_child() {
 /// Identifies the process that created a value.
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessMark {
-    current: &'static AtomicU64,
+    current_number: &'static AtomicU64,
     number: u64,
 }
 
 impl ProcessMark {
     /// Returns the mark of this process.
     pub fn current() -> Self {
-        let current = &process_state().number;
-        if current.load(Ordering::Relaxed) == 0 {
+        let current_number = &process_state().number;
+        if current_number.load(Ordering::Relaxed) == 0 {
             let number = LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1;
             // If another thread has set a number, that number stays.
-            _ = current.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed);
+            _ = current_number.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed);
         }
-        Self { current, number: current.load(Ordering::Relaxed) }
+        Self { current_number, number: current_number.load(Ordering::Relaxed) }
     }
 
     /// Returns whether this process created the mark. Returns false in a child of a fork.
     #[inline(always)]
     pub fn is_current(self) -> bool {
-        self.current.load(Ordering::Relaxed) == self.number
+        self.current_number.load(Ordering::Relaxed) == self.number
     }
 
     /// Returns the number of the process, which is never 0.

@@ -1,13 +1,13 @@
 //! A file lock between processes, which the kernel releases when its holder exits.
 //!
 //! On Linux the lock is an open file description lock (`F_OFD_SETLK`, fcntl_locking(2)). The kernel
-//! keeps it as long as a descriptor or a mapping refers to the open file description. Two
+//! keeps the lock as long as a descriptor or a mapping refers to the open file description. Two
 //! properties follow:
 //!
 //! - A child of a fork inherits the descriptor and would keep the lock. This module therefore
 //!   registers every descriptor of a lock, and the child closes the registered descriptors.
-//! - A mapping keeps the lock if the program closes descriptors that it does not know, as
-//!   closefrom(3) does. [`FileLock::pin`] makes such a mapping, which a child does not inherit.
+//! - A mapping keeps the lock even if the program closes all descriptors, for example with
+//!   closefrom(3). [`FileLock::pin`] makes such a mapping, which a child does not inherit.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! The settings of a policy with two possible values. One row of a table declares each setting.
+//! The settings of a policy that have two possible values. A table declares them, one row per
+//! setting.
 //!
 //! A row generates the field, its bit in the map file, its bit in the C ABI and its key in
 //! farm.toml. The documentation comment of a row is the documentation of the field. To add a

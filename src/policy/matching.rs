@@ -22,7 +22,7 @@ pub struct Executable<'a> {
     pub invoked_as: Option<&'a [u8]>,
     /// The script that the program runs, if the program is an interpreter.
     pub script: Option<&'a [u8]>,
-    /// The rules for comparing paths.
+    /// The style of the paths, which determines how paths are compared.
     pub style: PathStyle,
 }
 
@@ -143,8 +143,8 @@ impl fmt::Display for MatchResult {
     }
 }
 
-/// Returns the most specific match and its index. Among equally specific matches, returns the
-/// first.
+/// Returns the most specific match and its index in `results`. Among equally specific matches,
+/// returns the first.
 pub(super) fn most_specific(
     results: impl Iterator<Item = MatchResult>,
 ) -> Option<(usize, MatchResult)> {

@@ -52,8 +52,8 @@ impl Mapping {
 
     /// Maps the whole words of a file of at least 8 bytes for reading. Does not allocate.
     ///
-    /// The file must keep its length: access to a page past its end kills the process (SIGBUS,
-    /// mmap(2)). Windows refuses to truncate a mapped file.
+    /// The file must keep its length: access to a page past the end of the file kills the process
+    /// (SIGBUS, mmap(2)). Windows refuses to truncate a mapped file.
     ///
     /// # Errors
     /// Fails if the file is shorter than a word (`UnexpectedEof`) or the system refuses the

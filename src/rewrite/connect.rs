@@ -148,7 +148,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
 
     /// Returns the outcome of a connect to an address of the host (row 5). The rewriter changes a
     /// bind to such an address into a bind to V, so the session's own listener is on V. Returns
-    /// `None` if the session has no listener on this port.
+    /// `None` if this is no address of the host, or if the session has no listener on this port.
     fn connect_to_host(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -171,8 +171,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     /// Returns the first candidate that has a listener. If there is none, returns the outcome of a
     /// connect to the program's destination.
     ///
-    /// If the kernel does not report the listeners, the connect is refused. If it passed, it could
-    /// reach a service of the host although the session has its own.
+    /// If the kernel does not report the listeners, the connect is refused. A connect that passed
+    /// could reach a service of the host although the session has its own service.
     fn find_own_listener(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -185,24 +185,24 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         let Some(first_candidate) = candidates.iter().flatten().next() else {
             return Err(Outcome::Passed(Reason::NoSuchAddress));
         };
-        let mut available = [*first_candidate; 3];
-        let mut available_count = 0;
-        for (entry, candidate) in available.iter_mut().zip(candidates.iter().flatten()) {
+        let mut existing_candidates = [*first_candidate; 3];
+        let mut candidate_count = 0;
+        for (entry, candidate) in existing_candidates.iter_mut().zip(candidates.iter().flatten()) {
             *entry = *candidate;
-            available_count += 1;
+            candidate_count += 1;
         }
-        let available = available.get(..available_count).unwrap_or_default();
+        let existing_candidates = existing_candidates.get(..candidate_count).unwrap_or_default();
         let source = if protocol.is_datagram() {
             socket.local_address().filter(|local| !is_unbound(*local))
         } else {
             None
         };
         let refuse = |error| Outcome::Refused(Refusal::ListenersUnknown { error });
-        match self.system.find_listener(available, protocol, source) {
+        match self.system.find_listener(existing_candidates, protocol, source) {
             ListenerMatch::NotFound => Err(Outcome::Passed(Reason::NoOwnListener)),
             ListenerMatch::Unknown { error } => Err(refuse(error)),
             ListenerMatch::Index(index) => {
-                available.get(index).copied().ok_or_else(|| refuse(NO_SEARCH_RESULT))
+                existing_candidates.get(index).copied().ok_or_else(|| refuse(NO_SEARCH_RESULT))
             }
         }
     }
