@@ -121,7 +121,8 @@ FARM
   [ ! -e /run/vipool/map ] || fail "the map still exists"
   systemctl start vipool
 
-  # The service writes events when they happen: here its next maintenance is ten minutes later.
+  # The service writes an event when it happens, not at the next maintenance, which is ten minutes
+  # later.
   run_gc_every 600
   vipool session open 90 --user carol > /dev/null
   wait_for_output 2 count_events_of_carol
@@ -172,7 +173,7 @@ print(*(s["leader"] for s in json.load(sys.stdin) if s["user"] == "bob"))')
   assert_logged low-water 'below its low-water mark'
   assert_logged exhausted '^No virtual IP address is available for this session, please contact your administrator.$'
   for i in $(seq 19); do vipool session close $i; done > /dev/null
-  # Write more entries than the journal holds. Each session writes three entries.
+  # Write more entries than the journal of the map holds. Each session writes three entries.
   for i in $(seq 400); do vipool session open $i --user carol; vipool session close $i; done > /dev/null
   vipool gc
   assert_logged gap '^lost [0-9]+ events before they reached the history'

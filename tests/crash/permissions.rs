@@ -14,7 +14,7 @@ use crate::process::{Child, WaitStatus, switch_user};
 use crate::processes::plan;
 use crate::recovery::{TestDirectory, session_id};
 
-const OTHER_USER: u32 = 65_534;
+const OTHER_UID: u32 = 65_534;
 
 #[test]
 fn other_users_can_read_the_map_file_only() {
@@ -29,7 +29,7 @@ fn other_users_can_read_the_map_file_only() {
     let modes = ["map", "sessions", "journal", "lock"].map(mode);
     assert_eq!(modes, [0o644, 0o640, 0o640, 0o600]);
     let mut child = Child::start(|| {
-        switch_user(OTHER_USER);
+        switch_user(OTHER_UID);
         let reader = Reader::attach(&directory.0).unwrap();
         let row = &reader.sessions()[0];
         assert_eq!((row.session, row.user.as_deref()), (session_id(1), None));
@@ -63,7 +63,7 @@ fn plant(kind: &str, path: &Path, victim: &Path) {
         "hard link" => fs::hard_link(victim, path).unwrap(),
         "another user's file" => {
             fs::copy(victim, path).unwrap();
-            chown(path, Some(OTHER_USER), Some(OTHER_USER)).unwrap();
+            chown(path, Some(OTHER_UID), Some(OTHER_UID)).unwrap();
         }
         "world-writable file" => {
             fs::copy(victim, path).unwrap();

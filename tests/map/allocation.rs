@@ -84,15 +84,15 @@ fn user_gets_the_last_address_again_without_cool_down() {
 fn user_with_two_last_addresses_gets_the_one_released_last() {
     let settings = Settings::without_cool_down().with_cool_down(60);
     let map = memory_map(&["10.0.0.1-10.0.0.9"], settings);
-    let last_session = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
-    let first_session = map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
-    map.close_by_handle(&first_session.handle, Tick::from_secs(10)).unwrap();
-    map.close_by_handle(&last_session.handle, Tick::from_secs(50)).unwrap();
+    let closed_last = map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
+    let closed_first = map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
+    map.close_by_handle(&closed_first.handle, Tick::from_secs(10)).unwrap();
+    map.close_by_handle(&closed_last.handle, Tick::from_secs(50)).unwrap();
     // This call also frees the address that was released first, because it has cooled down.
     map.open_session(session_id(4), &for_user("bob"), Tick::from_secs(80)).unwrap();
     let next_session =
         map.open_session(session_id(3), &for_user("ann"), Tick::from_secs(80)).unwrap();
-    assert_eq!(addresses_of(&next_session.leases), addresses_of(&last_session.leases));
+    assert_eq!(addresses_of(&next_session.leases), addresses_of(&closed_last.leases));
 }
 
 #[test]

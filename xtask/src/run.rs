@@ -143,10 +143,10 @@ fn format_command(command: &Command) -> String {
 /// The result of a step.
 struct Outcome {
     name: &'static str,
-    passed: usize,
-    failed: usize,
-    /// One line per skipped test, printed after the summary.
-    skipped: Vec<String>,
+    passed_count: usize,
+    failed_count: usize,
+    /// One line per skipped test, or one line if the whole step was skipped.
+    skipped_tests: Vec<String>,
     duration: Duration,
 }
 
@@ -165,7 +165,7 @@ pub fn test(names: &[String], selection: Selection, install: bool) -> Result<boo
         std::io::stdout().flush()?;
         let outcome = run_step(step, &log_directory, selection == Selection::Long)?;
         println!("{} in {:.0?}", format_counts(&outcome), outcome.duration);
-        if outcome.failed > 0 {
+        if outcome.failed_count > 0 {
             print_log(&log_directory.join(format!("{}.log", step.name)));
         }
         outcomes.push(outcome);
@@ -177,16 +177,16 @@ pub fn test(names: &[String], selection: Selection, install: bool) -> Result<boo
 fn run_step(step: &Step, log_directory: &Path, long: bool) -> Result<Outcome, Error> {
     let mut outcome = Outcome {
         name: step.name,
-        passed: 0,
-        failed: 0,
-        skipped: Vec::new(),
+        passed_count: 0,
+        failed_count: 0,
+        skipped_tests: Vec::new(),
         duration: Duration::ZERO,
     };
     let mut needs = step.needs.iter().map(|name| needs::by_name(name));
     if let Some(need) = needs.find(|need| !need.is_present()) {
         let line =
             format!("{}: needs {}; install with: {}", step.name, need.name, need.install_command());
-        outcome.skipped.push(line);
+        outcome.skipped_tests.push(line);
         return Ok(outcome);
     }
     let skip_record = log_directory.join("skipped");
@@ -209,12 +209,12 @@ fn run_step(step: &Step, log_directory: &Path, long: bool) -> Result<Outcome, Er
             Some(format!("{test}: needs {needs}; install with: {remedy}"))
         })
         .collect();
-    outcome.skipped = skips.into_iter().collect();
-    outcome.failed = if result.is_err() { failed.max(1) } else { failed };
-    outcome.passed = match result {
+    outcome.skipped_tests = skips.into_iter().collect();
+    outcome.failed_count = if result.is_err() { failed.max(1) } else { failed };
+    outcome.passed_count = match result {
         Ok(()) if passed + failed == 0 => 1,
         // Subtract the skipped tests, because the test harness counts them as passed.
-        _ => passed.saturating_sub(outcome.skipped.len()),
+        _ => passed.saturating_sub(outcome.skipped_tests.len()),
     };
     Ok(outcome)
 }
@@ -234,9 +234,9 @@ fn count_tests(log: &str) -> (usize, usize) {
 fn format_counts(outcome: &Outcome) -> String {
     format!(
         "{} passed, {} failed, {} skipped",
-        outcome.passed,
-        outcome.failed,
-        outcome.skipped.len()
+        outcome.passed_count,
+        outcome.failed_count,
+        outcome.skipped_tests.len()
     )
 }
 
@@ -261,21 +261,21 @@ fn print_summary(outcomes: &[Outcome], skips_fail: bool) -> bool {
         println!(
             "{:<16} {:>7} {:>7} {:>7} {seconds:>8.1}",
             outcome.name,
-            outcome.passed,
-            outcome.failed,
-            outcome.skipped.len()
+            outcome.passed_count,
+            outcome.failed_count,
+            outcome.skipped_tests.len()
         );
     }
     let total_seconds: f64 = outcomes.iter().map(|outcome| outcome.duration.as_secs_f64()).sum();
     println!("{:<16} {:>7} {:>7} {:>7} {total_seconds:>8.1}\n", "all", "", "", "");
-    for line in outcomes.iter().flat_map(|outcome| &outcome.skipped) {
+    for line in outcomes.iter().flat_map(|outcome| &outcome.skipped_tests) {
         println!("skipped: {line}");
     }
     let sum = |count: fn(&Outcome) -> usize| outcomes.iter().map(count).sum::<usize>();
     let (passed, failed, skipped) = (
-        sum(|outcome| outcome.passed),
-        sum(|outcome| outcome.failed),
-        sum(|outcome| outcome.skipped.len()),
+        sum(|outcome| outcome.passed_count),
+        sum(|outcome| outcome.failed_count),
+        sum(|outcome| outcome.skipped_tests.len()),
     );
     if skips_fail && skipped > 0 {
         println!("The run failed: with --all, no test may be skipped.");

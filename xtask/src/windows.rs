@@ -22,7 +22,7 @@ const WHEELS: [(&str, &str); 3] =
 /// A server for Windows that an npm package contains.
 const ESBUILD_PACKAGE: &str = "@esbuild/win32-x64@0.28.2";
 
-/// Runs the tests of the crate as Windows programs.
+/// Runs the tests of the crate `vipool` as Windows programs.
 pub fn crate_tests(log: &mut Log) -> Result<(), Error> {
     let mut test = cargo("test --package vipool --no-fail-fast --jobs 2");
     test.args(["--target", wine::TARGET]);
@@ -56,15 +56,16 @@ pub fn hook_tests(log: &mut Log) -> Result<(), Error> {
         clippy.args([package, "--target", wine::TARGET, "--", "-D", "warnings"]);
         log.run(clippy)?;
     }
-    let hook = wine::hook_directory();
-    let programs = compile_programs()?;
+    let hook_directory = wine::hook_directory();
+    let program_directory = compile_programs()?;
     // Build outside the namespace, because the namespace has no network to download crates.
     let mut build = cargo("test --package vipool-hook --no-run --jobs 2");
     build.args(["--target", wine::TARGET]);
     log.run(build)?;
     let mut test = cargo("test --package vipool-hook --no-fail-fast --jobs 2");
     test.args(["--target", wine::TARGET, "--", "--test-threads", "2"]);
-    test.env("VIPOOL_HOOK", to_wine_path(hook)).env("VIPOOL_PROGRAMS", to_wine_path(&programs));
+    test.env("VIPOOL_HOOK", to_wine_path(hook_directory));
+    test.env("VIPOOL_PROGRAMS", to_wine_path(&program_directory));
     test.env("VIPOOL_SERVERS", to_wine_path(&fetch_servers(log)?));
     set_wine_runner(&mut test);
     _ = Command::new("wineserver").arg("-k").env("WINEPREFIX", wine::prefix()).status();
