@@ -236,9 +236,9 @@ static int hooked_connect(int descriptor, const struct sockaddr *address, sockle
     return result;
 }
 
-/* Replaces, in a buffer of the program, the address that the kernel wrote with the visible address.
- * Truncates the visible address to the size of the buffer. The buffer is NULL if the program does
- * not request the address. */
+/* Overwrites the address that the kernel wrote to a buffer of the program, if the program must see
+ * another address. Truncates the new address to the size of the buffer. The buffer is NULL if the
+ * program does not request the address. */
 static void replace_address(struct sockaddr *address, socklen_t capacity, socklen_t *length,
                  vipool_get_address_fn get_other_end, int *descriptor)
 {
