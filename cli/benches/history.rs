@@ -12,15 +12,16 @@ use jiff::Timestamp;
 /// The lengths of the histories in records.
 const SHORT_HISTORY: u64 = 50_000;
 const LONG_HISTORY: u64 = 500_000;
-/// The number of records of a file, so that no file exceeds the maximum size.
+/// The number of records per file. Files with this number of records are below the maximum size.
 const RECORDS_PER_FILE: u64 = 30_000;
 const REPETITIONS: usize = 5;
 
 fn main() {
     let [short_time, long_time] = [SHORT_HISTORY, LONG_HISTORY].map(shortest_time);
-    let per_record =
+    let nanos_per_record =
         |time: Duration, record_count: u64| time.as_nanos() as f64 / record_count as f64;
-    let ratio = per_record(long_time, LONG_HISTORY) / per_record(short_time, SHORT_HISTORY);
+    let ratio =
+        nanos_per_record(long_time, LONG_HISTORY) / nanos_per_record(short_time, SHORT_HISTORY);
     if std::env::args().any(|argument| argument == "--json") {
         println!(
             "{{\"row\":\"who: time per record, {LONG_HISTORY} to {SHORT_HISTORY} records\",\
@@ -50,7 +51,7 @@ fn shortest_time(record_count: u64) -> Duration {
     (0..REPETITIONS).map(|_| measure()).min().expect("there are repetitions")
 }
 
-/// Writes the files of a history in which each session opens and closes one lease.
+/// Writes the files of a history in which each session receives and releases one lease.
 fn write_history(directory: &Path, record_count: u64) {
     let file_count = record_count.div_ceil(RECORDS_PER_FILE);
     for file_index in 0..file_count {

@@ -1,7 +1,7 @@
 // A server agent: it creates the map of this server from farm.toml and holds the map exclusively.
-// It opens a session at each logon and closes the session at each logoff. In this example, the
-// events of the operating system are lines on standard input. The command line, and the possible
-// input lines, are:
+// It opens a session at each logon and closes the session at each logoff. In this example, lines
+// on standard input replace the events of the operating system and the requests of an
+// administrator. The command line, and the possible input lines, are:
 //
 //     agent FARM.TOML HOST MAP-DIRECTORY
 //     logon 7 ada | logoff 7 | reserve 10.0.5.20 ada | drain 10.0.5.0/24 | tick | status

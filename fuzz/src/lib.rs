@@ -1,4 +1,5 @@
-//! Shared code of the fuzz targets: corrupts valid files, and uses a map of corrupted files.
+//! Shared code of the fuzz targets: corrupts valid files, and runs operations on a map with a
+//! corrupted file.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,12 +19,12 @@ use vipool::session::{Handle, SessionId, SessionKind};
 /// Each change takes three bytes of input: an offset (two bytes, modulo the length) and a mask of
 /// the bits to flip.
 pub fn corrupt(input: &[u8], valid: &[u8]) -> Vec<u8> {
-    let Some((mode, changes)) = input.split_first() else { return Vec::new() };
+    let Some((mode, rest)) = input.split_first() else { return Vec::new() };
     if mode % 4 == 0 {
-        return changes.to_vec();
+        return rest.to_vec();
     }
     let mut bytes = valid.to_vec();
-    for change in changes.chunks_exact(3) {
+    for change in rest.chunks_exact(3) {
         // One of the modes changes only the first bytes, which contain the headers.
         let offset = usize::from(u16::from_le_bytes([change[0], change[1]]));
         let length = if mode % 4 == 1 { bytes.len().min(256) } else { bytes.len() };

@@ -118,7 +118,7 @@ fuzz_target!(|input: &[u8]| {
     let mut fields = input.split(|byte| *byte == 0);
     let mut next_field =
         || CString::new(fields.next().unwrap_or_default()).expect("fields contain no NUL");
-    let [service, user, host, logind, preload] = [(); 5].map(|()| next_field());
+    let [service, user, host, logind_session, preload] = [(); 5].map(|()| next_field());
     let user = if user.is_empty() { c"root".to_owned() } else { user };
     let arguments: Vec<CString> =
         fields.map(|field| CString::new(field).expect("no NUL")).collect();
@@ -127,7 +127,7 @@ fuzz_target!(|input: &[u8]| {
     let state = TransactionState {
         items: [(1, service), (2, user), (4, host)].into(),
         environment: [
-            (b"XDG_SESSION_ID".to_vec(), logind),
+            (b"XDG_SESSION_ID".to_vec(), logind_session),
             (b"LD_PRELOAD".to_vec(), preload.clone()),
         ]
         .into(),
@@ -148,9 +148,9 @@ fuzz_target!(|input: &[u8]| {
         let transaction = unsafe { Transaction::new((&raw mut dummy_handle).cast()) };
         let status = logon::open(&transaction, &settings);
         assert!(status == PAM_SUCCESS || status == PAM_SESSION_ERR);
-        let open_count = map.sessions().expect("a valid map").len();
-        assert!(open_count <= 1);
-        if open_count == 1 {
+        let open_session_count = map.sessions().expect("a valid map").len();
+        assert!(open_session_count <= 1);
+        if open_session_count == 1 {
             let new_preload =
                 transaction.env(c"LD_PRELOAD").expect("the module sets it").to_bytes();
             assert!(new_preload.starts_with(preload.to_bytes()));

@@ -15,8 +15,8 @@ use vipool::range::{Range, subtract};
 use super::netlink::{InterfaceAddress, Netlink};
 use super::state::PlannedSizes;
 
-/// Lists the interfaces with the host's own addresses. Leaves out the addresses that an assigner
-/// added.
+/// Lists the interfaces with the host's own addresses. Leaves out the addresses that have the form
+/// of a pool address, because an assigner adds addresses in this form.
 ///
 /// # Errors
 /// The kernel's routing socket fails.
@@ -114,9 +114,9 @@ pub fn without_addresses(mut plan: Plan, unusable_addresses: &BTreeSet<IpAddr>) 
 }
 
 /// Returns the destinations for which `vipool up` compares the host's source addresses before and
-/// after it adds addresses. The destinations are an address in each subnet that neither the
-/// host nor a pool has, and two remote addresses (reserved for documentation by RFC 5737 and RFC
-/// 3849).
+/// after it adds addresses. Two destinations are remote addresses (reserved for documentation by
+/// RFC 5737 and RFC 3849). Another destination in each subnet is an address that neither the host
+/// nor a pool has.
 pub fn probe_destinations(server_plan: &ServerPlan, interfaces: &[Interface]) -> Vec<IpAddr> {
     let is_host_address = |address: &IpAddr| {
         interfaces

@@ -54,7 +54,7 @@ pub struct Gc {
     #[cfg(unix)]
     #[arg(long, value_name = "SECONDS", conflicts_with = "json", value_parser = clap::value_parser!(u64).range(1..))]
     every: Option<u64>,
-    /// Remove history records that are older than this number of days; 0 keeps all records
+    /// Remove history records that are older than this number of days; 0 means no limit on the age
     #[cfg(unix)]
     #[arg(long, value_name = "DAYS", default_value_t = 365)]
     keep_days: u32,

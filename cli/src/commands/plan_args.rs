@@ -27,12 +27,12 @@ impl PlanArgs {
     /// The farm file has errors, or the interfaces cannot be listed.
     pub fn load(&self) -> anyhow::Result<(Farm, ServerPlan, Vec<Interface>)> {
         let (farm, mut report) = Farm::load(&self.farm.path());
-        let server = match &self.server {
-            Some(server) => server.clone(),
+        let server_name = match &self.server {
+            Some(name) => name.clone(),
             None => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
         };
         let interfaces = host_interfaces().context("cannot list the interfaces")?;
-        let mut server_plan = farm.plan(&server, Some(&interfaces));
+        let mut server_plan = farm.plan(&server_name, Some(&interfaces));
         server_plan.plan.policy.resolve_links(|path| fs::canonicalize(path));
         report.extend(server_plan.findings.iter().cloned());
         report.extend(farm.missing_programs(is_missing));

@@ -4,9 +4,9 @@
 //! and the JSON. Invariants:
 //!
 //! - Readers ignore a line with a wrong checksum. If the last line is incomplete after a crash, the
-//!   next writer removes it.
-//! - Only the process that holds the lock writes to the file. The lock is a file of its own,
-//!   `FILE.lock`, because every user who can read a file can also lock it.
+//!   next writer removes this line.
+//! - Only the process that holds the lock writes to the file. The lock is on a separate file,
+//!   `FILE.lock`, because every user who can read the history file could also lock that file.
 //! - A file begins with the leases that were open when it was created. So [`HistoryLog::state`]
 //!   depends only on the current file, and older files can be removed.
 
@@ -277,12 +277,12 @@ mod tests {
         for length in 0..contents.len() {
             fs::write(&path, &contents[..length]).unwrap();
             let mut log = HistoryLog::open(&path).unwrap();
-            let kept_leases = log.state().open_leases().len();
-            assert!(kept_leases <= 1);
+            let kept_lease_count = log.state().open_leases().len();
+            assert!(kept_lease_count <= 1);
             log.append(&[record(RecordKind::Released, "10.0.5.10", 3)]).unwrap();
             drop(log);
             let (records, damaged_line_count) = read(&path).unwrap();
-            assert_eq!((records.len(), damaged_line_count), (kept_leases + 1, 0), "{length}");
+            assert_eq!((records.len(), damaged_line_count), (kept_lease_count + 1, 0), "{length}");
         }
         let mut changed_contents = contents.clone();
         changed_contents[60] ^= 1;
@@ -294,12 +294,12 @@ mod tests {
     #[derive(Debug)]
     struct CountedItem<'a> {
         value: u32,
-        comparisons: &'a Cell<usize>,
+        comparison_count: &'a Cell<usize>,
     }
 
     impl PartialEq for CountedItem<'_> {
         fn eq(&self, other: &Self) -> bool {
-            self.comparisons.set(self.comparisons.get() + 1);
+            self.comparison_count.set(self.comparison_count.get() + 1);
             self.value == other.value
         }
     }
@@ -313,14 +313,19 @@ mod tests {
     }
 
     #[test]
-    fn comparisons_for_the_removal_of_copies_are_linear() {
+    fn remove_copies_makes_a_linear_number_of_comparisons() {
         for distinct_count in [1000, 10_000] {
-            let comparisons = Cell::new(0);
-            let item = |value| CountedItem { value, comparisons: &comparisons };
+            let comparison_count = Cell::new(0);
+            let item = |value| CountedItem { value, comparison_count: &comparison_count };
             let mut items: Vec<_> = (0..distinct_count).chain([0, 7]).map(item).collect();
             remove_copies(&mut items);
-            // The hash table compares an item also with the few items of equal hash bits.
-            assert!(comparisons.get() <= items.len(), "{} comparisons", comparisons.get());
+            // The hash table also compares items that differ but have equal hash bits. Such items are
+            // rare.
+            assert!(
+                comparison_count.get() <= items.len(),
+                "{} comparisons",
+                comparison_count.get()
+            );
             assert!(items.iter().map(|item| item.value).eq(0..distinct_count));
         }
     }

@@ -1,6 +1,7 @@
 //! Writes and removes client files. A client file contains the address of the user's client.
-//! Programs with the feature `client-ip` read the file. If possible, the owner of a client file is
-//! the user of its session. Other users cannot read the file.
+//! Programs with the feature `client-ip` read the file. The user who opens the session owns the
+//! file. If this user is root, the user of the session can also read the file. Other users cannot
+//! read the file.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -14,7 +15,7 @@ use vipool::session::Handle;
 /// `user` is the user of the session, or `None` if the caller is this user. On failure, prints a
 /// warning and continues, because the session works without the file.
 pub fn write_client_file(directory: &Path, handle: &Handle, address: IpAddr, user: Option<&str>) {
-    if let Err(error) = client_file::write(directory, handle, address, owner(user)) {
+    if let Err(error) = client_file::write(directory, handle, address, reader_id(user)) {
         errln!("vipool: cannot record the client address {address} for client-ip: {error}");
     }
 }
@@ -25,10 +26,10 @@ type UserId = u32;
 #[cfg(windows)]
 type UserId = String;
 
-/// Returns the owner for a client file, or `None` for the caller. The caller owns the file if this
-/// machine does not know the user of the session, or if the caller may not change the owner of a
-/// file.
-fn owner(user: Option<&str>) -> Option<UserId> {
+/// Returns the user who may read a client file in addition to its owner. Returns `None` if there is
+/// no such user: on Unix if the caller is not root, and if this machine does not know the user of
+/// the session.
+fn reader_id(user: Option<&str>) -> Option<UserId> {
     #[cfg(unix)]
     {
         let user = user.filter(|_| nix::unistd::Uid::effective().is_root())?;
@@ -45,13 +46,13 @@ pub fn remove_client_file(directory: &Path, handle: &Handle) {
 }
 
 /// Removes the client files of all closed sessions. On failure, prints a warning and continues: a
-/// remaining file is harmless, because only its owner can read it.
+/// remaining file is harmless, because only its owner and the user of its session can read it.
 pub fn remove_stale_client_files(map: &Map, directory: &Path) {
-    let sweep_result = map.reader().map_err(|error| error.to_string()).and_then(|reader| {
+    let removal_result = map.reader().map_err(|error| error.to_string()).and_then(|reader| {
         client_file::remove_stale(directory, |handle| reader.is_live(handle))
             .map_err(|error| error.to_string())
     });
-    if let Err(error) = sweep_result {
+    if let Err(error) = removal_result {
         errln!("vipool: cannot remove old client files in {}: {error}", directory.display());
     }
 }

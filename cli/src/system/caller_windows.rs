@@ -6,7 +6,7 @@ use vipool::session::{Handle, SessionId};
 use vipool::system;
 
 /// Returns the session of the lease in the environment. Without a lease, returns the session that
-/// belongs to the Windows session of this process, whatever the map's `session-per`.
+/// belongs to the Windows session of this process. The map's `session-per` has no effect.
 ///
 /// # Errors
 /// The process is in no session.

@@ -27,7 +27,8 @@ programs = ["LINK"]
 users = ["eve"]
 "#;
 
-/// Creates the map that `vipool up` would create, without changing an interface.
+/// Creates the map that `vipool up` would create, without changing an interface. Returns the
+/// directory of the map as text, and the fixture that contains this directory.
 fn create_map(group: &str) -> (PrivateMap, String) {
     let private_map = PrivateMap::new();
     let link = private_map.path().join("show");
@@ -51,7 +52,7 @@ fn last_octet(output_text: &str) -> u8 {
 fn pool_rules_choose_the_pool() {
     let group = nix::unistd::Group::from_gid(0.into()).unwrap().expect("group 0").name;
     let (private_map, map) = create_map(&group);
-    for (number, (arguments, pool)) in [
+    for (number, (arguments, pool_octet)) in [
         (&["--user", "ada"][..], 20),
         (&["--user", "root"], 30),
         (&["--user", "bob"], 10),
@@ -67,7 +68,7 @@ fn pool_rules_choose_the_pool() {
         let output = private_map.output(&[&open_arguments[..], arguments].concat());
         assert!(output.status.success(), "{output:?}");
         let output_text = text(&output.stdout);
-        assert_eq!(last_octet(&output_text) / 10 * 10, pool, "{arguments:?}: {output_text}");
+        assert_eq!(last_octet(&output_text) / 10 * 10, pool_octet, "{arguments:?}: {output_text}");
     }
 }
 
@@ -77,7 +78,7 @@ fn unknown_groups_give_no_address_of_another_pool() {
         return;
     }
     let (private_map, map) = create_map("students");
-    // The only source of the user database does not answer.
+    // The files that are the only source of the user database do not exist.
     let script = "mount --make-rprivate / && mount -t tmpfs none /etc && \
                   printf 'passwd: files\\ngroup: files\\n' > /etc/nsswitch.conf && exec \"$@\"";
     let without_user_database = |arguments: &[&str]| {
@@ -111,12 +112,12 @@ fn program_rules_choose_the_pool() {
     let link = private_map.path().join("show");
     let list_command =
         format!("{} session list --map {map} --json | tr -d ' \\n'", env!("CARGO_BIN_EXE_vipool"));
-    for (session, program, pool) in [("1", link.to_str().unwrap(), 40), ("2", "sh", 10)] {
+    for (session, program, pool_octet) in [("1", link.to_str().unwrap(), 40), ("2", "sh", 10)] {
         let run_arguments =
             ["run", "--map", &map, "--session", session, "--", program, "-c", &list_command];
         let output = private_map.output(&run_arguments);
         let output_text = text(&output.stdout);
-        assert_eq!(last_octet(&output_text) / 10 * 10, pool, "{output:?}");
+        assert_eq!(last_octet(&output_text) / 10 * 10, pool_octet, "{output:?}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Lists the TCP and UDP sockets of a process with the data of the kernel.
+//! Lists the TCP and UDP sockets of a process, with the addresses and options from the kernel.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -56,8 +56,8 @@ pub fn sockets_of_process(pid: u32, rows: &[SocketRow]) -> std::io::Result<(Vec<
     Ok((sockets, unknown_socket_count))
 }
 
-/// Returns whether a process's socket is for IPv6 only. Returns `None` if the caller may not
-/// examine the socket.
+/// Returns whether a process's socket is for IPv6 only. Returns `None` for an IPv4 socket, and if
+/// the caller may not examine the socket.
 pub fn is_v6only(pid: u32, descriptor: i32) -> Option<bool> {
     let pidfd = pidfd_open(Pid::from_raw(pid.try_into().ok()?)?, PidfdFlags::empty()).ok()?;
     let duplicate_fd = pidfd_getfd(pidfd, descriptor, PidfdGetfdFlags::empty()).ok()?;
@@ -99,8 +99,8 @@ fn from_row(row: &SocketRow, descriptors: Vec<i32>) -> Socket {
         peer: Some(row.remote).filter(|peer| peer.port() != 0),
         is_listening: row.is_tcp && row.is_listening,
         is_v6only: false,
-        // The socket tables do not contain the options. Assume that a UDP socket has one of these
-        // options set.
+        // The socket tables do not contain SO_REUSEADDR, SO_REUSEPORT and SO_BROADCAST. Assume that
+        // one of these options is set on a UDP socket.
         can_share_port: !row.is_tcp,
     }
 }

@@ -46,7 +46,7 @@ pub struct PrivateMap {
 /// Opens the private map. Creates the map if it does not exist or if its plan has changed.
 ///
 /// `farm` is the farm file for the map. Without a farm file, this function adds `program` to the
-/// process list. It does not use blocks that contain addresses of the system's map.
+/// process list. The map never uses a block that contains addresses of the system's map.
 ///
 /// # Errors
 /// The map cannot be used or created, or no block of loopback addresses is available.
@@ -69,7 +69,7 @@ pub fn open(farm: Option<&Path>, program: Option<&Path>) -> anyhow::Result<Priva
             ));
         }
     };
-    let open_sessions = match &existing_map {
+    let open_session_count = match &existing_map {
         Some(map) => {
             // No timer runs 'vipool gc' for private maps. So close sessions whose 'vipool run' was
             // killed, and free cooled addresses here.
@@ -90,15 +90,16 @@ pub fn open(farm: Option<&Path>, program: Option<&Path>) -> anyhow::Result<Priva
     };
     let claim = Claim::acquire(&directory, preferred_block, is_excluded)
         .context("cannot claim loopback addresses for your private map")?;
-    if open_sessions > 0 && Some(claim.block) != preferred_block {
+    if open_session_count > 0 && Some(claim.block) != preferred_block {
         bail!(
             "another user has taken the loopback addresses of your {} (close these sessions; \
              'vipool session list --private' lists them)",
-            pluralize(open_sessions, "open session", "open sessions")
+            pluralize(open_session_count, "open session", "open sessions")
         );
     }
 
-    let (inputs, plan) = build_plan(&old_inputs, open_sessions > 0, farm, program, claim.block)?;
+    let (inputs, plan) =
+        build_plan(&old_inputs, open_session_count > 0, farm, program, claim.block)?;
     let map = match existing_map {
         Some(map) if inputs.plan_digest == old_inputs.plan_digest => map,
         _ => {
