@@ -2,9 +2,9 @@
 //! opens a new session. The module `operations` measures further operations of vipool. The floor is
 //! the time of two atomic operations on random cache lines.
 //!
-//! The bench runs a block of the measured table and a block of the floor in alternation. The ratio
-//! is the median of the ratios of adjacent blocks, because other load on the machine affects both
-//! blocks alike.
+//! A block is a series of operations. The bench alternates blocks of the measured table and blocks
+//! of the floor. The ratio is the median of the ratios of adjacent blocks, because other load on
+//! the machine affects two adjacent blocks alike.
 //!
 //! `--json` prints one object per row. `--quick` runs fewer blocks. `--prefix 16` measures only
 //! tables of a /16. `--only TEXT` measures the rows whose name contains TEXT. `--churn` prints the
@@ -78,8 +78,8 @@ impl Bench {
         storage_name: &str,
         scenario: Scenario,
     ) {
-        for by_session in [false, true] {
-            let close_method = if by_session { ", by session" } else { "" };
+        for closes_by_session in [false, true] {
+            let close_method = if closes_by_session { ", by session" } else { "" };
             let name = format!("vipool{close_method}, exclusive writer, {storage_name}");
             if !self.report.selects(&name) || scenario.threads > 1 {
                 continue;
@@ -88,7 +88,7 @@ impl Bench {
                 create_map(storage(), scenario.size, vipool::map::Settings::without_cool_down())
                     .expect("a valid plan");
             let writer = map.exclusive_writer().expect("no other writer");
-            if by_session {
+            if closes_by_session {
                 self.measure(&name, vec![ExclusiveBySession(writer)], scenario);
             } else {
                 self.measure(&name, vec![writer], scenario);

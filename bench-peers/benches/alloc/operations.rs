@@ -187,7 +187,7 @@ fn print_table_size(bench: &Bench, size: u32) {
 }
 
 /// Prints the resident memory of this process in bytes, before and after a hundred million opens
-/// and closes. A warm-up of half that number precedes them.
+/// and closes with their warm-up. The warm-up has half that number of opens and closes.
 pub fn measure_memory(bench: &Bench) {
     let size = 1 << 16;
     let (mut map, _directory) =
@@ -209,7 +209,7 @@ pub fn measure_memory(bench: &Bench) {
 /// Returns the resident memory of this process in bytes, or 0 if the system does not report it
 /// (proc_pid_statm(5)). Assumes pages of 4096 bytes.
 fn resident_bytes() -> f64 {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: f64 = pages.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0.0);
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: f64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0.0);
     pages * 4096.0
 }

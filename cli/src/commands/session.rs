@@ -1,4 +1,4 @@
-//! `vipool session open|close|list`: opens, closes and lists sessions. A session of `open`
+//! `vipool session open|close|list`: opens, closes and lists sessions. A session that `open` opens
 //! stays open after the command exits. With `--leader`, `vipool gc` closes the session after the
 //! leader has exited.
 

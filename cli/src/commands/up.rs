@@ -36,12 +36,13 @@ use crate::output::print_json;
 /// Add this server's addresses to its interfaces and create the map
 ///
 /// For each range of this server, the command finds the interface whose subnet contains the range.
-/// It probes the network for hosts that already use an address to add (ARP, and IPv6 duplicate
-/// address detection). The probes take about eight seconds for any number of addresses. Then the
-/// command adds the addresses in a form that the host never uses as its own source address, and
-/// creates the map. It prints each step with its duration. Run this command again after a change of
-/// farm.toml. Open sessions keep their addresses. A farm file that removes more than half of the
-/// server's virtual IPs or loopback addresses changes nothing, unless you use --allow-shrink.
+/// It probes the network for hosts that already use one of the addresses to add (ARP, and IPv6
+/// duplicate address detection). The probes take about eight seconds for any number of addresses.
+/// Then the command adds the addresses in a form that the host never uses as its own source
+/// address, and creates the map. It prints each step with its duration. Run this command again
+/// after a change of farm.toml. Open sessions keep their addresses. A farm file that removes more
+/// than half of the server's virtual IPs or loopback addresses changes nothing, unless you use
+/// --allow-shrink.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool up
@@ -67,8 +68,8 @@ pub struct Up {
     json: bool,
 }
 
-/// The size from which `up` reports the size of the map before it creates the map: creating a map
-/// of this size takes about a second.
+/// From this size, `up` reports the size of a map before it creates the map. Creating a map of this
+/// size takes about a second.
 const LARGE_MAP_BYTES: u64 = 64 << 20;
 
 /// Version of the JSON format.
@@ -116,7 +117,7 @@ impl Up {
     }
 
     /// Applies the plan in `directory`: the directory of the map or, in a dry run, a copy of it. A
-    /// dry run does not change the interfaces and the reserved ports.
+    /// dry run changes neither the interfaces nor the reserved ports.
     fn apply(&self, directory: &Path) -> anyhow::Result<Outcome> {
         let mut timer = StepTimer::start(!self.json && !self.dry_run);
         let (farm, server_plan, interfaces) = self.plan.load()?;
@@ -140,7 +141,7 @@ impl Up {
             add_addresses(&mut state, &pool_addresses, !self.no_probe, &destinations, &mut timer)?
         };
         let had_map = Map::open(directory).is_ok();
-        let map_file_before = map_file_inode(directory);
+        let map_inode_before = map_file_inode(directory);
         // If the map was lost, the sockets show which addresses running sessions still use.
         let mut probe = SystemProbe::new().context("cannot read the kernel's socket tables")?;
         let plan =
@@ -156,8 +157,8 @@ impl Up {
                     error => error.into(),
                 }
             })?;
-        let map_changed = map_file_inode(directory) != map_file_before;
-        // The last users in an existing map are more recent than those in the file.
+        let map_changed = map_file_inode(directory) != map_inode_before;
+        // The last users in an existing map are more recent than the saved last users.
         if !had_map {
             last_users::restore(&map, directory);
         }

@@ -1,4 +1,4 @@
-//! A raw socket for ARP packets on one Ethernet interface (packet(7)).
+//! A packet socket (packet(7)) for ARP packets on one Ethernet interface.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -13,7 +13,7 @@ pub type ArpPacket = [u8; 28];
 #[derive(Debug)]
 pub struct ArpSocket {
     fd: OwnedFd,
-    interface: i32,
+    interface_index: i32,
 }
 
 impl ArpSocket {
@@ -22,7 +22,7 @@ impl ArpSocket {
     /// # Errors
     /// EPERM without CAP_NET_RAW, ENODEV if the interface does not exist, and other errors of
     /// socket(2) and bind(2).
-    pub fn open(interface: u32) -> io::Result<Self> {
+    pub fn open(interface_index: u32) -> io::Result<Self> {
         let protocol = i32::from((libc::ETH_P_ARP as u16).to_be());
         let socket_type = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
         // SAFETY: the call takes only integers.
@@ -32,7 +32,7 @@ impl ArpSocket {
         }
         // SAFETY: socket(2) returned a new descriptor, and nothing else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let socket = Self { fd, interface: interface as i32 };
+        let socket = Self { fd, interface_index: interface_index as i32 };
         let address = socket.broadcast_address();
         // SAFETY: the pointer and the length describe a valid sockaddr_ll.
         let status = unsafe {
@@ -117,7 +117,7 @@ impl ArpSocket {
         libc::sockaddr_ll {
             sll_family: libc::AF_PACKET as u16,
             sll_protocol: (libc::ETH_P_ARP as u16).to_be(),
-            sll_ifindex: self.interface,
+            sll_ifindex: self.interface_index,
             sll_hatype: 0,
             sll_pkttype: 0,
             sll_halen: 6,

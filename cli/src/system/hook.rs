@@ -15,8 +15,8 @@ const INSTALL_DIRECTORIES: [&str; 2] = ["/usr/lib/vipool", "/usr/local/lib/vipoo
 
 /// Finds the hook layer's shared object.
 ///
-/// `VIPOOL_PRELOAD` contains its path. Without this variable, the function searches the directory
-/// of this binary, `../lib/vipool` and the install directories.
+/// The variable `VIPOOL_PRELOAD` contains the path of this file. Without this variable, the
+/// function searches the directory of this binary, `../lib/vipool` and the install directories.
 ///
 /// # Errors
 /// The file does not exist, cannot be read, or has a path that LD_PRELOAD does not allow.

@@ -17,7 +17,7 @@ const INTERPRETERS: &[&str] = &["python", "perl", "ruby", "node", "php", "bash",
 pub struct OpenSockets {
     /// The calls of programs that users start.
     pub programs: Observations,
-    /// The calls of services of the system. All sessions share a service.
+    /// The calls of services of the system. All sessions share these services.
     pub services: Observations,
 }
 

@@ -11,7 +11,7 @@ use crate::system::hook::HOOK_FILE;
 pub struct Obstacle {
     /// The kind.
     pub name: ObstacleKind,
-    /// A sentence with the reason and the remedy.
+    /// The reason and, if there is one, the remedy.
     pub text: String,
 }
 
@@ -90,7 +90,7 @@ pub enum SessionState {
     WillOpen,
 }
 
-/// Returns all obstacles. If the list is empty, the process is rewritten.
+/// Returns all obstacles. If there are none, nothing is known to prevent rewriting.
 pub fn find_obstacles(subject: &Subject, facts: &MapFacts) -> Vec<Obstacle> {
     let mut obstacles = loading_obstacles(subject);
     let mut add = |name: ObstacleKind, text: String| obstacles.push(Obstacle { name, text });
@@ -110,8 +110,8 @@ pub fn find_obstacles(subject: &Subject, facts: &MapFacts) -> Vec<Obstacle> {
         add(ObstacleKind::Hook(Reason::MapUnreadable), error.clone());
         return obstacles;
     }
-    // The hook maps the map file when the program starts. If a confined process has loaded the hook
-    // but has not mapped the file, the profile denies the file.
+    // The hook maps the map file when the program starts. If a process with an AppArmor profile has
+    // loaded the hook but has not mapped the file, the profile denies the file.
     if subject.is_hooked == Some(true)
         && subject.mapped_directory.is_none()
         && let Some(profile) = &subject.apparmor_profile

@@ -74,8 +74,8 @@ impl EnteredSession {
         self.claim.as_mut()
     }
 
-    /// Closes the session if this process opened it. A shared session stays open while it has
-    /// another logon.
+    /// Closes the session if this process opened it. Ends this process's logon of a shared session,
+    /// which closes with its last logon.
     ///
     /// # Errors
     /// The session cannot be closed.
@@ -141,7 +141,7 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
         Some(session) => session,
         None => caller::own_session(map.settings()?.session_per)?,
     };
-    let program = ProgramPaths::find(&args.program);
+    let program = ProgramProperties::find(&args.program);
     let allocates_at_first_use = map.settings()?.allocate == AllocationTime::FirstUse;
     if allocates_at_first_use && map.find(session)?.is_none() && !program.is_listed(&map.reader()?)
     {
@@ -195,7 +195,7 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
 }
 
 /// The properties of the program that the rules of the process list are compared with.
-struct ProgramPaths<'a> {
+struct ProgramProperties<'a> {
     /// The program's file, with symlinks resolved.
     file: Option<PathBuf>,
     /// The path by which the program is started.
@@ -203,7 +203,7 @@ struct ProgramPaths<'a> {
     arguments: &'a [OsString],
 }
 
-impl<'a> ProgramPaths<'a> {
+impl<'a> ProgramProperties<'a> {
     fn find(command: &'a [OsString]) -> Self {
         match command.split_first() {
             Some((name, arguments)) => {

@@ -12,7 +12,7 @@ use vipool::system::map_directory;
 use crate::commands::farm_args::{FarmArgs, is_missing};
 use crate::maps::last_users;
 
-/// Create the map of this server, from which sessions get their addresses
+/// Create the map from which the sessions of this server get their addresses
 ///
 /// For each range of this server, the command finds the interface whose subnet contains the range.
 /// It does not add the addresses to the interfaces; use New-NetIPAddress with -SkipAsSource
@@ -56,8 +56,8 @@ impl Up {
             .with_context(|| format!("cannot create {}", directory.display()))?;
         let map = Map::create(&directory, &server_plan.plan)?;
         last_users::restore(&map, &directory);
-        let addresses: u32 = map.reader()?.pools().iter().map(|pool| pool.slots).sum();
-        outln!("the map in {} has {addresses} addresses", directory.display())?;
+        let address_count: u32 = map.reader()?.pools().iter().map(|pool| pool.slots).sum();
+        outln!("the map in {} has {address_count} addresses", directory.display())?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -94,7 +94,7 @@ fn temporary_directory(temporary_root: &Path, uid: Uid) -> PathBuf {
 
 fn create_checked(path: &Path) -> anyhow::Result<()> {
     let uid = Uid::effective();
-    // Root may run a program in the session as another user, and that user must be able to read the
+    // Root may run a program in a session as another user, and that user must be able to read the
     // map.
     let mode = if uid.is_root() { 0o755 } else { 0o700 };
     match DirBuilder::new().mode(mode).create(path) {
