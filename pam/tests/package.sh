@@ -1,6 +1,7 @@
 #!/bin/bash
 # Runs the scenario of logons.rs for the Debian package. Usage: DEB=PACKAGE package.sh SCENARIO.
-# dpkg changes only an overlay. The overlay disappears with the namespace.
+# dpkg changes only an overlay. The overlay disappears with the mount namespace of
+# this script.
 source "$(dirname "$0")/machine.sh"
 
 umount /etc/pam.d /etc/passwd /etc/shadow /etc/group
@@ -44,8 +45,8 @@ END
   start_sshd 127.0.0.1
 
   # Two users listen on the same port.
-  ssh_to 127.0.0.1 alice nc -nlk 4711 < /dev/null > /run/alice & local alice=$!
-  ssh_to 127.0.0.1 bob nc -nlk 4711 < /dev/null > /run/bob & local bob=$!
+  ssh_to 127.0.0.1 alice nc -nlk 4711 < /dev/null > /run/alice & local alice_pid=$!
+  ssh_to 127.0.0.1 bob nc -nlk 4711 < /dev/null > /run/bob & local bob_pid=$!
   for i in $(seq 200); do [ "$(ss -Hltn 'sport = :4711' | wc -l)" = 2 ] && break; sleep 0.1; done
   ss -Hltn 'sport = :4711' | tee /run/ss
   assert_equal "$(grep -c '10\.77\.0\.1[0-9][0-9]:4711' /run/ss)" 2
@@ -58,7 +59,7 @@ END
   dpkg -i /run/overlay/newer.deb
   assert_equal "$(count_sessions)" 2
   assert_equal "$(ss -Hltn 'sport = :4711')" "$(cat /run/ss)"
-  pkill -u bob -x nc; wait $bob || true
+  pkill -u bob -x nc; wait $bob_pid || true
   for i in $(seq 100); do [ "$(count_sessions)" = 1 ] && break; sleep 0.1; done
   assert_equal "$(count_sessions)" 1
   vipool up --no-probe
@@ -67,7 +68,7 @@ END
   # Remove the package while a session is open.
   dpkg -r vipool
   assert_equal "$(count_assigned_addresses)" 0
-  pkill -u alice -x nc; wait $alice || true
+  pkill -u alice -x nc; wait $alice_pid || true
   [ ! -e /run/vipool ] || fail "/run/vipool still exists"
   [ -e /etc/vipool/farm.toml ] || fail "dpkg removed the configuration before the purge"
   # The PAM configuration still refers to the removed module. Logons must still succeed.

@@ -1,5 +1,5 @@
 #!/bin/bash
-# The scenarios of logons.rs in which all logons of a user share one session: shared.sh NAME.
+# The scenarios of logons.rs in which all logons of a user share one session. Usage: shared.sh NAME.
 source "$(dirname "$0")/server.sh"
 
 PER_USER=$'[sessions]\nsession-per = "user"\ncool-down = 0\ncheck-in-use = false'

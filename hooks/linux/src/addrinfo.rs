@@ -164,7 +164,7 @@ pub unsafe extern "C" fn getnameinfo(
             must_write_host_name = !host.is_null() && host_size > 0;
             if must_write_host_name {
                 // With these flags, the library makes no query for V. The hook then replaces the
-                // host that the library writes.
+                // numeric host that the library writes.
                 effective_flags = (flags | libc::NI_NUMERICHOST) & !libc::NI_NAMEREQD;
             }
         }

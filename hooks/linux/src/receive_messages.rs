@@ -88,8 +88,8 @@ unsafe fn recvmmsg_hooked(
     received
 }
 
-/// Replaces the addresses of a received message with the visible addresses. Records the facts of
-/// descriptors in the message.
+/// Replaces the addresses of a received message with the visible addresses. Records facts about the
+/// descriptors that the message passes.
 ///
 /// # Safety
 /// The kernel has just received into this message.

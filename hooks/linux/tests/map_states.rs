@@ -60,10 +60,10 @@ struct TracedProgram {
 }
 
 /// The largest number of allocations of one call, for each function.
-type Allocations = BTreeMap<String, u64>;
+type AllocationCounts = BTreeMap<String, u64>;
 
 impl TracedProgram {
-    /// Starts the program in the session of `host`, with the map in `directory`.
+    /// Starts the program in session 1 of `host`, with the map in `directory`.
     fn start(host: &TestHost, directory: &Path, has_hook: bool) -> Self {
         let trace_file = host.directory.join("trace");
         let mut command = Command::new("strace");
@@ -87,7 +87,7 @@ impl TracedProgram {
         lines.take_while(|line| line != "done").collect()
     }
 
-    fn measure(&mut self) -> Allocations {
+    fn measure(&mut self) -> AllocationCounts {
         let parse = |line: &String| {
             let (name, count) = line.split_once(' ').unwrap();
             (name.to_owned(), count.parse().unwrap())
@@ -157,7 +157,7 @@ fn count_attempts(baseline_calls: &[Call], measured_calls: &[Call]) -> usize {
 }
 
 /// Checks that no socket call allocates, and that no lookup allocates more than without the hook.
-fn check_allocations(without_hook: &Allocations, measured: &Allocations) {
+fn check_allocations(without_hook: &AllocationCounts, measured: &AllocationCounts) {
     let symbols = include_str!("../symbols.txt");
     assert!(symbols.lines().eq(measured.keys()), "{measured:?}");
     for (name, count) in measured {

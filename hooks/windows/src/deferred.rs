@@ -1,9 +1,9 @@
 //! Sockets whose bind to the wildcard address is deferred (row 46).
 //!
-//! This is the only state per socket. On an unbound socket, getsockname, ConnectEx and listen fail
-//! with WSAEINVAL. A program that called bind must not see this error. No socket option can store
-//! the state: each option that can be set before a bind and read back also changes the behaviour of
-//! the socket.
+//! This is the only state that the hook layer keeps per socket. On an unbound socket, getsockname,
+//! ConnectEx and listen fail with WSAEINVAL. A program that called bind must not see this error. No
+//! socket option can store the state: each option that can be set before a bind and read back also
+//! changes the behaviour of the socket.
 //!
 //! The state is a fixed hash table without a lock. If no entry is vacant for a socket, the hook
 //! layer does not defer the bind. If a program closes a socket without closesocket, the number of
@@ -26,7 +26,7 @@ fn probe_sequence(socket: SOCKET) -> impl Iterator<Item = &'static AtomicUsize> 
     (0..MAX_PROBES).map(move |step| &TABLE[((socket >> 2) + step) % TABLE_SIZE])
 }
 
-/// Marks a socket as deferred. Returns false if no entry is vacant.
+/// Records that the bind of a socket is deferred. Returns false if no entry is vacant.
 pub fn insert(socket: SOCKET) -> bool {
     socket != 0
         && (contains(socket)

@@ -1,4 +1,4 @@
-//! The last error of the thread, which Windows and Winsock share.
+//! The last error of the thread: GetLastError and WSAGetLastError return the same value.
 //!
 //! The program must see the error that its own call set. So the hook layer saves the error before
 //! its own system calls and restores it afterwards.

@@ -85,7 +85,7 @@ impl Winsock {
         if result != 0 { None } else { read_sockaddr(name.as_ptr(), name.length) }
     }
 
-    /// Returns the address of the peer that the system reports.
+    /// Returns the peer address that the system reports.
     pub fn peer_name(self) -> Option<SocketAddr> {
         let mut name = SockaddrBuf { bytes: [0; MAX_LENGTH], length: MAX_LENGTH as i32 };
         // SAFETY: the buffer can hold any address, and `length` is the size of the buffer.

@@ -49,7 +49,7 @@ pub static SOCKETS: &[Detour] = detours! {
 };
 
 /// The functions that list interfaces. The hook layer hooks them only if the policy hides addresses
-/// at the time of installation (row 43).
+/// when `vipool_hook_install` runs (row 43).
 pub static INTERFACES: &[Detour] = detours! {
     GetAdaptersAddresses => adapters::get_adapters_addresses,
     GetAdaptersInfo => adapters::get_adapters_info,

@@ -28,12 +28,12 @@ static void call_every_hook(void) {
     struct sockaddr_storage name;
     socklen_t length = sizeof name;
     char byte = 0;
-    struct iovec part = {&byte, 1};
+    struct iovec iov = {&byte, 1};
     struct msghdr message = {.msg_name = &own_port_destination.bytes,
                              .msg_namelen = own_port_destination.length,
-                             .msg_iov = &part,
+                             .msg_iov = &iov,
                              .msg_iovlen = 1};
-    struct mmsghdr messages = {.msg_hdr = message};
+    struct mmsghdr mmsg = {.msg_hdr = message};
     int stream = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int datagram = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int unbound_fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -50,11 +50,11 @@ static void call_every_hook(void) {
         sendto(unbound_fd, &byte, 1, 0, (void *)&own_port_destination.bytes,
                own_port_destination.length);
         sendmsg(unbound_fd, &message, 0);
-        sendmmsg(unbound_fd, &messages, 1, 0);
+        sendmmsg(unbound_fd, &mmsg, 1, 0);
         length = sizeof name;
         recvfrom(unbound_fd, &byte, 1, 0, (void *)&name, &length);
         recvmsg(unbound_fd, &message, 0);
-        recvmmsg(unbound_fd, &messages, 1, 0, NULL);
+        recvmmsg(unbound_fd, &mmsg, 1, 0, NULL);
         sendto(unbound_fd, &byte, 1, 0, (void *)&external_destination.bytes,
                external_destination.length);
     }
@@ -146,9 +146,9 @@ static void memory_probes_of_arrays(void) {
     enum { MESSAGE_COUNT = 1024, MAX_PROBES = MESSAGE_COUNT * sizeof(struct mmsghdr) / 4096 + 1 };
     struct mmsghdr *messages = calloc(MESSAGE_COUNT, sizeof *messages);
     char byte = 0;
-    struct iovec part = {&byte, 1};
+    struct iovec iov = {&byte, 1};
     for (int i = 0; i < MESSAGE_COUNT; i++)
-        messages[i].msg_hdr = (struct msghdr){.msg_iov = &part, .msg_iovlen = 1};
+        messages[i].msg_hdr = (struct msghdr){.msg_iov = &iov, .msg_iovlen = 1};
     int service = udp_socket(), fd = udp_socket();
     expect("bind", try_bind(service, LOOPBACK, 8098), "ok");
     expect("connect", try_connect(fd, LOOPBACK, 8098), "ok");
@@ -180,7 +180,7 @@ static void memory_probes_of_arrays(void) {
 static void heap_arguments(void) {
     struct sockaddr_in *address = malloc(sizeof *address), *name = malloc(sizeof *name);
     struct msghdr *message = malloc(sizeof *message);
-    struct iovec *part = malloc(sizeof *part);
+    struct iovec *iov = malloc(sizeof *iov);
     socklen_t *length = malloc(sizeof *length);
     char *byte = calloc(1, 1);
     int service = listen_on(LOOPBACK, 8099), fd = udp_socket();
@@ -191,16 +191,16 @@ static void heap_arguments(void) {
     expect("bind", errno_text(bind(fd, (void *)address, sizeof *address)), "ok");
     expect("connect", errno_text(connect(tcp_socket(), (void *)address, sizeof *address)), "ok");
     expect("sendto", errno_text(sendto(fd, byte, 1, 0, (void *)address, sizeof *address)), "ok");
-    *part = (struct iovec){byte, 1};
+    *iov = (struct iovec){byte, 1};
     memset(message, 0, sizeof *message);
     message->msg_name = address, message->msg_namelen = sizeof *address;
-    message->msg_iov = part, message->msg_iovlen = 1;
+    message->msg_iov = iov, message->msg_iovlen = 1;
     expect("sendmsg", errno_text(sendmsg(fd, message, 0)), "ok");
     expect("recvmsg", errno_text(recvmsg(fd, message, 0)), "ok");
     expect("recvfrom", errno_text(recvfrom(fd, byte, 1, 0, (void *)name, length)), "ok");
     expect("accept", errno_text(accept(service, (void *)name, length)), "ok");
     expect("name", errno_text(getsockname(fd, (void *)name, length)), "ok");
-    free(address), free(name), free(message), free(part), free(length), free(byte);
+    free(address), free(name), free(message), free(iov), free(length), free(byte);
 }
 
 static sigjmp_buf jump_target;
@@ -321,7 +321,7 @@ static void descriptors_unchanged_by_calls(void) {
     struct sockaddr_storage name;
     socklen_t length = sizeof name;
     char byte = 0, text[256], service[32];
-    struct iovec part = {&byte, 1};
+    struct iovec iov = {&byte, 1};
     int server = listen_on(LOOPBACK, 8095), wildcard_server = listen_on("0.0.0.0", 8097);
     for (unsigned i = 0; i < sizeof destinations / sizeof *destinations; i++) {
         struct address *destination = &destinations[i];
@@ -335,11 +335,11 @@ static void descriptors_unchanged_by_calls(void) {
             sendto(datagram, &byte, 1, 0, (void *)&destination->bytes, destination->length));
         struct msghdr message = {.msg_name = &destination->bytes,
                                  .msg_namelen = destination->length,
-                                 .msg_iov = &part,
+                                 .msg_iov = &iov,
                                  .msg_iovlen = 1};
-        struct mmsghdr messages = {.msg_hdr = message};
+        struct mmsghdr mmsg = {.msg_hdr = message};
         EXPECT_SAME_FDS(sendmsg(datagram, &message, 0));
-        EXPECT_SAME_FDS(sendmmsg(datagram, &messages, 1, 0));
+        EXPECT_SAME_FDS(sendmmsg(datagram, &mmsg, 1, 0));
         EXPECT_SAME_FDS(bind(bound_fd, (void *)&destination->bytes, destination->length));
         EXPECT_SAME_FDS(listen(bound_fd, 1));
         length = sizeof name;
@@ -350,8 +350,8 @@ static void descriptors_unchanged_by_calls(void) {
         EXPECT_SAME_FDS(recvfrom(datagram, &byte, 1, 0, (void *)&name, &length));
         message.msg_name = &name, message.msg_namelen = sizeof name;
         EXPECT_SAME_FDS(recvmsg(datagram, &message, 0));
-        messages.msg_hdr = message;
-        EXPECT_SAME_FDS(recvmmsg(datagram, &messages, 1, 0, NULL));
+        mmsg.msg_hdr = message;
+        EXPECT_SAME_FDS(recvmmsg(datagram, &mmsg, 1, 0, NULL));
         EXPECT_SAME_FDS(getnameinfo((void *)&destination->bytes, destination->length, text,
                                     sizeof text, service, sizeof service, 0));
         close(stream), close(datagram), close(bound_fd);
@@ -384,8 +384,8 @@ static void descriptors_unchanged_by_calls(void) {
 }
 
 /* Connects while the descriptor table is full. The hook then cannot query the kernel for the
- * session's listeners. The host has services on ports 8312 and 8313, and the session too. No call
- * may reach the service of the host. */
+ * session's listeners. The host and the session each have services on ports 8312 and
+ * 8313. No call may reach a service of the host. */
 static void full_descriptor_table(void) {
     int service = listen_on(LOOPBACK, 8312), datagram_service = udp_socket(),
         wildcard_service = tcp_socket();
@@ -492,9 +492,9 @@ static void report_names(void) {
     }
 }
 
-int main(int count, char **arguments) {
-    const char *mode = count > 1 ? arguments[1] : "";
-    long count_argument = count > 2 ? atol(arguments[2]) : 0;
+int main(int argument_count, char **arguments) {
+    const char *mode = argument_count > 1 ? arguments[1] : "";
+    long count_argument = argument_count > 2 ? atol(arguments[2]) : 0;
     matrix_setup();
     if (strcmp(mode, "signals") == 0)
         signals();

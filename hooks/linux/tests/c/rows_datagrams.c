@@ -153,7 +153,7 @@ static void every_datagram_has_right_source(void) {
                "ok");
         expect_listed("source seen by the peer", receive_text(ipv6_fd), V6, HOST_ADDRESS6);
     }
-    /* A later connect does not bind the socket again. */
+    /* The first socket is already bound, so a connect does not bind it again. */
     expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
     expect_listed("visible name", visible_name(fd), format_host_port(V, kernel_port(fd)),
                   format_host_port(HOST_ADDRESS, kernel_port(fd)));

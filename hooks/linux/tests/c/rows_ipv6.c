@@ -56,8 +56,8 @@ static void v6only_wildcard_bind_without_ipv6_address_uses_l6(void) {
     expect("name of the accepted socket", visible_name(accepted), "[::1]:8230");
 }
 
-/* In a session that has neither V6 nor L6, an IPV6_V6ONLY bind to a port of [::] fails, because
- * nothing keeps the listeners of two sessions apart. */
+/* In a session that has neither V6 nor L6, a bind of an IPV6_V6ONLY socket to a port of [::] fails,
+ * because nothing keeps the listeners of two sessions apart. */
 static void v6only_wildcard_bind_without_session_address_fails(void) {
     int fd = tcp6_socket(), ephemeral_fd = tcp6_socket();
     enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
@@ -128,11 +128,12 @@ static void bound_ipv6_socket_has_one_family(void) {
     const char *destinations[] = {EXTERNAL_ADDRESS6, "::1", "::1", "::1", "::1"};
     /* The test `matrix` runs a listener of the host on [::1]:8532. */
     const int ports[] = {7, 8532, 8332, 8432, 8532};
-    const char *if_listed[] = {"EAFNOSUPPORT", "ECONNREFUSED", "ok", "ok", "ECONNREFUSED"};
+    const char *listed_results[] = {"EAFNOSUPPORT", "ECONNREFUSED", "ok", "ok", "ECONNREFUSED"};
     for (int i = 0; i < 5; i++) {
         int fd = tcp6_socket();
         expect("bind", try_bind(fd, bound_hosts[i], 0), "ok");
-        expect_listed("connect", try_connect(fd, destinations[i], ports[i]), if_listed[i], "ok");
+        expect_listed("connect", try_connect(fd, destinations[i], ports[i]), listed_results[i],
+                      "ok");
     }
     /* The program binds the first socket. The first datagram binds the second socket. */
     struct address destination = make_address(EXTERNAL_ADDRESS6, 7),
@@ -199,15 +200,16 @@ static const char *v6only_option(int fd) {
     return value == 1 ? "1" : value == 0 ? "0" : "error";
 }
 
-/* Connects a socket with IPV6_V6ONLY by a send with MSG_FASTOPEN. Nothing listens. */
+/* Sends with MSG_FASTOPEN on an IPV6_V6ONLY socket. Nothing listens on the port, so the send
+ * fails. */
 static void failed_fast_open_keeps_v6only(int uses_sendmmsg) {
     int fd = tcp6_socket();
     char data[] = "x";
     struct address destination = make_address("::1", 8311);
-    struct iovec part = {data, 1};
+    struct iovec iov = {data, 1};
     struct mmsghdr message = {.msg_hdr = {.msg_name = &destination.bytes,
                                           .msg_namelen = destination.length,
-                                          .msg_iov = &part,
+                                          .msg_iov = &iov,
                                           .msg_iovlen = 1}};
     enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
     long result = uses_sendmmsg ? sendmmsg(fd, &message, 1, MSG_FASTOPEN)
@@ -240,8 +242,8 @@ static void bound_socket_is_refused_without_a_listener(void) {
     expect("connect", try_connect(fd, "::1", 8735), "ECONNREFUSED");
 }
 
-/* A UDP socket that is bound to [::]:0 reaches destinations of both families. Its first external
- * destination decides its address, and the port stays the same. */
+/* A UDP socket that is bound to [::]:0 reaches destinations of both families. The first external
+ * destination decides the socket's address, and the port stays the same. */
 static void ephemeral_ipv6_datagram_socket_reaches_both_families(void) {
     const char *hosts[] = {EXTERNAL_ADDRESS6, "::ffff:" EXTERNAL_ADDRESS}, *sources[] = {V6, V},
                *host_sources[] = {HOST_ADDRESS6, HOST_ADDRESS};

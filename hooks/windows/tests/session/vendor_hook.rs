@@ -24,7 +24,7 @@ fn row_command(session: &Session<'_>, dll: &str, row: &str, port: u16) -> Comman
     command
 }
 
-/// Runs a row with the example DLL in a session. Returns its output.
+/// Runs a row with the example DLL in a session. Returns the output.
 fn run_row(session: &Session<'_>, row: &str, port: u16) -> String {
     stdout_of(&mut row_command(session, EXAMPLE_DLL, row, port))
 }
