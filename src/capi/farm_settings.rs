@@ -92,7 +92,8 @@ pub unsafe extern "C" fn vipool_farm_set_loopback(
     }
 }
 
-/// Sets the known subnets and DHCP ranges, so that ranges can be validated on any machine.
+/// Sets the known subnets and DHCP ranges, so that the ranges of the farm can be validated on any
+/// machine.
 ///
 /// Parameters:
 /// - `farm`: the farm.

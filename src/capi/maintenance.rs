@@ -29,7 +29,7 @@ pub struct vipool_admin_change {
 }
 layout!(vipool_admin_change { size, addresses, held });
 
-/// Changes a map with `operation` and writes the result.
+/// Changes a map with `operation` and writes the result to `out`.
 ///
 /// # Safety
 /// `map` is NULL or a live handle. `out` is NULL or valid as [`check_optional_out`] requires.
@@ -57,7 +57,7 @@ unsafe fn change_map<E: Into<CallError>>(
 /// Changes all addresses of a range.
 ///
 /// # Safety
-/// As for [`change_map`]; `range` is NULL or valid for reads.
+/// The requirements of [`change_map`] apply. `range` is NULL or valid for reads.
 unsafe fn change_range(
     map: *const vipool_map,
     range: *const vipool_range,
@@ -75,7 +75,7 @@ unsafe fn change_range(
 /// Changes one address.
 ///
 /// # Safety
-/// As for [`change_map`]; `address` is NULL or valid for reads.
+/// The requirements of [`change_map`] apply. `address` is NULL or valid for reads.
 unsafe fn change_address(
     map: *const vipool_map,
     address: *const vipool_ip,
@@ -263,14 +263,15 @@ pub type vipool_is_alive_fn = Option<
 /// Closes every session for which `is_alive` returns 0. Then does the same as
 /// vipool_map_mark_restored().
 ///
-/// Call it after the start of an agent, before the agent opens the first session.
+/// Call this function after the start of an agent, before the agent opens the first session.
 ///
 /// Events: released for each lease.
 ///
 /// Parameters:
 /// - `map`: the map.
 /// - `now`: vipool_now().
-/// - `is_alive`, `context`: called for each open session.
+/// - `is_alive`: called for each open session.
+/// - `context`: passed to `is_alive`.
 /// - `out_closed`: receives the number of closed sessions. May be NULL.
 ///
 /// Errors: VIPOOL_ERR_NULL, and writer errors.

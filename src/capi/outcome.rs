@@ -25,8 +25,8 @@ pub enum vipool_outcome_kind {
 pub const VIPOOL_DO_CLEAR_V6ONLY: u32 = 1;
 /// vipool_outcome.flags: do not bind now, but report success and remember the socket until its
 /// destination is known. Only with VIPOOL_REWRITER_DEFER_WILDCARD, for Windows: ConnectEx requires
-/// a bound socket, and a socket that is bound to a virtual IP cannot reach a loopback address
-/// there. The hook then handles a socket that the program bound to the wildcard address without a
+/// a bound socket, and on Windows a socket that is bound to a virtual IP cannot reach a loopback
+/// address. The hook then handles a socket that the program bound to the wildcard address without a
 /// port:
 ///
 ///  - bind: remember the socket if it is not bound (getsockname fails with WSAEINVAL) and the hook
@@ -44,15 +44,16 @@ pub const VIPOOL_DO_CLEAR_V6ONLY: u32 = 1;
 ///  - closesocket: forget the socket.
 pub const VIPOOL_DO_DEFER: u32 = 2;
 /// vipool_outcome.flags: bind the socket to `bind` (port 0) first. If the bind fails, continue
-/// anyway, unless the address is on no interface and vipool_rewrite_is_retry_allowed() denies it.
+/// anyway, unless the address is on no interface and vipool_rewrite_is_retry_allowed() does not
+/// allow the call to continue.
 pub const VIPOOL_DO_BIND_FIRST: u32 = 4;
 /// vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the connect chooses the port, so that
 /// connections to two destinations can share one port. On Linux, set IP_BIND_ADDRESS_NO_PORT before
 /// the bind. Clear the option after the bind unless the program had set it, because a bind of the
 /// program must choose a port at once.
 pub const VIPOOL_DO_DEFER_PORT: u32 = 8;
-/// vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the socket is on the wildcard address with a
-/// port. Only with VIPOOL_REWRITER_REBIND_DATAGRAMS. Connect the socket to AF_UNSPEC, which
+/// vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the socket is bound to the wildcard address and
+/// a port. Only with VIPOOL_REWRITER_REBIND_DATAGRAMS. Connect the socket to AF_UNSPEC, which
 /// releases a port that the kernel chose, then bind it to `bind` with the same port. A port that
 /// the program chose is not released, so the bind fails and the call continues. Leave a socket with
 /// SO_BINDTODEVICE as it is, because AF_UNSPEC resets this option. If the bind fails after the
@@ -103,7 +104,7 @@ const ADDRESS_NOT_AVAILABLE: i32 = if cfg!(windows) {
     99
 };
 
-/// The value in [`Outcome::Rewritten`]. It can be written to a [`vipool_outcome`].
+/// A value of [`Outcome::Rewritten`] that can be written to a [`vipool_outcome`].
 pub(crate) trait WriteTo {
     /// Sets the members that the value determines: addresses, flags and the interface.
     fn write_to(&self, out: &mut vipool_outcome);

@@ -11,7 +11,7 @@ use super::status::vipool_status::{self, *};
 use crate::rewrite::PacketInfo;
 use crate::rewrite::sockaddr::Parsed;
 
-/// Reads the packet information of a caller.
+/// Reads the packet information that the caller passes.
 ///
 /// # Safety
 /// `address` is NULL or valid for reads.

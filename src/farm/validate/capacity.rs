@@ -8,9 +8,9 @@ use crate::pool::MAX_SLOTS;
 use crate::range::Range;
 
 impl Farm {
-    /// Reports a server that has too few addresses for its sessions, and pools with too many
-    /// addresses or with no more than `low-water`. `None` means the machine of a farm without
-    /// servers.
+    /// Reports a server that has no ranges or too few addresses for its sessions, and pools with
+    /// too many addresses or with at most `low-water` addresses. `None` means the machine of a farm
+    /// without servers.
     pub(super) fn validate_capacity(&self, server: Option<&Server>, findings: &mut Vec<Finding>) {
         if server.is_some_and(|server| !server.enabled) {
             return;
@@ -108,10 +108,10 @@ impl Farm {
             let key = server_key(server);
             findings.push(Finding::new(warning("no-range"), key, &server.name, message, remedy));
         }
-        let loopback_sessions = self.loopback_pool().map_or(0, |pool| pool.slots());
-        if loopback_sessions < max_sessions && is_feature_used(|features| features.loopback) {
+        let max_loopback_sessions = self.loopback_pool().map_or(0, |pool| pool.slots());
+        if max_loopback_sessions < max_sessions && is_feature_used(|features| features.loopback) {
             let message = format!(
-                "the loopback ranges suffice for fewer sessions ({loopback_sessions}) than {name} allows ({max_sessions}); each session needs two addresses"
+                "the loopback ranges suffice for fewer sessions ({max_loopback_sessions}) than {name} allows ({max_sessions}); each session needs two addresses"
             );
             let remedy = "extend the ranges of [loopback], or lower max-sessions";
             findings.push(too_few(message, remedy));
