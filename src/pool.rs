@@ -87,7 +87,7 @@ pub enum PoolError {
     NotHosts(String, Range, &'static str),
 }
 
-/// Addresses that no host of a network can have, with the reason.
+/// Addresses that no host of a network can have, with their purpose.
 const NON_HOST_RANGES: [(&str, &str); 6] = [
     ("0.0.0.0/8", "this network"),
     ("127.0.0.0/8", "loopback"),
@@ -97,11 +97,11 @@ const NON_HOST_RANGES: [(&str, &str); 6] = [
     ("ff00::/8", "multicast"),
 ];
 
-/// Returns the parts of a range that no host can have, each with its purpose.
+/// Returns the parts of a range whose addresses no host can have, each with its purpose.
 pub(crate) fn non_host_parts(range: &Range) -> impl Iterator<Item = (Range, &'static str)> {
     NON_HOST_RANGES.into_iter().filter_map(|(text, purpose)| {
-        let reserved: Range = text.parse().expect("a range");
-        Some((reserved.intersection(range)?, purpose))
+        let non_host_range: Range = text.parse().expect("a range");
+        Some((non_host_range.intersection(range)?, purpose))
     })
 }
 
@@ -168,7 +168,7 @@ impl Pool {
         Ok(Self { name: name.to_owned(), kind, blocks, slot_count })
     }
 
-    /// Returns a pool with these blocks, read from a map.
+    /// Returns a pool with these blocks.
     pub(crate) fn from_blocks(
         name: &str,
         kind: PoolKind,

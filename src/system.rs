@@ -81,8 +81,8 @@ pub fn identify_process(pid: u32) -> io::Result<Leader> {
     os::process::identify(pid)
 }
 
-/// Returns whether a process has exited. Returns false if its state is unknown, because the process
-/// belongs to another process id namespace, or because the caller cannot see processes.
+/// Returns whether a process has exited. Returns false if its state is unknown: the process belongs
+/// to another process id namespace, or the caller cannot see processes.
 #[cfg(any(target_os = "linux", windows))]
 #[must_use]
 pub fn has_exited(process: &Leader) -> bool {

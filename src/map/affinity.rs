@@ -2,7 +2,7 @@
 //!
 //! The file is a text file. The first line contains the version. Each other line contains an
 //! address, a space and the name of its last user in quotation marks. These lines are sorted by the
-//! release of the address: the address that was released first comes first, and addresses that are
+//! time of the release: the address that was released first comes first, and addresses that are
 //! still leased come last. Only the owner of the file can read it. A restart loses all changes
 //! after the last save. The file does not contain users whose names have control characters or more
 //! bytes than a record keeps. [`Map::restore_users`] ignores lines that it cannot parse, and

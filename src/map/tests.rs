@@ -26,7 +26,7 @@ fn range(first: u8, span: u8, kind: PoolKind) -> Range {
     Range::new(address(first), address(first.saturating_add(span).min(99))).unwrap()
 }
 
-/// Returns a pool of disjoint ranges with last bytes below 100.
+/// Generates a pool of disjoint ranges. The last byte of each address is below 100.
 fn pool(kind: PoolKind) -> impl Strategy<Value = Pool> {
     let spans = prop::collection::vec((0u8..90, 0u8..20), 1..4);
     (spans, 0u32..60).prop_map(move |(spans, max_slots)| {

@@ -209,8 +209,8 @@ impl Map {
     /// of the user, which can block.
     ///
     /// # Errors
-    /// Fails if the pool is unknown, so that the session must get no address: the rules cannot be
-    /// read, or a rule names a group and the system cannot determine whether the user is a member.
+    /// Fails if the rules cannot be read, or a rule names a group and the system cannot determine
+    /// whether the user is a member. The pool is then unknown, and the session must get no address.
     /// On Windows, no rule for a group can be checked.
     pub fn choose_pool(
         &self,
@@ -318,8 +318,8 @@ impl Map {
         self.lock.as_ref().map(WriterLock::directory)
     }
 
-    /// Locks the map against other threads and processes. `now` is the time, if the caller has it,
-    /// see [`WriterLock::check_exclusive`].
+    /// Locks the map against other threads and processes. `now` is the time, if the caller has it
+    /// (see [`WriterLock::check_exclusive`]).
     #[inline(always)]
     pub(crate) fn lock_for_writing(&self, now: Option<Tick>) -> Result<LockedMap<'_>, MapError> {
         match &self.lock {
@@ -445,9 +445,9 @@ impl Map {
         Ok(())
     }
 
-    /// Acquires the lock between processes, unless this map holds it. Returns the map, that lock,
-    /// and whether this map already held the lock. The caller needs no lock between threads,
-    /// because the caller borrows the map exclusively.
+    /// Acquires the writer lock, unless this map holds it. Returns the map, the writer lock, and
+    /// whether the map was already exclusive. The caller does not need the mutex, because the
+    /// caller borrows the map exclusively.
     pub(crate) fn split_exclusive(
         &mut self,
     ) -> Result<(&mut WritableMap, Option<&WriterLock>, bool), MapError> {

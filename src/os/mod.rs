@@ -1,5 +1,5 @@
-//! The interface to the operating system, one small module for each concern. Most of the crate's
-//! unsafe calls of the operating system are in this module.
+//! The interface to the operating system, with one small module for each concern. Most of the
+//! crate's unsafe calls of the operating system are in this module.
 
 use std::path::Path;
 

@@ -135,8 +135,8 @@ impl<'t> Transaction<'t> {
         leases
     }
 
-    /// Releases all leases of a session in a map with several pools: `released_last` at the end,
-    /// the others before it in the reverse order of the pools.
+    /// Releases all leases of a session in a map with several pools: first the other leases in the
+    /// reverse order of the pools, then `released_last`.
     #[inline(never)]
     fn release_in_all_pools(
         &self,

@@ -1,11 +1,12 @@
 //! The operations on the words of a map. This folder and `replan` contain all code that decides
 //! what to write to a map.
 //!
-//! [`image::MapImage`] is the read-only view that readers get. No method of this view stores.
-//! [`writer::MapWriter`] can store. It needs an exclusive borrow of a [`writer::WritableMap`],
-//! which the lock of a map protects. A [`transaction::Transaction`] also guarantees that the map is
-//! consistent, and that the next writer detects a crash within the transaction. The engine opens
-//! and closes sessions only in a transaction.
+//! [`image::MapImage`] is the read-only view that readers get. No method of this view changes the
+//! map. [`writer::MapWriter`] can change the map. It needs an exclusive borrow of a
+//! [`writer::WritableMap`], which the writer lock of the map protects. A
+//! [`transaction::Transaction`] also guarantees that the map is consistent, and that the next
+//! writer detects a crash within the transaction. The engine opens and closes sessions only in a
+//! transaction.
 
 pub(crate) mod admit;
 pub(crate) mod close;

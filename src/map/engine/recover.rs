@@ -46,7 +46,7 @@ impl MapWriter<'_> {
             Owner::Session(session_id) => pool == 0 || self.is_anchor(session_id, pool),
             _ => false,
         };
-        let open_sessions: usize = self
+        let open_session_count: usize = self
             .tables()
             .map(|(pool, table)| {
                 (0..table.pool.slot_count)
@@ -54,13 +54,14 @@ impl MapWriter<'_> {
                     .count()
             })
             .sum();
-        self.store_header(OPEN_SESSIONS, open_sessions as u64);
+        self.store_header(OPEN_SESSIONS, open_session_count as u64);
     }
 }
 
 impl TableWriter<'_> {
     /// Rebuilds queues, index and counters from the slots. The old queues, index and counters may
-    /// contain any bytes. Returns the highest stamp. Allocates memory for one queue entry per slot.
+    /// contain any bytes. Returns the highest stamp. Allocates memory in proportion to the
+    /// number of slots.
     fn rebuild(&self) -> u64 {
         let mut queues: [Vec<(u64, u32)>; 3] = Default::default();
         let mut counts = [0u32; MAX_COUNTERS];
@@ -82,7 +83,7 @@ impl TableWriter<'_> {
             queue::rebuild(self.access(), self.control, self.slots, queue, slots_in_order);
         }
         let key_of = |slot| self.index_key(slot);
-        let unindexed_slots =
+        let unindexed_count =
             index::repair(self.access(), self.index, self.pool.slot_count, key_of);
         for counter in [
             Counter::Free,
@@ -94,9 +95,9 @@ impl TableWriter<'_> {
         ] {
             self.set_count(counter, counts[counter as usize]);
         }
-        self.set_count(Counter::Unindexed, unindexed_slots);
-        let leased_slots = counts[Counter::Leased as usize];
-        let peak = self.count(Counter::PeakLeased).clamp(leased_slots, self.pool.slot_count);
+        self.set_count(Counter::Unindexed, unindexed_count);
+        let leased_count = counts[Counter::Leased as usize];
+        let peak = self.count(Counter::PeakLeased).clamp(leased_count, self.pool.slot_count);
         self.set_count(Counter::PeakLeased, peak);
         highest_stamp
     }

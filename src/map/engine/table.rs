@@ -37,7 +37,7 @@ impl<'a> Table<'a> {
         Some(Self { pool, control, index, slots, sessions_words })
     }
 
-    /// Reads a word of a slot with acquire ordering, see [`Word::load`].
+    /// Reads a word of a slot with acquire ordering (see [`Word::load`]).
     #[inline(always)]
     pub(crate) fn load(&self, slot: u32, offset: usize) -> u64 {
         self.slots.get(slot as usize).map_or(0, |words| words[offset].load())

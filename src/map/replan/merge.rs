@@ -95,14 +95,14 @@ pub(crate) fn merge(
         }
     }
     let mut added_pools = added_pools.into_iter();
-    let mut former_pools_in_use = Vec::new();
+    let mut former_pool_names = Vec::new();
     let mut pools: Vec<PlannedPool> = Vec::new();
     for ((number, table), kept_pool) in old_map.tables().zip(kept_pools) {
         let old_pool = &old_pools[usize::from(number)];
         pools.push(match kept_pool {
             Some(kept_pool) => kept_pool,
             None if is_in_use(old_map, &table, plan, now) => {
-                former_pools_in_use.push(old_pool.name());
+                former_pool_names.push(old_pool.name());
                 dropped_pool(old_pool.clone(), true)
             }
             // The following pools must keep their numbers. So a new pool gets this number. If there
@@ -117,7 +117,7 @@ pub(crate) fn merge(
     if pools.len() > MAX_POOLS {
         return Err(PlanError::TooManyFormerPools {
             planned: plan.pools.len(),
-            former: former_pools_in_use.into_iter().map(str::to_owned).collect(),
+            former: former_pool_names.into_iter().map(str::to_owned).collect(),
         }
         .into());
     }

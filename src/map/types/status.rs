@@ -19,18 +19,18 @@ pub struct PoolStatus {
     pub ipv4: bool,
     /// The number of addresses.
     pub slots: u32,
-    /// Free addresses.
+    /// The number of free addresses.
     pub free: u32,
-    /// Leased addresses.
+    /// The number of leased addresses.
     pub leased: u32,
-    /// Addresses that cool down after their release.
+    /// The number of addresses that cool down after their release.
     pub cooling: u32,
-    /// Addresses that have cooled down but still have sockets.
+    /// The number of addresses that have cooled down but still have sockets.
     pub lingering: u32,
-    /// Addresses that are reserved for a user and not leased.
+    /// The number of addresses that are reserved for a user and not leased.
     pub reserved: u32,
-    /// Addresses that are not leased, and that an administrator drained or the configuration no
-    /// longer has in this pool.
+    /// The number of addresses that are not leased, and that an administrator drained or the
+    /// configuration no longer has in this pool.
     pub drained: u32,
     /// The maximum of `leased` so far.
     pub peak: u32,
