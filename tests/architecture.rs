@@ -118,7 +118,7 @@ fn parse_paths(text: &str, prefix: &[String], paths: &mut Vec<Vec<String>>) -> u
     position
 }
 
-/// Returns the absolute paths in a file, without the leading `crate`.
+/// Returns the paths in a file as absolute paths without the leading `crate`.
 fn collect_paths(file: &SourceFile) -> Vec<Vec<String>> {
     let mut result = Vec::new();
     for keyword in ["crate::", "super::", "self::"] {

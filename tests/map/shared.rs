@@ -140,17 +140,17 @@ fn shared_session_stays_open_while_its_logon_records_cannot_be_read() {
     let mut server = Server::new();
     let opened = server.log_on(1);
     server.log_on(2);
-    let records = server.directory.path().join("logons");
-    let readable_records = server.directory.path().join("readable");
-    std::fs::rename(&records, &readable_records).unwrap();
-    std::fs::write(&records, "").unwrap();
+    let records_path = server.directory.path().join("logons");
+    let renamed_records_path = server.directory.path().join("readable");
+    std::fs::rename(&records_path, &renamed_records_path).unwrap();
+    std::fs::write(&records_path, "").unwrap();
     server.exited.0.insert(1);
     for seconds in [0, LEADER_GRACE, 2 * LEADER_GRACE] {
         assert_eq!(server.reap(seconds), []);
     }
     assert!(!server.log_off(&opened, 1));
-    std::fs::remove_file(&records).unwrap();
-    std::fs::rename(&readable_records, &records).unwrap();
+    std::fs::remove_file(&records_path).unwrap();
+    std::fs::rename(&renamed_records_path, &records_path).unwrap();
     assert_eq!(server.reap(3 * LEADER_GRACE), []);
     assert_eq!(server.leader_pid(), Some(2));
 }

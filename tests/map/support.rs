@@ -27,7 +27,7 @@ pub fn memory_map(ranges: &[&str], settings: Settings) -> Map {
     Map::in_memory(&plan(ranges, settings)).unwrap()
 }
 
-/// Returns the id of a session.
+/// Returns the id of the session with this number.
 pub fn session_id(number: u64) -> SessionId {
     number.to_string().parse().unwrap()
 }

@@ -1,4 +1,4 @@
-//! Calls the functions of the rewriter.
+//! Calls the functions of the rewriter through the C ABI.
 
 #![allow(unsafe_code, reason = "the C ABI takes raw pointers")]
 
@@ -28,11 +28,12 @@ pub unsafe extern "C" fn find_listener(
     _source: *const vipool_sockaddr,
 ) -> i32 {
     // SAFETY: the test passed the context, and the library passes a valid array.
-    let (listening, candidates) = unsafe {
+    let (listening_addresses, candidates) = unsafe {
         (&*context.cast::<Vec<SocketAddr>>(), std::slice::from_raw_parts(addresses, count))
     };
-    let index =
-        candidates.iter().position(|candidate| listening.contains(&socket_address(candidate)));
+    let index = candidates
+        .iter()
+        .position(|candidate| listening_addresses.contains(&socket_address(candidate)));
     index.map_or(VIPOOL_LISTENER_NONE, |index| index as i32)
 }
 
