@@ -1,11 +1,12 @@
 //! Compares a call through the C ABI with the same call in Rust. A call that receives a
 //! sockaddr also parses it and writes the new sockaddr, as a hook layer does.
 //!
-//! `cargo xtask bench capi` measures short blocks of calls, alternately in Rust and C. It prints
-//! the median time in each language, and the median of the difference within a pair of blocks.
-//! Other load affects both blocks of a pair alike. The memory layout changes a result by some
-//! nanoseconds, so the bench measures in several processes. The table contains the median and the
-//! quartiles over all processes. With `--json`, each row is a JSON object.
+//! `cargo xtask bench capi` measures short blocks of calls, alternately in Rust and C. Other load
+//! affects both blocks of a pair alike. The memory layout changes a result by some nanoseconds, so
+//! the bench measures in several processes. Each process determines the median time in each
+//! language, and the median of the difference within a pair of blocks. The table contains the
+//! medians over all processes, and the quartiles of the difference. With `--json`, each row is a
+//! JSON object.
 //!
 //! With `-- NAME rust|c COUNT`, the program makes COUNT calls and measures nothing. Run it twice
 //! under `valgrind --tool=callgrind` with different counts. The difference between the two results
@@ -105,8 +106,8 @@ fn assert_ok(status: vipool_status) {
     assert_eq!(status, vipool_status::VIPOOL_OK);
 }
 
-/// Creates the objects. The rewriter applies the rule with this id.
-fn create_c_objects(rule: u64) -> CObjects {
+/// Creates the objects of a C program. The rewriter applies the rule with the id `rule_id`.
+fn create_c_objects(rule_id: u64) -> CObjects {
     let mut c_objects = CObjects {
         map: null_mut(),
         reader: null_mut(),
@@ -129,7 +130,7 @@ fn create_c_objects(rule: u64) -> CObjects {
         ));
         c_objects.handle = opened.handle;
         let mut options = zeroed_with_size::<vipool_rewriter_options>();
-        (options.handle, options.rule) = (opened.handle, rule);
+        (options.handle, options.rule) = (opened.handle, rule_id);
         assert_ok(vipool_rewriter_new(c_objects.reader, &options, &mut c_objects.rewriter));
     }
     c_objects
@@ -172,7 +173,7 @@ fn rewrite_bytes_in_rust(
     (out, length)
 }
 
-/// The command line.
+/// The mode that the command line selects.
 enum Mode {
     /// Print a table of the results of several processes. Each process measures `pair_count` pairs
     /// of blocks for each row.
@@ -206,7 +207,8 @@ impl Mode {
         }
     }
 
-    /// Measures one kind of call. In the mode `Calls`, makes the calls and measures nothing.
+    /// Measures the kind of call `name`. In the mode `Calls`, makes the calls of the selected kind
+    /// and measures nothing.
     fn run<R, S>(
         &self,
         name: &str,

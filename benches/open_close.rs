@@ -1,5 +1,5 @@
 //! Measures how long it takes to open, close and look up a session, and to check a handle, in
-//! half-full tables of three sizes.
+//! half-full maps of three sizes.
 //!
 //! `cargo xtask bench alloc` compares these operations with other crates and with the floor. The
 //! floor is the time of two atomic operations on random cache lines.
@@ -21,17 +21,17 @@ fn session_id(number: u32) -> SessionId {
     SessionId::new(SessionKind::Embedder, number.into()).expect("a small number")
 }
 
-fn plan_with_slots(slots: u32) -> Plan {
-    let range = format!("10.0.0.0/{}", 32 - slots.ilog2()).parse().expect("a range");
-    let pool = Pool::new("default", PoolKind::VirtualIp, &[range], slots).expect("one range");
+fn plan_with_slots(slot_count: u32) -> Plan {
+    let range = format!("10.0.0.0/{}", 32 - slot_count.ilog2()).parse().expect("a range");
+    let pool = Pool::new("default", PoolKind::VirtualIp, &[range], slot_count).expect("one range");
     Plan::new([pool]).with_settings(Settings::without_cool_down())
 }
 
-/// Returns an exclusively locked map in which sessions 1 to `slots / 2` are open.
-fn half_full_map(directory: &Path, slots: u32) -> Map {
-    let mut map = Map::create(directory, &plan_with_slots(slots)).expect("a map");
+/// Returns an exclusively locked map in which sessions 1 to `slot_count / 2` are open.
+fn half_full_map(directory: &Path, slot_count: u32) -> Map {
+    let mut map = Map::create(directory, &plan_with_slots(slot_count)).expect("a map");
     map.lock_exclusive().expect("no other writer");
-    for number in 1..=slots / 2 {
+    for number in 1..=slot_count / 2 {
         map.open_session(session_id(number), &OpenOptions::default(), Tick::ZERO)
             .expect("a free address");
     }
@@ -42,12 +42,12 @@ fn bench_sessions(criterion: &mut Criterion) {
     let shared_memory = Path::new("/dev/shm");
     let parent_directory =
         if shared_memory.is_dir() { shared_memory.to_owned() } else { std::env::temp_dir() };
-    for slots in SLOT_COUNTS {
+    for slot_count in SLOT_COUNTS {
         let directory = tempfile::tempdir_in(&parent_directory).expect("a directory");
-        let map = half_full_map(directory.path(), slots);
+        let map = half_full_map(directory.path(), slot_count);
         let options = OpenOptions::default();
-        let new_session = session_id(slots);
-        let mut group = criterion.benchmark_group(format!("/{}", 32 - slots.ilog2()));
+        let new_session = session_id(slot_count);
+        let mut group = criterion.benchmark_group(format!("/{}", 32 - slot_count.ilog2()));
         group.bench_function("open and close by handle", |bencher| {
             bencher.iter(|| {
                 let opened = map
@@ -68,7 +68,7 @@ fn bench_sessions(criterion: &mut Criterion) {
         group.bench_function("lookup by session", |bencher| {
             bencher.iter(|| {
                 // An odd step visits every session in an order that defeats the prefetcher.
-                number = (number + 40_503) % (slots / 2);
+                number = (number + 40_503) % (slot_count / 2);
                 reader.lookup(black_box(session_id(number + 1)))
             });
         });

@@ -105,7 +105,7 @@ pub fn render_sessions(report: &Report) -> String {
     if report.open_sessions == 0 {
         return "No session is open.\n".to_owned();
     }
-    let hidden_sessions = match report.open_sessions - report.sessions.len() {
+    let hidden_sessions_note = match report.open_sessions - report.sessions.len() {
         0 => String::new(),
         hidden_count => format!(
             "Not shown: {} (only root can see the sessions of other users)\n",
@@ -113,7 +113,7 @@ pub fn render_sessions(report: &Report) -> String {
         ),
     };
     if report.sessions.is_empty() {
-        return hidden_sessions;
+        return hidden_sessions_note;
     }
     let mut session_table = table(&["SESSION", "USER", "CLIENT", "ADDRESSES", "SINCE"]);
     for session in &report.sessions {
@@ -128,5 +128,5 @@ pub fn render_sessions(report: &Report) -> String {
             local_time(session.since),
         ]);
     }
-    render_table(&session_table) + &hidden_sessions
+    render_table(&session_table) + &hidden_sessions_note
 }

@@ -25,7 +25,7 @@ const EXHAUSTED_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
 /// reads.
 const MAX_ATTEMPTS: usize = 8;
 
-/// Appends the events since the last call to the history and returns the new records.
+/// Appends to the history the events since the last call, and returns the new records.
 ///
 /// With `retention`, this function first removes old records.
 ///
@@ -36,7 +36,7 @@ pub fn collect(
     history_file: &Path,
     retention: Option<&Retention>,
 ) -> anyhow::Result<Vec<Record>> {
-    // Open the map first: without a map that this process trusts, nothing is created.
+    // Open the map first: if this process does not trust the map, it creates no history file.
     let map = Map::open(directory)?;
     // The lock of the history prevents other processes from collecting the same events.
     let mut log = HistoryLog::open(history_file)?;
@@ -60,12 +60,13 @@ pub fn pending(directory: &Path, collected: &[Record]) -> anyhow::Result<Vec<Rec
     events_after(&Map::open(directory)?, directory, &state)
 }
 
-/// Converts the events after a state of the history to records.
+/// Returns the records of the events that `state` does not contain yet.
 fn events_after(map: &Map, directory: &Path, state: &HistoryState) -> anyhow::Result<Vec<Record>> {
     let journal = Journal::open(directory)?;
     let boot = format_boot(journal.boot());
     let first_number = match &state.last_position {
-        // If the journal has not reached the last number of the history, the journal is new.
+        // If the journal has not reached the last number of the history, the journal is new
+        // and is read from its first event.
         Some((last_boot, number)) if *last_boot == boot && *number < journal.next_number() => {
             number + 1
         }
@@ -244,7 +245,7 @@ mod tests {
             .unwrap()
     }
 
-    /// Opens a session, or fails to open it if no address is free.
+    /// Opens a session. Ignores the error if no address is free.
     fn open(map: &Map, session: u64, user: &str) {
         let options = OpenOptions::new().with_user(user);
         let _ = map.open_session(session.to_string().parse().unwrap(), &options, Tick::now());

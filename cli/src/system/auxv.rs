@@ -7,12 +7,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// Nonzero if the program runs with more rights than its user.
+/// Key of the value that is nonzero if the program runs with more rights than its user.
 pub const AT_SECURE: u64 = 23;
-/// Address of the path by which the program was started.
+/// Key of the address of the path by which the program was started.
 const AT_EXECFN: u64 = 31;
 
-/// Reads the auxiliary vector of a process. Returns `None` if the caller may not read it.
+/// Reads the auxiliary vector of a process. Returns `None` if it cannot be read.
 pub fn read_auxv(pid: u32) -> Option<BTreeMap<u64, u64>> {
     fs::read(format!("/proc/{pid}/auxv")).ok().map(|bytes| parse_auxv(&bytes))
 }

@@ -48,9 +48,9 @@ fn drained_addresses_are_not_allocated() {
     private_map.output(&["undrain", "--all", "--private"]);
     open_and_get_address(&private_map, "3");
 
-    let unknown_range = private_map.output(&["drain", "10.9.8.0/24", "--private"]);
-    assert_eq!(unknown_range.status.code(), Some(1));
-    assert!(text(&unknown_range.stderr).contains("10.9.8.0"), "{unknown_range:?}");
+    let refused_drain = private_map.output(&["drain", "10.9.8.0/24", "--private"]);
+    assert_eq!(refused_drain.status.code(), Some(1));
+    assert!(text(&refused_drain.stderr).contains("10.9.8.0"), "{refused_drain:?}");
 }
 
 #[test]
@@ -62,11 +62,11 @@ fn reserved_addresses_are_allocated_to_their_user_only() {
     let refused_open =
         private_map.output(&["session", "open", "2", "--private", "--address", &address]);
     assert!(text(&refused_open.stderr).contains("reserved for another user"), "{refused_open:?}");
-    let owner_session =
-        private_map.output(&["session", "open", "3", "--private", "--user", "alice"]);
-    assert!(text(&owner_session.stdout).contains(&address), "{owner_session:?}");
-    let pools = &private_map.json_output(&["addresses", "--private"]);
-    let row = pools.as_array().unwrap().iter().find(|row| row["address"] == *address).unwrap();
+    let owner_open = private_map.output(&["session", "open", "3", "--private", "--user", "alice"]);
+    assert!(text(&owner_open.stdout).contains(&address), "{owner_open:?}");
+    let address_rows = &private_map.json_output(&["addresses", "--private"]);
+    let row =
+        address_rows.as_array().unwrap().iter().find(|row| row["address"] == *address).unwrap();
     assert_eq!((&row["state"], &row["reserved"]), (&"used".into(), &true.into()));
     assert!(private_map.output(&["unreserve", &address, "--private"]).status.success());
     assert_eq!(private_map.output(&["unreserve", &address, "--private"]).status.code(), Some(1));
@@ -149,11 +149,11 @@ fn users_see_and_join_only_their_own_session() {
         map.open_session(session.parse().unwrap(), &options, Tick::now()).unwrap()
     };
     open("audit:7", "alice");
-    let own_lease = open("audit:8", "bob").handle.to_string();
+    let own_handle = open("audit:8", "bob").handle.to_string();
 
     let as_user = |arguments: &[&str]| {
         let mut command = installed.vipool(54_321);
-        command.args(arguments).env("VIPOOL_MAP", &directory).env("VIPOOL_LEASE", &own_lease);
+        command.args(arguments).env("VIPOOL_MAP", &directory).env("VIPOOL_LEASE", &own_handle);
         command.output().unwrap()
     };
     let status = as_user(&["status", "--json"]);
@@ -180,7 +180,7 @@ fn users_see_and_join_only_their_own_session() {
     assert!(text(&output.stderr).contains(expected), "{output:?}");
 
     let joined_output = as_user(&["run", "--", "sh", "-c", "echo $VIPOOL_LEASE"]);
-    assert_eq!(text(&joined_output.stdout).trim(), own_lease, "{joined_output:?}");
+    assert_eq!(text(&joined_output.stdout).trim(), own_handle, "{joined_output:?}");
     let other_output = as_user(&["run", "-s", "audit:7", "--", "echo", "ran"]);
     assert!(
         text(&other_output.stderr).contains("the session of your logon is audit:8"),

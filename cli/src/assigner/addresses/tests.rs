@@ -187,7 +187,7 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
 }
 
 #[test]
-fn preview_predicts_the_changes_and_addresses_in_place_are_not_probed() {
+fn preview_predicts_the_changes_and_existing_addresses_are_not_probed() {
     if !vipool_testing::have(&["root", "ip"]) {
         return;
     }
@@ -249,7 +249,7 @@ fn interrupted_run_is_completed_and_foreign_addresses_are_kept() {
     let result = add(&mut state, &all_addresses, false, &[]);
     assert_eq!((result.added_addresses.len(), result.usable_addresses.len()), (500, 1000));
     assert_eq!(pool_addresses_on_v0().len(), 1000);
-    // If the state file is lost, the mark identifies the addresses.
+    // If the state file is lost, vipool's mark on each address identifies the addresses.
     if Netlink::open().unwrap().addresses().unwrap().values().any(|state| state.is_marked) {
         state.write(AssignedResources::default()).unwrap();
         let result = add(&mut state, &all_addresses, false, &[]);

@@ -128,7 +128,7 @@ impl Discover {
     }
 }
 
-/// Returns the reasons why no hook layer can change the calls of the program in this file.
+/// Returns the reasons why no hook layer can change the calls of the program in `file`.
 fn rewrite_obstacles(file: &Path) -> BTreeSet<&'static str> {
     let elf = read_elf(file).ok().flatten().unwrap_or_default();
     let mode = file.metadata().map_or(0, |metadata| metadata.permissions().mode());

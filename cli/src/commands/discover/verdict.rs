@@ -13,7 +13,8 @@ use crate::system::trace::SocketCall;
 pub type Observations = BTreeMap<Program, BTreeSet<SocketCall>>;
 
 /// UDP ports of services that receive multicast or broadcast. A socket on a session's address would
-/// not receive these packets, so such binds are not rewritten (`wildcard-udp-ports` in farm.toml).
+/// not receive these packets, so wildcard binds of these ports are not rewritten
+/// (`wildcard-udp-ports` in farm.toml).
 const WILDCARD_UDP_PORTS: &[u16] = &[67, 68, 1900, 3702, 5353, 5355];
 
 /// A program: its file and, for an interpreter, the script.
@@ -132,37 +133,37 @@ pub fn judge(
 /// Adds the evidence of a loopback connect to the verdicts of the client and of the server.
 fn add_loopback_connect(
     verdicts: &mut BTreeMap<&Program, Verdict>,
-    program: &Program,
+    client: &Program,
     observed: &Observations,
     other_programs: &Observations,
     (is_tcp, destination): (bool, SocketAddr),
 ) {
     let protocol = protocol_name(is_tcp);
     if let Some(server) = find_listener(observed, is_tcp, destination) {
-        if server != program {
+        if server != client {
             let verdict = verdicts.get_mut(server).expect("every program has a verdict");
             verdict.add_evidence(format!(
-                "{program} connects to it on {destination} ({protocol}): list both programs"
+                "{client} connects to it on {destination} ({protocol}): list both programs"
             ));
             verdict.features.insert("loopback");
             verdict.has_clients = true;
         }
-        let verdict = verdicts.get_mut(program).expect("every program has a verdict");
-        if server != program {
+        let verdict = verdicts.get_mut(client).expect("every program has a verdict");
+        if server != client {
             verdict.add_evidence(format!(
                 "connects to {server} on {destination} ({protocol}): list both programs"
             ));
         }
         verdict.features.insert("loopback");
     } else if let Some(server) = find_listener(other_programs, is_tcp, destination) {
-        let verdict = verdicts.get_mut(program).expect("every program has a verdict");
+        let verdict = verdicts.get_mut(client).expect("every program has a verdict");
         verdict.add_evidence(format!(
             "connects to {server} on {destination} ({protocol}), which all sessions share"
         ));
     } else if is_tcp {
         // Omit UDP, because getaddrinfo(3) connects UDP sockets only to determine the source
         // address.
-        let verdict = verdicts.get_mut(program).expect("every program has a verdict");
+        let verdict = verdicts.get_mut(client).expect("every program has a verdict");
         verdict.add_evidence(format!(
             "connects to {destination} ({protocol}), but no program listens there"
         ));
@@ -175,7 +176,7 @@ fn find_listener(
     is_tcp: bool,
     destination: SocketAddr,
 ) -> Option<&Program> {
-    let receives = |call: &SocketCall| match *call {
+    let is_bound_to_destination = |call: &SocketCall| match *call {
         SocketCall::Bind { is_tcp: is_bound_tcp, address: bound, has_succeeded: true } => {
             let (ip, bound_ip) = (destination.ip().to_canonical(), bound.ip().to_canonical());
             is_bound_tcp == is_tcp
@@ -184,7 +185,10 @@ fn find_listener(
         }
         _ => false,
     };
-    programs.iter().find(|(_, calls)| calls.iter().any(receives)).map(|(program, _)| program)
+    programs
+        .iter()
+        .find(|(_, calls)| calls.iter().any(is_bound_to_destination))
+        .map(|(program, _)| program)
 }
 
 fn protocol_name(is_tcp: bool) -> &'static str {
@@ -238,9 +242,9 @@ impl Verdict {
             self.accepts_connections |= is_tcp;
             self.second_instance_fails = true;
         } else if ip.is_unspecified() || host_addresses.contains(&ip) {
-            let target =
+            let address_kind =
                 if ip.is_unspecified() { "the wildcard address" } else { "the host's address" };
-            self.add_evidence(format!("binds {address}, {target} ({protocol}){suffix}"));
+            self.add_evidence(format!("binds {address}, {address_kind} ({protocol}){suffix}"));
             self.features.insert("virtual-ip");
             if is_tcp && ip.is_unspecified() {
                 // Its clients, and the program itself, can connect to 127.0.0.1.
@@ -251,7 +255,7 @@ impl Verdict {
         }
     }
 
-    /// Returns whether the program accepts connections on the loopback, but no client was observed.
+    /// Returns whether the program accepts connections on the loopback and no client was observed.
     fn lacks_clients(&self) -> bool {
         self.accepts_connections && !self.has_clients
     }

@@ -40,12 +40,12 @@ pub fn rows_of_other_processes(
 ) -> Vec<SocketRow> {
     let examined_inodes: BTreeSet<u64> = match pid.map(open_sockets) {
         Some(Ok(sockets)) => {
-            let belongs_to_process = |descriptors: &[i32]| {
+            let is_examined = |descriptors: &[i32]| {
                 descriptors.iter().any(|descriptor| examined_descriptors.contains(descriptor))
             };
             sockets
                 .into_iter()
-                .filter(|(_, descriptors)| belongs_to_process(descriptors))
+                .filter(|(_, descriptors)| is_examined(descriptors))
                 .map(|(inode, _)| inode)
                 .collect()
         }
@@ -57,7 +57,8 @@ pub fn rows_of_other_processes(
 /// Finds the listeners of other processes that make a bind of the program fail.
 ///
 /// `other_rows` contains the sockets of other processes. `is_pool_address` returns whether an
-/// address belongs to a pool. `is_own_port` returns whether the program's rule lists a port.
+/// address belongs to a pool. `is_own_port` returns whether the program's rule lists a port in
+/// `own-ports`.
 ///
 /// For a rewritten program, a listener of the host on 0.0.0.0 blocks the port in every session (row
 /// 2). A listener on [::] that also accepts IPv4 blocks the port in the same way (row 29). For

@@ -38,7 +38,7 @@ pub struct Subject {
     pub file: Option<PathBuf>,
     /// The path by which the program was started.
     pub started_as: Option<PathBuf>,
-    /// The full path of the script that the program runs, or the argument that names its module.
+    /// The full path of the script that an interpreter runs, or the name of the module.
     pub script: Option<PathBuf>,
     /// Properties of the program's file, if it is an ELF file.
     pub elf: Option<ElfInfo>,
@@ -216,9 +216,9 @@ pub fn observe_command(command: &[OsString]) -> anyhow::Result<Subject> {
     })
 }
 
-/// Returns the full path of a script that is relative to a working directory. `directory_link` is
-/// the link to this directory in `/proc`. The name of a module (`python3 -m http.server`) is no
-/// path and stays as it is.
+/// Returns the full path of a script. The path `script` may be relative to a working directory, and
+/// `directory_link` is the link to this directory in `/proc`. The name of a module (`python3 -m
+/// http.server`) is no path and stays as it is.
 fn script_path(directory_link: &Path, script: &[u8]) -> PathBuf {
     let script = Path::new(OsStr::from_bytes(script));
     match fs::read_link(directory_link) {
