@@ -75,13 +75,13 @@ fn for_each_fd_in_proc(mut visit: impl FnMut(c_int)) -> bool {
     let mut buffer = DirentBuffer([0; _]);
     let is_complete = loop {
         let arguments = [directory, &raw mut buffer as usize, buffer.0.len(), 0, 0, 0];
-        // SAFETY: the length is the length of the buffer.
+        // SAFETY: the third argument is the length of the buffer.
         let length = unsafe { system_call(libc::SYS_getdents64, arguments) };
         match usize::try_from(length) {
             Ok(0) => break true,
             Ok(length) => {
                 let dirents = buffer.0.get(..length).unwrap_or_default();
-                fd_entries(dirents).filter(|fd| *fd as usize != directory).for_each(&mut visit);
+                fds_in_dirents(dirents).filter(|fd| *fd as usize != directory).for_each(&mut visit);
             }
             Err(_) => break false,
         }
@@ -93,7 +93,7 @@ fn for_each_fd_in_proc(mut visit: impl FnMut(c_int)) -> bool {
 
 /// Iterates over the descriptor numbers in directory entries. Skips entries whose name is not a
 /// number.
-fn fd_entries(mut dirents: &[u8]) -> impl Iterator<Item = c_int> {
+fn fds_in_dirents(mut dirents: &[u8]) -> impl Iterator<Item = c_int> {
     std::iter::from_fn(move || {
         let length = *dirents.get(RECORD_LENGTH_OFFSET..)?.first_chunk()?;
         let (entry, rest) = dirents.split_at_checked(u16::from_ne_bytes(length).into())?;

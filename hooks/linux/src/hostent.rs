@@ -15,7 +15,7 @@ use crate::{caller_memory, errno, hooked_process, node_name, original};
 /// address.
 ///
 /// # Safety
-/// `name` is null or a C string. `entry` is null or the library's result for `name`.
+/// `name` is null or a C string. `entry` is null or the C library's result for `name`.
 unsafe fn replace_host_addresses(name: *const c_char, entry: *mut hostent) {
     let Some(process) = hooked_process::current() else { return };
     // SAFETY: guaranteed by the caller.
@@ -23,7 +23,7 @@ unsafe fn replace_host_addresses(name: *const c_char, entry: *mut hostent) {
     let saved_errno = errno::get();
     let rewriter = process.rewriter();
     if let Some(session_addresses) = rewriter.resolve_host_name(process.client_address()).rewritten()
-        // SAFETY: the library created the entry.
+        // SAFETY: the C library created the entry.
         && let Some(first_ip) = unsafe { first_address(entry) }
         && let Some(replacement) = session_address_for(session_addresses, first_ip)
         && is_host_name(
@@ -45,9 +45,9 @@ unsafe fn replace_host_addresses(name: *const c_char, entry: *mut hostent) {
 /// Returns the first address of an entry.
 ///
 /// # Safety
-/// The library created the entry.
+/// The C library created the entry.
 unsafe fn first_address(entry: &hostent) -> Option<IpAddr> {
-    // SAFETY: the library's list ends with a null pointer, and its addresses have `h_length` bytes.
+    // SAFETY: the C library ends the list with a null pointer. Its addresses have `h_length` bytes.
     unsafe {
         let first = entry.h_addr_list.as_ref()?.cast::<u8>();
         read_ip(first, entry.h_length, entry.h_addrtype)
@@ -80,7 +80,7 @@ unsafe fn read_ip(address: *const u8, length: c_int, family: c_int) -> Option<Ip
 /// Overwrites the first address of an entry, if `address` has the same length.
 ///
 /// # Safety
-/// The library created the entry, and it has a first address.
+/// The C library created the entry, and it has a first address.
 unsafe fn write_first_address(entry: &mut hostent, address: IpAddr) {
     // SAFETY: the first address has `h_length` bytes. The code writes only an address of this
     // length.
@@ -173,12 +173,12 @@ pub unsafe extern "C" fn gethostbyname2_r(
 struct SubstituteQuery {
     octets: [u8; 16],
     /// The requested address, if it is V. In this case, `patch_entry` writes V and the host name to
-    /// the library's result.
+    /// the C library's result.
     virtual_ip: Option<IpAddr>,
 }
 
-/// Returns the query that replaces the query for this address. Returns `None` if the program's
-/// query must pass unchanged.
+/// Returns the query that replaces the program's query for `address`. Returns `None` if the
+/// program's query must pass unchanged.
 ///
 /// # Safety
 /// `address` points to `length` bytes or to memory that is not accessible.
@@ -196,7 +196,7 @@ unsafe fn substitute_query(
     let rewriter = process.display_rewriter();
     let (substitute, virtual_ip) = match rewriter.visible_ip(ip).rewritten() {
         Some(visible) => (visible, None),
-        // The library creates an entry for the loopback address. `patch_entry` then changes the
+        // The C library creates an entry for the loopback address. `patch_entry` then changes the
         // name and the address of this entry.
         None if rewriter.is_virtual_ip(ip) => match ip {
             IpAddr::V4(_) => (Ipv4Addr::LOCALHOST.into(), Some(ip)),
@@ -216,7 +216,7 @@ impl SubstituteQuery {
     /// If V was requested, changes the entry of the loopback address to an entry of V.
     ///
     /// # Safety
-    /// `entry` is null, or the library created it and it has a first address.
+    /// `entry` is null, or the C library created it and it has a first address.
     unsafe fn patch_entry(&self, entry: *mut hostent) {
         // SAFETY: guaranteed by the caller.
         let (Some(virtual_ip), Some(entry)) = (self.virtual_ip, unsafe { entry.as_mut() }) else {

@@ -38,8 +38,8 @@ pub unsafe extern "C" fn getifaddrs(list: *mut *mut ifaddrs) -> c_int {
                 if !is_hidden(entry) {
                     link = &raw mut entry.ifa_next;
                 } else if link == list {
-                    // freeifaddrs frees the allocation that starts with the first entry, so this
-                    // entry must stay the first. The second entry is copied over it.
+                    // freeifaddrs frees the allocation at the start of the list, so the list must
+                    // still start there. Copy the second entry over the first.
                     match entry.ifa_next.as_ref() {
                         Some(next) => ptr::copy(next, entry, 1),
                         None => break,

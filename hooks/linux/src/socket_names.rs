@@ -48,9 +48,9 @@ pub unsafe extern "C" fn accept4(
 /// Calls `accept_call`, and replaces the address of the peer with the address that the program must
 /// see.
 ///
-/// The hook also needs the address of the peer to decide whether the accepted socket is paired. If
-/// the socket is paired, the hook records [`PAIRED_SOCKETS`]. So if the program does not request
-/// the address, a buffer of the hook receives it, until this fact is recorded.
+/// The hook also needs the address of the peer to decide whether the accepted socket is paired (see
+/// [`PAIRED_SOCKETS`]). If the socket is paired, the hook records this fact. So if the program does
+/// not request the address, a buffer of the hook receives the address, until the fact is recorded.
 #[inline]
 fn accept_with(
     address: *mut sockaddr,
@@ -218,14 +218,15 @@ impl NameBuffer {
     ) -> bool {
         // SAFETY: the kernel has just written the length.
         let length = unsafe { length.read_unaligned() } as usize;
-        let written = self.capacity.min(length).min(MAX_LENGTH);
+        let written_length = self.capacity.min(length).min(MAX_LENGTH);
         // SAFETY: the kernel has just written this many bytes. The program does not use the buffer
         // during the call to which it passed the buffer.
-        let name = unsafe { std::slice::from_raw_parts_mut(self.address.cast::<u8>(), written) };
+        let name =
+            unsafe { std::slice::from_raw_parts_mut(self.address.cast::<u8>(), written_length) };
         write_visible_name(
             self.process,
             name,
-            length > written,
+            length > written_length,
             ignores_other_end,
             read_name,
             read_other_end,

@@ -132,8 +132,8 @@ fn find_session(reader: &Reader) -> Option<SessionId> {
 #[cfg(feature = "test-session")]
 fn test_session(reader: &Reader) -> Option<Option<SessionId>> {
     let is_enabled = environment::read::<2>("VIPOOL_TEST_SESSION")?.as_bytes() == b"1";
-    let lease = environment::read::<128>("VIPOOL_LEASE").filter(|_| is_enabled)?;
-    let handle = vipool::session::Handle::parse(lease.as_bytes());
+    let handle_text = environment::read::<128>("VIPOOL_LEASE").filter(|_| is_enabled)?;
+    let handle = vipool::session::Handle::parse(handle_text.as_bytes());
     Some(handle.filter(|handle| reader.is_live(handle)).map(|handle| handle.session))
 }
 

@@ -250,7 +250,8 @@ impl TestHost {
     /// Replaces the map with a map that has a changed policy.
     pub fn change_policy(&mut self, change: impl FnOnce(&mut Policy)) {
         change(&mut self.plan.policy);
-        // If the plan did not change, `Map::create` would not replace the map.
+        // `Map::create` replaces the map only if the plan has changed, and `change` may have no
+        // effect.
         self.plan.settings.low_water += 1;
         self.map = Map::create(&self.directory, &self.plan).expect("the map is replaced");
     }
