@@ -25,8 +25,7 @@ pub struct Interface {
     pub addresses: Vec<IpNet>,
 }
 
-/// The usable addresses of some ranges on one subnet of one interface. [`assign`] returns these
-/// values.
+/// The usable addresses of some ranges on one subnet of one interface, as [`assign`] returns them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Assignment {

@@ -11,7 +11,7 @@ use super::text::{copy_text, read_bytes, read_slice, read_utf8};
 use crate::range::Range;
 use crate::rewrite::sockaddr::{self, Parsed};
 
-/// An IP address, or no address. All-zero bytes mean no address. Plain data.
+/// An IP address, or no address. A struct of zeros means no address. Plain data.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct vipool_ip {
@@ -199,7 +199,7 @@ pub unsafe extern "C" fn vipool_ip_parse(
 /// Formats an address.
 ///
 /// Parameters:
-/// - `ip`: the address. The text of no address is empty.
+/// - `ip`: the address. For no address, the text is empty.
 /// - `buffer`, `capacity`: receives the text and a NUL. 46 bytes are always enough.
 /// - `out_length`: receives the length without the NUL. May be NULL.
 ///

@@ -48,13 +48,13 @@ pub unsafe extern "C" fn vipool_client_set(
             let client = client.as_ref().ok_or(VIPOOL_ERR_NULL)?.decode_required_ip()?;
             (directory, handle, client, read_optional_utf8(user, user_length)?)
         };
-        let reader = match user {
+        let file_reader = match user {
             None => None,
             Some(user) => Some(find_user(user).ok_or_else(|| {
                 VIPOOL_ERR_NOT_FOUND.with_message(format_args!("there is no user {user:?}"))
             })?),
         };
-        client_file::write(directory, &handle, client, reader).map_err(io_error)
+        client_file::write(directory, &handle, client, file_reader).map_err(io_error)
     })
 }
 

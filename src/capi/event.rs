@@ -162,9 +162,9 @@ impl EventSink {
     pub(crate) fn report_closed_sessions(
         &self,
         previous_rows: &[SessionRow],
-        closed: &[SessionId],
+        closed_sessions: &[SessionId],
     ) {
-        for row in previous_rows.iter().filter(|row| closed.contains(&row.session)) {
+        for row in previous_rows.iter().filter(|row| closed_sessions.contains(&row.session)) {
             self.report_close(&ClosedSession { leases: row.leases });
         }
     }

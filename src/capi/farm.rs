@@ -220,7 +220,7 @@ pub unsafe extern "C" fn vipool_farm_free(farm: *mut vipool_farm) {
 /// Validates a farm that was built or changed by calls.
 ///
 /// Replaces the findings of an earlier validation. The findings of the call that made the farm
-/// stay. If one of the latter findings is an error, this call does not validate the farm.
+/// stay. If the call that made the farm found an error, this call does not validate the farm.
 ///
 /// Parameters:
 /// - `farm`: the farm.

@@ -29,7 +29,7 @@ pub enum vipool_found_by {
     VIPOOL_FOUND_BY_LOGIN_USER = 5,
 }
 
-/// Finds the lease of a process by its session in the operating system.
+/// Finds the open session of a process by the process's session in the operating system.
 ///
 /// A program with the environment variable VIPOOL_LEASE uses the handle in this variable instead:
 /// vipool_handle_parse(), then vipool_reader_find_by_handle(). The call takes no lock and allocates
@@ -118,7 +118,7 @@ fn find_process_session(_: &Reader, _: u32) -> Result<FoundSession, vipool_statu
 /// - `reader`: the reader.
 /// - `pid`: the process; 0 for this one.
 /// - `out`: receives the rule.
-/// - `out_parent`: receives the pid of this ancestor. May be NULL.
+/// - `out_parent`: receives the pid of the nearest listed ancestor. May be NULL.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND (no rule is inherited),
 /// VIPOOL_ERR_UNSUPPORTED (a system other than Linux).
@@ -138,7 +138,7 @@ pub unsafe extern "C" fn vipool_reader_find_parent_rule(
         unsafe { check_out_silent(out) }?;
         let policy = reader.reader.policy();
         let (program, ancestor_pid) =
-            find_parent_rule(&policy, pid)?.ok_or(VIPOOL_ERR_NOT_FOUND)?;
+            find_inherited_rule(&policy, pid)?.ok_or(VIPOOL_ERR_NOT_FOUND)?;
         let matched_by = vipool_matched_by::VIPOOL_MATCHED_INHERITED;
         // SAFETY: checked above; `out_parent` is not NULL when it is written.
         unsafe {
@@ -155,7 +155,7 @@ pub unsafe extern "C" fn vipool_reader_find_parent_rule(
 type InheritedRule<'a> = Option<(ProgramView<'a>, u32)>;
 
 #[cfg(target_os = "linux")]
-fn find_parent_rule<'a>(
+fn find_inherited_rule<'a>(
     policy: &PolicyView<'a>,
     pid: u32,
 ) -> Result<InheritedRule<'a>, vipool_status> {
@@ -163,6 +163,6 @@ fn find_parent_rule<'a>(
 }
 
 #[cfg(not(target_os = "linux"))]
-fn find_parent_rule<'a>(_: &PolicyView<'a>, _: u32) -> Result<InheritedRule<'a>, vipool_status> {
+fn find_inherited_rule<'a>(_: &PolicyView<'a>, _: u32) -> Result<InheritedRule<'a>, vipool_status> {
     Err(VIPOOL_ERR_UNSUPPORTED)
 }

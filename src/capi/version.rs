@@ -36,8 +36,7 @@ pub extern "C" fn vipool_version() -> *const c_char {
 /// Returns the current tick.
 ///
 /// A tick is the number of seconds since the machine was started, including the time that it was
-/// asleep.
-/// Changes of the wall clock do not affect ticks. Every parameter `now` is a tick.
+/// asleep. Changes of the wall clock do not affect ticks. Every parameter `now` is a tick.
 ///
 /// Returns: the tick.
 ///

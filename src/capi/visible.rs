@@ -216,8 +216,10 @@ pub unsafe extern "C" fn vipool_rewrite_is_hidden(
     }
 }
 
-/// Returns whether the call of the program may continue after a bind failed with EADDRNOTAVAIL or
-/// WSAEADDRNOTAVAIL, because an address of a vipool_outcome is on no interface.
+/// Returns whether the hook may make the call as the program made it, after a bind to an address of
+/// a vipool_outcome failed with EADDRNOTAVAIL or WSAEADDRNOTAVAIL.
+///
+/// The address is then on no interface.
 ///
 /// Parameters:
 /// - `rewriter`: the rewriter.

@@ -27,9 +27,9 @@ fn session_id(number: u64) -> SessionId {
     SessionId::new(SessionKind::CommandLine, number).unwrap()
 }
 
-fn map_with_slots(slots: u32) -> WritableMap {
+fn map_with_slots(slot_count: u32) -> WritableMap {
     let range = "10.0.0.0/24".parse().unwrap();
-    let pool = Pool::new("default", PoolKind::VirtualIp, &[range], slots).unwrap();
+    let pool = Pool::new("default", PoolKind::VirtualIp, &[range], slot_count).unwrap();
     build_in_memory(&Plan::new([pool]).with_settings(Settings::without_cool_down())).unwrap()
 }
 

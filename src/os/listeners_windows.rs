@@ -2,8 +2,8 @@
 //! This is the Windows version of `listeners.rs`.
 //!
 //! The system writes a table to a buffer on the stack. If a table does not fit, only a match of the
-//! first candidate is certain. Without such a match, the result is [`ListenerMatch::Unknown`], and
-//! the rewriter refuses the call.
+//! first address in `candidates` is certain. Without such a match, the result is
+//! [`ListenerMatch::Unknown`], and the rewriter refuses the call.
 
 #![allow(unsafe_code)]
 
@@ -132,11 +132,11 @@ fn visit_table<Row>(protocol: Protocol, family: u16, mut visit: impl FnMut(&Row)
     if status != NO_ERROR {
         return false;
     }
-    let max_rows = (size_of_val(&table) - size_of::<u32>()) / size_of::<Row>();
+    let max_row_count = (size_of_val(&table) - size_of::<u32>()) / size_of::<Row>();
     // SAFETY: the table is a count, directly followed by rows of whole words. The slice contains at
     // most as many rows as fit.
     let rows = unsafe {
-        let count = (table[0] as usize).min(max_rows);
+        let count = (table[0] as usize).min(max_row_count);
         std::slice::from_raw_parts(table.as_ptr().add(1).cast::<Row>(), count)
     };
     rows.iter().for_each(&mut visit);

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::process;
 use crate::leader::Leader;
 
-/// The files that list the sockets of this network namespace, one per line (proc_pid_net(5)).
+/// The files with the sockets of this network namespace, one socket per line (proc_pid_net(5)).
 const SOCKET_TABLES: [&str; 8] =
     ["tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6"];
 /// `TCP_TIME_WAIT` of the kernel's `tcp_states.h`. No process holds a socket in this state.

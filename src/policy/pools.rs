@@ -60,7 +60,7 @@ enum PoolCriterion<'r> {
 }
 
 /// Returns all criteria with their pools, in order of precedence.
-fn by_precedence(rules: &[PoolRule]) -> impl Iterator<Item = (PoolCriterion<'_>, &str)> {
+fn criteria_by_precedence(rules: &[PoolRule]) -> impl Iterator<Item = (PoolCriterion<'_>, &str)> {
     fn criteria<'r>(
         rules: &'r [PoolRule],
         names: fn(&PoolRule) -> &[String],
@@ -113,7 +113,7 @@ pub(crate) fn choose_pool_by<'r, E>(
     mut is_member: impl FnMut(&str) -> Result<bool, E>,
     program: Option<&Executable<'_>>,
 ) -> Result<Option<&'r str>, E> {
-    for (criterion, pool) in by_precedence(rules) {
+    for (criterion, pool) in criteria_by_precedence(rules) {
         let is_match = match criterion {
             PoolCriterion::User(name) => name == user,
             PoolCriterion::Group(name) => is_member(name)?,

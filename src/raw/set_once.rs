@@ -81,17 +81,17 @@ mod tests {
 
     #[test]
     fn only_the_first_value_is_kept() {
-        let value = SetOnce::new();
-        assert_eq!(value.get(), None);
+        let cell = SetOnce::new();
+        assert_eq!(cell.get(), None);
         std::thread::scope(|scope| {
             for number in 0..8 {
-                let value = &value;
-                scope.spawn(move || value.set(vec![number; 100]));
+                let cell = &cell;
+                scope.spawn(move || cell.set(vec![number; 100]));
             }
         });
-        let first_value = value.get().expect("a thread was first").clone();
-        value.set(vec![]);
-        assert_eq!(value.get(), Some(&first_value));
+        let first_value = cell.get().expect("a thread was first").clone();
+        cell.set(vec![]);
+        assert_eq!(cell.get(), Some(&first_value));
         assert!(first_value.iter().all(|number| *number == first_value[0]));
     }
 }

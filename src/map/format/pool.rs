@@ -16,7 +16,7 @@ use crate::raw::word::{Word, WriteAccess};
 /// A set of pools, one bit for each pool.
 pub(crate) type PoolSet = u32;
 
-/// The number of words of a directory entry.
+/// The number of words of an entry in the map's directory of pools.
 pub(crate) const ENTRY_WORDS: usize = 16;
 /// The number of words of a block: first slot (one word), first address and last address (two words
 /// each).
@@ -142,7 +142,7 @@ impl SlotBlocks for PoolBlocks<'_> {
         let offset = self.layout.blocks_offset + index * BLOCK_WORDS;
         let first_address = load_address(self.words, offset + 1, self.layout.is_ipv4);
         let last_address = load_address(self.words, offset + 3, self.layout.is_ipv4);
-        // In a damaged map, the stored number can be too high. `min` bounds every loop over the
+        // In a damaged map, the stored first slot can be too high. `min` bounds every loop over the
         // slots before this block.
         let first_slot = (load(self.words, offset) as u32).min(self.layout.slot_count);
         Some((first_slot, Range::new(first_address, last_address)?))
@@ -223,8 +223,8 @@ impl PoolLayout {
     pub(crate) fn to_pool(self, words: &[Word]) -> Pool {
         let kind = if self.is_loopback { PoolKind::Loopback } else { PoolKind::VirtualIp };
         let blocks = self.blocks(words);
-        let ranges = (0..self.block_count).map_while(|index| blocks.block(index)).collect();
-        Pool::from_blocks(&self.name(words), kind, ranges, self.slot_count)
+        let all_blocks = (0..self.block_count).map_while(|index| blocks.block(index)).collect();
+        Pool::from_blocks(&self.name(words), kind, all_blocks, self.slot_count)
     }
 
     /// Returns the address of a slot.

@@ -1,8 +1,8 @@
 //! The identity of a user in a map.
 //!
 //! A map identifies a user by the [`UserHash`]: a hash of the complete name under the secret key of
-//! the sessions file. A record keeps only the first bytes of a name. The hash also distinguishes
-//! two names that have these bytes in common.
+//! the sessions file. A record of the sessions file keeps only the first bytes of a name. The hash
+//! also distinguishes two names that have these bytes in common.
 //!
 //! Every user can read the map file, so it contains only a tag of 28 bits of that hash. Without the
 //! key, a tag does not reveal the name. Several users can have the same tag: the tag finds
