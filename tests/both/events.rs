@@ -73,7 +73,7 @@ fn check_events(flags: u32) {
     let id = |value| session_id(value).raw();
     let (mut opened, mut closed) =
         (sized::<vipool_opened_session>(), sized::<vipool_closed_session>());
-    let (out, out_closed) = (&raw mut opened, &raw mut closed);
+    let (out_opened, out_closed) = (&raw mut opened, &raw mut closed);
     // SAFETY: the handles and structs are valid. Each handle is freed once, and the events outlive
     // the handles.
     unsafe {
@@ -81,13 +81,13 @@ fn check_events(flags: u32) {
         check(vipool_map_create_in_memory(plan, &options, &mut map)).unwrap();
         vipool_plan_free(plan);
 
-        check(vipool_map_open_session(map, id(1), null(), 100, out)).unwrap();
+        check(vipool_map_open_session(map, id(1), null(), 100, out_opened)).unwrap();
         assert_eq!(take_events(&events), ["assigned 1 10.0.5.10"]);
-        check(vipool_map_open_session(map, id(1), null(), 100, out)).unwrap();
+        check(vipool_map_open_session(map, id(1), null(), 100, out_opened)).unwrap();
         assert_eq!(take_events(&events), [""; 0]);
 
         for value in [2, 2, 3, 4] {
-            check(vipool_map_open_session(map, id(value), null(), 100, out)).unwrap();
+            check(vipool_map_open_session(map, id(value), null(), 100, out_opened)).unwrap();
         }
         let expected_events = [
             "assigned 2 10.0.5.11",

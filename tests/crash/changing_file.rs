@@ -83,7 +83,7 @@ fn change_words(directory: &Path, mut random: Random) -> ! {
     }
 }
 
-/// Returns random results.
+/// A probe that returns random results.
 struct RandomProbe<'a>(&'a mut Random);
 
 impl Probe for RandomProbe<'_> {
@@ -147,12 +147,12 @@ fn use_writer(map: &Map, handle: &Handle, random: &mut Random, now: Tick) {
     }
 }
 
-/// Runs `operations` random operations on the map, on the journal, and on a copy of the files that
-/// `Map::create_at` replaces. Stores the number of finished operations in `finished_count`.
+/// Runs `operation_count` random operations on the map, on the journal, and on a copy of the files
+/// that `Map::create_at` replaces. Stores the number of finished operations in `finished_count`.
 fn use_map(
     directory: &Path,
     handle: &Handle,
-    operations: u64,
+    operation_count: u64,
     mut random: Random,
     finished_count: &AtomicU64,
 ) {
@@ -161,7 +161,7 @@ fn use_map(
     let attach = || Reader::attach(directory);
     let mut reader = std::iter::repeat_with(attach).find_map(Result::ok).unwrap();
     let mut map = std::iter::repeat_with(|| Map::open(directory)).find_map(Result::ok).unwrap();
-    for number in 0..operations {
+    for number in 0..operation_count {
         let now = Tick::from_secs(10 + (number / 100) as u32);
         match random.below(64) {
             0 => reader = Reader::attach(directory).unwrap_or(reader),
@@ -182,7 +182,7 @@ fn use_map(
 
 #[test]
 fn changing_bytes_cause_no_panic_and_no_endless_loop() {
-    let operations = vipool_testing::effort(100_000, 1_000_000);
+    let operation_count = vipool_testing::effort(100_000, 1_000_000);
     let mut seeds = Random::from_environment();
     let directory = TestDirectory::new("changing");
     let map = Map::create(&directory.0, &plan()).unwrap();
@@ -198,7 +198,7 @@ fn changing_bytes_cause_no_panic_and_no_endless_loop() {
     let (change_seed, use_seed) = (seeds.below(1 << 32), seeds.below(1 << 32));
     let _changing_process = Child::start(|| change_words(&directory.0, Random::new(change_seed)));
     let mut using_process = Child::start(|| {
-        use_map(&directory.0, &handle, operations, Random::new(use_seed), finished_count);
+        use_map(&directory.0, &handle, operation_count, Random::new(use_seed), finished_count);
     });
     let (mut last_count, mut last_progress) = (0, Instant::now());
     let status = loop {

@@ -1,4 +1,4 @@
-//! Tests that a lock excludes other writers in unusual processes: after a clone without fork
+//! Tests that a lock excludes other writers in unusual situations: after a clone without fork
 //! handlers, after a program has closed all its descriptors, and after the files were removed.
 
 use std::fs::{self, File};
@@ -30,8 +30,8 @@ fn is_missing(result: Result<OpenedSession, OpenError>) -> bool {
 #[test]
 fn child_of_a_clone_without_fork_handlers_cannot_use_the_map_of_its_parent() {
     let directory = TestDirectory::new("clone");
-    // Without fork handlers, a clone would copy locks that other threads hold, for example the lock
-    // of the allocator. So the test needs a process with one thread.
+    // Without fork handlers, a clone copies locks that other threads hold, for example the lock of
+    // the allocator. So the test needs a process with one thread.
     let mut process = Child::start(|| {
         let memory_map = Map::in_memory(&plan(9)).unwrap();
         for is_exclusive in [false, true] {
@@ -114,8 +114,8 @@ fn two_locks_never_share_a_descriptor() {
     let mut process = Child::start(|| {
         let old_map = Map::create(&directory.0, &plan(9)).unwrap();
         close_all_descriptors();
-        // The descriptor of the new lock has the number of the closed one and refers to the same
-        // file.
+        // The descriptor of the new lock has the number of the closed descriptor of the old lock,
+        // and refers to the same file.
         let new_map = Map::open(&directory.0).unwrap();
         open(&new_map, 1, 0).unwrap();
         assert!(is_lock_lost(open(&old_map, 2, 0)));

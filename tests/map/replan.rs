@@ -107,11 +107,11 @@ fn removed_range_keeps_its_state_until_it_returns() {
     let one_range_plan = plan(PoolKind::VirtualIp, &["10.0.0.1-10.0.0.2"], u32::MAX);
     let map = Map::create(directory.path(), &two_range_plan).unwrap();
     let options = for_user("ann").with_address("10.0.1.1".parse().ok());
-    let ann = map.open_session(session_id(1), &options, Tick::ZERO).unwrap();
+    let ann_session = map.open_session(session_id(1), &options, Tick::ZERO).unwrap();
     map.drain(&"10.0.1.2".parse().unwrap(), Tick::ZERO).unwrap();
     let map = Map::create(directory.path(), &one_range_plan).unwrap();
     assert_eq!(open_all(&map, 10), BTreeSet::from(["10.0.0.1".into(), "10.0.0.2".into()]));
-    map.close_by_handle(&ann.handle, Tick::ZERO).unwrap();
+    map.close_by_handle(&ann_session.handle, Tick::ZERO).unwrap();
     assert!(map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).is_err());
     let map = Map::create(directory.path(), &two_range_plan).unwrap();
     // The user gets her last address again, and the drained address is still drained.

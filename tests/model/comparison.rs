@@ -347,8 +347,9 @@ fn map_equals_its_model_after_every_operation() {
         if shared_memory.is_dir() { shared_memory.to_owned() } else { std::env::temp_dir() };
     let directory = tempfile::tempdir_in(parent).unwrap();
     // Run fewer cases under Wine, because an operation takes a hundred times as long there.
-    let (usual_cases, min_operations) = if cfg!(windows) { (10, 1_500) } else { (500, 100_000) };
-    let cases = vipool_testing::effort(usual_cases, 20_000);
+    let (usual_case_count, min_operation_count) =
+        if cfg!(windows) { (10, 1_500) } else { (500, 100_000) };
+    let cases = vipool_testing::effort(usual_case_count, 20_000);
     let config =
         Config { cases, failure_persistence: None, max_shrink_iters: 4000, ..Config::default() };
     let operation_count = Cell::new(0);
@@ -368,5 +369,5 @@ fn map_equals_its_model_after_every_operation() {
         panic!("{error}");
     }
     println!("{} operations", operation_count.get());
-    assert!(operation_count.get() >= min_operations);
+    assert!(operation_count.get() >= min_operation_count);
 }

@@ -372,12 +372,12 @@ impl Model {
     fn change_slot(&mut self, location: (usize, usize), now: Tick, change: impl FnOnce(&mut Slot)) {
         let since = self.next_stamp(now);
         let slot = &mut self.pools[location.0].slots[location.1];
-        let flags = |slot: &Slot| {
+        let attributes = |slot: &Slot| {
             (slot.user.clone(), slot.is_reserved, slot.is_reserved_by_plan, slot.is_drained)
         };
-        let old_flags = flags(slot);
+        let old_attributes = attributes(slot);
         change(slot);
-        if slot.lease.is_none() && old_flags != flags(slot) {
+        if slot.lease.is_none() && old_attributes != attributes(slot) {
             slot.since = since;
         }
     }

@@ -21,24 +21,24 @@ const HOST_TRIPLE: &str = "x86_64-unknown-linux-gnu";
 /// Runs each target for a minute (an hour with `--long`), two targets at a time. libFuzzer writes
 /// crashing inputs to `fuzz/artifacts`, and inputs with new coverage to `fuzz/corpus`.
 pub fn run(log: &mut Log) -> Result<(), Error> {
-    let target = target_dir().join("fuzz");
+    let target_directory = target_dir().join("fuzz");
     let mut build = Command::new("rustup");
     build
         .args(["run", "nightly", "cargo", "build", "--release", "--jobs", "2"])
         .args(["--manifest-path", "fuzz/Cargo.toml", "--target", HOST_TRIPLE])
         .arg("--target-dir")
-        .arg(&target)
+        .arg(&target_directory)
         .env("RUSTFLAGS", INSTRUMENTATION_FLAGS)
         .env_remove("CARGO")
         .current_dir(root());
     log.run(build)?;
     let seconds = if log.long { 3600 } else { 60 };
-    let mut names: Vec<String> = fs::read_dir(root().join("fuzz/targets"))?
+    let mut target_names: Vec<String> = fs::read_dir(root().join("fuzz/targets"))?
         .filter_map(|entry| entry.ok()?.path().file_stem()?.to_str().map(str::to_owned))
         .collect();
-    names.sort();
-    let program_directory = target.join(HOST_TRIPLE).join("release");
-    for name_pair in names.chunks(2) {
+    target_names.sort();
+    let program_directory = target_directory.join(HOST_TRIPLE).join("release");
+    for name_pair in target_names.chunks(2) {
         let mut children: Vec<(&String, Child)> = Vec::new();
         for name in name_pair {
             let fuzz_directory = root().join("fuzz");

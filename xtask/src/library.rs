@@ -1,8 +1,8 @@
 //! Builds the library for C programs in `target/library`, as distributors install it.
 //!
 //! cargo builds a static library that also exports the symbols of the Rust standard library, and a
-//! shared library without symbol versions. This module makes one object file in which only the
-//! symbols of `include/symbols.txt` are global, and makes both libraries from that object.
+//! shared library without symbol versions. This module instead makes one object file in which only
+//! the functions of the C ABI are global, and makes a static and a shared library from that object.
 
 use std::fs;
 use std::path::{Path, PathBuf};
