@@ -5,8 +5,8 @@
 //!
 //! Programs receive a [`Handle`] instead of the session id. A handle names one lease of one boot.
 //! An environment can outlive its session (tmux, nohup). If the environment contained a session id,
-//! its programs would reach the next session with the same id. A handle does not match a later
-//! session.
+//! programs with this environment would reach the next session with the same id. A handle does not
+//! match a later session.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -114,10 +114,10 @@ impl SessionId {
 
     /// Creates the session id for the name of a logind session.
     ///
-    /// A numeric name is its own value. The values of other names are in the upper half of the
-    /// value space, which numeric names cannot reach. The value of a name of up to nine ASCII
-    /// letters and digits, such as `c1`, encodes the name, so the text form contains the name. For
-    /// other names, the value contains a hash.
+    /// If the name is a 32-bit number, the value is this number. The values of other names are in
+    /// the upper half of the value space. The value of a name of up to nine ASCII letters and
+    /// digits, such as `c1`, encodes the name, so the text form contains the name. For all other
+    /// names, the value contains a hash.
     ///
     /// # Errors
     /// Fails if the name is empty.
@@ -230,8 +230,8 @@ impl fmt::Debug for SessionId {
 impl FromStr for SessionId {
     type Err = SessionIdError;
 
-    /// Parses the output of [`fmt::Display`]. Also accepts the name of a logind session
-    /// (`logind:c1`).
+    /// Parses the output of [`fmt::Display`]. Also accepts the kind of a command-line session
+    /// (`cli:7`) and every name of a logind session (`logind:my-session`).
     fn from_str(text: &str) -> Result<Self, SessionIdError> {
         let Some((kind, value)) = text.split_once(':') else {
             let value = text.parse().map_err(|_| SessionIdError::NotANumber(text.to_owned()))?;
@@ -267,7 +267,7 @@ pub struct Handle {
     pub slot: u32,
     /// The number of times that the slot was leased, including this lease. The number wraps around.
     pub generation: u32,
-    /// The identity of the boot and network namespace of the map.
+    /// The hash of the boot and the network namespace of the map.
     pub boot: u64,
 }
 

@@ -23,12 +23,12 @@ use crate::Tick;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RepairReport {
-    /// The damage.
+    /// The reason why the map could not be opened.
     pub reason: &'static str,
     /// The new names of the damaged map and of its sessions file.
     pub set_aside: Vec<PathBuf>,
     /// Whether the new map contains the readable leases of the damaged map. If not, the damaged map
-    /// belonged to another boot, had another version, or was longer than a map of this plan.
+    /// belonged to another boot, had another version, or was longer than a map of the given plan.
     pub kept_leases: bool,
 }
 
@@ -65,8 +65,8 @@ impl Map {
     }
 }
 
-/// Replaces a damaged map. Returns the new names of the damaged files, and whether the leases were
-/// readable. The caller holds the lock.
+/// Replaces a damaged map. Returns the new names of the damaged files, and whether the new map
+/// contains the readable leases. The caller holds the lock.
 fn replace_damaged(
     directory: &Path,
     plan: &Plan,
@@ -78,7 +78,8 @@ fn replace_damaged(
     let mut recovered_map = recover_map(&damaged, &sessions, plan, boot);
     let set_aside = files::set_aside(directory)?;
     replace_files(directory, plan, boot, recovered_map.as_mut(), Tick::now())?;
-    // Running programs have mapped the damaged file. This mark makes them follow to the new map.
+    // Running programs have mapped the damaged file. This mark makes these programs use the new
+    // map.
     let (words, access) = damaged.write_access();
     store(access, words, SUPERSEDED, REPLACED);
     Ok((set_aside, recovered_map.is_some()))

@@ -1,4 +1,4 @@
-//! The writer lock of a map in files. All threads of this process share it.
+//! The writer lock of a map in files. All threads of this process share the lock.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -59,10 +59,11 @@ pub(crate) struct WriterLock {
     map_path: PathBuf,
     file: FileLock,
     /// The number of threads of this process that wait for the mutex.
-    waiting_threads: AtomicU32,
+    waiting_thread_count: AtomicU32,
     /// The number of handoffs since this process acquired the lock; 0 if it does not hold the lock.
-    handoffs: AtomicU32,
-    /// The second of the last [`WriterLock::check_exclusive`], or [`UNKNOWN_TIME`].
+    handoff_count: AtomicU32,
+    /// The time in seconds that the last [`WriterLock::check_exclusive`] received, or
+    /// [`UNKNOWN_TIME`].
     last_check: AtomicU64,
 }
 
@@ -77,8 +78,8 @@ impl WriterLock {
             lock_path: directory.join(files::LOCK_FILE),
             map_path: directory.join(files::MAP_FILE),
             file: files::open_lock(directory)?,
-            waiting_threads: AtomicU32::new(0),
-            handoffs: AtomicU32::new(0),
+            waiting_thread_count: AtomicU32::new(0),
+            handoff_count: AtomicU32::new(0),
             last_check: AtomicU64::new(UNKNOWN_TIME),
         })
     }
@@ -96,19 +97,19 @@ impl WriterLock {
     }
 
     /// Calls `wait`, which waits for the mutex, and counts this thread as waiting. While a thread
-    /// waits, the holder of the lock hands the lock over instead of releasing it.
+    /// waits, the holder of the lock can hand the lock over instead of releasing it.
     #[inline]
     pub(crate) fn count_as_waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
-        self.waiting_threads.fetch_add(1, Ordering::Relaxed);
+        self.waiting_thread_count.fetch_add(1, Ordering::Relaxed);
         let result = wait();
-        self.waiting_threads.fetch_sub(1, Ordering::Relaxed);
+        self.waiting_thread_count.fetch_sub(1, Ordering::Relaxed);
         result
     }
 
     /// Returns whether another thread of this process has handed the lock over.
     #[inline]
     pub(crate) fn is_handed_over(&self) -> bool {
-        self.handoffs.load(Ordering::Relaxed) > 0
+        self.handoff_count.load(Ordering::Relaxed) > 0
     }
 
     /// Acquires the lock. Returns false if other processes held it until the timeout.
@@ -146,8 +147,8 @@ impl WriterLock {
     /// Returns an error if the files of the map were removed while this process holds the lock
     /// exclusively. Another process can then create a map with the same addresses.
     ///
-    /// With a time, this function examines the files only once in each second, so that operations
-    /// need no system call. Without a time, it always examines them.
+    /// If `now` is a time, this function examines the files only once in each second, so that most
+    /// operations need no system call. If `now` is `None`, it always examines the files.
     #[inline(always)]
     pub(crate) fn check_exclusive(
         &self,
@@ -188,14 +189,14 @@ impl WriterLock {
     /// A handoff saves two system calls. The lock is released if no thread waits, or after
     /// [`MAX_HANDOFFS`] handoffs.
     pub(crate) fn hand_over_or_release(&self, map: &mut WritableMap) {
-        let handoffs = self.handoffs.load(Ordering::Relaxed);
-        if handoffs < MAX_HANDOFFS && self.waiting_threads.load(Ordering::Relaxed) > 0 {
+        let handoff_count = self.handoff_count.load(Ordering::Relaxed);
+        if handoff_count < MAX_HANDOFFS && self.waiting_thread_count.load(Ordering::Relaxed) > 0 {
             // The waiting thread certainly takes over the lock, because none of its steps until
             // then can fail.
-            self.handoffs.store(handoffs + 1, Ordering::Relaxed);
+            self.handoff_count.store(handoff_count + 1, Ordering::Relaxed);
             return;
         }
-        self.handoffs.store(0, Ordering::Relaxed);
+        self.handoff_count.store(0, Ordering::Relaxed);
         map.writer().store_header(LOCK_HOLDER, 0);
         self.release();
     }

@@ -27,8 +27,8 @@ use crate::interface::Interface;
 #[allow(unsafe_code)]
 pub fn list() -> io::Result<Vec<Interface>> {
     let flags = GAA_FLAG_SKIP_ANYCAST | GAA_FLAG_SKIP_MULTICAST | GAA_FLAG_SKIP_DNS_SERVER;
-    // The `u64` elements give the structures in the buffer their alignment. Microsoft recommends 15
-    // KB.
+    // The `u64` elements give the structures in the buffer their alignment. Microsoft recommends a
+    // buffer of 15 KB.
     let mut buffer: Vec<u64> = vec![0; 15 * 1024 / 8];
     let list = loop {
         let mut size = u32::try_from(buffer.len() * 8).unwrap_or(u32::MAX);

@@ -38,8 +38,8 @@ pub fn find(
     search().unwrap_or_else(|error| ListenerMatch::Unknown { error })
 }
 
-/// Returns [`ListenerMatch::Unknown`], because these systems have no query that is suitable for a
-/// hook layer.
+/// Returns [`ListenerMatch::Unknown`]. Unix systems other than Linux have no query that is suitable
+/// for a hook layer.
 #[cfg(not(target_os = "linux"))]
 pub fn find(
     _candidates: &[SocketAddr],

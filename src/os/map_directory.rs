@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 /// Returns the directory of the machine's map, `/run/vipool`. Neither the directory nor the leases
-/// survive a restart.
+/// survive a restart of the machine.
 #[cfg(unix)]
 pub fn map_directory() -> PathBuf {
     PathBuf::from("/run/vipool")

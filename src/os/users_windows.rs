@@ -34,7 +34,8 @@ impl UserGroups {
     }
 }
 
-/// The size of the buffers. Any SID (68 bytes) and any domain name (255 characters) fit.
+/// The size of the buffer for a SID in bytes, and of the buffer for a domain name in UTF-16 units.
+/// Any SID (68 bytes) and any domain name (255 units) fit.
 const BUFFER_LENGTH: u32 = 256;
 
 /// Returns the identifier of a user. The name can contain a domain (`DOMAIN\user`). Returns `None`
@@ -46,8 +47,8 @@ pub fn user_id(user: &CStr) -> Option<UserId> {
     let (mut sid, mut sid_size) = ([0u32; BUFFER_LENGTH as usize / 4], BUFFER_LENGTH);
     let (mut domain, mut domain_size) = ([0u16; BUFFER_LENGTH as usize], BUFFER_LENGTH);
     let mut account_type = 0;
-    // SAFETY: the name ends with a 0. The system writes no more than the sizes that are passed. It
-    // allocates the text, which is read up to its final 0 and freed once.
+    // SAFETY: the name ends with a 0. The system writes no more than the sizes that are passed. The
+    // system allocates the text, which is read up to its final 0 and freed once.
     unsafe {
         let succeeded = LookupAccountNameW(
             null(),

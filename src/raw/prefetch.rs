@@ -16,15 +16,15 @@ pub fn prefetch<T>(value: &T) {
 #[inline(always)]
 fn prefetch_line(address: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch is a hint. It has no effect that the program can observe, and it faults
-    // for no address.
+    // SAFETY: a prefetch is a hint. It has no effect that the program can observe, and no
+    // address makes it fault.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(address.cast());
     }
     #[cfg(all(target_arch = "aarch64", not(miri)))]
-    // SAFETY: a prefetch is a hint. It has no effect that the program can observe, and it faults
-    // for no address.
+    // SAFETY: a prefetch is a hint. It has no effect that the program can observe, and no
+    // address makes it fault.
     unsafe {
         std::arch::asm!(
             "prfm pldl1keep, [{}]", in(reg) address, options(nostack, readonly, preserves_flags)

@@ -90,7 +90,7 @@ pub trait SystemView {
     ) -> ListenerMatch;
 }
 
-/// Decides the socket calls of one program in one session.
+/// Decides how the socket calls of one program in one session are rewritten.
 #[derive(Clone, Copy, Debug)]
 pub struct Rewriter<'s, S: ?Sized> {
     /// The addresses of the session. Each address may be missing.
@@ -98,7 +98,7 @@ pub struct Rewriter<'s, S: ?Sized> {
     /// The settings of the policy for the program.
     pub rules: RewriteRules,
     /// Whether the session still holds its lease. Without the lease, new binds and connects pass,
-    /// but the program still sees its existing addresses as before.
+    /// but the program still sees the addresses of existing sockets as before.
     pub lease_held: bool,
     /// The state outside the socket.
     pub system: &'s S,
@@ -155,7 +155,7 @@ impl AddressForm {
         }
     }
 
-    /// Returns the IPv4 address in this form. For IPv6, the result is an IPv4-mapped address.
+    /// Returns the IPv4 address in this form. For `Ipv6`, the result is an IPv4-mapped address.
     fn convert(self, address: Ipv4Addr) -> IpAddr {
         match self {
             AddressForm::Ipv4 => address.into(),

@@ -170,7 +170,7 @@ reasons! {
     Stream = 79, "stream", "data on a stream has no destination of its own";
     /// The program sees the address that the kernel reports.
     VisibleUnchanged = 80, "shown-as-is", "the address is shown unchanged";
-    /// The name is not the host's own name.
+    /// The name that the program looks up is not the host's own name.
     OtherName = 81, "other-name", "the name is not the host's own";
     /// A bind of a UDP socket to `[::]:0` passes, because the socket may send to IPv4 or IPv6. When
     /// the first external destination is known, the hook layer binds the socket to an address of

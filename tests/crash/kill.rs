@@ -19,10 +19,10 @@ use crate::operations::Random;
 use crate::process::{Child, shared_words};
 use crate::recovery::{TestDirectory, recover_copy, session_id};
 
-const WRITERS: usize = 3;
-const READERS: usize = 2;
+const WRITER_COUNT: usize = 3;
+const READER_COUNT: usize = 2;
 /// The number of sessions of each writer.
-const SESSIONS: usize = 5;
+const SESSIONS_PER_WRITER: usize = 5;
 /// The numbers of the sessions that stay open during the test. The readers look up these sessions.
 const STABLE_SESSIONS: Range<u64> = 900..903;
 
@@ -40,21 +40,21 @@ struct ProcessRecord {
 }
 
 impl ProcessRecord {
-    const WORDS: usize = 1 + 2 * SESSIONS;
+    const WORD_COUNT: usize = 1 + 2 * SESSIONS_PER_WRITER;
 
-    /// The number of finished operations.
+    /// Returns the word with the number of finished operations.
     fn operation_count(&self) -> &AtomicU64 {
         &self.words[0]
     }
 
-    /// The next operation on a session.
+    /// Returns the word with the next operation on a session.
     fn intent(&self, session: usize) -> &AtomicU64 {
         &self.words[1 + session]
     }
 
-    /// The packed acknowledged lease of a session, or 0.
+    /// Returns the word with the packed acknowledged lease of a session, or 0.
     fn acknowledged_lease(&self, session: usize) -> &AtomicU64 {
-        &self.words[1 + SESSIONS + session]
+        &self.words[1 + SESSIONS_PER_WRITER + session]
     }
 }
 
@@ -104,7 +104,7 @@ fn run_writer(directory: &Path, writer: usize, record: ProcessRecord, seed: u64)
             1 if writer == 0 && map.lock_exclusive().is_ok() => exclusive_rounds = 30,
             _ => {}
         }
-        let session = random.below(SESSIONS as u64) as usize;
+        let session = random.below(SESSIONS_PER_WRITER as u64) as usize;
         let number = session_number(writer, session);
         let acknowledged_lease = record.acknowledged_lease(session).load(SeqCst);
         if random.below(2) == 0 {
@@ -159,7 +159,7 @@ fn run_reader(directory: &Path, record: ProcessRecord) {
         }
         // The rows are not a snapshot, so there may be a few more rows than sessions that are open
         // at the same time.
-        assert!(reader.sessions().len() <= WRITERS * SESSIONS + 3 + 3);
+        assert!(reader.sessions().len() <= WRITER_COUNT * SESSIONS_PER_WRITER + 3 + 3);
         if reader.is_superseded() {
             reader = Reader::attach(directory).unwrap();
         }
@@ -178,12 +178,13 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// Starts the writer or the reader `number`, in place of a killed process with this number.
+    /// Starts the writer or the reader `number`. Replaces the killed process with this number, if
+    /// there is one.
     fn start(&mut self, number: usize) {
         let (directory, record) = (&self.directory.0, self.records[number]);
         let seed = self.random.below(u32::MAX.into());
         let child = Child::start(|| match number {
-            writer if writer < WRITERS => run_writer(directory, writer, record, seed),
+            writer if writer < WRITER_COUNT => run_writer(directory, writer, record, seed),
             _ => run_reader(directory, record),
         });
         if number < self.children.len() {
@@ -193,10 +194,10 @@ impl Scenario {
         }
     }
 
-    /// Waits until the process `number` has finished `operations` further operations.
-    fn wait_for_progress(&mut self, number: usize, operations: u64) {
+    /// Waits until the process `number` has finished `added_count` further operations.
+    fn wait_for_progress(&mut self, number: usize, added_count: u64) {
         let count = self.records[number].operation_count();
-        let (start_time, target_count) = (Instant::now(), count.load(SeqCst) + operations);
+        let (start_time, target_count) = (Instant::now(), count.load(SeqCst) + added_count);
         while count.load(SeqCst) < target_count {
             if let Some(status) = self.children[number].poll() {
                 panic!("process {number} ended: {status:?}");
@@ -209,7 +210,7 @@ impl Scenario {
     /// Checks the map against the record of a killed writer, and updates the record.
     fn check_killed_writer(&self, writer: usize, map: &Map) {
         let record = self.records[writer];
-        for session in 0..SESSIONS {
+        for session in 0..SESSIONS_PER_WRITER {
             let number = session_number(writer, session);
             let open_session = map.find(session_id(number)).unwrap();
             let found_lease = open_session.map_or(0, |(handle, _)| pack_lease(&handle));
@@ -265,31 +266,34 @@ fn killed_writers_and_readers_lose_no_lease_and_double_none() {
     for number in STABLE_SESSIONS {
         map.open_session(session_id(number), &OpenOptions::default(), Tick::ZERO).unwrap();
     }
-    let words = shared_words((WRITERS + READERS) * ProcessRecord::WORDS);
-    let records =
-        words.chunks_exact(ProcessRecord::WORDS).map(|words| ProcessRecord { words }).collect();
+    let words = shared_words((WRITER_COUNT + READER_COUNT) * ProcessRecord::WORD_COUNT);
+    let records = words
+        .chunks_exact(ProcessRecord::WORD_COUNT)
+        .map(|words| ProcessRecord { words })
+        .collect();
     let mut scenario =
         Scenario { directory, records, children: Vec::new(), random: Random::from_environment() };
-    (0..WRITERS + READERS).for_each(|number| scenario.start(number));
+    (0..WRITER_COUNT + READER_COUNT).for_each(|number| scenario.start(number));
     for kill_number in 1..=kill_count {
-        let number = scenario.random.below((WRITERS + READERS) as u64) as usize;
-        let operations = scenario.random.below(12);
-        scenario.wait_for_progress(number, operations);
+        let number = scenario.random.below((WRITER_COUNT + READER_COUNT) as u64) as usize;
+        let added_count = scenario.random.below(12);
+        scenario.wait_for_progress(number, added_count);
         scenario.children[number].kill();
-        if number < WRITERS {
+        if number < WRITER_COUNT {
             trigger_recovery(&map);
             scenario.check_killed_writer(number, &map);
         }
         if kill_number % 20 == 0 {
-            // Kill all processes, so that the copies of both files are consistent.
+            // Kill all processes, so that the copies of the map file and of the sessions file are
+            // consistent.
             scenario.children.iter_mut().for_each(Child::kill);
             trigger_recovery(&map);
-            (0..WRITERS).for_each(|writer| scenario.check_killed_writer(writer, &map));
+            (0..WRITER_COUNT).for_each(|writer| scenario.check_killed_writer(writer, &map));
             let [map_bytes, sessions_bytes] = ["map", "sessions"]
                 .map(|name| std::fs::read(scenario.directory.0.join(name)).unwrap());
             let leases = recover_copy(&map_bytes, &sessions_bytes);
-            let all_sessions =
-                (0..WRITERS).flat_map(|writer| (0..SESSIONS).map(move |session| (writer, session)));
+            let all_sessions = (0..WRITER_COUNT)
+                .flat_map(|writer| (0..SESSIONS_PER_WRITER).map(move |session| (writer, session)));
             let open_count = all_sessions
                 .filter(|(writer, session)| {
                     scenario.records[*writer].acknowledged_lease(*session).load(SeqCst) != 0
@@ -300,18 +304,18 @@ fn killed_writers_and_readers_lose_no_lease_and_double_none() {
             open_sessions.sort_unstable();
             open_sessions.dedup();
             assert_eq!(open_sessions.len(), open_count + STABLE_SESSIONS.count());
-            (0..WRITERS + READERS).for_each(|number| scenario.start(number));
+            (0..WRITER_COUNT + READER_COUNT).for_each(|number| scenario.start(number));
         } else {
             scenario.start(number);
         }
     }
-    (0..WRITERS + READERS).for_each(|number| scenario.wait_for_progress(number, 1));
+    (0..WRITER_COUNT + READER_COUNT).for_each(|number| scenario.wait_for_progress(number, 1));
     let counts: Vec<u64> =
         scenario.records.iter().map(|record| record.operation_count().load(SeqCst)).collect();
     println!(
         "{kill_count} kills; operations of the writers {:?}, of the readers {:?}",
-        &counts[..WRITERS],
-        &counts[WRITERS..]
+        &counts[..WRITER_COUNT],
+        &counts[WRITER_COUNT..]
     );
     assert!(scenario.children.iter_mut().all(|child| child.poll().is_none()));
 }

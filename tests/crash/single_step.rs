@@ -43,8 +43,8 @@ fn kill_after_any_instruction_loses_no_lease_and_doubles_none() {
     let (mut total_steps, mut total_states, mut total_operations) = (0, 0, 0);
     let mut seeds = Random::from_environment();
     for scenario in scenarios() {
-        let min_steps = instruction_count * scenario.quarters / 4 + 1;
-        let counts = step_through_operations(&scenario, min_steps, &mut seeds);
+        let min_step_count = instruction_count * scenario.quarters / 4 + 1;
+        let counts = step_through_operations(&scenario, min_step_count, &mut seeds);
         let Some((step_count, state_count, operation_count)) = counts else { return };
         println!(
             "{}: {step_count} instructions, {state_count} states, {operation_count} operations",
@@ -58,11 +58,11 @@ fn kill_after_any_instruction_loses_no_lease_and_doubles_none() {
     assert!(total_steps >= instruction_count && total_states > 100);
 }
 
-/// Steps through at least `min_steps` instructions of operations. Returns the numbers of
+/// Steps through at least `min_step_count` instructions of operations. Returns the numbers of
 /// instructions, states and operations. Returns `None` if the system forbids tracing.
 fn step_through_operations(
     scenario: &Scenario,
-    min_steps: u64,
+    min_step_count: u64,
     seeds: &mut Random,
 ) -> Option<(u64, u64, u64)> {
     let directory = TestDirectory::new("step");
@@ -99,12 +99,12 @@ fn step_through_operations(
         }
     });
     let mut random = Random::new(seed + 1);
-    // If the test has reset the map to a state within an operation: the sessions that this
-    // operation changes. During the next operation, a reader need not see the leases of these
-    // sessions.
+    // The sessions that an interrupted operation changes. An operation is interrupted if the test
+    // resets the map to a state within this operation. During the next operation, a reader need not
+    // see the leases of these sessions.
     let mut interrupted_sessions = BTreeSet::new();
     let (mut step_count, mut state_count, mut operation_count) = (0, 0, 0);
-    while step_count < min_steps {
+    while step_count < min_step_count {
         match child.wait() {
             WaitStatus::Stopped(libc::SIGSTOP) => {}
             WaitStatus::Exited(1) if operation_count == 0 => {
@@ -167,7 +167,7 @@ fn step_through_operations(
     Some((step_count, state_count, operation_count))
 }
 
-/// Returns the contents of both files.
+/// Returns the contents of the map file and of the sessions file.
 fn copy_bytes(mappings: &[Mapping; 2]) -> [Vec<u8>; 2] {
     mappings.each_ref().map(|mapping| {
         mapping.words().iter().flat_map(|word| word.load_relaxed().to_ne_bytes()).collect()
@@ -199,8 +199,8 @@ fn changed_sessions(leases_before: &LeaseTable, leases_after: &LeaseTable) -> BT
 /// Checks the states of the map during an operation.
 ///
 /// A lease that exists both before and after the operation must exist in every state. Every lease
-/// in a state must exist before or after the operation. Readers must find every session that the
-/// operation did not change.
+/// in a state must exist before or after the operation. Readers must find every session, except the
+/// sessions that the operation changes and `interrupted_sessions`.
 fn check_states(
     scenario: &Scenario,
     leases_before: &LeaseTable,

@@ -22,7 +22,7 @@ struct FailingAllocator;
 static ALLOCATOR: FailingAllocator = FailingAllocator;
 
 thread_local! {
-    /// The number of allocations of this thread that succeed; `None` without a limit.
+    /// The number of further allocations of this thread that succeed; `None` without a limit.
     static REMAINING_ALLOCATIONS: Cell<Option<u32>> = const { Cell::new(None) };
 }
 
@@ -83,7 +83,7 @@ fn opening_and_closing_sessions_needs_no_memory() {
     }
 }
 
-/// In each run, the process ends at a later allocation.
+/// In each iteration, the process ends at a later allocation.
 #[test]
 fn process_that_ends_at_an_allocation_loses_no_lease() {
     let flags = shared_words(2);

@@ -146,8 +146,8 @@ fn handle_of_a_removed_pool_is_stale_in_its_successors() {
         old_handles.push(opened.handle);
     }
     // All sessions have the same session number, slot and pool number. In the first case, the new
-    // pool replaces the old pool. In the second, a plan without the pool comes between the two. In
-    // the third, the pool stays and receives another slot.
+    // pool replaces the old pool. In the second case, a plan with neither pool comes between the
+    // plans with these pools. In the third case, the pool stays and receives another slot.
     for (is_removed_first, range) in
         [(false, "10.0.2.1"), (true, "10.0.3.1"), (false, "10.0.3.1-10.0.3.2")]
     {
@@ -304,7 +304,7 @@ fn removed_pool_disappears_after_its_cool_down_on_an_idle_server() {
     map.close_session(session_id(1), release_time).unwrap();
     create_at(std::slice::from_ref(&default_pool), 159);
     assert_eq!(pool_names(&directory), ["default", "lab"]);
-    // No session was opened or closed since the release.
+    // No session has been opened or closed since the release.
     create_at(&[default_pool], 160);
     assert_eq!(pool_names(&directory), ["default"]);
 }

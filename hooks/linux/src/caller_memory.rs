@@ -127,7 +127,8 @@ impl CallerArray<libc::mmsghdr> {
     }
 }
 
-/// Returns whether all `length` bytes at `address` are readable.
+/// Returns whether all `length` bytes at `address` are readable. Outside the stack, this function
+/// checks only the pages of the first and the last byte: the caller reads at most two pages.
 #[inline]
 pub fn is_readable(address: *const u8, length: usize) -> bool {
     let frame_variable = 0u8;

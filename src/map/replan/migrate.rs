@@ -17,8 +17,9 @@ use crate::map::engine::writer::MapWriter;
 use crate::map::format::pool::PlannedPool;
 use crate::map::format::slot::{AWAITING_RELEASE, RETIRED};
 
-/// Moves the state of all addresses that are now in another pool. `pools` are the pools of the new
-/// map. The caller rebuilds queues and index later, so this function does not update them.
+/// Moves the state of all addresses that the new plan assigns to another pool. `pools` are the
+/// pools of the new map. The caller rebuilds queues and index later, so this function does not
+/// update them.
 pub(crate) fn migrate(writer: &MapWriter<'_>, pools: &[PlannedPool], old_map: &MapImage) {
     let table_writers: Vec<TableWriter<'_>> =
         writer.table_writers().map(|(_, table)| table).collect();
@@ -63,8 +64,9 @@ pub(crate) fn migrate(writer: &MapWriter<'_>, pools: &[PlannedPool], old_map: &M
     }
 }
 
-/// Copies the state of an address to its slot in the planned pool, unless that slot has a later
-/// stamp. If the address is leased, makes that slot await the release instead.
+/// Copies the state of an address from the source slot to the target slot, unless the source slot
+/// has no state or the target slot has a later stamp. If the source slot is leased, makes the
+/// target slot await the release instead.
 fn move_state(
     (target, target_slot): (&TableWriter<'_>, u32),
     (source, source_slot): (&Table<'_>, u32),
@@ -114,7 +116,7 @@ mod tests {
         replace_files(directory.path(), &plan("office"), 7, Some(&mut old_map), now).unwrap()
     }
 
-    fn old_and_new_table<'a>(writer: &MapWriter<'a>) -> (TableWriter<'a>, TableWriter<'a>) {
+    fn old_and_new_tables<'a>(writer: &MapWriter<'a>) -> (TableWriter<'a>, TableWriter<'a>) {
         (writer.table_writer(0).unwrap(), writer.table_writer(1).unwrap())
     }
 
@@ -123,7 +125,7 @@ mod tests {
         for is_copied in [false, true] {
             let mut map = map_with_renamed_pool();
             let writer = map.writer();
-            let (old_table, new_table) = old_and_new_table(&writer);
+            let (old_table, new_table) = old_and_new_tables(&writer);
             assert!(new_table.meta(0).is_awaiting_release());
             let session = match old_table.owner(0) {
                 Owner::Session(session_id) => SessionId::from_raw(session_id).unwrap(),
@@ -154,7 +156,7 @@ mod tests {
     fn recovery_does_not_hand_over_a_leased_address() {
         let mut map = map_with_renamed_pool();
         let writer = map.writer();
-        let (old_table, new_table) = old_and_new_table(&writer);
+        let (old_table, new_table) = old_and_new_tables(&writer);
         writer.store_header(BUSY, 1);
         writer.recover_if_needed();
         assert!(new_table.meta(0).is_awaiting_release());

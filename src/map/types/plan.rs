@@ -64,8 +64,8 @@ impl Plan {
 /// The settings of a map. They are the same for all writers of the map.
 ///
 /// By default, the cool-down is 120 seconds. This is twice the time for which Linux keeps a closed
-/// TCP connection in the state TIME_WAIT. The map also checks for sockets by default. A farm, a
-/// plan and the C ABI have the same defaults.
+/// TCP connection in the state TIME_WAIT. By default, `check_in_use` is also set. A farm, a plan
+/// and the C ABI have the same defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
@@ -188,7 +188,8 @@ impl Settings {
     }
 }
 
-/// The treatment of a session when no address is available. The caller of the map applies it.
+/// The treatment of a session when no address is available. The caller of the map applies this
+/// treatment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExhaustionPolicy {
     /// The session starts with the address of the host, and the user gets a message.
@@ -196,7 +197,7 @@ pub enum ExhaustionPolicy {
     Pass,
     /// The session does not start.
     Refuse,
-    /// The caller tries again for up to this many seconds. Then it continues as with `Pass`.
+    /// The caller tries again for up to this many seconds. Then the session starts as with `Pass`.
     Wait(u32),
 }
 
@@ -220,7 +221,7 @@ pub enum SessionPer {
     /// All logons of one user. Their session has an id of the kind
     /// [`SessionKind::User`](crate::session::SessionKind::User), see
     /// [`Map::join_session`](crate::map::Map::join_session). Windows does not use this setting,
-    /// because its sessions are those of terminal services.
+    /// because the sessions on Windows are those of terminal services.
     User,
 }
 
@@ -234,7 +235,7 @@ pub struct OpenOptions<'a> {
     pub user: Option<&'a str>,
     /// The name of the pool for virtual IPs. Without a name, the session gets an address of the
     /// pool `default`, or of the first pool for virtual IPs if no pool is named `default`. Every
-    /// session also gets an address of the loopback pool, if there is one.
+    /// session also gets an address of each loopback pool.
     pub pool: Option<&'a str>,
     /// Require this address; fail if it is not available.
     pub address: Option<IpAddr>,

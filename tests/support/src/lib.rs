@@ -39,7 +39,7 @@ pub fn have(names: &[&str]) -> bool {
 /// Records that the calling test is skipped, with the missing need and the command that installs
 /// the need. Prefer [`have`]. Use this function for needs that [`needs::ALL`] cannot describe, such
 /// as a kernel feature.
-pub fn record_skip(needs: &str, remedy: &str) {
+pub fn record_skip(need: &str, remedy: &str) {
     let program = env::current_exe().unwrap_or_default();
     let program = program.file_stem().unwrap_or_default().to_string_lossy();
     // The name of a test binary ends in a hash.
@@ -47,13 +47,13 @@ pub fn record_skip(needs: &str, remedy: &str) {
     let thread = thread::current();
     let test = format!("{program}::{}", thread.name().unwrap_or("?"));
     // The test harness captures eprintln, but not a direct write.
-    let _ = writeln!(io::stderr(), "skipped: {test}: needs {needs}; install with: {remedy}");
+    let _ = writeln!(io::stderr(), "skipped: {test}: needs {need}; install with: {remedy}");
     if let Some(path) = env::var_os(SKIP_RECORD_VARIABLE) {
         let mut file =
             OpenOptions::new().append(true).create(true).open(&path).unwrap_or_else(|error| {
                 panic!("{SKIP_RECORD_VARIABLE}={}: {error}", path.display())
             });
-        file.write_all(format!("{test}\t{needs}\t{remedy}\n").as_bytes())
+        file.write_all(format!("{test}\t{need}\t{remedy}\n").as_bytes())
             .expect("the record of skipped tests is writable");
     }
 }
@@ -99,8 +99,8 @@ pub fn cargo(args: &[&str]) {
 
 /// Builds `libvipool_preload.so` once, in the profile `hook`, and returns its path.
 pub fn preload_path() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
+    static BUILT_FILE: OnceLock<PathBuf> = OnceLock::new();
+    BUILT_FILE.get_or_init(|| {
         cargo(&["build", "--package", "vipool-preload", "--profile", "hook"]);
         target_dir().join("hook/libvipool_preload.so")
     })
@@ -109,8 +109,8 @@ pub fn preload_path() -> &'static Path {
 /// Builds the command `vipool` once and returns its path. Tests in `cli/` use
 /// `CARGO_BIN_EXE_vipool` instead.
 pub fn vipool_path() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
+    static BUILT_FILE: OnceLock<PathBuf> = OnceLock::new();
+    BUILT_FILE.get_or_init(|| {
         cargo(&["build", "--package", "vipool-cli"]);
         target_dir().join("debug/vipool")
     })
