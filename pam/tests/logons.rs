@@ -87,7 +87,7 @@ fn only_regular_users_get_sessions() {
 }
 
 #[test]
-fn exhaustion_is_reported_and_refuses_only_under_that_policy() {
+fn exhaustion_is_reported_and_refuses_logons_only_if_configured() {
     server_scenario("exhaustion", &["pamtester", "python3"]);
 }
 

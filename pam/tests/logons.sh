@@ -217,7 +217,7 @@ lost_map() {
   forget_last_users
   create_map 10.77.0.100-10.77.0.101
   assert_equal "$(open_session 1)" 10.77.0.100
-  # A server of session 1 listens on its address. Then the map is lost.
+  # A server listens on the address of session 1. Then the map is lost.
   python3 -c 'import socket, sys
 s = socket.create_server(("10.77.0.100", 7000)); print("ready", flush=True); sys.stdin.read()' \
     < <(sleep infinity) > /run/server.log &

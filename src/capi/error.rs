@@ -143,7 +143,7 @@ pub(crate) fn silence_panics() {
         let previous_hook = panic::take_hook();
         panic::set_hook(Box::new(move |panic_info| {
             let is_from_this_crate =
-                panic_info.location().is_some_and(|at| at.file().starts_with(SOURCE_FOLDER));
+                panic_info.location().is_some_and(|place| place.file().starts_with(SOURCE_FOLDER));
             if !is_from_this_crate {
                 previous_hook(panic_info);
             }
@@ -181,7 +181,7 @@ pub extern "C" fn vipool_panic_silent() -> vipool_status {
 /// Capacity of the last error message in bytes, including the NUL.
 const MESSAGE_CAPACITY: usize = 1024;
 
-/// A message that is truncated to the capacity and always ends with a NUL.
+/// The last error message, truncated to [`MESSAGE_CAPACITY`]. It always ends with a NUL.
 struct LastError {
     bytes: [u8; MESSAGE_CAPACITY],
     length: usize,

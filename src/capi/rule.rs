@@ -36,7 +36,7 @@ pub struct vipool_rule {
     pub id: u64,
     /// VIPOOL_FEATURE_...
     pub features: u32,
-    /// VIPOOL_PROGRAM_... With VIPOOL_PROGRAM_INHERIT child processes inherit the rule.
+    /// VIPOOL_PROGRAM_... With VIPOOL_PROGRAM_INHERIT, child processes inherit the rule.
     pub flags: u32,
     /// vipool_matched_by.
     pub matched_by: u32,
@@ -108,7 +108,8 @@ pub unsafe extern "C" fn vipool_reader_find_rule(
 
 /// Finds the rule with this id, if child processes inherit it.
 ///
-/// Use it for a program that no rule matches, if this rule applies to its parent.
+/// Use this function for a program that no rule matches, if the rule with this id applies to the
+/// parent of the program.
 ///
 /// Parameters:
 /// - `reader`: the reader.
@@ -234,7 +235,7 @@ impl From<&(ProgramView<'_>, MatchResult)> for vipool_match_row {
 /// Lists the match results of a program for all rules of the process list, in the order of the
 /// list.
 ///
-/// Use it for diagnosis. vipool_reader_find_rule() decides which rule applies.
+/// Use this function for diagnosis. vipool_reader_find_rule() decides which rule applies.
 ///
 /// Parameters:
 /// - `reader`: the reader.

@@ -36,13 +36,13 @@ pub struct vipool_session_row {
     pub size: usize,
     /// The session.
     pub session: vipool_session,
-    /// Its handle.
+    /// Handle of the session.
     pub handle: vipool_handle,
-    /// Its leases, in the order of the pools.
+    /// Leases of the session, in the order of the pools.
     pub leases: [vipool_lease; VIPOOL_MAX_LEASES],
     /// Number of leases.
     pub lease_count: u32,
-    /// Tick at the start of its first lease.
+    /// Tick at the start of the first lease.
     pub since: u32,
     /// Name of the user, UTF-8 without a NUL, valid until the snapshot is freed. NULL if unknown.
     pub user: *const c_char,
@@ -52,7 +52,7 @@ pub struct vipool_session_row {
     pub client: vipool_ip,
     /// Reserved: zero.
     pub reserved: u32,
-    /// Its leader; pid 0 if unknown or none.
+    /// Leader of the session; pid 0 if unknown or none.
     pub leader: vipool_leader,
 }
 layout!(vipool_session_row {
@@ -283,13 +283,13 @@ pub unsafe extern "C" fn vipool_snapshot_list_pools(
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_slot_state {
-    /// It can be allocated, unless it is drained or reserved for another user.
+    /// The address can be allocated, unless it is drained or reserved for another user.
     VIPOOL_SLOT_FREE = 0,
-    /// A session holds it.
+    /// A session holds the address.
     VIPOOL_SLOT_LEASED = 1,
-    /// It was released and cools down.
+    /// The address was released and cools down.
     VIPOOL_SLOT_COOLING = 2,
-    /// Its cool-down has ended, but the last check found sockets on it.
+    /// The cool-down has ended, but the last check found sockets on the address.
     VIPOOL_SLOT_LINGERING = 3,
 }
 
@@ -304,7 +304,7 @@ pub const VIPOOL_SLOT_DRAINED: u32 = 2;
 pub struct vipool_slot_row {
     /// sizeof(vipool_slot_row), set by the caller in the first row of a page.
     pub size: usize,
-    /// The address.
+    /// The address; in a loopback pool, the address that replaces 127.0.0.1.
     pub address: vipool_ip,
     /// vipool_slot_state.
     pub state: u32,

@@ -143,9 +143,11 @@ fn choose_destination_slow_path(
     }
 }
 
-/// Binds the socket to the source that the rewriter chose. Returns `true` if the socket now has
-/// this source, or if the rewriter chose no source. Returns an error number if the program's call
-/// must fail.
+/// Binds the socket to the source that the rewriter chose. First clears `IPV6_V6ONLY` if necessary.
+///
+/// Returns `true` if the socket now has this source, or if the rewriter chose no source. Returns
+/// `false` if the bind failed, but the program's call can continue. Returns an error number if that
+/// call must fail.
 fn bind_source(
     rewriter: &ProcessRewriter<'_>,
     fd: Fd,
@@ -164,7 +166,8 @@ fn bind_source(
     match error {
         0 if mark == Mark::Unmarked => mark::set(fd),
         0 => {}
-        // A socket that is already bound does not need the source address.
+        // This host does not have the source address. Only a socket that is already bound does not
+        // need this address.
         libc::EADDRNOTAVAIL
             if !rewriter.retries_original(source) && (rewritten_call.rebind || !fd.has_port()) =>
         {

@@ -1,9 +1,10 @@
 //! The state of this process, a [`HookedProcess`]. It contains the session, the rule and the map.
 //! If there is no state, the hooks rewrite no call.
 //!
-//! `initialize` creates the state while this library is loaded. If a new map replaces the map, a
-//! hook adds a newer version of the state. Invariant: no version is ever freed or unmapped, so a
-//! hook in any thread, signal handler or vfork child may hold a reference (see [`VersionChain`]).
+//! `initialize` creates the state when the dynamic linker loads this library. If a new map replaces
+//! the current map, a hook adds a newer version of the state. Invariant: no version is ever freed or
+//! unmapped, so a hook in any thread, signal handler or vfork child may hold a reference (see
+//! [`VersionChain`]).
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -59,7 +60,7 @@ fn follow_new_map() -> Option<&'static HookedProcess> {
 }
 
 /// Creates the state of this process, if a rule lists the program and the process belongs to a
-/// session. This function is called once, while this library is loaded.
+/// session. This function is called once, when the dynamic linker loads this library.
 ///
 /// # Safety
 /// `arguments` and `environment` are the argument vector and the environment of the process.

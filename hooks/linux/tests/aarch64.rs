@@ -94,11 +94,11 @@ fn rewriting_keeps_results_on_aarch64() {
         let (v, l, v6, l6) = (session.v(), session.l(), session.v6(), session.l6());
         let address_variables =
             [("MATRIX_V", &*v), ("MATRIX_L", &*l), ("MATRIX_V6", &*v6), ("MATRIX_L6", &*l6)];
-        let map: &Path = &host.directory;
+        let map_directory: &Path = &host.directory;
         let lease = session.handle.to_string();
         let hook_variables = [
             ("LD_PRELOAD", hook_path().to_str().unwrap().to_owned()),
-            ("VIPOOL_MAP", map.to_str().unwrap().to_owned()),
+            ("VIPOOL_MAP", map_directory.to_str().unwrap().to_owned()),
             ("VIPOOL_LEASE", lease),
             ("MATRIX_LISTED", "1".to_owned()),
         ];

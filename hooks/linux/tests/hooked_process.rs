@@ -52,8 +52,8 @@ fn hooks_work_in_handlers_threads_and_forks() {
     });
 }
 
-/// The hooks must also fit on the stack of an unlisted program, because every program of a session
-/// calls the hooks.
+/// The hooks must also fit on the signal stack of an unlisted program, because every program of a
+/// session calls the hooks.
 #[test]
 fn hooks_fit_a_minimal_signal_stack() {
     on_test_host("hooks_fit_a_minimal_signal_stack", &[], |host| {
@@ -227,7 +227,7 @@ fn corrupt_map_never_ends_the_program() {
 fn child_needs_its_own_or_an_inherited_rule() {
     let test_name = "child_needs_its_own_or_an_inherited_rule";
     on_test_host(test_name, &[], |mut host| {
-        let child_kernel_name = |host: &TestHost| {
+        let child_output = |host: &TestHost| {
             let session = host.session(1);
             let script = format!(
                 "{0} report-names <<EOF\n?\nEOF\ntrue",
@@ -238,9 +238,9 @@ fn child_needs_its_own_or_an_inherited_rule() {
             output_of(command.args(["-c", &script]))
         };
         let session_address = format!("{}:8094", host.session(1).l());
-        assert!(!child_kernel_name(&host).contains(&session_address));
+        assert!(!child_output(&host).contains(&session_address));
         host.change_policy(|policy| policy.programs.push(listed_program("sh")));
-        assert!(!child_kernel_name(&host).contains(&session_address));
+        assert!(!child_output(&host).contains(&session_address));
         // /bin/sh may be a link to another program.
         let shell = fs::canonicalize("/bin/sh").unwrap();
         let shell_name = shell.file_name().unwrap().to_str().unwrap().to_owned();
@@ -248,7 +248,7 @@ fn child_needs_its_own_or_an_inherited_rule() {
             policy.programs.push(inheriting_program(&shell));
             policy.programs.push(inheriting_program(&shell_name));
         });
-        assert!(child_kernel_name(&host).contains(&session_address));
+        assert!(child_output(&host).contains(&session_address));
     });
 }
 

@@ -34,7 +34,7 @@ fn example_has_no_findings() {
 }
 
 #[test]
-fn defaults_in_the_example_are_the_defaults() {
+fn commented_keys_of_the_example_have_default_values() {
     let example = include_str!("../../../examples/farm.toml");
     let example_with_all_keys: String = example
         .lines()

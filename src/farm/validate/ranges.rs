@@ -167,12 +167,12 @@ impl Farm {
                 findings.push(Finding::new(warning("broadcast"), key, addresses, message, remedy));
             }
         } else if self.network.subnets.is_empty() {
-            let block_ends: Vec<IpAddr> =
+            let prefix_boundaries: Vec<IpAddr> =
                 allocatable_ranges.iter().flat_map(boundaries_of_24_bit_prefixes).take(4).collect();
-            if !block_ends.is_empty() {
+            if !prefix_boundaries.is_empty() {
                 let message = format!(
                     "{} would be the network or broadcast address of a /24",
-                    join_addresses(&block_ends)
+                    join_addresses(&prefix_boundaries)
                 );
                 let remedy = "exclude them, or list the subnets under [network] subnets";
                 findings.push(Finding::new(warning("broadcast"), key, addresses, message, remedy));
@@ -276,7 +276,7 @@ impl Farm {
     }
 }
 
-/// A range of the farm and its key, ordered by the range.
+/// A range of the farm with the two indices in its key. The order is that of the ranges.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct RangeItem {
     range: Range,

@@ -11,7 +11,7 @@ use crate::map::format::header::LAST_STAMP;
 use crate::map::format::slot::{next_stamp, stamp_time};
 
 /// A stamp is wrong if it is more than this number of seconds in the future. All processes of a
-/// machine have the same clock, so this time is generous.
+/// machine have the same clock, so this limit is generous.
 const MAX_FUTURE_SECONDS: u32 = 3600;
 
 impl MapWriter<'_> {

@@ -30,8 +30,8 @@ impl Identity {
         if self.user == UserHash::NONE { user } else { self.user }
     }
 
-    /// Returns `options`. The user, the client and the leader of the session replace the options
-    /// that are not set.
+    /// Returns `options`, with the session's user, client and leader in the options that are not
+    /// set.
     pub(crate) fn complete<'a>(&'a self, options: &OpenOptions<'a>) -> OpenOptions<'a> {
         OpenOptions {
             user: options.user.or(self.record.user()),

@@ -27,8 +27,8 @@ impl<'a> Deref for Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    /// Ends the transaction. A dropped transaction leaves the mark, so the next transaction
-    /// recovers the map.
+    /// Ends the transaction. A dropped transaction leaves the map marked as busy, so the next
+    /// transaction recovers the map.
     #[inline(always)]
     pub(crate) fn commit(self) {
         self.store_header(BUSY, 0);

@@ -53,8 +53,8 @@ static void wildcard_bind_passes_without_virtual_ip(void) {
     expect("udp kernel name", kernel_name(udp_fd), "0.0.0.0:8103");
 }
 
-/* Under a rule with wildcard = "loopback", a wildcard bind to a port is rewritten to L. A wildcard
- * bind with port 0 is not rewritten. */
+/* Under a rule with wildcard = "loopback", a wildcard bind to a fixed port is rewritten to L. A
+ * wildcard bind with port 0 is not rewritten. */
 static void wildcard_loopback_rule_binds_l(void) {
     int fd = tcp_socket(), client = tcp_socket(), ephemeral_fd = tcp_socket();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
