@@ -35,8 +35,8 @@ pub struct HookedProcess {
 #[derive(Clone, Copy, Debug)]
 struct SessionState {
     session: SessionId,
-    /// The lease, if the session has one. A later lease with the same session id belongs to another
-    /// session.
+    /// The handle, if the session has a lease. After this lease is released, a lease with the same
+    /// session id belongs to another session.
     handle: Option<Handle>,
     /// The addresses of the lease, and the addresses that the lease had under older maps.
     addresses: Addresses,
@@ -62,14 +62,18 @@ impl HookedProcess {
     ) -> Self {
         let rules = RewriteRules::new(&system.program, &system.policy);
         let leases = previous.handle.and_then(|handle| system.reader.leases_of(&handle));
-        let leased = leases.map_or(Addresses::default(), |leases| system.reader.addresses(&leases));
+        let leased_addresses =
+            leases.map_or(Addresses::default(), |leases| system.reader.addresses(&leases));
         let client_address = previous
             .handle
             .filter(|_| rules.features.client_ip)
             .and_then(|handle| client_file::read(directory, &handle))
             .or(previous.client_address);
-        let initial_state =
-            SessionState { addresses: leased.or(previous.addresses), client_address, ..previous };
+        let initial_state = SessionState {
+            addresses: leased_addresses.or(previous.addresses),
+            client_address,
+            ..previous
+        };
         let process =
             Self { system, rules, is_listed, initial_state, complete_lease: SetOnce::new() };
         if let Some(handle) = initial_state.handle {

@@ -1,7 +1,8 @@
 //! Socket addresses as the bytes of a `struct sockaddr`.
 //!
 //! No function panics, or reads or writes outside the slices of the caller. An address that is too
-//! short, too long or of another family is [`Parsed::Other`]. The kernel reports the error.
+//! short, too long or of another family is [`Parsed::Other`]. Calls with such an address pass
+//! unchanged, so the kernel reports the error.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 

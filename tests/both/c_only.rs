@@ -38,19 +38,19 @@ use crate::suite::{ip, plan, session_id};
 use crate::through_c::build;
 use crate::through_c::values::{c_chars, c_ip, check, copy_c_string, copy_text, sized};
 
-/// A map in memory with one open session, a reader of the map, and the rule of the only program.
+/// A map in memory with one open session, a reader of the map, and the id of the only rule.
 struct Fixture {
     map: *mut vipool_map,
     reader: *mut vipool_reader,
     handle: vipool_handle,
-    rule: u64,
+    rule_id: u64,
 }
 
 impl Fixture {
     fn new() -> Self {
         let flags = ProgramFlags::default().with_inherit(true);
         let program = Program::new("/bin/x").with_flags(flags);
-        let rule = program.id();
+        let rule_id = program.id();
         let policy = Policy::new([program]);
         let (mut map, mut reader) = (null_mut(), null_mut());
         let mut opened = sized::<vipool_opened_session>();
@@ -63,12 +63,13 @@ impl Fixture {
             let id = session_id(1).raw();
             check(vipool_map_open_session(map, id, null(), 100, &mut opened)).unwrap();
         }
-        Self { map, reader, handle: opened.handle, rule }
+        Self { map, reader, handle: opened.handle, rule_id }
     }
 
     fn rewriter(&self) -> *mut vipool_rewriter {
         let mut rewriter = null_mut();
-        let options = vipool_rewriter_options { handle: self.handle, rule: self.rule, ..sized() };
+        let options =
+            vipool_rewriter_options { handle: self.handle, rule: self.rule_id, ..sized() };
         // SAFETY: the handles and structs are valid.
         check(unsafe { vipool_rewriter_new(self.reader, &options, &mut rewriter) }).unwrap();
         rewriter
@@ -221,9 +222,9 @@ fn rule_is_found_by_its_id() {
     let mut rule = sized::<vipool_rule>();
     // SAFETY: the handles and structs are valid.
     unsafe {
-        check(vipool_reader_find_rule_by_id(fixture.reader, fixture.rule, &mut rule)).unwrap();
-        assert_eq!(rule.id, fixture.rule);
-        let status = vipool_reader_find_rule_by_id(fixture.reader, !fixture.rule, &mut rule);
+        check(vipool_reader_find_rule_by_id(fixture.reader, fixture.rule_id, &mut rule)).unwrap();
+        assert_eq!(rule.id, fixture.rule_id);
+        let status = vipool_reader_find_rule_by_id(fixture.reader, !fixture.rule_id, &mut rule);
         assert_eq!(status, VIPOOL_ERR_NOT_FOUND);
     }
 }
@@ -268,7 +269,7 @@ fn reserved_members_must_be_zero() {
         assert_rejected(vipool_reader_check_handle(reader, &handle));
 
         let options = vipool_rewriter_options { handle: fixture.handle, ..sized() };
-        let options = vipool_rewriter_options { rule: fixture.rule, reserved: 1, ..options };
+        let options = vipool_rewriter_options { rule: fixture.rule_id, reserved: 1, ..options };
         assert_rejected(vipool_rewriter_new(reader, &options, &mut rewriter));
 
         let rewriter = fixture.rewriter();
@@ -489,7 +490,7 @@ fn open_session_refuses_another_user_and_takes_a_new_client() {
     let fixture = Fixture::new();
     let id = session_id(2).raw();
     let mut opened = sized::<vipool_opened_session>();
-    let user = |name: &'static str| vipool_open_options {
+    let options_for = |name: &'static str| vipool_open_options {
         user: c_chars(name),
         user_length: name.len(),
         ..sized()
@@ -500,18 +501,18 @@ fn open_session_refuses_another_user_and_takes_a_new_client() {
     // SAFETY: the handles and structs are valid. The snapshot is freed once.
     unsafe {
         let out = &raw mut opened;
-        check(vipool_map_open_session(fixture.map, id, &user("ada"), 100, out)).unwrap();
-        let status = vipool_map_open_session(fixture.map, id, &user("bob"), 100, out);
+        check(vipool_map_open_session(fixture.map, id, &options_for("ada"), 100, out)).unwrap();
+        let status = vipool_map_open_session(fixture.map, id, &options_for("bob"), 100, out);
         assert_eq!(status, VIPOOL_ERR_OTHER_USER);
-        let options = vipool_open_options { address: c_ip(ip("10.0.5.13")), ..user("ada") };
+        let options = vipool_open_options { address: c_ip(ip("10.0.5.13")), ..options_for("ada") };
         let status = vipool_map_open_session(fixture.map, id, &options, 100, out);
         assert_eq!(status, VIPOOL_ERR_OTHER_ADDRESS);
         let leader = vipool_leader { pid: 7, start_time: 1, ..vipool_leader::default() };
         let client = c_ip(ip("192.0.2.9"));
         check(vipool_map_update_session(fixture.map, id, &client, null())).unwrap();
         check(vipool_map_update_session(fixture.map, id, null(), &leader)).unwrap();
-        let unknown = session_id(3).raw();
-        let status = vipool_map_update_session(fixture.map, unknown, &client, &leader);
+        let unknown_session = session_id(3).raw();
+        let status = vipool_map_update_session(fixture.map, unknown_session, &client, &leader);
         assert_eq!(status, VIPOOL_ERR_NOT_OPEN);
         check(vipool_snapshot_new(fixture.map, &mut snapshot)).unwrap();
         let out = &raw mut row;

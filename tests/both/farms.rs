@@ -100,12 +100,12 @@ pub fn farm_built_by_calls_makes_a_plan<A: Api>() {
     assert_eq!(status_of(api.open(session_id(2), &excluded_request, 100)), VIPOOL_ERR_EXCLUDED);
     assert_eq!(api.pool_kind(ip("127.9.0.4")), None);
     assert_eq!(api.rewrite_flags(), 0b11);
-    let (rule, features) = api.rule("/usr/bin/server", false).unwrap();
-    assert_eq!((rule, features), (farm.programs[0].id(), 6));
+    let (rule_id, features) = api.rule("/usr/bin/server", false).unwrap();
+    assert_eq!((rule_id, features), (farm.programs[0].id(), 6));
     // The rule requires a script, but the call passes no script.
     assert_eq!(api.rule("/usr/bin/python3", false), None);
-    let port = |first, last| PortRange { first, last };
-    assert_eq!(A::fixed_ports(&farm), [port(80, 82)]);
+    let port_range = |first, last| PortRange { first, last };
+    assert_eq!(A::fixed_ports(&farm), [port_range(80, 82)]);
 
     let (findings, disabled_api) = A::from_farm(&farm, "TS2", None);
     assert_eq!((findings, disabled_api.unwrap().pools()), (vec![], vec![]));

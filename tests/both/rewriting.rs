@@ -47,7 +47,7 @@ pub fn socket_calls_are_rewritten<A: Api>() {
     let handle = api.open(session_id(1), &for_user("ada"), 100).unwrap().handle;
     let other_session = api.open(session_id(2), &for_user("eve"), 100).unwrap();
     assert_eq!(addresses(&other_session)[0], SECOND_ADDRESS);
-    let (rule, _) = api.rule("/usr/bin/server", false).unwrap();
+    let (server_rule_id, _) = api.rule("/usr/bin/server", false).unwrap();
     let socket = |protocol, local: &str| SocketProperties::new(protocol, Some(socket_addr(local)));
     let tcp_socket = socket(Protocol::Tcp, "0.0.0.0:0");
     let udp_socket = socket(Protocol::Udp, "0.0.0.0:0");
@@ -55,7 +55,7 @@ pub fn socket_calls_are_rewritten<A: Api>() {
     let bound_tcp_socket = socket(Protocol::Tcp, "10.0.5.10:4000");
     let bound_udp_socket = socket(Protocol::Udp, "10.0.5.10:4000");
     let packet_info = |address: &str, interface| PacketInfo { address: ip(address), interface };
-    let listening = [socket_addr("127.3.0.2:6379"), socket_addr("10.0.5.10:8080")];
+    let listeners = [socket_addr("127.3.0.2:6379"), socket_addr("10.0.5.10:8080")];
     let cases = [
         (Call::Bind(tcp_socket, socket_addr("127.0.0.1:80")), "127.3.0.2:80"),
         (Call::Bind(tcp_socket, socket_addr("127.0.0.1:0")), "127.3.0.2:0"),
@@ -131,14 +131,14 @@ pub fn socket_calls_are_rewritten<A: Api>() {
         (Call::IsRetryAllowed(ip(SECOND_ADDRESS)), "false"),
     ];
     for (call, expected) in cases {
-        assert_eq!(api.rewrite(&handle, rule, &listening, call), expected, "{call:?}");
+        assert_eq!(api.rewrite(&handle, server_rule_id, &listeners, call), expected, "{call:?}");
     }
-    let (keeping_rule, _) = api.rule(r"C:\Program Files\App\app.exe", true).unwrap();
+    let (keep_ephemeral_rule_id, _) = api.rule(r"C:\Program Files\App\app.exe", true).unwrap();
     let bind = Call::Bind(tcp_socket, socket_addr("127.0.0.1:0"));
-    assert_eq!(api.rewrite(&handle, keeping_rule, &[], bind), "ephemeral-port");
-    let (client_rule, _) = api.rule("/bin/client", false).unwrap();
+    assert_eq!(api.rewrite(&handle, keep_ephemeral_rule_id, &[], bind), "ephemeral-port");
+    let (client_rule_id, _) = api.rule("/bin/client", false).unwrap();
     let host_addresses = Call::HostAddresses(Some(ip("192.0.2.9")));
-    assert_eq!(api.rewrite(&handle, client_rule, &[], host_addresses), "Some(192.0.2.9) None");
+    assert_eq!(api.rewrite(&handle, client_rule_id, &[], host_addresses), "Some(192.0.2.9) None");
     let bind = Call::Bind(tcp_socket, socket_addr("127.0.0.1:80"));
-    assert_eq!(api.rewrite(&handle, client_rule, &[], bind), "feature-off");
+    assert_eq!(api.rewrite(&handle, client_rule_id, &[], bind), "feature-off");
 }

@@ -106,7 +106,7 @@ fn two_sessions_use_the_same_port_with_the_c_hook() {
     let host_listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = host_listener.local_addr().unwrap().port();
 
-    let mut sessions: Vec<_> = (1..=2)
+    let mut children: Vec<_> = (1..=2)
         .map(|value| {
             let session = SessionId::new(SessionKind::Embedder, value).unwrap();
             let opened = map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
@@ -131,7 +131,7 @@ fn two_sessions_use_the_same_port_with_the_c_hook() {
             (child, output)
         })
         .collect();
-    for (child, output) in &mut sessions {
+    for (child, output) in &mut children {
         child.0.stdin.take().unwrap().write_all(b"\n").unwrap();
         let mut remaining_output = String::new();
         output.read_to_string(&mut remaining_output).unwrap();

@@ -1,6 +1,6 @@
 //! Compares the sizes, offsets and constants of the C ABI with the checked-in record
-//! (`include/abi.txt`, for 64-bit systems). A C program prints the actual values. Also compares the
-//! structs that begin with their size with the structs in Rust.
+//! (`include/abi.txt`, for 64-bit systems). A C program prints the actual values. The
+//! test also compares the C layout of each struct that begins with its size with the Rust layout.
 //!
 //! New entries are allowed, and so are new fields at the end of a struct that begins with its size.
 //! After such an addition, run the test with `VIPOOL_BLESS=1` to write the record. After any other

@@ -1,8 +1,8 @@
 //! Tests of failing system calls and of exhausted memory: no lease is lost or allocated twice.
 //!
-//! A sequence of operations runs again and again. In run N, a fault hits the Nth call of the C
-//! library to which the fault applies. The last run has no fault. After each run, a new writer must
-//! find exactly the leases that were acknowledged.
+//! A sequence of operations runs again and again. Run N injects the fault into the Nth eligible
+//! call of the C library. The last run has no fault. After each run, a new writer must find exactly
+//! the leases that were acknowledged.
 #![cfg(target_os = "linux")]
 
 mod interpose;
@@ -93,7 +93,7 @@ fn run_operations(directory: &Path) -> Outcome {
     let reloaded = Map::create_at(directory, &plan(9), Tick::from_secs(5));
     let reloaded = outcome.record(reloaded);
     outcome.has_map |= reloaded.is_some();
-    // The writer of the old map follows to the new map.
+    // `map` was opened before the reload. Its next operation switches to the new map.
     for (map, number) in [&map, &reloaded].into_iter().flatten().zip(3..) {
         outcome.open(map, number, 6);
     }

@@ -202,10 +202,10 @@ fn cooled_address_waits_for_a_socket_check() {
     };
     // No address has cooled down yet.
     assert_eq!(map.reap(Tick::from_secs(4), u32::MAX, &mut system).unwrap().lingering, 0);
-    let mut rounds = 0;
+    let mut round_count = 0;
     while map.reap(Tick::from_secs(5), 1, &mut system).unwrap().more {
-        rounds += 1;
-        assert!(rounds < 9, "reap reports more work without end");
+        round_count += 1;
+        assert!(round_count < 9, "reap reports more work without end");
     }
     let status = &map.reader().unwrap().pools()[0];
     assert_eq!((status.free, status.lingering), (1, 2));

@@ -68,12 +68,12 @@ fn reservation_skips_the_cool_down_for_the_last_user_only() {
 #[test]
 fn user_of_a_later_lease_is_not_the_last_user_of_an_anonymous_lease() {
     let directory = new_directory();
-    let virtual_ip = pool("default", &["10.0.0.1"]);
+    let virtual_ip_pool = pool("default", &["10.0.0.1"]);
     let settings = Settings::without_cool_down().with_cool_down(60);
-    let map = create_map(&directory, std::slice::from_ref(&virtual_ip), settings);
+    let map = create_map(&directory, std::slice::from_ref(&virtual_ip_pool), settings);
     map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
     // The first open passed no user. This open passes a user, and the session gets a second lease.
-    let map = create_map(&directory, &[virtual_ip, loopback_pool("127.3.4.0/29")], settings);
+    let map = create_map(&directory, &[virtual_ip_pool, loopback_pool("127.3.4.0/29")], settings);
     map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     map.reserve(address("10.0.0.1"), "ann", Tick::ZERO).unwrap();
     map.close_session(session_id(1), Tick::from_secs(10)).unwrap();

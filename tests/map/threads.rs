@@ -11,17 +11,17 @@ use crate::support::{memory_map, session_id};
 
 #[test]
 fn threads_share_a_map_but_no_address() {
-    let rounds = if cfg!(miri) { 5 } else { 2000 };
+    let round_count = if cfg!(miri) { 5 } else { 2000 };
     let map = memory_map(&["10.0.0.1-10.0.0.9"], Settings::without_cool_down());
     let stable_session =
         map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
     let holders = Mutex::new(HashMap::new());
     thread::scope(|scope| {
-        for thread in 1..=3u64 {
+        for thread_number in 1..=3u64 {
             let (map, holders) = (&map, &holders);
             scope.spawn(move || {
-                for round in 0..rounds {
-                    let session = session_id(thread * 1_000_000 + round);
+                for round in 0..round_count {
+                    let session = session_id(thread_number * 1_000_000 + round);
                     let opened =
                         map.open_session(session, &OpenOptions::default(), Tick::ZERO).unwrap();
                     let address = opened.leases.iter().next().unwrap().address;
@@ -36,7 +36,7 @@ fn threads_share_a_map_but_no_address() {
         for _ in 0..2 {
             let reader = map.reader().unwrap();
             scope.spawn(move || {
-                for round in 0..rounds {
+                for round in 0..round_count {
                     assert_eq!(
                         reader.find(session_id(1)),
                         Some((stable_session.handle, stable_session.leases))

@@ -1,4 +1,5 @@
-//! The table of all prerequisites of tests and steps, with the commands that install them.
+//! The prerequisites of all tests and of the steps of `cargo xtask test`, with the commands that
+//! install them.
 //!
 //! A test declares its needs with [`crate::have`]. `cargo xtask test` lists the missing needs.
 //! `cargo xtask test --all` first installs them.
