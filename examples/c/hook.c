@@ -120,13 +120,13 @@ static int bind_to(int descriptor, const vipool_sockaddr *address)
 /* Binds to the address of an outcome. If the bind fails, restores IPV6_V6ONLY. */
 static int bind_outcome(int descriptor, const vipool_outcome *outcome)
 {
-    uint32_t clear_v6only = outcome->flags & VIPOOL_DO_CLEAR_V6ONLY;
+    uint32_t must_clear_v6only = outcome->flags & VIPOOL_DO_CLEAR_V6ONLY;
     int result;
-    if (clear_v6only) {
+    if (must_clear_v6only) {
         set_option(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, 0);
     }
     result = bind_to(descriptor, &outcome->address);
-    if (result != 0 && clear_v6only) {
+    if (result != 0 && must_clear_v6only) {
         set_option(descriptor, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     }
     return result;

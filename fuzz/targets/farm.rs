@@ -19,11 +19,11 @@ fuzz_target!(|input: &[u8]| {
     let names = farm.servers.iter().map(|server| server.name.clone());
     for name in names.chain(["nowhere".to_owned()]).take(4) {
         for interfaces in [None, Some(&interfaces[..])] {
-            let planned = farm.plan(&name, interfaces);
-            let policy = planned.plan.policy.encode();
+            let server_plan = farm.plan(&name, interfaces);
+            let policy = server_plan.plan.policy.encode();
             let view = PolicyView::new(&policy);
-            assert_eq!(view.programs().count(), planned.plan.policy.programs.len());
-            report.extend(planned.findings);
+            assert_eq!(view.programs().count(), server_plan.plan.policy.programs.len());
+            report.extend(server_plan.findings);
         }
     }
     assert!(!report.to_string().contains('\0') || text.contains('\0'));

@@ -215,8 +215,9 @@ impl Map {
     ) -> Result<Vec<SessionId>, MapError> {
         self.transact(|transaction| {
             let rows: Vec<SessionRow> = transaction.sessions().collect();
-            let dead_rows = rows.iter().filter(|row| !is_alive(row.session, row.leader.as_ref()));
-            let closed = dead_rows
+            let rows_to_close =
+                rows.iter().filter(|row| !is_alive(row.session, row.leader.as_ref()));
+            let closed = rows_to_close
                 .filter(|row| transaction.close_session(row.session, now).is_some())
                 .map(|row| row.session)
                 .collect();

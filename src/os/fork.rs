@@ -60,9 +60,9 @@ fn process_state() -> &'static ProcessState {
 fn publish_state() -> *mut ProcessState {
     let handler_state = ptr::from_ref(&STATE_CLEARED_BY_HANDLER).cast_mut();
     let state = allocate_cleared_at_fork().map_or(handler_state, NonNull::as_ptr);
-    let exchange =
+    let exchange_result =
         STATE.compare_exchange(ptr::null_mut(), state, Ordering::AcqRel, Ordering::Acquire);
-    match exchange {
+    match exchange_result {
         Ok(_) => {
             #[cfg(all(unix, not(miri)))]
             // SAFETY: the handlers are safe in a child of a fork: they access only statics and the

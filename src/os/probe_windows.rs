@@ -93,12 +93,12 @@ fn visit_rows<Row>(is_tcp: bool, family: u16, mut visit: impl FnMut(&Row)) -> io
             error => return Err(io::Error::from_raw_os_error(error as i32)),
         }
     }
-    let max_rows = (table.len() - 1) * 4 / size_of::<Row>();
+    let max_row_count = (table.len() - 1) * 4 / size_of::<Row>();
     // SAFETY: the table is a count, directly followed by rows of whole words. The slice contains at
     // most as many rows as fit.
     let rows = unsafe {
-        let count = (table[0] as usize).min(max_rows);
-        std::slice::from_raw_parts(table.as_ptr().add(1).cast::<Row>(), count)
+        let row_count = (table[0] as usize).min(max_row_count);
+        std::slice::from_raw_parts(table.as_ptr().add(1).cast::<Row>(), row_count)
     };
     rows.iter().for_each(&mut visit);
     Ok(())

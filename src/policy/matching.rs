@@ -203,12 +203,12 @@ impl<'a> ExecutablePaths<'a> {
     fn match_program(&self, rule: RulePattern<'_>) -> Result<MatchKind, MatchResult> {
         let style = self.program.style;
         // Equal paths have equal names, and names are faster to compare.
-        let are_same = |name1: Option<&[u8]>, name2: Option<&[u8]>| match (name1, name2) {
+        let are_same_names = |name1: Option<&[u8]>, name2: Option<&[u8]>| match (name1, name2) {
             (Some(name1), Some(name2)) => same_name(name1, name2, style),
             _ => false,
         };
         let listed_name = file_name(rule.pattern, style);
-        let has_listed_name = self.names.iter().any(|name| are_same(*name, listed_name));
+        let has_listed_name = self.names.iter().any(|name| are_same_names(*name, listed_name));
         let mut paths = self.paths.into_iter().flatten();
         if has_listed_name
             && let Some(kind) = paths.find_map(|path| match_pattern(rule.pattern, path, style))
@@ -220,8 +220,8 @@ impl<'a> ExecutablePaths<'a> {
             let invoked_name =
                 if self.program.invoked_as.is_some() { self.names[1] } else { self.names[0] };
             let file_paths = [self.paths[0], self.paths[2]];
-            if (are_same(invoked_name, listed_name)
-                || are_same(invoked_name, file_name(target, style)))
+            if (are_same_names(invoked_name, listed_name)
+                || are_same_names(invoked_name, file_name(target, style)))
                 && file_paths.into_iter().flatten().any(|path| same_path(target, path, style))
             {
                 return Ok(MatchKind::Link);

@@ -201,7 +201,7 @@ fn run_step(step: &Step, log_directory: &Path, long: bool) -> Result<Outcome, Er
         writeln!(log.file, "\n{}: {error}", step.name)?;
     }
     let (passed, failed) = count_tests(&String::from_utf8_lossy(&fs::read(&log_path)?));
-    let skips: BTreeSet<String> = fs::read_to_string(&skip_record)?
+    let skip_lines: BTreeSet<String> = fs::read_to_string(&skip_record)?
         .lines()
         .filter_map(|line| {
             let mut fields = line.split('\t');
@@ -209,7 +209,7 @@ fn run_step(step: &Step, log_directory: &Path, long: bool) -> Result<Outcome, Er
             Some(format!("{test}: needs {needs}; install with: {remedy}"))
         })
         .collect();
-    outcome.skipped_tests = skips.into_iter().collect();
+    outcome.skipped_tests = skip_lines.into_iter().collect();
     outcome.failed_count = if result.is_err() { failed.max(1) } else { failed };
     outcome.passed_count = match result {
         Ok(()) if passed + failed == 0 => 1,

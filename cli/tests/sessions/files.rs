@@ -148,11 +148,11 @@ fn reading_commands_write_no_file() {
     assert_eq!(file_names(path), before);
     assert!(vipool(&["gc"]).status.success());
     let history = path.join("history.log");
-    let collected = fs::read_to_string(&history).unwrap();
-    fs::write(&history, format!("{collected}incomplete")).unwrap();
+    let history_text = fs::read_to_string(&history).unwrap();
+    fs::write(&history, format!("{history_text}incomplete")).unwrap();
     open(&map, "8", "bob");
     assert!(text(&vipool(&["history"]).stdout).contains("bob"));
-    assert_eq!(fs::read_to_string(&history).unwrap(), format!("{collected}incomplete"));
+    assert_eq!(fs::read_to_string(&history).unwrap(), format!("{history_text}incomplete"));
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn metrics_replace_regular_files_only() {
 }
 
 #[test]
-fn farm_that_takes_addresses_away_needs_a_flag() {
+fn farm_that_removes_addresses_needs_a_flag() {
     if !have(&["root", "unshare"]) {
         return;
     }

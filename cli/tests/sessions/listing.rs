@@ -76,15 +76,15 @@ fn two_sessions_and_the_host_share_a_port() {
     let (host, port) = host_listener();
     drop(host);
     let port = port.to_string();
-    let page = page_server().to_str().unwrap();
+    let program = page_server().to_str().unwrap();
     let mut servers = Vec::new();
     for owner in ["host", "1", "2"] {
         let file = private_map.write_file(owner, &format!("page of {owner}\n"));
         let mut command = match owner {
-            "host" => Command::new(page),
+            "host" => Command::new(program),
             session => {
                 let mut command = private_map.vipool(&["run", "--private", "-s", session, "--"]);
-                command.arg(page);
+                command.arg(program);
                 command
             }
         };
@@ -95,10 +95,10 @@ fn two_sessions_and_the_host_share_a_port() {
     }
     for session in ["1", "2"] {
         let output =
-            private_map.output(&["run", "--private", "-s", session, "--", page, "fetch", &port]);
+            private_map.output(&["run", "--private", "-s", session, "--", program, "fetch", &port]);
         assert_eq!(text(&output.stdout), format!("page of {session}\n"), "{output:?}");
     }
-    let output = Command::new(page).args(["fetch", &port]).output().unwrap();
+    let output = Command::new(program).args(["fetch", &port]).output().unwrap();
     assert_eq!(text(&output.stdout), "page of host\n");
     drop(servers);
     assert!(private_map.open_sessions().is_empty());

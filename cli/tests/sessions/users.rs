@@ -132,8 +132,8 @@ fn directory_owned_by_another_user_is_ignored() {
     let opened = run(&["session", "open", "1", "--private"]);
     assert!(opened.starts_with("Session 1 is open: 127."), "{opened}");
     let address = opened.trim().rsplit(' ').next().unwrap();
-    let leased = run(&["run", "--private", "-s", "1", "--", "sh", "-c", "echo $VIPOOL_LEASE"]);
-    assert!(leased.len() > 1, "{leased:?}");
+    let lease = run(&["run", "--private", "-s", "1", "--", "sh", "-c", "echo $VIPOOL_LEASE"]);
+    assert!(lease.len() > 1, "{lease:?}");
     let list = run(&["session", "list", "--private"]);
     assert!(list.contains(address), "the later commands find the same map: {list}");
     assert_eq!(std::fs::read_dir(foreign_directory).unwrap().count(), 0);

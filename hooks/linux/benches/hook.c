@@ -267,10 +267,10 @@ static double measure_block(int (*operation)(const struct calls *), const struct
 }
 
 /* The selected operation, or NULL for all. */
-static const char *selected;
+static const char *selected_operation;
 
 static void measure(const char *name, int (*operation)(const struct calls *), int repetitions) {
-    if (selected && strcmp(selected, name)) return;
+    if (selected_operation && strcmp(selected_operation, name)) return;
     static double direct_ns[BLOCK_COUNT], hooked_ns[BLOCK_COUNT], differences[BLOCK_COUNT],
         ratios[BLOCK_COUNT];
     if (operation(&direct) || operation(&hooked)) {
@@ -308,9 +308,9 @@ static int socket_port(int fd) {
 }
 
 int main(int count, char **arguments) {
-    selected = count > 1 ? arguments[1] : NULL;
+    selected_operation = count > 1 ? arguments[1] : NULL;
     /* With another interposing library, a call may block forever. */
-    alarm(selected ? 5 : 120);
+    alarm(selected_operation ? 5 : 120);
     hooked = (struct calls){.bind = bind,
                             .connect = connect,
                             .accept = accept,

@@ -52,7 +52,7 @@ impl Farm {
         findings
     }
 
-    /// Returns the findings that a missing value cannot cause. An example is the finding about a
+    /// Returns the findings that stay correct if values are missing, such as the finding about a
     /// multicast address in a range.
     pub(super) fn validate_values(&self) -> Vec<Finding> {
         let mut findings = Vec::new();

@@ -80,8 +80,8 @@ impl Leases {
     /// Appends a lease of the session. Does nothing if there are already [`MAX_LEASES`] leases.
     #[inline(always)]
     pub(crate) fn push(&mut self, session: SessionId, lease: PackedLease) {
-        if let Some(vacant_lease) = self.leases.get_mut(self.count) {
-            *vacant_lease = lease;
+        if let Some(vacant_entry) = self.leases.get_mut(self.count) {
+            *vacant_entry = lease;
             self.session = Some(session);
             self.count += 1;
         }

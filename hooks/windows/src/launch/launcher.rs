@@ -23,7 +23,7 @@ use windows_sys::core::{BOOL, s};
 use crate::inject::Dll;
 
 /// The exit code if the launcher itself fails.
-const LAUNCHER_FAILED: u32 = 125;
+const LAUNCHER_FAILURE_CODE: u32 = 125;
 const USAGE: &str = "usage: vipool-launch [--explain] PROGRAM [ARGUMENT...]\n\
     Runs a program with the addresses of its session.\n  \
     --explain  print the status of the hook layer on standard error";
@@ -34,7 +34,7 @@ pub fn main() -> ! {
         Ok(exit_code) => exit_code,
         Err(error) => {
             eprintln!("vipool-launch: {error}");
-            LAUNCHER_FAILED
+            LAUNCHER_FAILURE_CODE
         }
     };
     std::process::exit(exit_code as i32)
@@ -123,7 +123,7 @@ fn run_program(
         ResumeThread(process.hThread);
         CloseHandle(process.hThread);
         WaitForSingleObject(process.hProcess, INFINITE);
-        let mut exit_code = LAUNCHER_FAILED;
+        let mut exit_code = LAUNCHER_FAILURE_CODE;
         GetExitCodeProcess(process.hProcess, &mut exit_code);
         CloseHandle(process.hProcess);
         Ok(exit_code)

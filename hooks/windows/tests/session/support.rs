@@ -198,13 +198,14 @@ impl Session<'_> {
 /// with an internal error.
 pub fn retry_start<T>(mut start: impl FnMut() -> io::Result<T>) -> T {
     const ERROR_INTERNAL_ERROR: i32 = 1359;
-    let mut failed_attempts = 0;
+    let mut failed_attempt_count = 0;
     loop {
         match start() {
             Err(error)
-                if error.raw_os_error() == Some(ERROR_INTERNAL_ERROR) && failed_attempts < 5 =>
+                if error.raw_os_error() == Some(ERROR_INTERNAL_ERROR)
+                    && failed_attempt_count < 5 =>
             {
-                failed_attempts += 1;
+                failed_attempt_count += 1;
                 std::thread::sleep(Duration::from_millis(200));
             }
             result => return result.unwrap(),
