@@ -20,7 +20,7 @@ fn compiled_policy(rule_count: usize) -> Vec<u8> {
 fn bench_rule_search(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("process list");
     for rule_count in [10, 100, 1000] {
-        let bytes = compiled_policy(rule_count);
+        let policy_bytes = compiled_policy(rule_count);
         // The worst cases: the matching rule is at the end of the list, or no rule matches.
         let posix_path = format!("/opt/vendor/application-{0}/bin/server-{0}", rule_count - 2);
         let windows_path =
@@ -32,9 +32,10 @@ fn bench_rule_search(criterion: &mut Criterion) {
         ];
         for (name, path, style, is_listed) in programs {
             let program = Executable::new(path.as_bytes(), style);
-            assert_eq!(PolicyView::new(&bytes).find(&program).is_some(), is_listed);
+            assert_eq!(PolicyView::new(&policy_bytes).find(&program).is_some(), is_listed);
             group.bench_function(BenchmarkId::new(name, rule_count), |bencher| {
-                bencher.iter(|| PolicyView::new(black_box(&bytes)).find(black_box(&program)));
+                bencher
+                    .iter(|| PolicyView::new(black_box(&policy_bytes)).find(black_box(&program)));
             });
         }
     }

@@ -177,7 +177,7 @@ impl Netlink {
         report_progress: impl FnMut(usize),
     ) -> io::Result<Vec<io::Result<()>>> {
         let flags = NLM_F_CREATE | NLM_F_EXCL;
-        self.change(addresses, flags, RouteNetlinkMessage::NewAddress, report_progress)
+        self.change_addresses(addresses, flags, RouteNetlinkMessage::NewAddress, report_progress)
     }
 
     /// Deletes addresses. The result of an address that does not exist is `AddrNotAvailable`.
@@ -189,12 +189,12 @@ impl Netlink {
         addresses: &[InterfaceAddress],
         report_progress: impl FnMut(usize),
     ) -> io::Result<Vec<io::Result<()>>> {
-        self.change(addresses, 0, RouteNetlinkMessage::DelAddress, report_progress)
+        self.change_addresses(addresses, 0, RouteNetlinkMessage::DelAddress, report_progress)
     }
 
     /// Sends a request for each address, in batches. Returns the kernel's answers in the order of
     /// the addresses.
-    fn change(
+    fn change_addresses(
         &mut self,
         addresses: &[InterfaceAddress],
         flags: u16,

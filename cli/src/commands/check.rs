@@ -22,7 +22,7 @@ use crate::text::pluralize;
 /// Reports all findings in one run, each with file, line, value and remedy. An error means that
 /// the file cannot be used. A warning means that the file works, but perhaps not as intended. The
 /// check needs no privileges and can run on any machine. For /etc/vipool/farm.toml, the farm file
-/// of this machine, it also reports listed programs that do not exist.
+/// of this machine, the check also reports listed programs that do not exist.
 /// 'vipool up' also excludes addresses that the server or another machine uses; 'vipool status'
 /// shows the result.
 ///

@@ -100,8 +100,8 @@ fn read_records(map: &MapArgs) -> anyhow::Result<Vec<Record>> {
     let file = history::history_file(&directory);
     let (mut records, damaged_line_count) = history::read(&file)?;
     if damaged_line_count > 0 {
-        let lines = pluralize(damaged_line_count, "damaged line", "damaged lines");
-        errln!("vipool: ignored {lines} of {}", file.display());
+        let count_text = pluralize(damaged_line_count, "damaged line", "damaged lines");
+        errln!("vipool: ignored {count_text} of {}", file.display());
     }
     match map.existing_directory().and_then(|directory| history::pending(&directory, &records)) {
         Ok(new_records) => records.extend(new_records),
@@ -118,13 +118,13 @@ impl History {
         if self.json {
             print_json(&records)?;
         } else if self.csv {
-            let mut lines =
+            let mut csv_text =
                 "time,event,session,address,user,client,reconciled,lost,administrator\n".to_owned();
             for record in &records {
                 let fields = format_fields(record, false).map(|field| csv_field(&field));
-                lines += &(fields.join(",") + "\n");
+                csv_text += &(fields.join(",") + "\n");
             }
-            out!("{lines}")?;
+            out!("{csv_text}")?;
         } else {
             let titles = ["TIME", "EVENT", "SESSION", "ADDRESS", "USER", "CLIENT", "NOTE"];
             let mut record_table = table(&titles);
@@ -215,8 +215,8 @@ impl Who {
         let mut records = read_records(&self.map)?;
         records.retain(|record| record.administrator.is_none());
         if let Some(lost_count) = lost_events_around(&records, time) {
-            let events = pluralize(lost_count, "event", "events");
-            errln!("vipool: lost {events} around this time: the answer may be wrong");
+            let count_text = pluralize(lost_count, "event", "events");
+            errln!("vipool: lost {count_text} around this time: the answer may be wrong");
         }
         // A lease in the history has the first address of its slot. The map shows whether the given
         // address is the second address of a slot.

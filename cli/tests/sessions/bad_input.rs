@@ -5,17 +5,17 @@ use std::process::{Command, Output};
 use crate::support::{PrivateMap, text};
 use vipool_testing::have;
 
-/// Asserts that the program ran outside the session, and that the errors contain these words.
-fn assert_runs_outside_session(output: &Output, expected: &[&str]) {
-    let errors = text(&output.stderr);
-    for word in expected {
-        assert!(errors.contains(word), "{word:?} is not in {errors:?}");
+/// Asserts that the program ran outside the session, and that standard error contains these words.
+fn assert_runs_outside_session(output: &Output, expected_words: &[&str]) {
+    let error_text = text(&output.stderr);
+    for word in expected_words {
+        assert!(error_text.contains(word), "{word:?} is not in {error_text:?}");
     }
-    assert_eq!(text(&output.stdout), "lease=\n", "{errors}");
-    assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert_eq!(text(&output.stdout), "lease=\n", "{error_text}");
+    assert_eq!(output.status.code(), Some(0), "{error_text}");
 }
 
-const PROGRAM: [&str; 4] = ["--", "sh", "-c", "echo lease=$VIPOOL_LEASE"];
+const PROGRAM_ARGUMENTS: [&str; 4] = ["--", "sh", "-c", "echo lease=$VIPOOL_LEASE"];
 
 #[test]
 fn invalid_farm_files_are_reported() {
@@ -35,9 +35,10 @@ fn invalid_farm_files_are_reported() {
     ] {
         let farm = farm.to_str().unwrap();
         let run_arguments = ["run", "--private", "-s", "2", "--farm", farm];
-        let output = private_map.output(&[&run_arguments[..], &PROGRAM].concat());
+        let output = private_map.output(&[&run_arguments[..], &PROGRAM_ARGUMENTS].concat());
         assert_runs_outside_session(&output, &[farm, expected, "outside the session"]);
-        let output = private_map.output(&[&run_arguments[..], &["--require"], &PROGRAM].concat());
+        let output =
+            private_map.output(&[&run_arguments[..], &["--require"], &PROGRAM_ARGUMENTS].concat());
         assert_eq!(output.status.code(), Some(125), "{output:?}");
         assert!(output.stdout.is_empty());
     }
@@ -49,17 +50,17 @@ fn invalid_farm_files_are_reported() {
 fn damaged_map_is_reported() {
     let private_map = PrivateMap::new();
     private_map.output(&["session", "open", "1", "--private"]);
-    let map = private_map.map_directory().join("map");
-    let original_bytes = std::fs::read(&map).unwrap();
+    let map_file = private_map.map_directory().join("map");
+    let original_bytes = std::fs::read(&map_file).unwrap();
     // The size stays the same, because the size of a map file never changes.
-    std::fs::write(&map, vec![0xa5; original_bytes.len()]).unwrap();
+    std::fs::write(&map_file, vec![0xa5; original_bytes.len()]).unwrap();
     let run_arguments = ["run", "--private", "-s", "1"];
-    let output = private_map.output(&[&run_arguments[..], &PROGRAM].concat());
+    let output = private_map.output(&[&run_arguments[..], &PROGRAM_ARGUMENTS].concat());
     assert_runs_outside_session(&output, &["map", "cannot use map file", "remove"]);
     let status = private_map.output(&["status", "--private"]);
     assert_eq!(status.status.code(), Some(1), "{status:?}");
 
-    std::fs::write(&map, &original_bytes).unwrap();
+    std::fs::write(&map_file, &original_bytes).unwrap();
     assert_eq!(private_map.open_sessions(), ["1"], "the sessions are unchanged");
 }
 
@@ -70,14 +71,14 @@ fn map_of_another_namespace_is_reported() {
     }
     let private_map = PrivateMap::new();
     private_map.output(&["session", "open", "1", "--private"]);
-    let map = private_map.map_directory();
+    let map_directory = private_map.map_directory();
     let mut command = Command::new("unshare");
-    command.args(["--net", env!("CARGO_BIN_EXE_vipool"), "run", "-s", "1"]).args(PROGRAM);
+    command.args(["--net", env!("CARGO_BIN_EXE_vipool"), "run", "-s", "1"]).args(PROGRAM_ARGUMENTS);
     private_map.set_environment(&mut command);
-    let output = command.env("VIPOOL_MAP", &map).output().unwrap();
+    let output = command.env("VIPOOL_MAP", &map_directory).output().unwrap();
     assert_runs_outside_session(
         &output,
-        &["another boot or network namespace", map.to_str().unwrap()],
+        &["another boot or network namespace", map_directory.to_str().unwrap()],
     );
     assert_eq!(private_map.open_sessions(), ["1"]);
 }
@@ -87,7 +88,7 @@ fn missing_hook_layer_is_reported() {
     let private_map = PrivateMap::new();
     private_map.output(&["session", "open", "1", "--private"]);
     let mut command = private_map.vipool(&["run", "--private", "-s", "1"]);
-    command.args(PROGRAM).env("VIPOOL_PRELOAD", "/nonexistent/hook.so");
+    command.args(PROGRAM_ARGUMENTS).env("VIPOOL_PRELOAD", "/nonexistent/hook.so");
     assert_runs_outside_session(
         &command.output().unwrap(),
         &["/nonexistent/hook.so", "outside the session"],

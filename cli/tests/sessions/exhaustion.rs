@@ -92,25 +92,28 @@ fn map_without_free_virtual_ip(
 fn session_without_a_required_virtual_ip_is_refused() {
     let private_map = PrivateMap::new();
     let directory = private_map.path().to_str().unwrap();
-    let run = ["run", "--map", directory, "-s", "2"];
-    let open = ["session", "open", "3", "--map", directory];
-    let status = |arguments: &[&str]| {
+    let run_arguments = ["run", "--map", directory, "-s", "2"];
+    let open_arguments = ["session", "open", "3", "--map", directory];
+    let code_and_output = |arguments: &[&str]| {
         let output = private_map.output(arguments);
         (output.status.code(), text(&output.stdout))
     };
     let refused = (Some(75), String::new());
 
     let map = map_without_free_virtual_ip(private_map.path(), ExhaustionPolicy::Refuse, 0);
-    assert_eq!(status(&[&run[..], &["--", "echo", "ran"]].concat()), refused);
-    assert_eq!(status(&open), refused);
+    assert_eq!(code_and_output(&[&run_arguments[..], &["--", "echo", "ran"]].concat()), refused);
+    assert_eq!(code_and_output(&open_arguments), refused);
     assert_eq!(map.sessions().unwrap().len(), 1, "the refused sessions were closed");
 
     let map = map_without_free_virtual_ip(private_map.path(), ExhaustionPolicy::Pass, 0);
-    assert_eq!(status(&[&run[..], &["--require", "--", "echo", "ran"]].concat()), refused);
+    assert_eq!(
+        code_and_output(&[&run_arguments[..], &["--require", "--", "echo", "ran"]].concat()),
+        refused
+    );
     assert_eq!(map.sessions().unwrap().len(), 1, "the refused session was closed");
     let passed = (Some(0), "ran\n".to_owned());
-    assert_eq!(status(&[&run[..], &["--", "echo", "ran"]].concat()), passed);
-    assert_eq!(status(&open).0, Some(0));
+    assert_eq!(code_and_output(&[&run_arguments[..], &["--", "echo", "ran"]].concat()), passed);
+    assert_eq!(code_and_output(&open_arguments).0, Some(0));
     assert_eq!(map.sessions().unwrap().len(), 2);
 }
 
