@@ -43,12 +43,12 @@ int posix_memalign(void **result, size_t alignment, size_t size) {
 }
 #endif
 
-enum { MAX_CALLS = 64 };
+enum { MAX_FUNCTIONS = 64 };
 
 static struct {
     const char *name;
     unsigned long allocation_count;
-} calls[MAX_CALLS];
+} functions[MAX_FUNCTIONS];
 
 static void write_marker(const char *text) {
     int saved_errno = errno;
@@ -58,9 +58,9 @@ static void write_marker(const char *text) {
 
 static void record(int round, const char *name, unsigned long count) {
     int i = 0;
-    while (calls[i].name && strcmp(calls[i].name, name) != 0) i++;
-    calls[i].name = name;
-    if (round > 0 && count > calls[i].allocation_count) calls[i].allocation_count = count;
+    while (functions[i].name && strcmp(functions[i].name, name) != 0) i++;
+    functions[i].name = name;
+    if (round > 0 && count > functions[i].allocation_count) functions[i].allocation_count = count;
 }
 
 /* Makes one call between two markers. */
@@ -170,11 +170,11 @@ static void call_every_hook(int round) {
 }
 
 static void measure(int rounds) {
-    memset(calls, 0, sizeof calls);
+    memset(functions, 0, sizeof functions);
     write_marker("measure");
     for (int round = 0; round < rounds; round++) call_every_hook(round);
-    for (int i = 0; calls[i].name; i++)
-        printf("%s %lu\n", calls[i].name, calls[i].allocation_count);
+    for (int i = 0; functions[i].name; i++)
+        printf("%s %lu\n", functions[i].name, functions[i].allocation_count);
 }
 
 /* Opens descriptors until the table is full, or closes them. */

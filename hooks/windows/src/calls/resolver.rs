@@ -255,7 +255,7 @@ unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, addresses: &Hos
         let mut link: *mut *mut E = list;
         while !(*link).is_null() {
             let current_entry = *link;
-            let (socket_kind, new_ip, (name, length)) = {
+            let (socket_kind, new_ip, (sockaddr, length)) = {
                 let entry = &*current_entry;
                 (entry.socket_kind(), replacement(entry), entry.address())
             };
@@ -263,9 +263,9 @@ unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, addresses: &Hos
             let is_first_of_kind =
                 !any_entry(*list, current_entry, |entry| entry.socket_kind() == socket_kind);
             if let Some(ip) = new_ip.filter(|_| is_first_of_kind) {
-                if let Some(mut address) = read_sockaddr(name, length) {
+                if let Some(mut address) = read_sockaddr(sockaddr, length) {
                     address.set_ip(ip);
-                    overwrite_sockaddr(name, address);
+                    overwrite_sockaddr(sockaddr, address);
                 }
                 link = E::link(current_entry);
             } else {
@@ -406,9 +406,9 @@ enum NameLookup {
 }
 
 /// Decides how the hook layer answers the program's query for the name of an address.
-fn choose_name_lookup(name: *const SOCKADDR, length: i32, flags: i32) -> NameLookup {
+fn choose_name_lookup(sockaddr: *const SOCKADDR, length: i32, flags: i32) -> NameLookup {
     let decide = || {
-        let (rewriter, address) = (rewriter()?, read_sockaddr(name, length)?);
+        let (rewriter, address) = (rewriter()?, read_sockaddr(sockaddr, length)?);
         if rewriter.is_virtual_ip(address.ip()) && flags & NI_NUMERICHOST as i32 == 0 {
             return Some(NameLookup::HostName);
         }
@@ -425,7 +425,7 @@ fn choose_name_lookup(name: *const SOCKADDR, length: i32, flags: i32) -> NameLoo
 macro_rules! name_info {
     ($name:ident, $original:ident, $text:ty, $own_name:path) => {
         pub unsafe extern "system" fn $name(
-            name: *const SOCKADDR,
+            sockaddr: *const SOCKADDR,
             length: i32,
             host: $text,
             host_size: u32,
@@ -433,15 +433,23 @@ macro_rules! name_info {
             service_size: u32,
             flags: i32,
         ) -> i32 {
-            let call_original = |name, length, host, host_size| {
+            let call_original = |sockaddr, length, host, host_size| {
                 // SAFETY: the arguments come from the program. A rewritten address is valid too.
                 // The system writes no more than the sizes allow.
                 unsafe {
-                    original::$original(name, length, host, host_size, service, service_size, flags)
+                    original::$original(
+                        sockaddr,
+                        length,
+                        host,
+                        host_size,
+                        service,
+                        service_size,
+                        flags,
+                    )
                 }
             };
-            match choose_name_lookup(name, length, flags) {
-                NameLookup::Unchanged => call_original(name, length, host, host_size),
+            match choose_name_lookup(sockaddr, length, flags) {
+                NameLookup::Unchanged => call_original(sockaddr, length, host, host_size),
                 NameLookup::Address(visible) => {
                     call_original(visible.as_ptr(), visible.length(), host, host_size)
                 }
@@ -454,7 +462,7 @@ macro_rules! name_info {
                     if service.is_null() || service_size == 0 {
                         return 0;
                     }
-                    call_original(name, length, std::ptr::null_mut(), 0)
+                    call_original(sockaddr, length, std::ptr::null_mut(), 0)
                 }
             }
         }
