@@ -156,8 +156,9 @@ pub fn check_directory(_directory: &Path) -> Result<(), TrustError> {
 pub fn secure_directory(path: &Path) -> Result<(), TrustError> {
     // Files that other programs create in the directory inherit only these entries, so users cannot
     // read them.
-    let inherited = ["SY", "BA", "OW"].map(|trustee| format!("(A;OICI;FA;;;{trustee})")).concat();
-    with_security_attributes(&format!("D:P{inherited}(A;;FRFX;;;BU)"), |security| {
+    let inherited_entries =
+        ["SY", "BA", "OW"].map(|trustee| format!("(A;OICI;FA;;;{trustee})")).concat();
+    with_security_attributes(&format!("D:P{inherited_entries}(A;;FRFX;;;BU)"), |security| {
         let wide_path: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
         // SAFETY: the path ends with a 0, and all fields of the structure are set.
         if unsafe { CreateDirectoryW(wide_path.as_ptr(), security) } != 0 {

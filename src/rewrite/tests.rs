@@ -305,9 +305,9 @@ fn row_5_and_11_own_listener_is_reached_at_the_host_address() {
         "::ffff:10.0.5.7 > [::ffff:10.0.5.7]:80"
     );
     assert_eq!(connect(&rewriter(&without_listener), tcp6(), "[fe80::1%2]:80"), "link-local");
-    let mut without_virtual_ip = rewriter(&listener_on_v);
-    without_virtual_ip.rules.features.virtual_ip = false;
-    assert_eq!(connect(&without_virtual_ip, tcp(), host_address), "feature-off");
+    let mut rewriter_without_virtual_ip = rewriter(&listener_on_v);
+    rewriter_without_virtual_ip.rules.features.virtual_ip = false;
+    assert_eq!(connect(&rewriter_without_virtual_ip, tcp(), host_address), "feature-off");
 }
 
 #[test]
@@ -599,17 +599,17 @@ fn row_32_ipv6_loopback_uses_l6() {
     assert_eq!(connect(&rewriter(&own_listener), bound_socket, "[::1]:80"), "already-bound");
     // On Windows, ConnectEx needs a bound socket. The bind to [::]:0 is deferred, so that a connect
     // to ::1 reaches L6.
-    let mut deferring = rewriter(&own_listener);
-    deferring.rules.defer_wildcard = true;
-    deferring.addresses.v6 = None;
-    assert_eq!(bind(&deferring, v6only, "[::]:0"), "deferred [::]:0");
-    assert_eq!(bind(&deferring, v6only, "[::]:80"), "dual [::ffff:127.131.4.5]:80");
-    deferring.rules.features.virtual_ip = false;
-    assert_eq!(bind(&deferring, tcp6(), "[::]:0"), "deferred [::]:0");
+    let mut deferring_rewriter = rewriter(&own_listener);
+    deferring_rewriter.rules.defer_wildcard = true;
+    deferring_rewriter.addresses.v6 = None;
+    assert_eq!(bind(&deferring_rewriter, v6only, "[::]:0"), "deferred [::]:0");
+    assert_eq!(bind(&deferring_rewriter, v6only, "[::]:80"), "dual [::ffff:127.131.4.5]:80");
+    deferring_rewriter.rules.features.virtual_ip = false;
+    assert_eq!(bind(&deferring_rewriter, tcp6(), "[::]:0"), "deferred [::]:0");
     let udp_v6only = SocketProperties { is_v6only: true, ..socket(Protocol::Udp, "[::]:0") };
-    assert_eq!(bind(&deferring, udp_v6only, "[::]:0"), "dual [::]:0");
-    assert_eq!(bind(&deferring, udp_v6only, "[::]:80"), "wildcard-kept");
-    assert_eq!(bind(&deferring, tcp(), "0.0.0.0:0"), "wildcard-kept");
+    assert_eq!(bind(&deferring_rewriter, udp_v6only, "[::]:0"), "dual [::]:0");
+    assert_eq!(bind(&deferring_rewriter, udp_v6only, "[::]:80"), "wildcard-kept");
+    assert_eq!(bind(&deferring_rewriter, tcp(), "0.0.0.0:0"), "wildcard-kept");
 }
 
 #[test]

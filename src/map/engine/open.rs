@@ -1,7 +1,8 @@
 //! Opening a session.
 //!
-//! The engine commits each lease separately. So a session with only some of its leases is valid. A
-//! later open adds the missing leases, and replaces the client and the leader of the session.
+//! The engine commits each lease separately, so a killed writer can leave a session with only some
+//! of its leases. Such a session is valid. A later open adds the missing leases, and replaces the
+//! client and the leader of the session.
 
 use super::admit::Admission;
 use super::select::Unavailable;
@@ -151,9 +152,9 @@ impl Transaction<'_> {
     #[inline(always)]
     fn open_in_pool(&self, opening: &mut Opening<'_>, pool: u16, table: &TableWriter<'_>) {
         let Opening { session, options, user, now, .. } = *opening;
-        let home = table.home_bucket(session.raw());
-        if !table.is_session_absent(&home)
-            && let Some((slot, generation)) = table.find_lease(&home, session.raw())
+        let home_bucket = table.home_bucket(session.raw());
+        if !table.is_session_absent(&home_bucket)
+            && let Some((slot, generation)) = table.find_lease(&home_bucket, session.raw())
         {
             self.push_lease(&mut opening.leases, session, pool, table, slot, generation);
             opening.was_already_open = true;
@@ -179,7 +180,8 @@ impl Transaction<'_> {
                 record::write(self.access(), record, generation, options, user);
             }
         }
-        let generation = table.allocate(slot, session.raw(), &home, last_user_entry, user, now);
+        let generation =
+            table.allocate(slot, session.raw(), &home_bucket, last_user_entry, user, now);
         opening.added_leases |= 1 << opening.leases.packed().len();
         self.push_lease(&mut opening.leases, session, pool, table, slot, generation);
         let lease = opening.leases.packed().last();

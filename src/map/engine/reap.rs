@@ -86,14 +86,14 @@ impl Transaction<'_> {
             // Check lingering slots first: a cooling slot with sockets moves to the queue of
             // lingering slots.
             for queue in [Queue::Lingering, Queue::Cooling] {
-                let mut remaining = budget.min(table.pool.slot_count);
+                let mut remaining_budget = budget.min(table.pool.slot_count);
                 let mut next_slot = table.front(queue);
                 while let Some(slot) = next_slot.filter(|slot| is_due(*slot)) {
-                    if remaining == 0 {
+                    if remaining_budget == 0 {
                         report.more |= is_cooling(slot);
                         break;
                     }
-                    remaining -= 1;
+                    remaining_budget -= 1;
                     next_slot = table.successor(slot);
                     self.free_unless_in_use(&table, slot, now, probe, &mut report);
                 }
@@ -177,7 +177,7 @@ impl Transaction<'_> {
         logons: Option<&Logons>,
         report: &mut ReapReport,
     ) {
-        let mut remaining = budget;
+        let mut remaining_budget = budget;
         let (first_pool, first_slot) = split_halves(self.header(REAP_CURSOR));
         for (pool, table) in self.tables().skip_while(|(pool, _)| u32::from(*pool) < first_pool) {
             let start_slot = if u32::from(pool) == first_pool { first_slot } else { 0 };
@@ -188,12 +188,12 @@ impl Transaction<'_> {
                     continue;
                 }
                 let Some((lease, leader)) = self.leader_of(session) else { continue };
-                if remaining == 0 {
+                if remaining_budget == 0 {
                     self.store_header(REAP_CURSOR, join_halves(pool.into(), slot));
                     report.more = true;
                     return;
                 }
-                remaining -= 1;
+                remaining_budget -= 1;
                 if self.check_leader(session, &lease, &leader, now, probe, logons)
                     && self.close_session(session, now).is_some()
                 {

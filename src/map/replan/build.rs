@@ -267,6 +267,6 @@ fn new_file_id(boot: u64, old_map: Option<&MapImage>) -> u64 {
     let time = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |time| time.as_nanos() as u64);
-    let process = u64::from(std::process::id());
-    hash64(&[time.to_ne_bytes(), process.to_ne_bytes()].concat(), boot ^ old_file_id)
+    let pid = u64::from(std::process::id());
+    hash64(&[time.to_ne_bytes(), pid.to_ne_bytes()].concat(), boot ^ old_file_id)
 }
