@@ -163,7 +163,7 @@ fn write_calls(code: &mut String, function: &Function, sized_structs: &BTreeSet<
             None => valid_argument(function, parameter),
         })
         .collect();
-    let call = |index: usize, argument: &str| {
+    let call_with = |index: usize, argument: &str| {
         let mut arguments = arguments.clone();
         arguments[index] = argument.to_owned();
         format!("{name}({})", arguments.join(", "))
@@ -173,7 +173,7 @@ fn write_calls(code: &mut String, function: &Function, sized_structs: &BTreeSet<
     if !is_destructor {
         let mut calls = vec![format!("{name}({})", arguments.join(", "))];
         for (index, parameter) in function.parameters.iter().enumerate() {
-            calls.extend(extreme_values(parameter).iter().map(|number| call(index, number)));
+            calls.extend(extreme_values(parameter).iter().map(|number| call_with(index, number)));
         }
         for call in calls {
             match &*function.result.c_type {
@@ -186,7 +186,7 @@ fn write_calls(code: &mut String, function: &Function, sized_structs: &BTreeSet<
     }
     for (index, parameter) in function.parameters.iter().enumerate() {
         if is_pointer(parameter) {
-            let call = call(index, "NULL");
+            let call = call_with(index, "NULL");
             match &*function.result.c_type {
                 _ if is_destructor => writeln!(code, "    {call};").unwrap(),
                 "vipool_status" if !is_optional(function, parameter) => {
@@ -205,7 +205,8 @@ fn write_calls(code: &mut String, function: &Function, sized_structs: &BTreeSet<
         let cut_size = format!("sizeof({pointed_type}) - 1");
         let unaligned_size = format!("sizeof({pointed_type}) + 4");
         for size in ["0", "7", "sizeof(void *)", "9", &cut_size, &unaligned_size, "(size_t)-1"] {
-            let wrong_size_call = call(index, &format!("(void *)sized_{pointed_type}(fx, {size})"));
+            let wrong_size_call =
+                call_with(index, &format!("(void *)sized_{pointed_type}(fx, {size})"));
             writeln!(
                 code,
                 "    expect({wrong_size_call}, VIPOOL_ERR_STRUCT_SIZE, \"{name}: size {size}\");\n    free_results(fx);"
@@ -213,7 +214,8 @@ fn write_calls(code: &mut String, function: &Function, sized_structs: &BTreeSet<
             .unwrap();
         }
         let newer_size = format!("sizeof({pointed_type}) + 32");
-        let newer_call = call(index, &format!("(void *)sized_{pointed_type}(fx, {newer_size})"));
+        let newer_call =
+            call_with(index, &format!("(void *)sized_{pointed_type}(fx, {newer_size})"));
         if parameter.c_type.starts_with("const") {
             writeln!(
                 code,

@@ -63,13 +63,16 @@ pub fn run(check: bool) -> Result<(), Error> {
         let symbols = exported_symbols(&object_path)?;
         let size = stripped_size(&object_path)?;
         println!("{}: {} symbols, {size} bytes stripped", object.file_name, symbols.len());
-        let list = root().join(object.symbol_list);
+        let list_path = root().join(object.symbol_list);
         if !check {
-            fs::write(list, symbols.iter().map(|name| format!("{name}\n")).collect::<String>())?;
+            fs::write(
+                list_path,
+                symbols.iter().map(|name| format!("{name}\n")).collect::<String>(),
+            )?;
             continue;
         }
-        let text =
-            fs::read_to_string(&list).map_err(|error| format!("{}: {error}", list.display()))?;
+        let text = fs::read_to_string(&list_path)
+            .map_err(|error| format!("{}: {error}", list_path.display()))?;
         let listed_symbols: BTreeSet<String> = text.lines().map(str::to_owned).collect();
         let added_symbols = symbols.difference(&listed_symbols).map(|name| format!("+{name}"));
         let removed_symbols = listed_symbols.difference(&symbols).map(|name| format!("-{name}"));

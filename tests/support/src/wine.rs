@@ -86,10 +86,10 @@ pub fn hook_directory() -> &'static Path {
         cargo(&[&hook_args[..], &["--profile", "hook", "--target", TARGET]].concat());
         cargo(&["build", "--package", "vipool-cli", "--target", TARGET]);
         let target = target_dir().join(TARGET);
-        let hook = target.join("hook");
-        fs::copy(target.join("debug/vipool.exe"), hook.join("vipool.exe"))
+        let directory = target.join("hook");
+        fs::copy(target.join("debug/vipool.exe"), directory.join("vipool.exe"))
             .expect("the target is writable");
-        hook
+        directory
     })
 }
 
