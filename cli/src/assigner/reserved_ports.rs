@@ -31,8 +31,8 @@ pub fn would_change_reserved_ports(state: &AssignerState, ports: &PortSet) -> an
 pub fn set_reserved_ports(state: &mut AssignerState, ports: &PortSet) -> anyhow::Result<()> {
     let administrator_ports = read_sysctl()?.difference(&state.assigned.ports);
     let added_ports = ports.difference(&administrator_ports);
-    // Write the state file first. If this process is killed before it reserves the ports, the
-    // additional ports in the file are harmless.
+    // Write the state file first. If this process is killed before it reserves the ports, the file
+    // lists ports that are not reserved. Such a port is harmless.
     let intended_ports = added_ports.union(&state.assigned.ports);
     if intended_ports != state.assigned.ports {
         state.write(AssignedResources { ports: intended_ports, ..state.assigned.clone() })?;

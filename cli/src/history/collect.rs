@@ -2,7 +2,7 @@
 //!
 //! If the journal has already overwritten events, a gap record contains the number of lost events.
 //! If a writer is killed or the machine restarts, the journal can lack events too. Reconciliation
-//! finds these events: it compares the history with the map.
+//! compares the history with the map and adds the missing records.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -43,7 +43,7 @@ pub fn collect(
     if let Some(limits) = retention {
         log.apply_retention(limits, SystemTime::now())?;
     }
-    let records = events_after(&map, directory, log.state())?;
+    let records = records_after(&map, directory, log.state())?;
     log.append(&records)?;
     Ok(records)
 }
@@ -57,11 +57,11 @@ pub fn collect(
 pub fn pending(directory: &Path, collected: &[Record]) -> anyhow::Result<Vec<Record>> {
     let mut state = HistoryState::default();
     collected.iter().for_each(|record| state.apply(record));
-    events_after(&Map::open(directory)?, directory, &state)
+    records_after(&Map::open(directory)?, directory, &state)
 }
 
 /// Returns the records of the events that `state` does not contain yet.
-fn events_after(map: &Map, directory: &Path, state: &HistoryState) -> anyhow::Result<Vec<Record>> {
+fn records_after(map: &Map, directory: &Path, state: &HistoryState) -> anyhow::Result<Vec<Record>> {
     let journal = Journal::open(directory)?;
     let boot = format_boot(journal.boot());
     let first_number = match &state.last_position {

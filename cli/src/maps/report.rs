@@ -219,9 +219,10 @@ pub fn wall_clock(tick: Tick) -> Timestamp {
 /// Rounding up could put recent events into the future, and `vipool who` would not find these
 /// events.
 fn wall_clock_at(tick: Tick, now: Timestamp, elapsed: Duration) -> Timestamp {
-    let boot = now.as_nanosecond() - elapsed.as_nanos() as i128;
-    let boot = boot.div_euclid(1_000_000_000) as i64;
-    Timestamp::from_second(boot + i64::from(tick.as_secs())).unwrap_or(Timestamp::UNIX_EPOCH)
+    let boot_nanoseconds = now.as_nanosecond() - elapsed.as_nanos() as i128;
+    let boot_seconds = boot_nanoseconds.div_euclid(1_000_000_000) as i64;
+    Timestamp::from_second(boot_seconds + i64::from(tick.as_secs()))
+        .unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 #[cfg(test)]
@@ -230,11 +231,11 @@ mod tests {
 
     #[test]
     fn recent_ticks_are_never_in_the_future() {
-        let boot = Timestamp::from_second(1_700_000_000).unwrap();
+        let boot_time = Timestamp::from_second(1_700_000_000).unwrap();
         let milliseconds = Duration::from_millis;
         for boot_offset in [0, 1, 499, 500, 501, 999] {
             for elapsed in [0, 1, 499, 500, 999, 7_000, 7_499, 7_999].map(milliseconds) {
-                let now = boot + milliseconds(boot_offset) + elapsed;
+                let now = boot_time + milliseconds(boot_offset) + elapsed;
                 let converted =
                     wall_clock_at(Tick::from_secs(elapsed.as_secs() as u32), now, elapsed);
                 let age = now.duration_since(converted).as_millis();

@@ -201,7 +201,9 @@ fn history_reports_the_past_user_of_an_address() {
         ["session", "open", "7", "--private", "--user", "alice", "--client", "192.0.2.7"];
     let opened = text(&private_map.output(&open_arguments).stdout);
     let address = opened.trim().rsplit(' ').next().unwrap();
-    let who = |more: &[&str]| private_map.output(&[&["who", address, "--private"], more].concat());
+    let who = |extra_arguments: &[&str]| {
+        private_map.output(&[&["who", address, "--private"], extra_arguments].concat())
+    };
     let current_answer = text(&who(&[]).stdout);
     assert!(current_answer.contains("session 7 of user alice at 192.0.2.7"), "{current_answer}");
     // The shell kills `vipool run`, so `vipool run` does not close the session.

@@ -35,9 +35,10 @@ pub struct Verdict {
     /// The features that the program needs: `virtual-ip`, `loopback`, both or none. A program
     /// without features does not belong on the process list.
     pub features: BTreeSet<&'static str>,
-    /// Whether the program may need `client-ip`, because it requests the host's own address.
+    /// Whether the program may need `client-ip`, because it requests the host's own name or
+    /// addresses.
     pub may_need_client_ip: bool,
-    /// Ports that the program binds on the loopback.
+    /// The fixed ports that the program binds on the loopback.
     pub own_ports: BTreeSet<u16>,
     /// The evidence, one line per observation.
     pub evidence: BTreeSet<String>,
