@@ -1,5 +1,4 @@
-//! Files beside a map, for example the history: opened and replaced without following planted
-//! links.
+//! Opens and replaces files beside a map, for example the history, without following planted links.
 //!
 //! An administrator can run a privileged process on a directory of another user. That user can
 //! plant symbolic links, FIFOs and files of any size there. The functions of this module therefore

@@ -2,8 +2,8 @@
 //! (`RUSTFLAGS="--cfg loom"`).
 //!
 //! Loom runs every order of loads and stores that the memory model allows, up to a number of
-//! preemptions. The tests check that a reader always finds an unchanged session, that each result
-//! is complete, and that no loop is endless.
+//! preemptions. The tests check that a reader always finds a session that the writer does not
+//! change, that each result is complete, and that no loop is endless.
 
 use std::sync::Arc;
 

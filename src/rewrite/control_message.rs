@@ -38,12 +38,12 @@ const IPV6_PKTINFO: i32 = if cfg!(windows) {
 /// Offsets of the addresses in a `struct in_pktinfo`. On Windows, the struct begins with the
 /// address, and the interface index follows. On other systems, the struct contains the interface
 /// index, the local address and the destination address.
-const IN_PKTINFO_ADDRESSES: &[usize] = if cfg!(windows) { &[0] } else { &[4, 8] };
+const IN_PKTINFO_ADDRESS_OFFSETS: &[usize] = if cfg!(windows) { &[0] } else { &[4, 8] };
 /// Offset of the interface index in a `struct in_pktinfo`.
-const IN_PKTINFO_INTERFACE: usize = if cfg!(windows) { 4 } else { 0 };
+const IN_PKTINFO_INTERFACE_OFFSET: usize = if cfg!(windows) { 4 } else { 0 };
 /// Offset of the interface index in a `struct in6_pktinfo`. The struct begins with the address on
 /// every platform.
-const IN6_PKTINFO_INTERFACE: usize = 16;
+const IN6_PKTINFO_INTERFACE_OFFSET: usize = 16;
 
 /// Calls `visit` with the level, the type and the data of each control message.
 #[inline]
@@ -72,27 +72,27 @@ pub fn replace_packet_info(
     let mut is_replaced = false;
     for_each_control_message(control, |level, message_type, data| match (level, message_type) {
         (IPPROTO_IP, IP_PKTINFO) => {
-            let interface = read_interface(data, IN_PKTINFO_INTERFACE);
-            for offset in IN_PKTINFO_ADDRESSES {
+            let interface = read_interface(data, IN_PKTINFO_INTERFACE_OFFSET);
+            for offset in IN_PKTINFO_ADDRESS_OFFSETS {
                 if let Some(octets) = data.get_mut(*offset..).and_then(<[u8]>::first_chunk_mut::<4>)
                     && let Some(new_info) =
                         replace(PacketInfo { address: (*octets).into(), interface })
                     && let IpAddr::V4(address) = new_info.address
                 {
                     *octets = address.octets();
-                    write_interface(data, IN_PKTINFO_INTERFACE, new_info.interface);
+                    write_interface(data, IN_PKTINFO_INTERFACE_OFFSET, new_info.interface);
                     is_replaced = true;
                 }
             }
         }
         (IPPROTO_IPV6, IPV6_PKTINFO) => {
-            let interface = read_interface(data, IN6_PKTINFO_INTERFACE);
+            let interface = read_interface(data, IN6_PKTINFO_INTERFACE_OFFSET);
             if let Some(octets) = data.first_chunk_mut::<16>()
                 && let Some(new_info) = replace(PacketInfo { address: (*octets).into(), interface })
                 && let IpAddr::V6(address) = new_info.address
             {
                 *octets = address.octets();
-                write_interface(data, IN6_PKTINFO_INTERFACE, new_info.interface);
+                write_interface(data, IN6_PKTINFO_INTERFACE_OFFSET, new_info.interface);
                 is_replaced = true;
             }
         }
@@ -204,10 +204,10 @@ mod tests {
     fn only_packet_info_of_the_same_family_is_replaced() {
         let ipv4_info = |ip: [u8; 4], interface: u32| {
             let mut info = [9; 12];
-            for offset in IN_PKTINFO_ADDRESSES {
+            for offset in IN_PKTINFO_ADDRESS_OFFSETS {
                 info[*offset..offset + 4].copy_from_slice(&ip);
             }
-            write_interface(&mut info, IN_PKTINFO_INTERFACE, interface);
+            write_interface(&mut info, IN_PKTINFO_INTERFACE_OFFSET, interface);
             info
         };
         let requested_info = ipv4_info([127, 0, 0, 1], 7);
@@ -225,7 +225,7 @@ mod tests {
             seen_interfaces.push(info.interface);
             Some(replacement)
         }));
-        let mut expected_interfaces = vec![7; IN_PKTINFO_ADDRESSES.len()];
+        let mut expected_interfaces = vec![7; IN_PKTINFO_ADDRESS_OFFSETS.len()];
         expected_interfaces.push(0);
         assert_eq!(seen_interfaces, expected_interfaces);
         let result = collect_messages(&mut bytes);
@@ -239,7 +239,7 @@ mod tests {
     fn ipv6_packet_info_is_replaced_with_its_interface() {
         let mut info = [0; 20];
         info[15] = 1;
-        write_interface(&mut info, IN6_PKTINFO_INTERFACE, 7);
+        write_interface(&mut info, IN6_PKTINFO_INTERFACE_OFFSET, 7);
         let mut bytes = encode_messages(&[(IPPROTO_IPV6, IPV6_PKTINFO, &info)]);
         let address = "::ffff:127.3.4.5".parse().unwrap();
         assert!(replace_packet_info(&mut bytes, |info| {

@@ -99,8 +99,8 @@ fn every_function_catches_panics() {
     for file in fs::read_dir(workspace_root().join("src/capi")).unwrap() {
         let text = fs::read_to_string(file.unwrap().path()).unwrap();
         for function_text in text.split("#[unsafe(no_mangle)]").skip(1) {
-            let (head, body) = function_text.split_once(" {\n").unwrap();
-            let name = head.split("fn ").nth(1).unwrap().split('(').next().unwrap();
+            let (signature, body) = function_text.split_once(" {\n").unwrap();
+            let name = signature.split("fn ").nth(1).unwrap().split('(').next().unwrap();
             let body = body.split("\n}\n").next().unwrap();
             let is_guarded = guards.clone().any(|guard| body.contains(guard));
             assert!(is_guarded || CANNOT_PANIC.contains(&name), "{name} does not catch panics");

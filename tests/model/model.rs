@@ -1,7 +1,7 @@
 //! The model of a map. It implements the documented behaviour of the map as simply as possible.
 //!
-//! The model keeps slots in a list and scans the list for the oldest slot. It has no index, queue
-//! or counter.
+//! The model keeps slots in a list. It has no index, and computes every queue and every count of
+//! slots from this list.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -43,19 +43,19 @@ fn run_command() -> Result<bool, Error> {
         None | Some(Short('h') | Long("help")) => "help".to_owned(),
         Some(argument) => return Err(argument.unexpected().into()),
     };
-    let (mut names, mut flags) = (Vec::new(), Vec::new());
+    let (mut operands, mut flags) = (Vec::new(), Vec::new());
     match &*command {
         // These commands pass their arguments to another program, except for a leading --help.
         "demo" | "bench" => {
-            names = parser.raw_args()?.map(|word| word.to_string_lossy().into_owned()).collect();
-            if names.first().is_some_and(|word| word == "--help" || word == "-h") {
+            operands = parser.raw_args()?.map(|word| word.to_string_lossy().into_owned()).collect();
+            if operands.first().is_some_and(|word| word == "--help" || word == "-h") {
                 flags.push("help".to_owned());
             }
         }
         _ => {
             while let Some(argument) = parser.next()? {
                 match argument {
-                    Value(name) => names.push(name.string()?),
+                    Value(name) => operands.push(name.string()?),
                     Short('h') => flags.push("help".to_owned()),
                     Long(flag) => flags.push(flag.to_owned()),
                     argument => return Err(argument.unexpected().into()),
@@ -77,8 +77,8 @@ fn run_command() -> Result<bool, Error> {
     }
     let has_flag = |name: &str| flags.iter().any(|flag| flag == name);
     match &*command {
-        "demo" => return demo(&names),
-        "bench" => bench::run(&names)?,
+        "demo" => return demo(&operands),
+        "bench" => bench::run(&operands)?,
         "test" if has_flag("list") => steps::list(),
         "test" => {
             let selection = match (has_flag("quick"), has_flag("long")) {
@@ -87,13 +87,13 @@ fn run_command() -> Result<bool, Error> {
                 (false, true) => Selection::Long,
                 (true, true) => return Err("--quick and --long exclude each other".into()),
             };
-            return run::test(&names, selection, has_flag("all"));
+            return run::test(&operands, selection, has_flag("all"));
         }
         "header" => header::run(has_flag("check"))?,
         "symbols" => symbols::run(has_flag("check"))?,
         "library" => library::run()?,
         "deb" => deb::run(has_flag("debug"))?,
-        "help" => match names.first() {
+        "help" => match operands.first() {
             Some(name) => help::print(name)?,
             None => help::print_all(),
         },

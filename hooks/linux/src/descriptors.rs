@@ -37,7 +37,7 @@ pub fn for_each_open_fd(mut visit: impl FnMut(c_int)) -> bool {
 fn poll_first_fds() -> Option<[pollfd; MAX_POLLED_FDS]> {
     let mut entries: [pollfd; MAX_POLLED_FDS] =
         array::from_fn(|fd| pollfd { fd: fd as c_int, events: 0, revents: 0 });
-    let mut probe = pollfd { fd: MAX_POLLED_FDS as c_int, events: 0, revents: 0 };
+    let mut boundary_entry = pollfd { fd: MAX_POLLED_FDS as c_int, events: 0, revents: 0 };
     // The variable is mutable, because the kernel writes the remaining time to it.
     let mut no_wait = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let no_wait = &raw mut no_wait as usize;
@@ -46,7 +46,7 @@ fn poll_first_fds() -> Option<[pollfd; MAX_POLLED_FDS]> {
         // SAFETY: `entries` points to `count` entries in every call of this closure.
         unsafe { system_call(libc::SYS_ppoll, arguments) }
     };
-    if poll(&raw mut probe, 1) != 1 || probe.revents & libc::POLLNVAL == 0 {
+    if poll(&raw mut boundary_entry, 1) != 1 || boundary_entry.revents & libc::POLLNVAL == 0 {
         return None;
     }
     // select(2) ignores numbers beyond the end of the process's descriptor table. If the set
@@ -71,23 +71,25 @@ fn for_each_fd_in_proc(mut visit: impl FnMut(c_int)) -> bool {
     let arguments = [libc::AT_FDCWD as usize, path, flags as usize, 0, 0, 0];
     // SAFETY: the path is a C string.
     let open_result = unsafe { system_call(libc::SYS_openat, arguments) };
-    let Ok(directory) = usize::try_from(open_result) else { return false };
+    let Ok(directory_fd) = usize::try_from(open_result) else { return false };
     let mut buffer = DirentBuffer([0; _]);
     let is_complete = loop {
-        let arguments = [directory, &raw mut buffer as usize, buffer.0.len(), 0, 0, 0];
+        let arguments = [directory_fd, &raw mut buffer as usize, buffer.0.len(), 0, 0, 0];
         // SAFETY: the third argument is the length of the buffer.
         let length = unsafe { system_call(libc::SYS_getdents64, arguments) };
         match usize::try_from(length) {
             Ok(0) => break true,
             Ok(length) => {
                 let dirents = buffer.0.get(..length).unwrap_or_default();
-                fds_in_dirents(dirents).filter(|fd| *fd as usize != directory).for_each(&mut visit);
+                fds_in_dirents(dirents)
+                    .filter(|fd| *fd as usize != directory_fd)
+                    .for_each(&mut visit);
             }
             Err(_) => break false,
         }
     };
     // SAFETY: this function opened the descriptor and closes it once.
-    unsafe { system_call(libc::SYS_close, [directory, 0, 0, 0, 0, 0]) };
+    unsafe { system_call(libc::SYS_close, [directory_fd, 0, 0, 0, 0, 0]) };
     is_complete
 }
 

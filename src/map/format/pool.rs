@@ -21,17 +21,17 @@ pub(crate) const ENTRY_WORDS: usize = 16;
 /// The number of words of a block: first slot (one word), first address and last address (two words
 /// each).
 pub(crate) const BLOCK_WORDS: usize = 5;
-/// The number of words of the name in a directory entry.
+/// The number of words of the name in an entry.
 const NAME_WORDS: usize = 8;
 const NAME_BYTES: usize = NAME_WORDS * 8;
 const _: () = assert!(NAME_BYTES > MAX_POOL_NAME, "a name ends in a zero byte");
 
-// Offsets in a directory entry. The name is first.
-const ATTRIBUTES: usize = 8;
-const SLOT_COUNT: usize = 9;
-const BLOCKS_OFFSET: usize = 10;
-const BLOCK_COUNT: usize = 11;
-const TABLE_OFFSET: usize = 12;
+// Word indices in an entry of the directory of pools. The name is first.
+const ATTRIBUTES_WORD: usize = 8;
+const SLOT_COUNT_WORD: usize = 9;
+const BLOCKS_OFFSET_WORD: usize = 10;
+const BLOCK_COUNT_WORD: usize = 11;
+const TABLE_OFFSET_WORD: usize = 12;
 
 // Bits of the attributes, above the kind of the pool.
 const IPV4_BIT: u32 = 8;
@@ -107,11 +107,11 @@ pub(crate) fn write_entry(
         | u64::from(is_ipv4) << IPV4_BIT
         | u64::from(plan_index.is_none()) << DROPPED_BIT
         | u64::from(*is_default) << DEFAULT_BIT;
-    store(access, words, entry_offset + ATTRIBUTES, attributes);
-    store(access, words, entry_offset + SLOT_COUNT, pool.slots().into());
-    store(access, words, entry_offset + BLOCKS_OFFSET, blocks_offset as u64);
-    store(access, words, entry_offset + BLOCK_COUNT, pool.blocks().len() as u64);
-    store(access, words, entry_offset + TABLE_OFFSET, table_offset as u64);
+    store(access, words, entry_offset + ATTRIBUTES_WORD, attributes);
+    store(access, words, entry_offset + SLOT_COUNT_WORD, pool.slots().into());
+    store(access, words, entry_offset + BLOCKS_OFFSET_WORD, blocks_offset as u64);
+    store(access, words, entry_offset + BLOCK_COUNT_WORD, pool.blocks().len() as u64);
+    store(access, words, entry_offset + TABLE_OFFSET_WORD, table_offset as u64);
     for (index, (first_slot, range)) in pool.blocks().iter().enumerate() {
         let block_offset = blocks_offset + index * BLOCK_WORDS;
         store(access, words, block_offset, u64::from(*first_slot));
@@ -159,11 +159,11 @@ impl PoolLayout {
         if !fits(words, entry_offset, ENTRY_WORDS) {
             return Err("its directory lies outside the file");
         }
-        let attributes = load(words, entry_offset + ATTRIBUTES);
-        let slot_count = load(words, entry_offset + SLOT_COUNT);
-        let blocks_offset = load(words, entry_offset + BLOCKS_OFFSET) as usize;
-        let block_count = load(words, entry_offset + BLOCK_COUNT) as usize;
-        let table_offset = load(words, entry_offset + TABLE_OFFSET) as usize;
+        let attributes = load(words, entry_offset + ATTRIBUTES_WORD);
+        let slot_count = load(words, entry_offset + SLOT_COUNT_WORD);
+        let blocks_offset = load(words, entry_offset + BLOCKS_OFFSET_WORD) as usize;
+        let block_count = load(words, entry_offset + BLOCK_COUNT_WORD) as usize;
+        let table_offset = load(words, entry_offset + TABLE_OFFSET_WORD) as usize;
         if slot_count > u64::from(MAX_SLOTS) {
             return Err("a pool has too many slots");
         }
