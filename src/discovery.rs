@@ -33,8 +33,8 @@ pub enum FoundBy {
     LoginUser,
     /// The scope unit of a logind session, which is the control group of the process.
     SessionScope,
-    /// The user manager (`user@UID.service`) of a user with exactly one session, or whose logons
-    /// share one session.
+    /// The user manager (`user@UID.service`) of a user who has exactly one session, or of a user
+    /// whose logons share one session.
     UserManager,
 }
 

@@ -33,7 +33,8 @@ const MAX_CANDIDATES: usize = 4;
 /// - `context`: vipool_rewriter_options.context.
 /// - `addresses`, `count`: the addresses, at most 4.
 /// - `protocol`: vipool_protocol.
-/// - `source`: source of a datagram. Sockets that are connected to it count too. May be NULL.
+/// - `source`: source of a datagram. Sockets that are connected to this source count too. May be
+///   NULL.
 ///
 /// Returns: the index of the address, VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
 pub type vipool_listener_find_fn = Option<

@@ -398,7 +398,8 @@ mod tests {
     use crate::pool::{Pool, PoolKind};
 
     unsafe extern "C" fn count_assigned(context: *mut c_void, event: *const vipool_event) {
-        // SAFETY: the counter of the test, and an event of the library.
+        // SAFETY: `context` points to the counter of the test, and `event` to an event of the
+        // library.
         let (assigned_count, event) = unsafe { (&*context.cast::<AtomicU32>(), &*event) };
         if event.kind == vipool_event_kind::VIPOOL_EVENT_ASSIGNED as u32 {
             assigned_count.fetch_add(1, Ordering::Relaxed);

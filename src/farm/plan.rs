@@ -177,10 +177,10 @@ pub(super) fn ranges_of_family(ranges: &[Range], is_ipv4: bool) -> impl Iterator
 /// Adds assignments to a list that has one entry for each subnet of an interface.
 fn merge_assignments(merged: &mut Vec<Assignment>, added: Vec<Assignment>) {
     for assignment in added {
-        let same_subnet = merged.iter_mut().find(|existing| {
+        let matching_assignment = merged.iter_mut().find(|existing| {
             existing.index == assignment.index && existing.subnet == assignment.subnet
         });
-        match same_subnet {
+        match matching_assignment {
             Some(existing) => existing.ranges.extend(assignment.ranges),
             None => merged.push(assignment),
         }

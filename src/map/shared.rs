@@ -52,8 +52,8 @@ impl Map {
     }
 
     /// Ends a logon of a shared session. `process` is the process that [`Map::join_session`]
-    /// received. Closes the session after its last logon. Returns the closed session, or `None` if
-    /// the session has another logon and stays open.
+    /// received. Closes the session if it has no other logon. Returns the closed session, or `None`
+    /// if the session has another logon and stays open.
     ///
     /// `has_exited` returns whether a process has exited, as [`Probe::has_exited`] does.
     ///

@@ -119,7 +119,7 @@ impl VersionChain<Reader> {
 
 /// The attempts to create the successor of one version, in one word.
 ///
-/// - Only one thread makes each attempt. The others use the superseded version, and do not wait.
+/// - Only one thread makes each attempt. Other threads use the superseded version, and do not wait.
 /// - After an attempt, the next attempt is due after a delay. The first delay is 1 ms. Each delay
 ///   is twice as long as the previous delay, up to `MAX_DELAY`.
 /// - If the mark of the superseded version changes, an attempt is due at once.
@@ -212,7 +212,7 @@ mod tests {
         // A new mark permits an attempt at once, and starts again with the shortest delay.
         assert!(attempts.claim(2, now) && !attempts.claim(2, now));
         assert!(attempts.claim(2, now + 1));
-        // All marks that do not fit into the word count as one mark.
+        // Marks that do not fit into the word are treated as the same mark.
         assert!(attempts.claim(u64::MAX, now) && !attempts.claim(u64::MAX - 1, now));
     }
 

@@ -23,12 +23,12 @@ use super::users::UserId;
 /// Opens a file in `directory` for reading, and also for writing if `is_writable` is set. Allocates
 /// nothing.
 pub fn open(directory: &Path, name: &str, is_writable: bool) -> Result<File, TrustError> {
-    let parts = [directory.as_os_str().as_bytes(), b"/", name.as_bytes()];
+    let path_parts = [directory.as_os_str().as_bytes(), b"/", name.as_bytes()];
     let access = if is_writable { libc::O_RDWR } else { libc::O_RDONLY };
     // O_NONBLOCK: opening a planted FIFO must not block. The flag has no effect on regular files.
     let flags = access | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
     let file =
-        File::from(open_path(&parts, flags).map_err(|error| match error.raw_os_error() {
+        File::from(open_path(&path_parts, flags).map_err(|error| match error.raw_os_error() {
             Some(libc::ELOOP) => TrustError::Untrusted("it is a symbolic link"),
             _ => error.into(),
         })?);
@@ -152,7 +152,7 @@ fn allow_reading(file: &File, user: UserId) -> io::Result<()> {
     // entries of tag, permissions and id. The tags are owner, user, group, mask and others.
     const VERSION: u32 = 2;
     const NO_ID: u32 = u32::MAX;
-    let mut list = VERSION.to_le_bytes().to_vec();
+    let mut acl = VERSION.to_le_bytes().to_vec();
     for (tag, permissions, id) in [
         (0x01u16, 6u16, NO_ID),
         (0x02, 4, user),
@@ -160,14 +160,14 @@ fn allow_reading(file: &File, user: UserId) -> io::Result<()> {
         (0x10, 4, NO_ID),
         (0x20, 0, NO_ID),
     ] {
-        list.extend(tag.to_le_bytes());
-        list.extend(permissions.to_le_bytes());
-        list.extend(id.to_le_bytes());
+        acl.extend(tag.to_le_bytes());
+        acl.extend(permissions.to_le_bytes());
+        acl.extend(id.to_le_bytes());
     }
     let name = c"system.posix_acl_access";
     // SAFETY: the descriptor is open, the name ends with NUL, and the length is that of the list.
     let result = unsafe {
-        libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), list.as_ptr().cast(), list.len(), 0)
+        libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), acl.as_ptr().cast(), acl.len(), 0)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

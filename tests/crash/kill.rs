@@ -310,12 +310,12 @@ fn killed_writers_and_readers_lose_no_lease_and_double_none() {
         }
     }
     (0..WRITER_COUNT + READER_COUNT).for_each(|number| scenario.wait_for_progress(number, 1));
-    let counts: Vec<u64> =
+    let operation_counts: Vec<u64> =
         scenario.records.iter().map(|record| record.operation_count().load(SeqCst)).collect();
     println!(
         "{kill_count} kills; operations of the writers {:?}, of the readers {:?}",
-        &counts[..WRITER_COUNT],
-        &counts[WRITER_COUNT..]
+        &operation_counts[..WRITER_COUNT],
+        &operation_counts[WRITER_COUNT..]
     );
     assert!(scenario.children.iter_mut().all(|child| child.poll().is_none()));
 }

@@ -27,7 +27,7 @@ const SECTION_HEADER_SIZE: usize = 64;
 const PT_INTERP: u32 = 3;
 const ELFCLASS64: u8 = 2;
 /// `e_machine` of this build.
-const MACHINE: u16 = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
+const NATIVE_MACHINE: u16 = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
 /// Maximum number of headers to read. Real files have fewer headers. The limit bounds the time for
 /// a damaged file.
 const MAX_HEADERS: u16 = 4096;
@@ -46,7 +46,7 @@ pub fn read_elf(path: &Path) -> io::Result<Option<ElfInfo>> {
     if !header.starts_with(b"\x7fELF") {
         return Ok(None);
     }
-    if header[4] != ELFCLASS64 || read_u16(&header, 18) != MACHINE {
+    if header[4] != ELFCLASS64 || read_u16(&header, 18) != NATIVE_MACHINE {
         return Ok(Some(ElfInfo { is_foreign: true, ..ElfInfo::default() }));
     }
     let segments =
@@ -71,7 +71,7 @@ fn read_headers(file: &File, table_offset: u64, count: u16, size: usize) -> Vec<
 }
 
 /// Returns whether a section has the name `name`. The section with index `names_index` contains
-/// the names.
+/// the names of all sections.
 fn has_section(file: &File, sections: &[Vec<u8>], names_index: u16, name: &[u8]) -> bool {
     let Some(names_section) = sections.get(usize::from(names_index)) else {
         return false;

@@ -42,14 +42,14 @@ struct Measurement {
 }
 
 fn main() {
-    let json = std::env::args().any(|argument| argument == "--json");
+    let is_json = std::env::args().any(|argument| argument == "--json");
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches");
     let bench = compile_in(&sources, "hook-bench", &["hook.c"], &["-O2", "-g0"]);
     preload_path();
     if !reenter() {
         return;
     }
-    measure(&bench, |row| print(&row, json));
+    measure(&bench, |row| print(&row, is_json));
 }
 
 fn measure(bench: &Path, report: impl Fn(Measurement)) {
@@ -68,7 +68,7 @@ fn measure(bench: &Path, report: impl Fn(Measurement)) {
         let path = PathBuf::from("/usr/lib/x86_64-linux-gnu").join(name);
         path.exists().then_some(path)
     };
-    let preload_library = |path: PathBuf| {
+    let command_with_library = |path: PathBuf| {
         let mut command = Command::new(bench);
         command.env("LD_PRELOAD", path).env("SOCKET_WRAPPER_DIR", &host.directory);
         command.env("SOCKET_WRAPPER_DEFAULT_IFACE", "10").env("PROXYCHAINS_QUIET_MODE", "1");
@@ -108,7 +108,7 @@ fn measure(bench: &Path, report: impl Fn(Measurement)) {
         // system call between the library's calls can have the same effect. Therefore each
         // operation runs in its own process.
         for operation in unhooked.lines().filter_map(|line| line.split(' ').next()) {
-            let mut command = preload_library(path.clone());
+            let mut command = command_with_library(path.clone());
             command
                 .arg(operation)
                 .env("BENCH_HOST", HOST_ADDRESS)
@@ -158,7 +158,7 @@ fn measure_start(environment: &'static str, hooked_command: impl Fn() -> Command
     }
 }
 
-fn print(row: &Measurement, json: bool) {
+fn print(row: &Measurement, is_json: bool) {
     let limit =
         LIMITS.iter().find(|(name, _)| *name == row.operation && row.environment == "listed");
     let limit = match (row.environment, limit) {
@@ -168,7 +168,7 @@ fn print(row: &Measurement, json: bool) {
         _ => "",
     };
     let Measurement { environment, operation, numbers } = row;
-    match (numbers, json) {
+    match (numbers, is_json) {
         (Some([raw, hooked, difference, ratio]), true) => println!(
             "{{\"under\":\"{environment}\",\"operation\":\"{operation}\",\"raw_ns\":{raw:.1},\
              \"hooked_ns\":{hooked:.1},\"more_ns\":{difference:.1},\"ratio\":{ratio:.3},\

@@ -41,7 +41,7 @@ pub(crate) struct Layout {
     pub(crate) file_id: u64,
     pub(crate) settings: Settings,
     policy_offset: usize,
-    policy_bytes: usize,
+    policy_byte_count: usize,
     /// The loopback pools of the plan, one bit for each pool.
     pub(crate) loopback_pools: PoolSet,
     /// The virtual-IP pools for sessions that request no pool by name, one bit for each pool.
@@ -49,7 +49,8 @@ pub(crate) struct Layout {
     /// Whether a session that requests no pool and no address gets a lease from every pool, the
     /// settings have no limit, and the map does not await a restore.
     pub(crate) is_unrestricted: bool,
-    /// Whether addresses cool down when they are released.
+    /// Whether a released address is not free at once: the settings have a cool-down or a check for
+    /// sockets.
     pub(crate) cools_down: bool,
     /// Whether the fast path applies: the map has one pool, no restrictions, no cool-down and no
     /// low-water mark.
@@ -59,10 +60,10 @@ pub(crate) struct Layout {
 }
 
 /// Returns the number of words of a map with these pools and a policy of this size.
-pub(crate) fn map_word_count(pools: &[PlannedPool], policy_bytes: usize) -> usize {
+pub(crate) fn map_word_count(pools: &[PlannedPool], policy_byte_count: usize) -> usize {
     let table_words: usize =
         pools.iter().map(|planned| table_word_count(planned.pool.slots())).sum();
-    tables_offset(pools, policy_bytes) + table_words
+    tables_offset(pools, policy_byte_count) + table_words
 }
 
 /// Returns the number of words of a sessions file for pools with these numbers of slots and for
@@ -99,9 +100,9 @@ fn policy_offset(pools: &[PlannedPool]) -> usize {
 }
 
 /// Returns the offset of the first table: the end of the fixed part.
-pub(crate) fn tables_offset(pools: &[PlannedPool], policy_bytes: usize) -> usize {
-    let policy_words = policy_bytes.div_ceil(8).next_multiple_of(8);
-    (policy_offset(pools) + policy_words).next_multiple_of(8)
+pub(crate) fn tables_offset(pools: &[PlannedPool], policy_byte_count: usize) -> usize {
+    let policy_word_count = policy_byte_count.div_ceil(8).next_multiple_of(8);
+    (policy_offset(pools) + policy_word_count).next_multiple_of(8)
 }
 
 /// Writes the fixed part of a map into zeroed words of the length that [`map_word_count`] returned.
@@ -163,8 +164,8 @@ impl Layout {
             return Err("it has too many pools");
         }
         let policy_offset = load(words, POLICY_OFFSET) as usize;
-        let policy_bytes = load(words, POLICY_BYTES) as usize;
-        if !fits(words, policy_offset, policy_bytes.div_ceil(8)) {
+        let policy_byte_count = load(words, POLICY_BYTES) as usize;
+        if !fits(words, policy_offset, policy_byte_count.div_ceil(8)) {
             return Err("its policy lies outside the file");
         }
         let mut pools = [PoolLayout::default(); MAX_POOLS];
@@ -191,7 +192,7 @@ impl Layout {
             file_id: load(words, FILE_ID),
             settings,
             policy_offset,
-            policy_bytes,
+            policy_byte_count,
             loopback_pools,
             default_pools,
             is_unrestricted,
@@ -224,8 +225,8 @@ impl Layout {
 
     /// Returns the words that hold the compiled policy, and the length of the policy in bytes.
     pub(crate) fn policy<'a>(&self, words: &'a [Word]) -> (&'a [Word], usize) {
-        let end = self.policy_offset + self.policy_bytes.div_ceil(8);
-        (words.get(self.policy_offset..end).unwrap_or_default(), self.policy_bytes)
+        let end = self.policy_offset + self.policy_byte_count.div_ceil(8);
+        (words.get(self.policy_offset..end).unwrap_or_default(), self.policy_byte_count)
     }
 
     /// Returns whether these words are the sessions file of this map.
@@ -252,7 +253,7 @@ impl Layout {
 
     /// Returns the words that never change once the map is published. Skips the word `FILE_ID`.
     pub(crate) fn fixed_words<'a>(&self, words: &'a [Word]) -> impl Iterator<Item = u64> + 'a {
-        let end = self.policy_offset + self.policy_bytes.div_ceil(8);
+        let end = self.policy_offset + self.policy_byte_count.div_ceil(8);
         let header_offsets = (0..FIXED_WORDS).filter(|offset| *offset != FILE_ID);
         header_offsets.chain(HEADER_WORDS..end).map(|offset| load(words, offset))
     }

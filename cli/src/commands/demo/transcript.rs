@@ -18,7 +18,7 @@ pub struct Transcript {
     pub directory: PathBuf,
     _temporary_directory: tempfile::TempDir,
     /// The variable `PATH` of the commands.
-    path: std::ffi::OsString,
+    path_variable: std::ffi::OsString,
     background_commands: Vec<Child>,
     claim_count: u32,
     failed_claim_count: u32,
@@ -42,11 +42,11 @@ impl Transcript {
         let inherited_path = std::env::var_os("PATH").unwrap_or_default();
         let directories =
             std::iter::once(own_directory).chain(std::env::split_paths(&inherited_path));
-        let path = std::env::join_paths(directories)?;
+        let path_variable = std::env::join_paths(directories)?;
         Ok(Self {
             directory: temporary_directory.path().canonicalize()?,
             _temporary_directory: temporary_directory,
-            path,
+            path_variable,
             background_commands: Vec::new(),
             claim_count: 0,
             failed_claim_count: 0,
@@ -153,7 +153,7 @@ impl Transcript {
     fn sh(&self, line: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", line]).current_dir(&self.directory).stdin(Stdio::null());
-        command.env("PATH", &self.path).env("VIPOOL_PRIVATE", &self.directory);
+        command.env("PATH", &self.path_variable).env("VIPOOL_PRIVATE", &self.directory);
         // The commands must not use the session in which the demo itself was started.
         command.env_remove("VIPOOL_LEASE").env_remove("VIPOOL_MAP").env_remove("VIPOOL_DISABLE");
         let _ = std::io::stdout().flush();
