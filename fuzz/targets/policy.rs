@@ -1,5 +1,5 @@
-//! Uses arbitrary bytes as a compiled process list. No call may panic, loop endlessly, or read out
-//! of bounds.
+//! Reads arbitrary bytes, or a corrupted copy of a compiled policy, as a compiled policy. No call
+//! may panic, loop endlessly, or read out of bounds.
 #![no_main]
 
 use std::net::{IpAddr, Ipv4Addr};

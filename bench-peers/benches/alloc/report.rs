@@ -1,4 +1,4 @@
-//! Prints the rows, as a table or as JSON objects.
+//! Prints each result as a row of a table or as a JSON object.
 
 use crate::Scenario;
 use crate::churn::Churn;
