@@ -64,7 +64,7 @@ pub fn log_records(directory: &Path, records: &[Record]) {
     }
 }
 
-/// Returns the fields of an event in the journal that its record contains.
+/// Returns the journald fields of an event. Omits a field if the record has no value for it.
 fn record_fields(record: &Record) -> Vec<(&'static str, String)> {
     let to_text = |address: Option<IpAddr>| address.map(|address| address.to_string());
     let fields = [
@@ -149,7 +149,7 @@ fn describe_action(record: &Record) -> String {
     }
 }
 
-/// Logs an event. `time` is the time at which it happened.
+/// Logs an event that happened at `time`.
 fn log(kind: EventKind, time: Timestamp, message: &str, fields: &[(&str, String)]) {
     let Ok(socket) = UnixDatagram::unbound() else { return };
     let journald_message = journald_message(kind, time, message, fields);

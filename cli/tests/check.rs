@@ -7,13 +7,13 @@ use std::process::{Command, Output};
 struct FarmFile(tempfile::TempDir);
 
 impl FarmFile {
-    fn new(text: &[u8]) -> Self {
+    fn new(content: &[u8]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        std::fs::write(directory.path().join("farm.toml"), text).expect("a file");
+        std::fs::write(directory.path().join("farm.toml"), content).expect("a file");
         Self(directory)
     }
 
-    /// Runs `vipool check` on the file. Returns its output, and its standard output as text.
+    /// Runs `vipool check` on the file. Returns the output, and the standard output as text.
     fn check(&self, arguments: &[&str]) -> (Output, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vipool"));
         let command = command.current_dir(self.0.path()).args(["check", "farm.toml"]);
@@ -207,7 +207,7 @@ fn json_has_typed_findings() {
 #[test]
 fn example_farm_has_no_findings() {
     let example_path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/farm.toml");
-    let text = std::fs::read(example_path).expect("the example");
-    let (output, text) = FarmFile::new(&text).check(&["--strict"]);
+    let content = std::fs::read(example_path).expect("the example");
+    let (output, text) = FarmFile::new(&content).check(&["--strict"]);
     assert!(output.status.success(), "{text}");
 }

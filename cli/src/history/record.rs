@@ -69,7 +69,7 @@ pub struct Record {
     pub administrator: Option<String>,
     /// The boot in hexadecimal: a hash of the boot id and the network namespace.
     pub boot: String,
-    /// Number of the last journal event of that boot that the history contains.
+    /// Number of the last event of this boot that was copied from the journal to the history.
     pub number: u64,
 }
 
@@ -99,7 +99,7 @@ pub struct HistoryState {
     /// The open leases: for each address, the record that opened its lease.
     open_leases: BTreeMap<IpAddr, Record>,
     /// The addresses of the open leases of each session.
-    addresses: HashMap<String, BTreeSet<IpAddr>>,
+    addresses_by_session: HashMap<String, BTreeSet<IpAddr>>,
     /// For each session, the last time at which no address was available.
     pub last_exhausted: BTreeMap<String, Timestamp>,
     /// Boot and event number of the last record.
@@ -116,7 +116,7 @@ impl HistoryState {
                 self.end_lease(address);
                 self.open_leases.insert(address, record.clone());
                 if let Some(session) = session {
-                    self.addresses.entry(session.clone()).or_default().insert(address);
+                    self.addresses_by_session.entry(session.clone()).or_default().insert(address);
                 }
             }
             (RecordKind::Released, Some(address), _) => self.end_lease(address),
@@ -135,10 +135,10 @@ impl HistoryState {
     fn end_lease(&mut self, address: IpAddr) {
         let lease = self.open_leases.remove(&address);
         let Some(session) = lease.and_then(|record| record.session) else { return };
-        if let Some(addresses) = self.addresses.get_mut(&session) {
+        if let Some(addresses) = self.addresses_by_session.get_mut(&session) {
             addresses.remove(&address);
             if addresses.is_empty() {
-                self.addresses.remove(&session);
+                self.addresses_by_session.remove(&session);
             }
         }
     }
@@ -153,10 +153,10 @@ impl HistoryState {
         self.open_leases.get(&address)
     }
 
-    /// Returns the records that opened the open leases of a session. The running time does not
-    /// depend on the number of leases of other sessions.
+    /// Returns the records that opened the open leases of a session. Does not examine the leases of
+    /// other sessions.
     pub fn leases_of(&self, session: &str) -> impl Iterator<Item = &Record> {
-        let addresses = self.addresses.get(session).into_iter().flatten();
+        let addresses = self.addresses_by_session.get(session).into_iter().flatten();
         addresses.filter_map(|address| self.open_leases.get(address))
     }
 }

@@ -8,8 +8,8 @@ use vipool_testing::ChildGuard;
 fn second_open_or_close_changes_nothing() {
     let private_map = PrivateMap::new();
     let open = || private_map.output(&["session", "open", "1", "--private"]);
-    let close = |more: &[&str]| {
-        private_map.output(&[&["session", "close", "1", "--private"], more].concat())
+    let close = |extra_arguments: &[&str]| {
+        private_map.output(&[&["session", "close", "1", "--private"], extra_arguments].concat())
     };
     let first_output = text(&open().stdout);
     assert!(first_output.contains("Session 1 is open: 127."), "{first_output}");
@@ -17,9 +17,9 @@ fn second_open_or_close_changes_nothing() {
     assert_eq!(second_output, first_output.replace("is open", "was already open"));
     assert_eq!(private_map.open_sessions(), ["1"]);
 
-    let closed = close(&[]);
-    assert!(closed.status.success());
-    assert!(text(&closed.stdout).contains("released 127."), "{closed:?}");
+    let first_close = close(&[]);
+    assert!(first_close.status.success());
+    assert!(text(&first_close.stdout).contains("released 127."), "{first_close:?}");
     let second_close = close(&[]);
     assert_eq!(second_close.status.code(), Some(1));
     assert!(text(&second_close.stderr).contains("session 1 is not open"), "{second_close:?}");
@@ -86,8 +86,8 @@ fn program_run_without_farm_stays_listed() {
     assert!(private_map.run_shell("2", "true").status.success());
     let inputs =
         std::fs::read_to_string(private_map.map_directory().join("map-inputs.json")).unwrap();
-    let programs = serde_json::from_str::<serde_json::Value>(&inputs).unwrap();
-    assert_eq!(programs["programs"].as_array().unwrap().len(), 2, "{inputs}");
+    let map_inputs = serde_json::from_str::<serde_json::Value>(&inputs).unwrap();
+    assert_eq!(map_inputs["programs"].as_array().unwrap().len(), 2, "{inputs}");
     assert_eq!(private_map.open_sessions(), ["1"]);
 }
 

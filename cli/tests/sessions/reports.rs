@@ -38,7 +38,7 @@ fn backslash_of_a_user_name_is_printed_and_control_characters_are_escaped() {
 }
 
 #[test]
-fn who_finds_the_session_of_each_loopback_address_and_names_foreign_addresses() {
+fn who_finds_sessions_by_loopback_address_and_reports_foreign_addresses() {
     let private_map = PrivateMap::new();
     let address = open_session(&private_map, "7", "alice");
     // The session uses a second address of the same /24 in place of ::1.

@@ -29,8 +29,8 @@ impl PrivateMap {
 
     /// Returns a `vipool` command with these arguments.
     pub fn vipool(&self, arguments: &[&str]) -> Command {
-        // If a shell runs the tests in the background, the tests can ignore HUP, INT and QUIT, and
-        // their child processes inherit this. So restore the default actions.
+        // If a shell runs the tests in the background, the test process can ignore HUP, INT and
+        // QUIT, and its child processes inherit this. So restore the default actions.
         let mut command = Command::new("env");
         command
             .args(["--default-signal=HUP,INT,QUIT", env!("CARGO_BIN_EXE_vipool")])
@@ -84,14 +84,14 @@ impl PrivateMap {
         path
     }
 
-    /// Writes a farm file with loopback addresses for this number of sessions, and one listed
+    /// Writes a farm file with loopback addresses for `session_count` sessions, and one listed
     /// program. Returns the path of the file.
-    pub fn write_farm(&self, sessions: u32, when_exhausted: &str, program: &Path) -> String {
+    pub fn write_farm(&self, session_count: u32, when_exhausted: &str, program: &Path) -> String {
         let content = format!(
             "[loopback]\nranges = \"127.77.0.2-127.77.0.{}\"\n\
              [sessions]\nwhen-exhausted = {when_exhausted:?}\ncool-down = 0\ncheck-in-use = false\n\
              [[program]]\npath = {program:?}\nfeatures = [\"loopback\"]\n",
-            1 + 2 * sessions
+            1 + 2 * session_count
         );
         self.write_file("farm.toml", &content).to_str().unwrap().to_owned()
     }
@@ -127,7 +127,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Returns the example `page`, an HTTP server and client without code for vipool.
+/// Builds the example `page`, an HTTP server and client without code for vipool. Returns its path.
 pub fn page_server() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {

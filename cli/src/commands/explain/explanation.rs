@@ -77,8 +77,8 @@ pub fn explain(
     let mut facts = MapFacts {
         is_same_namespace: subject.boot.map(|boot| match &map {
             Ok(map) => map.boot() == boot,
-            // Without a map, compare with the namespace of the caller. If the map belongs to
-            // another boot, `map_error` reports that.
+            // The map cannot be attached, so compare with the namespace of the caller. If the map
+            // belongs to another boot, `map_error` contains this reason.
             Err(_) => system::current_boot_id().is_ok_and(|caller_boot| caller_boot == boot),
         }),
         ..MapFacts::default()

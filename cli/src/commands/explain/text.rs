@@ -76,7 +76,7 @@ fn render_program(explanation: &Explanation) -> String {
         }
     }
     if let Some(script) = &explanation.script {
-        // A script is a full path. Otherwise the argument is the name of a module.
+        // The path of a script is absolute. A value that is not absolute is the name of a module.
         let label = if script.is_absolute() { "running" } else { "with argument" };
         let _ = write!(text, ", {label} {}", path_text(script));
     }
@@ -126,7 +126,8 @@ fn render_session(session: &SessionReport) -> String {
 }
 
 fn render_sockets(sockets: &[SocketReport]) -> String {
-    let mut rows = table(&["FD#", "PROTOCOL", "STATE", "REQUESTED", "BOUND", "PEER", "WHY"]);
+    let mut socket_table =
+        table(&["FD#", "PROTOCOL", "STATE", "REQUESTED", "BOUND", "PEER", "WHY"]);
     let format_address =
         |address: Option<SocketAddr>| address.map_or("-".to_owned(), |address| address.to_string());
     for socket in sockets {
@@ -135,7 +136,7 @@ fn render_sockets(sockets: &[SocketReport]) -> String {
             (peer, _) => format_address(peer),
         };
         let descriptors: Vec<_> = socket.descriptors.iter().map(i32::to_string).collect();
-        rows.add_row([
+        socket_table.add_row([
             descriptors.join(","),
             socket.protocol.to_owned(),
             socket.state.to_owned(),
@@ -145,18 +146,18 @@ fn render_sockets(sockets: &[SocketReport]) -> String {
             socket.why.clone(),
         ]);
     }
-    render_table(&rows)
+    render_table(&socket_table)
 }
 
 fn render_conflicts(explanation: &Explanation) -> String {
-    let mut rows = table(&["ROW#", "PROTOCOL", "ADDRESS", "HELD BY", "EFFECT"]);
+    let mut conflict_table = table(&["ROW#", "PROTOCOL", "ADDRESS", "HELD BY", "EFFECT"]);
     for conflict in &explanation.conflicts {
         let holder = match (&conflict.program, conflict.pid) {
             (Some(program), Some(pid)) => format!("{} ({pid})", escape(program)),
             _ => "-".to_owned(),
         };
         let suffix = if conflict.own_port { " (the rule lists this port)" } else { "" };
-        rows.add_row([
+        conflict_table.add_row([
             conflict.row.to_string(),
             conflict.protocol.to_owned(),
             conflict.address.to_string(),
@@ -164,5 +165,5 @@ fn render_conflicts(explanation: &Explanation) -> String {
             format!("{}{suffix}", conflict.text),
         ]);
     }
-    render_table(&rows)
+    render_table(&conflict_table)
 }

@@ -93,13 +93,14 @@ impl Run {
         let mut command = Command::new(find_launcher()?);
         command.args(&self.program).env_remove("VIPOOL_LEASE").env_remove("VIPOOL_MAP");
         let mut opened_handle = None;
-        let is_refused = self.require || map.settings()?.on_exhausted == ExhaustionPolicy::Refuse;
+        let requires_address =
+            self.require || map.settings()?.on_exhausted == ExhaustionPolicy::Refuse;
         let result = choose_pool().and_then(|pool| {
             map.open_session(session, &options.with_pool(pool.as_deref()), Tick::now())
         });
         match result {
             Ok(opened) => {
-                if let (true, Some(shortage)) = (is_refused, opened.shortage) {
+                if let (true, Some(shortage)) = (requires_address, opened.shortage) {
                     let shortage = remedy::describe_shortage(&shortage);
                     errln!("{EXHAUSTED_MESSAGE}\nvipool: {shortage}");
                     if !opened.already_open {
@@ -118,7 +119,7 @@ impl Run {
             }
             Err(error) if error.is_decided_by_exhaustion_policy() => {
                 errln!("{EXHAUSTED_MESSAGE}\nvipool: {}", remedy::describe_open_error(&error));
-                if is_refused {
+                if requires_address {
                     return Ok(exit_status::NO_ADDRESS.into());
                 }
             }

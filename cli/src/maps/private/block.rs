@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn candidates_are_all_private_blocks_in_unpredictable_order() {
+    fn candidates_are_all_private_blocks_from_a_random_start() {
         let blocks: Vec<Block> = Block::candidates().collect();
         for block in &blocks {
             let network = block.network();
