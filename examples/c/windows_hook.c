@@ -9,8 +9,8 @@
  *
  * The DLL does not replace listen, because listen on an unbound socket fails with WSAEINVAL in any
  * case. A hook with VIPOOL_REWRITER_DEFER_WILDCARD must replace listen. Without that flag, the hook
- * binds a socket to the virtual IP if the program binds it to 0.0.0.0:0. From the virtual IP,
- * Windows cannot reach a loopback address.
+ * binds a socket to the virtual IP if the program binds it to 0.0.0.0:0. On Windows, a socket that
+ * is bound to the virtual IP cannot connect to a loopback address.
  */
 
 #include <winsock2.h>
@@ -136,18 +136,18 @@ static int bind_to(SOCKET sock, const vipool_sockaddr *address)
  * interface, and the settings do not allow the original call instead. */
 static BOOL must_fail_without_address(const vipool_sockaddr *address)
 {
-    uint32_t is_allowed = 0;
+    uint32_t is_retry_allowed = 0;
     vipool_ip ip;
     if (WSAGetLastError() != WSAEADDRNOTAVAIL) {
         return FALSE;
     }
     if (vipool_ip_from_sockaddr(address->bytes, address->length, &ip, NULL) == VIPOOL_OK) {
-        (void)vipool_rewrite_is_retry_allowed(rewriter, &ip, &is_allowed);
+        (void)vipool_rewrite_is_retry_allowed(rewriter, &ip, &is_retry_allowed);
     }
     /* Functions of vipool that record a message use thread-local memory, which resets the last
      * error. */
     WSASetLastError(WSAEADDRNOTAVAIL);
-    return !is_allowed;
+    return !is_retry_allowed;
 }
 
 static int WSAAPI hooked_bind(SOCKET sock, const struct sockaddr *name, int length)
@@ -216,7 +216,7 @@ static int WSAAPI hooked_getsockname(SOCKET sock, struct sockaddr *name, int *le
     saved_error = WSAGetLastError();
     (void)vipool_rewrite_visible_address(get_rewriter(), name, (uint32_t)*length, get_peer, &sock, &outcome);
     if (outcome.kind == VIPOOL_REWRITTEN) {
-        /* The family is the same, so the address fits. */
+        /* The rewritten address has the same family, so it fits. */
         memcpy(name, outcome.address.bytes, outcome.address.length);
     }
     WSASetLastError(saved_error);

@@ -35,9 +35,11 @@ pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> 
     unsafe { original::socket(domain, kind, protocol) }
 }
 
-/// setsockopt(2). A program may select the multicast interface by its index only. The kernel never
-/// reports this index (ip(7)), so the hook adds V as the address of the interface. When the program
-/// later sends to a group, the hook reads V and does not change the interface (row 27).
+/// setsockopt(2). Records [`PORTLESS_BINDINGS`] for `IP_BIND_ADDRESS_NO_PORT`.
+///
+/// A program can select the multicast interface by its index only. The kernel never reports this
+/// index (ip(7)), so the hook adds V as the address of the interface. When the program later sends
+/// to a group, the hook reads V and does not change the interface (row 27).
 ///
 /// # Safety
 /// The caller must uphold the contract of the original function.

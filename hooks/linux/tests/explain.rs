@@ -292,11 +292,11 @@ time.sleep(1000)";
         assert_eq!(conflict["row"], 2);
 
         // The text output contains the same values.
-        let table =
+        let printed =
             output_of(Command::new(vipool_path()).args(["explain", &process.0.id().to_string()]));
-        let line = table.lines().find(|line| line.contains(&format!("{l}:8100"))).unwrap();
-        assert!(line.contains("127.0.0.1:8100"), "{table}");
-        assert!(table.contains("Rewritten  yes"), "{table}");
+        let line = printed.lines().find(|line| line.contains(&format!("{l}:8100"))).unwrap();
+        assert!(line.contains("127.0.0.1:8100"), "{printed}");
+        assert!(printed.contains("Rewritten  yes"), "{printed}");
     });
 }
 
@@ -487,9 +487,10 @@ fn explain_respects_process_permissions() {
         fs::copy(idle_program("dynamic"), &setuid_program).unwrap();
         fs::set_permissions(&host.directory, fs::Permissions::from_mode(0o755)).unwrap();
         fs::set_permissions(&setuid_program, fs::Permissions::from_mode(0o4755)).unwrap();
-        let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
-        let (process, _) =
-            start_until_ready(session.command("setpriv").args(nobody).arg(&setuid_program));
+        let nobody_arguments = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+        let (process, _) = start_until_ready(
+            session.command("setpriv").args(nobody_arguments).arg(&setuid_program),
+        );
         let report = explain(&host, &process);
         assert_eq!(obstacles(&report)[0], "secure-execution", "{report:#}");
         // The user of the process also sees this obstacle, but cannot read the path of the
@@ -498,7 +499,11 @@ fn explain_respects_process_permissions() {
         fs::copy(vipool_path(), &vipool_copy).unwrap();
         let explain_as_nobody = |pid: u32| {
             let mut command = Command::new("setpriv");
-            command.args(nobody).arg(&vipool_copy).args(["explain", "--json", &pid.to_string()]);
+            command.args(nobody_arguments).arg(&vipool_copy).args([
+                "explain",
+                "--json",
+                &pid.to_string(),
+            ]);
             command.output().unwrap()
         };
         let output = explain_as_nobody(process.0.id());
@@ -513,8 +518,9 @@ fn explain_respects_process_permissions() {
         assert!(stderr.contains("permission denied"), "{stderr}");
         let nobody_program = host.directory.join("idle-dynamic");
         fs::copy(idle_program("dynamic"), &nobody_program).unwrap();
-        let (process, _) =
-            start_until_ready(session.command("setpriv").args(nobody).arg(&nobody_program));
+        let (process, _) = start_until_ready(
+            session.command("setpriv").args(nobody_arguments).arg(&nobody_program),
+        );
         let output = explain_as_nobody(process.0.id());
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(obstacles(&report), ["not-listed"], "{report:#}");

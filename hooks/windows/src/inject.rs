@@ -222,7 +222,7 @@ fn is_file_name_of(module_name: &[u16], path: &[u16]) -> bool {
 /// Returns a function of kernel32 as a thread function.
 ///
 /// # Safety
-/// The function of this name must take one pointer and return a word.
+/// The function of this name must take one pointer and return a DWORD or a pointer-sized value.
 unsafe fn kernel32_function(name: PCSTR) -> LPTHREAD_START_ROUTINE {
     // SAFETY: kernel32 is loaded in every process. Both types are optional function pointers.
     unsafe { std::mem::transmute(GetProcAddress(GetModuleHandleA(s!("kernel32.dll")), name)) }
@@ -230,7 +230,7 @@ unsafe fn kernel32_function(name: PCSTR) -> LPTHREAD_START_ROUTINE {
 
 /// Returns an error with this message and the last error code of Windows.
 fn last_os_error(message: &'static str) -> InjectError {
-    // SAFETY: the function only reads a word of this thread.
+    // SAFETY: the function only reads the last error code of this thread.
     let error_code = unsafe { GetLastError() };
     InjectError { message, error_code }
 }

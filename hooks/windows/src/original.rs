@@ -3,8 +3,8 @@
 //!
 //! Each entry of the table below defines three items with the name of a system function: a function
 //! that calls the system's own code, a type for its signature, and a [`SystemFunction`] in
-//! [`functions`], which contains the address to call. At first, this is the address of the import.
-//! After the installation of the hooks, it is the address of MinHook's trampoline.
+//! [`functions`]. The `SystemFunction` contains the address to call. At first, this is the address
+//! of the import. After the installation of the hooks, it is the address of MinHook's trampoline.
 //!
 //! AcceptEx needs no hook: it takes no address, and programs read its results with
 //! GetAcceptExSockaddrs, which is hooked. socket and WSASocketW need no hook, because the only
@@ -63,8 +63,8 @@ macro_rules! system_functions {
             #[inline]
             pub unsafe fn $name($($argument: $type),*) $(-> $result)? {
                 let address = functions::$name.address.load(Ordering::Relaxed);
-                // SAFETY: the address is the function of the system or the trampoline of its hook.
-                // Both have this signature. The caller meets the requirements of the function.
+                // SAFETY: the address points to the system function or to the trampoline of its
+                // hook. Both have this signature. The caller meets the function's requirements.
                 unsafe { std::mem::transmute::<*mut c_void, $name>(address)($($argument),*) }
             }
         )*)*

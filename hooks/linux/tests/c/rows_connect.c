@@ -136,8 +136,8 @@ static void connect_keeps_bound_port(void) {
 }
 
 /* Connects to a service, and checks the addresses at both ends. For a listed program,
- * `name_if_listed` and `peer_if_listed` are the local address and the peer address of the accepted
- * socket that the kernel stores. */
+ * `name_if_listed` and `peer_if_listed` are the local address and the peer address that the kernel
+ * stores for the accepted socket. */
 static void connect_and_check(int service, const char *host, int port, const char *name_if_listed,
                               const char *peer_if_listed) {
     int fd = tcp_socket();

@@ -132,8 +132,8 @@ static void message_array_may_end_at_page_end(void) {
            "EFAULT");
     expect("recvmmsg into an unmapped page",
            errno_text(recvmmsg(fd, messages + COUNT, 1, MSG_DONTWAIT, NULL)), "EFAULT");
-    /* On a read-only page, the hook cannot write the sent lengths. This row first protects the last
-     * page, then every page. */
+    /* On a read-only page, the hook cannot write the lengths of the sent messages. This row first
+     * protects the last page, then every page. */
     mprotect(memory + mapped_size - PAGE, PAGE, PROT_READ);
     expect("read-only last page", sendmmsg(fd, messages, COUNT, 0) < COUNT ? "some" : "all",
            "some");

@@ -84,9 +84,10 @@ pub fn bind_to_source(
         || rewriter.retries_original(source)
 }
 
-/// Performs the bind that was deferred. Callers need a bound socket and have no destination
-/// address, for example listen. Returns false and sets the last error on failure. Does nothing if
-/// the bind is not deferred.
+/// Performs the deferred bind of a socket, if there is one.
+///
+/// Hooks of calls that need a bound socket and have no destination address, such as listen, use
+/// this function. Returns false and sets the last error on failure.
 pub fn bind_deferred(socket: SOCKET) -> bool {
     if !deferred::remove(socket) {
         return true;

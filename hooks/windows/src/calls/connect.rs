@@ -60,9 +60,9 @@ pub unsafe extern "system" fn connect_ex(
     socket: SOCKET,
     name: *const SOCKADDR,
     length: i32,
-    data: *const std::ffi::c_void,
-    size: u32,
-    sent: *mut u32,
+    send_buffer: *const std::ffi::c_void,
+    send_length: u32,
+    bytes_sent: *mut u32,
     overlapped: *mut OVERLAPPED,
 ) -> BOOL {
     let Some(original) = extension::connect_ex() else { return 0 };
@@ -87,7 +87,8 @@ pub unsafe extern "system" fn connect_ex(
     }
     let Some((name, length)) = destination.sockaddr(name, length) else { return 0 };
     // SAFETY: the arguments come from the program. A rewritten address is valid too.
-    let result = unsafe { original(socket, name, length, data, size, sent, overlapped) };
+    let result =
+        unsafe { original(socket, name, length, send_buffer, send_length, bytes_sent, overlapped) };
     destination.restore_v6only_on_failure(socket, result == 0);
     result
 }

@@ -21,7 +21,7 @@ impl Farm {
         let farm = Self { directory: std::env::temp_dir().join(name) };
         fs::create_dir_all(&farm.directory).unwrap();
         fs::write(farm.file(), text).unwrap();
-        stdout_of(farm.vipool(&["up", "--farm", &farm.file(), "--map"]).arg(farm.map()));
+        stdout_of(farm.vipool(&["up", "--farm", &farm.file(), "--map"]).arg(farm.map_directory()));
         farm
     }
 
@@ -29,23 +29,23 @@ impl Farm {
         self.directory.join("farm.toml").to_str().unwrap().to_owned()
     }
 
-    fn map(&self) -> PathBuf {
+    fn map_directory(&self) -> PathBuf {
         self.directory.join("map directory")
     }
 
     fn vipool(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(installed_file("vipool.exe"));
-        command.args(arguments).env_remove("VIPOOL_LEASE").env("VIPOOL_MAP", self.map());
+        command.args(arguments).env_remove("VIPOOL_LEASE").env("VIPOOL_MAP", self.map_directory());
         command.env("VIPOOL_TEST_SESSION", "1");
         command
     }
 
-    /// Runs a command that must fail. Returns its exit code and its output.
+    /// Runs a command that must fail. Returns its exit code, and its output on both streams.
     fn run_failing(&self, arguments: &[&str]) -> (i32, String) {
         let output = retry_start(|| self.vipool(arguments).output());
         assert!(!output.status.success(), "{arguments:?}");
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.code().unwrap(), String::from_utf8(text).unwrap().replace("\r\n", "\n"))
+        let bytes = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(bytes).unwrap().replace("\r\n", "\n"))
     }
 }
 
@@ -63,7 +63,8 @@ fn commands_open_use_and_close_a_session() {
     let farm = Farm::new("use", PROGRAM_RULE);
     let vipool = |arguments: &[&str]| farm.vipool(arguments);
     assert!(stdout_of(&mut vipool(&["check", &farm.file()])).contains("no errors"));
-    let output = stdout_of(vipool(&["up", "--farm", &farm.file(), "--map"]).arg(farm.map()));
+    let output =
+        stdout_of(vipool(&["up", "--farm", &farm.file(), "--map"]).arg(farm.map_directory()));
     assert!(output.contains("2048 addresses"), "{output}");
     let opened = stdout_of(&mut vipool(&["session", "open", "7", "--user", "alice"]));
     assert!(opened.starts_with("Session 7 is open: 127."), "{opened}");
@@ -85,10 +86,10 @@ fn commands_open_use_and_close_a_session() {
     }
     let status = stdout_of(&mut vipool(&["status"]));
     let row = status.lines().find(|line| line.starts_with("loopback")).unwrap();
-    let used_addresses = row.split_whitespace().nth(4);
+    let used_count = row.split_whitespace().nth(4);
     // Session 7 still has its address. `vipool run` released the address of session 8 when the
     // program ended.
-    assert_eq!(used_addresses, Some("1"), "{status}");
+    assert_eq!(used_count, Some("1"), "{status}");
     for (arguments, expected_parts) in [
         (&["status", "--json"][..], &["\"schema\": 1", "\"open_sessions\": 1", "\"used\": 1"][..]),
         (&["session", "list", "--json"], &[]),
@@ -110,7 +111,9 @@ fn commands_open_use_and_close_a_session() {
     assert_eq!(stdout_of(&mut vipool(&["session", "list"])), "No session is open.\n");
     assert!(stdout_of(&mut vipool(&["gc"])).contains("closed 0 sessions"));
     // The last user of each address is stored in a file for the next boot.
-    assert!(fs::read_to_string(farm.map().join("last-users")).unwrap().contains(&loopback));
+    assert!(
+        fs::read_to_string(farm.map_directory().join("last-users")).unwrap().contains(&loopback)
+    );
 }
 
 #[test]
@@ -154,7 +157,7 @@ fn client_ip_feature_reports_the_client_of_the_session() {
     let farm = Farm::new("client", PROGRAM_RULE);
     let client_arguments = ["--client", "192.0.2.9"];
     let client_file_exists = || {
-        fs::read_dir(farm.map())
+        fs::read_dir(farm.map_directory())
             .unwrap()
             .any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("client."))
     };
@@ -181,8 +184,8 @@ fn client_ip_feature_reports_the_client_of_the_session() {
     assert_ne!(run_lookup_row(&["--session", "9"]), client_output);
 }
 
-/// Without `VIPOOL_TEST_SESSION`, as on a server, the hook ignores `VIPOOL_LEASE`. The program runs
-/// in its Windows session, even with `--session`.
+/// Without `VIPOOL_TEST_SESSION`, as on a server, the hook ignores `VIPOOL_LEASE`. The hook uses
+/// only the session that belongs to the Windows session of the program, even with `--session`.
 #[test]
 fn session_of_the_logon_is_the_default() {
     let farm = Farm::new("logon", PROGRAM_RULE);

@@ -28,7 +28,7 @@ fn some_rows_print_the_same_output_with_and_without_hooks() {
 #[test]
 fn other_rows_print_different_output_with_hooks() {
     let host = TestHost::new(|_| ());
-    let table = [
+    let cases = [
         // The program binds to the host's own address, to V and L of other sessions, and to an
         // address that no interface has.
         (
@@ -36,7 +36,8 @@ fn other_rows_print_different_output_with_hooks() {
             "bind: ok\nname: HOST port\nbind: ok\nbind: ok\nbind: 10049\n",
             "bind: ok\nname: V port\nbind: 10049\nbind: 10049\nbind: 10049\n",
         ),
-        // The program binds the client itself, so the hook layer does not bind it at the connect.
+        // The program binds the client socket before the connect, so the hook layer does not bind
+        // this socket.
         (
             10,
             "bind: ok\nbind: ok\nname: 127.0.0.1 other\nconnect: 10061\nname: 127.0.0.1 other\n",
@@ -69,7 +70,7 @@ fn other_rows_print_different_output_with_hooks() {
              never bound: 10022\n",
         ),
     ];
-    for (row, without_hooks, with_hooks) in table {
+    for (row, without_hooks, with_hooks) in cases {
         assert_eq!(
             run_both(&host, row),
             (without_hooks.to_owned(), with_hooks.to_owned()),

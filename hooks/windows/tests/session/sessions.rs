@@ -12,14 +12,15 @@ use super::support::{
 fn rows_1_and_3_two_sessions_listen_on_the_same_port() {
     let host = TestHost::new(|_| ());
     let (first_session, second_session) = (host.open_session(1), host.open_session(2));
-    for (row, output) in [(1, "bind: ok\nname: 127.0.0.1 port\n"), (3, "bind: ok\nname: V port\n")]
+    for (row, expected) in
+        [(1, "bind: ok\nname: 127.0.0.1 port\n"), (3, "bind: ok\nname: V port\n")]
     {
         let port = unused_port();
         let first_program = first_session.start_row(row, port);
         let second_program = second_session.start_row(row, port);
         assert_eq!(
             (&*first_program.output, &*second_program.output),
-            (output, output),
+            (expected, expected),
             "row {row}"
         );
         // The kernel has a listener for each session.
@@ -85,7 +86,7 @@ fn row_11_own_services_take_precedence_over_the_host() {
     let host = TestHost::new(|_| ());
     let (first_session, second_session) = (host.open_session(1), host.open_session(2));
     let connected_output = "connect: ok\nname: 127.0.0.1 other\npeer: 127.0.0.1 port\n";
-    // Row 1 listens on L, and row 3 on V.
+    // The program of row 1 listens on L, and the program of row 3 listens on V.
     for row in [1, 3] {
         let port = unused_port();
         let _listener = first_session.start_row(row, port);

@@ -13,7 +13,7 @@
 
 #include <mswsock.h>
 
-/* The sockets with a deferred bind. The program has one thread. */
+/* The sockets with a deferred bind. The program has one thread, so no lock is necessary. */
 static SOCKET deferred_sockets[16];
 
 static int find_deferred(SOCKET s)
@@ -71,8 +71,8 @@ static int WSAAPI replacement_connect(SOCKET s, const struct sockaddr *name, int
     return hooked_connect(s, name, length);
 }
 
-/* Performs the bind of the socket if it was deferred. The functions listen and getsockname need a
- * bound socket. */
+/* Performs the deferred bind of the socket, if there is one. The functions listen and getsockname
+ * need a bound socket. */
 static int bind_deferred(SOCKET s)
 {
     vipool_socket facts = describe_socket(&s);
