@@ -36,8 +36,8 @@ struct OpenedRecord {
 }
 
 impl OpenedRecord {
-    /// Closes the session, unless another logon shares it. Removes the client file of a closed
-    /// session.
+    /// Closes the session and removes its client file. If another logon shares the session, only
+    /// leaves the session.
     fn close(&self, map: &Map) -> Result<(), CloseError> {
         let now = Tick::now();
         let result = match &self.shared_logon {
@@ -224,9 +224,9 @@ impl Logon<'_> {
         }
     }
 
-    /// Stores the session in the transaction if this logon opened or shares it, so that the logoff
-    /// closes it. If this logon opened the session, also writes the address of the client to a file
-    /// for the user's programs.
+    /// Stores the session in the transaction if this logon opened or shares it. The logoff then
+    /// closes or leaves the session. If this logon opened the session, also writes the address of
+    /// the client to a file for the user's programs.
     fn record_session(&self, opened: OpenedSession, shared_logon: Option<Leader>) -> OpenedSession {
         if let (false, Some(address)) = (opened.already_open, self.client_address())
             && let Err(error) = client_file::write(
@@ -285,7 +285,7 @@ fn set_session_environment(transaction: &Transaction, settings: &Settings, lease
         has_succeeded &= transaction
             .set_env("VIPOOL_MAP", settings.map_directory.as_os_str().as_encoded_bytes());
     }
-    // If the file does not exist, ld.so would print an error whenever a program starts.
+    // If the preload object does not exist, ld.so would print an error whenever a program starts.
     if let Some(preload) = settings.preload.as_deref().filter(|file| Path::new(file).exists()) {
         let previous_preload =
             transaction.env(c"LD_PRELOAD").map(CStr::to_bytes).unwrap_or_default();

@@ -61,7 +61,8 @@ struct Conversation {
 
 type Cleanup = unsafe extern "C" fn(*mut PamHandle, *mut c_void, c_int);
 
-// The name contains the version, because only the development package installs `libpam.so`.
+// The name of the library contains its version, because only the development package installs
+// `libpam.so`.
 #[link(name = "libpam.so.0", kind = "dylib", modifiers = "+verbatim")]
 unsafe extern "C" {
     fn pam_get_item(pamh: *const PamHandle, item: c_int, value: *mut *const c_void) -> c_int;
@@ -159,8 +160,8 @@ impl Transaction {
         unsafe { pam_set_data(self.0, name.as_ptr(), ptr::null_mut(), None) };
     }
 
-    /// Writes a line to the system log, under the name of this module and service. Escapes control
-    /// characters, so that the text can neither forge a log line nor control a terminal.
+    /// Writes a line to the system log, with the names of this module and of the service. Escapes
+    /// control characters, so that the text can neither forge a log line nor control a terminal.
     pub fn log(&self, priority: c_int, text: &str) {
         let text = escape_control_characters(text);
         // SAFETY: the handle is valid. The format takes one C string.

@@ -1,5 +1,5 @@
 # The common setup of the scenarios. A scenario script sources this file inside its own mount,
-# network and process namespaces. The setup creates a new /run, a user database with alice and bob,
+# network and PID namespaces. The setup creates a new /run, a user database with alice and bob,
 # and a PAM configuration. With FILES=machine, the setup changes none of these, because the whole
 # machine was created for the scenario.
 set -euo pipefail
@@ -40,7 +40,7 @@ write_pam_service() {
     "session required $MODULE $*" > /etc/pam.d/$name
 }
 
-# start_sshd ADDRESS [NAMESPACE]: starts an sshd with new keys on port 2222.
+# start_sshd ADDRESS [NAMESPACE]: starts an sshd on port 2222. Creates the keys if they are missing.
 start_sshd() {
   mkdir -p /run/ssh
   [ -e /run/ssh/host ] || ssh-keygen -q -t ed25519 -N '' -f /run/ssh/host
