@@ -120,7 +120,8 @@ fn size_error<T: Versioned>(size: usize) -> CallError {
 #[cold]
 unsafe fn with_size_message<T: Versioned>(source: *const T, status: vipool_status) -> CallError {
     match status {
-        // SAFETY: with this status the pointer is not NULL; the caller guarantees the size.
+        // SAFETY: with this status the pointer is not NULL, and the caller guarantees that the size
+        // is readable.
         VIPOOL_ERR_STRUCT_SIZE => size_error::<T>(unsafe { source.cast::<usize>().read() }),
         status => status.into(),
     }
@@ -135,7 +136,7 @@ pub(crate) unsafe fn read<T: Versioned>(source: *const T) -> Result<T, CallError
     unsafe { read_silent(source).map_err(|status| with_size_message(source, status)) }
 }
 
-/// Reads a struct like [`read`], without an error message, for signal-safe functions.
+/// Reads a struct like [`read`], but adds no message to an error. For signal-safe functions.
 ///
 /// # Safety
 /// As for [`read`].
@@ -179,7 +180,7 @@ pub(crate) unsafe fn read_in_place_silent<T: Versioned>(
     Ok(storage.write(unsafe { read_other_version(source, size) }?))
 }
 
-/// Returns a pointer like [`read_in_place_silent`], with an error message.
+/// Returns a pointer like [`read_in_place_silent`], but adds a message to an error.
 ///
 /// # Safety
 /// As for [`read`].
@@ -203,7 +204,7 @@ unsafe fn read_other_version<T: Versioned>(
     source: *const T,
     size: usize,
 ) -> Result<T, vipool_status> {
-    // An excessive size means that the struct was not initialised. Do not read that many bytes.
+    // An excessive size is probably uninitialised memory. Do not read that many bytes.
     if !is_valid_size::<T>(size) || size > size_of::<T>() + MAX_UNKNOWN_BYTES {
         return Err(VIPOOL_ERR_STRUCT_SIZE);
     }
@@ -268,7 +269,7 @@ pub(crate) unsafe fn check_out<T: Versioned>(out: *mut T) -> Result<(), CallErro
     unsafe { check_out_silent(out).map_err(|status| with_size_message(out.cast_const(), status)) }
 }
 
-/// Checks an output struct like [`check_out`], without an error message.
+/// Checks an output struct like [`check_out`], but adds no message to an error.
 ///
 /// # Safety
 /// As for [`check_out`].
@@ -358,12 +359,12 @@ unsafe fn fill_other_version<T: Versioned>(
         let mut value = MaybeUninit::<T>::zeroed().assume_init();
         set_fields(&mut value);
         let known_length = size.min(size_of::<T>());
-        let after_size = size_of::<usize>();
+        let first_field_offset = size_of::<usize>();
         let (value_bytes, out_bytes) = (ptr::from_ref(&value).cast::<u8>(), out.cast::<u8>());
         ptr::copy_nonoverlapping(
-            value_bytes.add(after_size),
-            out_bytes.add(after_size),
-            known_length - after_size,
+            value_bytes.add(first_field_offset),
+            out_bytes.add(first_field_offset),
+            known_length - first_field_offset,
         );
         ptr::write_bytes(out_bytes.add(known_length), 0, size - known_length);
     }

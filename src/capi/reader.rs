@@ -49,8 +49,8 @@ impl vipool_found_session {
     pub(crate) fn set(&mut self, handle: &Handle, leases: &Leases) {
         self.lease_count = write_leases(&mut self.leases, leases);
         self.reserved = 0;
-        // The lookup stores the handle last. An earlier read of the handle would wait for these
-        // stores.
+        // Copy the handle last. The lookup has just stored the handle, and an earlier copy would
+        // wait for the stores of the lookup.
         self.handle = (*handle).into();
     }
 }
@@ -171,7 +171,7 @@ pub unsafe extern "C" fn vipool_reader_find_session(
 
 /// Finds the leases of the session of a handle, if the lease of the handle is still held.
 ///
-/// Programs that received a handle use this instead of vipool_reader_find_session().
+/// Programs that received a handle use this function instead of vipool_reader_find_session().
 ///
 /// Parameters:
 /// - `reader`: the reader.
@@ -286,9 +286,9 @@ pub unsafe extern "C" fn vipool_reader_get_address_kind(
     })
 }
 
-/// Returns whether a newer map has replaced this one. The check reads one word.
+/// Returns whether a newer map has replaced the map of this reader. The check reads one word.
 ///
-/// If so, open the new map with vipool_reader_open(). The old reader stays valid until it is
+/// If a newer map exists, open it with vipool_reader_open(). The old reader stays valid until it is
 /// closed.
 ///
 /// Parameters:

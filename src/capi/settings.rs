@@ -16,8 +16,8 @@ pub enum vipool_exhaustion_policy {
     /// The session does not start. If vipool_map_open_session() succeeds with a shortage, the agent
     /// closes the session again.
     VIPOOL_EXHAUSTION_REFUSE = 1,
-    /// The agent retries for up to wait_seconds, then the session starts. The library does not
-    /// retry itself.
+    /// The agent retries for up to wait_seconds. Then the session starts with the address of the
+    /// host. The library does not retry itself.
     VIPOOL_EXHAUSTION_WAIT = 2,
 }
 

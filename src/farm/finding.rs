@@ -107,7 +107,8 @@ impl Positions {
         self.0.insert(key, (span.start, span.end));
     }
 
-    /// Returns the range of the key, or of the innermost recorded key that contains this key.
+    /// Returns the byte range of the value of `key`. If this key is not recorded, returns the byte
+    /// range of the innermost recorded key that contains it.
     fn find(&self, key: &str) -> Option<(usize, usize)> {
         let mut containing_key = key;
         loop {
@@ -131,7 +132,7 @@ impl Report {
         self
     }
 
-    /// Adds findings, such as those of a plan, and looks up their positions.
+    /// Adds the findings that the report does not contain yet, and looks up their positions.
     pub fn extend(&mut self, findings: impl IntoIterator<Item = Finding>) {
         for mut finding in findings {
             if finding.position.is_none() {

@@ -287,8 +287,8 @@ impl Farm {
         })
     }
 
-    /// Returns the ranges of a server, each with its index in [`Farm::ranges`]. `None` means the
-    /// machine of a farm without servers.
+    /// Returns the ranges of a server, each with its index in [`Farm::ranges`]. In a farm without
+    /// servers, `server` is `None`.
     pub fn ranges_for<'f>(
         &'f self,
         server: Option<&'f Server>,

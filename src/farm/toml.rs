@@ -43,8 +43,8 @@ impl Farm {
     #[must_use]
     pub fn parse(text: &str) -> (Farm, Report) {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let (valid_lines, syntax_findings) = remove_invalid_lines(text);
-        let (table, _) = DeTable::parse_recoverable(&valid_lines);
+        let (valid_text, syntax_findings) = remove_invalid_lines(text);
+        let (table, _) = DeTable::parse_recoverable(&valid_text);
         let has_no_keys = table.get_ref().is_empty() && syntax_findings.is_empty();
         let mut reader = TomlReader::new(text);
         let farm = read_farm(&mut reader, Section::root(table.get_ref()));
@@ -66,8 +66,8 @@ impl Farm {
         report.extend(read_findings);
         report.extend(validation_findings);
         if has_no_keys {
-            // A file without keys is a mistake, for example a failed copy. It would remove all
-            // addresses.
+            // A file without keys is a mistake, for example a failed copy. With such a file,
+            // `vipool up` would remove all addresses.
             report.extend([Finding::new(
                 (Level::Error, "file"),
                 "",
@@ -92,11 +92,11 @@ const MAX_INVALID_LINES: usize = 100;
 /// One mistake can make the next lines invalid too. For example, an array without an end contains
 /// the next lines. So adjacent invalid lines count as one mistake.
 fn remove_invalid_lines(text: &str) -> (String, Vec<Finding>) {
-    let mut valid_lines = text.to_owned();
+    let mut valid_text = text.to_owned();
     let mut findings = Vec::new();
     let mut last_invalid_end: Option<usize> = None;
     for _ in 0..MAX_INVALID_LINES {
-        let (_, errors) = DeTable::parse_recoverable(&valid_lines);
+        let (_, errors) = DeTable::parse_recoverable(&valid_text);
         let span_of = |error: &toml::de::Error| error.span().unwrap_or(0..0);
         let Some(error) = errors.into_iter().min_by_key(|error| span_of(error).start) else {
             break;
@@ -106,7 +106,7 @@ fn remove_invalid_lines(text: &str) -> (String, Vec<Finding>) {
         let line_end =
             text[span.start..].find('\n').map_or(text.len(), |length| span.start + length);
         let follows_invalid_line = last_invalid_end.is_some_and(|invalid_end| {
-            let text_between = valid_lines.get(invalid_end..line_start);
+            let text_between = valid_text.get(invalid_end..line_start);
             text_between.is_none_or(|lines| lines.trim().is_empty())
         });
         if !follows_invalid_line {
@@ -117,15 +117,15 @@ fn remove_invalid_lines(text: &str) -> (String, Vec<Finding>) {
             finding.position = Some(locate(text, span.start, span.end));
             findings.push(finding);
         }
-        if valid_lines[span.start..].trim().is_empty() {
+        if valid_text[span.start..].trim().is_empty() {
             // The error is at the end of the text, because a value has no end. The parser recovers
             // this value.
             break;
         }
-        valid_lines.replace_range(line_start..line_end, &" ".repeat(line_end - line_start));
+        valid_text.replace_range(line_start..line_end, &" ".repeat(line_end - line_start));
         last_invalid_end = Some(line_end);
     }
-    (valid_lines, findings)
+    (valid_text, findings)
 }
 
 fn read_bytes(file: &Path) -> Result<Vec<u8>, Box<Finding>> {
@@ -166,9 +166,10 @@ fn parse_bytes(bytes: &[u8]) -> (Farm, Report) {
     let offset = error.valid_up_to();
     let (farm, mut report) = Farm::parse(&String::from_utf8_lossy(bytes));
     let remedy = "save the file as UTF-8";
-    let code = (Level::Error, "encoding");
+    let level_and_code = (Level::Error, "encoding");
     let value = format!("{:#04x}", bytes[offset]);
-    let mut finding = Finding::new(code, "", value, format!("byte {offset} is not UTF-8"), remedy);
+    let message = format!("byte {offset} is not UTF-8");
+    let mut finding = Finding::new(level_and_code, "", value, message, remedy);
     finding.position = Some(report.position(offset, offset + 1));
     report.extend([finding]);
     (farm, report)
