@@ -19,8 +19,8 @@ impl Map {
         if locked.map.sessions().next().is_some() {
             return Err(RemoveError::OpenSessions);
         }
-        // A reader of a marked file looks for a new file. If this process dies before it removes
-        // the files, the next writer removes the mark.
+        // Mark the map as superseded, so that its readers look for a new map. If this process dies
+        // before it removes the files, the next writer removes the mark.
         locked.map.writer().store_header(SUPERSEDED, BEING_REPLACED);
         files::remove(directory)?;
         // Without a map, no later reap removes the logon records.

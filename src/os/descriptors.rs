@@ -21,7 +21,7 @@ struct Entry {
     device: AtomicU64,
     inode: AtomicU64,
     /// The number of the [`Registration`].
-    registration: AtomicU64,
+    registration_number: AtomicU64,
 }
 
 /// The list of descriptors.
@@ -30,13 +30,13 @@ static ENTRIES: [Entry; 64] = [const {
         descriptor: AtomicI32::new(-1),
         device: AtomicU64::new(0),
         inode: AtomicU64::new(0),
-        registration: AtomicU64::new(0),
+        registration_number: AtomicU64::new(0),
     }
 }; 64];
 
 /// The number in the [`ProcessMark`] of the process that registered the descriptors. It is not a
 /// pid.
-static PROCESS: AtomicU64 = AtomicU64::new(0);
+static PROCESS_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// The number of the last registration.
 static LAST_REGISTRATION: AtomicU64 = AtomicU64::new(0);
@@ -52,7 +52,7 @@ pub(super) struct Registration {
 impl Registration {
     /// Registers the descriptor of a lock.
     pub(super) fn new(file: &File, process: ProcessMark) -> io::Result<Self> {
-        if PROCESS.swap(process.number(), Relaxed) != process.number() {
+        if PROCESS_NUMBER.swap(process.number(), Relaxed) != process.number() {
             // If this process is a child of a fork, perhaps no fork handler ran.
             close_inherited();
         }
@@ -71,7 +71,7 @@ impl Registration {
         let number = LAST_REGISTRATION.fetch_add(1, Relaxed) + 1;
         entry.device.store(status.device, Relaxed);
         entry.inode.store(status.inode, Relaxed);
-        entry.registration.store(number, Relaxed);
+        entry.registration_number.store(number, Relaxed);
         entry.descriptor.store(descriptor, Relaxed);
         Ok(Self { entry, descriptor, number })
     }
@@ -79,11 +79,11 @@ impl Registration {
     /// Removes the descriptor from the list. Returns whether the descriptor still belongs to the
     /// lock. If it does, the caller must close it.
     pub(super) fn unregister(&self) -> bool {
-        let is_open = matches!(self.link_count(), Ok(Some(_)));
-        if self.entry.registration.load(Relaxed) == self.number {
+        let belongs_to_lock = matches!(self.link_count(), Ok(Some(_)));
+        if self.entry.registration_number.load(Relaxed) == self.number {
             self.entry.descriptor.store(-1, Relaxed);
         }
-        is_open
+        belongs_to_lock
     }
 
     /// Returns the number of hard links of the file of the lock; `None` if the descriptor is closed
@@ -92,7 +92,7 @@ impl Registration {
     /// # Errors
     /// Fails if the system cannot examine the file.
     pub(super) fn link_count(&self) -> io::Result<Option<u64>> {
-        let is_registered = self.entry.registration.load(Relaxed) == self.number
+        let is_registered = self.entry.registration_number.load(Relaxed) == self.number
             && self.entry.descriptor() == self.descriptor;
         let status = file_status(self.descriptor)?
             .filter(|status| is_registered && self.entry.is_same_file(status));

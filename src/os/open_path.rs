@@ -1,4 +1,4 @@
-//! Opens a path without allocating, for code on a hooked path.
+//! Opens a file without allocating, for code that runs inside hooked calls.
 
 #![allow(unsafe_code)]
 
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn longest_path_is_opened_and_longer_paths_are_invalid() {
+    fn longer_paths_and_nul_bytes_are_invalid() {
         let open = |parts: &[&[u8]]| open_path(parts, libc::O_RDONLY | libc::O_CLOEXEC);
         let slashes = [b'/'; MAX_PATH];
         assert!(open(&[b"/", b"dev", b"/null"]).is_ok());

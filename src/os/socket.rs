@@ -24,9 +24,9 @@ impl Protocol {
 /// The result of a search for a listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenerMatch {
-    /// No socket listens on any of the candidates.
+    /// No socket listens on any of the candidate addresses.
     NotFound,
-    /// A socket listens on the candidate at this index.
+    /// A socket listens on the candidate address at this index.
     Index(usize),
     /// The kernel did not report the sockets.
     Unknown {
@@ -35,8 +35,8 @@ pub enum ListenerMatch {
     },
 }
 
-/// The error of a search that failed without an error number of the system: `ENOBUFS`, on Windows
-/// `WSAENOBUFS`.
+/// The error number of a search for a listening socket that failed without an error number of the
+/// system: `ENOBUFS`, on Windows `WSAENOBUFS`.
 pub const NO_SEARCH_RESULT: i32 = {
     #[cfg(unix)]
     {

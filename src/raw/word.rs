@@ -26,10 +26,9 @@ impl Word {
     ///
     /// The memory can be mapped read-only. For such memory, the standard library guarantees relaxed
     /// loads of up to 8 bytes on 64-bit processors, and no other atomic operation. So the ordering
-    /// comes from a fence. On x86-64 the fence is no instruction. On 32-bit x86 the guarantee ends
-    /// at 4 bytes. There, the compiler loads 8 bytes with one SSE2 or x87 instruction, not with a
-    /// compare-and-swap, which would fail on read-only memory. The tests of the Windows hook read a
-    /// read-only map with such a load.
+    /// comes from a fence. On x86-64 the fence needs no instruction. On 32-bit x86 the guarantee
+    /// ends at 4 bytes. There, the compiler does not use a compare-and-swap, which would fail on
+    /// read-only memory. The compiler loads 8 bytes with one SSE2 or x87 instruction.
     #[inline(always)]
     pub fn load(&self) -> u64 {
         let value = self.0.load(Ordering::Relaxed);

@@ -70,8 +70,8 @@ impl<'t> Transaction<'t> {
         let vacant_entry = home.vacant_entry()?;
         let address_bits = table.pool.address_bits(self.words(), table.front(Queue::Free)?)?;
         let (slot, generation) = table.allocate_anonymous(session.raw(), vacant_entry, now)?;
-        let open_sessions = header[OPEN_SESSIONS].load_relaxed();
-        header[OPEN_SESSIONS].store_relaxed(self.access(), open_sessions.wrapping_add(1));
+        let open_session_count = header[OPEN_SESSIONS].load_relaxed();
+        header[OPEN_SESSIONS].store_relaxed(self.access(), open_session_count.wrapping_add(1));
         if !self.journal().is_empty() {
             let lease = Some(EventLease { generation, address_bits, is_ipv4: table.pool.is_ipv4 });
             let event = EventCore { kind: EventKind::Assigned, session, time: now, pool: 0, lease };
@@ -136,8 +136,8 @@ impl<'t> Transaction<'t> {
         let stamp = next_stamp(header[LAST_STAMP].load_relaxed(), now);
         table.release_anonymous(lease.slot, session_entry, stamp)?;
         header[LAST_STAMP].store_relaxed(self.access(), stamp);
-        let open_sessions = header[OPEN_SESSIONS].load_relaxed();
-        header[OPEN_SESSIONS].store_relaxed(self.access(), open_sessions.wrapping_sub(1));
+        let open_session_count = header[OPEN_SESSIONS].load_relaxed();
+        header[OPEN_SESSIONS].store_relaxed(self.access(), open_session_count.wrapping_sub(1));
         if !self.journal().is_empty() {
             let (generation, is_ipv4) = (lease.generation, table.pool.is_ipv4);
             let lease = Some(EventLease { generation, address_bits, is_ipv4 });

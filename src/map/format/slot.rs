@@ -8,10 +8,10 @@
 //!
 //! The tag of a reserved slot is the tag of the user of the reservation.
 //!
-//! The store of the owner word commits the start and the end of a lease. A *stamp* has 32 bits of
-//! time in seconds and a 24-bit counter within that second. If the counter is full, the next stamp
-//! has the next second. Each new stamp is higher than all earlier stamps, so stamps give the order
-//! and the time of all releases.
+//! The store of the owner word commits the start and the end of a lease. A *stamp* contains a time
+//! in seconds (32 bits) and a counter of the stamps of the same second (24 bits). If the counter is
+//! full, the next stamp has the next second. Each new stamp is higher than all earlier stamps, so
+//! stamps give the order and the time of all releases.
 
 use super::words::{join_halves, split_halves};
 use crate::Tick;
@@ -86,7 +86,8 @@ impl Owner {
         matches!(self, Self::Session(_))
     }
 
-    /// Returns the same state with another stamp.
+    /// Returns the same state with another stamp. The state `Session` has no stamp and stays as it
+    /// is.
     pub(crate) fn with_stamp(self, stamp: u64) -> Self {
         match self {
             Self::Session(_) => self,

@@ -22,7 +22,7 @@ struct Run {
     is_ipv4: bool,
     first_address: u128,
     last_address: u128,
-    pool: usize,
+    pool_index: usize,
     first_slot: u32,
 }
 
@@ -41,7 +41,7 @@ fn runs(pool_index: usize, pool: &Pool) -> impl Iterator<Item = Run> {
                 is_ipv4: first_address.is_ipv4(),
                 first_address: bits(first_address),
                 last_address: bits(last_address),
-                pool: pool_index,
+                pool_index,
                 first_slot: *first_slot,
             })
         })
@@ -60,13 +60,15 @@ pub(crate) fn find_overlaps(pools: &[Pool]) -> Vec<Overlap> {
         active_runs.retain(|active_run| {
             active_run.is_ipv4 == run.is_ipv4 && active_run.last_address >= run.first_address
         });
-        let overlapping_runs = active_runs.iter().filter(|active_run| active_run.pool != run.pool);
+        let overlapping_runs =
+            active_runs.iter().filter(|active_run| active_run.pool_index != run.pool_index);
         overlaps.extend(overlapping_runs.map(|active_run| {
             let last_address = active_run.last_address.min(run.last_address);
             let count = (last_address - run.first_address + 1) as u32;
             let offset = (run.first_address - active_run.first_address) as u32;
             let active_slot = active_run.first_slot + offset;
-            let first_slots = [(active_run.pool, active_slot), (run.pool, run.first_slot)];
+            let first_slots =
+                [(active_run.pool_index, active_slot), (run.pool_index, run.first_slot)];
             Overlap { count, first_slots }
         }));
         active_runs.push(run);
@@ -99,14 +101,14 @@ mod tests {
         };
         (gaps_and_spans, 0u32..20).prop_map(move |(gaps_and_spans, max_slots)| {
             let mut ranges = Vec::new();
-            let mut unused_bits = u32::from_be_bytes(prefix);
+            let mut next_bits = u32::from_be_bytes(prefix);
             for (gap, span) in gaps_and_spans {
-                let first_bits = unused_bits + gap;
+                let first_bits = next_bits + gap;
                 let last_bits = first_bits + span;
                 let [first_address, last_address] =
                     [first_bits, last_bits].map(|bits| IpAddr::V4(bits.into()));
                 ranges.push(Range::new(first_address, last_address).unwrap());
-                unused_bits = last_bits + 1;
+                next_bits = last_bits + 1;
             }
             Pool::new("default", kind, &ranges, max_slots).unwrap()
         })

@@ -9,7 +9,7 @@ fn ports() -> impl Strategy<Value = Vec<PortRange>> {
     prop::collection::vec(range, 0..3)
 }
 
-fn paths() -> impl Strategy<Value = String> {
+fn any_path() -> impl Strategy<Value = String> {
     prop::sample::select(vec![
         "/usr/bin/app",
         "/opt/app",
@@ -27,11 +27,11 @@ fn paths() -> impl Strategy<Value = String> {
     .prop_map(str::to_owned)
 }
 
-fn programs() -> impl Strategy<Value = Program> {
+fn any_program() -> impl Strategy<Value = Program> {
     (
-        paths(),
-        prop::option::of(paths()),
-        prop::option::of(paths()),
+        any_path(),
+        prop::option::of(any_path()),
+        prop::option::of(any_path()),
         0..=Features::ALL_BITS,
         0..=ProgramFlags::ALL_BITS,
         ports(),
@@ -50,9 +50,9 @@ fn programs() -> impl Strategy<Value = Program> {
         )
 }
 
-fn policies() -> impl Strategy<Value = Policy> {
+fn any_policy() -> impl Strategy<Value = Policy> {
     (
-        prop::collection::vec(programs(), 0..6),
+        prop::collection::vec(any_program(), 0..6),
         prop::collection::vec(any::<IpAddr>(), 0..4),
         ports(),
         0..=RewriteFlags::ALL_BITS,
@@ -95,8 +95,8 @@ fn call_every_function(view: PolicyView<'_>, program: &Executable<'_>, port: u16
 proptest! {
     #[test]
     fn compiled_policy_equals_its_source(
-        policy in policies(), path in paths(), invoked_as in prop::option::of(paths()),
-        script in prop::option::of(paths()), is_windows: bool, port: u16, address: IpAddr,
+        policy in any_policy(), path in any_path(), invoked_as in prop::option::of(any_path()),
+        script in prop::option::of(any_path()), is_windows: bool, port: u16, address: IpAddr,
     ) {
         let bytes = policy.encode();
         let view = PolicyView::new(&bytes);
@@ -127,7 +127,7 @@ proptest! {
 
     #[test]
     fn damaged_bytes_never_panic(
-        policy in policies(), path in paths(), script in prop::option::of(paths()),
+        policy in any_policy(), path in any_path(), script in prop::option::of(any_path()),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..20),
         cut_length: prop::sample::Index, port: u16,
     ) {
