@@ -61,7 +61,7 @@ pub struct JournalEntry {
     pub pool: u16,
 }
 
-/// A call of the rewriter. The flag of `Send` means that the program uses TCP Fast Open.
+/// A call of the rewriter. The `bool` of `Send` means that the program uses TCP Fast Open.
 #[derive(Clone, Copy, Debug)]
 pub enum Call {
     Bind(SocketProperties, SocketAddr),
@@ -98,7 +98,7 @@ pub trait Api: Reads + Machine + Sized + Sync {
     ) -> (Vec<(String, String)>, Result<Self, Status>);
     /// Creates a map for one thread. The map is in memory if `directory` is `None`.
     fn new_exclusive(plan: &Plan, directory: Option<&Path>) -> Result<Self, Status>;
-    /// Runs operations without a lock on a map that `new_exclusive` created.
+    /// Runs operations with the exclusive writer of a map that `new_exclusive` created.
     fn run_exclusive(&mut self, operations: &[WriterOperation]) -> Vec<Result<Vec<Lease>, Status>>;
     fn open(
         &self,
@@ -132,6 +132,7 @@ pub trait Api: Reads + Machine + Sized + Sync {
 /// Operations that read a map.
 pub trait Reads {
     fn find(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status>;
+    /// Same as `find`, but through the map of the writer, not through the reader.
     fn find_in_map(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status>;
     fn find_by_handle(&self, handle: &Handle) -> Option<Vec<Lease>>;
     fn boot(&self) -> u64;

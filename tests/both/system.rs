@@ -184,7 +184,7 @@ pub fn system_state_is_reported<A: Api>() {
         assert_eq!(api.process_session(std::process::id()), Some((audit_session, 1)));
     }
 
-    // No rule matches the parent of this process.
+    // No rule matches an ancestor of this process.
     assert_eq!(api.parent_rule(), None);
     let parent_pid = std::os::unix::process::parent_id();
     let executable = fs::read_link(format!("/proc/{parent_pid}/exe")).unwrap();

@@ -227,14 +227,14 @@ static void make_plan(struct fixture *fx, int has_program)
 /* Creates the objects that the threads share, and valid arguments of the calls. */
 static void prepare(struct fixture *fx)
 {
-    static const char pool[] = "10.0.5.10-10.0.5.99";
+    static const char range_text[] = "10.0.5.10-10.0.5.99";
     vipool_opened_session opened;
     vipool_executable executable;
     vipool_rule rule;
     vipool_rewriter_options options;
 
     memset(fx, 0, sizeof *fx);
-    exit_on_error(vipool_range_parse(pool, strlen(pool), &fx->range), "range");
+    exit_on_error(vipool_range_parse(range_text, strlen(range_text), &fx->range), "range");
     exit_on_error(vipool_ip_parse("10.0.5.50", 9, &fx->ip), "ip");
     exit_on_error(vipool_ip_to_sockaddr(&fx->ip, 80, &fx->sockaddr), "sockaddr");
     fx->subnet.address = fx->ip;

@@ -81,7 +81,7 @@ fn fork_child_never_waits_for_a_thread_of_the_parent() {
         // Phase 1: the callback runs. Phase 2: the child has exited.
         let (phase, is_finished) = (&words[0], &words[1]);
         thread::scope(|scope| {
-            // The callback runs while its thread holds the lock of the map.
+            // The callback of `reconcile` runs while its thread holds the lock of the map.
             scope.spawn(|| {
                 let is_alive = |_, _: Option<&_>| {
                     phase.store(1, SeqCst);
@@ -132,26 +132,26 @@ fn fork_child_never_waits_for_a_thread_of_the_parent() {
 fn exclusive_writer_of_the_parent_writes_nothing_in_a_fork_child() {
     let directory = TestDirectory::new("fork-writer");
     let mut map = Map::create(&directory.0, &plan(9)).unwrap();
-    let mut writer_slot = Some(map.exclusive_writer().unwrap());
-    let writer = writer_slot.as_mut().unwrap();
+    let mut parent_writer = Some(map.exclusive_writer().unwrap());
+    let writer = parent_writer.as_mut().unwrap();
     let opened = writer.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
     let mut child = Child::start(|| {
         let mut map = Map::open(&directory.0).unwrap();
         assert!(matches!(map.lock_exclusive(), Err(MapError::Busy { exclusive: true, .. })));
-        let writer = writer_slot.as_mut().unwrap();
+        let writer = parent_writer.as_mut().unwrap();
         assert!(matches!(
             writer.open_session(session_id(2), &ANONYMOUS, Tick::ZERO),
             Err(OpenError::Map(MapError::Forked))
         ));
         assert!(writer.close_by_handle(&opened.handle, Tick::ZERO).is_err());
-        drop(writer_slot.take());
+        drop(parent_writer.take());
         assert!(matches!(map.lock_exclusive(), Err(MapError::Busy { exclusive: true, .. })));
     });
     assert_eq!(child.wait(), WaitStatus::Exited(0));
     let other_map = Map::open(&directory.0).unwrap();
     assert!(other_map.close_by_handle(&opened.handle, Tick::ZERO).is_err());
-    writer_slot.as_mut().unwrap().close_by_handle(&opened.handle, Tick::ZERO).unwrap();
-    drop(writer_slot);
+    parent_writer.as_mut().unwrap().close_by_handle(&opened.handle, Tick::ZERO).unwrap();
+    drop(parent_writer);
     other_map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).unwrap();
 }
 
@@ -239,15 +239,15 @@ fn readers_follow_superseded_files_and_keep_reading_old_ones() {
             .map(|_| {
                 scope.spawn(|| {
                     let mut reader = Reader::attach(&directory.0).unwrap();
-                    let mut file_changes = 0;
-                    while file_changes < 5 {
+                    let mut file_change_count = 0;
+                    while file_change_count < 5 {
                         assert_eq!(
                             reader.find(session_id(1)),
                             Some((opened.handle, opened.leases))
                         );
                         if reader.is_superseded() {
                             reader = Reader::attach(&directory.0).unwrap();
-                            file_changes += 1;
+                            file_change_count += 1;
                         }
                     }
                 })

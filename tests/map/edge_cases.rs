@@ -129,7 +129,7 @@ fn ipv6_prefix_serves_its_first_addresses() {
 #[test]
 fn draining_server_allocates_nothing_even_on_request() {
     let map = memory_map(&["10.0.0.1-10.0.0.2"], Settings::without_cool_down());
-    let open_session = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
+    let opened = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
     map.drain_server(true).unwrap();
     assert!(map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap().already_open);
     for options in [ANONYMOUS, for_address("10.0.0.2")] {
@@ -138,7 +138,7 @@ fn draining_server_allocates_nothing_even_on_request() {
             Err(OpenError::Shortage { shortage: Shortage::Draining, .. })
         ));
     }
-    assert!(map.reader().unwrap().is_live(&open_session.handle));
+    assert!(map.reader().unwrap().is_live(&opened.handle));
     map.drain_server(false).unwrap();
     map.open_session(session_id(2), &for_address("10.0.0.2"), Tick::ZERO).unwrap();
 }

@@ -43,7 +43,7 @@ const C89_EXTERN_C_BEGIN: &str = "#ifdef __cplusplus\nextern \"C\" {\n#endif\n";
 const C89_EXTERN_C_END: &str = "#ifdef __cplusplus\n}\n#endif\n";
 const GUARD_END: &str = "#endif  /* VIPOOL_H */\n";
 
-/// Writes the header. With `check`, only compares it with the existing file.
+/// Generates the header and writes it. With `check`, compares it with the existing file instead.
 pub fn run(check: bool) -> Result<(), Error> {
     let header = group_by_section(&generate()?)?;
     let path = root().join("include/vipool.h");
@@ -117,8 +117,8 @@ fn group_by_section(header: &str) -> Result<String, Error> {
     ))
 }
 
-/// Converts an enum or a constant to a form that every C and C++ compiler accepts, and that a
-/// parser of preprocessed text sees.
+/// Converts an enum or a constant to a form that every C and C++ compiler accepts, and that is
+/// still visible after preprocessing. Returns other declarations unchanged.
 ///
 /// An enum becomes an integer type and an enum without a name, because a tag and a typedef of the
 /// same name are not valid in C++. A constant becomes an enum too. For a `u32` constant (a flag),

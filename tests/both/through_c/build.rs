@@ -30,7 +30,7 @@ pub fn plan(plan: &Plan, flags: u32) -> Result<*mut vipool_plan, Status> {
     // SAFETY: all structs and texts outlive the calls. The farm is freed once.
     unsafe {
         fill_farm(farm, plan);
-        let plan_handle = with_host_interfaces(&plan.policy.host_addresses, |interfaces| {
+        let plan_handle = with_host_interface(&plan.policy.host_addresses, |interfaces| {
             new_plan(farm, "", interfaces, flags)
         });
         let error_count = count_findings(farm, vipool_level::VIPOOL_LEVEL_ERROR);
@@ -89,12 +89,9 @@ unsafe fn count_findings(farm: *const vipool_farm, level: vipool_level) -> usize
     total
 }
 
-/// Calls `body` with an interface that has these addresses, or with `None` if there are none.
+/// Calls `body` with an interface that has these addresses, or with `None` if `addresses` is empty.
 /// `vipool_plan_new` reads the addresses of the host from the interfaces.
-fn with_host_interfaces<R>(
-    addresses: &[IpAddr],
-    body: impl FnOnce(Option<&[Interface]>) -> R,
-) -> R {
+fn with_host_interface<R>(addresses: &[IpAddr], body: impl FnOnce(Option<&[Interface]>) -> R) -> R {
     if addresses.is_empty() {
         return body(None);
     }
@@ -200,8 +197,8 @@ unsafe fn set_rewrite(
     check(unsafe { vipool_farm_set_rewrite(farm, &settings) }).unwrap();
 }
 
-/// Converts a rule of the process list. `own_ports` and `shared_ports` are the ports of the rule in
-/// C. The result points to these arrays and to the texts of the rule.
+/// Converts a rule of the process list. `own_ports` and `shared_ports` are the ports of the rule as
+/// C structs. The result points to these arrays and to the texts of the rule.
 fn c_program(
     rule: &Program,
     own_ports: &[vipool_ports],

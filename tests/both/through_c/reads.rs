@@ -225,7 +225,7 @@ impl Reads for CApi {
             check(vipool_snapshot_list_pools(snapshot, 0, out, 16, &mut count, &mut total))
                 .unwrap();
             assert_eq!(total, count);
-            let row = |row: &vipool_pool_row| {
+            let to_status = |row: &vipool_pool_row| {
                 let mut status = PoolStatus::default();
                 status.name = copy_text(row.name, row.name_length);
                 status.loopback = row.kind == 2;
@@ -240,7 +240,7 @@ impl Reads for CApi {
                 status.peak = row.peak;
                 status
             };
-            let pools = page[..count].iter().map(row).collect();
+            let pools = page[..count].iter().map(to_status).collect();
             vipool_snapshot_free(snapshot);
             pools
         }
@@ -255,7 +255,7 @@ impl Reads for CApi {
             vipool_reader_list_slots(self.reader, pool.into(), 1, out, 4, &mut count, null_mut())
         })
         .unwrap();
-        let row = |row: &vipool_slot_row| {
+        let to_slot_row = |row: &vipool_slot_row| {
             let state = match row.state {
                 0 => SlotState::Free,
                 1 => SlotState::Leased,
@@ -266,7 +266,7 @@ impl Reads for CApi {
                 .with_reserved(row.flags & VIPOOL_SLOT_RESERVED != 0)
                 .with_drained(row.flags & VIPOOL_SLOT_DRAINED != 0)
         };
-        page[..count].iter().map(row).collect()
+        page[..count].iter().map(to_slot_row).collect()
     }
 
     fn is_draining(&self) -> bool {
