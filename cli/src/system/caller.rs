@@ -7,8 +7,8 @@ use vipool::session::{Handle, SessionId, SessionKind};
 
 /// Returns the caller's session.
 ///
-/// The function tries these sources in order: the lease in the environment, the user if all logons
-/// of a user share one session, the session id of systemd-logind, the kernel's audit session.
+/// The function tries these sources in order: the lease in the environment, the user (if all logons
+/// of a user share one session), the session id of systemd-logind, the kernel's audit session.
 ///
 /// # Errors
 /// None of these sources contains a valid session id.

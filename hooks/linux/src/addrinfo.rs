@@ -45,6 +45,7 @@ pub unsafe extern "C" fn getaddrinfo(
 
 /// If `name` is the host's own name, replaces the host's addresses in the list with the session's
 /// addresses. Removes and frees entries that have no replacement address, and duplicate entries.
+/// Changes nothing if no entry has a replacement address.
 ///
 /// # Safety
 /// `list` is a list that getaddrinfo returned.

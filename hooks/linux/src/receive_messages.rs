@@ -55,7 +55,7 @@ pub unsafe extern "C" fn recvmmsg(
 }
 
 /// Handles recvmmsg in a listed program. The array of capacities is in this separate function, so
-/// that other programs need no stack space for it.
+/// that programs that are not listed need no stack space for it.
 ///
 /// # Safety
 /// The caller must uphold the contract of recvmmsg.

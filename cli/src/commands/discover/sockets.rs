@@ -14,7 +14,7 @@ const INTERPRETERS: &[&str] = &["python", "perl", "ruby", "node", "php", "bash",
 
 /// The socket calls that are inferred from the open sockets.
 #[derive(Default)]
-pub struct OpenSockets {
+pub struct ObservedCalls {
     /// The calls of programs that users start.
     pub programs: Observations,
     /// The calls of services of the system. All sessions share these services.
@@ -23,11 +23,12 @@ pub struct OpenSockets {
 
 /// Infers the socket calls of each program from its open sockets.
 ///
-/// Omits binds to ports of the ephemeral range, because the kernel may have chosen the port.
-pub fn observe_open_sockets() -> OpenSockets {
+/// Omits accepted connections. Also omits binds to ports of the ephemeral range, because the kernel
+/// may have chosen the port.
+pub fn observe_open_sockets() -> ObservedCalls {
     let owners = socket_owners();
     let ephemeral_ports = ephemeral_ports();
-    let mut open_sockets = OpenSockets::default();
+    let mut observed_calls = ObservedCalls::default();
     for rows in proc_net::socket_tables("self") {
         let listening_ports: HashSet<u16> =
             rows.iter().filter(|row| row.is_listening).map(|row| row.local.port()).collect();
@@ -41,13 +42,13 @@ pub fn observe_open_sockets() -> OpenSockets {
                 continue;
             };
             let observations = match is_service {
-                true => &mut open_sockets.services,
-                false => &mut open_sockets.programs,
+                true => &mut observed_calls.services,
+                false => &mut observed_calls.programs,
             };
             observations.entry(program.clone()).or_default().insert(call);
         }
     }
-    open_sockets
+    observed_calls
 }
 
 /// Returns the program of a process.

@@ -184,7 +184,7 @@ fn loading_obstacles(subject: &Subject) -> Vec<Obstacle> {
              the dynamic linker ignores LD_PRELOAD (ld.so(8))",
         );
     }
-    // The obstacles above already explain why such a program does not load the hook.
+    // If the program cannot load the hook, the obstacles above already explain the reason.
     let cannot_load_hook = elf.is_static || elf.is_foreign || is_secure;
     if subject.is_hooked == Some(false) && !cannot_load_hook {
         let has_hook_in_preload = subject

@@ -200,9 +200,9 @@ static void portless_binding_is_kept(void) {
     expect("connect", try_connect(disconnected_fd, EXTERNAL_ADDRESS, 7), "EINVAL");
 }
 
-/* Datagrams of a process that dropped root have the source V. The hook marks bound sockets with a
- * write-lifetime hint. The kernel does not allow such a process to mark a socket that root created.
- */
+/* Datagrams of a process that dropped root have the source V. The kernel does not allow this
+ * process to set the write-lifetime hint of a socket that root created. So the hook cannot mark
+ * such a socket as bound. */
 static void source_is_right_without_privileges(void) {
     int fd = udp_socket(), marked_fd = udp_socket();
     expect_listed("source before setuid", source_seen_by_peer(marked_fd), V, HOST_ADDRESS);
