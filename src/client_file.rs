@@ -1,8 +1,9 @@
 //! Stores the client address of a session in a file, for programs with the feature `client-ip`.
 //!
 //! All users can read the map, so the map does not contain the client address. The file is in the
-//! directory of the map. Its owner is the user of the process that opens the session. If the
-//! session belongs to another user, this user can only read the file.
+//! directory of the map. On Linux and Windows, the owner of the file is the user of the process
+//! that opens the session. If the session belongs to another user, this user can only read the
+//! file.
 //!
 //! The name of the file is random, and the file contains the handle of its session. So the list of
 //! files does not show which user has which session. A program can open only the files for sessions

@@ -22,8 +22,8 @@ use crate::session::{Addresses, Handle, SessionId};
 
 /// A read-only view of a map. It never blocks and never writes.
 ///
-/// Threads may share a reader. A method allocates only if its documentation states this. All other
-/// methods are safe in signal handlers and after a fork.
+/// Threads may share a reader. A method allocates only if its documentation states this. Methods
+/// that do not allocate are safe in signal handlers and after a fork.
 #[derive(Debug)]
 pub struct Reader {
     map: MapImage,

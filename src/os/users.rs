@@ -17,8 +17,8 @@ const MAX_GROUPS: usize = 65_536;
 
 /// The groups of a user, including the primary group.
 ///
-/// The methods may block: they query the sources in nsswitch.conf(5), which can include a server on
-/// the network. They are thread-safe. Hooked calls must not use them.
+/// The methods are thread-safe. They may block, because they query the sources in nsswitch.conf(5),
+/// which can include a server on the network. Hooked calls must not use the methods.
 pub struct UserGroups {
     ids: Vec<GroupId>,
 }

@@ -40,8 +40,9 @@ fn shared_library_has_a_soname() {
     assert!(dynamic_section.contains("Library soname: [libvipool.so.0.1]"), "{dynamic_section}");
 }
 
-/// The listed functions can change the host process. The library does not import them, so it cannot
-/// call them. `abuse.c` also checks that no function of the library leaves a thread running.
+/// Each function in the list below can change the host process. The library imports none of them,
+/// so it cannot call them. `abuse.c` also checks that no function of the library leaves a thread
+/// running.
 #[test]
 fn library_imports_no_function_that_changes_the_host_process() {
     if !have(&["nm"]) {

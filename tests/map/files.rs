@@ -73,7 +73,7 @@ fn equal_plan_leaves_the_map_in_place() {
     assert!(!reader.is_superseded() && reader.is_live(&opened.handle));
     reopened_map.close_by_handle(&opened.handle, Tick::from_secs(6)).unwrap();
     assert!(!reader.is_live(&opened.handle));
-    // Each of these plans differs from the plan of the map at that time, so it replaces the map.
+    // Each of these plans differs from the previous plan, so each plan replaces the map.
     let mut plans = [current_plan(), current_plan(), current_plan(), current_plan()];
     plans[0].reservations[0].user = "bob".into();
     plans[1].settings.low_water = 1;

@@ -38,7 +38,7 @@ fn time_per_call(count: u64, mut operation: impl FnMut(u64)) -> f64 {
 }
 
 /// Measures blocks of an operation and of the floor in alternation. Each block of the operation
-/// runs twice. Only the second run counts, because its caches are warm.
+/// runs twice. Only the second run counts, because the caches are then warm.
 fn compare_with_floor(
     bench: &Bench,
     name: &str,

@@ -2,8 +2,8 @@
 //!
 //! The *anchor* of a session is its first lease in the order of the pools. A handle names the lease
 //! that was the anchor when the handle was created; a lease that the session gets later can be the
-//! new anchor. The engine releases the lease of the handle last. If a close is interrupted, the
-//! caller can repeat it with the same handle. A close without a handle releases the anchor last.
+//! new anchor. The engine releases the lease of the handle last, so that the caller can repeat an
+//! interrupted close with the same handle. A close without a handle releases the anchor last.
 
 use super::table_writer::TableWriter;
 use super::transaction::Transaction;

@@ -24,7 +24,7 @@ use crate::session::SessionId;
 /// Between processes, the writer lock of the map guarantees that there is one writer.
 #[derive(Debug)]
 pub(crate) struct WritableMap {
-    /// The regions of the image come from [`WritableRegion`]s.
+    /// The regions of the image are writable, because they come from [`WritableRegion`]s.
     image: MapImage,
     /// Empty if the map has no journal. A map in memory never has a journal.
     journal: WritableRegion,
