@@ -1,4 +1,4 @@
-//! `vipool metrics`: prints the pool counts as OpenMetrics text.
+//! `vipool metrics`: prints metrics of the pools and sessions as OpenMetrics text.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use crate::maps::report::{PoolReport, Report};
 use crate::maps::selection::MapArgs;
 
-/// Print the pool counts as OpenMetrics text
+/// Print metrics of the pools and sessions as OpenMetrics text
 ///
 /// For node_exporter's textfile collector, run this command from a timer. Set --output to a file in
 /// the collector's directory.

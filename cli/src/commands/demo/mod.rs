@@ -25,7 +25,7 @@ use transcript::Transcript;
 /// third session gets no address, so the calls of its program are not rewritten. The demo uses only
 /// a temporary directory and the loopback interface.
 ///
-/// The demo checks the results, and prints a line with 'ok' or 'FAILED' for each of them.
+/// The demo checks the results, and prints a line with 'ok' or 'FAILED' for each result.
 #[derive(clap::Args)]
 #[command(after_help = "Exit status: 0 if all results are as expected, 1 otherwise
 

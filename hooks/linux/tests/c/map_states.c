@@ -177,7 +177,7 @@ static void measure(int rounds) {
         printf("%s %lu\n", functions[i].name, functions[i].allocation_count);
 }
 
-/* Opens descriptors until the table is full, or closes them. */
+/* Opens descriptors until the descriptor table is full, or closes these descriptors. */
 static void fill_descriptor_table(int should_fill) {
     static int filler_fds[256], count;
     struct rlimit limit = {sizeof filler_fds / sizeof *filler_fds, 4096};

@@ -4,7 +4,8 @@
 #include <ifaddrs.h>
 #include <netdb.h>
 
-/* Returns all addresses of a name, in order. With AI_CANONNAME, the canonical name follows. */
+/* Returns all addresses of a name, in order, or the error message. With AI_CANONNAME, the canonical
+ * name follows the addresses. */
 static const char *resolved_addresses(const char *node, int family, int flags) {
     static char text[512];
     struct addrinfo hints = {.ai_family = family, .ai_socktype = SOCK_STREAM, .ai_flags = flags};
