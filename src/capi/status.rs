@@ -47,7 +47,7 @@ pub enum vipool_status {
     /// A pointer that must not be NULL is NULL.
     VIPOOL_ERR_NULL = -1,
     /// The size at the start of a struct is not the size of any version of this struct. VIPOOL_INIT
-    /// sets the correct size. A common mistake is the size of a pointer.
+    /// sets the correct size. A common mistake is to pass the size of a pointer.
     VIPOOL_ERR_STRUCT_SIZE = -2,
     /// A struct sets a member that this library does not know, or a reserved member.
     VIPOOL_ERR_UNKNOWN_FIELD = -3,

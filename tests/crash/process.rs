@@ -134,11 +134,11 @@ pub fn close_all_descriptors() {
 
 /// Returns the inode of an open descriptor. Allocates nothing.
 pub fn inode_of(descriptor: i32) -> Option<u64> {
-    let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: `status` is valid for writing, and fstat has written it if it succeeds.
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `stat` is valid for writing, and fstat has written it if it succeeds.
     unsafe {
-        let result = libc::fstat(descriptor, status.as_mut_ptr());
-        (result == 0).then(|| status.assume_init().st_ino)
+        let result = libc::fstat(descriptor, stat.as_mut_ptr());
+        (result == 0).then(|| stat.assume_init().st_ino)
     }
 }
 

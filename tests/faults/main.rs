@@ -73,40 +73,41 @@ impl Outcome {
 fn run_operations(directory: &Path) -> Outcome {
     let mut outcome = Outcome::default();
     let now = Tick::from_secs(1);
-    let created = Map::create_at(directory, &plan(8), now);
-    outcome.has_map = created.is_ok();
-    let map = outcome.record(created);
+    let create_result = Map::create_at(directory, &plan(8), now);
+    outcome.has_map = create_result.is_ok();
+    let map = outcome.record(create_result);
     let map = map.or_else(|| outcome.record(Map::open(directory)));
     if let Some(map) = &map {
         outcome.has_map = true;
         outcome.open(map, 1, 2);
         outcome.open(map, 2, 3);
         outcome.close(map, 1, 4);
-        let saved = map.save_users(&directory.join("last-users"));
-        outcome.record(saved);
+        let save_result = map.save_users(&directory.join("last-users"));
+        outcome.record(save_result);
         if let Some((handle, _)) = outcome.open_sessions.get(&2).cloned() {
             let address = "192.0.2.7".parse().unwrap();
-            let written = client_file::write(directory, &handle, address, None);
-            outcome.record(written.map_err(|error| format!("{}: {error}", directory.display())));
+            let write_result = client_file::write(directory, &handle, address, None);
+            outcome
+                .record(write_result.map_err(|error| format!("{}: {error}", directory.display())));
         }
     }
-    let reloaded = Map::create_at(directory, &plan(9), Tick::from_secs(5));
-    let reloaded = outcome.record(reloaded);
-    outcome.has_map |= reloaded.is_some();
+    let reload_result = Map::create_at(directory, &plan(9), Tick::from_secs(5));
+    let reloaded_map = outcome.record(reload_result);
+    outcome.has_map |= reloaded_map.is_some();
     // `map` was opened before the reload. Its next operation switches to the new map.
-    for (map, number) in [&map, &reloaded].into_iter().flatten().zip(3..) {
+    for (map, number) in [&map, &reloaded_map].into_iter().flatten().zip(3..) {
         outcome.open(map, number, 6);
     }
     if let Some(mut agent) = outcome.record(Map::open(directory)) {
-        let locked = agent.lock_exclusive();
-        if outcome.record(locked).is_some() {
+        let lock_result = agent.lock_exclusive();
+        if outcome.record(lock_result).is_some() {
             outcome.open(&agent, 5, 7);
             outcome.close(&agent, 2, 8);
         }
     }
     // If the reload succeeded, the plan does not change here, so the files stay in place.
-    let unchanged = Map::create_at(directory, &plan(9), Tick::from_secs(9));
-    if let Some(map) = outcome.record(unchanged) {
+    let second_reload_result = Map::create_at(directory, &plan(9), Tick::from_secs(9));
+    if let Some(map) = outcome.record(second_reload_result) {
         outcome.has_map = true;
         outcome.record(map.restore_users(&directory.join("last-users"), Tick::from_secs(9)));
         outcome.open(&map, 6, 9);

@@ -20,8 +20,8 @@ fn summarize_findings(text: &str) -> Vec<String> {
         .collect()
 }
 
-fn assert_findings(table: &[(&str, &[&str])]) {
-    for (text, expected) in table {
+fn assert_findings(cases: &[(&str, &[&str])]) {
+    for (text, expected) in cases {
         assert_eq!(summarize_findings(text), *expected, "{text}");
     }
 }

@@ -55,20 +55,20 @@ impl Machine for CApi {
     ) -> Result<(Vec<JournalEntry>, u64, u64), Status> {
         let directory = directory.to_str().unwrap();
         let mut journal = null_mut();
-        let (mut entries, mut lost, mut next_number) = (Vec::new(), 0, first_number);
+        let (mut entries, mut lost_count, mut next_number) = (Vec::new(), 0, first_number);
         // SAFETY: the texts and structs are valid. The journal is closed once.
         unsafe {
             check(vipool_journal_open(c_chars(directory), directory.len(), &mut journal))?;
             // Read two rows per page to test paging.
-            let mut page = [sized::<vipool_journal_row>(); 2];
-            let mut result = sized::<vipool_journal_page>();
-            result.count = 1;
-            while result.count > 0 {
-                let rows = page.as_mut_ptr();
-                check(vipool_journal_list_events(journal, next_number, rows, 2, &mut result))
+            let mut row_buffer = [sized::<vipool_journal_row>(); 2];
+            let mut page = sized::<vipool_journal_page>();
+            page.count = 1;
+            while page.count > 0 {
+                let rows = row_buffer.as_mut_ptr();
+                check(vipool_journal_list_events(journal, next_number, rows, 2, &mut page))
                     .unwrap();
-                (lost, next_number) = (lost + result.lost, result.next);
-                entries.extend(page[..result.count].iter().map(|row| {
+                (lost_count, next_number) = (lost_count + page.lost, page.next);
+                entries.extend(row_buffer[..page.count].iter().map(|row| {
                     JournalEntry {
                         number: row.number,
                         tick: row.tick,
@@ -85,24 +85,24 @@ impl Machine for CApi {
             }
             vipool_journal_close(journal);
         }
-        Ok((entries, lost, next_number))
+        Ok((entries, lost_count, next_number))
     }
 
     fn set_client(directory: &Path, handle: &Handle, client: IpAddr) -> Result<(), Status> {
         let directory = directory.to_str().unwrap();
-        let (text, length) = (c_chars(directory), directory.len());
+        let (path, length) = (c_chars(directory), directory.len());
         // SAFETY: the texts and structs are valid.
         check(unsafe {
-            vipool_client_set(text, length, &c_handle(handle), &c_ip(client), null(), 0)
+            vipool_client_set(path, length, &c_handle(handle), &c_ip(client), null(), 0)
         })
     }
 
     fn get_client(directory: &Path, handle: &Handle) -> Option<IpAddr> {
         let directory = directory.to_str().unwrap();
-        let (text, length) = (c_chars(directory), directory.len());
+        let (path, length) = (c_chars(directory), directory.len());
         let mut client = vipool_ip::default();
         // SAFETY: the texts and structs are valid.
-        check(unsafe { vipool_client_get(text, length, &c_handle(handle), &mut client) }).ok()?;
+        check(unsafe { vipool_client_get(path, length, &c_handle(handle), &mut client) }).ok()?;
         ip(client)
     }
 
