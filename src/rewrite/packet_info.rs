@@ -150,8 +150,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         Outcome::Rewritten(form.convert(source))
     }
 
-    /// Returns whether a datagram to `ip` stays on the host. This is true for loopback addresses, the
-    /// wildcard address and the addresses of the session.
+    /// Returns whether a datagram to `ip` stays on the host. This is true for loopback addresses,
+    /// the wildcard address and the addresses of the session.
     fn stays_on_host(&self, ip: IpAddr) -> bool {
         is_loopback(ip)
             || is_local_destination(ip)
