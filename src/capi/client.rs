@@ -92,7 +92,7 @@ pub unsafe extern "C" fn vipool_client_get(
     })
 }
 
-/// Removes the client address of a session. Call it when the session is closed.
+/// Removes the client address of a session. Call this function when the session is closed.
 ///
 /// If no address is stored, the call succeeds.
 ///

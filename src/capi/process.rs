@@ -109,7 +109,7 @@ fn find_process_session(_: &Reader, _: u32) -> Result<FoundSession, vipool_statu
 
 /// Finds the rule that a process inherits from its nearest listed ancestor. Linux only.
 ///
-/// Use it for a program that no rule matches. On Windows, a hook passes the id of the rule to each
+/// Use the call for a program that no rule matches. On Windows, a hook passes the id of the rule to each
 /// process that its program starts; there, use vipool_reader_find_rule_by_id(). The call takes no
 /// lock and allocates nothing, but reads files of /proc. A hook calls it while its process starts.
 /// The call does not change vipool_last_error().

@@ -104,7 +104,7 @@ impl Slot {
         is_unchanged && self.user.is_none() && !self.is_reserved && !self.is_drained
     }
 
-    /// Moves the state of the address to its slot in another pool.
+    /// Moves the state of the address to `target`, the slot of the address in another pool.
     pub fn migrate_to(&mut self, target: &mut Slot) {
         let blank = Slot::new(self.address, self.generation);
         let state = std::mem::replace(self, Slot { is_retired: true, ..blank });

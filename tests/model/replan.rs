@@ -130,8 +130,8 @@ impl Model {
         })
     }
 
-    /// Moves the state of each address to its slot in the plan. If the old slot is still leased, the
-    /// new slot awaits the release.
+    /// Moves the state of each address to the slot that the address has in the new plan. If the old
+    /// slot is still leased, the new slot awaits the release.
     fn migrate_addresses(&mut self, removed_slots: &mut [Slot]) {
         for number in 0..self.pools.len() {
             let mut slots = std::mem::take(&mut self.pools[number].slots);

@@ -40,8 +40,8 @@ const SOCKET_LIST_LIMITS: &[&str] = &[
 /// With a program, the command runs the program and traces the socket calls of the program and its
 /// child processes. The trace ends when all of them have exited. Ctrl-C ends the programs, and
 /// --for ends only the trace. During the trace, use the program as a user would. For each program,
-/// the output lists the addresses that it binds, whether a second instance would fail, the programs
-/// to which it connects on the loopback, and the lines for farm.toml.
+/// the output lists the addresses that the program binds, whether a second instance would fail, the
+/// programs to which it connects on the loopback, and the lines for farm.toml.
 ///
 /// Without a program, the command examines the sockets that are open now. Root can examine the
 /// sockets of all users.

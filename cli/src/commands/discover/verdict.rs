@@ -248,7 +248,7 @@ impl Verdict {
             self.add_evidence(format!("binds {address}, {address_kind} ({protocol}){suffix}"));
             self.features.insert("virtual-ip");
             if is_tcp && ip.is_unspecified() {
-                // Its clients, and the program itself, can connect to 127.0.0.1.
+                // The program and its clients can connect to this socket by 127.0.0.1.
                 self.features.insert("loopback");
                 self.accepts_connections = true;
             }

@@ -137,7 +137,7 @@ pub fn add_holders(mut conflicts: Vec<Conflict>) -> Vec<Conflict> {
     if conflicts.is_empty() {
         return conflicts;
     }
-    // For each inode: a process that has the socket open, and its descriptor.
+    // For each inode: a process that has the socket open, and a descriptor of the socket.
     let mut holders: BTreeMap<u64, (u32, i32)> = BTreeMap::new();
     for pid in all_pids() {
         for (inode, descriptors) in open_sockets(pid).unwrap_or_default() {
