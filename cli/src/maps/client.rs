@@ -1,7 +1,7 @@
 //! Writes and removes client files. A client file contains the address of the user's client.
 //! Programs with the feature `client-ip` read the file. The user who opens the session owns the
-//! file. If this user is root, the user of the session can also read the file. Other users cannot
-//! read the file.
+//! file. If root (on Windows: any user) opens the session for another user, that user can also read
+//! the file. Other users cannot read the file.
 
 use std::net::IpAddr;
 use std::path::Path;

@@ -276,7 +276,7 @@ impl Farm {
     }
 }
 
-/// A range of the farm with the two indices in its key. The order is that of the ranges.
+/// A range of the farm with the two indices in its key. Items are ordered by their ranges.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct RangeItem {
     range: Range,
