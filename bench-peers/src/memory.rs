@@ -13,7 +13,7 @@ use crate::Allocator;
 pub struct MutexMap(Mutex<(VecDeque<u32>, HashMap<u64, u32, ahash::RandomState>)>);
 
 impl MutexMap {
-    /// Creates a table of free addresses.
+    /// Creates an allocator of `slots` free addresses.
     pub fn new(slots: u32) -> Self {
         let map = HashMap::with_capacity_and_hasher(slots as usize, ahash::RandomState::new());
         Self(Mutex::new(((0..slots).collect(), map)))
@@ -42,7 +42,7 @@ pub struct QueueMap {
 }
 
 impl QueueMap {
-    /// Creates a table of free addresses.
+    /// Creates an allocator of `slots` free addresses.
     pub fn new(slots: u32) -> Self {
         let free_slots = ArrayQueue::new(slots as usize);
         (0..slots).for_each(|slot| free_slots.push(slot).expect("capacity for all slots"));
@@ -70,7 +70,7 @@ impl Allocator for QueueMap {
 pub struct VmAllocator(Mutex<IdAllocator>);
 
 impl VmAllocator {
-    /// Creates a table of free addresses.
+    /// Creates an allocator of `slots` free addresses.
     pub fn new(slots: u32) -> Self {
         Self(Mutex::new(IdAllocator::new(0, slots - 1).expect("a valid range")))
     }
@@ -92,7 +92,7 @@ impl Allocator for VmAllocator {
 pub struct IdPool(Mutex<id_pool::IdPool>);
 
 impl IdPool {
-    /// Creates a table of free addresses.
+    /// Creates an allocator of `slots` free addresses.
     pub fn new(slots: u32) -> Self {
         Self(Mutex::new(id_pool::IdPool::new_ranged(0..slots)))
     }

@@ -8,7 +8,7 @@ use crate::event_log;
 use crate::history::{self, AdminAction, Retention};
 use crate::system::caller;
 
-/// Records actions that are complete. On failure, prints a warning and continues.
+/// Records completed actions in the history and in the system log. On failure, prints a warning.
 pub fn record(directory: &Path, actions: &[AdminAction<'_>]) {
     if actions.is_empty() {
         return;

@@ -31,7 +31,7 @@ const HINT_BOUND: u64 = 5;
 pub enum Mark {
     /// The socket is bound.
     Bound,
-    /// The socket has no mark and may receive one.
+    /// The socket has no mark, and a hook can mark it.
     Unmarked,
     /// The binding is unknown, and the socket must not be marked.
     Unknown,

@@ -59,7 +59,7 @@ fn hook_child(child: HANDLE) {
 }
 
 /// Defines the replacement of one function of the CreateProcess family. The functions differ only
-/// in the leading parameters and in the type of strings.
+/// in the leading parameters and in the types of the strings and of the startup information.
 macro_rules! create_process {
     ($name:ident, $original:ident, ($($leading:ident: $type:ty),*), $text:ty, $startup:ty) => {
         pub unsafe extern "system" fn $name(

@@ -6,8 +6,9 @@ use std::net::Ipv4Addr;
 
 use vipool::range::Range;
 
-/// Private blocks are 127.128.0.0/24 to 127.254.255.0/24. The lower half of 127.0.0.0/8 is left for
-/// farm files, and the last /16 contains the broadcast address.
+/// The upper 24 bits of the first private block. The private blocks are 127.128.0.0/24 to
+/// 127.254.255.0/24. The lower half of 127.0.0.0/8 is left for farm files, and the last /16
+/// contains the broadcast address.
 const FIRST_BLOCK: u32 = 127 << 16 | 128 << 8;
 pub const BLOCK_COUNT: u32 = 127 * 256;
 
