@@ -387,47 +387,47 @@ mod tests {
     const COMPLETE_SAMPLE: sample =
         sample { size: size_of::<sample>(), number: 1, kind: 2, flags: 3 };
 
-    fn read_sample(size: usize, bytes: &mut [u64; 6]) -> Result<sample, vipool_status> {
-        bytes[0] = size as u64;
+    fn read_sample(size: usize, words: &mut [u64; 6]) -> Result<sample, vipool_status> {
+        words[0] = size as u64;
         // SAFETY: no valid size below is larger than six words.
-        unsafe { read(bytes.as_ptr().cast()) }.map_err(|error| error.status)
+        unsafe { read(words.as_ptr().cast()) }.map_err(|error| error.status)
     }
 
     #[test]
     fn older_and_newer_structs_are_accepted() {
-        let mut bytes = [0, 1, 2 | 3 << 32, 0, 0, 0];
-        assert_eq!(read_sample(24, &mut bytes), Ok(COMPLETE_SAMPLE));
+        let mut words = [0, 1, 2 | 3 << 32, 0, 0, 0];
+        assert_eq!(read_sample(24, &mut words), Ok(COMPLETE_SAMPLE));
         assert_eq!(
-            read_sample(16, &mut bytes),
+            read_sample(16, &mut words),
             Ok(sample { size: 16, kind: 0, flags: 0, ..COMPLETE_SAMPLE })
         );
-        assert_eq!(read_sample(48, &mut bytes), Ok(sample { size: 48, ..COMPLETE_SAMPLE }));
-        bytes[5] = 1 << 63;
-        assert_eq!(read_sample(40, &mut bytes), Ok(sample { size: 40, ..COMPLETE_SAMPLE }));
-        assert_eq!(read_sample(48, &mut bytes), Err(VIPOOL_ERR_UNKNOWN_FIELD));
+        assert_eq!(read_sample(48, &mut words), Ok(sample { size: 48, ..COMPLETE_SAMPLE }));
+        words[5] = 1 << 63;
+        assert_eq!(read_sample(40, &mut words), Ok(sample { size: 40, ..COMPLETE_SAMPLE }));
+        assert_eq!(read_sample(48, &mut words), Err(VIPOOL_ERR_UNKNOWN_FIELD));
         // A field begins at 20, and 28 is beyond the end, but neither is a multiple of the
         // alignment. The first version has 16 bytes, so 8 is too small.
         for size in [0, 7, 8, 12, 20, 23, 28, usize::MAX] {
-            assert_eq!(read_sample(size, &mut bytes), Err(VIPOOL_ERR_STRUCT_SIZE), "{size}");
+            assert_eq!(read_sample(size, &mut words), Err(VIPOOL_ERR_STRUCT_SIZE), "{size}");
         }
     }
 
     #[test]
     fn output_is_written_as_far_as_it_fits() {
-        let mut bytes = [16u64, u64::MAX, u64::MAX, u64::MAX];
+        let mut words = [16u64, u64::MAX, u64::MAX, u64::MAX];
         // SAFETY: the array has four words, which is the larger of the two sizes below.
         unsafe {
-            check_out::<sample>(bytes.as_mut_ptr().cast()).unwrap();
-            write(bytes.as_mut_ptr().cast(), &COMPLETE_SAMPLE);
+            check_out::<sample>(words.as_mut_ptr().cast()).unwrap();
+            write(words.as_mut_ptr().cast(), &COMPLETE_SAMPLE);
         }
-        assert_eq!(bytes, [16, 1, u64::MAX, u64::MAX]);
-        bytes[0] = 32;
+        assert_eq!(words, [16, 1, u64::MAX, u64::MAX]);
+        words[0] = 32;
         // SAFETY: as above.
-        unsafe { write(bytes.as_mut_ptr().cast(), &COMPLETE_SAMPLE) };
-        assert_eq!(bytes, [32, 1, 2 | 3 << 32, 0]);
-        bytes[0] = 8;
+        unsafe { write(words.as_mut_ptr().cast(), &COMPLETE_SAMPLE) };
+        assert_eq!(words, [32, 1, 2 | 3 << 32, 0]);
+        words[0] = 8;
         // SAFETY: as above.
-        assert!(unsafe { check_out::<sample>(bytes.as_mut_ptr().cast()) }.is_err());
+        assert!(unsafe { check_out::<sample>(words.as_mut_ptr().cast()) }.is_err());
         // SAFETY: NULL is allowed.
         assert!(unsafe { check_out::<sample>(ptr::null_mut()) }.is_err());
     }

@@ -57,7 +57,7 @@ impl vipool_found_session {
 
 /// vipool_map_info.flags: the whole server drains (vipool_map_set_draining()).
 pub const VIPOOL_MAP_INFO_DRAINING: u32 = 1;
-/// vipool_map_info.flags: a newer map has replaced this one.
+/// vipool_map_info.flags: a newer map has replaced this map.
 pub const VIPOOL_MAP_INFO_SUPERSEDED: u32 = 2;
 
 /// Properties of a map.
@@ -80,7 +80,8 @@ layout!(vipool_map_info { size, boot, flags, rewrite_flags });
 ///
 /// Parameters:
 /// - `directory`, `directory_length`: the directory, UTF-8.
-/// - `out`: receives the reader. Close it with vipool_reader_close(). A hook never closes it.
+/// - `out`: receives the reader. Close it with vipool_reader_close(). A hook can keep it open until
+///   the process exits.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
 /// VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO.

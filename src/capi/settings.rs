@@ -44,7 +44,7 @@ pub const VIPOOL_SETTING_AWAIT_RESTORE: u32 = 2;
 pub const VIPOOL_SETTING_SESSION_PER_USER: u32 = 4;
 
 /// Settings for the allocation of addresses. All writers of a map use the same settings. A zeroed
-/// struct has no cool-down; vipool_settings_get_default() returns the default.
+/// struct has no cool-down; vipool_settings_get_default() returns the default settings.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct vipool_settings {

@@ -152,10 +152,10 @@ impl Report {
         let findings_with_code = self.findings.iter().filter(|finding| finding.code == code);
         let suppressing_positions: Vec<Position> =
             findings_with_code.filter_map(|finding| finding.position).collect();
-        let is_suppressed = |value: Position| {
+        let is_suppressed = |position: Position| {
             suppressing_positions.iter().any(|suppressing| {
-                suppressing.line == value.line
-                    || (value.start..=value.end).contains(&suppressing.start)
+                suppressing.line == position.line
+                    || (position.start..=position.end).contains(&suppressing.start)
             })
         };
         self.findings

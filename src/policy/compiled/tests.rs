@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::policy::{Executable, Features, PathStyle, PoolRule, ProgramFlags, RewriteFlags};
 
-fn ports() -> impl Strategy<Value = Vec<PortRange>> {
+fn any_port_ranges() -> impl Strategy<Value = Vec<PortRange>> {
     let range = any::<(u16, u16)>()
         .prop_map(|(port1, port2)| PortRange { first: port1.min(port2), last: port1.max(port2) });
     prop::collection::vec(range, 0..3)
@@ -34,8 +34,8 @@ fn any_program() -> impl Strategy<Value = Program> {
         prop::option::of(any_path()),
         0..=Features::ALL_BITS,
         0..=ProgramFlags::ALL_BITS,
-        ports(),
-        ports(),
+        any_port_ranges(),
+        any_port_ranges(),
     )
         .prop_map(
             |(pattern, target, script, feature_bits, flag_bits, own_ports, shared_ports)| Program {
@@ -54,7 +54,7 @@ fn any_policy() -> impl Strategy<Value = Policy> {
     (
         prop::collection::vec(any_program(), 0..6),
         prop::collection::vec(any::<IpAddr>(), 0..4),
-        ports(),
+        any_port_ranges(),
         0..=RewriteFlags::ALL_BITS,
     )
         .prop_map(|(programs, host_addresses, wildcard_udp_ports, flag_bits)| Policy {

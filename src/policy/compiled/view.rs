@@ -155,7 +155,7 @@ impl<'a> ProgramView<'a> {
         ProgramFlags::from_bits(read_u32(self.bytes, self.record_offset + 52).unwrap_or(0))
     }
 
-    /// Returns whether this loopback port always leads to the session's own address.
+    /// Returns whether connects to this loopback port always use L.
     #[must_use]
     pub fn is_own_port(&self, port: u16) -> bool {
         contains_port(self.bytes, self.record_offset + 32, port)
