@@ -159,20 +159,21 @@ fn exclusive_writer_of_the_parent_writes_nothing_in_a_fork_child() {
 fn busy_error_names_the_exclusive_holder_whose_death_unlocks_the_map() {
     let directory = TestDirectory::new("holder");
     let map = Map::create(&directory.0, &plan(9)).unwrap();
-    let phase = &shared_words(1)[0];
+    let holder_pid = &shared_words(1)[0];
     let mut agent = Child::start(|| {
         let mut child_map = Map::open(&directory.0).unwrap();
         child_map.lock_exclusive().unwrap();
         child_map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
-        phase.store(std::process::id().into(), SeqCst);
-        wait_for(phase, 0);
+        holder_pid.store(std::process::id().into(), SeqCst);
+        // No process stores 0, so the child waits until it is killed.
+        wait_for(holder_pid, 0);
     });
-    while phase.load(SeqCst) == 0 {
+    while holder_pid.load(SeqCst) == 0 {
         thread::sleep(Duration::from_micros(100));
     }
     let error_message =
         map.open_session(session_id(2), &ANONYMOUS, Tick::ZERO).unwrap_err().to_string();
-    let pid = phase.load(SeqCst);
+    let pid = holder_pid.load(SeqCst);
     assert_eq!(error_message, format!("busy: pid {pid} holds the writer lock exclusively"));
     // A read needs no lock, but a new plan needs the lock.
     assert_eq!(map.sessions().unwrap().len(), 1);

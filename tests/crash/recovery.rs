@@ -90,8 +90,9 @@ pub fn recover_copy(map: &[u8], sessions: &[u8]) -> LeaseTable {
     let leases = all_leases(&map);
     let reader = map.reader().unwrap();
     let mut unleased_count = 0;
-    for (number, pool) in reader.pools().iter().enumerate() {
-        let lease_count = leases.keys().filter(|(pool, _)| usize::from(*pool) == number).count();
+    for (pool_number, pool) in reader.pools().iter().enumerate() {
+        let lease_count =
+            leases.keys().filter(|(number, _)| usize::from(*number) == pool_number).count();
         assert_eq!(pool.leased as usize, lease_count, "{pool:?}");
         let withheld_count = pool.reserved + pool.drained;
         unleased_count += pool.free + pool.cooling + pool.lingering;

@@ -32,7 +32,7 @@ struct SinglePool<'a> {
 
 /// The lease of a session, with the home bucket of the session.
 struct HeldLease<'a> {
-    home: HomeBucket<'a>,
+    home_bucket: HomeBucket<'a>,
     slot: u32,
     generation: u32,
 }
@@ -60,14 +60,14 @@ impl<'t> Transaction<'t> {
             return None;
         }
         let SinglePool { header, table } = self.single_pool()?;
-        let home = table.home_bucket(session.raw());
-        if !table.is_session_absent(&home) && holds_lease(&table, session) {
+        let home_bucket = table.home_bucket(session.raw());
+        if !table.is_session_absent(&home_bucket) && holds_lease(&table, session) {
             return None;
         }
         if header[DRAINING].load_relaxed() != 0 {
             return None;
         }
-        let vacant_entry = home.vacant_entry()?;
+        let vacant_entry = home_bucket.vacant_entry()?;
         let address_bits = table.pool.address_bits(self.words(), table.front(Queue::Free)?)?;
         let (slot, generation) = table.allocate_anonymous(session.raw(), vacant_entry, now)?;
         let open_session_count = header[OPEN_SESSIONS].load_relaxed();
@@ -105,8 +105,13 @@ impl<'t> Transaction<'t> {
         if !is_held {
             return None;
         }
-        let home = single_pool.table.home_bucket(session.raw());
-        self.release_fast_path(&single_pool, &HeldLease { home, slot, generation }, session, now)
+        let home_bucket = single_pool.table.home_bucket(session.raw());
+        self.release_fast_path(
+            &single_pool,
+            &HeldLease { home_bucket, slot, generation },
+            session,
+            now,
+        )
     }
 
     /// Closes an anonymous session. Returns `None` and changes nothing if the slow path must close
@@ -118,9 +123,14 @@ impl<'t> Transaction<'t> {
         now: Tick,
     ) -> Option<ClosedSession> {
         let single_pool = self.single_pool()?;
-        let home = single_pool.table.home_bucket(session.raw());
-        let (slot, generation) = single_pool.table.find_lease(&home, session.raw())?;
-        self.release_fast_path(&single_pool, &HeldLease { home, slot, generation }, session, now)
+        let home_bucket = single_pool.table.home_bucket(session.raw());
+        let (slot, generation) = single_pool.table.find_lease(&home_bucket, session.raw())?;
+        self.release_fast_path(
+            &single_pool,
+            &HeldLease { home_bucket, slot, generation },
+            session,
+            now,
+        )
     }
 
     #[inline(always)]
@@ -132,7 +142,7 @@ impl<'t> Transaction<'t> {
         now: Tick,
     ) -> Option<ClosedSession> {
         let address_bits = table.pool.address_bits(self.words(), lease.slot)?;
-        let session_entry = lease.home.occupied_entry(lease.slot)?;
+        let session_entry = lease.home_bucket.occupied_entry(lease.slot)?;
         let stamp = next_stamp(header[LAST_STAMP].load_relaxed(), now);
         table.release_anonymous(lease.slot, session_entry, stamp)?;
         header[LAST_STAMP].store_relaxed(self.access(), stamp);
