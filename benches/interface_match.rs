@@ -22,21 +22,24 @@ fn create_interfaces(count: u32) -> Vec<Interface> {
 
 fn bench_range_matching(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("interface match");
-    for count in [1, 16, 1000] {
-        let interfaces = create_interfaces(count);
-        let last_number = count - 1;
+    for interface_count in [1, 16, 1000] {
+        let interfaces = create_interfaces(interface_count);
+        let last_number = interface_count - 1;
         let v4_range: Range =
             format!("10.{0}.{1}.10-10.{0}.{1}.99", last_number / 256, last_number % 256)
                 .parse()
                 .expect("a range");
         let v6_range: Range = format!("2001:db8:0:{last_number:x}::/64").parse().expect("a range");
         for (name, range) in [("ipv4", v4_range), ("ipv6 /64", v6_range)] {
-            assert_eq!(interface_of(&range, &interfaces).expect("a match").0.index, count);
-            group.bench_function(BenchmarkId::new(name, count), |bencher| {
+            assert_eq!(
+                interface_of(&range, &interfaces).expect("a match").0.index,
+                interface_count
+            );
+            group.bench_function(BenchmarkId::new(name, interface_count), |bencher| {
                 bencher.iter(|| interface_of(black_box(&range), black_box(&interfaces)).is_ok());
             });
         }
-        group.bench_function(BenchmarkId::new("usable addresses", count), |bencher| {
+        group.bench_function(BenchmarkId::new("usable addresses", interface_count), |bencher| {
             bencher.iter(|| assign(black_box(&[v4_range, v6_range]), &[], black_box(&interfaces)));
         });
     }

@@ -153,17 +153,17 @@ impl Pool {
         if unlimited_count > MAX_SLOTS.into() && max_slots > MAX_SLOTS {
             return Err(PoolError::TooManyAddresses(name.to_owned(), unlimited_count));
         }
-        let mut remaining_slots = u128::from(max_slots.min(MAX_SLOTS));
+        let mut remaining_slot_count = u128::from(max_slots.min(MAX_SLOTS));
         let mut blocks = Vec::new();
         let mut slot_count = 0u32;
         for range in sorted_ranges {
-            let block_slots = kind.max_slots(&range).min(remaining_slots);
-            if block_slots == 0 {
+            let block_slot_count = kind.max_slots(&range).min(remaining_slot_count);
+            if block_slot_count == 0 {
                 continue;
             }
             blocks.push((slot_count, range));
-            slot_count += block_slots as u32;
-            remaining_slots -= block_slots;
+            slot_count += block_slot_count as u32;
+            remaining_slot_count -= block_slot_count;
         }
         Ok(Self { name: name.to_owned(), kind, blocks, slot_count })
     }
@@ -204,14 +204,15 @@ impl Pool {
             address.is_some_and(|address| new_version.has_slot(address, self.loopback6(*slot)))
         };
         let kept_count = (0..self.slot_count).filter(is_kept).count() as u32;
-        let mut remaining_slots =
+        let mut remaining_slot_count =
             new_version.slot_count.saturating_sub(kept_count).min(MAX_SLOTS - self.slot_count);
         for range in new_ranges {
-            let block_slots = self.kind.max_slots(&range).min(remaining_slots.into()) as u32;
-            if block_slots > 0 {
+            let block_slot_count =
+                self.kind.max_slots(&range).min(remaining_slot_count.into()) as u32;
+            if block_slot_count > 0 {
                 extended_pool.blocks.push((extended_pool.slot_count, range));
-                extended_pool.slot_count += block_slots;
-                remaining_slots -= block_slots;
+                extended_pool.slot_count += block_slot_count;
+                remaining_slot_count -= block_slot_count;
             }
         }
         extended_pool

@@ -67,8 +67,8 @@ pub fn identify_program(pid: u32) -> Option<Program> {
 
 /// Returns the script that an interpreter runs: the first argument that is not an option.
 fn find_script(pid: u32) -> Option<PathBuf> {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let mut arguments = line.split(|byte| *byte == 0).skip(1);
+    let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut arguments = command_line.split(|byte| *byte == 0).skip(1);
     let script = arguments.find(|argument| !argument.starts_with(b"-"))?;
     let script = Path::new(std::str::from_utf8(script).ok()?);
     let directory = fs::read_link(format!("/proc/{pid}/cwd")).ok()?;

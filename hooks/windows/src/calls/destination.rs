@@ -57,18 +57,18 @@ pub fn prepare_destination(
 ) -> Destination {
     let saved_error = LastError::save();
     let prepare = || {
-        let (rewriter, to) = (rewriter()?, read_sockaddr(name, length)?);
-        if let Outcome::Rewritten(interface) = rewriter.multicast_interface(to.ip()) {
+        let (rewriter, requested) = (rewriter()?, read_sockaddr(name, length)?);
+        if let Outcome::Rewritten(interface) = rewriter.multicast_interface(requested.ip()) {
             Winsock(socket).set_multicast_interface(interface);
         }
-        match decide(&rewriter, Winsock(socket), to) {
+        match decide(&rewriter, Winsock(socket), requested) {
             Outcome::Passed(_) => None,
             Outcome::Refused(refusal) => {
                 set_last_error(error_of_refusal(refusal));
                 Some(Destination::Failed)
             }
             Outcome::Rewritten(connect) => {
-                Some(apply_decision(&rewriter, Winsock(socket), to, &connect))
+                Some(apply_decision(&rewriter, Winsock(socket), requested, &connect))
             }
         }
     };
