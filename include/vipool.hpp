@@ -16,7 +16,7 @@
 // - A failed call throws vipool::error with the status and the message of vipool_last_error().
 // - An object owns its handle. It can be moved, not copied. get() returns the handle for functions of
 //   vipool.h that have no method here.
-// - Threads may share an object where vipool.h allows it for the handle.
+// - Threads may share an object if vipool.h allows threads to share its handle.
 // - Callbacks must be noexcept: an exception must not pass through the library.
 
 #ifndef VIPOOL_HPP

@@ -182,7 +182,7 @@ fn parse(bytes: &[u8]) -> anyhow::Result<AssignedResources> {
     Ok(AssignedResources { addresses, ports: contents.ports.parse()?, draining, planned })
 }
 
-/// Returns the addresses with the mark of an assigner, from all interfaces.
+/// Returns the addresses with the mark of vipool, from all interfaces.
 fn marked_addresses() -> anyhow::Result<BTreeSet<InterfaceAddress>> {
     let mut netlink = Netlink::open().context("cannot open a routing socket")?;
     let present_addresses = netlink.addresses()?.into_iter();

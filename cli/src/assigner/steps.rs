@@ -30,7 +30,7 @@ impl StepTimer {
     pub fn end_step(&mut self, description: impl Into<String>) {
         let (description, duration) = (description.into(), self.step_start.elapsed());
         if self.should_print_steps {
-            // A full disk under standard output must not end the run.
+            // If standard output is a file on a full disk, the run must continue.
             let _ = outln!("{description} ({duration:.1?})");
         }
         self.steps.push(Step { description, milliseconds: duration.as_millis() as u64 });

@@ -145,7 +145,7 @@ fn draw_pool(name: &str, slots: &[SlotRow], is_coloured: bool) -> String {
 mod tests {
     use super::*;
 
-    /// Returns a slot for each state. The two flags are `reserved` and `drained`.
+    /// Returns a slot for each entry of `states`: its state, `reserved` and `drained`.
     fn slots(states: &[(SlotState, bool, bool)]) -> Vec<SlotRow> {
         let address =
             |index: usize| std::net::Ipv4Addr::from_bits(0x0a00_0500 + index as u32).into();

@@ -28,8 +28,8 @@ fn open(map: &Map, session: &str, user: &str) {
 }
 
 /// Runs a shell script in a network namespace and a mount namespace of its own. In the script,
-/// `$DIR` is the directory, and `vipool` is a function with a time limit. A command that hangs ends
-/// with the status 124.
+/// `$DIR` is `directory`, and `vipool` is a function that runs `vipool` with a time limit. A
+/// command that hangs ends with the status 124.
 pub fn run_isolated(directory: &Path, script: &str) -> Output {
     let functions = "vipool() { timeout 20 $VIPOOL \"$@\"; }\n";
     let mut command = Command::new("unshare");

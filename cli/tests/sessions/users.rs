@@ -10,7 +10,8 @@ use vipool_testing::{ChildGuard, have, preload_path};
 
 use crate::support::{TerminateOnDrop, page_server, text, wait_for_line};
 
-/// A directory that every user can read, with copies of the programs.
+/// A directory that every user can read, with copies of `vipool`, the hook layer and the page
+/// server.
 pub struct InstalledFiles {
     directory: tempfile::TempDir,
 }
@@ -35,7 +36,7 @@ impl InstalledFiles {
         self.directory.path().join(name)
     }
 
-    /// Returns a `vipool` command that runs as this user, without XDG_RUNTIME_DIR.
+    /// Returns a `vipool` command that runs as the user `uid`, without XDG_RUNTIME_DIR.
     pub fn vipool(&self, uid: u32) -> Command {
         let mut command = Command::new("setpriv");
         command.arg(format!("--reuid={uid}")).arg(format!("--regid={uid}"));
@@ -44,7 +45,7 @@ impl InstalledFiles {
         command
     }
 
-    /// Returns the page that a client gets in a session of this user.
+    /// Returns the page that a client gets in a session of the user `uid`.
     fn fetch(&self, uid: u32, session: &str, port: u16) -> String {
         let mut command = self.vipool(uid);
         command.args(["run", "--private", "-s", session, "--"]).arg(self.path("page"));

@@ -2,8 +2,8 @@
 //! the program was started, and the script.
 //!
 //! Invariant: an identity is stored once, when the dynamic linker loads this library, and never
-//! changes.
-//! The store contains copies, because programs may overwrite their arguments and environment.
+//! changes. The store contains copies, because programs may overwrite their arguments and
+//! environment.
 
 use std::cell::UnsafeCell;
 use std::ffi::CStr;

@@ -1,8 +1,9 @@
 //! `libvipool_preload.so`, the hook layer for Linux.
 //!
-//! `LD_PRELOAD` loads this library before the C library. Its functions, the hooks, interpose the
-//! socket and lookup functions of the C library. Each hook reads the program's arguments, calls the
-//! rewriter of the crate `vipool` for a decision, and makes the original call.
+//! Because of `LD_PRELOAD`, the dynamic linker loads this library before the C library. The
+//! functions of this library, the hooks, interpose the socket and lookup functions of the C
+//! library. Each hook reads the program's arguments, calls the rewriter of the crate `vipool` for a
+//! decision, and makes the original call.
 //!
 //! The library runs inside programs that it does not control. Therefore:
 //! - No hook allocates, locks, logs, starts a thread, writes the environment or panics.

@@ -118,7 +118,7 @@ fn run_program(
             }
             Ok(_) => {}
         }
-        // The program handles Ctrl-C itself. The launcher waits until the program ends.
+        // The program handles Ctrl-C itself. The launcher ignores Ctrl-C until the program ends.
         SetConsoleCtrlHandler(Some(ignore_console_event), 1);
         ResumeThread(process.hThread);
         CloseHandle(process.hThread);

@@ -213,7 +213,7 @@ pub fn retry_start<T>(mut start: impl FnMut() -> io::Result<T>) -> T {
     }
 }
 
-/// Runs a program and returns what it prints. Panics if its exit code is not 0.
+/// Runs a program and returns its standard output. Panics if its exit code is not 0.
 pub fn stdout_of(command: &mut Command) -> String {
     let output = retry_start(|| command.stdin(Stdio::null()).stderr(Stdio::inherit()).output());
     let text = String::from_utf8(output.stdout).unwrap().replace("\r\n", "\n");
