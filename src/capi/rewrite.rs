@@ -1,4 +1,4 @@
-//! Rewrite calls: one for each kind of socket call.
+//! The rewrite functions: one for each kind of socket call.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;

@@ -34,7 +34,7 @@ pub enum vipool_session_kind {
     VIPOOL_SESSION_USER = 6,
 }
 
-/// Capacity of the lease arrays: the maximum number of leases of one session.
+/// Capacity of the lease arrays. A session has at most this number of leases.
 pub const VIPOOL_MAX_LEASES: usize = 4;
 const _: () = assert!(VIPOOL_MAX_LEASES >= MAX_LEASES);
 

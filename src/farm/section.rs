@@ -170,7 +170,7 @@ impl<'s> TomlReader<'s> {
         };
         let mut items = Vec::new();
         for item_value in array.iter() {
-            // The index counts only the valid items, so the key is correct for the parsed farm.
+            // The index counts only the valid items, so it is the index in the parsed farm.
             let item = self.record_value(format!("{}[{}]", value.key, items.len()), item_value);
             items.extend(read_item(self, item));
         }

@@ -19,7 +19,7 @@ use crate::Tick;
 use crate::range::Range;
 use crate::session::SessionId;
 
-/// A change to the meta word of a slot.
+/// A change to the flags and the user tag in the meta word of a slot.
 struct MetaChange {
     flags_to_set: u32,
     flags_to_clear: u32,

@@ -2,7 +2,7 @@
 //!
 //! The child has copies of all values of its parent. The child recognises such copies by their
 //! [`ProcessMark`]; the check costs one load. On Linux 4.14 and later, the check also works after a
-//! fork that runs no fork handlers, such as the system call clone(2).
+//! fork that runs no fork handlers, such as a fork by the system call clone(2).
 
 #![allow(unsafe_code)]
 
@@ -117,7 +117,7 @@ extern "C" fn after_fork_in_child() {
     super::descriptors::close_inherited();
 }
 
-/// Identifies the process that created a value.
+/// Identifies the process that created this mark.
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessMark {
     current_number: &'static AtomicU64,

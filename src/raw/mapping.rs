@@ -50,7 +50,7 @@ impl Mapping {
         Some(Self { memory: Some(memory), ..*self })
     }
 
-    /// Maps the whole words of a file of at least 8 bytes for reading. Does not allocate.
+    /// Maps a file for reading, without a partial word at the end of the file. Does not allocate.
     ///
     /// The file must keep its length: access to a page past the end of the file kills the process
     /// (SIGBUS, mmap(2)). Windows refuses to truncate a mapped file.
@@ -150,8 +150,7 @@ impl WritableMapping {
         Self(Mapping { start: memory.start.cast(), word_count, memory: Some(memory) })
     }
 
-    /// Maps the whole words of a file of at least 8 bytes for reading and writing, like
-    /// [`Mapping::new`].
+    /// Maps a file for reading and writing. Otherwise the same as [`Mapping::new`].
     ///
     /// # Errors
     /// Fails as [`Mapping::new`] does.

@@ -103,7 +103,7 @@ fn every_function_is_named_by_object_and_verb() {
     }
 }
 
-/// Adds the words of all source files below a directory.
+/// Adds all words of the files below a directory to `words`.
 fn add_words(directory: &Path, words: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

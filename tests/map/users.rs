@@ -8,8 +8,8 @@ use crate::support::{
     ANONYMOUS, address, for_address, for_user, memory_map, only_address, plan, session_id,
 };
 
-/// Returns pairs of names. The names of the first pair have the same hash without a key. The names of
-/// each other pair begin with the same 63 bytes.
+/// Returns pairs of names. The names of the first pair have the same hash if the hash function has
+/// no key. The names of each other pair begin with the same 63 bytes.
 fn similar_names() -> Vec<[String; 2]> {
     let prefix = "a".repeat(63);
     vec![

@@ -136,7 +136,7 @@ impl Farm {
                 }
             }
         }
-        // Each pool counts twice, once per family. The loopback pool counts once.
+        // Each pool name counts twice, once per address family. The loopback pool counts once.
         if self.pool_names().count() * 2 + 1 > MAX_POOLS {
             let max_pools = (MAX_POOLS - 1) / 2;
             let message = format!("a farm has at most {max_pools} pools");

@@ -176,8 +176,8 @@ pub(crate) fn open_lock(directory: &Path) -> Result<FileLock, MapError> {
     })
 }
 
-/// Creates zeroed, fully allocated files for a map and its sessions, under temporary names. Also
-/// returns the identity of the map file. [`publish`] renames the files.
+/// Creates zeroed, fully allocated files for a map and its sessions, under temporary names. Returns
+/// the map file, the sessions file and the identity of the map file. [`publish`] renames the files.
 ///
 /// Replaces existing temporary files. The caller holds the lock, so the process that created such a
 /// file is dead.

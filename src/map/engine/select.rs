@@ -52,7 +52,7 @@ impl Table<'_> {
                     }
                     // The stamp of a cooling slot is the time of its release. A free slot can have
                     // a later stamp: the time at which a writer freed the slot after its cool-down.
-                    // So the two stamps cannot be compared.
+                    // The two stamps cannot be compared, so the first number of the rank decides.
                     Placement::Queued(Queue::Cooling) if self.is_last_user(slot, user) => {
                         (1, stamp)
                     }
