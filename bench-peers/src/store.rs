@@ -14,9 +14,9 @@ type NumberTable = Database<U64<BigEndian>, U64<BigEndian>>;
 /// the process, but not a crash of the machine.
 pub struct Lmdb {
     env: Env,
-    /// Free slots by release number. The slot with the lowest number was released first.
+    /// Free slots, keyed by release number. The slot with the lowest number was released first.
     free_slots: NumberTable,
-    /// Slots by session.
+    /// The slot of each open session, keyed by session.
     sessions: NumberTable,
     _directory: TempDir,
 }

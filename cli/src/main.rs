@@ -4,11 +4,11 @@
 //! lower layers:
 //!
 //! 1. `commands` has one module per subcommand. The argument struct of a subcommand contains the
-//!    `--help` text. Its method `run` returns the exit status.
+//!    `--help` text. The method `run` of the struct returns the exit status.
 //! 2. `assigner` adds pool addresses to network interfaces and removes them. `event_log` writes
 //!    events to journald or syslog.
 //! 3. `history` writes and reads the file that records which session held which address.
-//! 4. `maps` selects the map for a command, creates private maps, and reports about a map.
+//! 4. `maps` selects the map for a command, creates private maps, and reports the state of a map.
 //! 5. `system` reads information from the operating system: processes, sockets, users, program
 //!    files. `table`, `text`, `output`, `remedy` and `exit_status` are at the same level. Only
 //!    `system::trace` and `system::arp_socket` contain `unsafe` code.

@@ -1,4 +1,4 @@
-//! Tests of `vipool discover` on real programs. Each test uses its own ports.
+//! Tests of `vipool discover` on real programs. The ports depend on the process id.
 
 #![cfg(target_os = "linux")]
 

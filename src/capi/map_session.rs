@@ -286,8 +286,8 @@ pub unsafe extern "C" fn vipool_map_open_session(
 /// Parameters:
 /// - `map`: the map.
 /// - `session`: the session.
-/// - `client`: address of the client. NULL or no address keeps the current one.
-/// - `leader`: the leader. NULL or pid 0 keeps the current one.
+/// - `client`: address of the client. NULL or no address keeps the current client.
+/// - `leader`: the leader. NULL or pid 0 keeps the current leader.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID,
 /// VIPOOL_ERR_NOT_OPEN, and writer errors.

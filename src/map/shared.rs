@@ -1,5 +1,5 @@
 //! Opens and closes a session that several logons share. `engine/logons` describes the records of
-//! its logons.
+//! these logons.
 
 use std::io;
 use std::path::Path;

@@ -269,7 +269,7 @@ mod sock_diag {
         // The kernel also finds wildcard sockets. A wildcard socket is not bound to the candidate.
         let is_bound_to_candidate = bound_ip.to_canonical() == canonical_ip(candidate);
         let is_receiving = protocol != Protocol::Tcp || state == TCP_LISTEN;
-        // An IPv6 candidate can be a mapped address. An IPv4 socket cannot be bound to it.
+        // An IPv6 candidate can be a mapped address. An IPv4 socket has no mapped address.
         let can_have_family = is_ipv6 || candidate.is_ipv4();
         Some(Ok(is_bound_to_candidate && is_receiving && can_have_family))
     }

@@ -204,8 +204,8 @@ pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::rename(from, to)
 }
 
-/// Allocates every byte (posix_fallocate(3)). Without this, an access to a hole in the mapped file
-/// would raise SIGBUS if the file system were full.
+/// Allocates every byte (posix_fallocate(3)). Without the allocation, an access to a hole in the
+/// mapped file would raise SIGBUS if the file system were full.
 ///
 /// A signal can interrupt a call. tmpfs then frees the bytes that the call has allocated. Each call
 /// therefore allocates only a part of the file, so that a periodic signal cannot prevent all

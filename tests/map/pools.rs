@@ -146,8 +146,8 @@ fn handle_of_a_removed_pool_is_stale_in_its_successors() {
         old_handles.push(opened.handle);
     }
     // All sessions have the same session number, slot and pool number. In the first case, the new
-    // pool replaces the old pool. In the second case, a plan with neither pool comes between the
-    // plans with these pools. In the third case, the pool stays and receives another slot.
+    // pool replaces the old pool. In the second case, a plan that has only the default pool comes
+    // in between. In the third case, the pool stays and receives another slot.
     for (is_removed_first, range) in
         [(false, "10.0.2.1"), (true, "10.0.3.1"), (false, "10.0.3.1-10.0.3.2")]
     {

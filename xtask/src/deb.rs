@@ -1,4 +1,4 @@
-//! Builds the Debian package. This module builds each part by its own cargo call, and cargo-deb
+//! Builds the Debian package. This module builds each part by a separate cargo call, and cargo-deb
 //! packs the files that `cli/Cargo.toml` lists.
 
 use std::fs;

@@ -15,7 +15,7 @@ pub struct FarmArgs {
 }
 
 impl FarmArgs {
-    /// Returns the selected farm file. The default is the file of this machine.
+    /// Returns the selected farm file. The default is the farm file of this machine.
     pub fn path(&self) -> PathBuf {
         self.selected().map_or_else(machine_farm_file, Path::to_owned)
     }

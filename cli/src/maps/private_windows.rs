@@ -16,7 +16,7 @@ pub struct PrivateMap {
     pub claim: Claim,
 }
 
-/// A claim on a block. This type has no values.
+/// A claim on a loopback block. This type has no values.
 pub enum Claim {}
 
 /// Returns an error with the remedy.

@@ -116,7 +116,7 @@ fn measure(bench: &Path, report: impl Fn(Measurement)) {
                 .env("BENCH_L", &l);
             let output = command.output().expect("the program starts");
             let output = String::from_utf8_lossy(&output.stdout);
-            // These libraries may print other lines.
+            // The library may print other lines.
             let line = output.lines().find(|line| line.split(' ').next() == Some(operation));
             report_lines(environment, line.unwrap_or(operation));
         }

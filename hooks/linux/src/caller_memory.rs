@@ -96,8 +96,8 @@ impl<T: Pod> CallerArray<T> {
             }
             self.readable_end = end.next_multiple_of(MIN_PAGE_SIZE);
         }
-        // SAFETY: all bytes of the element are readable, and every bit pattern is a valid value of a
-        // `Pod` type.
+        // SAFETY: all bytes of the element are readable, and every bit pattern is a valid value of
+        // a `Pod` type.
         Some(unsafe { element.read_unaligned() })
     }
 }

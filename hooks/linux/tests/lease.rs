@@ -87,7 +87,7 @@ fn open_session(host: &TestHost, session: &str) -> String {
     format!("{}:8094", addresses.loopback.unwrap())
 }
 
-/// Returns the method that finds the session of the process, as `vipool explain` reports it.
+/// Returns how the session of the process was found, as `vipool explain` reports it.
 fn lease_source(host: &TestHost, process: &ChildGuard) -> String {
     let pid = process.0.id().to_string();
     let map_directory = host.directory.to_str().unwrap();
@@ -197,7 +197,7 @@ fn lease_is_found_by_control_group() {
         // No session is open yet.
         assert_eq!(bound_address(start_after_shell(&host, &scope.join_command())), NOT_REWRITTEN);
         assert_eq!(bound_address(start_after_shell(&host, &manager.join_command())), NOT_REWRITTEN);
-        // Now a session is open with the session id of logind.
+        // Open a session with the session id of logind.
         let session_id = SessionId::logind(&logind_session).unwrap().to_string();
         let session_address = open_session(&host, &session_id);
         let waiting_shell = start_after_shell(&host, &format!("{}; echo", scope.join_command()));

@@ -592,8 +592,8 @@ fn postgres_serves_each_session() {
     );
 }
 
-/// Tests the main use. Servers in two sessions bind the wildcard address. Clients in the sessions
-/// and on the external host connect to these servers.
+/// Tests the main use case. Servers in two sessions bind the wildcard address. Clients in the
+/// sessions and on the external host connect to these servers.
 #[test]
 fn each_session_has_its_own_source() {
     let test_name = "each_session_has_its_own_source";

@@ -51,9 +51,9 @@ pub fn install_all(tables: &[&[Detour]]) -> Result<(), MH_STATUS> {
 }
 
 /// Disables all hooks. The trampolines stay in memory, because replacements that are still running
-/// call the original functions through them.
+/// call the original functions through the trampolines.
 pub fn disable_all() {
     // SAFETY: MinHook suspends the other threads. If a thread executes a patched instruction,
-    // MinHook moves the instruction pointer of this thread.
+    // MinHook moves the instruction pointer of that thread.
     _ = unsafe { MinHook::disable_all_hooks() };
 }

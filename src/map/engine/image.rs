@@ -37,7 +37,7 @@ pub(crate) struct FoundLease<'a> {
 }
 
 impl MapImage {
-    /// Returns a map with these files and this layout.
+    /// Returns a view of a map with these files and this layout.
     pub(crate) fn new(map: Region, sessions: Region, layout: Layout) -> Self {
         Self { map, sessions, layout }
     }

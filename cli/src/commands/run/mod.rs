@@ -1,8 +1,8 @@
 //! `vipool run`: runs a program in a session.
 //!
 //! If the program cannot join the session, vipool prints the reason and runs the program with the
-//! host's addresses. If the farm file or `--require` forbids that, vipool fails. If this process
-//! opened the session, it closes the session after the program has ended.
+//! host's addresses. If the farm file or `--require` forbids the host's addresses, vipool fails. If
+//! this process opened the session, it closes the session after the program has ended.
 
 mod args;
 mod as_user;

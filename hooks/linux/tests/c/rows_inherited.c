@@ -102,7 +102,7 @@ int run_helper(const char *mode, const char *host, int port) {
         expect_unprinted("connect", try_connect(fd, host, port), "ok");
         send_byte(10);
     } else if (strcmp(mode, "check-after-connect") == 0) {
-        /* Descriptor 11 was inherited before it was connected. */
+        /* The parent connects the socket of descriptor 11 after this process has inherited it. */
         send_byte(10);
         wait_for_byte(10);
         expect_visible_names(11, host);
