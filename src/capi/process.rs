@@ -109,10 +109,10 @@ fn find_process_session(_: &Reader, _: u32) -> Result<FoundSession, vipool_statu
 
 /// Finds the rule that a process inherits from its nearest listed ancestor. Linux only.
 ///
-/// Use the call for a program that no rule matches. On Windows, a hook passes the id of the rule to each
-/// process that its program starts; there, use vipool_reader_find_rule_by_id(). The call takes no
-/// lock and allocates nothing, but reads files of /proc. A hook calls it while its process starts.
-/// The call does not change vipool_last_error().
+/// Use the call for a program that no rule matches. On Windows, a hook passes the id of the rule to
+/// each process that its program starts; there, use vipool_reader_find_rule_by_id(). The call takes
+/// no lock and allocates nothing, but reads files of /proc. A hook makes the call while its process
+/// starts. The call does not change vipool_last_error().
 ///
 /// Parameters:
 /// - `reader`: the reader.

@@ -48,7 +48,7 @@ impl ExclusiveWriter<'_> {
         options: &OpenOptions<'_>,
         now: Tick,
     ) -> Result<OpenedSession, OpenError> {
-        self.check(now)?;
+        self.check_writable(now)?;
         self.map.begin().open_session_and_commit(session, options, now)
     }
 
@@ -62,7 +62,7 @@ impl ExclusiveWriter<'_> {
         handle: &Handle,
         now: Tick,
     ) -> Result<ClosedSession, CloseError> {
-        self.check(now)?;
+        self.check_writable(now)?;
         self.map.begin().close_by_handle_and_commit(handle, now)
     }
 
@@ -76,13 +76,13 @@ impl ExclusiveWriter<'_> {
         session: SessionId,
         now: Tick,
     ) -> Result<ClosedSession, CloseError> {
-        self.check(now)?;
+        self.check_writable(now)?;
         self.map.begin().close_session_and_commit(session, now)
     }
 
     /// Returns an error if this process may not write to the map.
     #[inline(always)]
-    fn check(&self, now: Tick) -> Result<(), MapError> {
+    fn check_writable(&self, now: Tick) -> Result<(), MapError> {
         if !self.process.is_current() {
             return Err(MapError::Forked);
         }

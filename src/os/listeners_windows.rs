@@ -153,9 +153,12 @@ mod tests {
     fn first_candidate_with_a_listener_is_found() {
         let listener = TcpListener::bind("127.77.1.2:0").unwrap();
         let bound_tcp = listener.local_addr().unwrap();
-        let unbound = SocketAddr::new([127, 77, 1, 3].into(), bound_tcp.port());
-        assert_eq!(find(&[unbound, bound_tcp], Protocol::Tcp, None), ListenerMatch::Index(1));
-        assert_eq!(find(&[unbound], Protocol::Tcp, None), ListenerMatch::NotFound);
+        let unbound_address = SocketAddr::new([127, 77, 1, 3].into(), bound_tcp.port());
+        assert_eq!(
+            find(&[unbound_address, bound_tcp], Protocol::Tcp, None),
+            ListenerMatch::Index(1)
+        );
+        assert_eq!(find(&[unbound_address], Protocol::Tcp, None), ListenerMatch::NotFound);
         assert_eq!(find(&[bound_tcp], Protocol::Udp, None), ListenerMatch::NotFound);
         let wildcard_listener = TcpListener::bind("0.0.0.0:0").unwrap();
         let wildcard_port = wildcard_listener.local_addr().unwrap().port();

@@ -119,10 +119,10 @@ mod tests {
         assert!(
             probe.has_exited(&Leader { start_time: this_process.start_time + 1, ..this_process })
         );
-        let in_other_namespace =
+        let leader_in_other_namespace =
             Leader { start_time: 1, pid_namespace: this_process.pid_namespace + 1, ..this_process };
         assert!(
-            !probe.has_exited(&in_other_namespace),
+            !probe.has_exited(&leader_in_other_namespace),
             "a process of another namespace is unknown"
         );
     }

@@ -9,7 +9,7 @@ use vipool_testing::{have, target_dir, workspace_root};
 
 use crate::build::run_command;
 
-const PROGRAM: &str = r#"
+const PROGRAM_SOURCE: &str = r#"
 #include <pthread.h>
 #include <stdio.h>
 #include <vipool.h>
@@ -44,23 +44,27 @@ fn panic_becomes_a_status_in_c() {
         return;
     }
     // Build a library with two additional functions in a separate target directory.
-    let target = target_dir().join("capi-panic");
+    let target_directory = target_dir().join("capi-panic");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["rustc", "--quiet", "--package", "vipool", "--lib", "--features", "capi"]);
-    cargo.args(["--crate-type", "cdylib", "--jobs", "2", "--target-dir"]).arg(&target);
+    cargo.args(["--crate-type", "cdylib", "--jobs", "2", "--target-dir"]).arg(&target_directory);
     run_command(cargo.args(["--", "--cfg", "vipool_panic"]).current_dir(workspace_root()));
 
-    let (source, program) = (target.join("panic.c"), target.join("panic"));
-    fs::write(&source, PROGRAM).unwrap();
-    let library = target.join("debug");
+    let (source, program) = (target_directory.join("panic.c"), target_directory.join("panic"));
+    fs::write(&source, PROGRAM_SOURCE).unwrap();
+    let library_directory = target_directory.join("debug");
     // The program loads the library by its SONAME.
-    let soname = library.join("libvipool.so.0.1");
+    let soname = library_directory.join("libvipool.so.0.1");
     let _ = fs::remove_file(&soname);
     symlink("libvipool.so", soname).unwrap();
     let mut cc = Command::new("cc");
     cc.args(["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I"]);
-    cc.arg(workspace_root().join("include")).arg(source).arg(library.join("libvipool.so"));
-    cc.arg(format!("-Wl,-rpath,{}", library.display())).args(["-lpthread", "-o"]).arg(&program);
+    cc.arg(workspace_root().join("include"))
+        .arg(source)
+        .arg(library_directory.join("libvipool.so"));
+    cc.arg(format!("-Wl,-rpath,{}", library_directory.display()))
+        .args(["-lpthread", "-o"])
+        .arg(&program);
     run_command(&mut cc);
     let output = run_command(&mut Command::new(program));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "-10 made on purpose\n".repeat(4));

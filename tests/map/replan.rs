@@ -31,7 +31,7 @@ fn open_all(map: &Map, first_number: u64) -> BTreeSet<String> {
 }
 
 /// Returns the numbers of free, leased and drained addresses of the first pool.
-fn counts(directory: &Path) -> (u32, u32, u32) {
+fn state_counts(directory: &Path) -> (u32, u32, u32) {
     let pool = &vipool::map::Reader::attach(directory).unwrap().pools()[0];
     (pool.free, pool.leased, pool.drained)
 }
@@ -65,7 +65,7 @@ fn grown_sparse_prefix_serves_requests_for_new_addresses() {
     for number in 1..=8 {
         map.close_session(session_id(number), Tick::ZERO).unwrap();
     }
-    assert_eq!(counts(directory.path()), (4, 0, 4));
+    assert_eq!(state_counts(directory.path()), (4, 0, 4));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn loopback_range_grows_by_whole_pairs() {
         map.open_session(session_id(1), &OpenOptions::default(), Tick::ZERO).unwrap();
     let loopback6 = map.reader().unwrap().addresses(&first_session.leases).loopback6;
     let map = Map::create(directory.path(), &loopback_plan("127.9.0.0/27")).unwrap();
-    assert_eq!(counts(directory.path()), (15, 1, 0));
+    assert_eq!(state_counts(directory.path()), (15, 1, 0));
     let reader = map.reader().unwrap();
     assert_eq!(reader.addresses(&first_session.leases).loopback6, loopback6);
     // Every address belongs to one session, as its first or second loopback address.
@@ -94,9 +94,9 @@ fn loopback_range_grows_by_whole_pairs() {
     // The next plan has a different range. The sessions keep their addresses. Each of these
     // addresses retires when its session closes.
     let map = Map::create(directory.path(), &loopback_plan("127.10.0.0/29")).unwrap();
-    assert_eq!(counts(directory.path()), (4, 16, 0));
+    assert_eq!(state_counts(directory.path()), (4, 16, 0));
     map.close_by_handle(&first_session.handle, Tick::ZERO).unwrap();
-    assert_eq!(counts(directory.path()), (4, 15, 1));
+    assert_eq!(state_counts(directory.path()), (4, 15, 1));
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn removed_range_keeps_its_state_until_it_returns() {
         ),
         "10.0.1.1"
     );
-    assert_eq!(counts(directory.path()), (0, 3, 1));
+    assert_eq!(state_counts(directory.path()), (0, 3, 1));
     map.undrain(&"10.0.1.2".parse().unwrap(), Tick::ZERO).unwrap();
     assert_eq!(open_all(&map, 20), BTreeSet::from(["10.0.1.2".into()]));
 }

@@ -86,8 +86,8 @@ fn all_reports_have_the_same_counts() {
 
     let table = text(&private_map.output(&["status", "--private"]).stdout);
     assert!(table.starts_with("POOL "), "{table}");
-    let watched = text(&private_map.output(&["watch", "--count", "1", "--private"]).stdout);
-    assert!(watched.ends_with(&format!("{table}\n")), "{watched}");
+    let watch_output = text(&private_map.output(&["watch", "--count", "1", "--private"]).stdout);
+    assert!(watch_output.ends_with(&format!("{table}\n")), "{watch_output}");
 
     let file = private_map.path().join("vipool.prom");
     private_map.output(&["metrics", "--private", "--output", file.to_str().unwrap()]);

@@ -15,8 +15,8 @@ use crate::{errno, hooked_process, original};
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn getifaddrs(list: *mut *mut ifaddrs) -> c_int {
     // SAFETY: the program passed these arguments.
-    let error = unsafe { original::getifaddrs(list) };
-    if error == 0
+    let status = unsafe { original::getifaddrs(list) };
+    if status == 0
         && let Some(process) = hooked_process::current()
     {
         let saved_errno = errno::get();
@@ -51,5 +51,5 @@ pub unsafe extern "C" fn getifaddrs(list: *mut *mut ifaddrs) -> c_int {
         }
         errno::set(saved_errno);
     }
-    error
+    status
 }

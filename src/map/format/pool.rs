@@ -168,8 +168,8 @@ impl PoolLayout {
             return Err("a pool has too many slots");
         }
         let slot_count = slot_count as u32;
-        let max_blocks = slot_count as usize;
-        if block_count > max_blocks || !fits(words, blocks_offset, block_count * BLOCK_WORDS) {
+        let max_block_count = slot_count as usize;
+        if block_count > max_block_count || !fits(words, blocks_offset, block_count * BLOCK_WORDS) {
             return Err("the ranges of a pool lie outside the file");
         }
         let bucket_count = bucket_count(slot_count) as usize;

@@ -101,7 +101,7 @@ fn pool_addresses_on_v0() -> BTreeSet<IpAddr> {
     pool_addresses.map(|(entry, _)| entry.address).collect()
 }
 
-fn parse_all(texts: &[&str]) -> BTreeSet<IpAddr> {
+fn parse_addresses(texts: &[&str]) -> BTreeSet<IpAddr> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
@@ -141,7 +141,7 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
     let result = add(&mut state, &dual_stack_addresses(100, 109), true, &destinations);
     assert_eq!(
         result.conflict_reasons.keys().copied().collect::<BTreeSet<_>>(),
-        parse_all(&["10.77.0.105", "fd77::106"])
+        parse_addresses(&["10.77.0.105", "fd77::106"])
     );
     assert_eq!(result.usable_addresses.len(), 18);
     assert_eq!(source_addresses(&destinations), sources_before);
@@ -167,7 +167,7 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
     let fewer_addresses = dual_stack_addresses(100, 103);
     let result = add(&mut state, &fewer_addresses, false, &destinations);
     assert_eq!((result.added_addresses.len(), result.usable_addresses.len()), (0, 8));
-    let addresses_in_use = parse_all(&["10.77.0.109"]);
+    let addresses_in_use = parse_addresses(&["10.77.0.109"]);
     let (removed_addresses, kept_addresses) = remove_addresses(&mut state, |entry| {
         fewer_addresses.contains(entry) || addresses_in_use.contains(&entry.address)
     })
@@ -257,11 +257,11 @@ fn interrupted_run_is_completed_and_foreign_addresses_are_kept() {
     }
     // An address that the administrator added is neither leased nor removed.
     run("ip address add 10.78.3.250/32 dev v0");
-    let addresses_with_foreign = all_addresses
+    let addresses_with_foreign_address = all_addresses
         .union(&addresses_on_v0(["10.78.3.250".to_owned()].into_iter()))
         .copied()
         .collect();
-    let result = add(&mut state, &addresses_with_foreign, false, &[]);
+    let result = add(&mut state, &addresses_with_foreign_address, false, &[]);
     assert_eq!(result.conflict_reasons.len(), 1);
     assert_eq!(remove_addresses(&mut state, |_| false).unwrap().0.len(), 1000);
     assert_eq!(
