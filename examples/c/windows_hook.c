@@ -1,5 +1,5 @@
 /* A vendor's hook DLL for Windows. It replaces bind, connect and getsockname in the import table of
- * the program that loads it, and rewrites their addresses with vipool.dll.
+ * the program that loads it, and rewrites the addresses of these calls with vipool.dll.
  *
  *     x86_64-w64-mingw32-gcc -shared -o windows_hook.dll windows_hook.c libvipool.dll.a -lws2_32
  *

@@ -208,8 +208,8 @@ impl Logon<'_> {
         self.transaction.item(Item::RemoteHost).and_then(parse_client_address)
     }
 
-    /// Returns the session that all logons of the user share. Returns `None` if this session is
-    /// open for a user with another name and the same user id.
+    /// Returns the id of the session that all logons of the user share. Returns `None` if this
+    /// session is open for a user with another name and the same user id.
     fn shared_session_id(&self, map: &Map) -> Option<SessionId> {
         let session = SessionId::new(SessionKind::User, self.uid.into()).ok()?;
         let belongs_to_other_user = map.is_open_for_another(session, self.user).unwrap_or(false);

@@ -8,8 +8,8 @@ set -euo pipefail
 fail() { echo "FAILED: $*" >&2; exit 1; }
 # assert_equal ACTUAL EXPECTED: fails if the texts differ.
 assert_equal() { [ "$1" = "$2" ] || fail "line ${BASH_LINENO[0]}: '$1' is not '$2'"; }
-# has_match PATTERN: succeeds if a line of the input matches, and reads all lines. `grep -q` ends at
-# the first match, and the pipeline then fails if its writer still writes.
+# has_match PATTERN: succeeds if a line of the input matches, and reads all lines. `grep -q` would
+# end at the first match, and a command that still writes to the pipe would fail.
 has_match() { [ "$(grep -cE -- "$1")" != 0 ]; }
 
 # add_test_users DIRECTORY: adds alice and bob to the user database in that directory.

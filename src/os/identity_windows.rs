@@ -32,8 +32,8 @@ struct TimeOfDay {
 /// identity changes at a restart.
 ///
 /// A fast start-up, which resumes a hibernated kernel, is not a restart: the kernel, its tick count
-/// and its sockets survive the shutdown. Only the sessions of users end. `reap` closes them,
-/// because their leaders have exited.
+/// and its sockets survive the shutdown. Only the Windows sessions of users end. `reap` then closes
+/// the vipool sessions, because their leaders have exited.
 #[allow(unsafe_code)]
 pub fn current_boot_id() -> io::Result<u64> {
     let mut time = TimeOfDay::default();

@@ -109,9 +109,9 @@ pub trait Api: Reads + Machine + Sized + Sync {
     fn close(&self, handle: &Handle, now: u32) -> Result<Vec<Lease>, Status>;
     fn close_session(&self, session: SessionId, now: u32) -> Result<Vec<Lease>, Status>;
     fn choose_pool(&self, user: &str, program: Option<&str>) -> Result<Option<String>, Status>;
-    /// Returns the number of drained addresses, and the number of them that sessions hold.
+    /// Returns the number of drained addresses, and how many of these addresses sessions hold.
     fn drain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status>;
-    /// Returns the number of changed addresses, and the number of them that sessions hold.
+    /// Returns the number of changed addresses, and how many of these addresses sessions hold.
     fn undrain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status>;
     fn set_draining(&self, is_draining: bool) -> Result<(), Status>;
     fn reserve(&self, address: IpAddr, user: &str, now: u32) -> Result<(), Status>;

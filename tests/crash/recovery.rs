@@ -34,7 +34,7 @@ impl Drop for TestDirectory {
 /// All leases by pool and slot.
 pub type LeaseTable = BTreeMap<(u16, u32), LeaseRecord>;
 
-/// A lease and the identity of its session.
+/// A lease and the attributes of its session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseRecord {
     pub lease: Lease,

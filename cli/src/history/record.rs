@@ -96,7 +96,7 @@ impl Record {
 /// The state after a sequence of records.
 #[derive(Clone, Debug, Default)]
 pub struct HistoryState {
-    /// The open leases: for each address, the record that opened its lease.
+    /// For each address with an open lease, the record of the kind `Assigned`.
     open_leases: BTreeMap<IpAddr, Record>,
     /// The addresses of the open leases of each session.
     addresses_by_session: HashMap<String, BTreeSet<IpAddr>>,
@@ -143,18 +143,18 @@ impl HistoryState {
         }
     }
 
-    /// Returns the records that opened the open leases, in the order of their addresses.
+    /// Returns the `Assigned` records of the open leases, in the order of their addresses.
     pub fn open_leases(&self) -> impl ExactSizeIterator<Item = &Record> {
         self.open_leases.values()
     }
 
-    /// Returns the record that opened the lease of an address.
+    /// Returns the `Assigned` record of the open lease of an address.
     pub fn open_lease(&self, address: IpAddr) -> Option<&Record> {
         self.open_leases.get(&address)
     }
 
-    /// Returns the records that opened the open leases of a session. Does not examine the leases of
-    /// other sessions.
+    /// Returns the `Assigned` records of the open leases of a session. Does not examine the leases
+    /// of other sessions.
     pub fn leases_of(&self, session: &str) -> impl Iterator<Item = &Record> {
         let addresses = self.addresses_by_session.get(session).into_iter().flatten();
         addresses.filter_map(|address| self.open_leases.get(address))

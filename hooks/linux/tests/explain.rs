@@ -70,7 +70,7 @@ fn obstacles(explanation: &Value) -> Vec<&str> {
     entries.map(|obstacle| obstacle["name"].as_str().unwrap()).collect()
 }
 
-/// Starts the program of `command`, and returns the obstacles to its rewriting.
+/// Starts the program of `command`. Returns the obstacles that prevent the rewriting of its calls.
 fn obstacles_of(host: &TestHost, command: &mut Command) -> Vec<String> {
     let (process, _) = start_until_ready(command);
     let report = explain(host, &process);
