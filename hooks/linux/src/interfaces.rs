@@ -8,7 +8,7 @@ use vipool::rewrite::sockaddr as sockaddr_bytes;
 use crate::sockaddr_buf::parse_sockaddr;
 use crate::{errno, hooked_process, original};
 
-/// getifaddrs(3). Removes the addresses of other sessions if the policy hides them (row 43).
+/// getifaddrs(3). If the policy hides addresses, removes every virtual IP except V (row 43).
 ///
 /// # Safety
 /// The caller must uphold the contract of the original function.
