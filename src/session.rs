@@ -166,7 +166,7 @@ const HASH_BIT: u64 = NAME_BIT >> 1;
 /// The number of bits of an encoded character.
 const CHARACTER_BITS: usize = 6;
 /// The maximum length of an encoded name. The bits below [`HASH_BIT`] contain its characters.
-const MAX_ENCODED_NAME: usize = 9;
+const MAX_ENCODED_NAME_LENGTH: usize = 9;
 /// The characters of encoded names. The code of a character is its position plus one.
 const NAME_CHARACTERS: &[u8; 62] =
     b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -174,7 +174,7 @@ const NAME_CHARACTERS: &[u8; 62] =
 /// Encodes the name of a logind session, with the last character in the lowest bits. Returns `None`
 /// if the name is too long or has other characters than letters and digits.
 fn encode_name(name: &str) -> Option<u64> {
-    if name.len() > MAX_ENCODED_NAME {
+    if name.len() > MAX_ENCODED_NAME_LENGTH {
         return None;
     }
     let code = name.bytes().try_fold(0, |code, byte| {
@@ -186,9 +186,9 @@ fn encode_name(name: &str) -> Option<u64> {
 
 /// Decodes the name in a value into `buffer` and returns the name. Returns `None` if a code is not
 /// that of a character. The caller checks that the name has this value.
-fn decode_name(value: u64, buffer: &mut [u8; MAX_ENCODED_NAME]) -> Option<&str> {
+fn decode_name(value: u64, buffer: &mut [u8; MAX_ENCODED_NAME_LENGTH]) -> Option<&str> {
     let mut code = value & (HASH_BIT - 1);
-    let mut start = MAX_ENCODED_NAME;
+    let mut start = MAX_ENCODED_NAME_LENGTH;
     while code != 0 {
         let position = (code & ((1 << CHARACTER_BITS) - 1)).checked_sub(1)?;
         start = start.checked_sub(1)?;
@@ -208,7 +208,7 @@ impl fmt::Display for SessionId {
         match self.kind() {
             SessionKind::CommandLine => write!(f, "{}", self.value()),
             SessionKind::Logind if self.value() & NAME_BIT != 0 => {
-                let mut buffer = [0; MAX_ENCODED_NAME];
+                let mut buffer = [0; MAX_ENCODED_NAME_LENGTH];
                 match decode_name(self.value(), &mut buffer) {
                     // If the value is a hash or the code of a numeric name, the decoded name has
                     // another value.

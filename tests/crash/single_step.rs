@@ -40,7 +40,7 @@ struct MapState {
 fn kill_after_any_instruction_loses_no_lease_and_doubles_none() {
     let instruction_count = vipool_testing::effort(448_000, 20_000_000);
     pin_to_current_cpu();
-    let (mut total_steps, mut total_states, mut total_operations) = (0, 0, 0);
+    let (mut total_step_count, mut total_state_count, mut total_operation_count) = (0, 0, 0);
     let mut seeds = Random::from_environment();
     for scenario in scenarios() {
         let min_step_count = instruction_count * scenario.quarters / 4 + 1;
@@ -50,12 +50,14 @@ fn kill_after_any_instruction_loses_no_lease_and_doubles_none() {
             "{}: {step_count} instructions, {state_count} states, {operation_count} operations",
             scenario.name
         );
-        total_steps += step_count;
-        total_states += state_count;
-        total_operations += operation_count;
+        total_step_count += step_count;
+        total_state_count += state_count;
+        total_operation_count += operation_count;
     }
-    println!("{total_steps} instructions, {total_states} states, {total_operations} operations");
-    assert!(total_steps >= instruction_count && total_states > 100);
+    println!(
+        "{total_step_count} instructions, {total_state_count} states, {total_operation_count} operations"
+    );
+    assert!(total_step_count >= instruction_count && total_state_count > 100);
 }
 
 /// Steps through at least `min_step_count` instructions of operations. Returns the numbers of

@@ -10,27 +10,27 @@ use crate::symbols::{self, PAM, PRELOAD};
 use crate::{Error, run_checked};
 
 /// Builds the package and prints its path.
-pub fn run(debug: bool) -> Result<(), Error> {
-    println!("{}", build(debug)?.display());
+pub fn run(is_debug: bool) -> Result<(), Error> {
+    println!("{}", build(is_debug)?.display());
     Ok(())
 }
 
-fn build(debug: bool) -> Result<PathBuf, Error> {
+fn build(is_debug: bool) -> Result<PathBuf, Error> {
     // cargo-deb finds the files only in `target`, because its asset list has fixed paths.
     if root().join("target") != target_dir() {
         return Err("the package can be built in ./target only (unset CARGO_TARGET_DIR)".into());
     }
     symbols::build(&PRELOAD)?;
     symbols::build(&PAM)?;
-    let (profile, profile_dir) = if debug { ("dev", "debug") } else { ("release", "release") };
+    let (profile, profile_dir) = if is_debug { ("dev", "debug") } else { ("release", "release") };
     run_checked(cargo(&format!("build --quiet --package vipool-cli --profile {profile}")))?;
     let staging_directory = target_dir().join("deb");
     let _ = fs::remove_dir_all(&staging_directory);
     fs::create_dir_all(staging_directory.join("man"))?;
     let vipool = target_dir().join(profile_dir).join("vipool");
-    let mut man = Command::new(&vipool);
-    man.arg("man").arg(staging_directory.join("man"));
-    run_checked(man)?;
+    let mut man_command = Command::new(&vipool);
+    man_command.arg("man").arg(staging_directory.join("man"));
+    run_checked(man_command)?;
     for (shell, file) in [("bash", "vipool"), ("zsh", "_vipool"), ("fish", "vipool.fish")] {
         let output = Command::new(&vipool).args(["completions", shell]).output()?;
         fs::write(staging_directory.join(file), output.stdout)?;
@@ -38,9 +38,9 @@ fn build(debug: bool) -> Result<PathBuf, Error> {
     let maintainer = maintainer()?;
     fs::write(staging_directory.join("changelog"), changelog(&maintainer)?)?;
     let package = staging_directory.join("vipool.deb");
-    let mut deb = cargo("deb --quiet --no-build --strip --package vipool-cli");
-    deb.args(["--profile", profile, "--maintainer", &maintainer, "--output"]).arg(&package);
-    run_checked(deb)?;
+    let mut deb_command = cargo("deb --quiet --no-build --strip --package vipool-cli");
+    deb_command.args(["--profile", profile, "--maintainer", &maintainer, "--output"]).arg(&package);
+    run_checked(deb_command)?;
     Ok(package)
 }
 

@@ -129,9 +129,9 @@ const STEPS: &[Step] = &[
         name: "doc",
         summary: "the documentation builds without warnings",
         run: |log| {
-            for crates in ["--workspace", "--package vipool --features capi"] {
+            for packages in ["--workspace", "--package vipool --features capi"] {
                 let mut doc =
-                    cargo(&format!("doc {crates} --no-deps --document-private-items --jobs 2"));
+                    cargo(&format!("doc {packages} --no-deps --document-private-items --jobs 2"));
                 doc.env("RUSTDOCFLAGS", "-D warnings");
                 log.run(doc)?;
             }

@@ -41,10 +41,10 @@ pub fn socket_tables(process: &str) -> impl Iterator<Item = Vec<SocketRow>> {
 /// The process does not exist, or the caller may not read its descriptors.
 pub fn open_sockets(pid: u32) -> io::Result<BTreeMap<u64, Vec<i32>>> {
     let mut sockets: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
-    for file in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
-        let descriptor = || file.file_name().to_str()?.parse().ok();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+        let descriptor = || entry.file_name().to_str()?.parse().ok();
         // The process may have closed the descriptor after the directory was read.
-        let Ok(link) = fs::read_link(file.path()) else { continue };
+        let Ok(link) = fs::read_link(entry.path()) else { continue };
         let inode = link
             .to_str()
             .and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());

@@ -394,13 +394,13 @@ fn client_address_is_readable_by_its_user_only() {
         command.args(["--map", host.directory.to_str().unwrap()]);
         output_of(&mut command);
         let session = host.session(7);
-        let as_user = |id: &str| {
+        let lookup_as_user = |id: &str| {
             let mut command = session.command("setpriv");
             let (user, group) = (format!("--reuid={id}"), format!("--regid={id}"));
             output_of(command.args([&*user, &*group, "--clear-groups"]).args(lookup))
         };
         let nobody_uid = output_of(Command::new("id").args(["-u", "nobody"]));
-        assert!(as_user(nobody_uid.trim()).starts_with(CLIENT_ADDRESS));
-        assert!(as_user("54321").starts_with(HOST_ADDRESS));
+        assert!(lookup_as_user(nobody_uid.trim()).starts_with(CLIENT_ADDRESS));
+        assert!(lookup_as_user("54321").starts_with(HOST_ADDRESS));
     });
 }

@@ -548,7 +548,7 @@ fn postgres_serves_each_session() {
         Endpoint::L(5432),
         |run| {
             let data_directory = run.path("data");
-            let as_user = |program: &Path| {
+            let postgres_command = |program: &Path| {
                 let mut command = Command::new("setpriv");
                 command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
                 command
@@ -560,7 +560,7 @@ fn postgres_serves_each_session() {
             };
             let chown_status = Command::new("chown").arg("postgres").arg(&run.directory).status();
             assert!(chown_status.unwrap().success());
-            let initdb_status = as_user(&find_program("initdb").unwrap())
+            let initdb_status = postgres_command(&find_program("initdb").unwrap())
                 .args(["-A", "trust", "--no-sync"])
                 .stdout(std::process::Stdio::null())
                 .status();
@@ -571,7 +571,7 @@ fn postgres_serves_each_session() {
                 run.number
             );
             fs::write(format!("{data_directory}/postgresql.auto.conf"), settings).unwrap();
-            let server_command = as_user(&find_program("postgres").unwrap());
+            let server_command = postgres_command(&find_program("postgres").unwrap());
             let mut command = run.command("setpriv");
             command.args(server_command.get_args()).current_dir("/");
             command

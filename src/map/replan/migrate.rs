@@ -34,7 +34,7 @@ pub(crate) fn migrate(writer: &MapWriter<'_>, pools: &[PlannedPool], old_map: &M
     }
     // A loopback slot has two addresses, so its state can move to two slots. Therefore reset the
     // old slots at the end.
-    let mut moved_slots = Vec::new();
+    let mut source_slots = Vec::new();
     for overlap in find_overlaps(&all_pools) {
         for offset in 0..overlap.count {
             let is_planned = |(pool, slot): &(usize, u32)| {
@@ -53,10 +53,10 @@ pub(crate) fn migrate(writer: &MapWriter<'_>, pools: &[PlannedPool], old_map: &M
                 (&table_writers[target_pool], target_slot),
                 (&tables[source_pool], source_slot),
             );
-            moved_slots.push(source);
+            source_slots.push(source);
         }
     }
-    for (pool, slot) in moved_slots.into_iter().filter(|(pool, _)| *pool < pools.len()) {
+    for (pool, slot) in source_slots.into_iter().filter(|(pool, _)| *pool < pools.len()) {
         let table = &table_writers[pool];
         if !table.owner(slot).is_session() {
             reset_and_retire(table, slot);
