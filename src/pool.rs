@@ -84,7 +84,7 @@ pub enum PoolError {
     /// A range of virtual IPs contains addresses that no host can have. The string names
     /// their purpose, such as "multicast".
     #[error("pool {0:?}: hosts cannot use {1} ({2})")]
-    NotHosts(String, Range, &'static str),
+    NonHostAddresses(String, Range, &'static str),
 }
 
 /// Addresses that no host of a network can have, with their purpose.
@@ -146,7 +146,7 @@ impl Pool {
         if kind == PoolKind::VirtualIp
             && let Some((part, purpose)) = sorted_ranges.iter().flat_map(non_host_parts).next()
         {
-            return Err(PoolError::NotHosts(name.to_owned(), part, purpose));
+            return Err(PoolError::NonHostAddresses(name.to_owned(), part, purpose));
         }
         let unlimited_count =
             sorted_ranges.iter().map(|range| kind.max_slots(range)).fold(0, u128::saturating_add);
@@ -248,7 +248,7 @@ impl Pool {
 
     /// Returns the number of slots.
     #[must_use]
-    pub fn slots(&self) -> u32 {
+    pub fn slot_count(&self) -> u32 {
         self.slot_count
     }
 

@@ -24,7 +24,7 @@
 //! );
 //! assert!(report.is_empty(), "{report}");
 //! let planned = farm.plan("ts1", None);
-//! assert_eq!(planned.plan.pools[0].slots(), 90);
+//! assert_eq!(planned.plan.pools[0].slot_count(), 90);
 //! assert_eq!(planned.plan.settings.max_sessions, 80);
 //! ```
 //!
@@ -74,7 +74,7 @@ pub const DEFAULT_MAX_IPV6_ADDRESSES: u32 = 4096;
 /// let features = Features::default().with_virtual_ip(true);
 /// farm.programs.push(Program::new("/usr/bin/nc").with_features(features));
 /// assert_eq!(farm.validate(), []);
-/// assert_eq!(farm.plan("any-host", None).plan.pools[0].slots(), 3);
+/// assert_eq!(farm.plan("any-host", None).plan.pools[0].slot_count(), 3);
 ///
 /// farm.programs[0].pattern = "bin/nc".into();
 /// let finding = &farm.validate()[0];

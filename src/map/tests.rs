@@ -49,7 +49,7 @@ fn pools_of_one_kind() -> impl Strategy<Value = (Pool, Pool)> {
 }
 
 fn addresses(pool: &Pool) -> Vec<IpAddr> {
-    (0..pool.slots()).map(|slot| pool.address(slot).unwrap()).collect()
+    (0..pool.slot_count()).map(|slot| pool.address(slot).unwrap()).collect()
 }
 
 fn map_in_memory(ranges: &str, max_slots: u32, settings: Settings) -> WritableMap {
@@ -64,7 +64,7 @@ fn check_map_of_pool(pool: &Pool) -> Result<(), TestCaseError> {
         build_in_memory(&Plan::new([pool.clone()]).with_settings(Settings::without_cool_down()))
             .unwrap();
     let (words, layout) = (map.words(), map.layout().pools()[0]);
-    for slot in 0..pool.slots() + 3 {
+    for slot in 0..pool.slot_count() + 3 {
         prop_assert_eq!(layout.address(words, slot), pool.address(slot));
         prop_assert_eq!(layout.loopback6(words, slot), pool.loopback6(slot));
         if let Some(second_address) = pool.loopback6(slot) {
@@ -203,9 +203,9 @@ proptest! {
     ) {
         let extended_pool = old_pool.extended(&new_pool);
         let slot_addresses = addresses(&extended_pool);
-        prop_assert_eq!(&slot_addresses[..old_pool.slots() as usize], addresses(&old_pool));
+        prop_assert_eq!(&slot_addresses[..old_pool.slot_count() as usize], addresses(&old_pool));
         let second_addresses =
-            (0..extended_pool.slots()).filter_map(|slot| extended_pool.loopback6(slot));
+            (0..extended_pool.slot_count()).filter_map(|slot| extended_pool.loopback6(slot));
         let mut distinct_addresses: Vec<IpAddr> =
             slot_addresses.iter().copied().chain(second_addresses).collect();
         let address_count = distinct_addresses.len();

@@ -192,7 +192,7 @@ fn addresses_that_hosts_cannot_have_are_no_virtual_ips() {
     for range in ["127.9.0.0/29", "224.0.0.1", "0.0.0.0/0", "255.255.255.255", "::1", "ff02::1"] {
         let ranges = [range.parse().unwrap()];
         let error = Pool::new("default", PoolKind::VirtualIp, &ranges, 4).unwrap_err();
-        assert!(matches!(error, PoolError::NotHosts(..)), "{range}: {error}");
+        assert!(matches!(error, PoolError::NonHostAddresses(..)), "{range}: {error}");
     }
 }
 

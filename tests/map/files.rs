@@ -366,8 +366,8 @@ fn range_of_too_many_addresses_is_not_cut_silently() {
     assert_eq!(error, PoolError::TooManyAddresses("default".to_owned(), 1 << 64));
     assert!(new_pool("10.0.0.0/8", u32::MAX).is_err());
     // A caller that passes a maximum gets the first addresses.
-    assert_eq!(new_pool("2001:db8::/64", MAX_SLOTS).unwrap().slots(), MAX_SLOTS);
-    assert_eq!(new_pool("10.0.0.0/9", u32::MAX).unwrap().slots(), 1 << 23);
+    assert_eq!(new_pool("2001:db8::/64", MAX_SLOTS).unwrap().slot_count(), MAX_SLOTS);
+    assert_eq!(new_pool("10.0.0.0/9", u32::MAX).unwrap().slot_count(), 1 << 23);
 }
 
 #[test]

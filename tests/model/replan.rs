@@ -79,7 +79,7 @@ impl Model {
                 is_virtual_ip && !pool.is_dropped && Some(pool.name.as_str()) == default_name;
             let planned_addresses: Vec<IpAddr> = new_pool
                 .map(|new_pool| {
-                    (0..new_pool.slots()).map(|slot| new_pool.address(slot).unwrap()).collect()
+                    (0..new_pool.slot_count()).map(|slot| new_pool.address(slot).unwrap()).collect()
                 })
                 .unwrap_or_default();
             for address in &planned_addresses {

@@ -53,7 +53,7 @@ pub fn desired_addresses(server_plan: &ServerPlan) -> anyhow::Result<BTreeSet<In
     };
     let pools = server_plan.plan.pools.iter().filter(|pool| pool.kind() == PoolKind::VirtualIp);
     pools
-        .flat_map(|pool| (0..pool.slots()).filter_map(|slot| pool.address(slot)))
+        .flat_map(|pool| (0..pool.slot_count()).filter_map(|slot| pool.address(slot)))
         .map(|address| {
             find_interface(address)
                 .with_context(|| format!("no interface has a subnet with {address}"))
@@ -64,7 +64,7 @@ pub fn desired_addresses(server_plan: &ServerPlan) -> anyhow::Result<BTreeSet<In
 /// Returns the sizes of the pools in a plan.
 pub fn planned_sizes(plan: &Plan) -> PlannedSizes {
     let size = |kind: PoolKind| {
-        plan.pools.iter().filter(|pool| pool.kind() == kind).map(Pool::slots).sum()
+        plan.pools.iter().filter(|pool| pool.kind() == kind).map(Pool::slot_count).sum()
     };
     PlannedSizes { virtual_ips: size(PoolKind::VirtualIp), loopback: size(PoolKind::Loopback) }
 }
@@ -99,7 +99,8 @@ pub fn without_addresses(mut plan: Plan, unusable_addresses: &BTreeSet<IpAddr>) 
             let last_address = range.nth(u128::from(next_slot - first_slot) - 1).expect("a slot");
             Range::new(range.first(), last_address).expect("in order")
         };
-        let next_slots = pool.blocks().iter().skip(1).map(|(slot, _)| *slot).chain([pool.slots()]);
+        let next_slots =
+            pool.blocks().iter().skip(1).map(|(slot, _)| *slot).chain([pool.slot_count()]);
         let ranges: Vec<Range> = pool
             .blocks()
             .iter()

@@ -170,7 +170,7 @@ fn pool_row(pool: &Pool) -> PoolRow {
             Some(false) => "IPv6",
             None => "none",
         },
-        addresses: pool.slots(),
+        addresses: pool.slot_count(),
         first: ranges().next().map(|range| range.first().to_string()),
         last: ranges().next_back().map(|range| range.last().to_string()),
         ranges: ranges().map(Range::to_string).collect(),

@@ -62,7 +62,7 @@ fn each_server_has_its_own_plan() {
         .plan
         .pools
         .iter()
-        .map(|pool| (pool.name(), pool.is_ipv4(), pool.slots()))
+        .map(|pool| (pool.name(), pool.is_ipv4(), pool.slot_count()))
         .collect();
     assert_eq!(
         pool_rows,
@@ -118,8 +118,9 @@ fn addresses_without_an_interface_are_left_out() {
         "#;
     let server_plan = plan(text, "any", Some(std::slice::from_ref(&eth0)));
     let pools = &server_plan.plan.pools;
-    let addresses =
-        |pool: &Pool| (0..pool.slots()).map(|slot| pool.address(slot).unwrap()).collect::<Vec<_>>();
+    let addresses = |pool: &Pool| {
+        (0..pool.slot_count()).map(|slot| pool.address(slot).unwrap()).collect::<Vec<_>>()
+    };
     let usable_octets = (1..=14).filter(|last_octet| ![3, 12].contains(last_octet));
     let expected = usable_octets.map(|last_octet| IpAddr::from([10, 0, 5, last_octet]));
     assert_eq!(addresses(&pools[0]), expected.collect::<Vec<_>>());
@@ -143,7 +144,7 @@ fn addresses_without_an_interface_are_left_out() {
     let without_interfaces = plan(text, "any", Some(&[]));
     assert_eq!(without_interfaces.findings.len(), 3);
     assert_eq!(
-        without_interfaces.plan.pools.iter().map(Pool::slots).collect::<Vec<_>>(),
+        without_interfaces.plan.pools.iter().map(Pool::slot_count).collect::<Vec<_>>(),
         [0, 0, 2048]
     );
 }
@@ -168,7 +169,7 @@ fn pool_has_the_first_and_last_usable_address_of_its_range() {
     for (keys, slot_count, first_address, last_address) in table {
         let server_plan = plan(&format!("[[range]]\n{keys}"), "any", None);
         let pool = pool(&server_plan.plan, "default");
-        assert_eq!(pool.slots(), slot_count, "{keys}");
+        assert_eq!(pool.slot_count(), slot_count, "{keys}");
         assert_eq!(pool.address(0), first_address.map(ip), "{keys}");
         let last_slot = slot_count.checked_sub(1);
         assert_eq!(last_slot.and_then(|slot| pool.address(slot)), last_address.map(ip), "{keys}");
@@ -182,6 +183,6 @@ fn loopback_pool_never_contains_127_0_0_1() {
     let pool = pool(&server_plan.plan, LOOPBACK_POOL);
     assert_eq!(pool.slot_of(ip("127.0.0.1")), None);
     assert_eq!(pool.address(0), Some(ip("127.0.0.2")));
-    let last_slot = pool.slots() - 1;
+    let last_slot = pool.slot_count() - 1;
     assert!(pool.loopback6(last_slot).unwrap() <= ip("127.255.255.254"));
 }

@@ -108,7 +108,7 @@ impl Farm {
             let key = server_key(server);
             findings.push(Finding::new(warning("no-range"), key, &server.name, message, remedy));
         }
-        let max_loopback_sessions = self.loopback_pool().map_or(0, |pool| pool.slots());
+        let max_loopback_sessions = self.loopback_pool().map_or(0, |pool| pool.slot_count());
         if max_loopback_sessions < max_sessions && is_feature_used(|features| features.loopback) {
             let message = format!(
                 "the loopback ranges suffice for fewer sessions ({max_loopback_sessions}) than {name} allows ({max_sessions}); each session needs two addresses"

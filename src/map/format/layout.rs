@@ -62,7 +62,7 @@ pub(crate) struct Layout {
 /// Returns the number of words of a map with these pools and a policy of this size.
 pub(crate) fn map_word_count(pools: &[PlannedPool], policy_byte_count: usize) -> usize {
     let table_words: usize =
-        pools.iter().map(|planned| table_word_count(planned.pool.slots())).sum();
+        pools.iter().map(|planned| table_word_count(planned.pool.slot_count())).sum();
     tables_offset(pools, policy_byte_count) + table_words
 }
 
@@ -121,7 +121,7 @@ pub(crate) fn write(
         let entry_offset = HEADER_WORDS + number * ENTRY_WORDS;
         write_entry(access, words, entry_offset, planned, blocks_offset, table_offset);
         blocks_offset += planned.pool.blocks().len() * BLOCK_WORDS;
-        table_offset += table_word_count(planned.pool.slots());
+        table_offset += table_word_count(planned.pool.slot_count());
     }
     let policy_offset = policy_offset(pools);
     store_bytes(access, words, policy_offset, policy);

@@ -108,7 +108,7 @@ pub(crate) fn write_entry(
         | u64::from(plan_index.is_none()) << DROPPED_BIT
         | u64::from(*is_default) << DEFAULT_BIT;
     store(access, words, entry_offset + ATTRIBUTES_WORD, attributes);
-    store(access, words, entry_offset + SLOT_COUNT_WORD, pool.slots().into());
+    store(access, words, entry_offset + SLOT_COUNT_WORD, pool.slot_count().into());
     store(access, words, entry_offset + BLOCKS_OFFSET_WORD, blocks_offset as u64);
     store(access, words, entry_offset + BLOCK_COUNT_WORD, pool.blocks().len() as u64);
     store(access, words, entry_offset + TABLE_OFFSET_WORD, table_offset as u64);

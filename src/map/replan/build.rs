@@ -142,7 +142,7 @@ fn sessions_word_count(pools: &[PlannedPool], plan: &Plan) -> usize {
 }
 
 fn slot_counts(pools: &[PlannedPool]) -> impl Iterator<Item = u32> {
-    pools.iter().map(|planned| planned.pool.slots())
+    pools.iter().map(|planned| planned.pool.slot_count())
 }
 
 /// Returns the fixed words of a map without `file_id`, and the owner and meta words of all slots.
@@ -234,7 +234,7 @@ fn retire_dropped_addresses(writer: &MapWriter<'_>, pools: &[PlannedPool], plan:
     for ((_, table), planned_pool) in writer.table_writers().zip(pools) {
         let pool_of_plan = planned_pool.plan_index.map(|index| &plan.pools[index]);
         // A new plan can have the same ranges with fewer slots.
-        let mut remaining_slot_count = pool_of_plan.map_or(0, Pool::slots);
+        let mut remaining_slot_count = pool_of_plan.map_or(0, Pool::slot_count);
         for slot in 0..table.pool.slot_count {
             let Some(address) = table.pool.address(words, slot) else { continue };
             let loopback6 = table.pool.loopback6(words, slot);

@@ -84,7 +84,7 @@ pub(crate) fn merge(
             let old_pool = &old_pools[*number];
             // An empty pool has no family and no state, so there is nothing to keep.
             kept_pools[*number].is_none()
-                && old_pool.slots() > 0
+                && old_pool.slot_count() > 0
                 && is_same_pool(old_pool, pool_of_plan)
         });
         match old_number {

@@ -29,7 +29,7 @@ struct Run {
 /// Returns the addresses of a pool as runs. For a loopback pool, includes the second address of
 /// each slot (`Pool::loopback6`).
 fn runs(pool_index: usize, pool: &Pool) -> impl Iterator<Item = Run> {
-    let block_ends = pool.blocks().iter().skip(1).map(|(slot, _)| *slot).chain([pool.slots()]);
+    let block_ends = pool.blocks().iter().skip(1).map(|(slot, _)| *slot).chain([pool.slot_count()]);
     pool.blocks().iter().zip(block_ends).flat_map(move |((first_slot, range), block_end)| {
         let loopback6_offset =
             (pool.kind() == PoolKind::Loopback).then(|| range.span().div_ceil(2));
@@ -123,7 +123,7 @@ mod tests {
                 let slot_addresses = |slot| {
                     [pool.address(slot), pool.loopback6(slot)].map(|ip| Some((ip?, slot)))
                 };
-                (0..pool.slots()).flat_map(slot_addresses).flatten().collect()
+                (0..pool.slot_count()).flat_map(slot_addresses).flatten().collect()
             };
             let mut expected: Vec<[(usize, u32); 2]> = Vec::new();
             for (address, slot) in addresses(&pool) {

@@ -112,7 +112,8 @@ unsafe fn fill_farm(farm: *mut vipool_farm, plan: &Plan) {
     unsafe {
         for pool in pools_of_kind(PoolKind::VirtualIp) {
             let (name, addresses) = (pool.name(), ranges(pool));
-            check(vipool_farm_add_pool(farm, c_chars(name), name.len(), pool.slots())).unwrap();
+            check(vipool_farm_add_pool(farm, c_chars(name), name.len(), pool.slot_count()))
+                .unwrap();
             let range = vipool_server_range {
                 addresses: addresses.as_ptr(),
                 address_count: addresses.len(),
