@@ -105,8 +105,8 @@ fuzz_target!(|input: &[u8]| {
         },
         rules: RewriteRules {
             features: Features::from_bits(u32::from(*rule_bits & 0b111)),
-            program: ProgramFlags::from_bits(u32::from(*rule_bits >> 3) & 0b111),
-            policy: RewriteFlags::from_bits(u32::from(*rule_bits >> 6)),
+            program_flags: ProgramFlags::from_bits(u32::from(*rule_bits >> 3) & 0b111),
+            rewrite_flags: RewriteFlags::from_bits(u32::from(*rule_bits >> 6)),
             defer_wildcard: has_bit(*socket_bits, 7),
             rebind_datagrams: has_bit(*listener_choice, 7),
         },

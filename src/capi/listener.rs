@@ -9,7 +9,7 @@ use super::error::silent_or;
 use super::socket::vipool_protocol;
 use super::text::read_slice;
 use crate::os::listeners;
-use crate::os::socket::NO_SEARCH_RESULT;
+use crate::os::socket::SEARCH_ERROR;
 use crate::rewrite::{ListenerLookup, ListenerMatch, Protocol};
 
 /// Result of a vipool_listener_find_fn: no address has a listener.
@@ -120,7 +120,7 @@ impl ListenerLookup for CallbackLookup {
         protocol: Protocol,
         source: Option<SocketAddr>,
     ) -> ListenerMatch {
-        let unknown_match = ListenerMatch::Unknown { error: NO_SEARCH_RESULT };
+        let unknown_match = ListenerMatch::Unknown { error: SEARCH_ERROR };
         // Without a callback, the socket call goes to the host, see `vipool_rewriter_options`.
         let Some(find_listener) = self.find_listener else { return ListenerMatch::NotFound };
         let source_sockaddr = source.as_ref().map(vipool_sockaddr::from);

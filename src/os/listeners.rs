@@ -46,7 +46,7 @@ pub fn find(
     _protocol: Protocol,
     _source: Option<SocketAddr>,
 ) -> ListenerMatch {
-    ListenerMatch::Unknown { error: super::socket::NO_SEARCH_RESULT }
+    ListenerMatch::Unknown { error: super::socket::SEARCH_ERROR }
 }
 
 #[cfg(target_os = "linux")]
@@ -56,7 +56,7 @@ mod sock_diag {
 
     use libc::{c_int, c_long};
 
-    use crate::os::socket::{NO_SEARCH_RESULT, Protocol};
+    use crate::os::socket::{Protocol, SEARCH_ERROR};
 
     /// `TCP_LISTEN` of the kernel's `tcp_states.h`.
     const TCP_LISTEN: u8 = 10;
@@ -118,7 +118,7 @@ mod sock_diag {
 
     /// Returns the error number of the system call that has just failed.
     fn last_error_number() -> c_int {
-        std::io::Error::last_os_error().raw_os_error().unwrap_or(NO_SEARCH_RESULT)
+        std::io::Error::last_os_error().raw_os_error().unwrap_or(SEARCH_ERROR)
     }
 
     /// The descriptor of a netlink socket for queries of `sock_diag`.
@@ -147,7 +147,7 @@ mod sock_diag {
             protocol: Protocol,
             source: Option<SocketAddr>,
         ) -> Result<bool, c_int> {
-            let request = encode_request(candidate, protocol, source).ok_or(NO_SEARCH_RESULT)?;
+            let request = encode_request(candidate, protocol, source).ok_or(SEARCH_ERROR)?;
             // SAFETY: the length is that of the buffer, and no address is passed.
             let sent = unsafe {
                 libc::syscall(
@@ -180,7 +180,7 @@ mod sock_diag {
             };
             let length = usize::try_from(length).map_err(|_| last_error_number())?;
             parse_reply(reply.get(..length).unwrap_or_default(), candidate, protocol)
-                .ok_or(NO_SEARCH_RESULT)?
+                .ok_or(SEARCH_ERROR)?
         }
     }
 

@@ -16,7 +16,7 @@ use windows_sys::Win32::NetworkManagement::IpHelper::{
 };
 use windows_sys::Win32::Networking::WinSock::{AF_INET, AF_INET6};
 
-use super::socket::{ListenerMatch, NO_SEARCH_RESULT, Protocol};
+use super::socket::{ListenerMatch, Protocol, SEARCH_ERROR};
 
 /// The number of `u32` elements in the table buffer, enough for 1600 IPv4 listeners. The `u32`
 /// elements give the rows their alignment.
@@ -50,7 +50,7 @@ pub fn find(
         // table, only a match at index 0 is certain.
         Some(index) if is_complete || index == 0 => ListenerMatch::Index(index),
         None if is_complete => ListenerMatch::NotFound,
-        _ => ListenerMatch::Unknown { error: NO_SEARCH_RESULT },
+        _ => ListenerMatch::Unknown { error: SEARCH_ERROR },
     }
 }
 
@@ -167,7 +167,7 @@ mod tests {
         // Wine binds every UDP socket to the wildcard address, so only check that the search works.
         let udp_socket = UdpSocket::bind("127.77.1.2:0").unwrap();
         let bound_udp = udp_socket.local_addr().unwrap();
-        let unknown_match = ListenerMatch::Unknown { error: NO_SEARCH_RESULT };
+        let unknown_match = ListenerMatch::Unknown { error: SEARCH_ERROR };
         assert_ne!(find(&[bound_udp], Protocol::Udp, None), unknown_match);
         assert_eq!(find(&[bound_tcp], Protocol::Other, None), unknown_match);
     }

@@ -37,7 +37,7 @@ pub enum ListenerMatch {
 
 /// The error number of a search for a listening socket that failed without an error number of the
 /// system: `ENOBUFS`, on Windows `WSAENOBUFS`.
-pub const NO_SEARCH_RESULT: i32 = {
+pub const SEARCH_ERROR: i32 = {
     #[cfg(unix)]
     {
         libc::ENOBUFS

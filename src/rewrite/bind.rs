@@ -79,7 +79,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         let Some(replacement) = replacement else {
             return Outcome::Passed(self.missing_address_reason(self.rules.features.loopback));
         };
-        if address.port() == 0 && self.rules.program.keep_ephemeral {
+        if address.port() == 0 && self.rules.program_flags.keep_ephemeral {
             return Outcome::Passed(Reason::EphemeralPort);
         }
         if self.system.is_shared_port(address.port()) {
@@ -126,7 +126,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         // After a bind without a port, the program may connect to another host. L must not be the
         // source of such a connection (row 4).
         let loopback = self.loopback().filter(|_| {
-            self.rules.program.wildcard == WildcardBind::Loopback && address.port() != 0
+            self.rules.program_flags.wildcard == WildcardBind::Loopback && address.port() != 0
         });
         let is_session_listener =
             address.port() != 0 && (self.virtual_ipv4().is_some() || loopback.is_some());

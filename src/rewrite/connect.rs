@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::socket::NO_SEARCH_RESULT;
+use super::socket::SEARCH_ERROR;
 use super::{
     AddressForm, ListenerMatch, Outcome, Protocol, Reason, Refusal, Rewriter, Socket, SystemView,
     is_unbound,
@@ -116,7 +116,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         if !socket.is_tcp_or_udp() {
             return Outcome::Passed(Reason::NotTcpOrUdp);
         }
-        let is_always_own = self.rules.program.loopback_connect == LoopbackConnect::Own
+        let is_always_own = self.rules.program_flags.loopback_connect == LoopbackConnect::Own
             || self.system.is_own_port(destination.port());
         let listener = match own_addresses.loopback.filter(|_| is_always_own) {
             Some(loopback) => Ok(loopback),
@@ -202,7 +202,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             ListenerMatch::NotFound => Err(Outcome::Passed(Reason::NoOwnListener)),
             ListenerMatch::Unknown { error } => Err(refuse(error)),
             ListenerMatch::Index(index) => {
-                existing_candidates.get(index).copied().ok_or_else(|| refuse(NO_SEARCH_RESULT))
+                existing_candidates.get(index).copied().ok_or_else(|| refuse(SEARCH_ERROR))
             }
         }
     }

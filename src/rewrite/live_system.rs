@@ -84,8 +84,8 @@ impl RewriteRules {
     pub fn new(program: &ProgramView<'_>, policy: &PolicyView<'_>) -> Self {
         Self {
             features: program.features(),
-            program: program.flags(),
-            policy: policy.rewrite_flags(),
+            program_flags: program.flags(),
+            rewrite_flags: policy.rewrite_flags(),
             defer_wildcard: cfg!(windows),
             rebind_datagrams: cfg!(target_os = "linux"),
         }

@@ -50,9 +50,9 @@ pub struct RewriteRules {
     /// The parts of vipool that the program uses.
     pub features: Features,
     /// The flags of the rule that matches the program.
-    pub program: ProgramFlags,
+    pub program_flags: ProgramFlags,
     /// The flags for all listed programs.
-    pub policy: RewriteFlags,
+    pub rewrite_flags: RewriteFlags,
     /// Whether a TCP bind to 0.0.0.0:0 is deferred until the destination is known. Windows needs
     /// this setting (row 46), see [`Bind::defer`].
     pub defer_wildcard: bool,
@@ -109,7 +109,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     /// call with `address` failed with `EADDRNOTAVAIL` (row 6).
     #[must_use]
     pub fn retries_original(&self, address: IpAddr) -> bool {
-        self.rules.policy.pass_when_missing && self.is_virtual_ip(address)
+        self.rules.rewrite_flags.pass_when_missing && self.is_virtual_ip(address)
     }
 
     fn virtual_ipv4(&self) -> Option<Ipv4Addr> {

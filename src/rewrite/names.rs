@@ -115,7 +115,7 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     #[must_use]
     pub fn is_hidden(&self, ip: IpAddr) -> bool {
         self.lease_held
-            && self.rules.policy.hide_addresses
+            && self.rules.rewrite_flags.hide_addresses
             && !self.is_virtual_ip(ip)
             && self.system.pool_kind(ip) == Some(PoolKind::VirtualIp)
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-pub(crate) use crate::os::socket::NO_SEARCH_RESULT;
+pub(crate) use crate::os::socket::SEARCH_ERROR;
 pub use crate::os::socket::{ListenerMatch, Protocol};
 
 /// Declares the properties of a socket: a struct of values, and the trait that a hook layer

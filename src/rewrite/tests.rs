@@ -144,7 +144,7 @@ fn row_1_and_23_loopback_bind_uses_l() {
     assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:0"), "127.3.4.5:0");
     assert_eq!(bind(&rewriter, tcp6(), "[::1]:0"), "[::ffff:127.131.4.5]:0");
     assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:631"), "shared-port");
-    rewriter.rules.program.keep_ephemeral = true;
+    rewriter.rules.program_flags.keep_ephemeral = true;
     assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:0"), "ephemeral-port");
     assert_eq!(bind(&rewriter, tcp(), "127.0.0.1:80"), "127.3.4.5:80");
     rewriter.rules.features.loopback = false;
@@ -162,7 +162,7 @@ fn row_3_and_4_wildcard_bind_uses_v_or_configured_l() {
     assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:0"), "10.0.5.7:0");
     rewriter.addresses.v4 = None;
     assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:80"), "wildcard-kept");
-    rewriter.rules.program.wildcard = WildcardBind::Loopback;
+    rewriter.rules.program_flags.wildcard = WildcardBind::Loopback;
     assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:80"), "127.3.4.5:80");
     assert_eq!(bind(&rewriter, tcp(), "0.0.0.0:0"), "wildcard-kept");
 }
@@ -189,7 +189,7 @@ fn row_6_only_virtual_ip_is_retried_unchanged() {
     let system = TestSystem::default();
     let mut rewriter = rewriter(&system);
     assert!(!rewriter.retries_original(ip(V)));
-    rewriter.rules.policy.pass_when_missing = true;
+    rewriter.rules.rewrite_flags.pass_when_missing = true;
     assert!(rewriter.retries_original(ip(V)));
     assert!(rewriter.retries_original(ip("::ffff:10.0.5.7")));
     assert!(rewriter.retries_original(ip("fd00::7")));
@@ -271,7 +271,7 @@ fn row_5_and_11_unknown_listeners_never_lead_to_the_host() {
     assert_eq!(connect(&failing_rewriter, tcp(), "127.0.0.1:631"), "shared-port");
     assert_eq!(connect(&failing_rewriter, tcp(), "192.0.2.1:80"), "10.0.5.7 > 192.0.2.1:80");
     let mut own_only_rewriter = rewriter(&failing_system);
-    own_only_rewriter.rules.program.loopback_connect = LoopbackConnect::Own;
+    own_only_rewriter.rules.program_flags.loopback_connect = LoopbackConnect::Own;
     assert_eq!(connect(&own_only_rewriter, tcp(), "127.0.0.1:80"), "127.3.4.5:80");
 }
 
@@ -552,7 +552,7 @@ fn row_30_sessions_without_ipv6_address_share_no_wildcard_port() {
     assert_eq!(bind(&rewriter, v6only, "[::]:0"), "wildcard-kept");
     rewriter.rules.features = Features { loopback: true, ..Features::default() };
     assert_eq!(bind(&rewriter, v6only, "[::]:80"), "wildcard-kept");
-    rewriter.rules.program.wildcard = WildcardBind::Loopback;
+    rewriter.rules.program_flags.wildcard = WildcardBind::Loopback;
     assert_eq!(bind(&rewriter, v6only, "[::]:80"), "dual [::ffff:127.131.4.5]:80");
 }
 
@@ -638,7 +638,7 @@ fn row_40_to_43_host_name_and_interfaces_show_own_addresses() {
     let host_names = HostNameAddresses { v4: "198.51.100.4".parse().ok(), v6: None };
     assert_eq!(rewriter.resolve_host_name(client), Outcome::Rewritten(host_names));
     assert!(!rewriter.is_hidden(ip("10.0.5.8")));
-    rewriter.rules.policy.hide_addresses = true;
+    rewriter.rules.rewrite_flags.hide_addresses = true;
     assert!(rewriter.is_hidden(ip("10.0.5.8")));
     assert!(!rewriter.is_hidden(ip(V)));
     assert!(!rewriter.is_hidden(ip("10.0.5.1")));

@@ -64,7 +64,7 @@ fn install(inherited_rule: u64) -> InstallStatus {
     };
     let tables: &[&[Detour]] = match hooked_process {
         None => &[table::PROCESSES],
-        Some(hooked_process) if hooked_process.rewriter().rules.policy.hide_addresses => {
+        Some(hooked_process) if hooked_process.rewriter().rules.rewrite_flags.hide_addresses => {
             &[table::PROCESSES, table::SOCKETS, table::INTERFACES]
         }
         Some(_) => &[table::PROCESSES, table::SOCKETS],

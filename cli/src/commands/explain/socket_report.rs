@@ -105,7 +105,7 @@ fn report_rewritten<W: SystemView>(
         ("bound" | "listening", _) => {
             let requested = visible_address(local, peer);
             if requested != local {
-                let keeps_wildcard = rewriter.rules.program.wildcard == WildcardBind::Keep;
+                let keeps_wildcard = rewriter.rules.program_flags.wildcard == WildcardBind::Keep;
                 let why = if keeps_wildcard || rewriter.addresses.v4.is_some() {
                     "bound to the session's loopback address instead"
                 } else {
