@@ -55,7 +55,7 @@ impl Farm {
         let read_findings = reader.findings;
         let has_syntax_error = !syntax_findings.is_empty();
         let mut validation_findings =
-            if has_syntax_error { farm.validate_values() } else { farm.validate() };
+            if has_syntax_error { farm.validate_present_values() } else { farm.validate() };
         validation_findings.retain(|finding| {
             let has_invalid_value = || {
                 read_findings.iter().any(|read_finding| read_finding.key.starts_with(&finding.key))

@@ -11,7 +11,7 @@ use loom::thread;
 
 use super::engine::image::MapImage;
 use super::engine::writer::WritableMap;
-use super::format::index::{Bucket, HomeBucket, Key};
+use super::format::index::{Bucket, Key, LoadedBucket};
 use super::format::record;
 use super::replan::build::build_in_memory;
 use super::types::leases::Leases;
@@ -177,20 +177,20 @@ fn an_overflow_entry_is_found_while_others_are_inserted_and_removed() {
         let tags = u64::from_ne_bytes([99; 8]);
         buckets[0][0].store(access, tags);
         buckets[0][1].store(access, tags >> 8);
-        assert!(HomeBucket::load(key, &buckets).insert(access, 7));
+        assert!(LoadedBucket::load(key, &buckets).insert(access, 7));
         let writer_buckets = Arc::clone(&buckets);
         let writer = thread::spawn(move || {
             let access = WriteAccess::for_test();
-            assert!(HomeBucket::load(key, &writer_buckets).insert(access, 8));
-            assert!(HomeBucket::load(key, &writer_buckets).remove(access, 8));
+            assert!(LoadedBucket::load(key, &writer_buckets).insert(access, 8));
+            assert!(LoadedBucket::load(key, &writer_buckets).remove(access, 8));
         });
         let find = |buckets: &[Bucket]| {
-            HomeBucket::load(key, buckets).find(|slot| (slot == 7).then_some(slot))
+            LoadedBucket::load(key, buckets).find(|slot| (slot == 7).then_some(slot))
         };
         assert_eq!(find(&buckets), Some(7));
         writer.join().unwrap();
         // After the removal of the last overflow entry, the overflow count is 0 again.
-        assert!(HomeBucket::load(key, &buckets).remove(access, 7));
+        assert!(LoadedBucket::load(key, &buckets).remove(access, 7));
         assert_eq!(find(&buckets), None);
     });
 }
@@ -200,7 +200,7 @@ fn an_overflow_entry_is_found_while_others_are_inserted_and_removed() {
 fn home_bucket_number(key: Key) -> usize {
     let access = WriteAccess::for_test();
     let buckets: Vec<Bucket> = (0..2).map(|_| std::array::from_fn(|_| Word::new(0))).collect();
-    assert!(HomeBucket::load(key, &buckets).insert(access, 1));
+    assert!(LoadedBucket::load(key, &buckets).insert(access, 1));
     let is_used = |bucket: &Bucket| bucket.iter().any(|word| word.load() != 0);
     buckets.iter().position(is_used).unwrap()
 }

@@ -144,7 +144,7 @@ impl Map {
     fn acquire_permanently(&self) -> Result<(), MapError> {
         let mut locked = self.lock_for_writing(None)?;
         if let Some(lock) = locked.lock {
-            lock.keep()?;
+            lock.pin()?;
         }
         let holder = LockHolder::this_process(true);
         locked.map.transact(|transaction| transaction.store_header(LOCK_HOLDER, holder));

@@ -136,7 +136,7 @@ impl WriterLock {
     }
 
     /// Keeps the lock until [`WriterLock::end_exclusive`]. The caller holds the lock.
-    pub(crate) fn keep(&self) -> Result<(), MapError> {
+    pub(crate) fn pin(&self) -> Result<(), MapError> {
         self.file.pin().map_err(|source| MapError::Io {
             failure: "cannot keep the lock of",
             path: self.lock_path.clone(),

@@ -38,7 +38,7 @@ pub fn pattern_kind(pattern: &[u8]) -> PatternKind {
     }
     let (root, rest) = windows_root(pattern);
     match root {
-        Root::Drive(_) | Root::Share if components(rest, PathStyle::Windows).next().is_some() => {
+        Root::Drive(_) | Root::Unc if components(rest, PathStyle::Windows).next().is_some() => {
             PatternKind::FullWindows
         }
         Root::None if file_name(pattern, PathStyle::Windows) == Some(pattern) => {
@@ -150,7 +150,7 @@ enum Root {
     /// `C:\`. The value is the letter in upper case.
     Drive(u8),
     /// The two leading separators of `\\server\share`. The server and the share follow the root.
-    Share,
+    Unc,
     /// `C:app` or `\app`.
     Relative,
     /// `app`, `bin\app`.
@@ -173,7 +173,7 @@ fn windows_root(path: &[u8]) -> (Root, &[u8]) {
     let is_unc = path.get(..3).is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"UNC"));
     match path {
         [_, _, _, separator, rest @ ..] if has_namespace && is_unc && is_separator(*separator) => {
-            (Root::Share, rest)
+            (Root::Unc, rest)
         }
         [letter, b':', rest @ ..] if letter.is_ascii_alphabetic() => match rest.first() {
             Some(byte) if is_separator(*byte) => (Root::Drive(letter.to_ascii_uppercase()), rest),
@@ -182,7 +182,7 @@ fn windows_root(path: &[u8]) -> (Root, &[u8]) {
         [byte1, byte2, rest @ ..]
             if !has_namespace && is_separator(*byte1) && is_separator(*byte2) =>
         {
-            (Root::Share, rest)
+            (Root::Unc, rest)
         }
         [byte, ..] if is_separator(*byte) => (Root::Relative, path),
         _ if has_namespace => (Root::Relative, path),

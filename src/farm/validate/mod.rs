@@ -35,7 +35,7 @@ impl Farm {
     /// Returns the findings about the farm. Does not access any server.
     #[must_use]
     pub fn validate(&self) -> Vec<Finding> {
-        let mut findings = self.validate_values();
+        let mut findings = self.validate_present_values();
         for (index, range) in self.ranges.iter().enumerate() {
             self.validate_range(index, range, &mut findings);
         }
@@ -54,7 +54,7 @@ impl Farm {
 
     /// Returns the findings that stay correct if values are missing, such as the finding about a
     /// multicast address in a range.
-    pub(super) fn validate_values(&self) -> Vec<Finding> {
+    pub(super) fn validate_present_values(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         self.validate_servers(&mut findings);
         self.validate_pools(&mut findings);

@@ -9,7 +9,7 @@ use super::table_writer::TableWriter;
 use super::transaction::Transaction;
 use crate::Tick;
 use crate::map::format::header::OPEN_SESSIONS;
-use crate::map::format::index::HomeBucket;
+use crate::map::format::index::LoadedBucket;
 use crate::map::format::slot::RETIRED;
 use crate::map::types::error::CloseError;
 use crate::map::types::event::EventKind;
@@ -23,7 +23,7 @@ use crate::session::{Handle, SessionId};
 struct HeldLease<'a> {
     pool: u16,
     table: TableWriter<'a>,
-    home: HomeBucket<'a>,
+    home: LoadedBucket<'a>,
     slot: u32,
     generation: u32,
 }

@@ -13,7 +13,7 @@ use super::table_writer::TableWriter;
 use super::transaction::Transaction;
 use crate::Tick;
 use crate::map::format::header::{DRAINING, HEADER_WORDS, LAST_STAMP, OPEN_SESSIONS};
-use crate::map::format::index::HomeBucket;
+use crate::map::format::index::LoadedBucket;
 use crate::map::format::journal::{self, EventCore, EventLease};
 use crate::map::format::queue::Queue;
 use crate::map::format::slot::next_stamp;
@@ -32,7 +32,7 @@ struct SinglePool<'a> {
 
 /// The lease of a session, with the home bucket of the session.
 struct HeldLease<'a> {
-    home_bucket: HomeBucket<'a>,
+    home_bucket: LoadedBucket<'a>,
     slot: u32,
     generation: u32,
 }

@@ -4,7 +4,7 @@ use super::table::Table;
 use super::table_writer::TableWriter;
 use crate::Tick;
 use crate::map::format::counters::Counter;
-use crate::map::format::index::{HomeBucket, Key};
+use crate::map::format::index::{Key, LoadedBucket};
 use crate::map::format::placement::Placement;
 use crate::map::format::queue::Queue;
 use crate::map::format::slot::{Owner, stamp_time};
@@ -65,7 +65,7 @@ impl Table<'_> {
             }
             None
         };
-        HomeBucket::load(Key::user(user.tag()), self.index).find(&mut visit);
+        LoadedBucket::load(Key::user(user.tag()), self.index).find(&mut visit);
         if self.count(Counter::Unindexed) > 0 {
             (0..self.pool.slot_count).for_each(|slot| _ = visit(slot));
         }

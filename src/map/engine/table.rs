@@ -2,7 +2,7 @@
 
 use crate::Tick;
 use crate::map::format::counters::{self, ControlWords, Counter};
-use crate::map::format::index::{Bucket, Entry, HomeBucket, Key};
+use crate::map::format::index::{Bucket, Entry, Key, LoadedBucket};
 use crate::map::format::placement::{Placement, is_in_free_queue};
 use crate::map::format::pool::PoolLayout;
 use crate::map::format::queue::{self, Queue};
@@ -56,7 +56,7 @@ impl<'a> Table<'a> {
     }
 
     /// Returns the owner word and the meta word of a slot.
-    pub(crate) fn authoritative_words(&self, slot: u32) -> [u64; 2] {
+    pub(crate) fn owner_and_meta(&self, slot: u32) -> [u64; 2] {
         [self.load(slot, OWNER), self.load(slot, META)]
     }
 
@@ -141,13 +141,13 @@ impl<'a> Table<'a> {
 
     /// Loads the home bucket of a session in the index.
     #[inline(always)]
-    pub(crate) fn home_bucket(&self, session: u64) -> HomeBucket<'a> {
-        HomeBucket::load(Key::session(session), self.index)
+    pub(crate) fn home_bucket(&self, session: u64) -> LoadedBucket<'a> {
+        LoadedBucket::load(Key::session(session), self.index)
     }
 
     /// Returns whether the index proves that the session of this home bucket holds no slot.
     #[inline(always)]
-    pub(crate) fn is_session_absent(&self, home: &HomeBucket<'_>) -> bool {
+    pub(crate) fn is_session_absent(&self, home: &LoadedBucket<'_>) -> bool {
         home.has_no_entry() && self.count(Counter::Unindexed) == 0
     }
 
@@ -161,7 +161,7 @@ impl<'a> Table<'a> {
 
     /// Returns the result of [`Table::lease_of`]. `home` is the home bucket of the session.
     #[inline(always)]
-    pub(crate) fn find_lease(&self, home: &HomeBucket<'_>, session: u64) -> Option<(u32, u32)> {
+    pub(crate) fn find_lease(&self, home: &LoadedBucket<'_>, session: u64) -> Option<(u32, u32)> {
         let slot_if_held = |slot: u32| self.is_held_by(slot, session).then_some(slot);
         let slot = match home.find(slot_if_held) {
             Some(slot) => slot,
@@ -198,7 +198,7 @@ impl<'a> Table<'a> {
         if user == UserHash::NONE || self.count(Counter::Unindexed) > 0 {
             return None;
         }
-        let home = HomeBucket::load(Key::user(user.tag()), self.index);
+        let home = LoadedBucket::load(Key::user(user.tag()), self.index);
         let (slot, entry) = home.single_match()?;
         let is_available = self.meta(slot).user_tag() == user.tag()
             && self.is_free(slot)

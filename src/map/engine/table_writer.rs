@@ -10,7 +10,7 @@ use std::ops::Deref;
 use super::table::Table;
 use crate::Tick;
 use crate::map::format::counters::{Counter, add_leased_and_free, add_to_count, set_count};
-use crate::map::format::index::{self, Entry, HomeBucket, Key};
+use crate::map::format::index::{self, Entry, Key, LoadedBucket};
 use crate::map::format::placement::{self, Placement, is_in_free_queue};
 use crate::map::format::queue::{self, Front, Queue};
 use crate::map::format::record;
@@ -101,7 +101,7 @@ impl<'a> TableWriter<'a> {
         &self,
         slot: u32,
         session: u64,
-        home: &HomeBucket<'_>,
+        home: &LoadedBucket<'_>,
         last_user_entry: Option<Entry<'_>>,
         user: UserHash,
         now: Tick,
@@ -140,7 +140,7 @@ impl<'a> TableWriter<'a> {
     /// Releases a slot that the session of this home bucket holds. The slot cools down if
     /// `cools_down` is true. Otherwise the slot is free at once.
     #[inline(always)]
-    pub(crate) fn release(&self, home: &HomeBucket<'_>, slot: u32, cools_down: bool, stamp: u64) {
+    pub(crate) fn release(&self, home: &LoadedBucket<'_>, slot: u32, cools_down: bool, stamp: u64) {
         let Some(words) = self.slots.get(slot as usize) else { return };
         let owner = if cools_down { Owner::Cooling(stamp) } else { Owner::Free(stamp) };
         let owner_word = owner.to_word();

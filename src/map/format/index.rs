@@ -80,16 +80,17 @@ impl Key {
     }
 }
 
-/// The home bucket of a key, with a copy of its tags from the time of the load.
+/// The home bucket of a key or one of its overflow buckets, with a copy of the tags from the time
+/// of the load.
 #[derive(Clone, Copy)]
-pub(crate) struct HomeBucket<'a> {
+pub(crate) struct LoadedBucket<'a> {
     buckets: &'a [Bucket],
     bucket: &'a Bucket,
     key: Key,
     tags: Tags,
 }
 
-impl<'a> HomeBucket<'a> {
+impl<'a> LoadedBucket<'a> {
     /// Loads the home bucket of a key. `buckets` must not be empty.
     #[inline(always)]
     pub(crate) fn load(key: Key, buckets: &'a [Bucket]) -> Self {
@@ -216,13 +217,13 @@ impl Entry<'_> {
 /// Inserts an entry under a key whose home bucket is not loaded.
 #[inline(never)]
 pub(crate) fn insert(access: WriteAccess<'_>, buckets: &[Bucket], key: Key, slot: u32) -> bool {
-    HomeBucket::load(key, buckets).insert(access, slot)
+    LoadedBucket::load(key, buckets).insert(access, slot)
 }
 
 /// Removes an entry under a key whose home bucket is not loaded.
 #[inline(never)]
 pub(crate) fn remove(access: WriteAccess<'_>, buckets: &[Bucket], key: Key, slot: u32) -> bool {
-    HomeBucket::load(key, buckets).remove(access, slot)
+    LoadedBucket::load(key, buckets).remove(access, slot)
 }
 
 #[cold]
@@ -232,7 +233,7 @@ fn find_in_overflow<T>(
     key: Key,
     mut visit: impl FnMut(u32) -> Option<T>,
 ) -> Option<T> {
-    let mut overflow = HomeBucket::load(key, buckets).overflow_buckets();
+    let mut overflow = LoadedBucket::load(key, buckets).overflow_buckets();
     overflow.find_map(|probe| {
         probe.tags.matching(key).find_map(|lane| visit(slot_of(probe.bucket, lane)))
     })
@@ -241,7 +242,7 @@ fn find_in_overflow<T>(
 #[cold]
 #[inline(never)]
 fn insert_in_overflow(access: WriteAccess<'_>, buckets: &[Bucket], key: Key, slot: u32) -> bool {
-    let home = HomeBucket::load(key, buckets);
+    let home = LoadedBucket::load(key, buckets);
     let Some(entry) = home.overflow_buckets().find_map(|probe| probe.vacant_entry()) else {
         return false;
     };
@@ -253,7 +254,7 @@ fn insert_in_overflow(access: WriteAccess<'_>, buckets: &[Bucket], key: Key, slo
 #[cold]
 #[inline(never)]
 fn remove_from_overflow(access: WriteAccess<'_>, buckets: &[Bucket], key: Key, slot: u32) -> bool {
-    let home = HomeBucket::load(key, buckets);
+    let home = LoadedBucket::load(key, buckets);
     let Some(entry) = home.overflow_buckets().find_map(|probe| probe.occupied_entry(slot)) else {
         return false;
     };
@@ -387,7 +388,7 @@ pub(crate) fn repair(
     let unindexed_slots = (0..slot_count).filter(|slot| {
         !is_indexed[*slot as usize]
             && key_of(*slot)
-                .is_some_and(|key| !HomeBucket::load(key, buckets).insert(access, *slot))
+                .is_some_and(|key| !LoadedBucket::load(key, buckets).insert(access, *slot))
     });
     unindexed_slots.count() as u32
 }

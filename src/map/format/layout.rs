@@ -176,7 +176,7 @@ impl Layout {
         }
         for number in 0..pool_count {
             pools[number].same_name_pools = pools[number]
-                .with_name(words, |name| pools_with_name(words, &pools[..pool_count], name));
+                .read_name(words, |name| pools_with_name(words, &pools[..pool_count], name));
         }
         let map_pools = &pools[..pool_count];
         let loopback_pools = pool_set(map_pools, |pool| pool.is_loopback && !pool.is_dropped);
@@ -260,7 +260,7 @@ impl Layout {
 }
 
 fn pools_with_name(words: &[Word], pools: &[PoolLayout], name: &[u8]) -> PoolSet {
-    let has_name = |pool: &PoolLayout| pool.with_name(words, |pool_name| pool_name == name);
+    let has_name = |pool: &PoolLayout| pool.read_name(words, |pool_name| pool_name == name);
     pool_set(pools, |pool| !pool.is_loopback && !pool.is_dropped && has_name(pool))
 }
 

@@ -207,7 +207,7 @@ impl PoolLayout {
     }
 
     /// Calls `read` with the bytes of the name of the pool.
-    pub(crate) fn with_name<T>(&self, words: &[Word], read: impl FnOnce(&[u8]) -> T) -> T {
+    pub(crate) fn read_name<T>(&self, words: &[Word], read: impl FnOnce(&[u8]) -> T) -> T {
         let mut buffer = [0; NAME_BYTES];
         load_bytes(words, self.entry_offset, &mut buffer);
         let end = buffer.iter().position(|byte| *byte == 0).unwrap_or(MAX_POOL_NAME);
@@ -216,7 +216,7 @@ impl PoolLayout {
 
     /// Returns the name of the pool as text.
     pub(crate) fn name(&self, words: &[Word]) -> String {
-        self.with_name(words, |name| String::from_utf8_lossy(name).into_owned())
+        self.read_name(words, |name| String::from_utf8_lossy(name).into_owned())
     }
 
     /// Returns the pool as it was when the map was written.

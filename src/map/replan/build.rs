@@ -110,7 +110,7 @@ pub(crate) fn keep_if_unchanged(
     let (map, sessions) = (WritableRegion::in_memory(map_word_count), WritableRegion::default());
     let new_map = build(map, sessions, &pools, plan, &policy, boot, Some((&**old_map, now)))?;
     let pool_rules = encode_rules(&plan.policy.pool_rules);
-    if !authoritative_words(old_map).eq(authoritative_words(&new_map))
+    if !compared_words(old_map).eq(compared_words(&new_map))
         || old_map.layout().pool_rules(old_map.sessions_words()) != Some(pool_rules)
         || !has_reservations(old_map, plan)
     {
@@ -146,9 +146,9 @@ fn slot_counts(pools: &[PlannedPool]) -> impl Iterator<Item = u32> {
 }
 
 /// Returns the fixed words of a map without `file_id`, and the owner and meta words of all slots.
-fn authoritative_words(map: &MapImage) -> impl Iterator<Item = u64> {
+fn compared_words(map: &MapImage) -> impl Iterator<Item = u64> {
     let slots = map.tables().flat_map(|(_, table)| {
-        (0..table.pool.slot_count).flat_map(move |slot| table.authoritative_words(slot))
+        (0..table.pool.slot_count).flat_map(move |slot| table.owner_and_meta(slot))
     });
     map.layout().fixed_words(map.words()).chain(slots)
 }
