@@ -87,7 +87,7 @@ static const struct calls direct = {
     direct_bind,    direct_connect,  direct_accept,  direct_getsockname, direct_getpeername,
     direct_sendto,  direct_recvfrom, direct_listen,  direct_setsockopt,  direct_sendmsg,
     direct_recvmsg, direct_sendmmsg, direct_recvmmsg};
-static struct calls hooked;
+static struct calls measured_calls;
 
 /* The floor: direct calls with only the additional system calls that every hook needs. These calls
  * read the protocol of a UDP socket, read and set the mark of a sending socket, and bind an unbound
@@ -273,17 +273,17 @@ static void measure(const char *name, int (*operation)(const struct calls *), in
     if (selected_operation && strcmp(selected_operation, name)) return;
     static double direct_ns[BLOCK_COUNT], hooked_ns[BLOCK_COUNT], differences[BLOCK_COUNT],
         ratios[BLOCK_COUNT];
-    if (operation(&direct) || operation(&hooked)) {
+    if (operation(&direct) || operation(&measured_calls)) {
         printf("%s -\n", name);
         return;
     }
     measure_block(operation, &direct, repetitions);
-    measure_block(operation, &hooked, repetitions);
+    measure_block(operation, &measured_calls, repetitions);
     for (int i = 0; i < BLOCK_COUNT; i++) {
         /* The order of the two variants alternates, so that neither variant benefits more from warm
          * caches. */
         if (i % 2) direct_ns[i] = measure_block(operation, &direct, repetitions);
-        hooked_ns[i] = measure_block(operation, &hooked, repetitions);
+        hooked_ns[i] = measure_block(operation, &measured_calls, repetitions);
         if (i % 2 == 0) direct_ns[i] = measure_block(operation, &direct, repetitions);
         differences[i] = hooked_ns[i] - direct_ns[i];
         ratios[i] = hooked_ns[i] / direct_ns[i];
@@ -311,19 +311,19 @@ int main(int count, char **arguments) {
     selected_operation = count > 1 ? arguments[1] : NULL;
     /* With another interposing library, a call may block forever. */
     alarm(selected_operation ? 5 : 120);
-    hooked = (struct calls){.bind = bind,
-                            .connect = connect,
-                            .accept = accept,
-                            .getsockname = getsockname,
-                            .getpeername = getpeername,
-                            .sendto = sendto,
-                            .recvfrom = recvfrom,
-                            .listen = listen,
-                            .setsockopt = setsockopt,
-                            .sendmsg = sendmsg,
-                            .recvmsg = recvmsg,
-                            .sendmmsg = sendmmsg,
-                            .recvmmsg = recvmmsg};
+    measured_calls = (struct calls){.bind = bind,
+                                    .connect = connect,
+                                    .accept = accept,
+                                    .getsockname = getsockname,
+                                    .getpeername = getpeername,
+                                    .sendto = sendto,
+                                    .recvfrom = recvfrom,
+                                    .listen = listen,
+                                    .setsockopt = setsockopt,
+                                    .sendmsg = sendmsg,
+                                    .recvmsg = recvmsg,
+                                    .sendmmsg = sendmmsg,
+                                    .recvmmsg = recvmmsg};
     host = getenv("BENCH_HOST");
     const char *v = getenv("BENCH_V"), *l = getenv("BENCH_L");
     snprintf(loopback_address, sizeof loopback_address, "%s", l);
@@ -347,7 +347,7 @@ int main(int count, char **arguments) {
     to = make_address(v, 8902);
     direct_connect(connected_to_v, (void *)&to, sizeof to);
     if (getenv("BENCH_FLOOR")) {
-        hooked = floor_calls;
+        measured_calls = floor_calls;
         measure("udp-connect", udp_connect, 200);
         measure("sendto-recvfrom", send_receive_cycle, 200);
         measure("sendto-first", first_send_cycle, 200);

@@ -13,7 +13,7 @@ use libc::{addrinfo, c_char, c_int, sockaddr, socklen_t};
 use vipool::rewrite::HookedProcess;
 use vipool::rewrite::sockaddr::{self as sockaddr_bytes, MAX_LENGTH};
 
-use crate::host_names::{is_host_name, is_host_or_session_address, session_address_for};
+use crate::host_names::{is_host_name, is_host_or_pool_address, session_address_for};
 use crate::node_name::NodeName;
 use crate::sockaddr_buf::{SockaddrBuf, parse_inet, parse_sockaddr};
 use crate::{errno, hooked_process, original};
@@ -62,7 +62,7 @@ unsafe fn replace_host_addresses(process: &HookedProcess, name: &CStr, list: &mu
     while let Some(info) = unsafe { entry.as_ref() } {
         // SAFETY: `ai_addr` points to `ai_addrlen` bytes.
         if let Some(address) = unsafe { parse_sockaddr(info.ai_addr, info.ai_addrlen) } {
-            resolves_to_host |= is_host_or_session_address(&rewriter, address.ip());
+            resolves_to_host |= is_host_or_pool_address(&rewriter, address.ip());
             has_replacement |= session_address_for(session_addresses, address.ip()).is_some();
         }
         entry = info.ai_next;

@@ -21,7 +21,7 @@ pub fn session_address_for(
 }
 
 /// Returns whether the address belongs to this host or to a pool of its map.
-pub fn is_host_or_session_address(rewriter: &ProcessRewriter<'_>, address: IpAddr) -> bool {
+pub fn is_host_or_pool_address(rewriter: &ProcessRewriter<'_>, address: IpAddr) -> bool {
     let ip = as_ipv4(address).map_or(address, IpAddr::V4);
     ip.is_loopback()
         || rewriter.system.is_host_address(ip)

@@ -8,7 +8,7 @@ use std::ptr;
 
 use libc::{c_char, c_int, c_void, hostent, size_t, socklen_t};
 
-use crate::host_names::{is_host_name, is_host_or_session_address, session_address_for};
+use crate::host_names::{is_host_name, is_host_or_pool_address, session_address_for};
 use crate::{caller_memory, errno, hooked_process, node_name, original};
 
 /// If `name` is the host's own name, replaces the host's addresses in `entry` with the session's
@@ -29,7 +29,7 @@ unsafe fn replace_host_addresses(name: *const c_char, entry: *mut hostent) {
         && is_host_name(
             // SAFETY: guaranteed by the caller.
             unsafe { CStr::from_ptr(name) }.to_bytes(),
-            is_host_or_session_address(&rewriter, first_ip),
+            is_host_or_pool_address(&rewriter, first_ip),
         )
     {
         // SAFETY: the list continues after its first address, with another address or the null

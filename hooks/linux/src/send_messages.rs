@@ -145,10 +145,10 @@ unsafe fn sendmmsg_hooked(
     while sent_count < count {
         let batch_size = (count - sent_count).min(BATCH_SIZE);
         // SAFETY: the program passed these arguments. The messages are a part of its array.
-        let (batch_sent_count, has_sent_all) =
+        let (batch_sent_count, may_continue) =
             unsafe { send_batch(process, fd, &mut messages, sent_count, batch_size, flags) };
         sent_count += batch_sent_count;
-        if !has_sent_all {
+        if !may_continue {
             break;
         }
     }

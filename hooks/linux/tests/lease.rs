@@ -88,7 +88,7 @@ fn open_session(host: &TestHost, session: &str) -> String {
 }
 
 /// Returns how the session of the process was found, as `vipool explain` reports it.
-fn lease_source(host: &TestHost, process: &ChildGuard) -> String {
+fn session_found_by(host: &TestHost, process: &ChildGuard) -> String {
     let pid = process.0.id().to_string();
     let map_directory = host.directory.to_str().unwrap();
     let report = output_of(Command::new(vipool_path()).args([
@@ -116,7 +116,7 @@ fn lease_is_found_by_audit_session() {
             return record_skip("audit sessions", "boot a kernel with CONFIG_AUDIT");
         }
         let session_address = open_session(&host, &format!("audit:{}", audit_id.trim()));
-        assert_eq!(lease_source(&host, &process), "audit-session");
+        assert_eq!(session_found_by(&host, &process), "audit-session");
         assert_eq!(bound_address((process, output)), session_address);
         // If no session is open for an audit session, the audit session has no effect.
         let (process, mut output) = start_after_shell(&host, start_audit_session);
@@ -202,14 +202,14 @@ fn lease_is_found_by_control_group() {
         let session_address = open_session(&host, &session_id);
         let waiting_shell = start_after_shell(&host, &format!("{}; echo", scope.join_command()));
         let waiting_shell = wait_until_joined(waiting_shell);
-        assert_eq!(lease_source(&host, &waiting_shell.0), "session-scope");
+        assert_eq!(session_found_by(&host, &waiting_shell.0), "session-scope");
         assert_eq!(bound_address(waiting_shell), session_address);
         // A process of the user's manager joins the user's only session.
         let waiting_shell = wait_until_joined(start_after_shell(
             &host,
             &format!("{}; echo", manager.join_command()),
         ));
-        assert_eq!(lease_source(&host, &waiting_shell.0), "user-manager");
+        assert_eq!(session_found_by(&host, &waiting_shell.0), "user-manager");
         assert_eq!(bound_address(waiting_shell), session_address);
         // If the user has several sessions, the process joins no session.
         let user_file_text = format!("NAME=ada\nSESSIONS={logind_session} c2\n");
@@ -218,7 +218,7 @@ fn lease_is_found_by_control_group() {
             &host,
             &format!("{}; echo", manager.join_command()),
         ));
-        assert_eq!(lease_source(&host, &waiting_shell.0), "none");
+        assert_eq!(session_found_by(&host, &waiting_shell.0), "none");
         assert_eq!(bound_address(waiting_shell), NOT_REWRITTEN);
         // If a session of vipool has the id of the audit session, the hook finds this session
         // through logind's file.
