@@ -252,16 +252,16 @@ impl Logon<'_> {
     /// pools decides about this error, also shows the user a message. Returns the PAM status of the
     /// logon.
     fn report_failure(&self, error: &OpenError, may_refuse: bool) -> c_int {
-        let is_exhausted = error.is_decided_by_exhaustion_policy();
-        let is_refused = may_refuse && is_exhausted;
+        let is_decided_by_policy = error.is_decided_by_exhaustion_policy();
+        let is_refused = may_refuse && is_decided_by_policy;
         let outcome = if is_refused {
             "the logon is refused"
         } else {
             "the logon continues without an address"
         };
-        let level = if is_exhausted { libc::LOG_WARNING } else { libc::LOG_NOTICE };
+        let level = if is_decided_by_policy { libc::LOG_WARNING } else { libc::LOG_NOTICE };
         self.transaction.log(level, &format!("no address for {}: {error} ({outcome})", self.user));
-        if is_exhausted {
+        if is_decided_by_policy {
             self.transaction.show_error(EXHAUSTED_MESSAGE);
         }
         if is_refused { PAM_SESSION_ERR } else { PAM_SUCCESS }

@@ -191,11 +191,11 @@ down_without_space() {
   mkdir -p /run/vipool
   mount -t tmpfs -o size=512m,mode=755 tmpfs /run/vipool
   write_pam_service logon
-  for sessions in 0 1; do
+  for has_session in 0 1; do
     create_map 10.77.0.100-10.77.0.109 $'[[program]]\npath = "/bin/sh"\nfeatures = ["loopback"]\nown-ports = [7001]'
-    [ $sessions = 1 ] && pamtester -Irhost=192.0.2.7 logon alice open_session
+    [ $has_session = 1 ] && pamtester -Irhost=192.0.2.7 logon alice open_session
     dd if=/dev/zero of=/run/vipool/fill bs=64k > /dev/null 2>&1 && fail "the file system is not full"
-    if [ $sessions = 1 ]; then
+    if [ $has_session = 1 ]; then
       # Without --force, `down` keeps the address of the open session.
       "$VIPOOL" down > /run/down.log 2>&1 || fail "down: $(cat /run/down.log)"
       ip -4 address show dev v0 | has_match 10.77.0.100/32 || fail "the session lost its address"

@@ -89,7 +89,7 @@ pub fn check_not_shrunk(
 }
 
 /// Returns the plan without the unusable addresses and without their reservations.
-pub fn without_addresses(mut plan: Plan, unusable_addresses: &BTreeSet<IpAddr>) -> Plan {
+pub fn without_unusable_addresses(mut plan: Plan, unusable_addresses: &BTreeSet<IpAddr>) -> Plan {
     let excluded_ranges: Vec<Range> =
         unusable_addresses.iter().map(|address| Range::from(*address)).collect();
     for pool in plan.pools.iter_mut().filter(|pool| pool.kind() == PoolKind::VirtualIp) {

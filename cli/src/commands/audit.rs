@@ -28,7 +28,7 @@ pub fn record(directory: &Path, actions: &[AdminAction<'_>]) {
 ///
 /// # Errors
 /// The history cannot be written.
-pub fn collect_events(directory: &Path, retention: Option<&Retention>) -> anyhow::Result<()> {
+pub fn record_events(directory: &Path, retention: Option<&Retention>) -> anyhow::Result<()> {
     let file = history::history_file(directory);
     let records =
         history::collect(directory, &file, retention).context("cannot update the history")?;

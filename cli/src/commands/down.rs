@@ -60,7 +60,7 @@ impl Down {
                     }
                 }
                 // Collect the events now, because no command can collect them without the map.
-                if let Err(error) = audit::collect_events(&self.map, None) {
+                if let Err(error) = audit::record_events(&self.map, None) {
                     errln!("vipool: {error:#}");
                 }
                 last_users::save(&map, &self.map);

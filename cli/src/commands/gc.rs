@@ -103,7 +103,7 @@ impl Gc {
                     next_maintenance = Instant::now() + interval;
                     Some(self.maintain(&directory))
                 } else if position != collected_position {
-                    Some(audit::collect_events(&directory, Some(&self.retention())))
+                    Some(audit::record_events(&directory, Some(&self.retention())))
                 } else {
                     None
                 };
@@ -125,7 +125,7 @@ impl Gc {
         let map = Map::open(directory)?;
         let summary = reap::reap_all(&map)?;
         #[cfg(unix)]
-        let collect_result = audit::collect_events(directory, Some(&self.retention()));
+        let collect_result = audit::record_events(directory, Some(&self.retention()));
         last_users::save(&map, directory);
         remove_stale_client_files(&map, directory);
         if self.json {

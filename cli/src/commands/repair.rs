@@ -12,7 +12,7 @@ use vipool::range::Range;
 
 use super::audit;
 use super::plan_args::PlanArgs;
-use crate::assigner::plan::{desired_addresses, without_addresses};
+use crate::assigner::plan::{desired_addresses, without_unusable_addresses};
 use crate::assigner::state::AssignerState;
 use crate::history::{self, AdminAction, Record, RecordKind};
 use crate::text::{escape, pluralize};
@@ -50,7 +50,7 @@ impl Repair {
             .difference(&state.assigned.addresses)
             .map(|entry| entry.address)
             .collect();
-        let plan = without_addresses(server_plan.plan, &unusable_addresses);
+        let plan = without_unusable_addresses(server_plan.plan, &unusable_addresses);
         let Some(report) = Map::repair(&self.map, &plan)? else {
             outln!("the map in {} is not damaged: nothing was changed", self.map.display())?;
             return Ok(ExitCode::SUCCESS);

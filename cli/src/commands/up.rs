@@ -19,7 +19,8 @@ use super::audit;
 use super::down::leased_addresses;
 use super::plan_args::PlanArgs;
 use crate::assigner::plan::{
-    check_not_shrunk, desired_addresses, planned_sizes, probe_destinations, without_addresses,
+    check_not_shrunk, desired_addresses, planned_sizes, probe_destinations,
+    without_unusable_addresses,
 };
 use crate::assigner::reserved_ports::{set_reserved_ports, would_change_reserved_ports};
 use crate::assigner::state::{AssignedResources, AssignerState, STATE_FILE};
@@ -144,8 +145,10 @@ impl Up {
         let map_inode_before = map_file_inode(directory);
         // If the map was lost, the sockets show which addresses running sessions still use.
         let mut probe = SystemProbe::new().context("cannot read the kernel's socket tables")?;
-        let plan =
-            without_addresses(server_plan.plan, &result.conflict_reasons.keys().copied().collect());
+        let plan = without_unusable_addresses(
+            server_plan.plan,
+            &result.conflict_reasons.keys().copied().collect(),
+        );
         if plan.file_bytes() >= LARGE_MAP_BYTES {
             let (size, directory) = (HumanBytes(plan.file_bytes()), directory.display());
             errln!("vipool: the map takes {size} in {directory}: creating it takes a while");

@@ -7,13 +7,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use vipool_testing::ChildGuard;
 
-/// Runs `program`, which starts a page server on a port on which the host already listens. Returns
-/// true if the server can bind the port. The bind succeeds only if it is rewritten.
-fn is_rewritten(private_map: &PrivateMap, farm: &str, program: &[&str], port: u16) -> bool {
+/// Runs `command_prefix` with the arguments of a page server added. The host already listens on the
+/// port of the server. Returns true if the server can bind the port. The bind succeeds only if it
+/// is rewritten.
+fn is_rewritten(private_map: &PrivateMap, farm: &str, command_prefix: &[&str], port: u16) -> bool {
     let file = private_map.write_file("index.html", "a page\n");
     let port = port.to_string();
     let mut command = private_map.vipool(&["run", "--private", "--farm", farm, "-s", "1", "--"]);
-    command.args(program).args(["serve", &port, file.to_str().unwrap()]);
+    command.args(command_prefix).args(["serve", &port, file.to_str().unwrap()]);
     let mut vipool_process =
         ChildGuard::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut line = String::new();

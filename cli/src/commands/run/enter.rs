@@ -175,7 +175,7 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
             _ => map.open_session(session, &options, Tick::now()),
         }
     };
-    let opened = open_session(&map, shared_logon, open, args.require, signals)?;
+    let opened = open_or_join_session(&map, shared_logon, open, args.require, signals)?;
     if let Some(shortage) = opened.shortage {
         let missing = missing_address(&map.reader()?, &opened.leases).unwrap_or("further address");
         let shortage = remedy::describe_shortage(&shortage);
@@ -236,7 +236,7 @@ impl<'a> ProgramProperties<'a> {
 ///
 /// A session that lacks an address is not used if the farm file or `--require` forbids that. Then
 /// this function leaves a shared session, and closes any other session that it opened.
-fn open_session(
+fn open_or_join_session(
     map: &Map,
     shared_logon: Option<Leader>,
     open: impl Fn(bool) -> Result<OpenedSession, OpenError>,

@@ -183,6 +183,6 @@ fn read_farm(file: &Path) -> anyhow::Result<(Policy, Settings, u32)> {
     // Pool rules choose among pools of virtual IPs, and a private map has no such pool.
     plan.policy.pool_rules.clear();
     let loopback_pools = plan.pools.iter().filter(|pool| pool.kind() == PoolKind::Loopback);
-    let slot_count = loopback_pools.map(Pool::slot_count).sum();
-    Ok((plan.policy, plan.settings, slot_count))
+    let max_slots = loopback_pools.map(Pool::slot_count).sum();
+    Ok((plan.policy, plan.settings, max_slots))
 }
