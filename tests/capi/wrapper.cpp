@@ -41,7 +41,7 @@ int main(int argc, char **argv)
         auto options = vipool::sized<vipool_map_options>();
         options.flags = is_file_backed ? 0 : VIPOOL_MAP_SINGLE_THREADED;
         vipool::map map = is_file_backed ? vipool::map::create(directory, plan)
-                                      : vipool::map::create_in_memory(plan, options);
+                                         : vipool::map::create_in_memory(plan, options);
         vipool::map moved_map = std::move(map);
         const auto session = vipool::make_session(VIPOOL_SESSION_EMBEDDER, 7);
         CHECK(session == vipool::parse_session("embedder:7"));

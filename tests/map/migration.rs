@@ -8,7 +8,7 @@ use vipool::map::{Map, OpenError, OpenOptions, Plan, Settings, Shortage};
 use vipool::pool::Reservation;
 
 use crate::plan_support::{
-    FixedProbe, create_map, for_pool, for_user_at, new_directory, open_for_user, pool_status,
+    FixedProbe, create_map, for_pool, for_user_at, new_directory, open_for_user, pool_statuses,
 };
 use crate::support::{for_user, only_address, pool, session_id};
 
@@ -118,7 +118,7 @@ fn address_continues_to_linger_in_its_new_pool() {
         1
     );
     let map = create_map(&directory, &[pool("office", &["10.0.0.1"])], settings);
-    assert_eq!(pool_status(directory.path())[0].lingering, 1);
+    assert_eq!(pool_statuses(directory.path())[0].lingering, 1);
     let error =
         map.open_session(session_id(2), &for_user("eve"), Tick::from_secs(900)).unwrap_err();
     assert!(matches!(error, OpenError::Shortage { shortage: Shortage::Lingering, .. }), "{error}");

@@ -40,13 +40,13 @@ pub fn for_pool<'a>(name: &'a str, pool: &'a str) -> OpenOptions<'a> {
 }
 
 /// Returns the state of all pools of the map in the directory.
-pub fn pool_status(directory: &Path) -> Vec<PoolStatus> {
+pub fn pool_statuses(directory: &Path) -> Vec<PoolStatus> {
     Reader::attach(directory).unwrap().pools()
 }
 
 /// Returns the names of all pools.
 pub fn pool_names(directory: &tempfile::TempDir) -> Vec<String> {
-    pool_status(directory.path()).into_iter().map(|pool| pool.name).collect()
+    pool_statuses(directory.path()).into_iter().map(|pool| pool.name).collect()
 }
 
 /// Reports sockets on all addresses (`true`) or on no address (`false`).

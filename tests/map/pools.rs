@@ -7,7 +7,7 @@ use vipool::pool::{Pool, PoolKind};
 
 use crate::plan_support::{
     FixedProbe, create_map, for_pool, for_user_at, new_directory, open_for_user, pool_names,
-    pool_status,
+    pool_statuses,
 };
 use crate::support::{for_user, loopback_pool, only_address, pool, session_id};
 
@@ -120,7 +120,7 @@ fn removing_a_pool_keeps_the_numbers_of_later_pools() {
     let map = create_map(&directory, std::slice::from_ref(&lab), Settings::without_cool_down());
     assert!(map.reader().unwrap().is_live(&ann.handle));
     assert_eq!(pool_names(&directory), ["", "lab"]);
-    assert_eq!(pool_status(directory.path())[0].slots, 0);
+    assert_eq!(pool_statuses(directory.path())[0].slots, 0);
     assert_eq!(map.reader().unwrap().pool_kind("10.0.0.1".parse().unwrap()), None);
     // The next new pool takes the free number.
     let map = create_map(&directory, &[lab, annex], Settings::without_cool_down());

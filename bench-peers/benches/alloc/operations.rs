@@ -169,8 +169,9 @@ fn measure_recovery(bench: &Bench, size: u32) {
 
 /// Prints the bytes per address of the map file and of the sessions file.
 fn print_table_size(bench: &Bench, size: u32) {
-    let (_map, directory) = create_map(Storage::Directory(&bench.tmpfs), size, Settings::without_cool_down())
-        .expect("a valid plan");
+    let (_map, directory) =
+        create_map(Storage::Directory(&bench.tmpfs), size, Settings::without_cool_down())
+            .expect("a valid plan");
     let directory = directory.expect("a map in files");
     for (name, file) in [
         ("bytes per address: slot and index", MAP_FILE),
