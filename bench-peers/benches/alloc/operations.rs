@@ -201,7 +201,7 @@ pub fn measure_memory(bench: &Bench) {
     bench.report.print(&Row::without_ratio("bytes resident before", scenario, initial_bytes));
     workload.run_block(50_000_000);
     bench.report.print(&Row::without_ratio(
-        "bytes resident after 100,000,000 operations",
+        "bytes resident after 100,000,000 opens and closes",
         scenario,
         resident_bytes(),
     ));

@@ -44,7 +44,10 @@ fn drained_addresses_are_not_allocated() {
     assert_eq!(private_map.json_output(&["status", "--private"])["draining"], true);
     let refused_open = private_map.output(&["session", "open", "3", "--private"]);
     assert_eq!(refused_open.status.code(), Some(75));
-    assert!(text(&refused_open.stderr).contains("the pool is drained"), "{refused_open:?}");
+    assert!(
+        text(&refused_open.stderr).contains("the server or the pool is drained"),
+        "{refused_open:?}"
+    );
     private_map.output(&["undrain", "--all", "--private"]);
     open_and_get_address(&private_map, "3");
 

@@ -28,7 +28,7 @@ pub enum Shortage {
     #[error("no address is available: every free address may have sockets of its last session")]
     Lingering,
     /// The server or the whole pool drains.
-    #[error("no address is available: the pool is drained")]
+    #[error("no address is available: the server or the pool is drained")]
     Draining,
 }
 
