@@ -204,7 +204,7 @@ enum {
     VIPOOL_ERR_NULL = -1,
     /**
      * The size at the start of a struct is not the size of any version of this struct. VIPOOL_INIT
-     * sets the correct size. A common mistake is the size of a pointer.
+     * sets the correct size. A common mistake is to pass the size of a pointer.
      */
     VIPOOL_ERR_STRUCT_SIZE = -2,
     /**
@@ -499,8 +499,7 @@ const char *vipool_version(void);
  * Returns the current tick.
  *
  * A tick is the number of seconds since the machine was started, including the time that it was
- * asleep.
- * Changes of the wall clock do not affect ticks. Every parameter `now` is a tick.
+ * asleep. Changes of the wall clock do not affect ticks. Every parameter `now` is a tick.
  *
  * Returns: the tick.
  *
@@ -532,7 +531,7 @@ vipool_status vipool_utf16_to_utf8(const uint16_t *text,
  */
 
 /**
- * An IP address, or no address. All-zero bytes mean no address. Plain data.
+ * An IP address, or no address. A struct of zeros means no address. Plain data.
  */
 typedef struct vipool_ip {
     /**
@@ -598,7 +597,7 @@ vipool_status vipool_ip_parse(const char *text, size_t length, struct vipool_ip 
  * Formats an address.
  *
  * Parameters:
- * - `ip`: the address. The text of no address is empty.
+ * - `ip`: the address. For no address, the text is empty.
  * - `buffer`, `capacity`: receives the text and a NUL. 46 bytes are always enough.
  * - `out_length`: receives the length without the NUL. May be NULL.
  *
@@ -735,7 +734,7 @@ enum {
 };
 
 /**
- * Capacity of the lease arrays: the maximum number of leases of one session.
+ * Capacity of the lease arrays. A session has at most this number of leases.
  */
 enum { VIPOOL_MAX_LEASES = 4 };
 
@@ -1060,8 +1059,8 @@ enum {
      */
     VIPOOL_EXHAUSTION_REFUSE = 1,
     /**
-     * The agent retries for up to wait_seconds, then the session starts. The library does not
-     * retry itself.
+     * The agent retries for up to wait_seconds. Then the session starts with the address of the
+     * host. The library does not retry itself.
      */
     VIPOOL_EXHAUSTION_WAIT = 2
 };
@@ -1106,7 +1105,7 @@ enum { VIPOOL_SETTING_SESSION_PER_USER = 4 };
 
 /**
  * Settings for the allocation of addresses. All writers of a map use the same settings. A zeroed
- * struct has no cool-down; vipool_settings_get_default() returns the default.
+ * struct has no cool-down; vipool_settings_get_default() returns the default settings.
  */
 typedef struct vipool_settings {
     /**
@@ -1334,8 +1333,8 @@ typedef struct vipool_executable {
      */
     size_t path_length;
     /**
-     * Path by which the program was started: getauxval(AT_EXECFN) on Linux. This path differs from
-     * `path` if it is a symbolic link. May be NULL.
+     * Path by which the program was started: getauxval(AT_EXECFN) on Linux. If this path is a
+     * symbolic link, it differs from `path`. May be NULL.
      */
     const void *invoked_as;
     /**
@@ -1528,7 +1527,7 @@ void vipool_farm_free(struct vipool_farm *farm);
  * Validates a farm that was built or changed by calls.
  *
  * Replaces the findings of an earlier validation. The findings of the call that made the farm
- * stay. If one of the latter findings is an error, this call does not validate the farm.
+ * stay. If the call that made the farm found an error, this call does not validate the farm.
  *
  * Parameters:
  * - `farm`: the farm.
@@ -1862,7 +1861,8 @@ vipool_status vipool_farm_set_loopback(struct vipool_farm *farm,
                                        size_t excluded_count);
 
 /**
- * Sets the known subnets and DHCP ranges, so that ranges can be validated on any machine.
+ * Sets the known subnets and DHCP ranges, so that the ranges of the farm can be validated on any
+ * machine.
  *
  * Parameters:
  * - `farm`: the farm.
@@ -1951,7 +1951,7 @@ vipool_status vipool_farm_list_fixed_ports(const struct vipool_farm *farm,
 
 /**
  * The plan of one server: pools, settings, the process list, and the addresses of each interface.
- * Threads may share it. A map keeps no reference to it.
+ * Threads may share a plan. A map keeps no reference to the plan from which it was created.
  */
 typedef struct vipool_plan vipool_plan;
 
@@ -1973,8 +1973,8 @@ enum {
 
 /**
  * vipool_plan_options.flags: set vipool_program.target of each listed path that is a symbolic link
- * on this machine, so that the rule matches the target of the link. Use it only on the server
- * itself.
+ * on this machine, so that the rule matches the target of the link. Use this flag only on the
+ * server of the plan.
  */
 enum { VIPOOL_PLAN_FOLLOW_LINKS = 1 };
 #define VIPOOL_PLAN_FOLLOW_LINKS 1u
@@ -2491,8 +2491,8 @@ typedef struct vipool_opened_session {
      */
     uint32_t cooling_until;
     /**
-     * With a shortage: number of the pool in the map, from 0. vipool_snapshot_list_pools() returns
-     * its name.
+     * With a shortage: number, from 0, of the pool that has no address for the session.
+     * vipool_snapshot_list_pools() returns the name of the pool.
      */
     uint32_t shortage_pool;
     /**
@@ -2530,8 +2530,8 @@ typedef struct vipool_closed_session {
  * A second call for an open session adds missing addresses, and replaces the client and the leader
  * of the session if the options contain them. A session keeps its user, if it has one, and its
  * pool. For each pool, the session gets the first of these that exists: the lease that it already
- * has; the required address or an error; the reserved address of the user; the last address of the
- * user; the address that has been free longest.
+ * has; the required address (if it is not available, the call fails); the reserved address of the
+ * user; the last address of the user; the address that has been free longest.
  *
  * Events: assigned for each new lease, exhausted, low water.
  *
@@ -2560,13 +2560,14 @@ vipool_status vipool_map_open_session(const struct vipool_map *map,
 /**
  * Replaces the client and the leader of an open session.
  *
- * Use it when the user reconnects from another client, or when another process becomes the leader.
+ * Call this function when the user reconnects from another client, or when another process becomes
+ * the leader.
  *
  * Parameters:
  * - `map`: the map.
  * - `session`: the session.
- * - `client`: address of the client. NULL or no address keeps the current one.
- * - `leader`: the leader. NULL or pid 0 keeps the current one.
+ * - `client`: address of the client. NULL or no address keeps the current client.
+ * - `leader`: the leader. NULL or pid 0 keeps the current leader.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID,
  * VIPOOL_ERR_NOT_OPEN, and writer errors.
@@ -2602,7 +2603,7 @@ vipool_status vipool_map_close_session(const struct vipool_map *map,
 /**
  * Closes the session of a handle and releases its leases.
  *
- * A handle that is stale, foreign or already closed releases nothing.
+ * A handle that is stale or foreign, or whose session is closed, releases nothing.
  *
  * Events: released for each lease.
  *
@@ -2784,14 +2785,15 @@ typedef uint32_t (*vipool_is_alive_fn)(void *context,
  * Closes every session for which `is_alive` returns 0. Then does the same as
  * vipool_map_mark_restored().
  *
- * Call it after the start of an agent, before the agent opens the first session.
+ * Call this function after the start of an agent, before the agent opens the first session.
  *
  * Events: released for each lease.
  *
  * Parameters:
  * - `map`: the map.
  * - `now`: vipool_now().
- * - `is_alive`, `context`: called for each open session.
+ * - `is_alive`: called for each open session.
+ * - `context`: passed to `is_alive`.
  * - `out_closed`: receives the number of closed sessions. May be NULL.
  *
  * Errors: VIPOOL_ERR_NULL, and writer errors.
@@ -2937,7 +2939,7 @@ vipool_status vipool_client_get(const char *directory,
                                 struct vipool_ip *out);
 
 /**
- * Removes the client address of a session. Call it when the session is closed.
+ * Removes the client address of a session. Call this function when the session is closed.
  *
  * If no address is stored, the call succeeds.
  *
@@ -2996,7 +2998,7 @@ enum { VIPOOL_MAP_INFO_DRAINING = 1 };
 #define VIPOOL_MAP_INFO_DRAINING 1u
 
 /**
- * vipool_map_info.flags: a newer map has replaced this one.
+ * vipool_map_info.flags: a newer map has replaced this map.
  */
 enum { VIPOOL_MAP_INFO_SUPERSEDED = 2 };
 #define VIPOOL_MAP_INFO_SUPERSEDED 2u
@@ -3029,7 +3031,8 @@ typedef struct vipool_map_info {
  *
  * Parameters:
  * - `directory`, `directory_length`: the directory, UTF-8.
- * - `out`: receives the reader. Close it with vipool_reader_close(). A hook never closes it.
+ * - `out`: receives the reader. Close it with vipool_reader_close(). A hook can keep it open until
+ *   the process exits.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
  * VIPOOL_ERR_OTHER_BOOT, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO.
@@ -3083,7 +3086,7 @@ vipool_status vipool_reader_find_session(const struct vipool_reader *reader,
 /**
  * Finds the leases of the session of a handle, if the lease of the handle is still held.
  *
- * Programs that received a handle use this instead of vipool_reader_find_session().
+ * Programs that received a handle use this function instead of vipool_reader_find_session().
  *
  * Parameters:
  * - `reader`: the reader.
@@ -3149,9 +3152,9 @@ vipool_status vipool_reader_get_address_kind(const struct vipool_reader *reader,
                                              uint32_t *out_kind);
 
 /**
- * Returns whether a newer map has replaced this one. The check reads one word.
+ * Returns whether a newer map has replaced the map of this reader. The check reads one word.
  *
- * If so, open the new map with vipool_reader_open(). The old reader stays valid until it is
+ * If a newer map exists, open it with vipool_reader_open(). The old reader stays valid until it is
  * closed.
  *
  * Parameters:
@@ -3216,11 +3219,11 @@ typedef struct vipool_session_row {
      */
     vipool_session session;
     /**
-     * Its handle.
+     * Handle of the session.
      */
     struct vipool_handle handle;
     /**
-     * Its leases, in the order of the pools.
+     * Leases of the session, in the order of the pools.
      */
     struct vipool_lease leases[VIPOOL_MAX_LEASES];
     /**
@@ -3228,7 +3231,7 @@ typedef struct vipool_session_row {
      */
     uint32_t lease_count;
     /**
-     * Tick at the start of its first lease.
+     * Tick at the start of the first lease.
      */
     uint32_t since;
     /**
@@ -3248,7 +3251,7 @@ typedef struct vipool_session_row {
      */
     uint32_t reserved;
     /**
-     * Its leader; pid 0 if unknown or none.
+     * Leader of the session; pid 0 if unknown or none.
      */
     struct vipool_leader leader;
 } vipool_session_row;
@@ -3405,19 +3408,19 @@ vipool_status vipool_snapshot_list_pools(const struct vipool_snapshot *snapshot,
 typedef uint32_t vipool_slot_state;
 enum {
     /**
-     * It can be allocated, unless it is drained or reserved for another user.
+     * The address can be allocated, unless it is drained or reserved for another user.
      */
     VIPOOL_SLOT_FREE = 0,
     /**
-     * A session holds it.
+     * A session holds the address.
      */
     VIPOOL_SLOT_LEASED = 1,
     /**
-     * It was released and cools down.
+     * The address was released and cools down.
      */
     VIPOOL_SLOT_COOLING = 2,
     /**
-     * Its cool-down has ended, but the last check found sockets on it.
+     * The cool-down has ended, but the last check found sockets on the address.
      */
     VIPOOL_SLOT_LINGERING = 3
 };
@@ -3443,7 +3446,7 @@ typedef struct vipool_slot_row {
      */
     size_t size;
     /**
-     * The address.
+     * The address; in a loopback pool, the address that replaces 127.0.0.1.
      */
     struct vipool_ip address;
     /**
@@ -3673,7 +3676,7 @@ typedef struct vipool_rule {
      */
     uint32_t features;
     /**
-     * VIPOOL_PROGRAM_... With VIPOOL_PROGRAM_INHERIT child processes inherit the rule.
+     * VIPOOL_PROGRAM_... With VIPOOL_PROGRAM_INHERIT, child processes inherit the rule.
      */
     uint32_t flags;
     /**
@@ -3707,7 +3710,8 @@ vipool_status vipool_reader_find_rule(const struct vipool_reader *reader,
 /**
  * Finds the rule with this id, if child processes inherit it.
  *
- * Use it for a program that no rule matches, if this rule applies to its parent.
+ * Use this function for a program that no rule matches, if the rule with this id applies to the
+ * parent of the program.
  *
  * Parameters:
  * - `reader`: the reader.
@@ -3805,7 +3809,7 @@ typedef struct vipool_match_row {
  * Lists the match results of a program for all rules of the process list, in the order of the
  * list.
  *
- * Use it for diagnosis. vipool_reader_find_rule() decides which rule applies.
+ * Use this function for diagnosis. vipool_reader_find_rule() decides which rule applies.
  *
  * Parameters:
  * - `reader`: the reader.
@@ -3857,7 +3861,7 @@ enum {
 };
 
 /**
- * Finds the lease of a process by its session in the operating system.
+ * Finds the open session of a process by the process's session in the operating system.
  *
  * A program with the environment variable VIPOOL_LEASE uses the handle in this variable instead:
  * vipool_handle_parse(), then vipool_reader_find_by_handle(). The call takes no lock and allocates
@@ -3884,16 +3888,16 @@ vipool_status vipool_reader_find_by_process(const struct vipool_reader *reader,
 /**
  * Finds the rule that a process inherits from its nearest listed ancestor. Linux only.
  *
- * Use it for a program that no rule matches. On Windows, a hook passes the id of the rule to each
- * process that its program starts; there, use vipool_reader_find_rule_by_id(). The call takes no
- * lock and allocates nothing, but reads files of /proc. A hook calls it while its process starts.
- * The call does not change vipool_last_error().
+ * Use the call for a program that no rule matches. On Windows, a hook passes the id of the rule to
+ * each process that its program starts; there, use vipool_reader_find_rule_by_id(). The call takes
+ * no lock and allocates nothing, but reads files of /proc. A hook makes the call while its process
+ * starts. The call does not change vipool_last_error().
  *
  * Parameters:
  * - `reader`: the reader.
  * - `pid`: the process; 0 for this one.
  * - `out`: receives the rule.
- * - `out_parent`: receives the pid of this ancestor. May be NULL.
+ * - `out_parent`: receives the pid of the nearest listed ancestor. May be NULL.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND (no rule is inherited),
  * VIPOOL_ERR_UNSUPPORTED (a system other than Linux).
@@ -4088,8 +4092,8 @@ enum { VIPOOL_DO_CLEAR_V6ONLY = 1 };
 /**
  * vipool_outcome.flags: do not bind now, but report success and remember the socket until its
  * destination is known. Only with VIPOOL_REWRITER_DEFER_WILDCARD, for Windows: ConnectEx requires
- * a bound socket, and a socket that is bound to a virtual IP cannot reach a loopback address
- * there. The hook then handles a socket that the program bound to the wildcard address without a
+ * a bound socket, and on Windows a socket that is bound to a virtual IP cannot reach a loopback
+ * address. The hook then handles a socket that the program bound to the wildcard address without a
  * port:
  *
  *  - bind: remember the socket if it is not bound (getsockname fails with WSAEINVAL) and the hook
@@ -4111,7 +4115,8 @@ enum { VIPOOL_DO_DEFER = 2 };
 
 /**
  * vipool_outcome.flags: bind the socket to `bind` (port 0) first. If the bind fails, continue
- * anyway, unless the address is on no interface and vipool_rewrite_is_retry_allowed() denies it.
+ * anyway, unless the address is on no interface and vipool_rewrite_is_retry_allowed() does not
+ * allow the call to continue.
  */
 enum { VIPOOL_DO_BIND_FIRST = 4 };
 #define VIPOOL_DO_BIND_FIRST 4u
@@ -4126,8 +4131,8 @@ enum { VIPOOL_DO_DEFER_PORT = 8 };
 #define VIPOOL_DO_DEFER_PORT 8u
 
 /**
- * vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the socket is on the wildcard address with a
- * port. Only with VIPOOL_REWRITER_REBIND_DATAGRAMS. Connect the socket to AF_UNSPEC, which
+ * vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the socket is bound to the wildcard address and
+ * a port. Only with VIPOOL_REWRITER_REBIND_DATAGRAMS. Connect the socket to AF_UNSPEC, which
  * releases a port that the kernel chose, then bind it to `bind` with the same port. A port that
  * the program chose is not released, so the bind fails and the call continues. Leave a socket with
  * SO_BINDTODEVICE as it is, because AF_UNSPEC resets this option. If the bind fails after the
@@ -4184,7 +4189,7 @@ typedef struct vipool_outcome {
 typedef uint32_t vipool_protocol;
 enum {
     /**
-     * Another protocol. Its calls pass.
+     * Another protocol. Calls on such a socket pass unchanged.
      */
     VIPOOL_PROTOCOL_OTHER = 0,
     /**
@@ -4213,7 +4218,7 @@ enum {
 typedef uint32_t (*vipool_get_address_fn)(void *context, void *buffer, uint32_t capacity);
 
 /**
- * Reads a number of a socket from the kernel.
+ * Reads the protocol or the flags of a socket from the kernel.
  *
  * Parameters:
  * - `context`: vipool_socket.context.
@@ -4312,7 +4317,8 @@ enum { VIPOOL_LISTENER_UNKNOWN = -2 };
  * - `context`: vipool_rewriter_options.context.
  * - `addresses`, `count`: the addresses, at most 4.
  * - `protocol`: vipool_protocol.
- * - `source`: source of a datagram. Sockets that are connected to it count too. May be NULL.
+ * - `source`: source of a datagram. Sockets that are connected to this source count too. May be
+ *   NULL.
  *
  * Returns: the index of the address, VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
  */
@@ -4442,7 +4448,8 @@ void vipool_rewriter_free(struct vipool_rewriter *rewriter);
 /**
  * Decides about bind.
  *
- * An address that is not IPv4 or IPv6 passes.
+ * A bind to an address that is neither IPv4 nor IPv6 passes. On an IPv4 socket, AF_UNSPEC with
+ * 0.0.0.0 counts as IPv4.
  *
  * Parameters:
  * - `rewriter`: the rewriter.
@@ -4464,11 +4471,11 @@ vipool_status vipool_rewrite_bind(const struct vipool_rewriter *rewriter,
 /**
  * Decides about listen.
  *
- * The kernel binds an unbound socket to the wildcard address. With VIPOOL_REWRITTEN bind the
- * socket to `out->address` first. If the bind fails, continue anyway, unless the address is on no
- * interface and vipool_rewrite_is_retry_allowed() denies it. The listen of Winsock does not bind
- * an unbound socket; it fails with WSAEINVAL. On Windows, call this function only for sockets
- * whose bind was deferred (VIPOOL_DO_DEFER).
+ * The kernel binds an unbound socket to the wildcard address. With VIPOOL_REWRITTEN, bind the
+ * socket to `out->address` first. If the bind fails, call listen anyway, unless the address is on
+ * no interface and vipool_rewrite_is_retry_allowed() does not allow the original call. The listen
+ * of Winsock does not bind an unbound socket; it fails with WSAEINVAL. On Windows, call this
+ * function only for sockets whose bind was deferred (VIPOOL_DO_DEFER).
  *
  * Parameters:
  * - `rewriter`: the rewriter.
@@ -4531,8 +4538,8 @@ vipool_status vipool_rewrite_send(const struct vipool_rewriter *rewriter,
 /**
  * Decides about an address that the program receives from the kernel.
  *
- * Use it for getsockname, getpeername, accept, accept4, WSAAccept, AcceptEx, and for the source of
- * recvfrom, recvmsg, recvmmsg, WSARecvFrom and WSARecvMsg.
+ * Use this function for getsockname, getpeername, accept, accept4, WSAAccept, AcceptEx, and for
+ * the source of recvfrom, recvmsg, recvmmsg, WSARecvFrom and WSARecvMsg.
  *
  * Parameters:
  * - `rewriter`: the rewriter.
@@ -4722,8 +4729,10 @@ vipool_status vipool_rewrite_is_hidden(const struct vipool_rewriter *rewriter,
                                        uint32_t *out_hidden);
 
 /**
- * Returns whether the call of the program may continue after a bind failed with EADDRNOTAVAIL or
- * WSAEADDRNOTAVAIL, because an address of a vipool_outcome is on no interface.
+ * Returns whether the hook may make the call as the program made it, after a bind to an address of
+ * a vipool_outcome failed with EADDRNOTAVAIL or WSAEADDRNOTAVAIL.
+ *
+ * The address is then on no interface.
  *
  * Parameters:
  * - `rewriter`: the rewriter.
