@@ -191,6 +191,13 @@ fn session_gets_one_address_of_each_kind() {
         Err(OpenError::UnknownPool(_))
     ));
     map.close_by_handle(&lab_session.handle, Tick::ZERO).unwrap();
+    let loopback_address: std::net::IpAddr = "127.9.0.7".parse().unwrap();
+    let lab_session_with_loopback =
+        map.open_session(session_id(3), &lab_options.with_address(loopback_address), Tick::ZERO);
+    let lab_session_with_loopback = lab_session_with_loopback.unwrap();
+    let addresses = addresses_of(&lab_session_with_loopback.leases);
+    assert_eq!(addresses, ["10.0.1.1".parse().unwrap(), loopback_address]);
+    map.close_by_handle(&lab_session_with_loopback.handle, Tick::ZERO).unwrap();
     map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
     assert!(map.reader().unwrap().pools().iter().all(|pool| pool.leased == 0));
 }

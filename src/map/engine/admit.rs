@@ -135,8 +135,8 @@ impl MapImage {
     ///
     /// The selected name is the first of these names: the name of a virtual-IP pool in which the
     /// session has a lease, the name of the virtual-IP pool of the requested address, the requested
-    /// name if no address is requested, `default`, the name of the first pool of the plan. The last
-    /// name applies if no pool is named `default`.
+    /// name, `default`, the name of the first pool of the plan. The last name applies if no pool is
+    /// named `default`.
     ///
     /// # Errors
     /// Fails if the requested address is in no pool, or if no pool has the requested name.
@@ -151,13 +151,16 @@ impl MapImage {
             |number: u16| layout.pool(number).map_or(0, |pool| pool.same_name_pools);
         let is_loopback = |number: u16| layout.pool(number).is_some_and(|pool| pool.is_loopback);
         let leased_pool = leases.iter().map(|lease| lease.pool).find(|pool| !is_loopback(*pool));
-        let virtual_ip_pools = match (leased_pool, options.address, options.pool) {
-            (Some(pool), _, _) => pools_with_same_name(pool),
-            (None, Some(address), _) => {
+        let virtual_ip_pool = match (leased_pool, options.address) {
+            (None, Some(address)) => {
                 let (pool, _) = self.locate(address).ok_or(OpenError::Excluded(address))?;
-                if is_loopback(pool) { default_pools } else { pools_with_same_name(pool) }
+                Some(pool).filter(|pool| !is_loopback(*pool))
             }
-            (None, None, Some(name)) if name != DEFAULT_POOL => {
+            _ => leased_pool,
+        };
+        let virtual_ip_pools = match (virtual_ip_pool, options.pool) {
+            (Some(pool), _) => pools_with_same_name(pool),
+            (None, Some(name)) if name != DEFAULT_POOL => {
                 match layout.pools_with_name(self.words(), name.as_bytes()) {
                     0 => return Err(OpenError::UnknownPool(name.to_owned())),
                     pools => pools,
