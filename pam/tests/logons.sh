@@ -5,11 +5,6 @@ source "$(dirname "$0")/server.sh"
 open_and_close() {
   create_map 10.77.0.100-10.77.0.109
   write_pam_service logon preload=$PRELOAD
-  # A program that records its environment.
-  cat > /run/inside.sh <<'END'
-env | grep -E '^(LD_PRELOAD|VIPOOL_)' > /run/inside.env || true
-END
-  chmod 755 /run/inside.sh
   pamtester -v logon alice open_session close_session
   assert_equal "$(count_leased)" 0
   pamtester -Irhost=192.0.2.7 logon alice open_session
@@ -295,18 +290,22 @@ ssh_su_sudo() {
   start_sshd 127.0.0.1
   cat > /run/inside.sh <<'END'
 echo "lease $VIPOOL_LEASE"
+# Without the variable, the session of the logon is found by the same rule as in the module.
+echo "joined $(env -u VIPOOL_LEASE XDG_SESSION_ID=c9 /run/command run -- sh -c 'echo $VIPOOL_LEASE')"
 sudo -n true
 sudo -n su - bob -c 'echo bob ${VIPOOL_LEASE-none}'
 sudo -n su bob -c true
 exec 3>&1
 while [ ! -e /run/go ]; do sleep 0.1; done
 END
+  cp "$VIPOOL" /run/command; cp "$PRELOAD" /run/
   ssh_to 127.0.0.1 alice sh /run/inside.sh > /run/out 2> /run/err &
   client=$!
   for i in $(seq 600); do grep -q '^bob' /run/out && break; sleep 0.1; done
   cat /run/out /run/err
   assert_equal "$(count_leased)" 1
   check_status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "127.0.0.1"), r'
+  assert_equal "$(sed -n 's/^joined //p' /run/out)" "$(sed -n 's/^lease //p' /run/out)"
   grep -q '^bob none' /run/out || fail "su - passed the lease on"
   touch /run/go
   wait $client

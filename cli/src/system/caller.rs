@@ -8,7 +8,8 @@ use vipool::session::{Handle, SessionId, SessionKind};
 /// Returns the caller's session.
 ///
 /// The function tries these sources in order: the lease in the environment, the user (if all logons
-/// of a user share one session), the session id of systemd-logind, the kernel's audit session.
+/// of a user share one session), the kernel's audit session, the session id of systemd-logind. The
+/// PAM module uses the same order, so it has opened the session that this function returns.
 ///
 /// # Errors
 /// None of these sources contains a valid session id.
@@ -21,14 +22,11 @@ pub fn own_session(session_per: SessionPer) -> anyhow::Result<SessionId> {
         let uid = login_uid().unwrap_or(Uid::current().as_raw());
         return Ok(SessionId::new(SessionKind::User, uid.into())?);
     }
-    if let Ok(id) = std::env::var("XDG_SESSION_ID")
-        && let Ok(session) = SessionId::logind(&id)
-    {
-        return Ok(session);
-    }
     let audit_id = std::fs::read_to_string("/proc/self/sessionid").ok();
-    audit_id
-        .and_then(|text| format!("audit:{}", text.trim()).parse().ok())
+    let audit_session = audit_id.and_then(|text| format!("audit:{}", text.trim()).parse().ok());
+    let logind_session = || SessionId::logind(&std::env::var("XDG_SESSION_ID").ok()?).ok();
+    audit_session
+        .or_else(logind_session)
         .context("this logon has no session id (select a session, for example with --session 1)")
 }
 
