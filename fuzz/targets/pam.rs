@@ -152,7 +152,7 @@ fuzz_target!(|input: &[u8]| {
         assert!(open_session_count <= 1);
         if open_session_count == 1 {
             let new_preload =
-                transaction.env(c"LD_PRELOAD").expect("the module sets it").to_bytes();
+                transaction.env(c"LD_PRELOAD").expect("the module sets it").into_bytes();
             assert!(new_preload.starts_with(preload.to_bytes()));
             let is_separator = |byte: &u8| b": ".contains(byte);
             assert!(new_preload.split(is_separator).any(|file| file == b"/dev/null"));

@@ -287,15 +287,16 @@ fn set_session_environment(transaction: &Transaction, settings: &Settings, lease
     }
     // If the preload object does not exist, ld.so would print an error whenever a program starts.
     if let Some(preload) = settings.preload.as_deref().filter(|file| Path::new(file).exists()) {
-        let previous_preload =
-            transaction.env(c"LD_PRELOAD").map(CStr::to_bytes).unwrap_or_default();
+        let previous_preload = transaction.env(c"LD_PRELOAD").unwrap_or_default().into_bytes();
         let is_preloaded = previous_preload
             .split(|byte| b": ".contains(byte))
             .any(|entry| entry == preload.as_bytes());
         if !is_preloaded {
             let separator: &[u8] = if previous_preload.is_empty() { b"" } else { b":" };
-            has_succeeded &= transaction
-                .set_env("LD_PRELOAD", &[previous_preload, separator, preload.as_bytes()].concat());
+            has_succeeded &= transaction.set_env(
+                "LD_PRELOAD",
+                &[&previous_preload, separator, preload.as_bytes()].concat(),
+            );
         }
     }
     if !has_succeeded {
@@ -329,10 +330,10 @@ fn choose_session_id(
     leader: Option<&Leader>,
 ) -> SessionId {
     let audit_id = fs::read_to_string("/proc/self/sessionid").ok();
-    let logind_id = transaction.env(c"XDG_SESSION_ID").and_then(|name| name.to_str().ok());
+    let logind_id = transaction.env(c"XDG_SESSION_ID").and_then(|name| name.into_string().ok());
     let belongs_to_other_user =
         |session: &SessionId| map.is_open_for_another(*session, user).unwrap_or(false);
-    existing_session_id(audit_id.as_deref(), logind_id)
+    existing_session_id(audit_id.as_deref(), logind_id.as_deref())
         .filter(|session| !belongs_to_other_user(session))
         .unwrap_or_else(|| generate_session_id(leader))
 }

@@ -106,11 +106,12 @@ impl Transaction {
 
     /// Returns an environment variable of the new session. Returns `None` if the variable is unset
     /// or empty.
-    pub fn env(&self, name: &CStr) -> Option<&CStr> {
-        // SAFETY: the handle is valid. The result is NULL or a C string of the transaction.
+    pub fn env(&self, name: &CStr) -> Option<CString> {
+        // SAFETY: the handle is valid. The result is NULL or a C string of the transaction. This
+        // function copies the string, because a later `set_env` can free it.
         let text = unsafe {
             let text = pam_getenv(self.0, name.as_ptr());
-            (!text.is_null()).then(|| CStr::from_ptr(text))
+            (!text.is_null()).then(|| CStr::from_ptr(text).to_owned())
         };
         text.filter(|text| !text.is_empty())
     }
