@@ -6,10 +6,11 @@ use windows_sys::Win32::Foundation::HANDLE;
 use windows_sys::Win32::System::LibraryLoader::GetModuleFileNameW;
 use windows_sys::Win32::System::Threading::QueryFullProcessImageNameW;
 
-/// The longest supported path of a program, in UTF-16 units.
+/// The size of the buffer for the path of a program, in UTF-16 units with the final NUL.
 const MAX_PATH_UNITS: usize = 1024;
 
-/// Returns the rule of the process list that applies to this program.
+/// Returns the rule of the process list that applies to this program. No rule applies to a program
+/// with a longer path than [`MAX_PATH_UNITS`].
 pub fn own_rule<'p>(policy: &PolicyView<'p>) -> Option<ProgramView<'p>> {
     let mut wide_path = [0; MAX_PATH_UNITS];
     // SAFETY: the system writes at most as many units as the buffer holds. The NULL handle
@@ -17,8 +18,10 @@ pub fn own_rule<'p>(policy: &PolicyView<'p>) -> Option<ProgramView<'p>> {
     let length = unsafe {
         GetModuleFileNameW(std::ptr::null_mut(), wide_path.as_mut_ptr(), MAX_PATH_UNITS as u32)
     };
+    // The system truncates a longer path and then returns the size of the buffer.
+    let path = wide_path.get(..length as usize).filter(|path| path.len() < MAX_PATH_UNITS)?;
     let mut path_bytes = [0; MAX_PATH_UNITS * 3];
-    let path = utf16_to_wtf8(wide_path.get(..length as usize)?, &mut path_bytes)?;
+    let path = utf16_to_wtf8(path, &mut path_bytes)?;
     let script = std::env::args_os().skip(1).find(|argument| !is_option(argument));
     let script = script.as_ref().map(|script| script.as_encoded_bytes());
     let executable = Executable::new(path, PathStyle::Windows).with_script(script);
