@@ -55,7 +55,7 @@ impl Unsupported {
                 if matches!(self, Self::Who(_)) { "who" } else { "history" },
                 "Windows keeps no history; 'vipool status' shows the current leases",
             ),
-            Self::Demo(_) => ("demo", "docs/windows.md shows two sessions step by step"),
+            Self::Demo(_) => ("demo", "docs/windows.md lists the steps for two sessions"),
         };
         bail!("'vipool {command}' is not available on Windows ({replacement})")
     }
