@@ -17,6 +17,8 @@ boot() {
   mkdir $root/scenario
   cp "$DEB" $root/scenario/vipool.deb
   cp $script_directory/machine.sh $script_directory/systemd.sh $script_directory/../../docs/events.md $root/scenario/
+  # In the image of a container, this file often prevents packages from starting services.
+  rm -f $root/usr/sbin/policy-rc.d
   add_test_users $root/etc
   cat > $root/etc/systemd/system/scenario.target <<UNIT
 [Unit]
@@ -126,6 +128,10 @@ FARM
   run_gc_every 600
   vipool session open 90 --user carol > /dev/null
   wait_for_output 2 count_events_of_carol
+  journalctl --no-pager --output=export VIPOOL_USER=carol | has_match "^VIPOOL_TIME=$(date -u +%Y)-" \
+    || fail "the events of carol have no time"
+  journalctl --no-pager --output=cat VIPOOL_ADMINISTRATOR=root | has_match 'ran vipool up' \
+    || fail "vipool up has no administrator"
   vipool session close 90
 
   # Two users listen on the same port.
@@ -203,7 +209,20 @@ print(*(s["leader"] for s in json.load(sys.stdin) if s["user"] == "bob"))')
   assert_equal "$(systemctl list-units --no-legend --state=failed '*vipool*')" ""
   assert_equal "$(ssh_to 127.0.0.1 alice echo in)" in
   pkill -u alice -x nc; wait $alice || true
+
+  # A new installation enables the services again, except a service that the administrator disabled.
+  dpkg -i /scenario/vipool.deb
+  service_states() { systemctl is-enabled vipool.service vipool-gc.service | tr '\n' ' '; }
+  assert_equal "$(service_states)" "enabled enabled "
+  assert_equal "$(systemctl is-active vipool-gc.service)" active
+  systemctl disable --quiet vipool.service
+  dpkg -r vipool
+  dpkg -i /scenario/vipool.deb
+  assert_equal "$(service_states)" "disabled enabled "
+
   dpkg -P vipool
+  # The scenario itself wrote the settings in vipool-gc.service.d.
+  assert_equal "$(find /etc/systemd /var/lib/systemd -name '*vipool*' ! -path '*.service.d*')" ""
   [ ! -e /etc/vipool ] && [ ! -e /run/vipool ] && [ ! -e /var/lib/vipool ] || fail "the package left files"
 }
 
