@@ -1,9 +1,9 @@
 //! Adds pool addresses to interfaces, and removes pool addresses from interfaces.
 //!
 //! Both operations read the state file, so they also find the addresses that an interrupted run
-//! added. The callers of [`remove_addresses`] keep the addresses of open sessions. If this host or
-//! another host already uses an address, the assigner reports a conflict, and no session gets the
-//! address.
+//! added. The caller of [`remove_addresses`] selects the addresses to keep, for example the
+//! addresses of open sessions. If this host or another host already uses an address, the assigner
+//! reports a conflict, and no session gets the address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -21,8 +21,8 @@ use super::state::{AssignedResources, AssignerState};
 use super::steps::StepTimer;
 use crate::text::pluralize;
 
-/// Maximum wait for IPv6 duplicate address detection. The kernel starts the detection within a
-/// second, and the detection takes one second.
+/// Maximum wait for IPv6 duplicate address detection. Normally, the detection ends within two
+/// seconds: the kernel starts it within one second, and it takes one second.
 const DAD_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The result of [`add_addresses`].
@@ -40,8 +40,8 @@ pub struct AssignResult {
 struct Comparison {
     /// Desired addresses that an assigner added before and that are still on their interface.
     present_addresses: BTreeSet<InterfaceAddress>,
-    /// Desired addresses that an assigner added to another interface, which had their subnet
-    /// before.
+    /// Desired addresses that an assigner added to another interface, when that interface had
+    /// their subnet.
     moved_addresses: Vec<InterfaceAddress>,
     /// Desired addresses to add.
     missing_addresses: Vec<InterfaceAddress>,
@@ -72,8 +72,8 @@ pub fn preview_addition(
 /// Adds `desired_addresses` to their interfaces.
 ///
 /// If `should_probe` is true, this function first probes the network for other hosts that use one
-/// of the addresses to add. The host's own source address for each of `destinations` must not
-/// change.
+/// of the addresses to add. At the end, it checks that the host's own source address for each of
+/// `destinations` is still the same.
 ///
 /// # Errors
 /// The kernel reports an error, the state file cannot be written, or the host's own source address
@@ -258,9 +258,9 @@ pub fn remove_addresses(
 /// Returns the addresses that an assigner added and that are still on their interface. The first
 /// set contains the desired addresses, the second set the obsolete addresses.
 ///
-/// The state file identifies the addresses of both sets. If an address is not in the state file,
-/// the mark (`netlink::POOL_ADDRESS_PROTOCOL`) identifies the address only if it is desired. An
-/// obsolete address with the mark can belong to another map.
+/// An address in the form of a pool address counts as added by an assigner if the state file lists
+/// it. A desired address also counts if it has the mark (`netlink::POOL_ADDRESS_PROTOCOL`). An
+/// obsolete address with only the mark does not count, because it can belong to another map.
 fn assigned_addresses(
     netlink: &mut Netlink,
     state: &AssignerState,
@@ -290,8 +290,10 @@ fn delete_addresses(netlink: &mut Netlink, addresses: &[InterfaceAddress]) -> an
     Ok(())
 }
 
-/// Probes the IPv4 addresses on all interfaces concurrently. Returns each address in use with the
-/// Ethernet address of the host that uses it.
+/// Probes the network for other hosts that use one of the IPv4 addresses of `candidates`.
+///
+/// Probes all interfaces at the same time, but no interface that is down or does not use ARP.
+/// Returns each address in use with the Ethernet address of the host that uses it.
 fn probe_network(
     candidates: &[InterfaceAddress],
     links: &BTreeMap<u32, Link>,
@@ -334,8 +336,8 @@ fn probe_network(
     conflicts
 }
 
-/// Announces the addresses twice (RFC 5227, section 2.3). Ignores failures, because old entries in
-/// the ARP caches of the neighbours expire without an announcement.
+/// Announces the IPv4 addresses twice (RFC 5227, section 2.3). Ignores failures: if an announcement
+/// is lost, the old entries in the ARP caches of the neighbours expire later.
 fn announce(addresses: &[InterfaceAddress], links: &BTreeMap<u32, Link>) {
     for round in 0..2 {
         if round > 0 && addresses.iter().any(|entry| entry.address.is_ipv4()) {
@@ -358,7 +360,7 @@ fn announce(addresses: &[InterfaceAddress], links: &BTreeMap<u32, Link>) {
 
 /// Waits until duplicate address detection has finished. Returns the addresses that another host
 /// uses, and the addresses that are no longer on their interface. Fails if the detection takes too
-/// long, or if one of the other addresses cannot be bound.
+/// long, or if an address that is not returned cannot be bound.
 fn wait_until_usable(
     netlink: &mut Netlink,
     addresses: &[InterfaceAddress],

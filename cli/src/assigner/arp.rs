@@ -2,8 +2,8 @@
 //! same time. A probe detects whether another host uses an IPv4 address.
 //!
 //! The module sends three probes for each address, 1.5 seconds apart, and accepts late answers for
-//! two seconds. It probes all addresses concurrently, so the duration is six seconds for any number
-//! of addresses.
+//! two seconds. It probes all addresses concurrently, so any number of addresses takes five to six
+//! seconds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,8 +14,10 @@ use nix::errno::Errno;
 
 use crate::system::arp_socket::{ArpPacket, ArpSocket};
 
-/// Constants of RFC 5227, section 1.1.
+// These constants follow RFC 5227, section 1.1.
 const PROBE_NUM: u32 = 3;
+/// The time between two probes of an address. The RFC permits one second (PROBE_MIN) to two seconds
+/// (PROBE_MAX).
 const PROBE_INTERVAL: Duration = Duration::from_millis(1500);
 const ANNOUNCE_WAIT: Duration = Duration::from_secs(2);
 /// In the RFC, PROBE_WAIT spreads the probes of hosts that start at the same time. Here, PROBE_WAIT
@@ -28,12 +30,12 @@ pub type MacAddress = [u8; 6];
 /// The ARP operation of a request.
 const OP_REQUEST: u16 = 1;
 
-/// Probes the addresses on one interface. Returns the addresses that another host uses, with that
-/// host's Ethernet address.
+/// Probes the network of one interface for hosts that use one of `addresses`. Returns each address
+/// that another host uses, with that host's Ethernet address.
 ///
 /// `host_macs` contains the Ethernet addresses of this host. The function ignores packets from
-/// these Ethernet addresses, because Linux answers ARP requests for all its IP addresses on every
-/// interface. `report_progress` receives the completed fraction, 0 to 1.
+/// these Ethernet addresses, because some network devices send a broadcast back to its sender
+/// (RFC 5227, section 2.1.1). `report_progress` receives the completed fraction, 0 to 1.
 ///
 /// # Errors
 /// The ARP socket cannot be opened, or sending or receiving fails.
@@ -136,7 +138,9 @@ fn request(source_mac: MacAddress, sender: Ipv4Addr, target: Ipv4Addr) -> ArpPac
     packet
 }
 
-/// Returns the address that the sender of a packet uses or probes (RFC 5227, section 2.1.1).
+/// Returns the IP address that a packet's sender uses or probes, and the sender's Ethernet address.
+///
+/// See RFC 5227, section 2.1.1.
 fn claimed_address(packet: &ArpPacket) -> Option<(Ipv4Addr, MacAddress)> {
     if packet[..6] != [0, 1, 8, 0, 6, 4] {
         return None;

@@ -2,9 +2,10 @@
 //! removes them.
 //!
 //! `vipool up` adds the addresses, then creates the map, then removes addresses that no longer
-//! belong to a pool. So an address is in the map only while it is on its interface. `vipool down`
-//! works in the reverse order. Either command can be killed at any moment. The next run completes
-//! or reverts the work of the killed run ([`state`]).
+//! belong to a pool. `vipool down` first drains or removes the map, and then removes addresses. So
+//! a session can lease an address only while the address is on its interface. Either command can
+//! be killed at any moment. The next run completes or reverts the work of the killed run
+//! ([`state`]).
 
 mod addresses;
 mod arp;

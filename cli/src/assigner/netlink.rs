@@ -25,11 +25,12 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
-/// The mark of pool addresses, which the kernel stores as the origin of an address (IFA_PROTO).
+/// The mark of pool addresses. The kernel stores it in IFA_PROTO, the attribute for the origin of
+/// an address.
 pub const POOL_ADDRESS_PROTOCOL: u8 = 0x76;
 
-/// Number of messages per system call. The kernel's answers to this number of messages fit in the
-/// receive buffer of the socket.
+/// Maximum number of messages per system call. The kernel's answers to this number of messages fit
+/// in the receive buffer of the socket.
 const BATCH_SIZE: usize = 128;
 
 /// A network interface.
@@ -59,7 +60,8 @@ pub struct InterfaceAddress {
 pub struct AddressState {
     /// Length of the prefix.
     pub prefix_length: u8,
-    /// IPv6: duplicate address detection is in progress; the address cannot be used yet.
+    /// IPv6: the address cannot be used, because duplicate address detection is in progress or has
+    /// found a duplicate.
     pub is_tentative: bool,
     /// IPv6: another host uses the address.
     pub is_duplicate: bool,

@@ -1,5 +1,5 @@
-//! Computes the addresses for the interfaces from a server's plan, and removes conflicting
-//! addresses from the plan for the map.
+//! Computes the interface addresses that a server's plan needs. Removes unusable addresses from the
+//! plan before the map is created.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -69,10 +69,11 @@ pub fn planned_sizes(plan: &Plan) -> PlannedSizes {
     PlannedSizes { virtual_ips: size(PoolKind::VirtualIp), loopback: size(PoolKind::Loopback) }
 }
 
-/// Checks that a plan keeps at least half of the addresses of the previous plan.
+/// Checks that a plan has at least half as many addresses as the previous plan.
 ///
 /// # Errors
-/// The plan has fewer than half of the virtual IPs, or fewer than half of the loopback addresses.
+/// The number of virtual IPs or the number of loopback addresses is less than half of the previous
+/// number.
 pub fn check_not_shrunk(
     previous_sizes: PlannedSizes,
     new_sizes: PlannedSizes,
@@ -93,8 +94,8 @@ pub fn without_unusable_addresses(mut plan: Plan, unusable_addresses: &BTreeSet<
     let excluded_ranges: Vec<Range> =
         unusable_addresses.iter().map(|address| Range::from(*address)).collect();
     for pool in plan.pools.iter_mut().filter(|pool| pool.kind() == PoolKind::VirtualIp) {
-        // A pool may use only the first part of its last range. So clip each range to the addresses
-        // that have a slot.
+        // The last range of a pool can have more addresses than slots. So clip each range to the
+        // addresses that have a slot.
         let clip_to_slots = |first_slot: u32, range: &Range, next_slot: u32| {
             let last_address = range.nth(u128::from(next_slot - first_slot) - 1).expect("a slot");
             Range::new(range.first(), last_address).expect("in order")
@@ -115,9 +116,11 @@ pub fn without_unusable_addresses(mut plan: Plan, unusable_addresses: &BTreeSet<
 }
 
 /// Returns the destinations for which `vipool up` compares the host's source addresses before and
-/// after it adds addresses. Two destinations are remote addresses (reserved for documentation by
-/// RFC 5737 and RFC 3849). Another destination in each subnet is an address that neither the host
-/// nor a pool has.
+/// after it adds addresses.
+///
+/// In each subnet that contains ranges of the server, one destination is an address that neither
+/// the host nor a pool has. Two more destinations are remote addresses (reserved for documentation
+/// by RFC 5737 and RFC 3849).
 pub fn probe_destinations(server_plan: &ServerPlan, interfaces: &[Interface]) -> Vec<IpAddr> {
     let is_host_address = |address: &IpAddr| {
         interfaces

@@ -1,4 +1,4 @@
-//! Sets of ports in the kernel's notation.
+//! Sets of ports, and their text form in the kernel's sysctl files.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::Context;
 
-/// A set of ports, in the kernel's notation: `4000-4010,5000`.
+/// A set of ports. Its text form is the kernel's notation, for example `4000-4010,5000`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortSet(pub BTreeSet<u16>);
 

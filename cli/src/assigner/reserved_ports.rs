@@ -2,8 +2,9 @@
 //! for a program that binds port 0.
 //!
 //! Without the reservation, a program that binds port 0 on 127.0.0.1 could get a port of farm.toml
-//! that another program needs. So `up` reserves the fixed ports of farm.toml. `down` removes only
-//! the reservations that `up` added, and keeps the reservations of the administrator.
+//! that another program needs. So `up` reserves the ports that farm.toml lists in `fixed-ports` and
+//! `own-ports`. `down` removes only the reservations that `up` added, and keeps the reservations of
+//! the administrator.
 
 use std::fs;
 
@@ -32,7 +33,7 @@ pub fn set_reserved_ports(state: &mut AssignerState, ports: &PortSet) -> anyhow:
     let administrator_ports = read_sysctl()?.difference(&state.assigned.ports);
     let added_ports = ports.difference(&administrator_ports);
     // Write the state file first. If this process is killed before it reserves the ports, the file
-    // lists ports that are not reserved. Such a port is harmless.
+    // lists ports that are not reserved. Such an entry is harmless.
     let intended_ports = added_ports.union(&state.assigned.ports);
     if intended_ports != state.assigned.ports {
         state.write(AssignedResources { ports: intended_ports, ..state.assigned.clone() })?;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use anyhow::bail;
 
-/// Returns the source address that the kernel selects for a destination.
+/// Returns the source address that the kernel selects for a destination; `None` without a route.
 ///
 /// For a UDP socket, connect(2) only looks up the route. The kernel sends no packet.
 pub fn source_address(destination: IpAddr) -> Option<IpAddr> {

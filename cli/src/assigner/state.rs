@@ -33,7 +33,7 @@ const MAX_FILE_BYTES: u64 = 64 << 20;
 /// The state file, locked: no other assigner can run as long as this value lives.
 pub struct AssignerState {
     path: PathBuf,
-    /// All addresses and ports that an assigner added or was about to add.
+    /// The recorded resources. An interrupted run may not have added all of them.
     pub assigned: AssignedResources,
     _lock: File,
 }
@@ -45,13 +45,14 @@ pub struct AssignedResources {
     pub addresses: BTreeSet<InterfaceAddress>,
     /// Ports in `ip_local_reserved_ports`.
     pub ports: PortSet,
-    /// Whether `down` drained the server because sessions were open.
+    /// Whether `down` drained the server. The next `up` ends the drain, unless an administrator
+    /// also drained the server.
     pub draining: bool,
     /// The sizes of the pools in the plan of the last `up`.
     pub planned: PlannedSizes,
 }
 
-/// The number of addresses in the pools of a plan.
+/// The numbers of slots in the pools of a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedSizes {
     pub virtual_ips: u32,
@@ -74,9 +75,9 @@ struct FileContents {
 impl AssignerState {
     /// Takes the lock and reads the state file in `directory`, the directory of the map.
     ///
-    /// Creates the directory if necessary. If the file is damaged, prints the reason. In this case,
-    /// the addresses that carry the mark of vipool, on all interfaces, replace the list in the
-    /// file, so that `down` can still remove them.
+    /// Creates the directory if necessary. If the file cannot be used, prints the reason. In this
+    /// case, `assigned` contains every address that carries the mark of vipool
+    /// (`netlink::POOL_ADDRESS_PROTOCOL`), so that `down` can still remove these addresses.
     ///
     /// # Errors
     /// Another assigner runs, the directory cannot be used, or other users can change it.
@@ -144,7 +145,8 @@ impl AssignerState {
     }
 
     /// Writes `assigned`. The file must already list every address and port in `assigned`. If the
-    /// file system is full, prints a message and leaves the file: its longer list is harmless.
+    /// file system is full, prints a message and does not change the file. The longer list in the
+    /// file is harmless.
     ///
     /// # Errors
     /// The file cannot be written for another reason, or cannot be removed.

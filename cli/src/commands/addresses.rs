@@ -105,8 +105,8 @@ fn symbol(row: &SlotRow) -> (char, u8) {
 fn draw_pool(name: &str, slots: &[SlotRow], is_coloured: bool) -> String {
     let mut text =
         format!("{}: {}\n", escape(name), pluralize(slots.len(), "address", "addresses"));
-    // The order of slots is not always the order of addresses: a range that grew has new slots at
-    // the end.
+    // The order of slots is not always the order of addresses: if a range grows, its new slots are
+    // appended to the pool.
     let mut slots = slots.to_vec();
     slots.sort_unstable_by_key(|row| row.address);
     let is_next = |row: &SlotRow, next: &SlotRow| {
@@ -145,7 +145,7 @@ fn draw_pool(name: &str, slots: &[SlotRow], is_coloured: bool) -> String {
 mod tests {
     use super::*;
 
-    /// Returns a slot for each entry of `states`: its state, `reserved` and `drained`.
+    /// Returns a slot for each entry of `states`. An entry is `(state, reserved, drained)`.
     fn slots(states: &[(SlotState, bool, bool)]) -> Vec<SlotRow> {
         let address =
             |index: usize| std::net::Ipv4Addr::from_bits(0x0a00_0500 + index as u32).into();

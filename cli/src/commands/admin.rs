@@ -55,8 +55,8 @@ struct DrainTarget {
 
 /// Reserve an address for a user
 ///
-/// The user's next session gets the address. Sessions of other users do not get it. A session that
-/// holds the address keeps it.
+/// If the address is free, the user's next session gets it. New sessions of other users do not get
+/// it. A session that already holds the address keeps it.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   vipool reserve 10.0.5.20 alice

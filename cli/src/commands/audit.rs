@@ -23,8 +23,10 @@ pub fn record(directory: &Path, actions: &[AdminAction<'_>]) {
     }
 }
 
-/// Copies the new events of the journal of the map in `directory` to the history and to the system
-/// log. `retention` limits the history; `None` keeps all records.
+/// Copies the new events of the map's journal to the history and to the system log.
+///
+/// `directory` is the directory of the map. `retention` limits the history; `None` keeps all
+/// records.
 ///
 /// # Errors
 /// The history cannot be written.

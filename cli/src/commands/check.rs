@@ -23,8 +23,8 @@ use crate::text::pluralize;
 /// the file cannot be used. A warning means that the file works, but perhaps not as intended. The
 /// check needs no privileges and can run on any machine. For /etc/vipool/farm.toml, the farm file
 /// of this machine, the check also reports listed programs that do not exist.
-/// 'vipool up' also excludes addresses that the server or another machine uses; 'vipool status'
-/// shows the result.
+/// 'vipool up' also excludes addresses that the server or another machine uses. 'vipool status'
+/// shows these addresses.
 ///
 /// The exit status is 0, or 1 if there are errors (with --strict also for warnings).
 #[derive(Args)]

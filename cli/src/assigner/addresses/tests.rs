@@ -146,7 +146,8 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
     assert_eq!(result.usable_addresses.len(), 18);
     assert_eq!(source_addresses(&destinations), sources_before);
 
-    // The peer can connect to a listener on V. A datagram socket on V sends with V as its source.
+    // The peer can connect to a listener on a pool address. A datagram socket that is bound to a
+    // pool address keeps this address when it sends.
     for pool_address in ["10.77.0.100", "fd77::100"] {
         let pool_address: IpAddr = pool_address.parse().unwrap();
         let listener = TcpListener::bind((pool_address, 0)).unwrap();
@@ -162,8 +163,8 @@ fn pool_addresses_are_reachable_and_never_the_hosts_own_source() {
         assert_eq!(socket.local_addr().unwrap().ip(), pool_address);
     }
 
-    // A later run with fewer desired addresses removes the other addresses, except the addresses in
-    // use.
+    // A later run with fewer desired addresses adds none. It removes the addresses that are neither
+    // desired nor in use.
     let fewer_addresses = dual_stack_addresses(100, 103);
     let result = add(&mut state, &fewer_addresses, false, &destinations);
     assert_eq!((result.added_addresses.len(), result.usable_addresses.len()), (0, 8));
@@ -249,7 +250,8 @@ fn interrupted_run_is_completed_and_foreign_addresses_are_kept() {
     let result = add(&mut state, &all_addresses, false, &[]);
     assert_eq!((result.added_addresses.len(), result.usable_addresses.len()), (500, 1000));
     assert_eq!(pool_addresses_on_v0().len(), 1000);
-    // If the state file is lost, vipool's mark on each address identifies the addresses.
+    // If the state file is lost, the mark of vipool on each address identifies it. Kernels before
+    // 5.18 drop the mark.
     if Netlink::open().unwrap().addresses().unwrap().values().any(|state| state.is_marked) {
         state.write(AssignedResources::default()).unwrap();
         let result = add(&mut state, &all_addresses, false, &[]);

@@ -25,7 +25,7 @@ impl Programs {
     /// Finds the programs. For python3, writes the client's script to `directory`.
     ///
     /// # Errors
-    /// Neither python3 nor the example exists.
+    /// Neither python3 nor the example exists, or the script cannot be written.
     pub fn find(directory: &Path) -> anyhow::Result<Self> {
         if let Some(python) = find_python() {
             std::fs::write(directory.join("fetch.py"), FETCH_SCRIPT)?;
