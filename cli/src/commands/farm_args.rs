@@ -26,8 +26,8 @@ impl FarmArgs {
     }
 }
 
-/// Returns whether a program file that the process list names does not exist. A file in a directory
-/// that the caller may not search counts as existing.
+/// Returns whether a program file of the process list is missing. Returns false if that is unknown,
+/// for example because the caller may not search the directory.
 pub fn is_missing(path: &Path) -> bool {
     path.try_exists().is_ok_and(|exists| !exists)
 }

@@ -30,11 +30,12 @@ const JOURNAL_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// exited
 ///
 /// A released address becomes free for other sessions when it has cooled down and no socket is left
-/// on it. A session is closed when two checks, at least ten seconds apart, find that its leader
-/// process does not exist. The command writes the events since the last run to the history and to
-/// the system log, and removes old history records. It saves the last user of each address, so that
-/// users get the same addresses after a restart of the machine. The service vipool-gc runs this
-/// command with --every 30. The command is fast, and you can run it at any time.
+/// on it. With 'check-in-use = false' in the farm file, the cool-down is sufficient. A session is
+/// closed when two checks, at least ten seconds apart, find that its leader process does not exist.
+/// The command writes the events since the last run to the history and to the system log, and
+/// removes old history records. It saves the last user of each address, so that users get the same
+/// addresses after a restart of the machine. The service vipool-gc runs this command with --every
+/// 30. The command is fast, and you can run it at any time.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool gc
@@ -50,7 +51,7 @@ pub struct Gc {
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
     /// Do not exit: do the maintenance every SECONDS seconds, and write events within a second
-    /// after they happened. Print only changes
+    /// after they happened. Print a line only if an address became free or a session was closed
     #[cfg(unix)]
     #[arg(long, value_name = "SECONDS", conflicts_with = "json", value_parser = clap::value_parser!(u64).range(1..))]
     every: Option<u64>,
@@ -85,8 +86,9 @@ impl Gc {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Does the maintenance once per interval, and collects new events of the journal at each poll.
-    /// A signal ends the process. Without a map, waits for a map.
+    /// Does the maintenance once per interval. Between these runs, writes new events of the journal
+    /// to the history at each poll. While there is no map, waits for a map. A signal ends the
+    /// process.
     #[cfg(unix)]
     fn run_repeatedly(&self, interval: Duration) -> ! {
         let mut next_maintenance = Instant::now();

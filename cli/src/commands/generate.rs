@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap_complete::Shell;
 
-/// Print the completions of a shell
+/// Print the completion script for a shell
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool completions bash > ~/.local/share/bash-completion/completions/vipool
@@ -26,17 +26,16 @@ impl Completions {
     }
 }
 
-/// The subcommands that change the addresses or the map of the system. Their pages are in section 8
-/// (man-pages(7)).
+/// The subcommands for system administration. Their pages are in section 8 (man-pages(7)).
 const ADMINISTRATION_COMMANDS: [&str; 8] =
     ["up", "down", "repair", "drain", "undrain", "reserve", "unreserve", "gc"];
-/// The page of farm.toml. [`EXAMPLE`] replaces [`EXAMPLE_MARK`] in it.
+/// The manual page of farm.toml. It contains [`EXAMPLE_MARK`], which [`EXAMPLE`] replaces.
 const FARM_PAGE: &str = include_str!("../../../packaging/man/farm.toml.5");
 const EXAMPLE_MARK: &str = "@EXAMPLE@";
 const EXAMPLE: &str = include_str!("../../../examples/farm.toml");
 const PAM_PAGE: &str = include_str!("../../../packaging/man/pam_vipool.8");
 
-/// Write the manual pages: one for each subcommand, one for farm.toml and one for the PAM module
+/// Write the manual pages of vipool, of each subcommand, of farm.toml and of the PAM module
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   vipool man target/man && man target/man/vipool-run.1")]
@@ -70,7 +69,8 @@ fn write_pages(command: &clap::Command, section: &str, directory: &Path) -> io::
     let mut page_bytes = Vec::new();
     page.render(&mut page_bytes)?;
     let mut text = String::from_utf8_lossy(&page_bytes).into_owned();
-    // clap_mangen assumes that all pages are in one section, so correct the section of references.
+    // clap_mangen assumes that all pages are in the section of this page. Correct the references to
+    // pages in section 8.
     for name in ADMINISTRATION_COMMANDS {
         let reference = |section: &str| format!("vipool\\-{name}({section})");
         text = text.replace(&reference(section), &reference("8"));
@@ -78,8 +78,8 @@ fn write_pages(command: &clap::Command, section: &str, directory: &Path) -> io::
     std::fs::write(directory.join(page.get_filename()), text)
 }
 
-/// Escapes text, so that groff(1) prints its lines as they are. Replaces the line-drawing character
-/// `─` by a hyphen.
+/// Escapes text, so that groff(1) prints each character literally. Only the line-drawing character
+/// `─` becomes a hyphen.
 fn escape_roff(text: &str) -> String {
     let escape_line = |line: &str| {
         let line = line.replace('\\', "\\e").replace(['-', '─'], "\\-");

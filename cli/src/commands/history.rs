@@ -18,8 +18,9 @@ use crate::text::{escape, pluralize};
 
 /// Show when addresses were leased, released, drained and reserved
 ///
-/// The output also contains each 'vipool up' and 'vipool down', with the user who logged on. Times
-/// are local. With --csv and --json, times are in UTC.
+/// The output also contains each run of 'vipool up' and 'vipool down'. For the commands of an
+/// administrator, the output contains the user who logged on, also after su and sudo. Times are
+/// local. With --csv or --json, times are in UTC.
 ///
 /// The command reads the history and the new events in the map's journal. The history of the
 /// system's map is in /var/lib/vipool, in an append-only file with checksums. 'vipool gc' moves the
@@ -45,7 +46,8 @@ pub struct History {
     /// Show only this address
     #[arg(long, value_name = "ADDRESS")]
     address: Option<IpAddr>,
-    /// Print comma-separated values (RFC 4180), without control characters and formulas
+    /// Print comma-separated values, quoted as in RFC 4180. Control characters and spreadsheet
+    /// formulas are escaped
     #[arg(long)]
     csv: bool,
     /// Print JSON
@@ -69,7 +71,7 @@ Example:
 pub struct Who {
     /// The address
     address: IpAddr,
-    /// The time: RFC 3339, or local, yesterday, '2h ago' [default: now]
+    /// The time: RFC 3339, or local ('2026-03-01 14:30'), yesterday, '2h ago' [default: now]
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<Timestamp>,
     /// Print JSON
@@ -149,7 +151,7 @@ impl History {
     }
 
     /// Returns whether the options select the record. Gap records are never filtered by user,
-    /// session or address.
+    /// session or address, because the lost events can concern any of them.
     fn matches(&self, record: &Record) -> bool {
         let is_gap = record.event == RecordKind::Gap;
         self.since.is_none_or(|since| record.time >= since)

@@ -42,7 +42,8 @@ impl Metrics {
 /// Replaces a regular file atomically, or creates it.
 ///
 /// # Errors
-/// The path is a device, a link or another special file, or the file cannot be written.
+/// The path exists but is not a regular file (for example, it is a link or a device), or the file
+/// cannot be written.
 fn replace_file(path: &Path, text: &str) -> anyhow::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.is_file() => {
@@ -152,7 +153,6 @@ mod tests {
             assert!(text.lines().any(|text_line| text_line == line), "{line} is not in\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
-        // Each family is declared once.
         let type_lines: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
         assert_eq!(type_lines.len(), 7);
     }

@@ -24,7 +24,7 @@ impl PlanArgs {
     /// the interfaces of this host.
     ///
     /// # Errors
-    /// The farm file has errors, or the interfaces cannot be listed.
+    /// The farm file has errors, or the host name or the interfaces cannot be determined.
     pub fn load(&self) -> anyhow::Result<(Farm, ServerPlan, Vec<Interface>)> {
         let (farm, mut report) = Farm::load(&self.farm.path());
         let server_name = match &self.server {

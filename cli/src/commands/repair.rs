@@ -1,4 +1,4 @@
-//! `vipool repair`: puts a damaged map aside and rebuilds what is readable.
+//! `vipool repair`: replaces a damaged map with a new map, which keeps the readable leases.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -17,14 +17,14 @@ use crate::assigner::state::AssignerState;
 use crate::history::{self, AdminAction, Record, RecordKind};
 use crate::text::{escape, pluralize};
 
-/// Put a damaged map aside and rebuild what is readable
+/// Replace a damaged map with a new map, which keeps the readable leases
 ///
 /// No other command replaces a damaged map. This command renames the damaged files to map.damaged-N
 /// and sessions.damaged-N, and builds a new map from the farm file. Sessions whose leases are
 /// readable keep their addresses, and their programs continue. The command lists the addresses that
 /// the history shows as leased but whose leases are not readable. It drains these addresses,
-/// because programs can still use them. Use the farm file with which the damaged map was created.
-/// If the map is not damaged, nothing changes.
+/// because programs can still use them. Use the farm file with which the damaged map was created:
+/// this file determines where the leases are in the map. If the map is not damaged, nothing changes.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 every lease was kept, or the map is not damaged; 1 leases were lost, or the
@@ -45,7 +45,7 @@ impl Repair {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let (_, server_plan, _) = self.plan.load()?;
         let state = AssignerState::open(&self.map)?;
-        // The map contains only the addresses that 'vipool up' could use.
+        // The damaged map contained only the addresses that 'vipool up' could use.
         let unusable_addresses: BTreeSet<IpAddr> = desired_addresses(&server_plan)?
             .difference(&state.assigned.addresses)
             .map(|entry| entry.address)
@@ -55,7 +55,7 @@ impl Repair {
             outln!("the map in {} is not damaged: nothing was changed", self.map.display())?;
             return Ok(ExitCode::SUCCESS);
         };
-        // Drain the addresses of lost leases before any output, which can fail.
+        // Drain the addresses of lost leases before the command prints, because printing can fail.
         let map = Map::open(&self.map)?;
         let sessions_text = pluralize(map.sessions()?.len(), "session", "sessions");
         let lost_records = lost_leases(&self.map)?;
@@ -91,7 +91,7 @@ impl Repair {
     }
 }
 
-/// Returns a record for each lease that is open in the history but not in the map.
+/// Returns a release record for each lease that the history shows as held but that the map lacks.
 fn lost_leases(directory: &Path) -> anyhow::Result<Vec<Record>> {
     let (records, _) = history::read(&history::history_file(directory))?;
     let mut new_records = history::pending(directory, &records)?;

@@ -43,9 +43,9 @@ enum Command {
 
 /// Open a session, which holds its addresses until it is closed
 ///
-/// If the session is already open, it keeps its user and its addresses. It also gets each kind of
-/// address that it lacks, and --client and --leader replace its client and its leader. Another
-/// --user or another --address is an error.
+/// If the session is already open, it keeps its user and its addresses, and gets each kind of
+/// address that it lacks. --client and --leader replace its client and its leader. A --user or
+/// --address that differs from the session's is an error.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 the session is open; 75 the session did not get the addresses that the farm file demands
@@ -89,7 +89,7 @@ struct Open {
 struct Close {
     /// The session
     session: SessionId,
-    /// Succeed if the session is not open
+    /// Succeed even if the session is not open
     #[arg(long)]
     if_open: bool,
     #[command(flatten)]
@@ -120,8 +120,8 @@ impl Session {
 
 impl Open {
     fn run(self) -> anyhow::Result<ExitCode> {
-        // A private map has a loopback block. This command claims the block until it exits. Then
-        // the next 'vipool run' claims the same block again.
+        // A private map has a loopback block. This command claims the block only until it exits.
+        // The next 'vipool run' claims the same block again.
         let (map, directory, _claim) = match self.map.selection() {
             MapSelection::Private => {
                 let farm = self.farm.or_else(private::default_farm_file);
@@ -138,8 +138,8 @@ impl Open {
         };
         let is_open = map.find(self.session)?.is_some();
         let user = self.user.clone().unwrap_or_else(caller::user_name);
-        // An open session keeps its user. A user on the command line must be this user;
-        // the default user is not checked.
+        // An open session keeps its user. If --user is set, the map compares it with the session's
+        // user. The default user is not compared.
         let required_user = if is_open { self.user.as_deref() } else { Some(user.as_str()) };
         let choose_pool = || match &self.pool {
             Some(pool) => Ok(Some(pool.clone())),

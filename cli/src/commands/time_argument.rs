@@ -57,7 +57,7 @@ mod tests {
         for (text, expected) in [
             ("now", "2026-03-30T01:30:00+02:00"),
             ("today", "2026-03-30T00:00:00+02:00"),
-            // Summer time began on this day, so its midnight has another offset.
+            // Summer time began later on 2026-03-29, so midnight has the offset of winter.
             ("yesterday", "2026-03-29T00:00:00+01:00"),
             ("30 minutes ago", "2026-03-30T01:00:00+02:00"),
             ("2h ago", "2026-03-29T23:30:00+02:00"),

@@ -37,13 +37,15 @@ use crate::output::print_json;
 /// Add this server's addresses to its interfaces and create the map
 ///
 /// For each range of this server, the command finds the interface whose subnet contains the range.
-/// It probes the network for hosts that already use one of the addresses to add (ARP, and IPv6
-/// duplicate address detection). The probes take about eight seconds for any number of addresses.
-/// Then the command adds the addresses in a form that the host never uses as its own source
-/// address, and creates the map. It prints each step with its duration. Run this command again
-/// after a change of farm.toml. Open sessions keep their addresses. A farm file that removes more
-/// than half of the server's virtual IPs or loopback addresses changes nothing, unless you use
-/// --allow-shrink.
+/// It adds the addresses in a form that the host never uses as its own source address, and creates
+/// the map. It checks that no other host uses one of the addresses: by ARP before it adds an IPv4
+/// address, and by the kernel's duplicate address detection when it adds an IPv6 address. The
+/// checks take about eight seconds for any number of addresses. The command prints each step with
+/// its duration.
+///
+/// Run this command again after a change of farm.toml. Open sessions keep their addresses. If the
+/// farm file removes more than half of the server's virtual IPs or loopback addresses, the command
+/// fails and changes nothing, unless you use --allow-shrink.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   vipool up
@@ -55,10 +57,10 @@ pub struct Up {
     /// The directory for the map
     #[arg(long, value_name = "DIRECTORY", default_value = "/run/vipool")]
     map: PathBuf,
-    /// Do not probe the network by ARP
+    /// Do not probe the network by ARP. IPv6 duplicate address detection still runs
     #[arg(long)]
     no_probe: bool,
-    /// Accept a farm file with less than half of the addresses of the previous one, or with none
+    /// Accept a farm file that removes more than half of the virtual IPs or loopback addresses
     #[arg(long)]
     allow_shrink: bool,
     /// Change nothing and show what the command would change. The network is not probed
@@ -239,8 +241,7 @@ impl Up {
     }
 }
 
-/// Copies the files that determine the changes of a run, so that a dry run can apply the plan to
-/// the copies.
+/// Copies the files of the map and the assigner's state to a temporary directory, for a dry run.
 fn copy_map_files(directory: &Path) -> anyhow::Result<TempDir> {
     let copy_directory = tempfile::tempdir()?;
     for name in [MAP_FILE, SESSIONS_FILE, JOURNAL_FILE, STATE_FILE] {

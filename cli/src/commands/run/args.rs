@@ -10,10 +10,10 @@ use crate::maps::selection::MapArgs;
 
 /// Run a program in a session
 ///
-/// Opens the session if it is not open, and runs the program with the hook layer. If this command
-/// opened the session, it closes the session after the program has exited. This command forwards
-/// signals to the program. It exits with the program's exit status. If a signal killed the program,
-/// the same signal kills this command.
+/// This command opens the session if it is not open, and runs the program with the hook layer. If
+/// this command opened the session, it closes the session after the program has exited. This
+/// command forwards signals to the program. It exits with the program's exit status. If a signal
+/// killed the program, the same signal kills this command.
 ///
 /// Without root, this command only reads the system's map (created by 'vipool up'), and the program
 /// joins the session of your logon. If the system has no map, or with --private, the session is in
@@ -25,6 +25,10 @@ use crate::maps::selection::MapArgs;
 /// addresses or does not run. If the program cannot join the session for another reason, vipool
 /// prints the reason and runs the program with the host's addresses. With --require, vipool does
 /// not run the program outside the session.
+///
+/// With 'allocate = "first-use"' in the farm file, only programs on the process list open a
+/// session. If the session is not open, another program runs with the host's addresses, even with
+/// --require.
 #[derive(clap::Args)]
 #[command(after_help = "Exit status:
   that of the program, or
@@ -60,7 +64,7 @@ pub struct Run {
     /// client-ip. Other users can see --client in the output of ps, but not VIPOOL_CLIENT
     #[arg(long, value_name = "ADDRESS", env = "VIPOOL_CLIENT", hide_env_values = true)]
     pub client: Option<IpAddr>,
-    /// Do not run the program outside the session
+    /// Fail if the program cannot join the session, or if the session lacks an address
     #[arg(long)]
     pub require: bool,
     #[command(flatten)]

@@ -1,8 +1,8 @@
 //! Runs a program as another user.
 //!
-//! `vipool run --user` starts a helper process, `vipool as-user`. The helper changes to the user
-//! and then executes the program. So no code of vipool runs between fork and exec, and only the
-//! program loads the hook.
+//! If root runs `vipool run --user`, it starts a helper process, `vipool as-user`. The helper
+//! changes to the user and then executes the program. So no code of vipool runs between fork and
+//! exec, and only the program loads the hook.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -40,8 +40,8 @@ impl AsUser {
         };
         let mut command = Command::new(&self.program[0]);
         command.args(&self.program[1..]);
-        // Set the same variables as su(1) without --login. Remove XDG_RUNTIME_DIR, because that
-        // directory belongs to the caller.
+        // Set the user's variables, as su(1) without --login does. Remove XDG_RUNTIME_DIR, because
+        // that directory belongs to the caller.
         command.env("HOME", user.dir).env("SHELL", user.shell);
         command.env("USER", &user.name).env("LOGNAME", &user.name).env_remove("XDG_RUNTIME_DIR");
         for pair in &self.env {

@@ -30,7 +30,7 @@ use crate::system::{caller, hook};
 /// Milliseconds between two attempts to get an address from an exhausted pool.
 const RETRY_MILLISECONDS: u16 = 250;
 
-/// A session in which a program is about to run.
+/// The session that this process has entered for the program.
 pub struct EnteredSession {
     handle: Handle,
     directory: PathBuf,
@@ -45,11 +45,12 @@ pub struct EnteredSession {
 
 /// The reason why a program does not run in its session.
 pub enum EnterError {
-    /// The program is not on the process list, and only listed programs open a session
-    /// (`allocate = "first-use"`).
+    /// The session is not open, and the program does not open it: with `allocate = "first-use"`,
+    /// only programs on the process list open a session.
     NotListed,
-    /// The session lacks an address, its pool is unknown, or a limit is reached. If `is_refused` is
-    /// true, the program must not run without the address.
+    /// The session lacks an address, a limit of sessions is reached, or the pool cannot be chosen
+    /// because the user's groups are unknown. If `is_refused` is true, the farm file forbids running
+    /// the program with the host's addresses.
     NoAddress { error: OpenError, is_refused: bool },
     /// This signal arrived while the process waited for an address.
     Interrupted(Signal),
@@ -69,13 +70,13 @@ impl EnteredSession {
         hook::hook_environment(&self.hook_file, &self.handle, map_variable(&self.directory))
     }
 
-    /// Returns the claim on the addresses of a private map.
+    /// Returns the claim on the loopback addresses if the session is in a private map.
     pub fn claim(&mut self) -> Option<&mut Claim> {
         self.claim.as_mut()
     }
 
-    /// Closes the session if this process opened it. Ends this process's logon of a shared session,
-    /// which closes with its last logon.
+    /// Closes the session if this process opened it. If the session is shared, this function only
+    /// ends this process's logon. A shared session closes with its last logon.
     ///
     /// # Errors
     /// The session cannot be closed.
@@ -153,7 +154,8 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
         None => map.choose_pool(&user, program.executable().as_ref()),
     };
     let process = system::identify_process(std::process::id())?;
-    // The session of a user stays open as long as one of its logons or programs runs.
+    // All logons of a user share a session of this kind. This process counts as one of the logons,
+    // so the session stays open while the program runs.
     let shared_logon = (session.kind() == SessionKind::User).then_some(process);
     let open = |has_joined: bool| {
         let pool = choose_pool()?;
@@ -194,7 +196,7 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
     })
 }
 
-/// The properties of the program that the rules of the process list are compared with.
+/// The properties of a program that decide which rule of the process list matches.
 struct ProgramProperties<'a> {
     /// The program's file, with symlinks resolved.
     file: Option<PathBuf>,
@@ -230,12 +232,12 @@ impl<'a> ProgramProperties<'a> {
     }
 }
 
-/// Opens or joins the session with an address of the chosen pool. Waits for an address if the farm
-/// file requires it (`when-exhausted`). `open` receives whether an earlier attempt joined the
+/// Opens or joins the session. Waits for an address if the farm file requires it
+/// (`when-exhausted`). `open` makes one attempt, and receives whether an earlier attempt joined the
 /// session.
 ///
-/// A session that lacks an address is not used if the farm file or `--require` forbids that. Then
-/// this function leaves a shared session, and closes any other session that it opened.
+/// Fails if the session lacks an address and the farm file or `--require` forbids that. Before it
+/// fails, this function leaves a shared session, and closes any other session that it opened.
 fn open_or_join_session(
     map: &Map,
     shared_logon: Option<Leader>,
@@ -256,7 +258,8 @@ fn open_or_join_session(
             let must_close =
                 |opened: &OpenedSession| !opened.already_open || shared_logon.is_some();
             if let Some(opened) = incomplete_session.filter(must_close) {
-                // If this fails, `vipool gc` closes the session after this process has exited.
+                // If the session cannot be closed now, `vipool gc` closes it after this process has
+                // exited.
                 let _ = close_or_leave(map, &opened.handle, shared_logon.as_ref());
             }
             Err(error)
@@ -264,8 +267,9 @@ fn open_or_join_session(
     }
 }
 
-/// Opens the session with all its addresses. Stores a session that lacks an address in
-/// `incomplete_session`, and waits for that address as the farm file requires.
+/// Opens the session with all its addresses. If the session lacks an address, stores it in
+/// `incomplete_session`, and tries again until the session has the address or the maximum wait of
+/// the farm file is over.
 fn open_completely(
     map: &Map,
     open: impl Fn(bool) -> Result<OpenedSession, OpenError>,

@@ -1,8 +1,10 @@
 //! `vipool run`: runs a program in a session.
 //!
 //! If the program cannot join the session, vipool prints the reason and runs the program with the
-//! host's addresses. If the farm file or `--require` forbids the host's addresses, vipool fails. If
-//! this process opened the session, it closes the session after the program has ended.
+//! host's addresses. If the farm file or `--require` forbids the host's addresses, vipool fails.
+//! With `allocate = "first-use"`, a program that is not on the process list opens no session, and
+//! vipool runs it with the host's addresses without a message. If this process opened the session,
+//! it closes the session after the program has ended.
 
 mod args;
 mod as_user;
@@ -139,7 +141,7 @@ impl Run {
     }
 }
 
-/// How the program ended.
+/// The exit status of the program, or the reason why it did not start.
 enum ProgramExit {
     Exited(ExitStatus),
     NotStarted(io::Error),

@@ -1,8 +1,8 @@
 //! Waits for the program and forwards signals to it.
 //!
 //! Invariants:
-//! - After [`Signals::catch`], none of the forwarded signals ends this process unexpectedly. So
-//!   this process can close the session that it opened.
+//! - After [`Signals::catch`], none of the forwarded signals kills this process directly. So this
+//!   process can first close the session that it opened.
 //! - This process does not forward a signal that the terminal sent to the whole process group: the
 //!   program has also received this signal.
 //! - A signal that was ignored at the start of this process (for example by nohup(1)) stays
@@ -28,7 +28,7 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::raw::WithRawSiginfo;
 
 /// The forwarded signals. SIGTSTP, SIGCONT and similar signals keep their default effect on this
-/// process: the terminal stops and continues the whole process group.
+/// process: the terminal and the shell send them to the whole process group, also to the program.
 const FORWARDED_SIGNALS: [Signal; 8] = [
     Signal::SIGTERM,
     Signal::SIGINT,
@@ -44,7 +44,7 @@ const FORWARDED_SIGNALS: [Signal; 8] = [
 /// sigaction(2)).
 const SI_KERNEL: i32 = 0x80;
 
-/// The caught signals. The handlers write them to a pipe.
+/// The installed signal handlers. They report each signal through a socket pair.
 pub struct Signals {
     delivery: SignalDelivery<UnixStream, WithRawSiginfo>,
     pending: VecDeque<Signal>,
@@ -127,8 +127,8 @@ pub fn forward(child: &Child, signal: Signal) {
     let _ = kill(Pid::from_raw(child.id() as i32), signal);
 }
 
-/// Ends this process in the same way as the program: with the program's exit status, or by the
-/// signal that killed the program.
+/// Returns the program's exit status. If a signal killed the program, kills this process with the
+/// same signal.
 pub fn exit_like(status: ExitStatus) -> ExitCode {
     match status.signal() {
         None => ExitCode::from(status.code().unwrap_or(0) as u8),
@@ -140,8 +140,8 @@ pub fn exit_like(status: ExitStatus) -> ExitCode {
 /// program is useful.
 pub fn kill_self(signal: i32) -> ExitCode {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-    // This call returns only for signals without a name in POSIX. For these, use the exit status
-    // that a shell would use.
+    // This call returns if it cannot kill the process with this signal, for example with a
+    // real-time signal. In this case, use the exit status that a shell would use.
     let _ = signal_hook::low_level::emulate_default_handler(signal);
     ExitCode::from((128 + signal) as u8)
 }
