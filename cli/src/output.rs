@@ -1,5 +1,6 @@
-//! Writes text to standard output and standard error. The macros of the standard library panic if
-//! the reader has closed the pipe, as in `vipool status | head -1`.
+//! Writes text to standard output and standard error. The macros of this module replace those of
+//! the standard library, which panic if the reader has closed the pipe, as in
+//! `vipool status | head -1`.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
@@ -51,7 +52,7 @@ pub fn write_stdout(text: fmt::Arguments<'_>) -> anyhow::Result<()> {
 /// Writes a value to standard output as JSON.
 ///
 /// # Errors
-/// As [`write_stdout`].
+/// The value cannot be serialized, or as [`write_stdout`].
 pub fn print_json(value: &(impl Serialize + ?Sized)) -> anyhow::Result<()> {
     outln!("{}", serde_json::to_string_pretty(value)?)
 }

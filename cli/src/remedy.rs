@@ -1,5 +1,5 @@
-//! The remedies of errors of the library: commands of vipool and keys of farm.toml. The messages of
-//! the library name neither, because other programs also show them.
+//! Remedies for errors of the library: commands of vipool and keys of farm.toml. The library's own
+//! messages contain no remedies, because other programs also show these messages.
 
 use std::error::Error;
 
@@ -15,7 +15,7 @@ pub fn describe_open_error(error: &OpenError) -> String {
     with_remedy(error.to_string(), remedy_of_open_error(error))
 }
 
-/// Returns the text of a shortage, and the remedy if there is one.
+/// Returns the reason why a pool has no address for a session, and the remedy if there is one.
 pub fn describe_shortage(shortage: &Shortage) -> String {
     with_remedy(shortage.to_string(), remedy_of_shortage(shortage))
 }

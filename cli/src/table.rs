@@ -1,5 +1,5 @@
-//! Tables for terminals. Columns are two spaces apart and there is no frame, so cut(1) and grep(1)
-//! can process a table.
+//! Tables for terminals. Columns are two spaces apart and there is no frame, so that awk(1) and
+//! grep(1) can process a table.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use jiff::Timestamp;

@@ -12,8 +12,8 @@ pub fn pluralize<N: Display + PartialEq + From<u8>>(
     format!("{number} {noun}")
 }
 
-/// Escapes the characters of a name that a terminal would interpret. Backslashes and quotation marks
-/// stay as they are: a user of a Windows domain is `DOMAIN\user`.
+/// Escapes the characters of a name that a terminal would interpret. Keeps backslashes and
+/// quotation marks, because they are usual in names such as `DOMAIN\user` and `o'brien`.
 pub fn escape(name: &str) -> String {
     let mut escaped = String::new();
     for part in name.split_inclusive(['\\', '\'', '"']) {

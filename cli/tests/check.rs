@@ -23,8 +23,8 @@ impl FarmFile {
     }
 }
 
-/// Runs a shell script in a mount namespace in which /etc/vipool/farm.toml contains `farm_text`. The
-/// working directory also contains this file as farm.toml.
+/// Runs a shell script in a new mount namespace and a new network namespace. The files
+/// /etc/vipool/farm.toml and farm.toml in the working directory contain `farm_text`.
 fn run_with_machine_farm(farm_text: &str, script: &str) -> Output {
     let directory = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(directory.path().join("farm.toml"), farm_text).expect("a file");

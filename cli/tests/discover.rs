@@ -1,4 +1,5 @@
-//! Tests of `vipool discover` on real programs. The ports depend on the process id.
+//! Tests of `vipool discover` on real programs. The ports depend on the process id, so that
+//! concurrent runs of the tests use different ports.
 
 #![cfg(target_os = "linux")]
 
@@ -75,8 +76,8 @@ int main(int argc, char **argv) {
 }
 ";
 
-/// `vipool discover` traces a statically linked program like any other program. No hook can be
-/// loaded into such a program. The report contains this reason and no lines for farm.toml.
+/// `vipool discover` also traces a statically linked program, although no hook can be loaded into
+/// it. The report contains this obstacle, and no lines for farm.toml.
 #[test]
 fn static_program_is_reported_with_its_rewrite_obstacle() {
     if !vipool_testing::have(&["cc"]) {
@@ -85,7 +86,8 @@ fn static_program_is_reported_with_its_rewrite_obstacle() {
     let directory = std::env::temp_dir().join(format!("vipool-discover-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::write(directory.join("static.c"), STATIC_PROGRAM).unwrap();
-    // The program file has two names. The report contains the name that started the program.
+    // The program's file has two paths. The report contains the path by which the program was
+    // started.
     let (file, link) = (directory.join("file"), directory.join("link"));
     let status = Command::new("cc")
         .args(["-static", "-o"])

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-/// The home directory of a user without a map. It contains only a farm file.
+/// The home directory of a test user. Initially, it contains only a farm file.
 struct Home(TempDir);
 
 impl Home {
@@ -69,7 +69,7 @@ fn closed_standard_output_does_not_change_the_exit_status() {
 fn closed_standard_error_does_not_prevent_the_start_of_the_program() {
     let home = Home::new();
     let mut command = home.vipool(&["run", "--private", "--session", "1", "--", "echo", "ran"]);
-    // Without a hook layer, the command prints a message and runs the program outside the session.
+    // Without a hook layer, `vipool run` prints a message and runs the program outside the session.
     command.env("VIPOOL_PRELOAD", "/nonexistent/hook.so");
     let output = command.stderr(closed_pipe()).output().expect("vipool runs");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "ran\n", "{output:?}");

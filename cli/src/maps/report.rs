@@ -27,11 +27,11 @@ pub struct Report {
     pub map: PathBuf,
     /// Whether the server drains: no new session gets an address.
     pub draining: bool,
-    /// A pool is low if it has fewer free addresses than this number. 0 disables the warning.
+    /// A pool is low if it has fewer free addresses than this number. With 0, no pool is low.
     pub low_water: u32,
     /// The logons that one session serves: `logon` (one logon) or `user` (all logons of a user).
     pub session_per: &'static str,
-    /// Number of open sessions, including the sessions that `sessions` does not contain.
+    /// Number of all open sessions, even if the caller cannot see all of them in `sessions`.
     pub open_sessions: usize,
     /// The addresses that `vipool up` could not use.
     pub unusable: Vec<UnusableAddress>,
@@ -62,11 +62,11 @@ pub struct PoolReport {
     pub low: bool,
 }
 
-/// An open session.
+/// An open session. The user, the client and the leader are `None` if they are unknown, or if the
+/// caller cannot read the file `sessions` beside the map.
 #[derive(Debug, Serialize)]
 pub struct SessionReport {
     pub session: String,
-    /// `None` if the caller cannot read the sessions file, or the session has no user.
     pub user: Option<String>,
     pub client: Option<IpAddr>,
     /// The pid of the session leader: the session is closed when this process exits.
@@ -80,9 +80,9 @@ pub struct SessionReport {
 impl Report {
     /// Reads the map in `directory`.
     ///
-    /// If the caller may not open the map for writing, the report contains only the pools and the
-    /// session of the caller's logon, without user names. On a read-only file system, root gets all
-    /// sessions without user names.
+    /// If the caller may not open the map for writing, the only session in the report is the
+    /// caller's own session, without its user, client and leader. If root reads a map on a
+    /// read-only file system, the report has all sessions, but also without these values.
     ///
     /// # Errors
     /// The map does not exist or cannot be used.
@@ -186,8 +186,10 @@ impl SessionReport {
     }
 }
 
-/// Returns the kind of address that the pools of the map have and the leases lack, or `None` if the
-/// leases have an address of each kind.
+/// Returns the kind of address that a session lacks although the map has pools of this kind.
+///
+/// `leases` are the leases of the session. The kinds are "virtual IP" and "loopback address".
+/// Returns "address" if the session lacks both, and `None` if it lacks neither.
 pub fn missing_address(reader: &Reader, leases: &Leases) -> Option<&'static str> {
     let addresses = reader.addresses(leases);
     let pools = reader.pools();
@@ -203,21 +205,21 @@ pub fn missing_address(reader: &Reader, leases: &Leases) -> Option<&'static str>
     }
 }
 
-/// Converts a tick to wall-clock time, with the current setting of the clock.
+/// Converts a tick (seconds since boot) to wall-clock time, with the current setting of the clock.
 ///
 /// If the tick is not in the future, the result is not in the future either.
 pub fn wall_clock(tick: Tick) -> Timestamp {
-    // Read the clock first. Then the time between the two reads can only make the computed boot
-    // time earlier.
+    // Read the wall clock before the time since boot. A delay between the two reads can then only
+    // make the computed boot time earlier.
     let now = Timestamp::now();
     wall_clock_at(tick, now, system::time_since_boot())
 }
 
 /// Converts `tick` with the current time `now` and the time since boot `elapsed`.
 ///
-/// Rounds the boot time down to whole seconds, so that all times of a table are consistent.
-/// Rounding up could put recent events into the future, and `vipool who` would not find these
-/// events.
+/// Rounds the boot time down to whole seconds, because the computed boot time varies slightly from
+/// call to call. Rounding up could put recent events into the future, and `vipool who` would not
+/// find these events.
 fn wall_clock_at(tick: Tick, now: Timestamp, elapsed: Duration) -> Timestamp {
     let boot_nanoseconds = now.as_nanosecond() - elapsed.as_nanos() as i128;
     let boot_seconds = boot_nanoseconds.div_euclid(1_000_000_000) as i64;

@@ -51,8 +51,9 @@ impl MapArgs {
         self.private || self.map.is_some()
     }
 
-    /// Returns the directory of the map. If no option selects a map, and neither the system nor the
-    /// user has a map, the error describes how to create either map.
+    /// Returns the directory of the map. Checks that the map exists if it is the private map.
+    ///
+    /// Without `--private`, the error describes how to create the system's map or a private map.
     ///
     /// # Errors
     /// The command uses the private map, and this map does not exist or its directory cannot be

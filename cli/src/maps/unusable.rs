@@ -16,7 +16,7 @@ const UNUSABLE_ADDRESSES_FILE: &str = "unusable.json";
 /// Maximum size of the file, enough for a hundred thousand addresses.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// An address that no session can lease.
+/// An address that `vipool up` could not use. No session can lease it.
 #[derive(Debug, Serialize)]
 pub struct UnusableAddress {
     pub address: IpAddr,

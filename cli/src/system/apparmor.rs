@@ -16,8 +16,8 @@ pub fn confining_profile(proc_directory: &Path) -> Option<String> {
     denying_profile(&label)
 }
 
-/// Returns the profile of a label such as `/usr/sbin/mysqld (enforce)`, or `None` if the mode of the
-/// profile denies nothing.
+/// Returns the profile of a label such as `/usr/sbin/mysqld (enforce)`, or `None` if the label
+/// contains none of the denying modes.
 fn denying_profile(label: &str) -> Option<String> {
     let label = label.trim_end_matches(['\n', '\0']);
     let (profile, mode) = label.strip_suffix(')')?.rsplit_once(" (")?;

@@ -33,6 +33,7 @@ impl ArpSocket {
         // SAFETY: socket(2) returned a new descriptor, and nothing else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let socket = Self { fd, interface_index: interface_index as i32 };
+        // bind(2) uses only the protocol and the interface of this address (packet(7)).
         let address = socket.broadcast_address();
         // SAFETY: the pointer and the length describe a valid sockaddr_ll.
         let status = unsafe {
@@ -71,8 +72,8 @@ impl ArpSocket {
     /// Returns the next packet of another host. Returns `None` if no packet arrives before the
     /// timeout.
     ///
-    /// Truncates longer packets, because Ethernet adds padding. Also returns `None` early after a
-    /// shorter packet or a signal.
+    /// Discards the padding that Ethernet adds to short packets. Also returns `None`, before the
+    /// timeout, after a packet of less than 28 bytes or a signal.
     ///
     /// # Errors
     /// ENETDOWN if the interface goes down, and other errors of poll(2) and recv(2).

@@ -7,7 +7,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// Key of the value that is nonzero if the program runs with more rights than its user.
+/// Key of the value that is nonzero in secure-execution mode (ld.so(8)), for example in a
+/// set-user-ID program.
 pub const AT_SECURE: u64 = 23;
 /// Key of the address of the path by which the program was started.
 const AT_EXECFN: u64 = 31;

@@ -9,7 +9,7 @@ use vipool::session::{Handle, SessionId, SessionKind};
 ///
 /// The function tries these sources in order: the lease in the environment, the user (if all logons
 /// of a user share one session), the kernel's audit session, the session id of systemd-logind. The
-/// PAM module uses the same order, so it has opened the session that this function returns.
+/// PAM module tries the last three in the same order when it opens a session at logon.
 ///
 /// # Errors
 /// None of these sources contains a valid session id.
@@ -49,8 +49,8 @@ pub fn user_name() -> String {
     User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
 }
 
-/// Returns the name of the user who logged on. Returns the caller's user name for a process without
-/// a logon.
+/// Returns the name of the user who logged on. Returns the caller's user name if the process has no
+/// logon, or if the user who logged on has no name.
 pub fn logged_on_user() -> String {
     let user = login_uid().and_then(|uid| User::from_uid(Uid::from_raw(uid)).ok().flatten());
     user.map_or_else(user_name, |user| user.name)

@@ -9,7 +9,7 @@ use vipool::system;
 /// belongs to the Windows session of this process. The map's `session-per` has no effect.
 ///
 /// # Errors
-/// The process is in no session.
+/// The environment contains no lease, and the process is in no Windows session.
 pub fn own_session(_: SessionPer) -> anyhow::Result<SessionId> {
     let lease = std::env::var("VIPOOL_LEASE").ok();
     if let Some(handle) = lease.and_then(|text| Handle::parse(text.as_bytes())) {

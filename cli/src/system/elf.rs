@@ -28,8 +28,8 @@ const PT_INTERP: u32 = 3;
 const ELFCLASS64: u8 = 2;
 /// `e_machine` of this build.
 const NATIVE_MACHINE: u16 = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
-/// Maximum number of headers to read. Real files have fewer headers. The limit bounds the time for
-/// a damaged file.
+/// Maximum number of headers to read from one table. Real programs have fewer headers. The limit
+/// bounds the time to read a damaged file.
 const MAX_HEADERS: u16 = 4096;
 
 /// Reads the file. Returns `None` if it is not an ELF file.

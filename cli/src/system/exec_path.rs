@@ -7,7 +7,7 @@ use anyhow::Context;
 use nix::unistd::{AccessFlags, access};
 
 /// Returns the path by which `program` will be started. Returns `None` if no directory of the PATH
-/// contains the program.
+/// contains the program. A name with a slash is already a path: the function returns it unchecked.
 pub fn find_program(program: &OsStr) -> Option<PathBuf> {
     if program.as_encoded_bytes().contains(&b'/') {
         return Some(program.into());
@@ -18,8 +18,9 @@ pub fn find_program(program: &OsStr) -> Option<PathBuf> {
         .find(|file| access(file, AccessFlags::X_OK).is_ok() && file.is_file())
 }
 
-/// Returns the path of the program's file with all symlinks resolved, as /proc/PID/exe will contain
-/// it.
+/// Returns the path of the program's file with all symlinks resolved.
+///
+/// /proc/PID/exe will contain this path, unless the file is a script.
 ///
 /// # Errors
 /// There is no such program.

@@ -10,13 +10,14 @@ use vipool::session::Handle;
 
 /// File name of the hook layer's shared object.
 pub const HOOK_FILE: &str = "libvipool_preload.so";
-/// The directories to which packages install the shared object.
+/// The directories in which a package or an administrator installs the shared object.
 const INSTALL_DIRECTORIES: [&str; 2] = ["/usr/lib/vipool", "/usr/local/lib/vipool"];
 
 /// Finds the hook layer's shared object.
 ///
-/// The variable `VIPOOL_PRELOAD` contains the path of this file. Without this variable, the
-/// function searches the directory of this binary, `../lib/vipool` and the install directories.
+/// The environment variable `VIPOOL_PRELOAD` can contain the path of this file. Without this
+/// variable, the function searches the directory of this binary, `../lib/vipool` relative to that
+/// directory, and the install directories.
 ///
 /// # Errors
 /// The file does not exist, cannot be read, or has a path that LD_PRELOAD does not allow.
@@ -84,8 +85,7 @@ pub fn hook_environment(
     environment
 }
 
-/// Appends the hook to an LD_PRELOAD list. Libraries that are already in the list stay before the
-/// hook.
+/// Appends the hook to an LD_PRELOAD list, unless the list already contains the hook.
 fn append_preload(current_list: Option<OsString>, hook_file: &Path) -> OsString {
     let mut list = current_list.unwrap_or_default();
     let is_hook = |entry: &[u8]| entry == hook_file.as_os_str().as_encoded_bytes();

@@ -1,4 +1,4 @@
-//! Reads information from the operating system: the caller, processes, sockets, program files, the
+//! Access to the operating system: the caller, processes, sockets, program files, file locks, the
 //! hook layer.
 
 #[cfg(target_os = "linux")]

@@ -14,8 +14,8 @@ pub struct SocketRow {
     pub is_tcp: bool,
     pub local: SocketAddr,
     pub remote: SocketAddr,
-    /// Whether the socket accepts data of any peer: it is a TCP listener or an unconnected UDP
-    /// socket.
+    /// Whether the socket accepts connections or datagrams from any peer: it is a TCP listener or
+    /// an unconnected UDP socket.
     pub is_listening: bool,
     /// The socket's inode number in `/proc/PID/fd`; 0 if no process has the socket open any more.
     pub inode: u64,
@@ -34,8 +34,9 @@ pub fn socket_tables(process: &str) -> impl Iterator<Item = Vec<SocketRow>> {
     })
 }
 
-/// Returns the sockets of any kind that a process has open: for each inode number of a socket, the
-/// descriptors of the socket.
+/// Returns the open sockets of a process, of any kind.
+///
+/// The result maps the inode number of each socket to the socket's descriptors, in ascending order.
 ///
 /// # Errors
 /// The process does not exist, or the caller may not read its descriptors.
@@ -75,8 +76,10 @@ fn parse_row(line: &str, is_tcp: bool) -> Option<SocketRow> {
     Some(SocketRow { is_tcp, local, remote, is_listening, inode })
 }
 
-/// Parses an address such as `0100007F:1F90`: the 32-bit words of the address in the machine's byte
-/// order, a colon and the port.
+/// Parses an address and a port in hexadecimal, with a colon between them.
+///
+/// The address is a sequence of 32-bit words in the machine's byte order. On a little-endian
+/// machine, `0100007F:1F90` is 127.0.0.1:8080.
 fn parse_address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;

@@ -52,7 +52,7 @@ fn damaged_map_is_reported() {
     private_map.output(&["session", "open", "1", "--private"]);
     let map_file = private_map.map_directory().join("map");
     let original_bytes = std::fs::read(&map_file).unwrap();
-    // The size stays the same, because the size of a map file never changes.
+    // The damaged file keeps the original size, because vipool never resizes a map file.
     std::fs::write(&map_file, vec![0xa5; original_bytes.len()]).unwrap();
     let run_arguments = ["run", "--private", "-s", "1"];
     let output = private_map.output(&[&run_arguments[..], &PROGRAM_ARGUMENTS].concat());

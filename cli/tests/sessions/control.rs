@@ -11,7 +11,7 @@ use vipool_testing::have;
 use crate::support::{PrivateMap, text};
 use crate::users::InstalledFiles;
 
-/// Opens a session and returns its loopback address.
+/// Opens a session if it is not open, and returns its loopback address.
 fn open_and_get_address(private_map: &PrivateMap, session: &str) -> String {
     private_map.output(&["session", "open", session, "--private"]);
     let status = private_map.json_output(&["status", "--private"]);
@@ -209,7 +209,7 @@ fn history_reports_the_past_user_of_an_address() {
     };
     let current_answer = text(&who(&[]).stdout);
     assert!(current_answer.contains("session 7 of user alice at 192.0.2.7"), "{current_answer}");
-    // The shell kills `vipool run`, so `vipool run` does not close the session.
+    // The shell kills `vipool run`, so that `vipool run` cannot close the session.
     let mut killed_run = private_map.vipool(&["run", "--private", "-s", "8", "--", "sh", "-c"]);
     killed_run.arg("kill -9 $PPID");
     killed_run.output().unwrap();

@@ -42,8 +42,8 @@ fn exit_codes_distinguish_missing_and_not_executable_programs() {
     assert!(private_map.open_sessions().is_empty());
 }
 
-/// Runs a script that prints "ready". Then sends a signal to `vipool run`, and returns the exit
-/// status of `vipool run`.
+/// Runs a script in a session, and sends a signal to `vipool run` when the script prints "ready".
+/// Returns the exit status of `vipool run`.
 fn run_and_signal(private_map: &PrivateMap, script: &str, signal: Signal) -> ExitStatus {
     let mut command =
         private_map.vipool(&["run", "--private", "-s", "1", "--", "sh", "-c", script]);
@@ -90,7 +90,8 @@ fn ignored_sighup_is_inherited() {
     assert_eq!(vipool_process.0.wait().unwrap().code(), Some(9));
 }
 
-/// A terminal signals every process in the foreground group. The program must get the signal once.
+/// A terminal signals every process in the foreground group, so `vipool run` must not forward the
+/// signal to its program.
 #[test]
 fn terminal_interrupt_arrives_once() {
     if !vipool_testing::have(&["python3"]) {

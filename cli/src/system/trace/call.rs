@@ -14,8 +14,8 @@ pub enum SocketCall {
         /// Whether the bind succeeded.
         has_succeeded: bool,
     },
-    /// The program connected a socket or sent a datagram, or the destination refused the attempt
-    /// (ECONNREFUSED).
+    /// The program connected a socket, or sent a datagram with sendto(2). A trace also reports the
+    /// attempt if the destination refused it (ECONNREFUSED).
     Connect {
         /// Whether the socket is TCP; otherwise it is UDP.
         is_tcp: bool,

@@ -3,8 +3,7 @@
 //!
 //! The tracer needs Linux 5.6 (PTRACE_GET_SYSCALL_INFO, pidfd_getfd(2)). The tracer does not
 //! observe the system calls of 32-bit programs on a 64-bit kernel, and it does not observe
-//! operations through io_uring(7). If the trace ends before the programs exit, the programs
-//! continue without the tracer.
+//! operations through io_uring(7).
 #![allow(unsafe_code)]
 
 mod call;
@@ -34,11 +33,13 @@ const NATIVE_ARCH: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
 const NATIVE_ARCH: u32 = 0xc000_00b7;
 
-/// Starts the command. Reports the socket calls of its process and of all descendants, each with
-/// the process id.
+/// Starts the command, and reports the socket calls of its process and of all descendants.
+///
+/// `report` receives each call with the id of the process that made it.
 ///
 /// Returns when all processes have exited or `time_limit` has passed. The result is the exit status
-/// of the process that this function started, or `None` if that process still runs.
+/// of the process that this function started, or `None` if that process still runs. Processes that
+/// still run stop at their next system call, and continue when the tracer exits.
 ///
 /// A process can run only one trace at a time, because a trace waits for any child and uses SIGALRM
 /// for the limit.
@@ -104,7 +105,8 @@ pub fn trace(
             handle_syscall_stop(thread, &mut pending_calls, &mut report);
             0
         } else if is_event || signal == libc::SIGTRAP || signal == libc::SIGSTOP {
-            // The stop is an event of the options above, or the first stop of a new thread.
+            // The stop is an event of the options above, or the first stop of a new thread. The
+            // first stop looks like a SIGSTOP from a process, so such a SIGSTOP is discarded too.
             0
         } else {
             signal

@@ -9,8 +9,8 @@ use libc::{c_int, c_long, c_uint, pid_t};
 
 use super::call::SocketCall;
 
-/// A system call in progress, with its arguments. The tracer must read the arguments before the
-/// kernel executes the call.
+/// A system call in progress, with its arguments. The tracer reads the arguments at the entry of
+/// the call, because the kernel does not report them at the exit.
 pub struct PendingCall {
     number: c_long,
     fd: c_int,
@@ -154,7 +154,7 @@ unsafe fn fd_from_result(result: c_long) -> Option<OwnedFd> {
     (result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(result as c_int) })
 }
 
-/// Returns the process of a thread.
+/// Returns the process of a thread. Returns `thread` if the thread no longer exists.
 pub fn process_of_thread(thread: pid_t) -> pid_t {
     let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
@@ -163,14 +163,15 @@ pub fn process_of_thread(thread: pid_t) -> pid_t {
 
 /// Makes a ptrace(2) request with a number as its data argument.
 pub fn ptrace_request(request: c_uint, thread: pid_t, data: usize) -> io::Result<()> {
-    // SAFETY: the requests of this module take numbers and access no memory of this process.
+    // SAFETY: the callers make only the requests PTRACE_SETOPTIONS and PTRACE_SYSCALL. These take
+    // numbers and access no memory of this process.
     match unsafe { libc::ptrace(request, thread, 0usize, data) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
 }
 
-/// Returns the system call at which a thread has stopped.
+/// Returns the information of the kernel about the system call at which a thread has stopped.
 pub fn syscall_info(thread: pid_t) -> Option<libc::ptrace_syscall_info> {
     let mut info = MaybeUninit::<libc::ptrace_syscall_info>::zeroed();
     let size = size_of::<libc::ptrace_syscall_info>();
