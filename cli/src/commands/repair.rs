@@ -24,7 +24,7 @@ use crate::text::{escape, pluralize};
 /// readable keep their addresses, and their programs continue. The command lists the addresses that
 /// the history shows as leased but whose leases are not readable. It drains these addresses,
 /// because programs can still use them. Use the farm file with which the damaged map was created:
-/// this file determines where the leases are in the map. If the map is not damaged, nothing changes.
+/// it determines where the leases are in the map. If the map is not damaged, nothing changes.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit status: 0 every lease was kept, or the map is not damaged; 1 leases were lost, or the

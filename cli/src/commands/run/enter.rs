@@ -49,8 +49,8 @@ pub enum EnterError {
     /// only programs on the process list open a session.
     NotListed,
     /// The session lacks an address, a limit of sessions is reached, or the pool cannot be chosen
-    /// because the user's groups are unknown. If `is_refused` is true, the farm file forbids running
-    /// the program with the host's addresses.
+    /// because the user's groups are unknown. If `is_refused` is true, the farm file forbids
+    /// running the program with the host's addresses.
     NoAddress { error: OpenError, is_refused: bool },
     /// This signal arrived while the process waited for an address.
     Interrupted(Signal),
