@@ -45,8 +45,8 @@ impl Down {
         let session_addresses = match Map::open(&self.map) {
             Ok(map) => {
                 // Drain the server before listing the sessions, so that no session opens after the
-                // list was made. `write_subset` does not fail on a full file system, so this
-                // command can also free space there.
+                // list was made. `write_subset` does not fail if the file system is full, so this
+                // command can still remove the map and free its space.
                 state
                     .write_subset(AssignedResources { draining: true, ..state.assigned.clone() })?;
                 map.drain_server(true)?;
@@ -59,7 +59,7 @@ impl Down {
                         }
                     }
                 }
-                // Collect the events now, because no command can collect them without the map.
+                // Copy the events to the history now, because the map may be removed below.
                 if let Err(error) = audit::record_events(&self.map, None) {
                     errln!("vipool: {error:#}");
                 }

@@ -11,8 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// The environment and the background processes of the commands, and the numbers of claims that the
-/// demo has printed and of claims that do not hold.
+/// Runs and prints the commands of the demo, and counts the claims about their output.
 pub struct Transcript {
     /// The working directory of the commands.
     pub directory: PathBuf,
@@ -121,7 +120,8 @@ impl Transcript {
         }
     }
 
-    /// Prints and counts a claim about the output of the commands. `holds`: the claim is true.
+    /// Prints and counts a claim about the output of the commands. `holds` states whether the claim
+    /// is true.
     pub fn check(&mut self, claim: &str, holds: bool) -> anyhow::Result<()> {
         self.claim_count += 1;
         self.failed_claim_count += u32::from(!holds);

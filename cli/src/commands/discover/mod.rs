@@ -1,7 +1,7 @@
 //! `vipool discover`: finds programs that need an address of their own.
 //!
-//! `sockets` and `system::trace` observe the socket calls of programs. `verdict` decides which
-//! features each program needs.
+//! `system::trace` records the socket calls of a program. `sockets` infers the socket calls of all
+//! running programs from their open sockets. `verdict` decides which features each program needs.
 
 mod sockets;
 mod verdict;
@@ -21,13 +21,13 @@ use crate::system::elf::read_elf;
 use crate::system::trace;
 use verdict::{Observations, Program, Verdict, judge};
 
-/// Socket calls that a trace does not observe.
+/// The limits of a trace, as texts for the output.
 const TRACE_LIMITS: &[&str] = &[
     "functions of the program that it did not use during the trace",
     "programs that other services (systemd, D-Bus) start for the program",
     "operations through io_uring, and system calls of 32-bit programs",
 ];
-/// Socket calls that the list of open sockets does not reveal.
+/// The limits of the list of open sockets, as texts for the output.
 const SOCKET_LIST_LIMITS: &[&str] = &[
     "sockets that are already closed, or not open yet",
     "ports of the ephemeral range, even if a program requested one",
@@ -38,10 +38,10 @@ const SOCKET_LIST_LIMITS: &[&str] = &[
 /// Find programs that need an address of their own
 ///
 /// With a program, the command runs the program and traces the socket calls of the program and its
-/// child processes. The trace ends when all of them have exited. Ctrl-C ends the programs, and
-/// --for ends only the trace. During the trace, use the program as a user would. For each program,
-/// the output lists the addresses that the program binds, whether a second instance would fail, the
-/// programs to which it connects on the loopback, and the lines for farm.toml.
+/// descendants. The trace ends when all of them have exited. Ctrl-C ends the programs. --for ends
+/// the trace, and the programs continue. During the trace, use the program as a user would. For
+/// each program, the output lists the addresses that the program binds, whether a second instance
+/// would fail, the programs to which it connects on the loopback, and the lines for farm.toml.
 ///
 /// Without a program, the command examines the sockets that are open now. Root can examine the
 /// sockets of all users.
@@ -149,8 +149,8 @@ fn trace_program(
     let name = command.get_program().to_string_lossy().into_owned();
     let mut observed = Observations::new();
     trace::trace(command, time_limit, |pid, call| {
-        // Identify the program again for each call, because the process may have executed another
-        // program.
+        // Identify the program again for each call, because the process may have replaced its
+        // program with execve(2).
         if let Some(program) = sockets::identify_program(pid) {
             observed.entry(program).or_default().insert(call);
         }

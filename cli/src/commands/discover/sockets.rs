@@ -9,13 +9,14 @@ use crate::system::auxv::started_as;
 use crate::system::proc_net;
 use crate::system::trace::SocketCall;
 
-/// Names of interpreters. If a process runs an interpreter, the script identifies the program.
+/// Names of interpreters, without version numbers (`python` for `python3.11`). If a process runs an
+/// interpreter, the script also identifies the program.
 const INTERPRETERS: &[&str] = &["python", "perl", "ruby", "node", "php", "bash", "sh", "dash"];
 
 /// The socket calls that are inferred from the open sockets.
 #[derive(Default)]
 pub struct ObservedCalls {
-    /// The calls of programs that users start.
+    /// The calls of all programs that are not services of the system.
     pub programs: Observations,
     /// The calls of services of the system. All sessions share these services.
     pub services: Observations,
@@ -65,7 +66,8 @@ pub fn identify_program(pid: u32) -> Option<Program> {
     Some(Program { path: invoked_as.unwrap_or(path), script })
 }
 
-/// Returns the script that an interpreter runs: the first argument that is not an option.
+/// Returns the script that an interpreter runs: the first argument that is not an option, if this
+/// argument is a file.
 fn find_script(pid: u32) -> Option<PathBuf> {
     let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let mut arguments = command_line.split(|byte| *byte == 0).skip(1);
@@ -76,8 +78,8 @@ fn find_script(pid: u32) -> Option<PathBuf> {
     file.is_file().then_some(file)
 }
 
-/// Returns, for each open socket, the program that has it open, and whether that program runs as a
-/// service of the system. The key is the inode number of the socket.
+/// Maps the inode number of each open socket to a program that has the socket open. The boolean is
+/// true if this program runs as a service of the system.
 fn socket_owners() -> HashMap<u64, (Program, bool)> {
     let mut owners = HashMap::new();
     for pid in proc_net::all_pids() {
@@ -91,8 +93,8 @@ fn socket_owners() -> HashMap<u64, (Program, bool)> {
     owners
 }
 
-/// Returns whether the control groups of a process (cgroups(7)) are those of a systemd service
-/// outside the sessions of users.
+/// Returns whether a process belongs to a systemd service outside the sessions of users.
+/// `control_groups` is the content of `/proc/PID/cgroup` (cgroups(7)).
 fn is_system_service(control_groups: &str) -> bool {
     control_groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|path| {
         path.starts_with("/system.slice/") && path.split('/').any(|part| part.ends_with(".service"))

@@ -1,5 +1,5 @@
-//! Decides which features each program needs. The decision is a pure function of the observed
-//! socket calls.
+//! Decides which features each program needs. The decision depends only on the observed socket
+//! calls, the host's addresses and the addresses of the pools.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -12,9 +12,9 @@ use crate::system::trace::SocketCall;
 /// The observed socket calls of each program.
 pub type Observations = BTreeMap<Program, BTreeSet<SocketCall>>;
 
-/// UDP ports of services that receive multicast or broadcast. A socket on a session's address would
-/// not receive these packets, so wildcard binds of these ports are not rewritten
-/// (`wildcard-udp-ports` in farm.toml).
+/// UDP ports of services that receive multicast or broadcast: the default of `wildcard-udp-ports`
+/// in farm.toml. A socket on a session's address would not receive these packets, so wildcard binds
+/// of these ports are not rewritten.
 const WILDCARD_UDP_PORTS: &[u16] = &[67, 68, 1900, 3702, 5353, 5355];
 
 /// A program: its file and, for an interpreter, the script.
@@ -32,8 +32,8 @@ pub struct Verdict {
     /// The program.
     #[serde(flatten)]
     pub program: Program,
-    /// The features that the program needs: `virtual-ip`, `loopback`, both or none. A program
-    /// without features does not belong on the process list.
+    /// The features that the program needs: `virtual-ip`, `loopback`, both or none. If there are
+    /// none, the report contains no lines for farm.toml.
     pub features: BTreeSet<&'static str>,
     /// Whether the program may need `client-ip`, because it requests the host's own name or
     /// addresses.
@@ -48,7 +48,7 @@ pub struct Verdict {
     /// Whether another observed program connects to this program on the loopback.
     #[serde(skip)]
     has_clients: bool,
-    /// Whether a second instance on this host would fail.
+    /// Whether a second instance on this host would fail, because both bind the same fixed port.
     pub second_instance_fails: bool,
     /// The reasons why no hook layer can rewrite the program's calls. Empty if a hook layer can
     /// rewrite them.
@@ -57,8 +57,9 @@ pub struct Verdict {
 
 /// Returns a verdict for each program in `observed`.
 ///
-/// `other_programs` contains the observations of the other running programs. `host_addresses`
-/// contains the host's own addresses. `is_session_address` returns whether an address is in a pool.
+/// The programs in `other_programs` get no verdict, but the programs in `observed` may connect to
+/// them. `host_addresses` contains the host's own addresses, without loopback addresses and
+/// addresses of pools. `is_session_address` returns whether an address is in a pool.
 pub fn judge(
     observed: &Observations,
     other_programs: &Observations,
@@ -248,7 +249,7 @@ impl Verdict {
             self.add_evidence(format!("binds {address}, {address_kind} ({protocol}){suffix}"));
             self.features.insert("virtual-ip");
             if is_tcp && ip.is_unspecified() {
-                // The program and its clients can connect to this socket by 127.0.0.1.
+                // Clients, or the program itself, can connect to this socket at 127.0.0.1.
                 self.features.insert("loopback");
                 self.accepts_connections = true;
             }
@@ -285,7 +286,7 @@ impl Verdict {
         if self.features.is_empty() || !self.rewrite_obstacles.is_empty() {
             return None;
         }
-        // A JSON string is also a TOML string.
+        // The escape sequences of a JSON string are also valid in a TOML string.
         let quote = |path: &PathBuf| serde_json::json!(path.to_string_lossy()).to_string();
         let mut lines = format!("[[program]]\npath = {}\n", quote(&self.program.path));
         if let Some(script) = &self.program.script {

@@ -31,7 +31,7 @@ pub struct Conflict {
     pub inode: u64,
 }
 
-/// Returns `rows` without the sockets that the process `pid` has open under a descriptor of
+/// Returns `rows` without the sockets of process `pid` that have a descriptor in
 /// `examined_descriptors`.
 pub fn rows_of_other_processes(
     pid: Option<u32>,
@@ -61,8 +61,12 @@ pub fn rows_of_other_processes(
 /// `own-ports`.
 ///
 /// For a rewritten program, a listener of the host on 0.0.0.0 blocks the port in every session (row
-/// 2). A listener on [::] that also accepts IPv4 blocks the port in the same way (row 29). For
-/// other programs, a listener on a session's address blocks the port on the wildcard address.
+/// 2). A listener on [::] that also accepts IPv4 blocks the port in the same way (row 29). The
+/// result also contains IPv6-only listeners on [::], because the socket tables do not contain
+/// IPV6_V6ONLY. [`add_holders`] removes these listeners.
+///
+/// For a program that is not rewritten, a listener on a session's address blocks the port on the
+/// wildcard address.
 pub fn find_conflicts(
     other_rows: &[SocketRow],
     is_rewritten: bool,

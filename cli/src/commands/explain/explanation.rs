@@ -77,8 +77,8 @@ pub fn explain(
     let mut facts = MapFacts {
         is_same_namespace: subject.boot.map(|boot| match &map {
             Ok(map) => map.boot() == boot,
-            // The map cannot be attached, so compare with the namespace of the caller. If the map
-            // belongs to another boot, `map_error` contains this reason.
+            // The map cannot be attached, so compare the process with the caller instead. If
+            // attaching failed because the map belongs to another boot, `map_error` reports this.
             Err(_) => system::current_boot_id().is_ok_and(|caller_boot| caller_boot == boot),
         }),
         ..MapFacts::default()
@@ -194,7 +194,7 @@ pub fn explain(
     Ok(explanation)
 }
 
-/// Returns notes about conditions of the process that do not prevent rewriting.
+/// Returns notes about the limits of the rewriting and of this explanation.
 fn notes(subject: &Subject) -> Vec<String> {
     let mut notes = Vec::new();
     if subject.uses_io_uring {

@@ -20,7 +20,8 @@ use crate::system::caller;
 /// A rule of the process list.
 #[derive(Debug, Serialize)]
 pub struct RuleReport {
-    /// The key of the rule, as in the findings of `vipool check`: the first is `program[0]`.
+    /// The key of the rule, as in the findings of `vipool check`: the first rule has the
+    /// key `program[0]`.
     pub key: String,
     pub path: String,
     pub script: Option<String>,
@@ -35,8 +36,8 @@ pub struct RuleReport {
 #[derive(Debug, Serialize)]
 pub struct SessionReport {
     pub session: String,
-    /// `lease`, `audit-session`, `login-user`, `session-scope`, `user-manager`, `sockets` or
-    /// `chosen`.
+    /// The method that found the session: `lease`, `audit-session`, `login-user`, `session-scope`,
+    /// `user-manager`, `sockets` or `chosen`.
     pub found_by: &'static str,
     pub open: bool,
     pub virtual_ip: Vec<IpAddr>,
@@ -50,7 +51,8 @@ pub struct SessionReport {
 /// namespace.
 ///
 /// # Errors
-/// The map cannot be attached. The process itself would get the same error.
+/// The process itself could not attach the map, or the map belongs to another network namespace
+/// than the caller.
 pub fn attach(subject: &Subject, directory: &Path) -> Result<Reader, MapError> {
     let mount_namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
     let pid_in_other_namespace =
@@ -206,7 +208,7 @@ pub fn session_of_process(
     }
 }
 
-/// Returns the session that 'vipool run' would start a program in: `requested`, or the session of
+/// Returns the session in which 'vipool run' would start a program: `requested`, or the session of
 /// the caller.
 pub fn requested_session(map: &Reader, requested: Option<SessionId>) -> SessionLookup {
     let id = requested.or_else(|| caller::own_session(map.settings().session_per).ok());
@@ -227,8 +229,8 @@ pub fn has_effect(features: Features, addresses: &Addresses) -> bool {
 }
 
 /// Returns a note for each kind of address that the rule uses and the session does not have.
-/// Returns no notes if the session is not open or the rule has no effect at all, because an
-/// obstacle then reports that.
+/// Returns no notes without an open session. Also returns no notes if the rule has no effect at
+/// all, because an obstacle reports that.
 pub fn missing_address_notes(
     features: Features,
     addresses: &Addresses,

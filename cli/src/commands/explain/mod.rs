@@ -1,11 +1,12 @@
 //! `vipool explain`: shows why a program is rewritten or not, and how the hook treats each of its
 //! sockets.
 //!
-//! `process` observes a process. `map_lookup` finds its rule and its session in the map.
-//! `obstacles` determines what prevents rewriting. `socket_report` determines the requested address
-//! of each socket. `conflicts` finds ports that other processes hold. These modules call the
-//! functions that the hook itself uses. `explanation` combines the results. `text` formats the
-//! explanation.
+//! `process` observes a process, and `sockets` lists its sockets. `map_lookup` finds the rule and
+//! the session of the process in the map. `obstacles` determines what prevents rewriting.
+//! `socket_report` determines the requested address of each socket. `conflicts` finds ports that
+//! other processes hold. `explanation` combines the results. `text` formats the explanation.
+//!
+//! `map_lookup` and `socket_report` call the functions that the hook itself uses.
 
 mod conflicts;
 mod explanation;

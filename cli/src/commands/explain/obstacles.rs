@@ -9,7 +9,6 @@ use crate::system::hook::HOOK_FILE;
 /// An obstacle to rewriting; there can be several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Obstacle {
-    /// The kind.
     pub name: ObstacleKind,
     /// The reason and, if there is one, the remedy.
     pub text: String,
@@ -23,11 +22,11 @@ pub enum ObstacleKind {
     Hook(Reason),
     /// The program has no dynamic linker, which would load the hook.
     StaticProgram,
-    /// The program and the hook are built for different processors.
+    /// The program and the hook are built for different processors or word sizes.
     ForeignProgram,
     /// The program makes its system calls without the C library.
     DirectSystemCalls,
-    /// The program has more rights than its user.
+    /// The program has more rights than its user, so the dynamic linker ignores `LD_PRELOAD`.
     SecureExecution,
     /// The process has not loaded the hook.
     HookNotLoaded,
@@ -84,13 +83,15 @@ pub enum SessionState {
     /// The process is in no open session.
     #[default]
     Absent,
-    /// The process overwrote its environment, so its session cannot be determined.
+    /// The environment of the process is overwritten or unreadable, and its sockets show no
+    /// session.
     Unknown,
     /// The session is not open yet. 'vipool run' opens it when it starts the program.
     WillOpen,
 }
 
-/// Returns all obstacles. If there are none, nothing is known to prevent rewriting.
+/// Returns the obstacles that can be determined. If the process cannot read the map, the obstacles
+/// that concern its rule or its session are omitted.
 pub fn find_obstacles(subject: &Subject, facts: &MapFacts) -> Vec<Obstacle> {
     let mut obstacles = loading_obstacles(subject);
     let mut add = |name: ObstacleKind, text: String| obstacles.push(Obstacle { name, text });

@@ -25,7 +25,8 @@ const VARIABLES: [&str; 4] = ["LD_PRELOAD", "VIPOOL_DISABLE", "VIPOOL_LEASE", "V
 /// (execve(2)).
 const SHEBANG: &[u8] = b"#!";
 
-/// The observed process or program. A field is `None` if the caller may not read it.
+/// The observed process or program. Each `Option` is also `None` if the caller may not read the
+/// value.
 #[derive(Clone, Debug, Default)]
 pub struct Subject {
     /// The pid; `None` for a program that is not started.
@@ -38,7 +39,8 @@ pub struct Subject {
     pub file: Option<PathBuf>,
     /// The path by which the program was started.
     pub started_as: Option<PathBuf>,
-    /// The full path of the script that an interpreter runs, or the name of the module.
+    /// The argument that an interpreter would use as its script or module, even if the program is
+    /// no interpreter. The path is absolute if this file exists.
     pub script: Option<PathBuf>,
     /// Properties of the program's file, if it is an ELF file.
     pub elf: Option<ElfInfo>,
@@ -126,7 +128,7 @@ pub fn observe_process(pid: u32) -> anyhow::Result<Subject> {
     let arguments = fs::read(proc_path("cmdline")).unwrap_or_default();
     let arguments: Vec<&[u8]> = arguments.split(|byte| *byte == 0).skip(1).collect();
     subject.script = script_argument(arguments.into_iter().filter(|argument| !argument.is_empty()))
-        // A relative path is correct unless the program has changed its working directory.
+        // The result for a relative path is wrong if the program changed its working directory.
         .map(|script| script_path(&proc_path("cwd"), script));
     subject.started_as = started_as(pid);
     // The kernel resolves the link `exe` to the running program's file, even if the file was
@@ -168,7 +170,8 @@ pub fn observe_command(command: &[OsString]) -> anyhow::Result<Subject> {
     let mut started_as = path.clone();
     let mut file = canonicalize(&path)?;
     // The kernel runs the interpreter that a script's first line names. The interpreter may be
-    // env(1), which searches the PATH for another program.
+    // env(1), which searches the PATH for another program. The interpreter may also be a
+    // script, but the kernel limits the length of such a chain.
     for _ in 0..4 {
         let Some((interpreter, argument)) = read_shebang(&file)? else { break };
         arguments.insert(0, started_as.clone().into_os_string());
@@ -216,9 +219,9 @@ pub fn observe_command(command: &[OsString]) -> anyhow::Result<Subject> {
     })
 }
 
-/// Returns the full path of a script. The path `script` may be relative to a working directory, and
-/// `directory_link` is the link to this directory in `/proc`. The name of a module (`python3 -m
-/// http.server`) is no path and stays as it is.
+/// Returns the full path of `script` if this file exists. Otherwise returns `script` unchanged: it
+/// may be the name of a module (`python3 -m http.server`). `directory_link` is the link in `/proc`
+/// to the working directory, for a relative path.
 fn script_path(directory_link: &Path, script: &[u8]) -> PathBuf {
     let script = Path::new(OsStr::from_bytes(script));
     match fs::read_link(directory_link) {

@@ -20,8 +20,8 @@ pub struct SocketReport {
     pub protocol: &'static str,
     /// `unbound`, `bound`, `listening`, `connected` or `accepted`.
     pub state: &'static str,
-    /// The address that the program requested in its bind; none if it did not bind the socket or
-    /// the address is unknown.
+    /// The address that the program requested in its bind; `None` if the program did not bind the
+    /// socket, or if the address is unknown.
     pub requested: Option<SocketAddr>,
     /// The local address in the kernel.
     pub bound: SocketAddr,
@@ -159,8 +159,8 @@ fn report_rewritten<W: SystemView>(
     SocketReport { requested, visible_peer, why, ..report }
 }
 
-/// Returns the reason why a bind was not rewritten. Either the program or the kernel chose the
-/// port, so this function tries the bound port and port 0.
+/// Returns the reason why a bind was not rewritten. The program requested the bound port, or port 0
+/// if the kernel chose the port. This function tries both.
 fn why_unchanged<W: SystemView>(
     properties: &SocketProperties,
     local: SocketAddr,
@@ -190,7 +190,7 @@ fn socket_state(socket: &Socket, all_sockets: &[Socket]) -> &'static str {
     }
 }
 
-/// Returns whether the hook chose the source address of a loopback connection.
+/// Returns whether `local`, the source of a connection, is a loopback address of the session.
 fn is_hook_chosen_source<W: SystemView>(rewriter: &Rewriter<'_, W>, local: SocketAddr) -> bool {
     rewriter.visible_address(local, || None).rewritten().is_some()
 }

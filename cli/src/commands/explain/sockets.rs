@@ -22,7 +22,7 @@ pub struct Socket {
     /// The option `IPV6_V6ONLY`; false if it is unknown.
     pub is_v6only: bool,
     /// Whether `SO_REUSEADDR`, `SO_REUSEPORT` or `SO_BROADCAST` is set (row 26 of
-    /// docs/socket-matrix.md).
+    /// docs/socket-matrix.md). If this is unknown, true for a UDP socket.
     pub can_share_port: bool,
 }
 
@@ -89,8 +89,8 @@ fn from_descriptor(socket: &OwnedFd, descriptors: Vec<i32>) -> Option<Socket> {
     })
 }
 
-/// Describes a socket whose descriptor the caller may not duplicate, by its row of the socket
-/// tables.
+/// Describes a socket by its row of the socket tables, for a descriptor that the caller may not
+/// duplicate.
 fn from_row(row: &SocketRow, descriptors: Vec<i32>) -> Socket {
     Socket {
         descriptors,
@@ -100,7 +100,8 @@ fn from_row(row: &SocketRow, descriptors: Vec<i32>) -> Socket {
         is_listening: row.is_tcp && row.is_listening,
         is_v6only: false,
         // The socket tables do not contain SO_REUSEADDR, SO_REUSEPORT and SO_BROADCAST. Assume that
-        // one of these options is set on a UDP socket.
+        // one of these options is set on a UDP socket: such an option is the usual reason why a
+        // wildcard bind of UDP was not rewritten.
         can_share_port: !row.is_tcp,
     }
 }

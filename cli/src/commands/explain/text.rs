@@ -7,7 +7,7 @@ use super::explanation::Explanation;
 use super::map_lookup::{RuleReport, SessionReport};
 use super::socket_report::SocketReport;
 use crate::table::{render as render_table, table};
-// `escape` is necessary, because other programs choose the paths and names of an explanation.
+// `escape` is necessary, because paths and names of processes can contain control characters.
 use crate::text::{escape, pluralize};
 
 /// Returns the explanation as text.
@@ -76,7 +76,8 @@ fn render_program(explanation: &Explanation) -> String {
         }
     }
     if let Some(script) = &explanation.script {
-        // The path of a script is absolute. A value that is not absolute is the name of a module.
+        // A value that is not absolute names no file: it is the name of a module, or another
+        // argument.
         let label = if script.is_absolute() { "running" } else { "with argument" };
         let _ = write!(text, ", {label} {}", path_text(script));
     }
