@@ -1,7 +1,7 @@
 //! A server agent: it creates the map of this server from farm.toml and holds the map exclusively.
-//! It opens a session at each logon and closes the session at each logoff. In this example, the
-//! events of the operating system are lines on standard input. The command line, and the possible
-//! input lines, are:
+//! It opens a session at each logon and closes the session at each logoff. In this example, lines
+//! on standard input replace the events of the operating system and the requests of an
+//! administrator. The command line, and the possible input lines, are:
 //!
 //! ```text
 //! agent FARM.TOML HOST MAP-DIRECTORY
@@ -21,7 +21,7 @@ use vipool::map::{Leader, Map, OpenError, OpenOptions, Probe, Shortage};
 use vipool::range::Range;
 use vipool::session::{SessionId, SessionKind};
 
-/// A probe that reports no sockets and no exited leaders.
+/// Reports no sockets and no exited leaders, so `tick` frees addresses but closes no session.
 struct NoSocketsProbe;
 
 impl Probe for NoSocketsProbe {

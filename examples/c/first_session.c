@@ -1,5 +1,6 @@
 /* A minimal agent and hook in one program. The agent creates a map and opens a session. The hook
- * finds the rule of its program and rewrites a bind.
+ * acts as if it were loaded into /usr/bin/redis-server: it finds the rule of this program and
+ * rewrites a bind.
  *
  *     cc -std=c99 first_session.c $(pkg-config --cflags --libs vipool) -o first_session
  */
@@ -10,7 +11,7 @@
 
 #include <vipool.h>
 
-/* Prints the details of an error and exits. Does nothing if `status` is a success. */
+/* Prints the details of an error and exits. Does nothing if `status` is VIPOOL_OK. */
 static void check(vipool_status status, const char *operation)
 {
     if (status != VIPOOL_OK) {
@@ -60,7 +61,7 @@ static vipool_plan *make_plan(const char *program_path)
     check(vipool_farm_add_program(farm, &program), "vipool_farm_add_program");
 
     VIPOOL_INIT(&options);
-    /* vipool_farm_format_report() describes the errors of a farm. */
+    /* After VIPOOL_ERR_FARM, vipool_farm_format_report() returns all errors of the farm. */
     check(vipool_plan_new(farm, &options, &plan), "vipool_plan_new");
     vipool_farm_free(farm);
     return plan;
@@ -102,7 +103,7 @@ static void rewrite_bind(const vipool_rewriter *rewriter)
     }
 }
 
-/* The hook: finds the rule of its program and makes the rewriter. */
+/* The hook: finds the rule of the program. Creates the rewriter for the session of `handle`. */
 static vipool_rewriter *make_rewriter(const vipool_reader *reader, const char *program_path,
                                       const vipool_handle *handle)
 {
@@ -139,8 +140,8 @@ int main(int argc, char **argv)
 
     printf("vipool %s\n", vipool_version());
 
-    /* The agent's part. If the argument names a directory, the files of the map are in this
-     * directory. Without an argument, the map is in memory. */
+    /* The agent's part. The argument is the directory for the files of the map. Without an
+     * argument, the map is in memory. */
     if (argc > 1) {
         check(vipool_map_create(argv[1], strlen(argv[1]), plan, NULL, &map), "vipool_map_create");
     } else {

@@ -1,6 +1,7 @@
-/* A vendor's hook layer: replacements of bind, listen, connect, getsockname and accept that apply
- * the outcomes of vipool. This example does not show how a vendor installs the replacements (import
- * tables, a preload library, detours). Here, main() calls them directly.
+/* A vendor's hook layer: replacements of bind, listen, connect, getsockname and accept. Each
+ * replacement asks vipool for an outcome (passed, rewritten or refused) and applies it. This
+ * example does not show how a vendor installs the replacements (import tables, a preload library,
+ * detours). Here, main() calls them directly.
  *
  *     hook MAP-DIRECTORY LEASE PORT
  *
@@ -8,7 +9,8 @@
  * program listens on 127.0.0.1:PORT and connects to itself. If two sessions run the program at the
  * same time, each instance connects to its own listener.
  *
- * For Linux and other systems with POSIX sockets.
+ * For Linux. Another system with POSIX sockets needs other code that finds the path of the program
+ * and the listeners.
  */
 
 #define _DEFAULT_SOURCE /* SO_REUSEPORT of glibc */
@@ -24,8 +26,8 @@
 
 #include <vipool.h>
 
-/* The rewriter of this process. The program creates it before the first replaced call. If no rule
- * applies or the process has no session, the rewriter is NULL and every call passes. */
+/* The rewriter of this process. The program creates it before the first replaced call. If
+ * create_rewriter() fails, the rewriter is NULL and every call passes. */
 static vipool_rewriter *rewriter;
 
 /* ---- Callbacks: facts about a socket ---------------------------------------------------------- */
@@ -117,7 +119,8 @@ static int bind_to(int descriptor, const vipool_sockaddr *address)
                 (socklen_t)address->length);
 }
 
-/* Binds to the address of an outcome. If the bind fails, restores IPV6_V6ONLY. */
+/* Binds to the address of an outcome. If the outcome requires it, clears IPV6_V6ONLY before the
+ * bind, and sets it again if the bind fails. */
 static int bind_outcome(int descriptor, const vipool_outcome *outcome)
 {
     uint32_t must_clear_v6only = outcome->flags & VIPOOL_DO_CLEAR_V6ONLY;
@@ -132,8 +135,8 @@ static int bind_outcome(int descriptor, const vipool_outcome *outcome)
     return result;
 }
 
-/* Returns whether the call must fail: the bind failed because the address of the session is on no
- * interface, and the settings do not allow the original call instead. */
+/* Returns whether the hooked call must fail after a failed bind to `address`. It must fail if this
+ * address is on no interface, unless the settings allow the call without the address. */
 static int must_fail_without_address(const vipool_sockaddr *address)
 {
     uint32_t is_allowed = 0;
@@ -182,7 +185,8 @@ static int hooked_listen(int descriptor, int backlog)
         && must_fail_without_address(&outcome.address)) {
         return -1;
     }
-    /* Other errors of the bind are ignored. listen() then fails, or binds the socket itself. */
+    /* Other errors of the bind are ignored, because listen() fails too or binds the socket
+     * itself. */
     errno = saved_errno;
     return listen(descriptor, backlog);
 }
@@ -192,8 +196,9 @@ static int bind_source(int descriptor, const vipool_outcome *outcome)
 {
     int result;
 #ifdef IP_BIND_ADDRESS_NO_PORT
-    /* With this option, the kernel chooses the port at the connect. The option is set only for this
-     * bind, because a program that binds the socket again may read the port before it connects. */
+    /* With this option, the kernel chooses the port at the connect. The option is cleared after the
+     * bind. If the connect fails, the program can bind the socket itself, and that bind must choose
+     * a port at once. */
     int option_name = IP_BIND_ADDRESS_NO_PORT;
     if ((outcome->flags & VIPOOL_DO_DEFER_PORT) && !get_option(descriptor, IPPROTO_IP, option_name)) {
         set_option(descriptor, IPPROTO_IP, option_name, 1);
@@ -293,7 +298,7 @@ static const char *create_rewriter(const char *directory, const char *lease)
     vipool_rule rule = { .size = sizeof rule };
     vipool_rewriter_options options = {
         .size = sizeof options,
-        /* A vendor may provide a faster lookup. */
+        /* A vendor can use its own function that finds listeners faster. */
         .find_listener = vipool_listener_find,
     };
     vipool_status status;
@@ -375,8 +380,8 @@ int main(int argc, char **argv)
     exit_on_error(hooked_getsockname(server, generic_address, &length), "getsockname");
     print_address("the program sees", &address);
 
-    /* The printed lines report that this instance listens. Wait for input, so that the instance of
-     * the other session can start to listen too. */
+    /* After the printed lines, the user knows that this instance listens. The instance waits for
+     * input, so that the user can start the instance of another session before the connect. */
     fflush(stdout);
     if (getchar() == EOF) {
         return 1;

@@ -3,14 +3,15 @@
  *
  *     x86_64-w64-mingw32-gcc -shared -o windows_hook.dll windows_hook.c libvipool.dll.a -lws2_32
  *
- * The environment contains the directory of the map (VIPOOL_MAP) and the lease (VIPOOL_LEASE). This
- * example does not show how a vendor loads the DLL into the process. Patching the import table is
- * the simplest method. It misses functions that the program looks up with GetProcAddress.
+ * The environment contains the directory of the map (VIPOOL_MAP) and the handle of the session
+ * (VIPOOL_LEASE). This example does not show how a vendor loads the DLL into the process. The DLL
+ * changes the import table, because this method is the simplest. The method misses calls from other
+ * DLLs, and calls of functions that the program finds with GetProcAddress.
  *
- * The DLL does not replace listen, because listen on an unbound socket fails with WSAEINVAL in any
- * case. A hook with VIPOOL_REWRITER_DEFER_WILDCARD must replace listen. Without that flag, the hook
- * binds a socket to the virtual IP if the program binds it to 0.0.0.0:0. On Windows, a socket that
- * is bound to the virtual IP cannot connect to a loopback address.
+ * The DLL does not replace listen, because on Windows, listen does not bind an unbound socket: it
+ * fails with WSAEINVAL. A hook that sets VIPOOL_REWRITER_DEFER_WILDCARD must replace listen. This
+ * DLL does not set the flag, so a bind to 0.0.0.0:0 becomes a bind to the virtual IP. On Windows, a
+ * socket that is bound to the virtual IP cannot connect to a loopback address.
  */
 
 #include <winsock2.h>
@@ -132,8 +133,8 @@ static int bind_to(SOCKET sock, const vipool_sockaddr *address)
     return bind(sock, (const void *)address->bytes, (int)address->length);
 }
 
-/* Returns whether the call must fail: the bind failed because the address of the session is on no
- * interface, and the settings do not allow the original call instead. */
+/* Returns whether the hooked call must fail after a failed bind to `address`. It must fail if this
+ * address is on no interface, unless the settings allow the call without the address. */
 static BOOL must_fail_without_address(const vipool_sockaddr *address)
 {
     uint32_t is_retry_allowed = 0;
@@ -144,8 +145,8 @@ static BOOL must_fail_without_address(const vipool_sockaddr *address)
     if (vipool_ip_from_sockaddr(address->bytes, address->length, &ip, NULL) == VIPOOL_OK) {
         (void)vipool_rewrite_is_retry_allowed(rewriter, &ip, &is_retry_allowed);
     }
-    /* Functions of vipool that record a message use thread-local memory, which resets the last
-     * error. */
+    /* vipool_ip_from_sockaddr() clears the error message of the thread. The access to this
+     * thread-local memory can reset the last error. */
     WSASetLastError(WSAEADDRNOTAVAIL);
     return !is_retry_allowed;
 }
@@ -272,7 +273,7 @@ static BOOL CALLBACK create_rewriter(INIT_ONCE *once, void *parameter, void **co
         .size = sizeof options,
         .find_listener = vipool_listener_find,
     };
-    /* If a value does not fit, GetEnvironmentVariableW returns at least the capacity. */
+    /* If a value does not fit, these functions return at least the capacity. */
     DWORD map_directory_length = GetEnvironmentVariableW(L"VIPOOL_MAP", map_directory, 1024);
     DWORD lease_length = GetEnvironmentVariableA("VIPOOL_LEASE", lease, sizeof lease);
     DWORD path_length = GetModuleFileNameW(NULL, program_path, 1024);

@@ -43,8 +43,8 @@ void on_event(void *, const vipool_event *event) noexcept
     }
 }
 
-// The callback of the probe for reaping. It reports that no socket uses the address. The probe has
-// no callback for session leaders, so no leader counts as exited.
+// Reports that no socket uses the address. The library calls this function during `tick`. The
+// probe has no callback for session leaders, so no leader counts as exited.
 std::uint32_t has_sockets(void *, const vipool_ip *) noexcept { return 0; }
 
 void print_status(const vipool::map &map)

@@ -12,12 +12,14 @@ use vipool::map::{Leader, MAP_FILE, Map, OpenOptions, Plan, Probe, Reader, SESSI
 use vipool::pool::{Pool, PoolKind};
 use vipool::session::{Handle, SessionId, SessionKind};
 
-/// Derives a file from fuzzer input. The first byte of the input is the mode. Depending on the
-/// mode, the file is the rest of the input, or a changed copy of `valid`. With a changed copy, the
-/// fuzzer also reaches the code after the header checks.
+/// Derives a file from fuzzer input.
 ///
-/// Each change takes three bytes of input: an offset (two bytes, modulo the length) and a mask of
-/// the bits to flip.
+/// The first byte of the input is the mode. Depending on the mode, the file is the rest of the
+/// input, a changed copy of `valid`, or a changed and truncated copy. With a copy, the fuzzer also
+/// reaches the code after the header checks.
+///
+/// Each change takes three bytes of input: an offset (two bytes) and a mask of the bits to flip.
+/// The offset is taken modulo the length of the part that the mode changes.
 pub fn corrupt(input: &[u8], valid: &[u8]) -> Vec<u8> {
     let Some((mode, rest)) = input.split_first() else { return Vec::new() };
     if mode % 4 == 0 {
@@ -25,8 +27,8 @@ pub fn corrupt(input: &[u8], valid: &[u8]) -> Vec<u8> {
     }
     let mut bytes = valid.to_vec();
     for change in rest.chunks_exact(3) {
-        // One of the modes changes only the first bytes, which contain the headers.
         let offset = usize::from(u16::from_le_bytes([change[0], change[1]]));
+        // Mode 1 changes only the first 256 bytes, which contain the header.
         let length = if mode % 4 == 1 { bytes.len().min(256) } else { bytes.len() };
         if length > 0 {
             bytes[offset % length] ^= change[2];
@@ -92,7 +94,6 @@ impl Template {
     }
 }
 
-/// Returns the id of a session.
 fn session_id(number: u64) -> SessionId {
     SessionId::new(SessionKind::CommandLine, number).expect("a small number")
 }
@@ -109,8 +110,8 @@ impl Probe for ExitedLeaderProbe {
     }
 }
 
-/// Corrupts one of the two files. Runs all operations on a map that was opened before the
-/// corruption, and on a map that is opened after it.
+/// Corrupts the map file or the sessions file of a valid map. Then reads and changes the map: first
+/// through a reader and a writer that were opened before the corruption, then through new ones.
 pub fn exercise_corrupted_file(file_name: &str, input: &[u8]) {
     thread_local!(static TEMPLATE: Template = Template::new());
     TEMPLATE.with(|template| {

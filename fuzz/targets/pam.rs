@@ -136,7 +136,7 @@ fuzz_target!(|input: &[u8]| {
     STATE.set(state);
     MAP.with(|cell| {
         let (directory, map) = &**cell;
-        // The fuzzer must not choose paths on this machine, so these settings are fixed.
+        // The paths are fixed, because the fuzzer must not choose paths on this machine.
         let settings = Settings {
             map_directory: directory.path().to_owned(),
             preload: Some("/dev/null".into()),
@@ -144,7 +144,7 @@ fuzz_target!(|input: &[u8]| {
             ..Settings::default()
         };
         let mut dummy_handle = 0u8;
-        // SAFETY: the functions above never dereference the handle.
+        // SAFETY: the libpam functions of this file never dereference the handle.
         let transaction = unsafe { Transaction::new((&raw mut dummy_handle).cast()) };
         let status = logon::open(&transaction, &settings);
         assert!(status == PAM_SUCCESS || status == PAM_SESSION_ERR);

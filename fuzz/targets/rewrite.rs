@@ -19,7 +19,7 @@ const L: Ipv4Addr = Ipv4Addr::new(127, 3, 4, 5);
 const L6: Ipv4Addr = Ipv4Addr::new(127, 4, 4, 5);
 const V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 5);
 
-/// A view of the system whose answers come from the fuzzer.
+/// A [`SystemView`] that derives its answers from two bytes of the input.
 struct FuzzedSystem {
     bits: u8,
     listener_choice: u8,
@@ -136,7 +136,7 @@ fuzz_target!(|input: &[u8]| {
         if let Outcome::Rewritten(connect) = outcome {
             assert_eq!(connect.destination.is_ipv4(), address.is_ipv4());
             assert_eq!(connect.destination.port(), address.port());
-            // The source of a connect outside the host is never L or L6.
+            // L and L6 are never the source for an external destination.
             if let Some(source) = connect.source {
                 assert!(!(is_own_loopback(source) && is_external(address.ip())));
             }

@@ -89,9 +89,10 @@ static const struct calls direct = {
     direct_recvmsg, direct_sendmmsg, direct_recvmmsg};
 static struct calls measured_calls;
 
-/* The floor: direct calls with only the additional system calls that every hook needs. These calls
- * read the protocol of a UDP socket, read and set the mark of a sending socket, and bind an unbound
- * socket. */
+/* The floor: direct calls with only the additional system calls that every hook needs. Before a
+ * connect or the first send of a UDP socket, these calls read its protocol and bind it to V. The
+ * mark of a socket is its read-write hint. A call reads the mark before each send, and another call
+ * sets the mark before the first send. */
 static void read_mark(int fd, uint64_t *hint) { syscall(SYS_fcntl, fd, F_GET_RW_HINT, hint); }
 static void query_protocol_and_bind_to_v(int fd) {
     struct sockaddr_in virtual_ip = make_address(getenv("BENCH_V"), 0);
@@ -180,7 +181,7 @@ static int connect_and_accept(const struct calls *calls, const char *destination
 static int connect_cycle(const struct calls *calls) {
     return connect_and_accept(calls, host, tcp_port, tcp_service);
 }
-/* The session's L. The direct calls connect to L, and the hooked calls connect to 127.0.0.1. */
+/* The session's L: the destination of the direct calls. The hooked calls use 127.0.0.1 instead. */
 static char loopback_address[32];
 static int session_connect_cycle(const struct calls *calls) {
     return connect_and_accept(calls, calls == &direct ? loopback_address : "127.0.0.1", 8903,
@@ -227,7 +228,7 @@ static int message_cycle(const struct calls *calls) {
     message.msg_name = &from;
     return calls->recvmsg(udp_service, &message, MSG_DONTWAIT) < 0;
 }
-/* The messages are on the heap, as in many programs. */
+/* The message headers are on the heap, as in many programs, so the hook must probe the memory. */
 #define MESSAGE_COUNT 8
 static int message_batch_cycle(const struct calls *calls) {
     static struct mmsghdr *messages;

@@ -1,9 +1,9 @@
-//! Measures the cost of the hook, as ratios within one run (`cargo xtask bench hook`, `--json`).
+//! Measures the cost of the hook (`cargo xtask bench hook`, with `--json` for JSON lines).
 //!
 //! `hook.c` alternates direct system calls and library calls in one process. The benchmark runs
-//! this program as a listed program, as an unlisted program, and with each other interposing
-//! library that is installed. The floor is a run without the hook: the program itself makes the
-//! additional system calls that a hook cannot avoid. The benchmark also measures the start of a
+//! this program as a listed program, as an unlisted program, and with three other interposing
+//! libraries if they are installed. The floor is a run without the hook: the program itself makes
+//! the additional system calls that a hook cannot avoid. The benchmark also measures the start of a
 //! process.
 
 use std::path::{Path, PathBuf};
@@ -22,7 +22,8 @@ use support::{TestHost, compile_in, listed_program, output_of, reenter, run_ip_c
 /// external host.
 const HOST_ADDRESS: &str = "10.99.5.3";
 
-/// The limit for each operation in a listed program, as a ratio or in nanoseconds.
+/// Limits for operations in a listed program: either for the ratio of hooked to direct time, or for
+/// the difference in nanoseconds.
 const LIMITS: &[(&str, &str)] = &[
     ("getsockname", "10 ns"),
     ("getsockname-of-V", "10 ns"),
@@ -126,8 +127,9 @@ fn measure(bench: &Path, report: impl Fn(Measurement)) {
     report(measure_start("start-listed", || session.command("/bin/true")));
 }
 
-/// Measures the additional time that a process with the hook needs to start. The results are
-/// medians of alternating pairs.
+/// Measures how long `/bin/true` runs without and with the hook.
+///
+/// The results are medians over pairs of runs: first without the hook, then with the hook.
 fn measure_start(environment: &'static str, hooked_command: impl Fn() -> Command) -> Measurement {
     let time = |mut command: Command| {
         // Cargo sets this variable. With the variable, the dynamic linker searches more directories

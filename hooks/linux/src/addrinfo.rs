@@ -2,8 +2,8 @@
 //! lookup functions.
 //!
 //! The original functions allocate memory and take locks, so they are not safe in signal handlers.
-//! The hooks allocate nothing. They change the result in place, and call freeaddrinfo(3) for
-//! removed entries.
+//! The hooks may therefore call freeaddrinfo(3) for removed entries. They allocate nothing and
+//! change the result in place.
 
 use std::ffi::CStr;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use crate::node_name::NodeName;
 use crate::sockaddr_buf::{SockaddrBuf, parse_inet, parse_sockaddr};
 use crate::{errno, hooked_process, original};
 
-/// getaddrinfo(3). The host's own name resolves to the session's addresses only (row 40).
+/// getaddrinfo(3). The host's own name resolves to V, or to the client with `client-ip` (row 40).
 ///
 /// # Safety
 /// The caller must uphold the contract of the original function.
@@ -43,9 +43,12 @@ pub unsafe extern "C" fn getaddrinfo(
     error
 }
 
-/// If `name` is the host's own name, replaces the host's addresses in the list with the session's
-/// addresses. Removes and frees entries that have no replacement address, and duplicate entries.
-/// Changes nothing if no entry has a replacement address.
+/// If `name` is the host's own name, replaces the addresses in the list.
+///
+/// The replacements are the addresses of `Rewriter::resolve_host_name`: at most one for IPv4 and
+/// one for IPv6. Removes and frees entries that have no replacement, and entries with the same
+/// family, socket type and protocol as an earlier entry. Changes nothing if no entry has a
+/// replacement.
 ///
 /// # Safety
 /// `list` is a list that getaddrinfo returned.
@@ -76,8 +79,7 @@ unsafe fn replace_host_addresses(process: &HookedProcess, name: &CStr, list: &mu
     //
     // SAFETY: `link` points to the head or to a link of the library's list.
     while let Some(entry) = ptr::NonNull::new(unsafe { *link }).map(ptr::NonNull::as_ptr) {
-        // SAFETY: the entry belongs to this list. Each entry has its own allocation, because
-        // freeaddrinfo frees the entries one by one.
+        // SAFETY: the entry belongs to this list.
         let info = unsafe { entry.read() };
         // SAFETY: `ai_addr` points to `ai_addrlen` bytes.
         let address = unsafe { parse_sockaddr(info.ai_addr, info.ai_addrlen) };
@@ -100,7 +102,8 @@ unsafe fn replace_host_addresses(process: &HookedProcess, name: &CStr, list: &mu
                 link = unsafe { &raw mut (*entry).ai_next };
             }
             // SAFETY: the entry and its successor belong to this list. When the entry is freed, it
-            // is a list of one element, and no link refers to it.
+            // is a list of one element, and no link refers to it. freeaddrinfo(3) can free a part
+            // of a list.
             _ => unsafe {
                 let (next, canonical_name) = (info.ai_next, info.ai_canonname);
                 (*entry).ai_next = ptr::null_mut();
@@ -117,7 +120,7 @@ unsafe fn replace_host_addresses(process: &HookedProcess, name: &CStr, list: &mu
     }
 }
 
-/// Returns whether an earlier entry has the same family, socket type and protocol.
+/// Returns whether an entry before `entry` has the same family, socket type and protocol.
 ///
 /// # Safety
 /// `list` is a list that getaddrinfo returned, and `entry` belongs to it.
@@ -170,7 +173,8 @@ pub unsafe extern "C" fn getnameinfo(
             }
         }
     }
-    // SAFETY: the program passed these arguments. A substitute address has the same length.
+    // SAFETY: the program passed these arguments. A substitute address is in a buffer of MAX_LENGTH
+    // bytes, and `SockaddrBuf::read` has checked that `length` is not larger.
     let error = unsafe {
         original::getnameinfo(
             lookup_address,

@@ -1,9 +1,9 @@
 //! Reads memory at addresses that the program passed to a hook. Such an address may be invalid.
 //!
 //! For an invalid pointer, the kernel fails the system call with `EFAULT`. A hook reads the memory
-//! before the system call, and this read must not raise a signal. So a hook reads without a check
-//! only the caller's own stack. For all other memory, the hook first makes a system call that
-//! checks whether the memory is accessible.
+//! before the system call, and this read must not raise a signal. The caller's own stack needs no
+//! check. For all other memory, the hook first makes a system call that checks whether the memory
+//! is accessible.
 
 use std::mem::{MaybeUninit, offset_of};
 use std::ptr;
@@ -13,12 +13,12 @@ use libc::c_int;
 
 use crate::system_call::system_call;
 
-/// The end of the main thread's stack, or an address close to it.
+/// The upper end of the main thread's stack, or an address close to it.
 static MAIN_STACK_END: AtomicUsize = AtomicUsize::new(0);
 
-/// If the stack pointer is less than this many bytes below the end of the thread's stack, the
-/// pointer lies in that stack, because thread stacks are larger than this limit in practice.
-/// Otherwise the code may run in a signal handler on another stack.
+/// If the stack pointer is less than this many bytes below the upper end of the thread's stack, it
+/// lies in that stack, because thread stacks are larger than this limit in practice. With a larger
+/// distance, the code may run in a signal handler on another stack.
 const THREAD_STACK_WINDOW: usize = 64 << 10;
 /// The same limit for the main thread. The kernel reserves at least this much address space for the
 /// stack of the main thread.
@@ -128,7 +128,7 @@ impl CallerArray<libc::mmsghdr> {
 }
 
 /// Returns whether all `length` bytes at `address` are readable. Outside the stack, this function
-/// checks only the pages of the first and the last byte: the caller reads at most two pages.
+/// checks only the pages of the first and the last byte, so the bytes must be on at most two pages.
 #[inline]
 pub fn is_readable(address: *const u8, length: usize) -> bool {
     let frame_variable = 0u8;
@@ -137,7 +137,7 @@ pub fn is_readable(address: *const u8, length: usize) -> bool {
     if length == 0 {
         return true;
     }
-    // All memory from the stack pointer to the end of the stack is mapped.
+    // All memory from the stack pointer to the upper end of the stack is mapped.
     if start >= stack_pointer
         && (last_byte / MIN_PAGE_SIZE == stack_pointer / MIN_PAGE_SIZE
             || is_within_stack(stack_pointer, last_byte))
@@ -155,7 +155,7 @@ fn is_within_stack(stack_pointer: usize, last_byte: usize) -> bool {
         return true;
     }
     // SAFETY: pthread_self has no preconditions. glibc returns the address of the thread's control
-    // block, which lies at the end of the thread's stack.
+    // block. In all threads but the main thread, it lies at the upper end of the thread's stack.
     let thread_stack_end = unsafe { libc::pthread_self() } as usize;
     last_byte < thread_stack_end && thread_stack_end - stack_pointer < THREAD_STACK_WINDOW
 }
@@ -178,8 +178,8 @@ fn probe_readable(address: usize) -> bool {
 }
 
 /// Makes a system call that probes whether [`SIGSET_SIZE`] bytes at `address` are writable. The
-/// kernel stores the current signal mask at `address`. The caller of this function must overwrite
-/// the mask.
+/// kernel overwrites these bytes with the current signal mask, so the program must not need their
+/// old value.
 #[cold]
 fn probe_writable(address: usize) -> bool {
     // SAFETY: a call without a new set does not change the mask, and the kernel checks the pointer.
