@@ -1,4 +1,4 @@
-//! Writes events to the system log: journald, or syslog if journald does not run.
+//! Writes events to the system log: journald, or syslog if journald does not accept the event.
 //!
 //! Each kind of event has a fixed `MESSAGE_ID` (systemd.journal-fields(7)). docs/events.md lists
 //! the kinds and their `MESSAGE_ID`s. If no log can be reached, the functions of this module do
@@ -53,7 +53,8 @@ impl EventKind {
     }
 }
 
-/// Logs new history records of the system's map. Events of other maps are not logged.
+/// Logs records that were added to the history of the map in `directory`. Logs nothing if this map
+/// is not the system's map.
 pub fn log_records(directory: &Path, records: &[Record]) {
     if directory != map_directory() {
         return;
@@ -64,7 +65,7 @@ pub fn log_records(directory: &Path, records: &[Record]) {
     }
 }
 
-/// Returns the journald fields of an event. Omits a field if the record has no value for it.
+/// Returns the journald fields of a record. Omits a field if the record has no value for it.
 fn record_fields(record: &Record) -> Vec<(&'static str, String)> {
     let to_text = |address: Option<IpAddr>| address.map(|address| address.to_string());
     let fields = [
@@ -95,7 +96,7 @@ pub fn log_not_rewritten(program: &str, reason: &str) {
     log(EventKind::NotRewritten, Timestamp::now(), &message, &fields);
 }
 
-/// Logs that a session got no address, because the rules could not select its pool.
+/// Logs that a session got no address, because vipool could not determine its pool.
 pub fn log_unknown_pool(reason: &str) {
     log(EventKind::UnknownPool, Timestamp::now(), reason, &[]);
 }

@@ -10,7 +10,7 @@
 //! 3. `history` writes and reads the file that records which session held which address.
 //! 4. `maps` selects the map for a command, creates private maps, and reports the state of a map.
 //! 5. `system` reads information from the operating system: processes, sockets, users, program
-//!    files. `table`, `text`, `output`, `remedy` and `exit_status` are at the same level. Only
+//!    files. `table`, `text`, `output`, `remedy` and `exit_status` are in this layer too. Only
 //!    `system::trace` and `system::arp_socket` contain `unsafe` code.
 //!
 //! `main` prints an error once, with its causes.

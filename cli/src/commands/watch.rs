@@ -11,8 +11,8 @@ use super::status;
 use crate::maps::report::Report;
 use crate::maps::selection::MapArgs;
 
-/// Control sequences of ECMA-48. Each update overwrites the old text, and clears only the rest of
-/// each line and of the screen. Clearing the whole screen first would cause flicker.
+/// Control sequences of ECMA-48. Each update overwrites the previous text. It clears only the end
+/// of each line and the lines below the text, because clearing the whole screen causes flicker.
 const CURSOR_HOME: &str = "\x1b[H";
 const CLEAR_LINE: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
@@ -43,8 +43,8 @@ impl Watch {
         loop {
             let directory = self.map.directory()?;
             let now = Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string();
-            // The map may be missing for a moment while another process replaces it. So print the
-            // error and continue.
+            // The map can be missing for some time, for example between `vipool down` and
+            // `vipool up`. So print the error and continue.
             let body = match Report::read(&directory) {
                 Ok(report) => status::render(&report),
                 Err(error) => format!("vipool: {error:#}\n"),

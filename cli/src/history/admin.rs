@@ -1,8 +1,9 @@
 //! The actions of administrators in the history: drains, reservations, `vipool up` and
 //! `vipool down`.
 //!
-//! A map that `vipool down` removed keeps no drain and no reservation. So `vipool up` applies the
-//! actions of this boot, which [`AdminState`] contains, to a new map.
+//! `vipool down` removes the map together with its drains and reservations. So when `vipool up`
+//! creates a new map, it reads the actions of this boot from the history ([`AdminState`]) and
+//! applies them to the map.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -79,7 +80,8 @@ pub fn append_actions(
 ) -> anyhow::Result<Vec<Record>> {
     let mut log = HistoryLog::open(&history_file(directory))?;
     let boot = format_boot(boot);
-    // The records must not change the position in the journal from which events are collected.
+    // Repeat the event number of the last record, because `collect` reads the journal from the next
+    // number on.
     let number = match &log.state().last_position {
         Some((last_boot, number)) if *last_boot == boot => *number,
         _ => 0,

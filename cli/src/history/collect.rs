@@ -1,8 +1,9 @@
-//! Moves the events from a map's journal to the history on disk.
+//! Copies new events from a map's journal to the history on disk.
 //!
-//! If the journal has already overwritten events, a gap record contains the number of lost events.
-//! If a writer is killed or the machine restarts, the journal can lack events too. Reconciliation
-//! compares the history with the map and adds the missing records.
+//! The journal keeps only the latest events. If it has overwritten an event before the copy, a gap
+//! record contains the number of lost events. Events can also be missing in the journal because a
+//! writer was killed or the machine restarted. Reconciliation compares the history with the map and
+//! adds the missing records.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -25,7 +26,7 @@ const EXHAUSTED_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
 /// reads.
 const MAX_ATTEMPTS: usize = 8;
 
-/// Appends to the history the events since the last call, and returns the new records.
+/// Appends records of the new events to the history, and returns these records.
 ///
 /// With `retention`, this function first removes old records.
 ///
@@ -50,7 +51,7 @@ pub fn collect(
 
 /// Returns the records of the events that are not in the history yet. Writes nothing.
 ///
-/// `collected` contains all records of the history.
+/// `collected` must contain all records of the history.
 ///
 /// # Errors
 /// The map or its journal cannot be used.
@@ -99,8 +100,8 @@ fn records_after(map: &Map, directory: &Path, state: &HistoryState) -> anyhow::R
     for event in &journal_tail.events {
         collector.add_event(event);
     }
-    // If the map has changed after the reads, `session_rows` and the journal do not match. Then the
-    // next call reconciles.
+    // A new event shows that the map changed during or after the reads, so `session_rows` may not
+    // match the journal. In this case, the next call reconciles.
     if journal.next_number() == journal_tail.next {
         collector.reconcile(&session_rows);
     }
@@ -114,7 +115,7 @@ struct Collector {
     state: HistoryState,
     /// The new records.
     records: Vec<Record>,
-    /// Number of the last journal event that was converted.
+    /// Number of the last journal event that was converted or lost.
     last_number: u64,
 }
 
@@ -128,8 +129,7 @@ impl Collector {
         Record::new(time, event, self.boot.clone(), self.last_number)
     }
 
-    /// Adds the records of a journal event. Adds nothing if the history needs no record of the
-    /// event.
+    /// Adds the records of a journal event, if the history needs any.
     fn add_event(&mut self, event: &Event) {
         self.last_number = event.number;
         let time = wall_clock(event.time);

@@ -6,7 +6,8 @@
 //! - Readers ignore a line with a wrong checksum. If the last line is incomplete after a crash, the
 //!   next writer removes this line.
 //! - Only the process that holds the lock writes to the file. The lock is on a separate file,
-//!   `FILE.lock`, because every user who can read the history file could also lock that file.
+//!   `FILE.lock`, that only its owner can open. A lock on the history file would not be safe: every
+//!   user who can read this file could lock it and block the writer.
 //! - A file begins with the leases that were open when it was created. So [`HistoryLog::state`]
 //!   depends only on the current file, and older files can be removed.
 
@@ -26,8 +27,8 @@ use crate::system::file_lock;
 
 /// If the file is longer than this size, the writer rotates it: the file is renamed to `FILE.1`.
 pub const MAX_FILE_BYTES: u64 = 8 << 20;
-/// Maximum size of a file that is read. Only the last append to a file exceeds [`MAX_FILE_BYTES`],
-/// so the file stays much shorter than this size.
+/// Maximum size of a file that is read. No record is appended to a file that is longer than
+/// [`MAX_FILE_BYTES`], so files stay much shorter than this size.
 const MAX_READ_BYTES: u64 = 8 * MAX_FILE_BYTES;
 /// Maximum wait for another process that writes the history.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,7 +37,7 @@ const FILE_MODE: u32 = 0o640;
 /// Maximum number of rotated files.
 const MAX_ROTATED_FILES: u32 = 99;
 /// Number of rotations within the maximum age. vipool removes only whole files, so a record can
-/// exist for up to an eighth longer than the maximum age.
+/// exist for about an eighth longer than the maximum age.
 const ROTATIONS_PER_AGE: u32 = 8;
 
 /// Limits on the age and size of the history.
@@ -44,8 +45,8 @@ const ROTATIONS_PER_AGE: u32 = 8;
 pub struct Retention {
     /// Maximum age of a record. `None` means no limit.
     pub max_age: Option<Duration>,
-    /// Maximum total size of the rotated files in bytes. This limit does not remove the newest
-    /// rotated file.
+    /// Maximum total size of the rotated files in bytes. The newest rotated file stays even if it
+    /// is larger than this limit.
     pub max_bytes: u64,
 }
 
@@ -185,7 +186,8 @@ impl HistoryLog {
 pub fn read(path: &Path) -> anyhow::Result<(Vec<Record>, usize)> {
     let mut records = Vec::new();
     let mut damaged_line_count = 0;
-    // Open the current file first, so that a permission error contains its path.
+    // Open the current file first. Otherwise, a permission error could contain the path of a
+    // rotated file that does not exist.
     match trusted_file::open(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot read {}", path.display()));
@@ -206,8 +208,7 @@ pub fn read(path: &Path) -> anyhow::Result<(Vec<Record>, usize)> {
             }
         }
     }
-    // A file begins with copies of records of an older file: the records of the leases that were
-    // open.
+    // After a rotation, the new file begins with copies of the records of the open leases.
     remove_copies(&mut records);
     Ok((records, damaged_line_count))
 }
@@ -273,7 +274,7 @@ mod tests {
         HistoryLog::open(&path).unwrap().append(&records).unwrap();
         let contents = fs::read(&path).unwrap();
         // Truncate the file at each byte. The complete lines must remain, and the next writer must
-        // append to them.
+        // append its record after them.
         for length in 0..contents.len() {
             fs::write(&path, &contents[..length]).unwrap();
             let mut log = HistoryLog::open(&path).unwrap();

@@ -1,8 +1,9 @@
 //! The history records which session and user held which address, and when.
 //!
-//! A map has a short journal of its last events. [`collect()`] moves the events from the journal to
-//! the history file of the map; [`pending()`] only reads them. [`log`] writes and reads the history
-//! file.
+//! A map has a short journal of its latest events. [`collect()`] copies new events from the journal
+//! to the history file of the map. [`pending()`] returns records of the events that are not in the
+//! history yet. [`log`] writes and reads the history file. The history also contains the actions of
+//! administrators ([`admin`]).
 
 mod admin;
 mod collect;

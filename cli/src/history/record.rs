@@ -64,12 +64,13 @@ pub struct Record {
     /// For a drain or its end: a range, or `all` for the whole server.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub addresses: Option<String>,
-    /// For an action of an administrator: the user who logged on and then ran the command.
+    /// For an action of an administrator: the user who logged on, even if the command ran under
+    /// sudo(8). For a command without a logon, the user of its process.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub administrator: Option<String>,
     /// The boot in hexadecimal: a hash of the boot id and the network namespace.
     pub boot: String,
-    /// Number of the last event of this boot that was copied from the journal to the history.
+    /// Number of the last journal event of this boot that this record or an earlier record covers.
     pub number: u64,
 }
 
@@ -93,7 +94,7 @@ impl Record {
     }
 }
 
-/// The state after a sequence of records.
+/// The state after a sequence of records. A lease is open if no record shows its end.
 #[derive(Clone, Debug, Default)]
 pub struct HistoryState {
     /// For each address with an open lease, the record of the kind `Assigned`.

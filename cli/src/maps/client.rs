@@ -26,9 +26,9 @@ type UserId = u32;
 #[cfg(windows)]
 type UserId = String;
 
-/// Returns the user who may read a client file in addition to its owner. Returns `None` if there is
-/// no such user: on Unix if the caller is not root, and if this machine does not know the user of
-/// the session.
+/// Returns the id of the user who may read a client file in addition to the file's owner. Returns
+/// `None` if `user` is `None` or is unknown on this machine. On Unix, also returns `None` if the
+/// caller is not root.
 fn reader_id(user: Option<&str>) -> Option<UserId> {
     #[cfg(unix)]
     {

@@ -1,4 +1,5 @@
 //! Saves the last user of every address to a file, and copies the users from the file to a new map.
+//! So a returning user can get the same address again after a restart.
 
 use std::path::{Path, PathBuf};
 

@@ -6,8 +6,8 @@ use vipool::Tick;
 use vipool::map::Map;
 use vipool::system::SystemProbe;
 
-/// Number of slots to examine before the lock is released. Examining this many slots takes less
-/// than a millisecond.
+/// The budget of one call of [`Map::reap`]. The call holds the lock, but examining this many slots
+/// takes less than a millisecond.
 const SLOTS_PER_LOCK: u32 = 1024;
 
 /// The changes that [`reap_all`] made.
@@ -15,13 +15,16 @@ const SLOTS_PER_LOCK: u32 = 1024;
 pub struct ReapSummary {
     /// Addresses that became free.
     pub freed: u32,
-    /// Cooled addresses that still have sockets on them.
+    /// Cooled addresses with sockets: the largest number that one call of [`Map::reap`] found.
     pub lingering: u32,
     /// Sessions that were closed because their leader exited.
     pub closed: Vec<String>,
 }
 
-/// Frees the cooled addresses without sockets, and closes the sessions whose leader has exited.
+/// Frees the cooled addresses, and closes the sessions whose leader has exited.
+///
+/// With the setting `check-in-use`, an address that still has sockets is not freed. A session is
+/// closed only if a reap at least 10 seconds before also found that its leader had exited.
 ///
 /// # Errors
 /// The kernel's socket tables cannot be read, or the map cannot be locked.

@@ -24,9 +24,9 @@ const VIPOOL_FAILED: u8 = 125;
 /// Run a program in a session
 ///
 /// Opens the session if it is not open, and runs the program with the hook layer. If this command
-/// opened the session, it closes the session after the program has exited. The hook layer uses only
-/// the session that belongs to the Windows session of the program. With another --session, the
-/// calls of the program are not rewritten.
+/// opened the session, it closes the session after the program has exited. Even with --session, the
+/// hook layer always uses the session that belongs to the program's Windows session. If that
+/// session is not open, the calls of the program are not rewritten.
 #[derive(clap::Args)]
 #[command(after_help = "Exit status:
   that of the program, or

@@ -62,7 +62,10 @@ impl Up {
     }
 }
 
-/// Creates the directory of the map, and checks that users cannot write to it.
+/// Creates the directory of the map, or secures an existing directory.
+///
+/// Only the system, the administrators and the owner can write to the directory. Fails if an
+/// existing directory belongs to another user.
 fn create_directory(directory: &Path) -> anyhow::Result<()> {
     if let Some(parent) = directory.parent() {
         std::fs::create_dir_all(parent)?;

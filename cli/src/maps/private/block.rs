@@ -38,8 +38,8 @@ impl Block {
     /// Returns all private blocks, beginning with a random one.
     ///
     /// A user claims a block by binding an abstract Unix socket whose name contains the block. The
-    /// first candidate is random, so nobody can keep a user from a private map without claiming
-    /// every block.
+    /// first candidate is random, so another user cannot prevent the claim by claiming a few
+    /// predictable blocks.
     pub fn candidates() -> impl Iterator<Item = Block> {
         // The standard library seeds the hasher with random bytes of the operating system.
         let random = RandomState::new().build_hasher().finish();
@@ -47,7 +47,7 @@ impl Block {
         (0..BLOCK_COUNT).map(move |index| Block(FIRST_BLOCK + (start + index) % BLOCK_COUNT))
     }
 
-    /// Returns the block `index` places before the last private block.
+    /// Returns a private block, counted from the end: 0 is the last block.
     #[cfg(test)]
     pub fn from_end(index: u32) -> Self {
         Self(FIRST_BLOCK + BLOCK_COUNT - 1 - index)

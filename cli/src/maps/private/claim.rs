@@ -70,9 +70,9 @@ enum Attempt {
 impl Claim {
     /// Claims a block for the map in `directory`.
     ///
-    /// Tries `preferred`, the block that the map had before. Other processes of the map may own
-    /// this block. If this block is not available, tries all other blocks. Skips blocks for which
-    /// `is_excluded` returns true.
+    /// First tries `preferred`, the block that the map had before. If other processes of the map
+    /// own this block, they share it with this process. If the block is not available, tries all
+    /// other blocks. Skips blocks for which `is_excluded` returns true.
     ///
     /// # Errors
     /// No block is available, or a system call fails.
@@ -113,7 +113,8 @@ impl Claim {
     /// If this process owns the socket, passes it to the processes that have connected. Otherwise
     /// receives the socket from its owner.
     ///
-    /// Blocks at most for [`ANSWER_TIMEOUT`]. Returns `false` if the block is lost.
+    /// Can block for [`ANSWER_TIMEOUT`] and a few milliseconds. Returns `false` if the block is
+    /// lost.
     ///
     /// # Errors
     /// A system call fails.
@@ -169,7 +170,8 @@ fn try_bind(block: Block) -> io::Result<Option<OwnedFd>> {
     Ok(Some(listener))
 }
 
-/// Waits up to [`ANSWER_TIMEOUT`] for the owner at the other end of `stream` to pass its socket.
+/// Waits up to [`ANSWER_TIMEOUT`] for the owner at the other end of `stream` to pass its socket. If
+/// a process of this user does not answer in this time, the block counts as claimed.
 fn request_socket(stream: OwnedFd, identity: &MapIdentity) -> io::Result<Attempt> {
     if getsockopt(&stream, PeerCredentials)?.uid() != Uid::effective().as_raw() {
         return Ok(Attempt::Foreign);

@@ -22,8 +22,8 @@ use anyhow::{Context, bail};
 use nix::fcntl::OFlag;
 use nix::unistd::Uid;
 
-/// Returns the directory of this user's private map in this network namespace. The directory may
-/// not exist.
+/// Returns the directory of this user's private map in this network namespace, even if the
+/// directory does not exist.
 ///
 /// # Errors
 /// /proc is not mounted.
@@ -69,7 +69,7 @@ fn parent_directory() -> PathBuf {
         .unwrap_or_else(|| temporary_directory(Path::new("/tmp"), uid))
 }
 
-/// Returns the parent directory in `/tmp`. The directory may not exist yet.
+/// Returns the parent directory in `/tmp`, even if the directory does not exist yet.
 ///
 /// If another user has created `/tmp/vipool-UID`, the name has a random suffix. The other user
 /// cannot predict this name, and cannot remove the directory, because `/tmp` has the sticky bit.

@@ -1,7 +1,7 @@
-//! The inputs of a private map, in a file in the directory of the map.
+//! Stores the inputs from which the plan of a private map is built.
 //!
-//! The next `vipool run` compares the saved digest of the plan with the digest of its own plan. If
-//! the digests differ, it creates a new map.
+//! The file is in the directory of the map. Each `vipool run` builds a plan and compares its
+//! digest with the saved digest. If the digests differ, the command creates a new map.
 
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;

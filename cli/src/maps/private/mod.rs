@@ -145,7 +145,8 @@ fn build_plan(
         None => (Policy::default(), Settings::without_cool_down(), u32::MAX),
     };
     // Without a farm file, vipool itself is also listed, and the program inherits the rule from
-    // vipool. So the rule also applies if the program is a wrapper that executes another program.
+    // vipool. So the rule still applies after the program has replaced itself with another program
+    // (exec), as wrappers do.
     let own_executable = std::env::current_exe().and_then(|path| path.canonicalize());
     let own_executable = own_executable.ok().filter(|_| inputs.farm.is_none());
     for program in inputs.programs.iter().chain(&own_executable) {
