@@ -1,5 +1,5 @@
-//! Sets the SONAME of the shared library with the C ABI. Without it, a program that links the
-//! library would record the path of the file.
+//! Sets the SONAME of the shared library with the C ABI. Without a SONAME, a linked program would
+//! record the path or the name of the library file, which contains no version.
 
 use std::env::var;
 

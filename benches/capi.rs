@@ -1,12 +1,12 @@
-//! Compares a call through the C ABI with the same call in Rust. A call that receives a
-//! sockaddr also parses it and writes the new sockaddr, as a hook layer does.
+//! Compares a call through the C ABI with the same call in Rust. If the C function parses
+//! a sockaddr and writes a new sockaddr, the measured Rust code does the same.
 //!
-//! `cargo xtask bench capi` measures short blocks of calls, alternately in Rust and C. Other load
-//! affects both blocks of a pair alike. The memory layout changes a result by some nanoseconds, so
-//! the bench measures in several processes. Each process determines the median time in each
-//! language, and the median of the difference within a pair of blocks. The table contains the
-//! medians over all processes, and the quartiles of the difference. With `--json`, each row is a
-//! JSON object.
+//! `cargo xtask bench capi` measures pairs of short blocks: a block of calls in Rust and a block of
+//! calls in C. Other load on the machine affects both blocks of a pair alike. The memory layout
+//! changes a result by some nanoseconds, so the bench measures in several processes. Each process
+//! determines the median time in each language, and the median of the difference within a pair of
+//! blocks. The table contains the medians over all processes, and the quartiles of the difference.
+//! With `--json`, each row is a JSON object.
 //!
 //! With `-- NAME rust|c COUNT`, the program makes COUNT calls and measures nothing. Run it twice
 //! under `valgrind --tool=callgrind` with different counts. The difference between the two results
@@ -82,7 +82,8 @@ struct CObjects {
 
 impl Drop for CObjects {
     fn drop(&mut self) {
-        // SAFETY: the library created each object, and this function frees each object once.
+        // SAFETY: the library created each object, or its pointer is null. This function frees each
+        // object once.
         unsafe {
             vipool_rewriter_free(self.rewriter);
             vipool_reader_close(self.reader);

@@ -16,7 +16,7 @@ use vipool::session::Addresses;
 const V: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
 const L: Ipv4Addr = Ipv4Addr::new(127, 3, 4, 5);
 
-/// A view of the system that returns constants. The bench in hooks/linux measures the cost of
+/// A view of the system that makes no system calls. The bench in hooks/linux measures the cost of
 /// system calls.
 struct ConstantSystem;
 

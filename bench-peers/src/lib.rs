@@ -101,9 +101,9 @@ impl Allocator for Floor {
     }
 }
 
-/// The floor with dependent accesses: the content of each line selects the next line. The processor
-/// therefore cannot overlap the cache misses. In a table larger than the caches, each access takes
-/// the latency of one cache miss.
+/// The floor with dependent accesses: the choice of each line needs the content of the previous
+/// line. The processor therefore cannot overlap the cache misses. In a table larger than the
+/// caches, each access takes the latency of one cache miss.
 pub struct DependentFloor<'a> {
     floor: &'a Floor,
     last_value: u64,

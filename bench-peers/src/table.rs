@@ -112,10 +112,10 @@ impl Accessor for ExclusiveBySession<'_> {
     }
 }
 
-/// Closes sessions by the handle that `open` returned.
+/// A map that threads share. Sessions are closed by the handle that `open` returned.
 pub struct ByHandle(Table);
 
-/// Closes sessions by id.
+/// A map that threads share. Sessions are closed by id.
 pub struct BySession(Table);
 
 impl ByHandle {

@@ -34,7 +34,7 @@ fn main() {
     }
 }
 
-/// Returns the shortest time of `vipool who` with a history of this many records.
+/// Returns the time of the fastest run of `vipool who` with a history of this many records.
 fn shortest_time(record_count: u64) -> Duration {
     let directory = tempfile::tempdir().expect("a temporary directory");
     write_history(directory.path(), record_count);

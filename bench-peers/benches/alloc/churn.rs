@@ -8,8 +8,9 @@ use vipool_bench_peers::Accessor;
 
 use crate::Scenario;
 
-/// The duration of a measured block. The block before it used another table, which evicted the
-/// table of this block from the caches. So a warm-up of half the duration precedes each block.
+/// The duration of a block, a measured series of operations. The previous block used another table,
+/// which evicted the table of this block from the caches. So a warm-up of half the duration
+/// precedes each block.
 const BLOCK_DURATION: Duration = Duration::from_millis(8);
 
 /// The kind of sessions in a workload.
@@ -48,7 +49,7 @@ impl<A: Accessor> Client<A> {
     /// Closes a session and opens another session, `count` times.
     ///
     /// Each iteration chooses and prefetches the session and the user of the next iteration. So the
-    /// measured time contains no cache misses in the state of the client.
+    /// measured time contains fewer cache misses in the state of the client.
     fn churn(&mut self, user_names: &[String], count: u64) {
         let mut next_indices = self.choose_next(user_names);
         for _ in 0..count {
@@ -131,8 +132,8 @@ impl<A: Accessor> Workload<A> {
         workload
     }
 
-    /// Runs `count` operations on each thread after a warm-up. Returns the nanoseconds per
-    /// operation.
+    /// Runs `count` operations on each thread after a warm-up. Returns the elapsed nanoseconds,
+    /// divided by the number of operations of all threads.
     pub fn run_block(&mut self, count: u64) -> f64 {
         let user_names = &*self.user_names;
         let thread_count = self.clients.len();

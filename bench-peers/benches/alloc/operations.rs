@@ -15,7 +15,7 @@ use crate::{Bench, Scenario};
 /// The number of operations in a block of the floor, and in a block of refusals.
 const BLOCK_OPERATIONS: u64 = 20_000;
 
-/// Makes all measurements of this module for one table size.
+/// Makes all measurements of this module, except [`measure_memory`], for one table size.
 pub fn measure_all(bench: &Bench, size: u32) {
     measure_refusal(bench, size, "exhausted", Settings::without_cool_down());
     let cooling_settings = Settings::without_cool_down().with_cool_down(1000);
@@ -38,7 +38,7 @@ fn time_per_call(count: u64, mut operation: impl FnMut(u64)) -> f64 {
 }
 
 /// Measures blocks of an operation and of the floor in alternation. Each block of the operation
-/// runs twice. Only the second run counts, because the caches are then warm.
+/// runs twice. Only the second run counts, because the first run warms the caches.
 fn compare_with_floor(
     bench: &Bench,
     name: &str,
@@ -112,7 +112,8 @@ fn measure_lookup(bench: &Bench, size: u32) {
         let directory = directory.expect("a map in files");
         let run_reader = || {
             let reader = Reader::attach(directory.path()).expect("a valid map");
-            // An odd step visits every session in an order that defeats the prefetcher.
+            // The order of the lookups defeats the prefetcher. No session repeats before all were
+            // visited, because the step is odd and `session_count` is a power of two.
             time_per_call(BLOCK_OPERATIONS * 10, |number| {
                 let session = session_id(number.wrapping_mul(40_503) % session_count + 1);
                 assert!(!black_box(reader.lookup(session)).is_empty());
