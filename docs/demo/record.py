@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 120, 40
 
 
 def record(command):
-    """Runs a command on a terminal. Yields the seconds since the start and the text of each output."""
+    """Runs a command on a terminal. For each piece of output, yields the seconds since the start and the text."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ.update(COLUMNS=str(WIDTH), LINES=str(HEIGHT), TERM="xterm")
@@ -24,7 +24,7 @@ def record(command):
     while True:
         try:
             output = os.read(terminal, 65536)
-        except OSError:  # Linux reports the end of the terminal as EIO.
+        except OSError:  # Linux returns EIO when no process has the terminal open.
             output = b""
         if not output:
             break

@@ -59,8 +59,8 @@ fn wait_policy_waits_for_an_address() {
     let mut holder = start_holder(&private_map, &farm);
     let mut command = private_map.vipool(&["run", "--private", "--farm", &farm, "-s", "2", "--"]);
     let mut waiting_run = ChildGuard::start(command.args(PROGRAM).stdout(Stdio::piped()));
-    // The second session gets the address of the first session. The second `vipool run` may already
-    // wait for the address, or may not have started yet.
+    // Close session 1. Session 2 must get its address, whether the second `vipool run` is already
+    // waiting for an address or has not started yet.
     drop(holder.0.stdin.take());
     holder.0.wait().unwrap();
     wait_for_line(waiting_run.0.stdout.take().unwrap(), "lease=05");

@@ -1,4 +1,5 @@
-//! Tests of the files beside a map: planted, unusable and damaged files.
+//! Tests of the files that commands read and write, such as links that another user planted, and
+//! damaged maps.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -27,9 +28,9 @@ fn open(map: &Map, session: &str, user: &str) {
     map.open_session(session.parse().unwrap(), &options, Tick::now()).unwrap();
 }
 
-/// Runs a shell script in a network namespace and a mount namespace of its own. In the script,
-/// `$DIR` is `directory`, and `vipool` is a function that runs `vipool` with a time limit. A
-/// command that hangs ends with the status 124.
+/// Runs a shell script in a new network namespace and a new mount namespace. In the script, `$DIR`
+/// is `directory`, and `vipool` is a function that runs `vipool` with a time limit. If the limit
+/// expires, the function returns 124.
 pub fn run_isolated(directory: &Path, script: &str) -> Output {
     let functions = "vipool() { timeout 20 $VIPOOL \"$@\"; }\n";
     let mut command = Command::new("unshare");
@@ -171,8 +172,8 @@ fn reader_of_the_history_cannot_block_gc() {
     open(&map, "8", "bob");
     let output = gc();
     assert!(output.status.success(), "{output:?}");
-    // Only the owner can open the lock file. A process that holds the lock does not stop the rest
-    // of the maintenance.
+    // Only the owner can open the lock file, so no other user can hold the lock. While the lock is
+    // held, `gc` cannot write the history, but it still does its other work.
     let lock = directory.path().join("history.log.lock");
     assert_eq!(fs::metadata(&lock).unwrap().permissions().mode() & 0o777, 0o600);
     let lock = File::open(lock).unwrap();
@@ -292,8 +293,8 @@ fn messages_contain_the_cause_once() {
     assert_eq!(errors.matches("Is a directory").count(), 1, "{errors}");
 }
 
-/// Creates a map with `vipool up`, opens two sessions, damages the map with a shell command, and
-/// runs `vipool repair`.
+/// Creates a map with `vipool up`, opens two sessions, runs the shell command `damage`, and runs
+/// `vipool repair`. The exit status is that of `vipool repair`.
 fn repair(damage: &str) -> (TempDir, Output) {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("farm.toml"), FARM).unwrap();

@@ -1,4 +1,5 @@
-//! Tests that open and close sessions with `vipool session` and with `vipool run`.
+//! Tests that open and close sessions with `vipool session` and with `vipool run`. Also tests the
+//! generated man pages and completions.
 
 use crate::support::{PrivateMap, text, wait_for_line};
 use std::process::Stdio;
@@ -98,8 +99,7 @@ fn later_run_closes_the_session_of_a_killed_run() {
     killed_run.arg("kill -9 $PPID");
     killed_run.output().unwrap();
     assert_eq!(private_map.open_sessions(), ["1"]);
-    // A later run notices that the leader is dead. Another run some seconds later closes the
-    // session.
+    // One run finds the leader dead. A run ten or more seconds later closes the session.
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while private_map.open_sessions().contains(&"1".to_owned()) {
         assert!(std::time::Instant::now() < deadline, "the session stays open");

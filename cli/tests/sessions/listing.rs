@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use vipool_testing::ChildGuard;
 
-/// Runs `command_prefix` with the arguments of a page server added. The host already listens on the
-/// port of the server. Returns true if the server can bind the port. The bind succeeds only if it
-/// is rewritten.
+/// Returns whether the bind of a page server is rewritten. Runs `command_prefix`, followed by the
+/// arguments of the server, in session 1. The host already listens on `port`, so the bind fails
+/// unless it is rewritten.
 fn is_rewritten(private_map: &PrivateMap, farm: &str, command_prefix: &[&str], port: u16) -> bool {
     let file = private_map.write_file("index.html", "a page\n");
     let port = port.to_string();

@@ -27,8 +27,8 @@ programs = ["LINK"]
 users = ["eve"]
 "#;
 
-/// Creates the map that `vipool up` would create, without changing an interface. Returns the
-/// directory of the map as text, and the fixture that contains this directory.
+/// Creates a map from [`FARM`], with `group` as the group of the pool `groups`. Changes no network
+/// interface. Returns the temporary directory, and the path of the map's directory in it.
 fn create_map(group: &str) -> (PrivateMap, String) {
     let private_map = PrivateMap::new();
     let link = private_map.path().join("show");
@@ -78,7 +78,8 @@ fn unknown_groups_give_no_address_of_another_pool() {
         return;
     }
     let (private_map, map) = create_map("students");
-    // The files that are the only source of the user database do not exist.
+    // In this mount namespace, the user database is unavailable: its only sources are /etc/passwd
+    // and /etc/group, which do not exist.
     let script = "mount --make-rprivate / && mount -t tmpfs none /etc && \
                   printf 'passwd: files\\ngroup: files\\n' > /etc/nsswitch.conf && exec \"$@\"";
     let without_user_database = |arguments: &[&str]| {

@@ -41,7 +41,7 @@ fn backslash_of_a_user_name_is_printed_and_control_characters_are_escaped() {
 fn who_finds_sessions_by_loopback_address_and_reports_foreign_addresses() {
     let private_map = PrivateMap::new();
     let address = open_session(&private_map, "7", "alice");
-    // The session uses a second address of the same /24 in place of ::1.
+    // The session has a second loopback address in the same /24. It represents ::1.
     let is_second_address = |last_octet: u8| {
         let mut octets = address.octets();
         octets[3] = last_octet;

@@ -29,8 +29,8 @@ impl PrivateMap {
 
     /// Returns a `vipool` command with these arguments.
     pub fn vipool(&self, arguments: &[&str]) -> Command {
-        // If a shell runs the tests in the background, the test process can ignore HUP, INT and
-        // QUIT, and its child processes inherit this. So restore the default actions.
+        // A test process in the background of a shell can have the action "ignore" for HUP, INT and
+        // QUIT. Its child processes inherit these actions, so `env` restores the default actions.
         let mut command = Command::new("env");
         command
             .args(["--default-signal=HUP,INT,QUIT", env!("CARGO_BIN_EXE_vipool")])
@@ -77,7 +77,7 @@ impl PrivateMap {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
     }
 
-    /// Writes a file into the directory.
+    /// Writes a file into the temporary directory. Returns the path of the file.
     pub fn write_file(&self, name: &str, content: &str) -> PathBuf {
         let path = self.path().join(name);
         std::fs::write(&path, content).unwrap();
@@ -96,7 +96,7 @@ impl PrivateMap {
         self.write_file("farm.toml", &content).to_str().unwrap().to_owned()
     }
 
-    /// Returns the directory of the private map.
+    /// Returns the subdirectory that contains the map.
     pub fn map_directory(&self) -> PathBuf {
         let mut entries =
             std::fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path());

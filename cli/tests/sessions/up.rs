@@ -9,11 +9,13 @@ use vipool_testing::have;
 use crate::files::run_isolated;
 use crate::support::text;
 
-/// The host uses 10.77.0.104, so this address cannot be leased.
+/// A farm with one range. [`run_with_interface`] gives the host the last address of the range, so
+/// this address cannot be leased.
 const FARM: &str = "[[range]]\naddresses = \"10.77.0.100-10.77.0.104\"\n";
 
-/// Runs a shell script with a farm file and with an interface whose subnet contains the range of
-/// the farm.
+/// Runs a shell script in a network namespace with an interface whose subnet contains the range of
+/// [`FARM`]. In the script, `up` runs `vipool up` with this farm, and `pool_addresses` prints the
+/// number of pool addresses on the interface.
 fn run_with_interface(directory: &Path, script: &str) -> Output {
     std::fs::write(directory.join("farm.toml"), FARM).unwrap();
     let setup = "
@@ -229,8 +231,8 @@ fn drains_and_reservations_survive_down_and_up() {
     assert_eq!(status["draining"], true);
     let history = history.as_array().unwrap();
     let events: Vec<_> = history.iter().map(|record| record["event"].as_str().unwrap()).collect();
-    // `vipool drain` and similar commands write to the history at once. The events of sessions wait
-    // in the journal until `vipool down` collects them.
+    // `vipool drain` and similar commands write to the history at once. The events of sessions stay
+    // in the map's journal until `vipool down` moves them to the history.
     assert_eq!(
         events,
         [

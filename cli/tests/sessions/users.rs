@@ -36,7 +36,8 @@ impl InstalledFiles {
         self.directory.path().join(name)
     }
 
-    /// Returns a `vipool` command that runs as the user `uid`, without XDG_RUNTIME_DIR.
+    /// Returns a `vipool` command that runs as the user `uid`. Its environment lacks
+    /// XDG_RUNTIME_DIR, so the private map of the user is in /tmp.
     pub fn vipool(&self, uid: u32) -> Command {
         let mut command = Command::new("setpriv");
         command.arg(format!("--reuid={uid}")).arg(format!("--regid={uid}"));
@@ -123,7 +124,7 @@ fn directory_owned_by_another_user_is_ignored() {
     }
     let users = TestUsers::new();
     let installed = InstalledFiles::new();
-    // The directory is created by root, not by the user.
+    // Root owns this directory, because the test runs as root.
     let foreign_directory = PathBuf::from(format!("/tmp/vipool-{}", users.0[0]));
     std::fs::create_dir(&foreign_directory).unwrap();
     let run = |arguments: &[&str]| {
@@ -184,8 +185,8 @@ fn block_held_by_another_user_is_not_used() {
     };
     let first_block = block_of(&open("1"));
 
-    // No program of the session is running. Another user binds the abstract socket whose name
-    // reserves the loopback block.
+    // No `vipool run` of the first user is running, so no process claims the user's loopback block.
+    // The other user claims it by binding an abstract socket whose name contains the block.
     let holder_script = "import socket, sys
 listener = socket.socket(socket.AF_UNIX)
 listener.bind('\\0vipool/' + sys.argv[1])
@@ -215,7 +216,7 @@ sys.stdin.read()";
     );
     assert_eq!(text(&output.stdout), "lease=\n", "the program runs outside the session");
 
-    // A map without sessions moves to another block.
+    // If the map has no open session, the next open gives it another block.
     let mut command = installed.vipool(uid);
     assert!(
         command.args(["session", "close", "1", "--private"]).output().unwrap().status.success()
