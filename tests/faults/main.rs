@@ -13,6 +13,8 @@ mod process;
 #[path = "../crash/recovery.rs"]
 #[allow(dead_code)]
 mod recovery;
+#[cfg(feature = "capi")]
+mod through_c;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,20 +22,25 @@ use std::path::Path;
 
 use interpose::{Fault, error_text, with_fault};
 use recovery::{TestDirectory, all_leases, recover_copy, session_id};
-use vipool::map::{Journal, Map, OpenOptions, Plan, Settings};
-use vipool::pool::{Pool, PoolKind};
+use vipool::farm::Farm;
+use vipool::map::{Journal, Map, OpenOptions, Plan};
 use vipool::session::Handle;
 use vipool::{Tick, client_file};
 
-/// Returns a plan whose last virtual IP has this last octet.
+/// Returns the text of a farm whose last virtual IP has this last octet.
+fn farm_text(last_octet: u8) -> String {
+    let last_loopback_octet = 2 * last_octet;
+    format!(
+        "[[range]]\naddresses = \"10.0.0.1-10.0.0.{last_octet}\"\n\
+         [loopback]\nranges = [\"127.77.0.1-127.77.0.{last_loopback_octet}\"]\n"
+    )
+}
+
+/// Returns the plan of a server of this farm.
 fn plan(last_octet: u8) -> Plan {
-    let pool =
-        |kind, range: String| Pool::new("default", kind, &[range.parse().unwrap()], 64).unwrap();
-    Plan::new([
-        pool(PoolKind::VirtualIp, format!("10.0.0.1-10.0.0.{last_octet}")),
-        pool(PoolKind::Loopback, format!("127.77.0.1-127.77.0.{}", 2 * last_octet)),
-    ])
-    .with_settings(Settings::default())
+    let (farm, report) = Farm::parse(&farm_text(last_octet));
+    assert!(!report.has_errors(), "{report:?}");
+    farm.plan("server", None).plan
 }
 
 /// The results of the operations of a run.
@@ -153,14 +160,17 @@ fn check_leases(directory: &Path, outcome: &Outcome, context: &str) {
     }
 }
 
-/// Repeats the operations until a run has no fault. `check_errors` checks the error messages of a
-/// run. Returns the number of runs with a fault.
-fn sweep(fault: Fault, check_errors: impl Fn(&Outcome, &Path, &str)) -> u32 {
+/// Repeats `operations` in a new directory until a run has no fault. `check_errors` checks the error
+/// messages of a run. Returns the number of runs with a fault.
+fn sweep(
+    fault: Fault,
+    operations: impl Fn(&Path) -> Outcome,
+    check_errors: impl Fn(&Outcome, &Path, &str),
+) -> u32 {
     for call_number in 1.. {
         let directory = TestDirectory::new(&format!("fault-{fault:?}-{call_number}"));
         let mut outcome = Outcome::default();
-        let hit_function =
-            with_fault(fault, call_number, || outcome = run_operations(&directory.0));
+        let hit_function = with_fault(fault, call_number, || outcome = operations(&directory.0));
         let context = format!("{fault:?} at call {call_number}, {hit_function:?}");
         check_errors(&outcome, &directory.0, &context);
         check_leases(&directory.0, &outcome, &context);
@@ -176,16 +186,20 @@ fn assert_no_errors(outcome: &Outcome, _: &Path, context: &str) {
     assert_eq!(outcome.errors, [""; 0], "{context}");
 }
 
-/// Lets each call fail with this error. Checks that each message names a path in the directory and
-/// the error. Returns the number of runs with a fault.
+/// Checks that each message names a path in the directory and the error.
+fn assert_errors_name(error: i32, outcome: &Outcome, directory: &Path, context: &str) {
+    for message in &outcome.errors {
+        let has_path_and_error =
+            message.contains(&error_text(error)) && message.contains(directory.to_str().unwrap());
+        // After a failed creation, the following operations find no map.
+        assert!(has_path_and_error || message.contains("no map"), "{context}: {message}");
+    }
+}
+
+/// Lets each call fail with this error. Returns the number of runs with a fault.
 fn sweep_error(error: i32) -> u32 {
-    sweep(Fault::Error(error), |outcome, directory, context| {
-        for message in &outcome.errors {
-            let has_path_and_error = message.contains(&error_text(error))
-                && message.contains(directory.to_str().unwrap());
-            // After a failed creation, the following operations find no map.
-            assert!(has_path_and_error || message.contains("no map"), "{context}: {message}");
-        }
+    sweep(Fault::Error(error), run_operations, |outcome, directory, context| {
+        assert_errors_name(error, outcome, directory, context);
     })
 }
 
@@ -206,10 +220,10 @@ fn exhausted_kernel_memory_at_any_call_loses_nothing() {
 
 #[test]
 fn interrupted_calls_are_repeated() {
-    assert!(sweep(Fault::Interrupt, assert_no_errors) > 30);
+    assert!(sweep(Fault::Interrupt, run_operations, assert_no_errors) > 30);
 }
 
 #[test]
 fn short_transfers_are_continued() {
-    assert!(sweep(Fault::ShortTransfer, assert_no_errors) > 3);
+    assert!(sweep(Fault::ShortTransfer, run_operations, assert_no_errors) > 3);
 }

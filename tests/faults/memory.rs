@@ -45,7 +45,7 @@ unsafe impl GlobalAlloc for FailingAllocator {
 }
 
 /// Runs `body`. After `limit` allocations, every allocation of this thread fails.
-fn with_allocation_limit<T>(limit: u32, body: impl FnOnce() -> T) -> T {
+pub fn with_allocation_limit<T>(limit: u32, body: impl FnOnce() -> T) -> T {
     REMAINING_ALLOCATIONS.set(Some(limit));
     let result = body();
     REMAINING_ALLOCATIONS.set(None);
