@@ -92,8 +92,11 @@ impl Repair {
 }
 
 /// Returns a release record for each lease that the history shows as held but that the map lacks.
+/// Leases of earlier boots have ended with their programs, so they are not lost.
 fn lost_leases(directory: &Path) -> anyhow::Result<Vec<Record>> {
-    let (records, _) = history::read(&history::history_file(directory))?;
+    let (mut records, _) = history::read(&history::history_file(directory))?;
+    let boot = history::format_boot(vipool::system::current_boot_id()?);
+    records.retain(|record| record.boot == boot);
     let mut new_records = history::pending(directory, &records)?;
     new_records.retain(|record| record.event == RecordKind::Released && record.reconciled);
     Ok(new_records)

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use vipool::system::map_directory;
 
-pub use admin::{AdminAction, AdminState, WHOLE_SERVER, append_actions};
+pub use admin::{AdminAction, AdminState, WHOLE_SERVER, append_actions, format_boot};
 pub use collect::{collect, pending};
 pub use log::{MAX_FILE_BYTES, Retention, read};
 pub use record::{Record, RecordKind};

@@ -331,6 +331,28 @@ fn repair_keeps_readable_leases() {
     assert!(names.contains(&"sessions.damaged-1".to_owned()), "{names:?}");
 }
 
+/// The machine restarted while session 9 was open, and its release is not in the history yet.
+#[test]
+fn repair_loses_no_lease_of_an_earlier_boot() {
+    if !have(&["root", "unshare", "python3"]) {
+        return;
+    }
+    let damage = r#"python3 - <<'END'
+import zlib
+record = ('{"time":"2026-01-01T00:00:00Z","event":"assigned","session":"9",'
+          '"address":"10.77.0.9","user":"old","boot":"00000000000000aa","number":1}')
+path = "map/history.log"
+lines = open(path).read()
+open(path, "w").write(f"{zlib.crc32(record.encode()):08x} {record}\n{lines}")
+END
+printf damaged | dd of=map/map conv=notrunc 2> /dev/null"#;
+    let (_, output) = repair(damage);
+    assert!(output.status.success(), "{output:?}");
+    let printed = text(&output.stdout);
+    assert!(printed.contains("kept 2 sessions with their addresses"), "{printed}");
+    assert!(!printed.contains("was lost"), "{printed}");
+}
+
 #[test]
 fn repair_reports_and_drains_lost_leases() {
     if !have(&["root", "unshare"]) {
