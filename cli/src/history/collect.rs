@@ -74,13 +74,14 @@ fn records_after(map: &Map, directory: &Path, state: &HistoryState) -> anyhow::R
         _ => 1,
     };
     let mut attempts = 0;
-    let (session_rows, journal_tail) = loop {
+    let (session_rows, journal_tail, is_unchanged) = loop {
         let next_number_before = journal.next_number();
         let session_rows = map.sessions()?;
         let journal_tail = journal.since(first_number);
         attempts += 1;
-        if journal_tail.next == next_number_before || attempts == MAX_ATTEMPTS {
-            break (session_rows, journal_tail);
+        let is_unchanged = journal_tail.next == next_number_before;
+        if is_unchanged || attempts == MAX_ATTEMPTS {
+            break (session_rows, journal_tail, is_unchanged);
         }
     };
     let mut collector = Collector {
@@ -102,7 +103,7 @@ fn records_after(map: &Map, directory: &Path, state: &HistoryState) -> anyhow::R
     }
     // A new event shows that the map changed during or after the reads, so `session_rows` may not
     // match the journal. In this case, the next call reconciles.
-    if journal.next_number() == journal_tail.next {
+    if is_unchanged && journal.next_number() == journal_tail.next {
         collector.reconcile(&session_rows);
     }
     Ok(collector.records)
