@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use vipool::policy::script_argument;
+
 use super::verdict::{Observations, Program};
 use crate::system::auxv::started_as;
 use crate::system::proc_net;
@@ -66,12 +68,10 @@ pub fn identify_program(pid: u32) -> Option<Program> {
     Some(Program { path: invoked_as.unwrap_or(path), script })
 }
 
-/// Returns the script that an interpreter runs: the first argument that is not an option, if this
-/// argument is a file.
+/// Returns the script that an interpreter runs, if the script is a file.
 fn find_script(pid: u32) -> Option<PathBuf> {
     let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let mut arguments = command_line.split(|byte| *byte == 0).skip(1);
-    let script = arguments.find(|argument| !argument.starts_with(b"-"))?;
+    let script = script_argument(command_line.split(|byte| *byte == 0).skip(1))?;
     let script = Path::new(std::str::from_utf8(script).ok()?);
     let directory = fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
     let file = directory.join(script).canonicalize().ok()?;

@@ -286,8 +286,11 @@ impl Verdict {
         if self.features.is_empty() || !self.rewrite_obstacles.is_empty() {
             return None;
         }
-        // The escape sequences of a JSON string are also valid in a TOML string.
-        let quote = |path: &PathBuf| serde_json::json!(path.to_string_lossy()).to_string();
+        // The escape sequences of a JSON string are also valid in a TOML string. Of the characters
+        // that TOML forbids, JSON does not escape U+007F.
+        let quote = |path: &PathBuf| {
+            serde_json::json!(path.to_string_lossy()).to_string().replace('\u{7f}', "\\u007f")
+        };
         let mut lines = format!("[[program]]\npath = {}\n", quote(&self.program.path));
         if let Some(script) = &self.program.script {
             lines += &format!("script = {}\n", quote(script));
