@@ -10,6 +10,7 @@
 
 #include <iostream>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 
 #include <vipool.hpp>
@@ -119,6 +120,8 @@ try {
             run_command(map, line);
         } catch (const vipool::error &error) {
             std::cout << "error: " << error.what() << '\n';
+        } catch (const std::logic_error &) {
+            std::cout << "error: the session is not a number\n";
         }
     }
     return 0;

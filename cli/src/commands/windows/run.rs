@@ -34,7 +34,7 @@ const VIPOOL_FAILED: u8 = 125;
   125  vipool failed
 
 Example:
-  vipool run --session 1 -- C:\\app\\server.exe --port 8000")]
+  vipool run -- C:\\app\\server.exe --port 8000")]
 pub struct Run {
     /// The session: a number, or a kind and a value (windows:2). Default: the session of your logon
     #[arg(long, short, value_name = "SESSION")]
