@@ -7,16 +7,16 @@
 pub enum InstallStatus {
     /// The socket calls are hooked.
     Hooked = 1,
-    /// `VIPOOL_DISABLE` is set.
+    /// The value of `VIPOOL_DISABLE` is 1.
     Disabled = 2,
-    /// The map does not exist or is not readable.
+    /// The map does not exist, is not readable, or belongs to another boot.
     NoMap = 3,
     /// The program is not on the process list. Only the functions that start processes are hooked.
     NotListed = 4,
     /// MinHook could not install the hooks.
     HookFailed = 5,
-    /// The session of the process is unknown. A test build also reports this status if the lease in
-    /// `VIPOOL_LEASE` is closed or belongs to another boot.
+    /// The session of the process is unknown. A test build also reports this status if the handle in
+    /// `VIPOOL_LEASE` is invalid, names a closed session, or belongs to another boot.
     NoSession = 6,
     /// The hooks are not installed, or another version of the DLL reported an unknown number.
     Unknown = 0,

@@ -13,13 +13,13 @@ pub struct LastError(u32);
 impl LastError {
     /// Saves the last error of this thread.
     pub fn save() -> Self {
-        // SAFETY: the function only reads a word of this thread.
+        // SAFETY: the function only reads the last error of this thread.
         Self(unsafe { GetLastError() })
     }
 
     /// Restores the saved value as the last error of this thread.
     pub fn restore(&self) {
-        // SAFETY: the function only writes a word of this thread.
+        // SAFETY: the function only writes the last error of this thread.
         unsafe { SetLastError(self.0) };
     }
 }
@@ -42,7 +42,7 @@ pub fn error_of_refusal(refusal: Refusal) -> i32 {
     }
 }
 
-/// Returns whether the last call failed because no interface has the address.
+/// Returns whether the last error means that no interface has the requested address.
 pub fn is_address_unavailable() -> bool {
     last_error() == WSAEADDRNOTAVAIL
 }

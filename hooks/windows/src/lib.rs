@@ -1,5 +1,5 @@
-//! The hook layer for Windows. Around the original socket calls, it rewrites the addresses in the
-//! arguments and results as the crate `vipool` decides.
+//! The hook layer for Windows. It rewrites addresses in the arguments of a socket call before the
+//! original call, and addresses in the results after the original call.
 //!
 //! The crate builds `vipool_hook.dll`. `vipool-launch.exe` (or a hooked parent) loads the DLL into
 //! a suspended process and runs `vipool_hook_install` there. If the DLL is loaded in another way,
@@ -10,7 +10,7 @@
 //! This crate contains no policy. `vipool::rewrite` decides how an address is rewritten.
 //!
 //! Layers, top first. A module uses modules of lower layers only:
-//! 1. `entry`: the exported functions; installs and removes the hooks
+//! 1. `entry`: the exported functions, which install and disable the hooks
 //! 2. `table`: the replacement of each hooked function
 //! 3. `calls`, `child_process`: the replacements
 //! 4. `context`: the map, the session and the rule of this process

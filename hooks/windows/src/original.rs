@@ -3,8 +3,8 @@
 //!
 //! Each entry of the table below defines three items with the name of a system function: a function
 //! that calls the system's own code, a type for its signature, and a [`SystemFunction`] in
-//! [`functions`]. The `SystemFunction` contains the address to call. At first, this is the address
-//! of the import. After the installation of the hooks, it is the address of MinHook's trampoline.
+//! [`functions`]. The `SystemFunction` contains the address to call. Until the function is hooked,
+//! this is the address of the import. Afterwards, it is the address of MinHook's trampoline.
 //!
 //! AcceptEx needs no hook: it takes no address, and programs read its results with
 //! GetAcceptExSockaddrs, which is hooked. socket and WSASocketW need no hook, because the only

@@ -37,8 +37,8 @@ pub fn pin() {
 fn module_handle(flags: u32) -> HMODULE {
     let mut module = null_mut();
     let own_address = own_dll as *const () as *const u16;
-    // SAFETY: with FROM_ADDRESS, the system expects an address inside the module as the name. The
-    // address of the function `own_dll` is inside the module.
+    // SAFETY: with FROM_ADDRESS, the system expects an address inside the module instead of its
+    // name. The address of the function `own_dll` is inside the module.
     unsafe {
         GetModuleHandleExW(
             GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | flags,

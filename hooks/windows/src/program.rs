@@ -28,8 +28,11 @@ pub fn own_rule<'p>(policy: &PolicyView<'p>) -> Option<ProgramView<'p>> {
     policy.find(&executable).map(|matched| matched.program)
 }
 
-/// Returns whether a rule may apply to another process. A rule for a script may apply to every
-/// process of its interpreter, because only the process itself knows its script.
+/// Returns whether a rule may apply to another process.
+///
+/// If a rule is for a script, returns true for every process of the interpreter, because this
+/// function cannot read the arguments of the process. The hook layer in that process reads the
+/// arguments and finds the exact rule.
 ///
 /// # Safety
 /// `process` is an open handle with the right to query the process.

@@ -43,9 +43,9 @@ impl SockaddrBuf {
     }
 }
 
-/// Reads a socket address that the program passes. Returns `None` if the address is not readable,
-/// too short, or of another family than IPv4 and IPv6. In that case, the hook passes the call
-/// unchanged, and the system reports any error.
+/// Reads a socket address through a pointer that may be invalid. Returns `None` if the address is
+/// not readable, too short, or neither IPv4 nor IPv6. A hook leaves such an address unchanged, and
+/// the system reports any error.
 pub fn read_sockaddr(name: *const SOCKADDR, length: i32) -> Option<SocketAddr> {
     let mut bytes = [0; sockaddr::IPV6_LENGTH];
     let length = usize::try_from(length).ok()?.min(bytes.len());
@@ -59,8 +59,8 @@ pub fn read_sockaddr(name: *const SOCKADDR, length: i32) -> Option<SocketAddr> {
     }
 }
 
-/// Replaces a socket address that the system has just written for the program. The new address has
-/// the same family.
+/// Replaces the socket address that the system has just written to `name`. `address` must be of the
+/// same family.
 pub fn overwrite_sockaddr(name: *mut SOCKADDR, address: SocketAddr) {
     let buffer = SockaddrBuf::new(address);
     // SAFETY: the system wrote an address of this family to `name`, so another address of the
@@ -165,8 +165,8 @@ impl Socket for Winsock {
         if last_error() != WSAEINVAL {
             return None;
         }
-        // Windows reports WSAEINVAL for an unbound socket. The rewriter expects the wildcard
-        // address.
+        // Windows reports WSAEINVAL for an unbound socket. For such a socket, the rewriter expects
+        // the wildcard address with port 0.
         match self.protocol_info()?.iAddressFamily as u16 {
             AF_INET => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)),
             AF_INET6 => Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0)),

@@ -118,7 +118,8 @@ fn run_program(
             }
             Ok(_) => {}
         }
-        // The program handles Ctrl-C itself. The launcher ignores Ctrl-C until the program ends.
+        // The console sends Ctrl-C to the program too. The launcher ignores Ctrl-C, so that it can
+        // wait for the program and return its exit code.
         SetConsoleCtrlHandler(Some(ignore_console_event), 1);
         ResumeThread(process.hThread);
         CloseHandle(process.hThread);
@@ -135,8 +136,8 @@ unsafe extern "system" fn ignore_console_event(_event: u32) -> BOOL {
     1
 }
 
-/// Returns the path of the DLL and the offset of `vipool_hook_install` in it, without running code
-/// of the DLL.
+/// Returns the path of the DLL and the offset of `vipool_hook_install` in the DLL. Runs no code of
+/// the DLL, because its `DllMain` would install the hooks in the launcher.
 fn describe_dll(dll: &Path) -> Result<Dll, String> {
     let load_error = || format!("cannot load {}", dll.display());
     let wide_path: Vec<u16> =

@@ -5,8 +5,9 @@
 //! the exit code of the program. If the hook layer cannot be loaded into the program, the program
 //! runs as without vipool, and the launcher prints the reason on standard error.
 
-// The launcher and the DLL both compile `inject.rs` and `install_status.rs`. If the files were a
-// library, the compiler could not optimise the DLL as a whole.
+// The launcher and the DLL both compile `inject.rs` and `install_status.rs`. If the launcher used
+// the crate of the DLL as a library instead, cargo would not apply link-time optimisation to the
+// DLL.
 #[cfg(windows)]
 #[path = "../inject.rs"]
 mod inject;

@@ -1,9 +1,10 @@
-/* A server and a client that use a completion port, as Go, libuv and .NET do. They get AcceptEx,
- * ConnectEx and GetAcceptExSockaddrs from WSAIoctl.
+/* A server and a client that use a completion port, as Go, libuv and .NET do. Like these, the
+ * modes serve and connect get AcceptEx, ConnectEx and GetAcceptExSockaddrs from WSAIoctl. The
+ * program ignores V.
  *
  *   iocp.exe serve PORT V    prints "ready", and sends each client the addresses of the connection
- *   iocp.exe exports PORT V  like serve, but uses the exports of mswsock.dll instead of WSAIoctl
- *   iocp.exe connect PORT V  connects to 127.0.0.1 and prints the reply */
+ *   iocp.exe exports PORT V  like serve, but calls the functions that mswsock.dll exports
+ *   iocp.exe connect PORT V  connects to 127.0.0.1:PORT and prints the reply */
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <mswsock.h>
@@ -134,7 +135,7 @@ static int connect_to_server(int port)
     return 0;
 }
 
-/* The test writes a line to standard input, or closes it, to end the server. */
+/* To end the server, the test writes a line to standard input or closes standard input. */
 static DWORD WINAPI exit_on_input(void *unused)
 {
     char line[16];

@@ -154,8 +154,8 @@ static void wait_for_input(void)
     if (!fgets(line, sizeof line, stdin)) exit(0);
 }
 
-/* Listens on `s`, connects a client to it, and prints the addresses of the accepted socket and of
- * the client. */
+/* Listens on `s`, connects a new socket to `destination`, and prints the addresses of the accepted
+ * socket and of the new socket. */
 static void print_both_ends(SOCKET s, const char *destination)
 {
     SOCKET client = strchr(destination, ':') ? tcp6_socket(0) : tcp_socket();
@@ -376,7 +376,7 @@ static int run_row(int row)
         try_bind(s, "127.0.0.1", 0);
         print_local_address("name", s);
         return 0;
-    case 24: { /* calls the function that WSAIoctl returns */
+    case 24: { /* calls the WSASendMsg that WSAIoctl returns */
         GUID guid = WSAID_WSASENDMSG;
         DWORD sent = 0;
         char data[8], control[WSA_CMSG_SPACE(sizeof(struct in_pktinfo))] = { 0 };

@@ -1,8 +1,9 @@
 /* sending.exe PORT DLL HOST: row 24, datagrams with a source address in a control message.
  *
  * The program patches the system's WSASendMsg before it loads the hook layer. The patched function
- * prints the message that the hook layer passes to the system. Wine ignores the control message,
- * so a test cannot observe the effect of the message on the network. */
+ * prints the destination and the source that the hook layer passes to the system. It does not send
+ * the datagram: Wine ignores control messages, so under Wine a receiver would not see this source.
+ */
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <mswsock.h>

@@ -1,10 +1,10 @@
-/* starter.exe MODE COMMAND LINE: runs a command line and returns its exit code. starter.exe is not
- * on the default process list of the tests.
+/* starter.exe MODE COMMAND LINE: runs the command line in a child process and returns the exit code
+ * of the child. starter.exe is not on the default process list of the tests.
  *
  *   a, w       uses CreateProcessA or CreateProcessW
  *   suspended  uses CREATE_SUSPENDED, and prints the last error, whether the socket calls of the
  *              suspended child are hooked, and the suspend count of the child
- *   repeat     runs the command line for each line on standard input */
+ *   repeat     starts a child for each line on standard input, and returns 0 */
 #include <winsock2.h>
 #include <windows.h>
 #include <stdio.h>
@@ -26,7 +26,7 @@ static int wait_for_exit(BOOL created)
 }
 
 /* Returns whether the code of bind differs between the child and this process. System DLLs have the
- * same address in all processes. */
+ * same address in all processes, so bind has the same address in the child. */
 static int is_bind_patched(void)
 {
     const char *bind_address = (const char *)GetProcAddress(LoadLibraryA("ws2_32.dll"), "bind");

@@ -1,5 +1,5 @@
-/* unload.exe PORT DLL: installs and removes the hooks repeatedly. Before and after each step, the
- * program binds a socket and prints its address. */
+/* unload.exe PORT DLL: installs and removes the hooks repeatedly. At the start and after each step,
+ * the program binds a socket and prints the address of the socket. */
 #include <winsock2.h>
 #include <ws2tcpip.h>
 #include <stdio.h>

@@ -72,7 +72,8 @@ fn commands_open_use_and_close_a_session() {
     assert!(reopened.starts_with("Session 7 was already open: 127."), "{reopened}");
     let loopback = opened.trim_end().rsplit(' ').next().unwrap().to_owned();
     assert!(stdout_of(&mut vipool(&["session", "list"])).contains(&loopback));
-    // Session 7 is already open. `vipool run` opens session 8 for this program only.
+    // Session 7 is already open. `vipool run` opens session 8, and closes this session when the
+    // program ends.
     for session in ["7", "8"] {
         let mut run = vipool(&["run", "--session", session, "--"]);
         run.arg(test_program("rows.exe")).args([
@@ -132,7 +133,8 @@ fn failures_have_a_message_and_an_exit_code() {
     assert!(code == 1 && output.contains("no such directory"), "{code} {output}");
     let (code, output) = farm.run_failing(&["status", "--private"]);
     assert!(code == 1 && output.contains("private maps need Linux"), "{code} {output}");
-    // The pool has two addresses, and a session needs both. So the second session gets none.
+    // The pool has two addresses. Session 1 needs both, as L and L6, so no address is left for
+    // session 2.
     stdout_of(&mut farm.vipool(&["session", "open", "1"]));
     let (code, output) = farm.run_failing(&["session", "open", "2"]);
     assert_eq!(code, 75, "{output}");
@@ -169,7 +171,8 @@ fn client_ip_feature_reports_the_client_of_the_session() {
     let client_output = "getaddrinfo: 192.0.2.9 0\nGetAddrInfoW: 192.0.2.9 0\n\
                    GetAddrInfoExW: 192.0.2.9 0\nGetAddrInfoExW, overlapped: 192.0.2.9 0\n\
                    gethostbyname: 192.0.2.9\n";
-    // Session 7 belongs to a user. `vipool run` opens session 8 for one program only.
+    // Session 7 belongs to a user. `vipool run` opens session 8, and closes this session when the
+    // program ends.
     let user = std::env::var("USERNAME").unwrap();
     stdout_of(farm.vipool(&["session", "open", "7", "--user", &user]).args(client_arguments));
     assert!(client_file_exists());

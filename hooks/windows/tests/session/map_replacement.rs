@@ -53,9 +53,10 @@ fn running_programs_follow_a_replaced_map() {
     assert!(!is_listening(l, port + 1) && is_listening(Ipv4Addr::LOCALHOST, port + 1));
     host.replace_map(|policy| policy.programs = vec![listed_program("running.exe")]);
     assert_rewritten(program.continue_until_ready());
-    // Each replacement renames the old map file. A file that the program has mapped stays until the
-    // program ends. The newest superseded file stays longer, because this test still maps it while
-    // the new map is created.
+    // Each replacement first removes the renamed map files that no process has mapped. Then it
+    // renames the current map file, because `host` has this file mapped. The renamed files that the
+    // program has mapped stay while the program runs. The next replacement after the end of the
+    // program leaves only the file that this replacement renames.
     let superseded_map_count = |host: &TestHost| {
         host.map_files().iter().filter(|name| name.starts_with("map.old")).count()
     };
@@ -78,7 +79,8 @@ fn running_programs_notice_that_their_session_was_closed() {
     );
     assert!(is_listening(l, port + 1));
     host.close_session(&session.handle);
-    // The program still sees 127.0.0.1 as the address of its socket. New binds and connects pass.
+    // The program still sees 127.0.0.1 as the address of its socket. New binds and connects pass
+    // unchanged.
     let passed_output = "first 127.0.0.1, wildcard 0.0.0.0, connect 10061\n";
     assert_eq!(program.continue_until_ready(), passed_output);
     assert!(is_listening(l, port), "an existing listener stays");
