@@ -15,8 +15,8 @@ pub enum InstallStatus {
     NotListed = 4,
     /// MinHook could not install the hooks.
     HookFailed = 5,
-    /// The session of the process is unknown. A test build also reports this status if the handle in
-    /// `VIPOOL_LEASE` is invalid, names a closed session, or belongs to another boot.
+    /// The session of the process is unknown. A test build also reports this status if the handle
+    /// in `VIPOOL_LEASE` is invalid, names a closed session, or belongs to another boot.
     NoSession = 6,
     /// The hooks are not installed, or another version of the DLL reported an unknown number.
     Unknown = 0,

@@ -11,8 +11,8 @@ use super::support::{
     HOST_ADDRESS, TestHost, installed_file, stdout_of, test_program, unused_port,
 };
 
-/// The path of Perl on the Linux system that runs Wine. Wine can start Linux programs. The path does
-/// not exist on Windows.
+/// The path of Perl on the Linux system that runs Wine. Wine can start Linux programs. The path
+/// does not exist on Windows.
 const PERL_PATH: &str = r"Z:\usr\bin\perl";
 /// A Perl script that sends datagrams. Its arguments are an address, the destination port and the
 /// number of datagrams. The address is both the source and the destination.

@@ -7,8 +7,8 @@ use super::support::{
     unused_port,
 };
 
-/// Returns a command line of rows.exe for row 6. This row binds a socket to the wildcard address and
-/// prints the address that getsockname reports.
+/// Returns a command line of rows.exe for row 6. This row binds a socket to the wildcard address
+/// and prints the address that getsockname reports.
 fn wildcard_bind_row(session: &Session<'_>, port: u16) -> [String; 6] {
     let rows = test_program("rows.exe").display().to_string();
     let (v, l) = (session.virtual_ip().to_string(), session.loopback().to_string());
