@@ -1,4 +1,5 @@
-//! Tests `vipool explain` on real processes, in every state that the command reports.
+//! Tests `vipool explain` on real processes: the reported sockets, sessions and obstacles to
+//! rewriting.
 
 mod support;
 
@@ -255,7 +256,7 @@ time.sleep(1000)";
         // The Unix socket is not reported.
         assert_eq!(sockets.len(), 17, "{report:#}");
 
-        // Listeners of the host occupy their ports in the session too (rows 2 and 29).
+        // Wildcard listeners of the host occupy their ports in the session too (rows 2 and 29).
         let conflicts = report["conflicts"].as_array().unwrap();
         let conflict_on =
             |address: &str| conflicts.iter().find(|entry| entry["address"] == address).unwrap();
@@ -323,13 +324,13 @@ fn each_obstacle_is_reported() {
         assert_eq!(obstacles_with("VIPOOL_DISABLE", "1"), ["disabled"]);
         assert_eq!(obstacles_with("VIPOOL_MAP", "/nowhere"), ["map-unreadable"]);
         assert_eq!(obstacles_with("VIPOOL_LEASE", "nonsense"), ["stale-lease"]);
-        // Without a lease, the hook finds no session, because no session is open for the audit
-        // session or the control group of the program.
+        // Without `VIPOOL_LEASE`, the hook finds no session, because no session is open for the
+        // audit session or the control group of the program.
         assert_eq!(
             obstacles_of(&host, session.command(&program).env_remove("VIPOOL_LEASE")),
             ["no-session"]
         );
-        // An unlisted program has the file name of a listed program, but a different path.
+        // The copy has the file name of a listed program, but the rule requires another path.
         let unlisted_copy = host.directory.join("idle-dynamic");
         fs::copy(&program, &unlisted_copy).unwrap();
         let (process, _) = start_until_ready(&mut session.command(&unlisted_copy));
@@ -410,7 +411,7 @@ fn session_without_virtual_ip_is_reported() {
     });
 }
 
-/// Some servers write their state to the process title, and so overwrite their arguments and
+/// Some servers write their state to the process title. This overwrites their arguments and their
 /// environment.
 #[test]
 fn overwritten_environment_is_reported() {
@@ -510,7 +511,7 @@ fn explain_respects_process_permissions() {
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert!(obstacles(&report).contains(&"secure-execution"), "{report:#}");
         assert_eq!(report["file"], Value::Null);
-        // A user may examine only processes of the same user.
+        // Only root may examine the processes of another user.
         let (root_process, _) = start_until_ready(&mut session.command(idle_program("dynamic")));
         let output = explain_as_nobody(root_process.0.id());
         assert!(!output.status.success());

@@ -77,8 +77,8 @@ fn jumps_and_cancellation_leave_no_state() {
     on_test_host("jumps_and_cancellation_leave_no_state", &[], |host| {
         let session = host.session(1);
         output_of(listed_command(&session).arg("jumps"));
-        // In this mode a signal arrives every few microseconds. Under valgrind the program would
-        // make no progress, so `hooks_pass_valgrind` does not use this mode.
+        // In this mode, a timer sends a signal every 40 µs. Under valgrind, the program would make
+        // no progress, so `hooks_pass_valgrind` does not use this mode.
         output_of(listed_command(&session).arg("jumps-during-connect"));
     });
 }
@@ -91,8 +91,8 @@ fn many_sockets_leak_nothing() {
     });
 }
 
-/// While a program connects to 127.0.0.1, the hook opens a descriptor to query the kernel. The hook
-/// closes this descriptor before the call returns.
+/// When a program connects to 127.0.0.1, the hook opens a descriptor to ask the kernel for the
+/// session's listeners. The hook closes this descriptor before the connect returns.
 #[test]
 fn hooks_leave_descriptors_unchanged() {
     on_test_host("hooks_leave_descriptors_unchanged", &[], |host| {
@@ -100,8 +100,9 @@ fn hooks_leave_descriptors_unchanged() {
     });
 }
 
-/// A query for the session's listeners needs a descriptor. Without a free descriptor, a call fails
-/// and does not reach the host's service on the same port.
+/// The hook needs a descriptor to ask the kernel for the session's listeners. Without a free
+/// descriptor, a call that needs this query fails. It does not reach the host's service on the same
+/// port.
 #[test]
 fn full_descriptor_table_never_leads_to_the_host() {
     on_test_host("full_descriptor_table_never_leads_to_the_host", &[], |host| {
@@ -197,7 +198,8 @@ fn corrupt_map_never_ends_the_program() {
         let length = fs::metadata(&map_file).unwrap().len() as usize;
         let mut random_state = 0x9e37_79b9_7f4a_7c15u64;
         for round in 0..effort(200, 5000) {
-            // The test overwrites random bytes of the file. The length of the file does not change.
+            // The test overwrites random bytes of the file, and in every 50th round all bytes. The
+            // length of the file does not change.
             let mut bytes = fs::read(&map_file).unwrap();
             for _ in 0..64 {
                 random_state =
@@ -286,8 +288,8 @@ fn disable_and_invalid_map_or_lease_stop_rewriting() {
     });
 }
 
-/// Checks every memory access of the hook in three modes of the test program. The hook makes no
-/// system call that valgrind reports as unknown.
+/// Runs three modes of the test program under valgrind, which checks the memory accesses of the
+/// hook. Valgrind must print nothing: it would also report a system call that it does not know.
 #[test]
 fn hooks_pass_valgrind() {
     on_test_host("hooks_pass_valgrind", &["valgrind"], |host| {

@@ -47,7 +47,7 @@ fn test_program_rules() -> Vec<Program> {
 }
 
 /// Starts a shell without `VIPOOL_LEASE`. The shell runs `shell_command`, waits for a line of
-/// input, and then calls exec for the listed program.
+/// input, and then replaces itself with the listed program (exec).
 fn start_after_shell(host: &TestHost, shell_command: &str) -> (ChildGuard, impl BufRead + use<>) {
     let script =
         format!("{shell_command}; read line; exec {} report-names", test_program().display());
@@ -106,7 +106,8 @@ fn session_found_by(host: &TestHost, process: &ChildGuard) -> String {
 fn lease_is_found_by_audit_session() {
     let test_name = "lease_is_found_by_audit_session";
     on_test_host(test_name, &[], test_program_rules, |host| {
-        // A shell that sets its login user starts an audit session, as pam_loginuid(8) does.
+        // When the shell sets its login user, the kernel starts an audit session. pam_loginuid(8)
+        // does the same at a logon.
         let start_audit_session =
             "echo 0 2>/dev/null >/proc/self/loginuid; cat /proc/self/sessionid; echo";
         let (process, mut output) = start_after_shell(&host, start_audit_session);
@@ -166,7 +167,8 @@ impl Drop for ControlGroup {
     }
 }
 
-/// Mounts a private /run, and writes the files of users and sessions there, like logind.
+/// Mounts a private /run, and writes the files of users and sessions to /run/systemd, as logind
+/// does. `files` contains the path and the text of each file.
 fn write_logind_files(files: &[(&str, &str)]) {
     let mount_status = Command::new("mount").args(["-t", "tmpfs", "none", "/run"]).status();
     assert!(mount_status.unwrap().success());
@@ -197,7 +199,7 @@ fn lease_is_found_by_control_group() {
         // No session is open yet.
         assert_eq!(bound_address(start_after_shell(&host, &scope.join_command())), NOT_REWRITTEN);
         assert_eq!(bound_address(start_after_shell(&host, &manager.join_command())), NOT_REWRITTEN);
-        // Open a session with the session id of logind.
+        // Open a session whose id is derived from the name of logind's session.
         let session_id = SessionId::logind(&logind_session).unwrap().to_string();
         let session_address = open_session(&host, &session_id);
         let waiting_shell = start_after_shell(&host, &format!("{}; echo", scope.join_command()));
@@ -211,7 +213,7 @@ fn lease_is_found_by_control_group() {
         ));
         assert_eq!(session_found_by(&host, &waiting_shell.0), "user-manager");
         assert_eq!(bound_address(waiting_shell), session_address);
-        // If the user has several sessions, the process joins no session.
+        // If the user has several sessions, a process of the user's manager joins none.
         let user_file_text = format!("NAME=ada\nSESSIONS={logind_session} c2\n");
         fs::write(format!("/run/systemd/users/{user}"), user_file_text).unwrap();
         let waiting_shell = wait_until_joined(start_after_shell(
@@ -220,8 +222,8 @@ fn lease_is_found_by_control_group() {
         ));
         assert_eq!(session_found_by(&host, &waiting_shell.0), "none");
         assert_eq!(bound_address(waiting_shell), NOT_REWRITTEN);
-        // If a session of vipool has the id of the audit session, the hook finds this session
-        // through logind's file.
+        // The file of logind's session contains the number of the audit session, 4711. Through this
+        // number, the hook finds the session of vipool.
         host.map.close_session(session_id.parse().unwrap(), Tick::now()).unwrap();
         let session_address = open_session(&host, "audit:4711");
         assert_eq!(bound_address(start_after_shell(&host, &scope.join_command())), session_address);
@@ -239,7 +241,7 @@ fn wait_until_joined<R: BufRead>((process, mut output): (ChildGuard, R)) -> (Chi
     (process, output)
 }
 
-/// Returns which of the hook's two variables an environment contains.
+/// Returns which of the variables `LD_PRELOAD` and `VIPOOL_LEASE` an environment contains.
 fn hook_variables(environment: &str) -> Vec<&str> {
     let names = environment.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name);
     let mut names: Vec<_> =
@@ -304,7 +306,7 @@ fn client_ip_rules() -> Vec<Program> {
     vec![rule_for("getent"), rule_for(python_path().to_str().unwrap())]
 }
 
-/// Prints three addresses of the host name, from three functions of the C library.
+/// Looks up the host name with three functions of Python, and prints one address from each.
 const LOOKUP_SCRIPT: &str = "
 import socket
 name = socket.gethostname()
@@ -349,7 +351,7 @@ fn host_name_resolves_to_the_client_address() {
         ];
         assert_eq!(run_vipool(&run_arguments), three_times(CLIENT_ADDRESS));
         assert_eq!(client_file_count(&map), 0, "the client file is removed with the session");
-        // Without a client the host name resolves to the host's address, as without the hook.
+        // Without a client, the host name resolves to the host's address, as without the hook.
         let run_arguments = ["run", "--session", "7", "--", python, "-c", LOOKUP_SCRIPT];
         assert_eq!(run_vipool(&run_arguments), three_times(HOST_ADDRESS));
         // The lookup also works with an IPv6 client and another program.

@@ -1,6 +1,7 @@
-//! Counts the allocations and system calls of every hooked function in every state of the map. The
-//! hook never allocates during a call. If the hook cannot follow a new map, it makes no additional
-//! system calls, except for a few attempts to follow the new map.
+//! Counts the allocations and system calls of every hooked function: with the current map, without
+//! a map, and with a new map that the hook cannot use. The hook never allocates during a call. If
+//! the hook cannot follow a new map, it makes no additional system calls, except for a few attempts
+//! to follow the new map.
 
 mod support;
 
@@ -33,7 +34,7 @@ const LOOKUPS: &[&str] = &[
     "getnameinfo",
 ];
 
-/// The number of rounds of one measurement.
+/// The number of rounds in one measurement. In each round, the program calls every hooked function.
 const ROUNDS: usize = 10;
 
 fn test_program() -> PathBuf {
@@ -137,8 +138,10 @@ fn parse_trace(trace: &str) -> Vec<Vec<Call>> {
     measurements
 }
 
-/// Checks that each socket call makes at most as many system calls as in the last round of
-/// `baseline_calls`, except for attempts to follow a map. Returns the number of these attempts.
+/// Returns the number of measured calls in which the hook tried to open a map.
+///
+/// Every other call must make at most as many system calls as the same call in the last round of
+/// `baseline_calls`. Calls of [`LOOKUPS`] are not compared.
 fn count_attempts(baseline_calls: &[Call], measured_calls: &[Call]) -> usize {
     let calls_per_round = baseline_calls.len() / ROUNDS;
     assert_eq!(baseline_calls.len(), measured_calls.len());
@@ -166,9 +169,10 @@ fn check_allocations(without_hook: &AllocationCounts, measured: &AllocationCount
     }
 }
 
-/// Runs the program. Measures the calls with the current map, and again after `change`.
+/// Runs the program. Measures the calls once with the current map, and twice after `change`.
 ///
-/// Returns the number of attempts after the change, and the time since the change.
+/// Returns the number of attempts to follow a new map in the two later measurements, and their
+/// duration.
 fn measure_change(
     host: &mut TestHost,
     change: impl FnOnce(&mut TestHost, &mut TracedProgram),
@@ -233,7 +237,7 @@ fn calls_after_the_lease_was_closed_make_no_attempt() {
 #[test]
 fn calls_after_the_map_was_removed_make_few_attempts() {
     on_test_host("calls_after_the_map_was_removed_make_few_attempts", |mut host| {
-        // This closure does the same as `vipool down`.
+        // Like `vipool down --force`, this closure closes the session and removes the map.
         let remove = |host: &mut TestHost, _: &mut TracedProgram| {
             host.map.close_session("1".parse().unwrap(), Tick::now()).unwrap();
             Map::open(&host.directory).unwrap().remove().unwrap();

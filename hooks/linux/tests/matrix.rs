@@ -1,9 +1,9 @@
 //! Tests each row of the socket matrix (docs/socket-matrix.md) with the real hook and a real map.
 //!
 //! Each row is a C function. It runs in a program without the hook, in an unlisted program with the
-//! hook, and in a listed program while another session is open. The program prints the visible
-//! addresses and the results to a transcript. The transcript must be the same in all three runs.
-//! The program itself checks the addresses in the kernel.
+//! hook, and in a listed program. For some rows, another session listens on the same ports during
+//! the third run. The program prints the visible addresses and the results. This transcript must be
+//! the same in all three runs. The program itself checks the addresses in the kernel.
 
 mod support;
 
@@ -24,7 +24,7 @@ fn matrix_program() -> PathBuf {
     PROGRAM.get_or_init(|| compile("matrix", MATRIX_SOURCES, &[])).clone()
 }
 
-/// Returns a list with one port.
+/// Returns a list that contains only `port`.
 fn single_port(port: u16) -> Vec<PortRange> {
     vec![PortRange { first: port, last: port }]
 }
@@ -35,7 +35,7 @@ fn rule() -> Program {
         .with_shared_ports(single_port(8411))
 }
 
-/// Returns the addresses on which the host listens during a row.
+/// Returns the addresses on which the host listens during the three runs of a row.
 fn host_listeners(row: &str) -> &'static [(&'static str, &'static str)] {
     match row {
         "2" => &[("0.0.0.0", "8002")],

@@ -1,5 +1,5 @@
-//! Tests unmodified real programs. Each program runs in two sessions on the same port at the same
-//! time. A client in each session must reach the instance of its own session.
+//! Tests unmodified real programs. Most tests run a server in two sessions on the same port at the
+//! same time. A client in each session must reach the instance of its own session.
 //!
 //! docs/compatibility.md lists the results.
 
@@ -16,7 +16,8 @@ use support::{
 use vipool::policy::Program;
 use vipool_testing::{ChildGuard, needs::find_program, preload_path};
 
-/// The process list of these tests, without Python: the programs that use V and L.
+/// The programs in the process list of these tests, except Python. Python is listed by its path,
+/// which is determined at run time.
 const LISTED_PROGRAMS: &[&str] = &[
     "redis-server",
     "redis-cli",
@@ -92,8 +93,8 @@ impl ProgramRun<'_> {
 enum Endpoint {
     V(u16),
     L(u16),
-    /// A UDP port. The test does not wait for a listener, because the kernel does not report bound
-    /// UDP sockets as listeners. The client retries instead.
+    /// A UDP port. The test does not wait until the server is ready, because [`wait_for_listener`]
+    /// finds only TCP listeners. The client retries instead.
     Udp,
 }
 
@@ -130,8 +131,8 @@ fn run_in_two_sessions(
         for run in &runs {
             query(run);
         }
-        // Terminate only the started processes. Their children exit when the parents exit or when
-        // the PID namespace ends.
+        // Terminate only the processes that this test started. Their children exit with their
+        // parents, or when the PID namespace ends.
         for (_, child) in &mut servers {
             let pid = child.0.id().to_string();
             let _ = Command::new("kill").arg(pid).status();
@@ -592,8 +593,9 @@ fn postgres_serves_each_session() {
     );
 }
 
-/// Tests the main use case. Servers in two sessions bind the wildcard address. Clients in the
-/// sessions and on the external host connect to these servers.
+/// Tests the main use case. Clients in two sessions have different source addresses on the external
+/// host. Servers in both sessions bind the same port of the wildcard address, and clients in the
+/// sessions and on the external host reach them.
 #[test]
 fn each_session_has_its_own_source() {
     let test_name = "each_session_has_its_own_source";
@@ -686,8 +688,8 @@ unittest.TextTestRunner(stream=sys.stderr, resultclass=Result).run(suite)";
 const LISTED_DIFFERENCES: &[&str] =
     &["test.test_socket.CreateServerTest.test_ipv6_only_default failed"];
 
-/// The long run uses all classes and takes minutes. Only the tests in [`LISTED_DIFFERENCES`] depend
-/// on behaviour that the hook changes.
+/// Under `cargo xtask test --long`, all classes run, which takes minutes. Only the tests in
+/// [`LISTED_DIFFERENCES`] depend on behaviour that the hook changes.
 #[test]
 fn python_socket_tests_are_unaffected() {
     let test_name = "python_socket_tests_are_unaffected";

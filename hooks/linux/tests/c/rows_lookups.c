@@ -4,8 +4,8 @@
 #include <ifaddrs.h>
 #include <netdb.h>
 
-/* Returns all addresses of a name, in order, or the error message. With AI_CANONNAME, the canonical
- * name follows the addresses. */
+/* Returns the addresses that getaddrinfo finds for a name, in its order and with port 80, or the
+ * error message. With AI_CANONNAME, the canonical name follows the addresses. */
 static const char *resolved_addresses(const char *node, int family, int flags) {
     static char text[512];
     struct addrinfo hints = {.ai_family = family, .ai_socktype = SOCK_STREAM, .ai_flags = flags};
@@ -25,13 +25,14 @@ static const char *resolved_addresses(const char *node, int family, int flags) {
     return text;
 }
 
-/* Without a node name, getaddrinfo returns the wildcard addresses. */
+/* Without a node name and with AI_PASSIVE, getaddrinfo returns the wildcard address. */
 static void lookup_without_name_is_wildcard(void) {
     expect("IPv4", resolved_addresses(NULL, AF_INET, AI_PASSIVE), "0.0.0.0:80");
     expect("IPv6", resolved_addresses(NULL, AF_INET6, AI_PASSIVE), "[::]:80");
 }
 
-/* The host's own name resolves to V only. */
+/* In a listed program, the host's own name resolves to V for IPv4 and to V6 for IPv6, and to no
+ * other address. */
 static void host_name_resolves_to_v(void) {
     char address_and_name[128];
     snprintf(address_and_name, sizeof address_and_name, "%s:80 %s", V, HOST_NAME);
@@ -65,7 +66,8 @@ static void localhost_lookup_passes(void) {
     expect("numeric", resolved_addresses("10.99.5.1", AF_INET, 0), "10.99.5.1:80");
 }
 
-/* Returns the name of an address, or the error message. */
+/* Returns the name of an address, or the error message. If getnameinfo returns a service other than
+ * 80, returns the service. */
 static const char *resolved_name(const char *host, int flags) {
     static char name[256];
     char service[32];

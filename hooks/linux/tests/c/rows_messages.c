@@ -42,7 +42,8 @@ static void message_source_is_rewritten(void) {
                memcmp(&original_message, &message, sizeof message) ? "no" : "yes", "yes");
         expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
     }
-    /* The kernel truncates an address length above 128, and rejects a negative length. */
+    /* The kernel reads the address length as an int. It reduces a length above 128 to 128, and
+     * rejects a negative length. */
     const unsigned lengths[] = {128, 129, 1000, INT_MAX, 0x80000000u, ~0u};
     for (int i = 0; i < 6; i++) {
         int fd = udp_socket();
@@ -51,7 +52,7 @@ static void message_source_is_rewritten(void) {
         expect("sendmsg", errno_text(sendmsg(fd, &message.header, 0)), i < 4 ? "ok" : "EINVAL");
         if (i < 4) expect_listed("source seen by the peer", receive_text(fd), V, HOST_ADDRESS);
     }
-    /* Only the second message has a source in its packet information. */
+    /* Only the second message has packet information. */
     int fd = udp_socket();
     struct message contents[2];
     struct mmsghdr messages[2];
@@ -92,8 +93,9 @@ static void message_source_is_rewritten(void) {
                      format_host_port(LOOPBACK, kernel_port(fd)));
 }
 
-/* An array of messages may end at an inaccessible or read-only page. The control data of all
- * messages may exceed the buffer into which the hook copies it. */
+/* The array of messages may end directly before an inaccessible page: the hook does not access this
+ * page. If the pages of the array are read-only, sendmmsg fails as without the hook. The control
+ * data of the whole array is larger than the hook's buffer for one batch of messages. */
 static void message_array_may_end_at_page_end(void) {
     enum { COUNT = 100, PAGE = 4096 };
     size_t size = COUNT * sizeof(struct mmsghdr), mapped_size = (size + PAGE - 1) / PAGE * PAGE;
@@ -108,7 +110,7 @@ static void message_array_may_end_at_page_end(void) {
     for (int i = 0; i < COUNT; i++) {
         init_message(&contents[i], &external_destination);
         if (i % 3) set_source(&contents[i], HOST_ADDRESS);
-        /* The kernel accepts repeated control messages. */
+        /* Every third message has its packet information twice, which the kernel accepts. */
         if (i % 3 == 2) {
             size_t length = contents[i].header.msg_controllen;
             memcpy(contents[i].control.bytes + length, contents[i].control.bytes, length);
@@ -132,8 +134,8 @@ static void message_array_may_end_at_page_end(void) {
            "EFAULT");
     expect("recvmmsg into an unmapped page",
            errno_text(recvmmsg(fd, messages + COUNT, 1, MSG_DONTWAIT, NULL)), "EFAULT");
-    /* On a read-only page, the hook cannot write the lengths of the sent messages. This row first
-     * protects the last page, then every page. */
+    /* sendmmsg cannot write the lengths of the sent messages to a read-only page. At first only the
+     * last page is read-only, later every page. */
     mprotect(memory + mapped_size - PAGE, PAGE, PROT_READ);
     expect("read-only last page", sendmmsg(fd, messages, COUNT, 0) < COUNT ? "some" : "all",
            "some");
@@ -155,7 +157,8 @@ static void ipv6_message_source_is_rewritten(void) {
     expect_listed("source seen by the peer", receive_text(fd), V6, HOST_ADDRESS6);
 }
 
-/* A link-local source is not rewritten. */
+/* The source of a message to a link-local address stays link-local, whether the packet information
+ * contains the link-local source or "::". */
 static void link_local_message_source_passes(void) {
     int service = udp6_socket(), fd = udp6_socket();
     struct address link_local_address = make_link_local(LINK_LOCAL, 8024);
@@ -246,7 +249,8 @@ static void received_messages_have_loopback_addresses(void) {
            "EFAULT");
     expect("recvmsg on an empty queue", errno_text(recvmsg(service, &message.header, MSG_DONTWAIT)),
            "EAGAIN");
-    /* The address is truncated, and the bytes after the buffer do not change. */
+    /* recvmsg truncates the source to a short address buffer, and does not change the bytes after
+     * the buffer. */
     expect("sendto",
            errno_text(sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length)), "ok");
     init_message(&message, NULL);
@@ -286,9 +290,10 @@ static void expect_answer(int client, const char *host, int port) {
     expect("source of the answer", format_address(&source), format_host_port(host, port));
 }
 
-/* A client sends to a loopback address of the session's server. The server answers with the packet
- * information of the request, then with its own address as the only packet information. Each answer
- * stays on the host and reaches the client. */
+/* A client sends a request to 127.0.0.1 or ::1, and a server of the session receives it. The server
+ * sends two answers. The first answer has the packet information of the request. The second answer
+ * has packet information with this loopback address as the source and without an interface. Each
+ * answer stays on the host and reaches the client. */
 static void loopback_answer_with_packet_info_stays_on_host(void) {
     const char *bound_hosts[] = {ANY, LOOPBACK, "::", "::1"};
     const char *destination_hosts[] = {LOOPBACK, LOOPBACK, "::1", "::1"};
@@ -319,7 +324,7 @@ static void loopback_answer_with_packet_info_stays_on_host(void) {
     }
 }
 
-/* Multicast datagrams leave on the interface of V, unless the program sets an interface. */
+/* Multicast datagrams leave through the interface of V, unless the program sets an interface. */
 static void multicast_uses_interface_of_v(void) {
     int fd = udp_socket();
     struct address group = make_address("239.99.5.1", 8027);

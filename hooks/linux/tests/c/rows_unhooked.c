@@ -43,8 +43,8 @@ static void c_library_sockets_are_not_rewritten(void) {
     freeaddrinfo(result);
 }
 
-/* Direct system calls are not rewritten. The visible address of a socket that such a call bound is
- * the address that the kernel stores. */
+/* Direct system calls are not rewritten. If such a call binds a socket, the program sees the
+ * address that the kernel stores. */
 static void direct_system_calls_are_not_rewritten(void) {
     struct address local = make_address(LOOPBACK, 8049);
     int fd = tcp_socket(), client = tcp_socket();
@@ -52,7 +52,8 @@ static void direct_system_calls_are_not_rewritten(void) {
     expect("kernel name", kernel_name(fd), "127.0.0.1:8049");
     expect("visible name", visible_name(fd), "127.0.0.1:8049");
     expect("listen", errno_text(syscall(SYS_listen, fd, 1)), "ok");
-    /* The hook treats this listener as a service of the host. The session can connect to it. */
+    /* The hook treats this listener as a service of the host. No service of the session has this
+     * port, so the connect to 127.0.0.1 goes to the host. */
     expect("connect", try_connect(client, LOOPBACK, 8049), "ok");
     expect("peer", kernel_peer(client), "127.0.0.1:8049");
 }
