@@ -35,7 +35,7 @@
 
 namespace vipool {
 
-/// A failed call: its status and message.
+/// The status and the message of a failed call.
 class error : public std::runtime_error {
 public:
     explicit error(vipool_status status)
@@ -86,7 +86,7 @@ template <class Write> std::string read_text(Write write)
     return buffer;
 }
 
-/// Returns all rows of a list call.
+/// Calls a list function until it returns no more rows. Returns all rows.
 template <class Row, class List> std::vector<Row> collect_rows(List list)
 {
     std::vector<Row> result;
@@ -172,13 +172,13 @@ inline std::string map_directory()
     return detail::read_text(vipool_map_get_directory);
 }
 
-/// The plan of one server.
+/// The plan of one server: its pools, policy and settings. map::create() makes a map from a plan.
 class plan {
 public:
     explicit plan(vipool_plan *handle) : handle_(handle) {}
     const vipool_plan *get() const noexcept { return handle_.get(); }
-    /// Returns the interfaces with the addresses that they get. The texts and the arrays in the
-    /// rows are valid as long as the plan lives.
+    /// Returns a row for each interface and subnet, with the addresses to add to the interface. The
+    /// texts and the arrays in the rows are valid as long as the plan lives.
     std::vector<vipool_assignment> assignments() const
     {
         return detail::collect_rows<vipool_assignment>([&](auto first, auto rows, auto capacity, auto count) {
@@ -190,7 +190,7 @@ private:
     detail::handle<vipool_plan, vipool_plan_free> handle_;
 };
 
-/// The configuration of a farm of servers, with its findings.
+/// The configuration of a farm of servers, with the errors and warnings (findings) about it.
 class farm {
 public:
     /// Makes an empty farm. Configure it with the vipool_farm_ functions and get().
@@ -231,7 +231,8 @@ public:
             return vipool_farm_format_report(get(), buffer, capacity, length);
         });
     }
-    /// Makes the plan of a server. Adds findings to the farm. Throws if the farm has errors.
+    /// Validates the farm and makes the plan of a server. Adds the findings about the plan to the
+    /// farm. Throws if a finding is an error.
     plan make_plan(std::string_view host)
     {
         auto options = sized<vipool_plan_options>();
@@ -239,7 +240,7 @@ public:
         options.host_length = host.size();
         return make_plan(options);
     }
-    /// Makes the plan of a server with options.
+    /// Makes the plan of the server in `options`, in the same way.
     plan make_plan(const vipool_plan_options &options)
     {
         vipool_plan *handle = nullptr;
@@ -276,10 +277,12 @@ private:
     detail::handle<vipool_snapshot, vipool_snapshot_free> handle_;
 };
 
-/// A map that opens and closes sessions. The destructor closes the map; sessions stay open.
+/// An open map, in which an agent opens and closes sessions. The destructor closes the map. In a map
+/// in files, the sessions stay open.
 class map {
 public:
-    /// Creates the files of a map in an existing directory.
+    /// Creates the files of a map in an existing directory. If the directory has a map of this boot,
+    /// its sessions stay open in the new map.
     static map create(std::string_view directory, const plan &plan,
                       const vipool_map_options &options = sized<vipool_map_options>())
     {
@@ -372,7 +375,8 @@ public:
         return change;
     }
     /// Closes sessions whose leader has exited, and frees cooled addresses. Examines the processes
-    /// and sockets of this machine.
+    /// and sockets of this machine. One call examines at most `budget` sessions, and a number of
+    /// addresses that `budget` limits too. Call again while `more` in the report is 1.
     vipool_reap_report reap(std::uint32_t budget = 1000) { return reap(nullptr, budget); }
     /// Closes sessions whose leader has exited, and frees cooled addresses. Calls the functions of
     /// `probe` instead of examining this machine.

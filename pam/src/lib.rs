@@ -1,8 +1,9 @@
 //! `pam_vipool.so` opens a vipool session at logon and closes the session at logoff.
 //!
 //! Administrators add the module to the PAM stack of services that start a logon: sshd, login,
-//! xrdp-sesman and display managers. The module must not be in common-session, because sudo and su
-//! inside a session would then call it too.
+//! xrdp-sesman and display managers. The module must not be in common-session, because services
+//! without a logon, such as sudo and cron, use that file too. The module ignores only the services
+//! of this kind that it knows (see `settings`).
 //!
 //! Invariants:
 //! - No panic crosses an entry point.

@@ -87,7 +87,8 @@ pub fn open(transaction: &Transaction, settings: &Settings) -> c_int {
 /// Closes the session that [`open`] opened or joined in this transaction, unless another logon
 /// shares it.
 pub fn close(transaction: &Transaction) -> c_int {
-    // SAFETY: only values of type `OpenedRecord` are stored under this name.
+    // SAFETY: only values of type `OpenedRecord` are stored under this name. `record` is not used
+    // after `clear_data`.
     if let Some(record) = unsafe { transaction.data::<OpenedRecord>(OPENED_RECORD) } {
         let close_result = Map::open(&record.map_directory)
             .map_err(|error| error.to_string())
@@ -116,7 +117,8 @@ impl Logon<'_> {
     /// `vipool run` or another agent opens and closes the session.
     ///
     /// # Errors
-    /// Returns the PAM status of a logon without a session.
+    /// Returns the PAM status of the logon if the logon gets no session. With `PAM_SUCCESS`, the
+    /// logon continues without a session.
     fn open(&self) -> Result<Option<OpenedSession>, c_int> {
         let start = Instant::now();
         let map = Map::open(&self.settings.map_directory)
@@ -276,8 +278,8 @@ fn exhaustion_timeout(policy: ExhaustionPolicy) -> Duration {
     }
 }
 
-/// Sets the environment variables of the session. If `lease` is `None`, the hook layer finds the
-/// lease of the session itself.
+/// Sets the environment variables of the session. If `lease` is `None`, `VIPOOL_LEASE` is not set.
+/// The hook layer then asks the kernel for the session of its process.
 fn set_session_environment(transaction: &Transaction, settings: &Settings, lease: Option<Handle>) {
     let mut has_succeeded = lease
         .is_none_or(|handle| transaction.set_env("VIPOOL_LEASE", handle.to_string().as_bytes()));

@@ -1,5 +1,4 @@
-//! The arguments of the module in the PAM configuration, and the decision which logons open a
-//! session.
+//! The arguments of the module in the PAM configuration. Decides which logons get a session.
 
 use std::ffi::CStr;
 use std::path::PathBuf;

@@ -99,7 +99,8 @@ impl Transaction {
         if status != PAM_SUCCESS || value.is_null() {
             return None;
         }
-        // SAFETY: these items are C strings that live as long as the transaction.
+        // SAFETY: these items are C strings. libpam frees an item only when the item is replaced or
+        // the transaction ends, and this module replaces no item.
         let text = unsafe { CStr::from_ptr(value.cast()) };
         Some(text).filter(|text| !text.is_empty())
     }
@@ -142,7 +143,8 @@ impl Transaction {
     /// Returns the value stored under this name.
     ///
     /// # Safety
-    /// [`Transaction::set_data`] stored a value of type `T` under this name.
+    /// Every value that [`Transaction::set_data`] stores under this name has type `T`. The caller
+    /// does not use the result after the value is replaced or cleared.
     pub unsafe fn data<T: 'static>(&self, name: &CStr) -> Option<&T> {
         let mut data = ptr::null();
         // SAFETY: the handle is valid. libpam writes one pointer.

@@ -1,6 +1,6 @@
 #!/bin/bash
-# The scenarios of logons.rs with a farm: farm.sh NAME. Two servers of one farm, a client host and a
-# third host are network namespaces on one bridge.
+# The scenarios of logons.rs with a farm. Usage: farm.sh NAME. Two servers of one farm, a client
+# host and a third host are network namespaces on one bridge.
 source "$(dirname "$0")/machine.sh"
 
 ip link add br0 type bridge
@@ -54,8 +54,8 @@ reserved_ports() { in_host $1 cat /proc/sys/net/ipv4/ip_local_reserved_ports; }
 # addresses of the servers do not change.
 two_servers() {
   ip -n third address add 10.77.1.30/32 dev eth0
-  # One server has two interfaces on the network. Linux answers ARP requests for all addresses on
-  # both interfaces.
+  # ts1 has two interfaces on the network. On both, Linux answers ARP requests for every address of
+  # ts1. `up` must not take these answers for another host.
   ip link add port-ts1b type veth peer name eth1 netns ts1
   ip link set port-ts1b master br0 up
   ip -n ts1 link set eth1 up
@@ -70,7 +70,8 @@ two_servers() {
   assert_equal "$(reserved_ports ts1)" 80,4711
   assert_equal "$(source_to ts1 10.77.0.50) $(source_to ts1 192.0.2.1) $(source_to ts1 fd77::50)" "$sources_before"
   check_status ts1 'assert s["pools"][0]["addresses"] == 255, s'
-  # Test ARP, neighbour discovery and delivery from another host, and an explicit bind.
+  # The client connects to an address of ts1, which needs ARP or neighbour discovery. Then ts1
+  # connects to the client from this address.
   for address in 10.77.1.0 10.77.1.255 fd77::1:3; do
     in_host ts1 timeout 20 nc -nl $address 7000 > /run/output & local listener=$!
     for i in $(seq 50); do in_host client nc -nN $address 7000 <<< hello && break; sleep 0.1; done
@@ -109,8 +110,8 @@ killed_up_and_down() {
       1) command="down ts1" ;;
       2) command="down ts1 --force" ;;
     esac
-    # Adding addresses takes a few milliseconds, so most limits are below 60 ms. The wait for IPv6
-    # takes two seconds, so some limits are up to three seconds.
+    # Adding addresses takes a few milliseconds, so most limits are below 60 ms. IPv6 duplicate
+    # address detection takes about two seconds, so some limits are up to three seconds.
     limit_ms=$((RANDOM % 4 ? RANDOM % 60 : RANDOM % 3000))
     words=(${command/ ts1/} --map /run/ts1)
     [ ${words[0]} = down ] || words+=(--server ts1 --farm /run/farm.toml)
@@ -207,7 +208,8 @@ END
   for i in $(seq $LOGONS); do
     in_host client timeout 300 bash -c "$(declare -f ssh_to); ssh_to 10.77.0.1 $( ((i % 2)) && echo alice || echo bob ) nc 10.77.0.50 9000" < /dev/null &
     clients+=($!)
-    # Start few logons at once: the machine may have only two processors for the key exchanges.
+    # Start at most 20 logons per second, because each logon needs a key exchange and the machine
+    # may have only two processors.
     ((i % 20)) || sleep 1
   done
   for i in $(seq 2400); do [ "$(grep -c '^10' /run/seen)" = $LOGONS ] && break; sleep 0.1; done

@@ -1,5 +1,5 @@
 //! Tests of logons through the real libpam, sshd, su and sudo, on one server and on a farm. Other
-//! tests here check the Debian package and its systemd units.
+//! tests in this file check the Debian package and its systemd units.
 //!
 //! The scenarios are functions of the shell scripts in this directory. Each scenario runs in its
 //! own mount, network and process namespaces, with its own /run and user database. Even a failed
@@ -22,7 +22,7 @@ fn module() -> &'static PathBuf {
     })
 }
 
-/// Builds the Debian package, with an unoptimised `vipool`, and returns its path.
+/// Builds the Debian package and returns its path. The `vipool` in the package is not optimised.
 fn package() -> &'static PathBuf {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(build_package)
@@ -52,7 +52,8 @@ fn farm_scenario(name: &str, needs: &[&str]) {
     run_scenario("farm.sh", name, needs);
 }
 
-/// Runs a scenario of a script, and prints its output if it fails.
+/// Runs a scenario of a script. Panics with the output if the scenario fails. Records a skip if a
+/// need, such as root or a program, is missing.
 fn run_scenario(script: &str, name: &str, needs: &[&str]) {
     if !have(&["root", "ip", "unshare"]) || !have(needs) {
         return;

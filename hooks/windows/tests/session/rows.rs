@@ -1,5 +1,7 @@
-//! Tests of the rows of docs/socket-matrix.md that need one program only, with and without the hook
-//! layer. The output of the program contains the error of each call.
+//! Tests of the rows of docs/socket-matrix.md that one program can test alone.
+//!
+//! Most tests run rows.exe (tests/c/rows.c) with and without the hook layer and check both outputs.
+//! The output contains the result of each call: "ok", an address or a Winsock error code.
 
 use super::support::{TestHost, unused_port};
 
@@ -22,22 +24,21 @@ fn some_rows_print_the_same_output_with_and_without_hooks() {
     }
 }
 
-/// In these rows, the program sees V or ::1, or a call has another result with the hook layer. The
-/// module `sessions` tests the rows whose output is the same with and without the hook layer, but
-/// whose program listens at another address with the hook layer.
+/// With the hook layer, the program sees V or ::1 in these rows, or a call has a different result.
 #[test]
 fn other_rows_print_different_output_with_hooks() {
     let host = TestHost::new(|_| ());
     let cases = [
-        // The program binds to the host's own address, to V and L of other sessions, and to an
-        // address that no interface has.
+        // The program binds to the host's own address, to an address of each pool that its session
+        // does not have, and to an address that no interface has.
         (
             5,
             "bind: ok\nname: HOST port\nbind: ok\nbind: ok\nbind: 10049\n",
             "bind: ok\nname: V port\nbind: 10049\nbind: 10049\nbind: 10049\n",
         ),
-        // The program binds the client socket before the connect, so the hook layer does not bind
-        // this socket.
+        // The program listens on the host's own address, so without the hook layer, no listener is
+        // on 127.0.0.1. The program itself binds the client socket, so the hook layer does not bind
+        // it again.
         (
             10,
             "bind: ok\nbind: ok\nname: 127.0.0.1 other\nconnect: 10061\nname: 127.0.0.1 other\n",
@@ -55,7 +56,8 @@ fn other_rows_print_different_output_with_hooks() {
             "bind: ok\nshared: 0.0.0.0 port\nbind: ok\nmdns: 0.0.0.0 other\n\
              bind: ok\nunshared: V port\n",
         ),
-        // The session has no IPv6 address, so an IPv6-only wildcard listener is on L6 (row 30).
+        // The session has no IPv6 address, so the hook layer binds an IPv6-only socket to L6
+        // instead of :: (row 30). The program sees L6 as ::1.
         (31, "bind: ok\nname: :: port\n", "bind: ok\nname: ::1 port\n"),
         (27, "interface: 0.0.0.0\nset by program: HOST\n", "interface: V\nset by program: HOST\n"),
         (

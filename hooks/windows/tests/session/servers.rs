@@ -37,7 +37,7 @@ struct Server {
 }
 
 impl Server {
-    /// Starts a server in a directory.
+    /// Starts a server with `directory` as its working directory. The output goes to log.txt there.
     fn start(command: &mut Command, directory: &Path) -> Self {
         let log = fs::File::create(directory.join("log.txt")).unwrap();
         // Some servers end when their standard input closes.
@@ -81,7 +81,7 @@ fn terminate_children_of(parent: u32) -> usize {
     terminated_count
 }
 
-/// Waits for an HTTP server to start, then fetches a page from it.
+/// Waits for an HTTP server to start. Returns its response to a request for `/`.
 fn fetch_page(address: Ipv4Addr, port: u16) -> String {
     let start = Instant::now();
     loop {

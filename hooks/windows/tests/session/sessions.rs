@@ -1,5 +1,6 @@
-//! Tests of two sessions that use the same port. The tests check which listener a connection
-//! reaches.
+//! Tests of the addresses at which programs in sessions listen and from which they connect.
+//!
+//! In most tests, two sessions, or a session and the host, use the same port.
 
 use std::time::Duration;
 

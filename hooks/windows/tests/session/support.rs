@@ -30,7 +30,7 @@ pub struct TestHost {
     map: Option<Map>,
 }
 
-/// An open session.
+/// A session of a [`TestHost`]. Dropping the value does not close the session.
 pub struct Session<'h> {
     pub handle: Handle,
     pub addresses: Addresses,
@@ -108,7 +108,7 @@ impl Drop for TestHost {
     }
 }
 
-/// Returns a rule for programs of this name, with both kinds of addresses.
+/// Returns a rule that gives programs of this name both V and L.
 pub fn listed_program(name: &str) -> Program {
     Program::new(name).with_features(Features::default().with_virtual_ip(true).with_loopback(true))
 }
@@ -152,7 +152,8 @@ impl Session<'_> {
         command
     }
 
-    /// Sets the environment of a command, so that the process belongs to this session.
+    /// Sets the environment of a command, so that the process belongs to this session. The hook
+    /// layer reads `VIPOOL_LEASE` only in a process with `VIPOOL_TEST_SESSION=1`.
     pub fn set_environment(&self, command: &mut Command) {
         command
             .env("VIPOOL_MAP", self.directory)
@@ -266,7 +267,8 @@ impl RunningProgram {
 
 impl Drop for RunningProgram {
     fn drop(&mut self) {
-        // The program ends when its standard input closes, and the launcher ends with it.
+        // The program continues after a line, and ends when its standard input closes. The launcher
+        // ends with the program.
         if let Some(mut stdin) = self.child.stdin.take() {
             _ = stdin.write_all(b"\n");
         }

@@ -1,4 +1,4 @@
-//! Tests of a vendor's hook DLL, which is written in C and uses `vipool.dll`.
+//! Tests of two hook DLLs that are written in C and use `vipool.dll`, as a vendor's DLL does.
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -7,10 +7,10 @@ use super::support::{HOST_ADDRESS, Session, TestHost, stdout_of, test_program, u
 
 /// The DLL of examples/c/windows_hook.c.
 const EXAMPLE_DLL: &str = "windows_hook.dll";
-/// The DLL of tests/vendor/deferring_hook.c, which defers binds as the header describes.
+/// The DLL of tests/vendor/deferring_hook.c, which defers binds as include/vipool.h describes.
 const DEFERRING_DLL: &str = "deferring_hook.dll";
 
-/// Returns a command that runs a row with a vendor's DLL in a session.
+/// Returns a command that runs a row of the socket matrix in a session, with one of the DLLs.
 fn row_command(session: &Session<'_>, dll: &str, row: &str, port: u16) -> Command {
     let mut command = Command::new(test_program("load.exe"));
     command.arg(test_program(dll)).arg(test_program("rows.exe"));
@@ -49,7 +49,7 @@ fn vendor_dll_rewrites_addresses_and_keeps_the_last_error() {
     assert_eq!(run_row(&first_session, "45", port), first_session.run_row_without_hooks(45, port));
 }
 
-/// A hook that follows the header's description of deferred binds behaves like the hook layer.
+/// The DLL, which follows the description in include/vipool.h, behaves like our own hook layer.
 #[test]
 fn vendor_dll_can_defer_binds() {
     let host = TestHost::new(|_| ());

@@ -4,7 +4,8 @@
 #include <vipool.h>
 
 #define DllMain example_main
-/* Sets the flag that enables deferred binds in the options of each new rewriter. */
+/* Each call of vipool_rewriter_new in windows_hook.c first sets the flag that enables deferred
+ * binds. */
 #define vipool_rewriter_new(reader, options, out)                                                  \
     ((options)->flags = VIPOOL_REWRITER_DEFER_WILDCARD,                                            \
      (vipool_rewriter_new)((reader), (options), (out)))
@@ -13,7 +14,8 @@
 
 #include <mswsock.h>
 
-/* The sockets with a deferred bind. The program has one thread, so no lock is necessary. */
+/* The sockets with a deferred bind; 0 marks a free entry. If no entry is free, the bind is not
+ * deferred. The program has one thread, so no lock is necessary. */
 static SOCKET deferred_sockets[16];
 
 static int find_deferred(SOCKET s)
