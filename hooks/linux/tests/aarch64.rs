@@ -1,5 +1,5 @@
-//! Runs the matrix for aarch64 in qemu's user mode. This test is part of the long run (`cargo xtask
-//! test aarch64`).
+//! Runs rows of the socket matrix for aarch64 in qemu's user mode, without and with the hook. Only
+//! the step `aarch64` of the long test run starts this test (`cargo xtask test aarch64`).
 
 mod support;
 
@@ -15,7 +15,8 @@ use vipool_testing::{cargo, target_dir};
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 const SYSROOT: &str = "/usr/aarch64-linux-gnu";
-/// The rows that need no additional listeners, maps or sessions.
+/// The rows that need no special policy and no second session. The test skips a row that fails
+/// without the hook, for example because the row needs a listener of the host (row 23).
 const ROWS: &[&str] = &[
     "1",
     "3",
@@ -76,7 +77,8 @@ fn rewriting_keeps_results_on_aarch64() {
         ]);
     };
     in_namespace("rewriting_keeps_results_on_aarch64", needs, prepare, || {
-        // qemu's user mode does not support sock_diag, so the hook cannot query listeners.
+        // qemu's user mode does not support sock_diag, so the hook cannot query listeners. With
+        // this rule, a connect to 127.0.0.1 always goes to L, so the hook needs no query.
         let mut rule = listed_program(matrix_program());
         rule.flags.loopback_connect = LoopbackConnect::Own;
         let host = TestHost::new(vec![rule]);
@@ -111,8 +113,7 @@ fn rewriting_keeps_results_on_aarch64() {
                     .output()
                     .unwrap();
             if !unhooked_output.status.success() {
-                // The row also fails in qemu without the hook, so the hook does not cause the
-                // failure.
+                // The row fails even without the hook, so there is nothing to compare.
                 println!(
                     "row {row} fails under qemu without the hook: {}",
                     String::from_utf8_lossy(&unhooked_output.stdout)

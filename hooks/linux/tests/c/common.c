@@ -1,4 +1,4 @@
-/* Helper functions of all test programs. See matrix.h. */
+/* Helper functions that the test programs share. See matrix.h. */
 #include "matrix.h"
 
 #include <signal.h>
@@ -60,8 +60,8 @@ const char *format_host_port(const char *host, int port) {
     return text;
 }
 
-/* Returns the address of a socket or of its peer as text, or the error. A direct system call
- * bypasses the hook. */
+/* Returns the address of a socket or of its peer as text, or the name of errno. If `is_direct_call`
+ * is set, makes a direct system call, which bypasses the hook. */
 static const char *socket_name(int fd, int is_peer, int is_direct_call) {
     struct sockaddr_storage bytes;
     socklen_t length = sizeof bytes;
@@ -95,7 +95,8 @@ void expect_listed(const char *label, const char *actual, const char *if_listed,
 }
 
 void expect(const char *label, const char *actual, const char *expected) {
-    /* The test `matrix` compares these lines with the output of the other runs. */
+    /* The test `matrix` runs each row three times: without the hook, in an unlisted program and in
+     * a listed program. All runs must print the same lines. */
     printf("%s = %s\n", label, actual);
     expect_listed(label, actual, expected, expected);
 }

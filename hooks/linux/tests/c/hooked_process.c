@@ -1,5 +1,5 @@
 /* Tests the hook with signals, threads, forks, jumps and many sockets. The first argument selects
- * the test. */
+ * a test or a helper mode. */
 #include "matrix.h"
 
 #include <dirent.h>
@@ -19,7 +19,7 @@
 #include <sys/time.h>
 #include <ucontext.h>
 
-/* Calls every hooked function that may be called in a signal handler. */
+/* Calls the hooked functions that are allowed in a signal handler. */
 static void call_every_hook(void) {
     int saved_errno = errno;
     struct address local_address = make_address(LOOPBACK, 8090),
@@ -176,7 +176,7 @@ static void memory_probes_of_arrays(void) {
 }
 
 /* Makes calls with arguments on the heap, so that the hook probes their memory. The bytes that the
- * kernel does not read stay uninitialized. */
+ * kernel does not read stay uninitialized, so that valgrind detects if the hook uses them. */
 static void heap_arguments(void) {
     struct sockaddr_in *address = malloc(sizeof *address), *name = malloc(sizeof *name);
     struct msghdr *message = malloc(sizeof *message);
@@ -218,7 +218,7 @@ static void *receive_blocking(void *fd) {
 }
 
 /* Jumps out of connects to 127.0.0.1. During such a connect, the hook temporarily opens a
- * descriptor. */
+ * descriptor. A jump must not leave this descriptor open. */
 static void jumps_during_connect(void) {
     struct itimerval repeated_timer = {{0, 40}, {0, 40}}, stopped_timer = {{0, 0}, {0, 0}};
     int service = listen_on(LOOPBACK, 8092), fd = udp_socket();
@@ -383,9 +383,9 @@ static void descriptors_unchanged_by_calls(void) {
     expect("checked calls", call_count > 80 ? "all" : "few", "all");
 }
 
-/* Connects while the descriptor table is full. The hook then cannot query the kernel for the
- * session's listeners. The host and the session each have services on ports 8312 and
- * 8313. No call may reach a service of the host. */
+/* Connects and sends while the descriptor table is full. Without a free descriptor, the hook cannot
+ * query the kernel for the session's listeners. The host and the session each have services on
+ * ports 8312 and 8313. No call may reach a service of the host. */
 static void full_descriptor_table(void) {
     int service = listen_on(LOOPBACK, 8312), datagram_service = udp_socket(),
         wildcard_service = tcp_socket();
@@ -409,7 +409,7 @@ static void full_descriptor_table(void) {
            "EMFILE");
     expect("connect to an own port", try_connect(to_own_port, LOOPBACK, 8311), "ECONNREFUSED");
     expect("connect to another host", try_connect(stream, EXTERNAL_ADDRESS, 8), "ECONNREFUSED");
-    /* A refused call leaves the socket as it was. */
+    /* A call that failed with EMFILE leaves its socket usable. */
     close(last_fd);
     expect("connect after a close", try_connect(stream, LOOPBACK, 8312), "ok");
     expect("peer", strcmp(kernel_peer(stream), format_host_port(L, 8312)) ? "other" : "L", "L");
@@ -419,7 +419,7 @@ static void full_descriptor_table(void) {
     expect("peer", strcmp(kernel_peer(datagram), format_host_port(L, 8312)) ? "other" : "L", "L");
 }
 
-/* Listens where `full_descriptor_table` connects. */
+/* Runs the services of the host for `full_descriptor_table`. */
 static void host_services(void) {
     int datagram = udp_socket();
     listen_on(LOOPBACK, 8312);
@@ -447,7 +447,7 @@ static void many_sockets(long count) {
            "as before");
 }
 
-/* Opens `count` connections, in turn to 200 ports of the external host. */
+/* Opens `count` connections to the external host, distributed over 200 ports. */
 static void connections(int count) {
     int established_count = 0;
     for (int i = 0; i < count; i++) {
@@ -460,8 +460,8 @@ static void connections(int count) {
     expect("connections", established_count == count ? "all" : "not all", "all");
 }
 
-/* Listens on 200 ports of the external host. The kernel accepts the connections and keeps them
- * open. */
+/* Listens on 200 ports of the external host, but never calls accept. The connections stay open in
+ * the queues of the listeners. */
 static void listen_forever(void) {
     for (int i = 0; i < 200; i++) listen_on(EXTERNAL_ADDRESS, 20000 + i);
     printf("ready\n");

@@ -1,5 +1,6 @@
-/* An idle program for tests of `vipool explain`. The tests also build variants that the hook cannot
- * rewrite. With the argument "set-title", the program overwrites its environment. */
+/* An idle program for tests of `vipool explain`. The tests also build a static variant, and a
+ * variant that `vipool explain` recognizes as a Go program. With the argument "set-title", the
+ * program overwrites its environment. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>

@@ -63,7 +63,7 @@ static void record(int round, const char *name, unsigned long count) {
     if (round > 0 && count > functions[i].allocation_count) functions[i].allocation_count = count;
 }
 
-/* Makes one call between two markers. */
+/* Makes one call between two markers, and records the number of its allocations. */
 #define MEASURE(name, call)                                                                        \
     do {                                                                                           \
         write_marker(name);                                                                        \
@@ -77,8 +77,8 @@ static void record(int round, const char *name, unsigned long count) {
 ssize_t __recvfrom_chk(int fd, void *data, size_t size, size_t buffer_size, int flags,
                        struct sockaddr *address, socklen_t *length);
 
-/* The arguments of the calls. They are static, because the hook checks the memory outside the stack
- * with a system call before it reads an argument. */
+/* The arguments of the calls. The hook checks arguments outside the stack with a system call. These
+ * arguments are static, so that the test also counts such system calls. */
 static struct address local_address, own_port_address, unused_port_address, external_address,
     wildcard_address;
 static struct sockaddr_storage name;

@@ -1,5 +1,5 @@
-/* Runs one row of the matrix, or a helper process for the rows. Without an argument, the program
- * lists the rows. See matrix.h. */
+/* Runs one row of the socket matrix, or a service or helper process for a row. Without an argument,
+ * the program lists the rows. See matrix.h. */
 #include "matrix.h"
 
 /* Runs a service on TCP and UDP port 7. The service answers with the client's address. */

@@ -1,6 +1,6 @@
-/* Shared declarations of the matrix rows. The functions format addresses, read the visible
- * addresses of a socket and the addresses that the kernel stores, and check expected values. Some
- * expected values differ in a listed program. */
+/* Declarations that the test programs share: functions for addresses and checks, and the rows of
+ * the socket matrix (docs/socket-matrix.md). The program sees the visible address of a socket. The
+ * kernel can store another address. */
 #ifndef MATRIX_H
 #define MATRIX_H
 #define _GNU_SOURCE
@@ -23,13 +23,14 @@
 #define LOOPBACK "127.0.0.1"
 #define ANY "0.0.0.0"
 
-/* The external host. Its service on port 7 (TCP and UDP) answers with the client's address. */
+/* The external host, a second host on the same link. Its service on port 7 (TCP and UDP) answers
+ * with the client's address. */
 #define EXTERNAL_ADDRESS "10.99.5.2"
 #define EXTERNAL_ADDRESS6 "fd99::2"
 #define HOST_ADDRESS "10.99.5.1"
 #define HOST_ADDRESS6 "fd99::1"
 #define LINK_LOCAL "fe80::1"
-/* The host name that the test `matrix` sets. */
+/* The host name that the tests set. */
 #define HOST_NAME "matrixhost"
 #define OTHER_SESSION_V "10.99.5.12"
 
@@ -39,7 +40,7 @@ extern int is_listed;
  * L6. */
 extern const char *V, *L, *L6, *V6;
 
-/* Sets `is_listed` and the addresses from the environment. */
+/* Sets `is_listed` and the addresses from the environment. Ignores SIGPIPE. */
 void matrix_setup(void);
 
 /* A socket address and its length. */
@@ -60,10 +61,10 @@ const char *format_host_port(const char *host, int port);
 /* Returns the local port of a socket, as the kernel stores it. */
 int kernel_port(int fd);
 
-/* Return the address of a socket and of its peer, as the program sees them. */
+/* Return the local or peer address of a socket as the program sees it, or the name of errno. */
 const char *visible_name(int fd);
 const char *visible_peer(int fd);
-/* Return the address of a socket and of its peer, as the kernel stores them. */
+/* Return the local or peer address of a socket as the kernel stores it, or the name of errno. */
 const char *kernel_name(int fd);
 const char *kernel_peer(int fd);
 
@@ -71,7 +72,7 @@ const char *kernel_peer(int fd);
  * directly after the call that returned `result`, before errno changes. */
 const char *errno_text(long result);
 
-/* Prints the actual value. Ends the run if the value differs from the expected value. */
+/* Prints the actual value. Ends the program if the value differs from the expected value. */
 void expect(const char *label, const char *actual, const char *expected);
 /* Like `expect`, but does not print the value. Used for values with a port that differs in every
  * run. */
@@ -85,14 +86,14 @@ int tcp_socket(void);
 int udp_socket(void);
 int tcp6_socket(void);
 int udp6_socket(void);
-/* Make a call, and return the `errno_text` of its result. */
+/* Bind or connect a socket, and return the `errno_text` of the result. */
 const char *try_bind(int fd, const char *host, int port);
 const char *try_connect(int fd, const char *host, int port);
-/* Returns a listening socket. Ends the run if this fails. */
+/* Returns a listening socket. Ends the program if this fails. */
 int listen_on(const char *host, int port);
 /* Enables a socket option. */
 int enable_option(int fd, int level, int option);
-/* Returns the text that a socket receives. */
+/* Receives a text from a socket, and returns the text or the name of errno. */
 const char *receive_text(int fd);
 
 /* A message of one byte, with buffers for an address and for control messages. */
@@ -118,11 +119,11 @@ struct row {
 extern const struct row bind_rows[], connect_rows[], datagram_rows[], error_rows[], message_rows[],
     ipv6_rows[], descriptor_rows[], lookup_rows[], unhooked_rows[], inherited_rows[];
 
-/* Runs a mode of the helper program that the inherited_rows start. Returns the exit status, or -1
- * for an unknown mode. */
+/* Runs one of the helper modes that the `inherited_rows` use. Returns the exit status, or -1 for an
+ * unknown mode. */
 int run_helper(const char *mode, const char *host, int port);
 
-/* Runs a DNS server that answers every query for an IPv4 address with the client's address. */
+/* Runs a DNS server that answers every query of type A with the client's address. */
 int run_dns_server(void);
 
 #endif

@@ -44,7 +44,7 @@ static void wildcard_bind_uses_v(void) {
                   "0.0.0.0:8003");
 }
 
-/* Without a virtual IP, a wildcard bind is not rewritten. */
+/* Under a rule without the feature virtual-ip, a wildcard bind is not rewritten. */
 static void wildcard_bind_passes_without_virtual_ip(void) {
     int fd = tcp_socket(), udp_fd = udp_socket();
     expect("bind", try_bind(fd, ANY, 8103), "ok");
@@ -53,8 +53,8 @@ static void wildcard_bind_passes_without_virtual_ip(void) {
     expect("udp kernel name", kernel_name(udp_fd), "0.0.0.0:8103");
 }
 
-/* Under a rule with wildcard = "loopback", a wildcard bind to a fixed port is rewritten to L. A
- * wildcard bind with port 0 is not rewritten. */
+/* Under a rule with wildcard = "loopback" and without the feature virtual-ip, a wildcard bind to a
+ * fixed port is rewritten to L. A wildcard bind to port 0 is not rewritten. */
 static void wildcard_loopback_rule_binds_l(void) {
     int fd = tcp_socket(), client = tcp_socket(), ephemeral_fd = tcp_socket();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
@@ -68,7 +68,8 @@ static void wildcard_loopback_rule_binds_l(void) {
                      format_host_port(ANY, kernel_port(ephemeral_fd)));
 }
 
-/* A bind to the host's address is rewritten to V. A bind to an address of another session fails. */
+/* A bind to the host's address is rewritten to V. A bind to a pool address that the session does
+ * not hold fails. */
 static void host_address_bind_uses_v(void) {
     int fd = tcp_socket();
     expect("bind", try_bind(fd, HOST_ADDRESS, 8005), "ok");
@@ -162,7 +163,7 @@ static void ephemeral_loopback_bind_uses_l(void) {
         expect("connect", try_connect(client, hosts[i], port), "ok");
         expect_unprinted("peer", visible_peer(client), format_host_port(hosts[i], port));
     }
-    /* A client that is bound to 127.0.0.1 sees 127.0.0.1 as its peer, also if the service is on
+    /* A client that is bound to 127.0.0.1 sees 127.0.0.1 as its peer, even if the service is on
      * V. */
     int fd = tcp_socket();
     listen_on(ANY, 8323);
@@ -220,7 +221,8 @@ static void reuseport_group_stays_in_session(void) {
     enable_option(second_fd, SOL_SOCKET, SO_REUSEPORT);
     expect("bind", try_bind(first_fd, ANY, 8038), "ok");
     expect("bind second", try_bind(second_fd, ANY, 8038), "ok");
-    /* The test `matrix` binds the port in another session without SO_REUSEPORT. */
+    /* While the listed program runs, another session listens on the same port without
+     * SO_REUSEPORT. */
     expect_listed("kernel name", kernel_name(first_fd), format_host_port(V, 8038), "0.0.0.0:8038");
     expect_listed("kernel name of the second", kernel_name(second_fd), format_host_port(V, 8038),
                   "0.0.0.0:8038");

@@ -1,8 +1,8 @@
 /* Tests the rows of the socket matrix for connect(2) and accept(2). See matrix.h. */
 #include "matrix.h"
 
-/* A socket bound to 0.0.0.0:0 can connect to external destinations and to the session's loopback
- * address. */
+/* A socket bound to 0.0.0.0:0 can connect to an external destination, or to the session's service
+ * on 127.0.0.1. */
 static void socket_bound_to_wildcard_connects_anywhere(void) {
     int fd = tcp_socket();
     expect("bind", try_bind(fd, ANY, 0), "ok");

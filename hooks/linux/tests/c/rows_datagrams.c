@@ -102,8 +102,8 @@ static void disconnect(int fd) {
     expect("disconnect", errno_text(connect(fd, (void *)&unspecified, sizeof unspecified)), "ok");
 }
 
-/* Each datagram of a listed program has the source V or V6, unless a direct system call bound or
- * connected the socket. This row uses bound and unbound sockets. */
+/* Each datagram of a listed program to the external host has the source V or V6, unless a direct
+ * system call bound or connected the socket. */
 static void every_datagram_has_right_source(void) {
     int fd = udp_socket();
     for (int i = 0; i < 3; i++)
@@ -153,13 +153,13 @@ static void every_datagram_has_right_source(void) {
                "ok");
         expect_listed("source seen by the peer", receive_text(ipv6_fd), V6, HOST_ADDRESS6);
     }
-    /* The first socket is already bound, so a connect does not bind it again. */
+    /* The socket `fd` is already bound, so a connect does not bind it again. */
     expect("connect", try_connect(fd, EXTERNAL_ADDRESS, 7), "ok");
     expect_listed("visible name", visible_name(fd), format_host_port(V, kernel_port(fd)),
                   format_host_port(HOST_ADDRESS, kernel_port(fd)));
 }
 
-/* An IPv6 socket sends to an IPv4-mapped destination from V. */
+/* An IPv6 UDP socket sends to an IPv4 destination (AF_INET) from V. */
 static void mapped_destination_uses_v(void) {
     int fd = udp6_socket(), connected_fd = udp6_socket(), v6only_fd = udp6_socket(),
         service = udp_socket();
@@ -239,8 +239,8 @@ static void loopback_datagram_has_loopback_source(void) {
 
 ssize_t __recvfrom_chk(int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *);
 
-/* __recvfrom_chk behaves like recvfrom. With _FORTIFY_SOURCE, the compiler emits calls to
- * __recvfrom_chk if the length is not a constant. */
+/* __recvfrom_chk behaves like recvfrom. With _FORTIFY_SOURCE, recvfrom becomes a call of
+ * __recvfrom_chk if the compiler knows the buffer's size, but cannot prove that the length fits. */
 static void fortified_recvfrom_acts_like_recvfrom(void) {
     int service = udp_socket(), fd = udp_socket();
     expect("bind", try_bind(service, LOOPBACK, 8225), "ok");

@@ -1,5 +1,5 @@
 /* Tests the rows of the socket matrix for descriptors that are duplicated, passed, inherited or
- * reused, and for jumps with siglongjmp(3). See matrix.h. */
+ * reused, and for siglongjmp(3) and thread cancellation. See matrix.h. */
 #include "matrix.h"
 
 #include <pthread.h>

@@ -1,5 +1,5 @@
-/* Tests the rows of the socket matrix for arguments that the kernel rejects, and for errno. See
- * matrix.h. */
+/* Tests the rows of the socket matrix for invalid arguments, short buffers, other address families
+ * and errno. See matrix.h. */
 #include "matrix.h"
 
 #include <sys/mman.h>
@@ -143,7 +143,8 @@ static void successful_calls_keep_errno(void) {
     expect("setsockopt", strerrorname_np(errno), "EDOM");
 }
 
-/* Successful message calls do not change errno, even if the kernel refuses some messages. */
+/* Successful calls that send or receive messages do not change errno, even if sendmmsg stops before
+ * an invalid message. */
 static void successful_message_calls_keep_errno(void) {
     struct address loopback_destination = make_address(LOOPBACK, 8145),
                    external_destination = make_address(EXTERNAL_ADDRESS, 7),

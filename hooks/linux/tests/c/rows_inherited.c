@@ -5,8 +5,8 @@
 
 #include <sys/wait.h>
 
-/* Starts this program again, in a child process and in the mode `mode`. The child inherits `fd` as
- * descriptor 10, unless `fd` is negative. */
+/* Starts this program again in a child process, which calls `run_helper` with `mode`. The child
+ * inherits `fd` as descriptor 10, unless `fd` is negative. */
 static pid_t spawn_helper(int fd, const char *mode, const char *host, int port) {
     char port_text[16];
     snprintf(port_text, sizeof port_text, "%d", port);

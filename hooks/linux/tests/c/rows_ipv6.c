@@ -56,8 +56,9 @@ static void v6only_wildcard_bind_without_ipv6_address_uses_l6(void) {
     expect("name of the accepted socket", visible_name(accepted), "[::1]:8230");
 }
 
-/* In a session that has neither V6 nor L6, a bind of an IPV6_V6ONLY socket to a port of [::] fails,
- * because nothing keeps the listeners of two sessions apart. */
+/* In a session without V6, and under a rule without the feature loopback, no address can replace
+ * [::] for an IPV6_V6ONLY socket. A bind to [::] and a fixed port fails, because two sessions must
+ * not share the port. A bind to port 0 passes. */
 static void v6only_wildcard_bind_without_session_address_fails(void) {
     int fd = tcp6_socket(), ephemeral_fd = tcp6_socket();
     enable_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
@@ -101,8 +102,8 @@ static void ipv6_loopback_uses_l6(void) {
     expect("connect without a listener", try_connect(tcp6_socket(), "::1", 8132), "ECONNREFUSED");
 }
 
-/* Without a virtual IP, a client that is bound to [::] can connect to the session's service on
- * ::1. */
+/* Under a rule without the feature virtual-ip, a client that is bound to [::] can connect to the
+ * session's service on ::1. */
 static void wildcard_client_connects_without_virtual_ip(void) {
     int fd = tcp6_socket(), client = tcp6_socket();
     enable_option(fd, SOL_SOCKET, SO_REUSEADDR);
@@ -120,8 +121,8 @@ static void wildcard_client_connects_without_virtual_ip(void) {
     expect("peer", visible_peer(accepted), "[::1]:8033");
 }
 
-/* An IPv6 socket that is bound before it connects can connect only to destinations of one family.
- * See docs/compatibility.md. */
+/* In a listed program, an IPv6 socket that is bound to an address of the session reaches only
+ * destinations of the same family. See docs/compatibility.md. */
 static void bound_ipv6_socket_has_one_family(void) {
     listen_on("::1", 8332), listen_on("::", 8432);
     const char *bound_hosts[] = {"::", "::", "::1", "::1", "::1"};
@@ -135,7 +136,8 @@ static void bound_ipv6_socket_has_one_family(void) {
         expect_listed("connect", try_connect(fd, destinations[i], ports[i]), listed_results[i],
                       "ok");
     }
-    /* The program binds the first socket. The first datagram binds the second socket. */
+    /* The program binds the first UDP socket to [::]:0. The hook binds the second UDP socket to
+     * ::ffff:V before its first datagram. */
     struct address destination = make_address(EXTERNAL_ADDRESS6, 7),
                    mapped_destination = make_address("::ffff:" EXTERNAL_ADDRESS, 7);
     int fd = udp6_socket();
@@ -181,8 +183,8 @@ static void ipv6_loopback_answer_reaches_wildcard_client(void) {
     exchange_over_ipv6_loopback(client, 8732);
 }
 
-/* Without a virtual IP, a client that is bound to [::]:0 keeps the wildcard address, also with
- * IPV6_V6ONLY. */
+/* Under a rule without the feature virtual-ip, a client that is bound to [::]:0 keeps the wildcard
+ * address, even with IPV6_V6ONLY. */
 static void ipv6_loopback_answer_needs_no_virtual_ip(void) {
     ipv6_loopback_answer_reaches_wildcard_client();
     int v6only_fd = udp6_socket();
@@ -200,8 +202,8 @@ static const char *v6only_option(int fd) {
     return value == 1 ? "1" : value == 0 ? "0" : "error";
 }
 
-/* Sends with MSG_FASTOPEN on an IPV6_V6ONLY socket. Nothing listens on the port, so the send
- * fails. */
+/* Sends with MSG_FASTOPEN on an IPV6_V6ONLY socket. Nothing listens on the port, so the send fails.
+ * IPV6_V6ONLY must stay set. */
 static void failed_fast_open_keeps_v6only(int uses_sendmmsg) {
     int fd = tcp6_socket();
     char data[] = "x";
@@ -242,8 +244,8 @@ static void bound_socket_is_refused_without_a_listener(void) {
     expect("connect", try_connect(fd, "::1", 8735), "ECONNREFUSED");
 }
 
-/* A UDP socket that is bound to [::]:0 reaches destinations of both families. The first external
- * destination decides the socket's address, and the port stays the same. */
+/* A UDP socket that is bound to [::]:0 can send to an external destination of either family. The
+ * first external destination determines the socket's address. The port stays the same. */
 static void ephemeral_ipv6_datagram_socket_reaches_both_families(void) {
     const char *hosts[] = {EXTERNAL_ADDRESS6, "::ffff:" EXTERNAL_ADDRESS}, *sources[] = {V6, V},
                *host_sources[] = {HOST_ADDRESS6, HOST_ADDRESS};
