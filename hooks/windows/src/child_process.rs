@@ -22,7 +22,7 @@ use crate::{original, program};
 /// itself requested a suspended process. Returns `created`.
 ///
 /// # Safety
-/// `information` is NULL or points to the result of a CreateProcess that returned `created`.
+/// `information` is NULL or points to the result of a CreateProcess call that returned `created`.
 unsafe fn hook_and_resume(
     created: BOOL,
     flags: u32,
@@ -59,7 +59,7 @@ fn hook_child(child: HANDLE) {
 }
 
 /// Defines the replacement of one function of the CreateProcess family. The functions differ only
-/// in the leading parameters and in the types of the strings and of the startup information.
+/// in their leading parameters, their string type and their type of `startup`.
 macro_rules! create_process {
     ($name:ident, $original:ident, ($($leading:ident: $type:ty),*), $text:ty, $startup:ty) => {
         pub unsafe extern "system" fn $name(

@@ -1,4 +1,4 @@
-//! The context of this process: the map, its session and the rule of its program.
+//! The context of this process: the map, the session of the process, and the rule of its program.
 //!
 //! `vipool_hook_install` determines the context. When a newer map supersedes the current map, the
 //! next hooked call attaches the newer map.
@@ -25,8 +25,8 @@ use crate::{environment, program};
 
 /// The map and its newer versions.
 static MAPS: VersionChain<Reader> = VersionChain::new();
-/// The state of the program under each version of the map. The chain is empty if the program is not
-/// on the process list. In that case, only the functions that start processes are hooked.
+/// The state of the program under each version of the map. The chain is empty if no rule applies to
+/// the program. In that case, only the functions that start processes are hooked.
 static HOOKED_PROCESSES: VersionChain<HookedProcess> = VersionChain::new();
 static PROCESS: OnceLock<ProcessContext> = OnceLock::new();
 
@@ -38,8 +38,8 @@ struct ProcessContext {
     inherited_rule: AtomicU64,
 }
 
-/// Returns the state of this program under the newest map. Returns `None` if the program was not
-/// on the process list when the hooks were installed.
+/// Returns the state of this program under the newest map. Returns `None` if no rule applied to the
+/// program when the hooks were installed.
 #[inline]
 pub fn hooked_process() -> Option<&'static HookedProcess> {
     let hooked_process = HOOKED_PROCESSES.newest()?;
@@ -78,8 +78,8 @@ fn attach_newest_map() -> Option<&'static HookedProcess> {
     hooked_process
 }
 
-/// Determines the context of this process. Returns the state of the program, or `None` if the
-/// program is not on the process list.
+/// Determines the context of this process. Returns the state of the program, or `None` if no rule
+/// applies to the program.
 ///
 /// `inherited_rule` is the id of the rule inherited from the parent process; 0 for none.
 ///
@@ -126,9 +126,9 @@ fn find_session(reader: &Reader) -> Option<SessionId> {
     test_session(reader).unwrap_or_else(|| system::process_session(std::process::id()).ok())
 }
 
-/// In a process with `VIPOOL_TEST_SESSION=1`, returns the session that `VIPOOL_LEASE` names, or
-/// `Some(None)` if the value is not a live lease. Only test builds read these variables, because a
-/// process must not choose its session.
+/// Returns the session that `VIPOOL_LEASE` names, or `Some(None)` if the value is not the handle of
+/// a live lease. Returns `None` if `VIPOOL_LEASE` is unset or `VIPOOL_TEST_SESSION` is not 1. Only
+/// test builds read these variables, because a process must not choose its session.
 #[cfg(feature = "test-session")]
 fn test_session(reader: &Reader) -> Option<Option<SessionId>> {
     let is_enabled = environment::read::<2>("VIPOOL_TEST_SESSION")?.as_bytes() == b"1";

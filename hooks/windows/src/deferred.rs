@@ -1,9 +1,10 @@
 //! Sockets whose bind to the wildcard address is deferred (row 46).
 //!
 //! This is the only state that the hook layer keeps per socket. On an unbound socket, getsockname,
-//! ConnectEx and listen fail with WSAEINVAL. A program that called bind must not see this error. No
-//! socket option can store the state: each option that can be set before a bind and read back also
-//! changes the behaviour of the socket.
+//! ConnectEx and listen fail with WSAEINVAL. A program that called bind must not see this error, so
+//! the hook layer records the socket and binds it before such a call. No socket option can store
+//! the state: each option that can be set before a bind and read back also changes the behaviour of
+//! the socket.
 //!
 //! The state is a fixed hash table without a lock. If no entry is vacant for a socket, the hook
 //! layer does not defer the bind. If a program closes a socket without closesocket, the number of

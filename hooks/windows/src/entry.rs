@@ -34,12 +34,17 @@ extern "system" fn DllMain(module: HINSTANCE, reason: u32, _reserved: *mut c_voi
     1
 }
 
-/// The result of the last installation. The value is `Unknown` before the first installation and
-/// after a removal. A caller holds the mutex during an installation, so concurrent callers wait.
+/// The result of the latest installation. The value is `Unknown` before the first installation and
+/// after a removal. `vipool_hook_install` holds the mutex during an installation, so a concurrent
+/// call waits.
 static INSTALL_STATUS: Mutex<InstallStatus> = Mutex::new(InstallStatus::Unknown);
 
-/// Installs the hooks if they are not installed. Returns the number of an [`InstallStatus`]. If
-/// another thread is installing the hooks, waits for that thread.
+/// Installs the hooks, and returns the number of an [`InstallStatus`].
+///
+/// The status is stored. A later call installs nothing and returns the stored status, even if the
+/// installation failed. Exceptions are the first call after `vipool_hook_remove`, and a call with a
+/// rule if the stored status is `NotListed`. If another thread is installing the hooks, the function
+/// waits for that thread.
 ///
 /// The signature is that of a thread function. The argument is the id of the rule that the parent
 /// process passes on to its children; 0 for none.
@@ -76,12 +81,14 @@ fn install(inherited_rule: u64) -> InstallStatus {
     }
 }
 
-/// Disables the hooks. Later socket calls behave as without vipool. Returns the number of the
-/// previous status.
+/// Disables the hooks. Returns the number of the previous status.
 ///
-/// The DLL stays in the process, because threads may be executing its code, and the program may
-/// keep pointers to its replacements of extension functions. `vipool_hook_install` enables the
-/// hooks again. The signature is that of a thread function.
+/// Later calls of the hooked functions go directly to the system. The program may keep pointers to
+/// the replacements of extension functions, such as ConnectEx. Calls through these pointers are
+/// still rewritten. The DLL stays in the process because of these pointers, and because threads may
+/// be executing its code.
+///
+/// `vipool_hook_install` enables the hooks again. The signature is that of a thread function.
 #[unsafe(no_mangle)]
 extern "system" fn vipool_hook_remove(_unused: *mut c_void) -> u32 {
     let mut status = INSTALL_STATUS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -34,7 +34,7 @@ use crate::install_status::InstallStatus;
 /// virus scanner may first read the DLL.
 const REMOTE_THREAD_TIMEOUT_MS: u32 = 30_000;
 
-/// The longest path of the DLL, in UTF-16 units with the final NUL.
+/// The maximum length of the path of the DLL, in UTF-16 units with the final NUL.
 pub const MAX_PATH_UNITS: usize = 1024;
 
 /// The path of the DLL, and the offset of `vipool_hook_install` from the start of the module.
@@ -155,7 +155,7 @@ impl Drop for RemoteString {
 /// Runs a function in a thread of another process. Returns the exit code of the thread.
 ///
 /// # Safety
-/// `process` is a handle with all access rights. `start` is the address in that process of a
+/// `process` is a handle with all access rights. In that process, `start` is the address of a
 /// function with the signature of a thread function.
 unsafe fn run_remote_thread(
     process: HANDLE,
@@ -181,7 +181,7 @@ unsafe fn run_remote_thread(
     }
 }
 
-/// Returns the base address of the module with the file name of `path` in another process.
+/// Finds the module of `process` that has the file name of `path`, and returns its base address.
 ///
 /// The exit code of the thread that ran LoadLibraryW cannot be used, because it holds only 32 bits
 /// of the address.

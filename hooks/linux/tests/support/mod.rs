@@ -2,7 +2,7 @@
 //! and programs that run in the sessions.
 //!
 //! A test calls [`in_namespace`], which runs the test again inside new namespaces. So each test has
-//! its own ports, interfaces and map. A test requires root only if its needs contain "root".
+//! its own ports, interfaces and map. A test requires root only if it passes "root" in `needs`.
 
 #![allow(dead_code)]
 
@@ -33,8 +33,10 @@ const INSIDE_NAMESPACE_VARIABLE: &str = "VIPOOL_TEST_INSIDE";
 /// AddressSanitizer.
 const SANITIZED_HOOK_VARIABLE: &str = "VIPOOL_SANITIZED_HOOK";
 
-/// Runs `body` in new namespaces, in another process that runs the test `name` again. Before that,
-/// `prepare` runs outside the namespaces and builds the programs.
+/// Runs `body` in new namespaces, in another process that runs the test `name` again.
+///
+/// Before that, `prepare` runs outside the namespaces and builds the programs. The test is skipped
+/// if one of `needs`, `cc`, `ip` or the right to create namespaces is missing.
 pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: impl FnOnce()) {
     if env::var_os(INSIDE_NAMESPACE_VARIABLE).is_some() {
         return body();
@@ -55,8 +57,9 @@ pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: im
     );
 }
 
-/// Runs this program again in new namespaces, and waits until the new process exits. Returns `true`
-/// in the run inside the namespaces.
+/// Runs this program again in new namespaces, and waits until the new process exits.
+///
+/// Returns `false` in the first process. In the new process, the function only returns `true`.
 pub fn reenter() -> bool {
     if env::var_os(INSIDE_NAMESPACE_VARIABLE).is_some() {
         return true;
@@ -158,7 +161,7 @@ fn compile_sources(
     program
 }
 
-/// The sources of the program with the rows of the matrix.
+/// The C sources of the program that runs the rows of docs/socket-matrix.md.
 pub const MATRIX_SOURCES: &[&str] = &[
     "matrix.c",
     "common.c",
@@ -334,7 +337,8 @@ impl TestSession<'_> {
     }
 }
 
-/// Returns the value of `LD_PRELOAD`.
+/// Returns the value of `LD_PRELOAD` that loads the hook. The library of AddressSanitizer must come
+/// before the hook.
 fn preload_value() -> String {
     let Some(sanitized_hook) = env::var_os(SANITIZED_HOOK_VARIABLE) else {
         return preload_path().to_str().unwrap().to_owned();
@@ -363,7 +367,8 @@ pub fn python_path() -> PathBuf {
     PathBuf::from(output_of(Command::new("python3").args(["-c", script])).trim())
 }
 
-/// Starts a program and waits until its first line of output begins with "ready".
+/// Starts a program, waits for its first line of output, and returns this line. Panics if the line
+/// does not begin with "ready".
 pub fn start_until_ready(command: &mut Command) -> (ChildGuard, String) {
     let (mut process, mut output) = start_piped(command);
     let mut line = String::new();
@@ -385,7 +390,7 @@ pub fn start_piped(command: &mut Command) -> (ChildGuard, BufReader<ChildStdout>
     (process, output)
 }
 
-/// Runs a program until it exits, and returns its output.
+/// Runs a program until it exits, and returns its standard output. Panics if the program failed.
 pub fn output_of(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     stdout_on_success(command, output)
@@ -403,7 +408,8 @@ pub fn stdout_on_success(command: &Command, output: Output) -> String {
     text
 }
 
-/// Waits until any process listens on this address. Panics if `child` exits first.
+/// Waits until any process listens on this TCP address. Panics if `child` exits first, or after
+/// about 30 seconds.
 pub fn wait_for_listener(address: &str, child: &mut Child) {
     let address = address.parse().unwrap();
     for _ in 0..600 {

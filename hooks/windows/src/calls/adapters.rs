@@ -1,5 +1,5 @@
-//! GetAdaptersAddresses and GetAdaptersInfo. The hook layer hides the addresses of other sessions
-//! if the policy requires it (row 43).
+//! GetAdaptersAddresses and GetAdaptersInfo. If the policy requires it, the hook layer removes
+//! every virtual IP except V from the results (row 43).
 
 use std::ffi::{CStr, c_void};
 use std::net::{IpAddr, Ipv4Addr};

@@ -1,7 +1,7 @@
 //! Datagrams: their destination, their source, and the packet information in control messages.
 //!
-//! The system completes an overlapped receive after the call has returned. The source of such a
-//! datagram is not rewritten (docs/compatibility.md).
+//! The system can complete an overlapped receive after the call has returned. In this case, the
+//! source of the datagram is not rewritten (docs/compatibility.md).
 
 use vipool::rewrite::control_message::replace_packet_info;
 use windows_sys::Win32::Networking::WinSock::{
@@ -65,10 +65,10 @@ pub unsafe extern "system" fn wsa_send_to(
 
 /// A message that replaces the program's message.
 struct RewrittenMessage {
-    /// A copy of the program's message. `as_wsamsg` sets its pointers.
+    /// A copy of the program's message. `as_wsamsg` makes it point to the rewritten parts.
     message: WSAMSG,
     destination: Destination,
-    /// The control messages. `None` if they are sent unchanged.
+    /// The rewritten control messages. `None` if the control messages are sent unchanged.
     control: Option<ControlBuf>,
 }
 
@@ -237,7 +237,7 @@ pub unsafe extern "system" fn wsa_recv_msg(
             })
         {
             let control = control.as_mut_slice();
-            // SAFETY: the system has just written this number of bytes at this address.
+            // SAFETY: the system has just written `control.len()` bytes to `Control.buf`.
             unsafe {
                 std::ptr::copy_nonoverlapping(
                     control.as_ptr(),

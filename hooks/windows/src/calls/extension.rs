@@ -1,9 +1,9 @@
 //! The system's own extension functions, such as ConnectEx.
 //!
 //! Programs get the addresses of these functions from WSAIoctl. [`super::ioctl`] returns the
-//! addresses of the replacements instead, because MinHook can hook only exported functions, and no
-//! DLL exports ConnectEx or WSARecvMsg. This module stores the system's address of each function
-//! before the program receives the replacement.
+//! addresses of the replacements instead, because `crate::detour` hooks only exported functions,
+//! and no DLL exports ConnectEx or WSARecvMsg. This module stores the system's address of each
+//! function before the program receives the replacement.
 
 use std::ffi::c_void;
 use std::mem::transmute;

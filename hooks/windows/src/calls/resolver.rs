@@ -83,8 +83,9 @@ impl HostName {
     }
 }
 
-/// Returns the addresses that replace the addresses of the host. Returns `None` if the name is not
-/// the host's own name, or if the policy replaces no address of the host.
+/// Returns the addresses that replace the host's addresses in a lookup of `name` (row 40).
+///
+/// Returns `None` if `name` is not the host's own name, or if the rewriter has no replacement.
 fn own_host_addresses(name: Option<HostName>) -> Option<HostNameAddresses> {
     let hooked_process = context::hooked_process()?;
     let addresses =
@@ -180,7 +181,7 @@ trait AddrInfo: Sized {
     /// The entry is valid.
     unsafe fn link(entry: *mut Self) -> *mut *mut Self;
     /// Exchanges the canonical names of two entries. Only the first entry of a list has a canonical
-    /// name.
+    /// name, so the name must move to the next entry when the first entry is removed.
     ///
     /// # Safety
     /// The entries are valid, and no reference to them is live.
@@ -232,10 +233,12 @@ impl_addr_info! {
     ADDRINFOEXW, FreeAddrInfoExW;
 }
 
-/// Replaces the addresses of the host with the addresses of the session. The first entry of each
-/// socket kind (family, type and protocol) receives the session's address of its family. The
-/// function removes and frees the other entries. If no entry has a family for which the session has
-/// an address, the list does not change.
+/// Replaces the host's addresses in a list with `addresses`, at most one per family.
+///
+/// The first entry of each socket kind (family, type and protocol) receives the address of its
+/// family. The function removes and frees the later entries of the same kind, and all entries of a
+/// family that has no address in `addresses`. If this would remove every entry, the list does not
+/// change.
 ///
 /// # Safety
 /// The system has just written a valid list to `list`.
@@ -259,7 +262,7 @@ unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, addresses: &Hos
                 let entry = &*current_entry;
                 (entry.socket_kind(), replacement(entry), entry.address())
             };
-            // Earlier iterations have kept all entries before the current entry.
+            // Only entries that stay in the list are before the current entry.
             let is_first_of_kind =
                 !any_entry(*list, current_entry, |entry| entry.socket_kind() == socket_kind);
             if let Some(ip) = new_ip.filter(|_| is_first_of_kind) {
@@ -338,9 +341,11 @@ pub unsafe extern "system" fn get_addr_info_w(
     status
 }
 
-/// Replaces GetAddrInfoExW. The system writes the result of an overlapped query after this function
-/// has returned. So in an overlapped query for the host's own name, the hook layer replaces the
-/// name with the session's IPv4 address. If the session has no IPv4 address, the query passes
+/// Replaces GetAddrInfoExW.
+///
+/// The system can write the result of an overlapped query after this function has returned. So in
+/// an overlapped query for the host's own name, the hook layer replaces the name with the IPv4
+/// address that must be the result (row 40). If there is no such address, the query passes
 /// unchanged.
 pub unsafe extern "system" fn get_addr_info_ex_w(
     name: PCWSTR,
@@ -395,7 +400,7 @@ fn format_utf16(v4: Ipv4Addr) -> [u16; 16] {
     text
 }
 
-/// The decision for a query for the name of an address.
+/// How the hook layer answers a query for the name of an address.
 enum NameLookup {
     /// Makes the program's query.
     Unchanged,
