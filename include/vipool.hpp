@@ -277,12 +277,12 @@ private:
     detail::handle<vipool_snapshot, vipool_snapshot_free> handle_;
 };
 
-/// An open map, in which an agent opens and closes sessions. The destructor closes the map. In a map
-/// in files, the sessions stay open.
+/// An open map, in which an agent opens and closes sessions. The destructor closes the map. If the
+/// map is in files, its sessions stay open.
 class map {
 public:
-    /// Creates the files of a map in an existing directory. If the directory has a map of this boot,
-    /// its sessions stay open in the new map.
+    /// Creates the files of a map in an existing directory. If the directory has a map of this
+    /// boot, the sessions of that map stay open in the new map.
     static map create(std::string_view directory, const plan &plan,
                       const vipool_map_options &options = sized<vipool_map_options>())
     {

@@ -86,7 +86,7 @@ two_servers() {
   ip -n third address del 10.77.1.30/32 dev eth0
   vipool_up ts1
   assert_equal "$(count_assigned_addresses ts1)" $((256 + 16))
-  # The addresses of an open session stay assigned.
+  # `down` leaves the addresses of an open session assigned. No new session can open.
   in_host ts1 "$VIPOOL" session open 7 --user alice --map /run/ts1
   vipool_down ts1
   assert_equal "$(count_assigned_addresses ts1)" 2
@@ -99,7 +99,7 @@ two_servers() {
   assert_equal "$(reserved_ports ts1)" 80
 }
 
-# The next run completes or undoes an `up` or `down` that was killed at a random moment.
+# Each `up` or `down` completes or undoes a previous run that was killed at a random moment.
 killed_up_and_down() {
   in_host ts1 sh -c 'echo 80 > /proc/sys/net/ipv4/ip_local_reserved_ports'
   echo "seed ${VIPOOL_SEED:=$RANDOM}"
