@@ -43,8 +43,8 @@ static INSTALL_STATUS: Mutex<InstallStatus> = Mutex::new(InstallStatus::Unknown)
 ///
 /// The status is stored. A later call installs nothing and returns the stored status, even if the
 /// installation failed. Exceptions are the first call after `vipool_hook_remove`, and a call with a
-/// rule if the stored status is `NotListed`. If another thread is installing the hooks, the function
-/// waits for that thread.
+/// rule if the stored status is `NotListed`. If another thread is installing the hooks, the
+/// function waits for that thread.
 ///
 /// The signature is that of a thread function. The argument is the id of the rule that the parent
 /// process passes on to its children; 0 for none.
