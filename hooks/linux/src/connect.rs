@@ -31,6 +31,7 @@ pub unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, length: so
         // SAFETY: the program passed these arguments.
         CallAction::PassThrough => unsafe { original::connect(fd, address, length) },
         CallAction::Disconnect => {
+            // A UDP socket that is disconnected may lose its port and keep its address.
             PORTLESS_BINDINGS.record();
             mark::clear(Fd(fd));
             // SAFETY: the program passed these arguments.

@@ -29,8 +29,8 @@ pub fn for_each_open_fd(mut visit: impl FnMut(c_int)) -> bool {
     }
 }
 
-/// Polls the descriptors below [`MAX_POLLED_FDS`]. Returns `None` if the process may have other
-/// descriptors, or if the poll fails.
+/// Polls the descriptors below [`MAX_POLLED_FDS`]. Returns `None` if a higher descriptor may be
+/// open, or if the poll fails.
 ///
 /// This function is ten times faster than reading /proc/self/fd, and nearly all programs start with
 /// few descriptors. poll(2) reports `POLLNVAL` for a number that is not an open descriptor.

@@ -47,7 +47,7 @@ impl DestinationCall {
     }
 }
 
-/// Chooses the destination of a connect or a send. If necessary, binds the socket first. Does not
+/// Chooses the destination of a connect or a send, and binds the socket if necessary. Does not
 /// change `errno`.
 ///
 /// This is the fast path: for a datagram from a marked socket to an external destination, the hook
@@ -84,7 +84,8 @@ pub fn choose_destination(
     action
 }
 
-/// The slow path of [`choose_destination`]. `may_presume_unbound` permits [`PresumedUnbound`].
+/// The slow path of [`choose_destination`]. `may_presume_unbound` selects [`PresumedUnbound`],
+/// which usually saves a call of getsockname(2).
 #[inline(never)]
 fn choose_destination_slow_path(
     fd: Fd,
@@ -119,7 +120,8 @@ fn choose_destination_slow_path(
     };
     match bind_source(&rewriter, fd, &rewritten_call, mark) {
         Ok(true) => {}
-        // The socket is bound or has another family, contrary to the presumption.
+        // The bind failed, so the presumption may be wrong. Decide again with the socket's real
+        // local address.
         Ok(false) if may_presume_unbound => {
             return choose_destination_slow_path(fd, buffer, destination, call, mark, false);
         }
@@ -166,8 +168,8 @@ fn bind_source(
     match error {
         0 if mark == Mark::Unmarked => mark::set(fd),
         0 => {}
-        // This host does not have the source address. Only a socket that is already bound does not
-        // need this address.
+        // This host does not have the source address. Without `pass-when-missing`, the call can
+        // continue only if the socket is already bound and `rebind` is not set.
         libc::EADDRNOTAVAIL
             if !rewriter.retries_original(source) && (rewritten_call.rebind || !fd.has_port()) =>
         {
@@ -190,8 +192,8 @@ pub fn restore_v6only_on_failure(fd: Fd, has_failed: bool) {
     }
 }
 
-/// Records that a connection within the session may create paired sockets (see [`PAIRED_SOCKETS`]).
-/// A datagram with a destination does not connect its socket, so it creates no pair.
+/// Records [`PAIRED_SOCKETS`] if this call may connect two addresses of the session. A datagram
+/// with a destination does not connect its socket, so it creates no pair.
 #[inline]
 fn record_possible_pair(
     rewriter: &ProcessRewriter<'_>,

@@ -24,7 +24,7 @@ pub struct Facts(u8);
 /// other end. One end is V and the other is L or L6, or one end is 127.0.0.1 and the other is L6.
 /// The program must see a loopback address for both ends.
 pub const PAIRED_SOCKETS: Facts = Facts(1);
-/// A socket is neither TCP nor UDP, and may have an IPv4 or IPv6 address.
+/// A socket is not TCP, UDP or UDP-Lite, and may have an IPv4 or IPv6 address.
 pub const OTHER_PROTOCOLS: Facts = Facts(2);
 /// A UDP socket is bound to an address but has no port.
 pub const PORTLESS_BINDINGS: Facts = Facts(4);

@@ -37,7 +37,7 @@ fn possible_facts(process: &HookedProcess, fd: c_int) -> Facts {
         (Protocol::Tcp, None) if fd.option(libc::SOL_SOCKET, libc::SO_ACCEPTCONN) == Some(1) => {
             Facts::NONE
         }
-        // The other process may connect or disconnect this socket.
+        // Another process that has this socket open may connect or disconnect it.
         _ => PAIRED_SOCKETS.union(PORTLESS_BINDINGS),
     };
     protocol_facts.union(peer_facts)

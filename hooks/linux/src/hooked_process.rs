@@ -28,7 +28,7 @@ const DEFAULT_MAP_DIRECTORY: &[u8] = b"/run/vipool";
 
 /// The map and its replacements.
 static MAPS: VersionChain<Reader> = VersionChain::new();
-/// The versions of the state, one per map. Empty in a process that is not rewritten.
+/// The versions of the state, one per map. Empty if the program is not listed or has no session.
 static PROCESS_VERSIONS: VersionChain<HookedProcess> = VersionChain::new();
 /// The identity of this process. It is used to find the rule in a new map.
 static IDENTITY: IdentityStore = IdentityStore::empty();
@@ -47,8 +47,8 @@ pub fn current() -> Option<&'static HookedProcess> {
 }
 
 /// Maps the new map file, and returns the version of the state for the new map. If the new map
-/// cannot be used, returns the newest version. Most later calls then do not try the new map again
-/// (see [`VersionChain::follow`]), and make no system call.
+/// cannot be used, returns the newest version. After such a failure, most calls return this version
+/// without a new attempt and without a system call (see [`VersionChain::follow`]).
 #[cold]
 fn follow_new_map() -> Option<&'static HookedProcess> {
     let identity = IDENTITY.get()?;
@@ -95,6 +95,7 @@ pub unsafe fn initialize(arguments: *const *const c_char, environment: *const *c
         }
     };
     let Some(session) = session else { return };
+    // The first call stores the name, so no hook waits for the initialization.
     node_name::name_at_load();
     // SAFETY: this function runs once. Other threads read the identity only after a version of the
     // state exists, and no version exists yet.

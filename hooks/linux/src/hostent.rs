@@ -11,8 +11,9 @@ use libc::{c_char, c_int, c_void, hostent, size_t, socklen_t};
 use crate::host_names::{is_host_name, is_host_or_pool_address, session_address_for};
 use crate::{caller_memory, errno, hooked_process, node_name, original};
 
-/// If `name` is the host's own name, replaces the host's addresses in `entry` with the session's
-/// address.
+/// Replaces the addresses in `entry` with one address if `name` is the host's own name (row 40).
+///
+/// The new address is V, or the address of the session's client with `client-ip`.
 ///
 /// # Safety
 /// `name` is null or a C string. `entry` is null or the C library's result for `name`.
@@ -181,7 +182,8 @@ struct SubstituteQuery {
 /// program's query must pass unchanged.
 ///
 /// # Safety
-/// `address` points to `length` bytes or to memory that is not accessible.
+/// `address` may be null or invalid, because this function checks whether `length` bytes are
+/// readable. If they are, no other thread changes or unmaps them during the call.
 unsafe fn substitute_query(
     address: *const c_void,
     length: socklen_t,

@@ -98,7 +98,8 @@ fn absolute_path<'a>(script: &[u8], buffer: &'a mut PathBuffer) -> Option<&'a [u
 /// Iterates over a null-terminated list of C strings.
 ///
 /// # Safety
-/// The list and its strings are valid and never change.
+/// The list and its strings are valid. They do not change while the iterator or a string that it
+/// returned is in use.
 pub unsafe fn c_strings(list: *const *const c_char) -> impl Iterator<Item = &'static [u8]> {
     // SAFETY: the caller guarantees entries up to the null pointer, and the iterator stops there.
     let entry = move |index: usize| unsafe { *list.add(index) };

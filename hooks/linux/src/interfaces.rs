@@ -21,7 +21,7 @@ pub unsafe extern "C" fn getifaddrs(list: *mut *mut ifaddrs) -> c_int {
     {
         let saved_errno = errno::get();
         let rewriter = process.rewriter();
-        // SAFETY: the library has just created the list in a single allocation. The hook frees no
+        // SAFETY: the C library has just created the list in a single allocation. The hook frees no
         // entry.
         unsafe {
             let is_hidden = |entry: &ifaddrs| {

@@ -2,20 +2,21 @@
 //!
 //! Because of `LD_PRELOAD`, the dynamic linker loads this library before the C library. The
 //! functions of this library, the hooks, interpose the socket and lookup functions of the C
-//! library. Each hook reads the program's arguments, calls the rewriter of the crate `vipool` for a
-//! decision, and makes the original call.
+//! library. A hook makes the original call, and may change addresses in its arguments or results.
+//! The rewriter of the crate `vipool` decides which addresses a hook changes.
 //!
 //! The library runs inside programs that it does not control. Therefore:
 //! - No hook allocates, locks, logs, starts a thread, writes the environment or panics.
 //! - No hook stores state for a single socket. The module `facts` stores facts about all sockets of
 //!   the process. The module `mark` stores the mark of a socket in the kernel.
-//! - Every hook is safe in signal handlers and after fork or vfork.
+//! - A hook is safe in signal handlers and after fork or vfork, if its original function is safe
+//!   there.
 //! - A hook that changes arguments makes its decision before the original call. During the original
 //!   call, a hook owns no resource that must be released, because siglongjmp or a thread
 //!   cancellation may end the call early.
-//! - After a call, `errno` has the value that it would have without the hook.
-//! - In a process that is not rewritten, a hook adds a few instructions to a call, and no system
-//!   call.
+//! - A hook preserves `errno` during its own work. It sets `errno` only to fail a call.
+//! - If the program is not listed or has no session, a hook adds a few instructions to a call, and
+//!   no system call.
 //!
 //! # Layers
 //! A module uses only modules with a smaller number in this list:

@@ -4,8 +4,8 @@
 //! The mark is the write-lifetime hint of the socket's inode (`F_SET_RW_HINT` of fcntl(2)). Each
 //! socket has its own hint, and the kernel's socket code does not use the hint. All descriptors of
 //! a socket share the hint, including duplicated, passed and inherited descriptors. A new socket
-//! has no hint. Reading the hint takes half as long as getsockname. The hooks do not change a hint
-//! that the program has set itself.
+//! has no hint. Reading the hint takes half as long as getsockname. The hooks replace only the
+//! values [`HINT_NOT_SET`] and [`HINT_BOUND`]. Every other value comes from the program and stays.
 //!
 //! Invariant: a marked socket is bound. Only connect(2) with `AF_UNSPEC` can unbind a socket, so
 //! the hook of connect clears the mark before and after such a call. If the program itself bound
@@ -46,16 +46,16 @@ impl Mark {
         }
         match read_hint(fd) {
             Some(HINT_BOUND) => Mark::Bound,
-            // `None`: the kernel does not support hints. The first attempt to set a hint then
-            // records MARKS_UNSUPPORTED.
+            // `None`: the kernel does not support hints. The first attempt to set a hint records
+            // MARKS_UNSUPPORTED.
             Some(HINT_NOT_SET) | None => Mark::Unmarked,
             Some(_) => Mark::Unknown,
         }
     }
 }
 
-/// Marks a socket that this hook has just bound to an address. Such a socket stays bound when it is
-/// disconnected.
+/// Marks a socket that this hook has just bound to an address. A disconnect does not remove this
+/// address, so the function does not check the binding again.
 pub fn set(fd: Fd) {
     write_hint(fd, HINT_BOUND);
 }

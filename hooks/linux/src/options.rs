@@ -10,7 +10,7 @@ use vipool::rewrite::Outcome;
 use crate::facts::{OTHER_PROTOCOLS, PORTLESS_BINDINGS};
 use crate::{caller_memory, hooked_process, original};
 
-/// socket(2). Records [`OTHER_PROTOCOLS`] for a socket that is neither TCP nor UDP, unless it
+/// socket(2). Records [`OTHER_PROTOCOLS`] for a socket that is not TCP, UDP or UDP-Lite, unless it
 /// cannot have an IPv4 or IPv6 address. A socket of an unknown family may have such an address.
 ///
 /// # Safety
@@ -37,9 +37,9 @@ pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> 
 
 /// setsockopt(2). Records [`PORTLESS_BINDINGS`] for `IP_BIND_ADDRESS_NO_PORT`.
 ///
-/// A program can select the multicast interface by its index only. The kernel never reports this
-/// index (ip(7)), so the hook adds V as the address of the interface. When the program later sends
-/// to a group, the hook reads V and does not change the interface (row 27).
+/// A program can select the multicast interface by its index, without an address. The kernel never
+/// reports this index (ip(7)), so the hook adds V as the address of the interface. When the program
+/// later sends to a group, the hook reads V and does not change the interface (row 27).
 ///
 /// # Safety
 /// The caller must uphold the contract of the original function.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use libc::{c_char, c_int, c_uint, hostent, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 
-/// Returns the definition of a function in the next object of the search order, or null.
+/// Returns the first definition of a function after this library in the search order, or null.
 fn resolve_next(name: &CStr) -> *mut c_void {
     // SAFETY: the name is a C string.
     unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }

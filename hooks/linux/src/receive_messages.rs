@@ -28,7 +28,7 @@ pub unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) 
     // SAFETY: the program passed these arguments.
     let received = unsafe { original::recvmsg(fd, message, flags) };
     if let (Some(process), Some(capacity), 0..) = (process, capacity, received) {
-        // SAFETY: the kernel has just received into this message.
+        // SAFETY: the kernel has just filled this message.
         unsafe { replace_addresses(process, fd, message, capacity) };
     }
     received
@@ -79,7 +79,7 @@ unsafe fn recvmmsg_hooked(
     let received = unsafe { original::recvmmsg(fd, messages, count, flags, timeout) };
     let received_count = usize::try_from(received).unwrap_or(0);
     for (index, capacity) in capacities.iter().take(received_count).enumerate() {
-        // SAFETY: the kernel has just received into this message.
+        // SAFETY: the kernel has just filled this message.
         unsafe {
             let header = &raw mut (*messages.add(index)).msg_hdr;
             replace_addresses(process, fd, header, (*capacity).into());
@@ -92,7 +92,7 @@ unsafe fn recvmmsg_hooked(
 /// descriptors that the message passes.
 ///
 /// # Safety
-/// The kernel has just received into this message.
+/// The kernel has just filled this message.
 unsafe fn replace_addresses(
     process: &HookedProcess,
     fd: c_int,

@@ -24,7 +24,8 @@ use crate::{errno, hooked_process, original};
 /// messages of one batch share a buffer of this size, because the stack of a signal handler may be
 /// small.
 const MAX_CONTROL_LENGTH: usize = 512;
-/// Maximum number of messages of one sendmmsg that the hook copies and sends together.
+/// Maximum number of messages in a batch. The hook divides the messages of one sendmmsg into
+/// batches, and sends each batch with one original call.
 const BATCH_SIZE: usize = 8;
 
 /// A buffer for rewritten control data. The data of each message starts at a multiple of
@@ -144,7 +145,7 @@ unsafe fn sendmmsg_hooked(
     let mut sent_count = 0;
     while sent_count < count {
         let batch_size = (count - sent_count).min(BATCH_SIZE);
-        // SAFETY: the program passed these arguments. The messages are a part of its array.
+        // SAFETY: the program passed these arguments. The batch is a part of the program's array.
         let (batch_sent_count, may_continue) =
             unsafe { send_batch(process, fd, &mut messages, sent_count, batch_size, flags) };
         sent_count += batch_sent_count;
@@ -273,9 +274,9 @@ fn rewrite_message<'a>(
     }
 }
 
-/// Copies the control data and rewrites its packet information (row 24). Returns the copy. Returns
-/// `None` if the control data contains no packet information that must be rewritten. Records the
-/// facts of descriptors in the control data.
+/// Copies the control data and rewrites its packet information (row 24). Returns the copy, or
+/// `None` if the kernel must receive the program's control data unchanged. Records the facts of
+/// descriptors in the control data.
 fn rewrite_control(
     process: &HookedProcess,
     fd: Fd,

@@ -48,7 +48,7 @@ impl SockaddrBuf {
         self.bytes.get(..self.length as usize).unwrap_or_default()
     }
 
-    /// Returns a copy with the same length that contains `address`.
+    /// Returns a copy that contains `address` and has the length of `self`.
     pub fn with_address(&self, address: &SocketAddr) -> Self {
         let mut copy = *self;
         sockaddr::write(address, copy.bytes.get_mut(..self.length as usize).unwrap_or_default());
@@ -64,7 +64,7 @@ impl SockaddrBuf {
     }
 }
 
-/// Parses an IPv4 or IPv6 socket address. Returns `None` for every other family.
+/// Parses an IPv4 or IPv6 socket address. Returns `None` for another family or an invalid length.
 #[inline]
 pub fn parse_inet(bytes: &[u8]) -> Option<SocketAddr> {
     match sockaddr::parse(bytes) {

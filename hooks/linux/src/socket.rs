@@ -15,7 +15,7 @@ use crate::sockaddr_buf::parse_inet;
 use crate::system_call::system_call;
 use crate::{errno, original};
 
-/// A descriptor of the program. The methods do not change `errno`.
+/// A descriptor of the program. The public methods do not change `errno`.
 #[derive(Clone, Copy)]
 pub struct Fd(pub c_int);
 
@@ -126,9 +126,9 @@ impl Fd {
     /// 0 or the error number.
     ///
     /// This function calls connect(2) with `AF_UNSPEC`, and then bind(2). The connect releases a
-    /// port that the kernel chose. The connect keeps a port that the program chose, and the bind
-    /// then fails with `EINVAL`. The connect also resets `SO_BINDTODEVICE`, so a socket with this
-    /// option is not moved. If the bind fails, this function binds the socket to the wildcard
+    /// port that the kernel chose. The connect keeps a port that the program chose. In this case
+    /// the bind fails with `EINVAL`. The connect also resets `SO_BINDTODEVICE`, so a socket with
+    /// this option is not moved. If the bind fails, this function binds the socket to the wildcard
     /// address again.
     pub fn rebind(&self, address: IpAddr) -> c_int {
         let Some(local) = self.local_address() else { return libc::EINVAL };
@@ -150,7 +150,8 @@ impl Fd {
     }
 
     /// Binds the socket to `address` without a conversion to another family. Returns 0 or the error
-    /// number. For a socket of another family, this number is `EAFNOSUPPORT`.
+    /// number, which is `EAFNOSUPPORT` if the socket and `address` have different families. Changes
+    /// `errno` if the bind fails.
     fn bind_exact(&self, address: SocketAddr) -> c_int {
         // An IPv4 address is passed with the length of an IPv6 address. With a shorter length, the
         // bind of an IPv6 socket would fail with EINVAL, which is also the error for a socket that

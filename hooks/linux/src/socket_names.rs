@@ -49,8 +49,8 @@ pub unsafe extern "C" fn accept4(
 /// see.
 ///
 /// The hook also needs the address of the peer to decide whether the accepted socket is paired (see
-/// [`PAIRED_SOCKETS`]). If the socket is paired, the hook records this fact. So if the program does
-/// not request the address, a buffer of the hook receives the address, until the fact is recorded.
+/// [`PAIRED_SOCKETS`]). If the socket is paired, the hook records this fact. As long as the fact is
+/// not recorded, a buffer of the hook receives the address if the program does not request it.
 #[inline]
 fn accept_with(
     address: *mut sockaddr,

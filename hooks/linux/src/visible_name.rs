@@ -13,7 +13,7 @@ use crate::sockaddr_buf::parse_inet;
 /// changed.
 ///
 /// - `is_truncated`: `name` contains only the beginning of the address. In this case `read_name`
-///   returns the whole address.
+///   returns the whole address, or `None` if the whole address is unknown.
 /// - `ignores_other_end`: the other end of the socket cannot influence the visible address, so the
 ///   function does not call `read_other_end`.
 /// - `read_other_end` returns the address of the other end of the socket.
