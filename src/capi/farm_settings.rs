@@ -1,5 +1,5 @@
-//! Configures the settings of a farm that apply to all servers: loopback addresses, the network,
-//! allocation and rewriting.
+//! Sets the parts of a farm that apply to all servers: loopback addresses, the network, allocation
+//! and rewriting.
 
 use super::address::{read_ranges, vipool_range};
 use super::error::{CallError, catch_panic};
@@ -15,8 +15,8 @@ use super::text::{check_flags, check_reserved, read_slice};
 use crate::farm::RewriteOptions;
 use crate::policy::RewriteFlags;
 
-/// vipool_rewrite_settings.flags: a bind passes if the virtual IP is on no interface. Without the
-/// flag, the bind fails with EADDRNOTAVAIL.
+/// vipool_rewrite_settings.flags: if no interface has the virtual IP, a bind passes unchanged.
+/// Without the flag, the bind fails with EADDRNOTAVAIL.
 pub const VIPOOL_REWRITE_PASS_WHEN_MISSING: u32 = 1;
 /// vipool_rewrite_settings.flags: getifaddrs and GetAdaptersAddresses do not list the addresses of
 /// other sessions.
@@ -33,13 +33,13 @@ const _: () = assert!(
 pub struct vipool_rewrite_settings {
     /// sizeof(vipool_rewrite_settings), set by the caller.
     pub size: usize,
-    /// UDP ports whose wildcard binds pass (multicast and broadcast receivers). NULL for the
-    /// defaults 5353, 1900, 3702, 5355, 67 and 68. For no ports, pass a pointer that is not NULL
-    /// and a count of 0.
+    /// UDP ports on which a bind to the wildcard address passes unchanged, for receivers of
+    /// multicast and broadcast. NULL with a count of 0 means the defaults 5353, 1900, 3702, 5355,
+    /// 67 and 68. For no ports, pass a pointer that is not NULL and a count of 0.
     pub wildcard_udp_ports: *const vipool_ports,
     /// Number of `wildcard_udp_ports`.
     pub wildcard_udp_port_count: usize,
-    /// Ports that programs bind, in addition to their own_ports: see
+    /// Ports that programs bind, in addition to vipool_program.own_ports: see
     /// vipool_farm_list_fixed_ports(). May be NULL for none.
     pub fixed_ports: *const vipool_ports,
     /// Number of `fixed_ports`.
@@ -59,9 +59,9 @@ layout!(vipool_rewrite_settings {
     reserved,
 });
 
-/// Sets the addresses of 127.0.0.0/8 for sessions. Each session takes two of them.
+/// Sets the ranges in 127.0.0.0/8 from which each session gets two addresses.
 ///
-/// The default is 127.100.0.0/20. Without ranges no session gets a loopback address. 127.0.0.1 is
+/// The default is 127.100.0.0/20. Without ranges, no session gets a loopback address. 127.0.0.1 is
 /// never allocated.
 ///
 /// Parameters:
@@ -215,8 +215,8 @@ pub unsafe extern "C" fn vipool_farm_set_rewrite(
 
 /// Lists the ports that programs bind: fixed_ports and all own_ports, sorted and without overlaps.
 ///
-/// Outgoing connections must not use these ports. On Linux, add them to
-/// net.ipv4.ip_local_reserved_ports.
+/// The kernel must not choose one of these ports as the source port of a connection, because the
+/// program could then not bind it. On Linux, add the ports to net.ipv4.ip_local_reserved_ports.
 ///
 /// Parameters:
 /// - `farm`: the farm.

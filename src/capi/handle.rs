@@ -31,8 +31,9 @@ impl<T: Send> Access<T> for Exclusive {}
 /// # Safety
 /// `out` is valid for writes. The caller has checked that it is not NULL.
 pub(crate) unsafe fn write_handle<T: Opaque>(value: T, out: *mut *mut T) {
-    // Silence panic messages when the first handle is created. No call can panic before a handle
-    // exists. The unit tests of the crate need the panic messages.
+    // Silence panic messages when the first handle is created. A panic before that, for example
+    // while the first farm is parsed, still prints its message. The unit tests of the crate need
+    // the panic messages.
     if cfg!(not(test)) {
         silence_panics();
     }
@@ -43,7 +44,7 @@ pub(crate) unsafe fn write_handle<T: Opaque>(value: T, out: *mut *mut T) {
 /// Borrows the value of a shared handle.
 ///
 /// # Safety
-/// `handle` is NULL or came from [`write_handle`], and is not freed during `'a`.
+/// `handle` is NULL or came from [`write_handle`], and is not freed before `'a` ends.
 #[inline]
 pub(crate) unsafe fn borrow_shared<'a, T: Opaque<Access = Shared>>(
     handle: *const T,
@@ -55,22 +56,22 @@ pub(crate) unsafe fn borrow_shared<'a, T: Opaque<Access = Shared>>(
 /// Borrows the value of an exclusive handle mutably.
 ///
 /// # Safety
-/// As for [`borrow_shared`]; no other thread uses the handle during `'a`.
+/// As for [`borrow_shared`]. No other borrow of the value exists during `'a`.
 pub(crate) unsafe fn borrow_exclusive<'a, T: Opaque<Access = Exclusive>>(
     handle: *mut T,
 ) -> Result<&'a mut T, vipool_status> {
-    // SAFETY: the caller guarantees a live handle that only this thread uses.
+    // SAFETY: the caller guarantees a live handle without another borrow.
     unsafe { handle.as_mut() }.ok_or(VIPOOL_ERR_NULL)
 }
 
 /// Borrows the value of an exclusive handle for reading.
 ///
 /// # Safety
-/// As for [`borrow_shared`]; no other thread changes the value during `'a`.
+/// As for [`borrow_shared`]. No code changes the value during `'a`.
 pub(crate) unsafe fn read_exclusive<'a, T: Opaque<Access = Exclusive>>(
     handle: *const T,
 ) -> Result<&'a T, vipool_status> {
-    // SAFETY: the caller guarantees a live handle that no thread changes.
+    // SAFETY: the caller guarantees a live handle, and that no code changes its value.
     unsafe { handle.as_ref() }.ok_or(VIPOOL_ERR_NULL)
 }
 

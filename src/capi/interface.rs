@@ -122,8 +122,9 @@ impl Opaque for vipool_interface_list {
 /// Lists the interfaces of this machine that have an IP address.
 ///
 /// The list has every address that the system reports, also the addresses that vipool added.
-/// vipool_plan_new() needs the interfaces without the addresses that vipool added: pass a copy of
-/// the array that omits every address inside a range of the farm.
+/// vipool_plan_new() treats each address of an interface as an address of the host, and removes it
+/// from the ranges. So pass a copy of the array without the addresses that vipool added: omit every
+/// address inside a range of the farm.
 ///
 /// Parameters:
 /// - `out`: receives the list. Free it with vipool_interface_list_free().

@@ -34,7 +34,7 @@ pub struct vipool_journal_row {
     pub number: u64,
     /// The session.
     pub session: vipool_session,
-    /// Tick of the event.
+    /// Time of the event, as a tick: see vipool_now().
     pub tick: u32,
     /// vipool_event_kind.
     pub kind: u32,
@@ -50,7 +50,7 @@ pub struct vipool_journal_row {
     /// Name of the user, UTF-8 with a NUL.
     pub user: [c_char; VIPOOL_USER_MAX],
     /// Number of the pool in the map, from 0. Also 0 if an earlier version of vipool, which did not
-    /// record pools, wrote the entry.
+    /// record pools, recorded the event.
     pub pool: u32,
     /// Reserved: zero.
     pub reserved: u32,
@@ -101,9 +101,9 @@ impl From<&Event> for vipool_journal_row {
 pub struct vipool_journal_page {
     /// sizeof(vipool_journal_page), set by the caller.
     pub size: usize,
-    /// Number of rows that were written; 0 if no event from `first` on exists.
+    /// Number of rows that were written. 0 if no event has the number `first` or a higher number.
     pub count: usize,
-    /// Number of events from `first` on that were overwritten before they were read.
+    /// Number of events from number `first` on that were overwritten before this call read them.
     pub lost: u64,
     /// Number of the first event of the next page.
     pub next: u64,
@@ -120,8 +120,8 @@ layout!(vipool_journal_page { size, count, lost, next, boot });
 /// - `directory`, `directory_length`: the directory, UTF-8.
 /// - `out`: receives the journal. Close it with vipool_journal_close().
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
-/// VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_DIRECTORY (empty), VIPOOL_ERR_MISSING,
+/// VIPOOL_ERR_DAMAGED, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO.
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]

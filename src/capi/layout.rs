@@ -1,11 +1,11 @@
 //! Structs of the caller. Each struct begins with its size, so that programs and libraries of
 //! different versions work together.
 //!
-//! - A smaller struct comes from an older version. Its missing members are zero, the default. A
-//!   struct that is smaller than its first version is an error, because its size is a mistake (such
-//!   as the size of a pointer).
-//! - A larger struct comes from a newer version. The library accepts it if all unknown bytes are
-//!   zero.
+//! - A struct that is smaller than the struct of this version comes from an older version. As
+//!   input, its missing members are zero. A struct that is smaller than its first version is an
+//!   error, because its size is a mistake (such as the size of a pointer).
+//! - A larger struct comes from a newer version. The bytes after the members of this version are
+//!   unknown. As input, they must be zero. In output, the library writes zeros to them.
 //! - A size that ends inside a member is an error.
 
 use std::mem::{MaybeUninit, align_of, size_of};
@@ -155,11 +155,12 @@ pub(crate) unsafe fn read_silent<T: Versioned>(source: *const T) -> Result<T, vi
     unsafe { read_other_version(source, size) }
 }
 
-/// Returns a pointer to a struct of the caller: the struct itself if it is of this version,
-/// otherwise a copy in `storage`, completed with zeros. The hot path copies nothing.
+/// Returns `source` if the struct has the size of this version. This saves a copy on the hot path.
+/// Otherwise, copies the struct to `storage`, with zeros for missing members, and returns a pointer
+/// to the copy.
 ///
-/// Read each field through the pointer when the field is needed, because a callback of the caller
-/// may change the struct.
+/// Read each field through the pointer. Do not create a reference to the struct, because a callback
+/// of the caller may change the struct.
 ///
 /// # Safety
 /// As for [`read`].
@@ -258,8 +259,8 @@ pub(crate) unsafe fn read_array<T: Versioned>(
     Ok(elements)
 }
 
-/// Checks an output struct before the operation starts. If the check came later, an operation that
-/// opens a session could succeed without a place for its handle.
+/// Checks an output struct before the operation starts. If a later check failed, an operation could
+/// already have opened a session, and the caller would not receive its handle.
 ///
 /// # Safety
 /// `out` is NULL, or aligned and valid for writes of `(*out).size` bytes.
@@ -325,8 +326,8 @@ pub(crate) unsafe fn write<T: Versioned>(out: *mut T, value: &T) {
     }
 }
 
-/// Fills an output struct. In a struct of this version, fields that `set_fields` does not set keep
-/// their value.
+/// Fills an output struct with `set_fields`. If `set_fields` does not set a field, the field keeps
+/// its value in a struct of this version, and becomes zero in a struct of another version.
 ///
 /// # Safety
 /// As for [`write()`].
@@ -354,7 +355,8 @@ unsafe fn fill_other_version<T: Versioned>(
     set_fields: impl FnOnce(&mut T),
     size: usize,
 ) {
-    // SAFETY: zeros are a valid T, and both structs contain the copied bytes.
+    // SAFETY: zeros are a valid T. Both structs contain the copied bytes, and the caller guarantees
+    // the bytes of `out` that are zeroed.
     unsafe {
         let mut value = MaybeUninit::<T>::zeroed().assume_init();
         set_fields(&mut value);
@@ -415,7 +417,7 @@ mod tests {
     #[test]
     fn output_is_written_as_far_as_it_fits() {
         let mut words = [16u64, u64::MAX, u64::MAX, u64::MAX];
-        // SAFETY: the array has four words, which is the larger of the two sizes below.
+        // SAFETY: the array has 32 bytes, and no size in this test is larger.
         unsafe {
             check_out::<sample>(words.as_mut_ptr().cast()).unwrap();
             write(words.as_mut_ptr().cast(), &COMPLETE_SAMPLE);

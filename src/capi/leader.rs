@@ -38,14 +38,14 @@ impl vipool_leader {
     }
 }
 
-/// Identifies the running process with this pid. Available on Linux and Windows.
+/// Returns the identity of the process that has this pid now. Available on Linux and Windows.
 ///
 /// Parameters:
 /// - `pid`: the pid.
-/// - `out`: receives the leader.
+/// - `out`: receives the identity, for use as the leader of a session.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (no such process, or the process has exited),
-/// VIPOOL_ERR_IO, VIPOOL_ERR_UNSUPPORTED (a system other than Linux and Windows).
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (no such process; on Windows also a process that
+/// has exited), VIPOOL_ERR_IO, VIPOOL_ERR_UNSUPPORTED (a system other than Linux and Windows).
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]

@@ -33,8 +33,8 @@ const MAX_CANDIDATES: usize = 4;
 /// - `context`: vipool_rewriter_options.context.
 /// - `addresses`, `count`: the addresses, at most 4.
 /// - `protocol`: vipool_protocol.
-/// - `source`: source of a datagram. Sockets that are connected to this source count too. May be
-///   NULL.
+/// - `source`: source address of the datagram that the program sends. A UDP socket that is
+///   connected to this address counts too. May be NULL.
 ///
 /// Returns: the index of the address, VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
 pub type vipool_listener_find_fn = Option<
@@ -49,14 +49,15 @@ pub type vipool_listener_find_fn = Option<
 
 /// Finds a listener by a query to the kernel. An implementation of vipool_listener_find_fn.
 ///
-/// Linux: sock_diag. The call opens and closes a descriptor, and errno may change. Windows:
-/// GetExtendedTcpTable and GetExtendedUdpTable. Other systems: VIPOOL_LISTENER_UNKNOWN.
+/// Linux: sock_diag. The call opens and closes a descriptor. Unlike other signal-safe functions, it
+/// may change errno. Windows: GetExtendedTcpTable and GetExtendedUdpTable. Other systems:
+/// VIPOOL_LISTENER_UNKNOWN.
 ///
 /// Parameters:
 /// - `context`: ignored.
 /// - `addresses`, `count`: the addresses. With more than 4 the result is VIPOOL_LISTENER_UNKNOWN.
 /// - `protocol`: vipool_protocol.
-/// - `source`: source of a datagram. May be NULL.
+/// - `source`: source address of the datagram. May be NULL.
 ///
 /// Returns: the index of the address, VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
 ///
@@ -107,8 +108,8 @@ pub(crate) struct CallbackLookup {
     pub(crate) context: *mut c_void,
 }
 
-// SAFETY: the library only passes the context to the callback. The header states that any thread
-// that uses the rewriter may call the callback.
+// SAFETY: the library only passes the context to the callback. The header states that threads may
+// share a rewriter, and that a callback runs on the thread of the call.
 unsafe impl Send for CallbackLookup {}
 // SAFETY: as above.
 unsafe impl Sync for CallbackLookup {}
@@ -121,7 +122,8 @@ impl ListenerLookup for CallbackLookup {
         source: Option<SocketAddr>,
     ) -> ListenerMatch {
         let unknown_match = ListenerMatch::Unknown { error: SEARCH_ERROR };
-        // Without a callback, the socket call goes to the host, see `vipool_rewriter_options`.
+        // Without a callback, the lookup finds no listener of the session, see
+        // `vipool_rewriter_options`.
         let Some(find_listener) = self.find_listener else { return ListenerMatch::NotFound };
         let source_sockaddr = source.as_ref().map(vipool_sockaddr::from);
         let source_pointer = source_sockaddr.as_ref().map_or(ptr::null(), ptr::from_ref);

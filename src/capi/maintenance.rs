@@ -16,7 +16,7 @@ use crate::Tick;
 use crate::map::{AdminChange, ChangeError, Leader, Map, MapError, Probe};
 use crate::range::Range;
 
-/// Result of a change to addresses.
+/// Result of a call that starts or ends a drain or a reservation of addresses.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_admin_change {
@@ -54,7 +54,7 @@ unsafe fn change_map<E: Into<CallError>>(
     })
 }
 
-/// Changes all addresses of a range.
+/// Changes the addresses of a range with `operation` and writes the result to `out`.
 ///
 /// # Safety
 /// The requirements of [`change_map`] apply. `range` is NULL or valid for reads.
@@ -72,7 +72,7 @@ unsafe fn change_range(
     }
 }
 
-/// Changes one address.
+/// Changes one address with `operation` and writes the result to `out`.
 ///
 /// # Safety
 /// The requirements of [`change_map`] apply. `address` is NULL or valid for reads.
@@ -350,8 +350,8 @@ pub struct vipool_reap_report {
     pub lingering: u32,
     /// Number of sessions that were closed because their leader has exited.
     pub closed: u32,
-    /// 1 if the budget ran out before all sessions and all cooled addresses were examined,
-    /// otherwise 0.
+    /// 1 if the budget ran out before every session and every cooled address was examined,
+    /// otherwise 0. Addresses that an earlier call found lingering do not count.
     pub more: u32,
 }
 layout!(vipool_reap_report { size, freed, lingering, closed, more });
@@ -359,18 +359,18 @@ layout!(vipool_reap_report { size, freed, lingering, closed, more });
 /// Closes sessions whose leader has exited, and frees addresses that have cooled down.
 ///
 /// An agent calls this function about every ten seconds. A session is closed when two calls, at
-/// least ten seconds apart, find that its leader has exited. If another logon shares the session,
-/// the process of that logon becomes the leader instead. With VIPOOL_SETTING_CHECK_IN_USE, a cooled
-/// address that has sockets is not freed.
+/// least ten seconds apart, find that its leader has exited. If the process of another logon of the
+/// session still runs, this process becomes the leader instead. With VIPOOL_SETTING_CHECK_IN_USE, a
+/// cooled address that has sockets is not freed.
 ///
 /// Events: released for each lease.
 ///
 /// Parameters:
 /// - `map`: the map.
 /// - `now`: vipool_now().
-/// - `budget`: the maximum number of sessions to examine. In each pool, also the maximum number of
-///   lingering, of cooling, and of reserved or drained addresses to examine. Call again while
-///   `out->more` is 1.
+/// - `budget`: the maximum number of sessions to examine. In each pool, the same maximum applies to
+///   each of three groups: lingering addresses; cooling addresses; reserved or drained addresses.
+///   Call again while `out->more` is 1.
 /// - `probe`: callbacks of the agent. With NULL, the library examines this machine (Linux,
 ///   Windows).
 /// - `out`: receives the result. May be NULL.

@@ -62,8 +62,8 @@ impl Deref for MapRef<'_> {
 /// system call for the lock. Other writers get VIPOOL_ERR_BUSY_EXCLUSIVE, and vipool_last_error()
 /// names the pid of this process.
 pub const VIPOOL_MAP_EXCLUSIVE: u32 = 1;
-/// vipool_map_options.flags: one thread at a time uses the map. Opening and closing sessions then
-/// needs no lock at all. Includes VIPOOL_MAP_EXCLUSIVE.
+/// vipool_map_options.flags: the caller guarantees that one thread at a time uses the map. Opening
+/// and closing sessions then needs no lock at all. Includes VIPOOL_MAP_EXCLUSIVE.
 pub const VIPOOL_MAP_SINGLE_THREADED: u32 = 2;
 /// vipool_map_options.flags, for vipool_map_open(): open the map although another writer holds it
 /// exclusively. A monitor can then take snapshots. Calls that change the map fail with
@@ -169,8 +169,8 @@ unsafe fn make_map(
 /// Returns the directory of the map of this machine.
 ///
 /// The directory is fixed at installation: /run/vipool, or on Windows the folder vipool in
-/// ProgramData of the system drive. The environment variable VIPOOL_MAP of a hooked process
-/// overrides the directory, for use without root and in tests.
+/// ProgramData of the system drive. For use without root and in tests, the environment variable
+/// VIPOOL_MAP of a process names another directory to its hook. This function ignores the variable.
 ///
 /// Parameters:
 /// - `buffer`, `capacity`: receives the path and a NUL.
@@ -202,7 +202,7 @@ pub unsafe extern "C" fn vipool_map_get_directory(
 /// - `directory`, `directory_length`: the directory, UTF-8.
 /// - `plan`: the plan of this server.
 /// - `options`: may be NULL.
-/// - `out`: receives the map. Close it with vipool_map_close(). The files stay.
+/// - `out`: receives the map. Close it with vipool_map_close(), which does not remove the files.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
 /// VIPOOL_ERR_UTF8, VIPOOL_ERR_PLAN, VIPOOL_ERR_DIRECTORY (create the directory first),
@@ -283,15 +283,15 @@ pub unsafe extern "C" fn vipool_map_open(
     })
 }
 
-/// Opens a copy of a map in memory, from the bytes of its files.
+/// Makes a map in memory from the bytes of the files of a map.
 ///
-/// The files may be of any boot. Use the copy to inspect the files or to try an operation. The
-/// files never change.
+/// The files may be of any boot. Use the map in memory to inspect the files or to try an operation.
+/// The library does not change the bytes.
 ///
 /// Parameters:
 /// - `map`, `map_length`: the bytes of the file `map`.
-/// - `sessions`, `sessions_length`: the bytes of the file `sessions`. May be NULL: then users,
-///   clients and leaders are unknown.
+/// - `sessions`, `sessions_length`: the bytes of the file `sessions`. May be NULL. Users, clients
+///   and leaders are unknown if `sessions` is NULL or belongs to another map.
 /// - `options`: may be NULL.
 /// - `out`: receives the map. Close it with vipool_map_close().
 ///
@@ -319,7 +319,9 @@ pub unsafe extern "C" fn vipool_map_open_bytes(
     })
 }
 
-/// Closes a map and frees it. Sessions stay open, and files stay.
+/// Closes a map and frees it.
+///
+/// The files of a map remain, and its sessions stay open. A map in memory is lost.
 ///
 /// Parameters:
 /// - `map`: the map. NULL is ignored.
@@ -343,7 +345,7 @@ pub unsafe extern "C" fn vipool_map_close(map: *mut vipool_map) {
 /// - `out_length`: receives the length without the NUL. May be NULL.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
-/// VIPOOL_ERR_KIND, VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (no rule applies: the default pool),
+/// VIPOOL_ERR_KIND, VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (no rule applies: use NULL as pool),
 /// VIPOOL_ERR_UNKNOWN_GROUPS and VIPOOL_ERR_DAMAGED (the pool is unknown: do not open the session),
 /// VIPOOL_ERR_FORKED, and the errors of vipool_map_open() if the map was replaced.
 ///

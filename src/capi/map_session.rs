@@ -29,8 +29,8 @@ pub struct vipool_open_options {
     pub user: *const c_char,
     /// Length of `user` in bytes.
     pub user_length: usize,
-    /// Name of the pool of the virtual IP. NULL means "default". Loopback pools serve every
-    /// session.
+    /// Name of the pool of the virtual IP. NULL means "default", or the first pool if no pool has
+    /// this name. Loopback pools serve every session.
     pub pool: *const c_char,
     /// Length of `pool` in bytes.
     pub pool_length: usize,
@@ -74,12 +74,14 @@ pub struct vipool_opened_session {
     pub lease_count: u32,
     /// VIPOOL_OPENED_...
     pub flags: u32,
-    /// VIPOOL_OK if the session has every address that it can have. Otherwise the reason:
-    /// VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING, VIPOOL_ERR_LINGERING or VIPOOL_ERR_DRAINING.
+    /// VIPOOL_OK if the session has a lease in every pool that serves it. Otherwise the reason why
+    /// a lease is missing: VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING, VIPOOL_ERR_LINGERING or
+    /// VIPOOL_ERR_DRAINING.
     pub shortage: i32,
-    /// With VIPOOL_ERR_COOLING: the tick at which the first address can be allocated.
+    /// With VIPOOL_ERR_COOLING: the tick (see vipool_now()) at which the next cool-down of an
+    /// address of the pool ends.
     pub cooling_until: u32,
-    /// With a shortage: number, from 0, of the pool that has no address for the session.
+    /// With a shortage: number, from 0, of the first pool that has no address for the session.
     /// vipool_snapshot_list_pools() returns the name of the pool.
     pub shortage_pool: u32,
     /// Reserved: zero.
@@ -122,8 +124,8 @@ impl vipool_opened_session {
         self.flags = flag_if(opened.already_open, VIPOOL_OPENED_ALREADY)
             | flag_if(opened.is_low_water(), VIPOOL_OPENED_LOW_WATER);
         self.set_shortage(opened.shortage, opened.shortage_pool);
-        // `open_session` stores the handle last. An earlier read of the handle would wait for these
-        // stores.
+        // `open_session` stores the handle last. Read the handle last, so that the CPU does not
+        // wait for that store.
         self.handle = opened.handle.into();
     }
 
@@ -219,9 +221,12 @@ unsafe fn close_and_report(
 ///
 /// A second call for an open session adds missing addresses, and replaces the client and the leader
 /// of the session if the options contain them. A session keeps its user, if it has one, and its
-/// pool. For each pool, the session gets the first of these that exists: the lease that it already
-/// has; the required address (if it is not available, the call fails); the reserved address of the
-/// user; the last address of the user; the address that has been free longest.
+/// pool.
+///
+/// In each pool, the session gets the first of these addresses that is available: the address that
+/// it already holds, the required address, the reserved address of the user, the last address of
+/// the user, the address that has been free longest. If the required address is not available, the
+/// call fails.
 ///
 /// Events: assigned for each new lease, exhausted, low water.
 ///
@@ -230,14 +235,14 @@ unsafe fn close_and_report(
 /// - `session`: the session.
 /// - `options`: may be NULL.
 /// - `now`: vipool_now().
-/// - `out`: receives the handle and the leases. If `shortage` is not VIPOOL_OK, the session has
-///   some of its addresses, but not all. With VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_DRAINING, `out`
+/// - `out`: receives the handle and the leases. If the call succeeds and `shortage` is not
+///   VIPOOL_OK, the session lacks a lease of at least one pool. If the call fails with
+///   VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING, VIPOOL_ERR_LINGERING or VIPOOL_ERR_DRAINING, `out`
 ///   receives the shortage and no leases.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
-/// VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_OTHER_USER, VIPOOL_ERR_OTHER_ADDRESS, and
-/// if the call opens no session: VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_NOT_READY,
-/// VIPOOL_ERR_UNKNOWN_GROUPS, and writer errors.
+/// VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_OTHER_USER, VIPOOL_ERR_OTHER_ADDRESS, all
+/// statuses from VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_NOT_READY, and writer errors.
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]

@@ -1,12 +1,13 @@
 //! The C ABI of `include/vipool.h`.
 //!
-//! The header states these conventions (`cbindgen.toml` has their text). The tests check them:
+//! The header states these conventions, and the tests check them. `cbindgen.toml` has the text.
 //!
 //! - A function that can fail returns a [`vipool_status`](status::vipool_status). Out-parameters
-//!   come last and are written on success only.
+//!   come last. They are written on success only, except that some errors write a count, a length
+//!   or a shortage.
 //! - Every pointer is checked for NULL. Kinds and flags are `uint32_t` and are checked. A call with
 //!   invalid input returns an error status. Its behaviour is undefined only if a pointer that is
-//!   not NULL is invalid.
+//!   not NULL is invalid, or if the caller breaks the thread rules of the function.
 //! - `_new`, `_load` and `vipool_farm_parse` create an opaque object that `_free` frees. `_open`
 //!   and `_create` create an opaque object that `_close` frees.
 //! - Each struct of the caller begins with its size ([`layout`]), except plain data such as
@@ -24,7 +25,7 @@
 //!
 //! | Rust | C |
 //! |---|---|
-//! | reading the fields of `Farm` and [`Plan`](crate::map::Plan) | write-only; read the result from a map in memory |
+//! | reading the fields of `Farm` (except `sessions`) and [`Plan`](crate::map::Plan) | read the result from a map in memory |
 //! | building a [`Plan`](crate::map::Plan) by hand | a farm without servers and `vipool_plan_new` |
 //! | arithmetic on [`Range`](crate::range::Range) | plain structs; `vipool_range_intersect` |
 //! | kind and value of a [`SessionId`](crate::session::SessionId) | the upper 8 and lower 56 bits of a `vipool_session` |
