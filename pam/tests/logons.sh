@@ -1,5 +1,5 @@
 #!/bin/bash
-# The scenarios of logons.rs with one server: logons.sh NAME.
+# Runs a scenario of logons.rs with one server. Usage: logons.sh SCENARIO.
 source "$(dirname "$0")/server.sh"
 
 open_and_close() {
@@ -8,11 +8,11 @@ open_and_close() {
   pamtester -v logon alice open_session close_session
   assert_equal "$(count_leased)" 0
   pamtester -Irhost=192.0.2.7 logon alice open_session
-  # pamtester exited without closing the session, as after kill -9. The lease stays until vipool
+  # pamtester exited without closing the session, like a killed logon. The lease stays until vipool
   # detects that the leader has exited.
   assert_equal "$(count_leased)" 1
   check_status 'r=s["sessions"][0]; assert (r["user"], r["client"]) == ("alice", "192.0.2.7"), r'
-  # Root owns the file with the address of the client. The name of the file does not show the session.
+  # Root owns the file with the client address. The name of the file does not show the session.
   assert_equal "$(stat -c '%a %U' /run/vipool/client.*)" "640 root"
   assert_equal "$(cut -d ' ' -f 2 /run/vipool/client.*)" 192.0.2.7
   basename /run/vipool/client.* | has_match '^client\.[0-9a-f]{16}$' || fail "$(ls /run/vipool)"
@@ -93,7 +93,8 @@ exhaustion() {
   assert_equal "$(count_leased)" 1
   "$VIPOOL" down --force > /dev/null
 
-  # The group database does not answer, so the pool of a user without a rule of her own is unknown.
+  # The group database cannot be read. The pool of alice depends on her groups, so it is unknown.
+  # The pool of bob is known, because `users` contains his name.
   local rules=$'[[range]]\naddresses = "10.77.0.101"\npool = "lab"\n[pool.lab]\ngroups = ["students"]\nusers = ["bob"]'
   python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("/run/db/broken")'
   # With `files` as the only source, the C library reports that it cannot read the group file.
@@ -125,7 +126,7 @@ faults_never_block_logons() {
   pamtester logon alice open_session close_session
   rm /run/vipool/map
   create_map 10.77.0.100-10.77.0.109
-  # A writer never releases the lock.
+  # This process takes the lock of the writers and keeps it until it is killed.
   python3 -c '
 import fcntl, struct, time
 f = open("/run/vipool/lock", "r+")
@@ -160,7 +161,7 @@ file_permissions() {
   as_bob sh -c 'chmod u+w /run/vipool/client.*' 2> /dev/null && fail "a user owns a client file"
   # The map, which users can read, contains no user names.
   as_alice cat /run/vipool/map | has_match bob && fail "the map contains a user name"
-  # The build directory may be closed to alice, so she runs a copy of the command.
+  # alice may have no access to the build directory, so she runs a copy of the command.
   cp "$VIPOOL" /run/command
   as_alice /run/command --version
   for command in "up --farm /run/farm.toml" "down --force" "session close 7"; do
@@ -178,7 +179,8 @@ file_permissions() {
   assert_equal "$(count_client_files)" 0
 }
 
-# forget_last_users: lets the scenario begin without the last users of earlier scenarios.
+# forget_last_users: hides /var/lib/vipool/last-users, which earlier scenarios may have written.
+# This file influences which address a user gets.
 forget_last_users() { mkdir -p /var/lib/vipool; mount -t tmpfs tmpfs /var/lib/vipool; }
 
 down_without_space() {
@@ -212,7 +214,7 @@ lost_map() {
   forget_last_users
   create_map 10.77.0.100-10.77.0.101
   assert_equal "$(open_session 1)" 10.77.0.100
-  # A server listens on the address of session 1. Then the map is lost.
+  # A program listens on the address of session 1. Then the map is lost.
   python3 -c 'import socket, sys
 s = socket.create_server(("10.77.0.100", 7000)); print("ready", flush=True); sys.stdin.read()' \
     < <(sleep infinity) > /run/server.log &
@@ -224,7 +226,8 @@ s = socket.create_server(("10.77.0.100", 7000)); print("ready", flush=True); sys
   assert_equal "$(open_session 3)" none
   "$VIPOOL" gc --quiet
   assert_equal "$(open_session 3)" none
-  # The address stays on the interface, also if the farm no longer has it.
+  # The program still uses 10.77.0.100. So this address stays on the interface even if the farm no
+  # longer contains it.
   "$VIPOOL" session close 2 > /dev/null
   rm /run/vipool/map /run/vipool/sessions
   create_map 10.77.0.101
@@ -241,8 +244,7 @@ arbitrary_names() {
   write_pam_service logon
   printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
     "session required pam_permit.so" > /etc/pam.d/plain
-  # The user database of the scenario contains user names with special bytes. Host names can contain
-  # any bytes.
+  # Add two of the user names with special bytes to the user database. The others stay unknown users.
   printf 'al\xffce:x:2101:2101::/tmp:/bin/sh\n../../x:x:2102:2102::/tmp:/bin/sh\n' >> /run/db/passwd
   python3 - <<'END'
 import ctypes, os, random
@@ -271,7 +273,8 @@ for i in range(400):
     user = random.choice(users) if i % 2 else random_bytes(random.randrange(80))
     host = random.choice(hosts) if i % 3 else random_bytes(random.randrange(300))
     arguments = user, host, random_bytes(random.randrange(40)), random_bytes(random.randrange(40))
-    # libpam itself may fail, for example on the audit record of a very long host name.
+    # libpam itself may fail, for example on the audit record of a very long host name. So both
+    # results may be failures, but they must be equal.
     result_without_module, result_with_module = logon(b"plain", *arguments), logon(b"logon", *arguments)
     assert result_without_module == result_with_module, (i, result_without_module, result_with_module, user[:50], host[:50])
 END
@@ -290,7 +293,7 @@ ssh_su_sudo() {
   start_sshd 127.0.0.1
   cat > /run/inside.sh <<'END'
 echo "lease $VIPOOL_LEASE"
-# Without the variable, the session of the logon is found by the same rule as in the module.
+# Without VIPOOL_LEASE, `vipool run` prefers the audit session to XDG_SESSION_ID, like the module.
 echo "joined $(env -u VIPOOL_LEASE XDG_SESSION_ID=c9 /run/command run -- sh -c 'echo $VIPOOL_LEASE')"
 sudo -n true
 sudo -n su - bob -c 'echo bob ${VIPOOL_LEASE-none}'
@@ -313,14 +316,15 @@ END
   assert_equal "$(count_leased)" 0
 }
 
-# add_module_to_service SERVICE: appends the lines of docs/server.md to the machine's own file of the
-# service, with the module of this build.
+# add_module_to_service SERVICE: appends the PAM lines of docs/server.md to the machine's own PAM
+# file of the service. The lines contain the path of the module of this build.
 add_module_to_service() {
   printf '%s\n' "session required pam_loginuid.so" \
     "-session [success=ok ignore=ignore module_unknown=ignore default=bad] $MODULE preload=$PRELOAD" \
     >> /etc/pam.d/$1
 }
-# write_session_program: writes a program that records its environment and runs until /run/go exists.
+# write_session_program: writes a program that runs until /run/go exists. The program first records
+# LD_PRELOAD and VIPOOL_LEASE in a file of its user.
 write_session_program() {
   cat > /run/inside.sh <<'END'
 #!/bin/sh
@@ -330,7 +334,7 @@ END
   chmod 755 /run/inside.sh
   mkdir -m 1777 /run/inside
 }
-# wait_for_session USER: waits until the user's session has recorded its environment.
+# wait_for_session USER: waits until the program of this user has recorded the variables.
 wait_for_session() {
   for i in $(seq 600); do grep -qs VIPOOL_LEASE /run/inside/$1 && break; sleep 0.1; done
   grep -qs "LD_PRELOAD=.*$PRELOAD" /run/inside/$1 || fail "$1: $(cat /run/inside/* 2>&1)"
@@ -403,7 +407,7 @@ desktops() {
   cat /run/shadow > /etc/shadow
   sed 's|^DefaultWindowManager=.*|DefaultWindowManager=/run/inside.sh|; s|^EnableUserWindowManager=.*|EnableUserWindowManager=false|; s|^EnableSyslog=.*|EnableSyslog=false|; s|^LogFile=.*|LogFile=/run/sesman.log|' \
     /etc/xrdp/sesman.ini > /run/sesman.ini
-  # xrdp-sesman listens on ::1, and its client connects to localhost.
+  # xrdp-sesman listens on ::1, and its client connects to localhost. So localhost must be ::1.
   printf '%s localhost\n' ::1 127.0.0.1 > /run/hosts; mount --bind /run/hosts /etc/hosts
   xrdp-sesman -n -c /run/sesman.ini > /run/sesman.out 2>&1 &
   for i in $(seq 100); do ss -Hltn 'sport = :3350' | has_match . && break; sleep 0.1; done

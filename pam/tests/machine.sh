@@ -1,15 +1,15 @@
 # The common setup of the scenarios. A scenario script sources this file inside its own mount,
 # network and PID namespaces. The setup creates a new /run, a user database with alice and bob,
-# and a PAM configuration. With FILES=machine, the setup changes none of these, because the whole
-# machine was created for the scenario.
+# and a PAM configuration. With FILES=machine, the setup changes none of these: systemd.sh creates a
+# whole machine for its scenario.
 set -euo pipefail
 
 # fail MESSAGE: ends the scenario with a failure.
 fail() { echo "FAILED: $*" >&2; exit 1; }
 # assert_equal ACTUAL EXPECTED: fails if the texts differ.
 assert_equal() { [ "$1" = "$2" ] || fail "line ${BASH_LINENO[0]}: '$1' is not '$2'"; }
-# has_match PATTERN: succeeds if a line of the input matches, and reads all lines. `grep -q` would
-# end at the first match, and a command that still writes to the pipe would fail.
+# has_match PATTERN: succeeds if a line of the input matches. It reads all lines. `grep -q` would
+# exit at the first match, and a command that still writes to the pipe would fail.
 has_match() { [ "$(grep -cE -- "$1")" != 0 ]; }
 
 # add_test_users DIRECTORY: adds alice and bob to the user database in that directory.
@@ -61,7 +61,7 @@ END
   ${2:+ip netns exec $2} $sshd -f /run/ssh/config -E /run/ssh/log
 }
 
-# ssh_to ADDRESS USER COMMAND...: runs a command by ssh.
+# ssh_to ADDRESS USER COMMAND...: logs on by ssh as this user and runs the command.
 ssh_to() {
   local address=$1 user=$2; shift 2
   ssh -F none -p 2222 -i /run/ssh/id -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \

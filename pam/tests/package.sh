@@ -20,7 +20,7 @@ ip address add 10.77.0.1/24 dev v0
 count_sessions() { vipool session list --json | python3 -c 'import json,sys; print(len(json.load(sys.stdin)))'; }
 count_assigned_addresses() { ip -4 -o address show dev v0 scope host | wc -l; }
 
-# Installs and uses the package, then upgrades, removes and purges it. A session is open during the
+# Installs and uses the package, then upgrades, removes and purges it. Sessions are open during the
 # upgrade and the removal. The purge leaves no file.
 install_upgrade_remove() {
   dpkg -i "$DEB"

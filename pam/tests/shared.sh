@@ -1,5 +1,6 @@
 #!/bin/bash
-# The scenarios of logons.rs in which all logons of a user share one session. Usage: shared.sh NAME.
+# Runs a scenario of logons.rs in which all logons of a user share one session.
+# Usage: shared.sh SCENARIO.
 source "$(dirname "$0")/server.sh"
 
 PER_USER=$'[sessions]\nsession-per = "user"\ncool-down = 0\ncheck-in-use = false'
@@ -18,8 +19,8 @@ has_sessions() { [ "$(list_sessions)" = "$1" ]; }
 # apart, have found that its leader has exited.
 close_dead_sessions() { for i in 1 2; do "$VIPOOL" gc --quiet; [ $i = 2 ] || sleep 11; done; }
 
-# Each ssh logon of alice has the same lease. The session stays open until the last logon ends, also if
-# logons are killed.
+# All ssh logons of alice have the same lease. The session stays open until no logon is left, even
+# if some logons are killed.
 ssh_logons() {
   create_map 10.77.0.100-10.77.0.109 "$PER_USER"
   printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
@@ -27,7 +28,7 @@ ssh_logons() {
   start_sshd 127.0.0.1
   cat > /run/inside.sh <<'END'
 echo "$VIPOOL_LEASE" > /run/inside/$1
-# A program of the session without VIPOOL_LEASE in its environment.
+# This program belongs to the session, but has no VIPOOL_LEASE in its environment.
 env -u VIPOOL_LEASE sleep 600 & program=$!
 echo $program > /run/inside/$1.pid
 while [ ! -e /run/inside/$1.end ]; do sleep 0.1; done
@@ -45,7 +46,7 @@ END
   done
   [ "$(cat /run/inside/other)" != "$(cat /run/inside/first)" ] || fail "bob has the lease of alice"
   [ "$(count_leased)" = 2 ] || fail "each user has one address: $("$VIPOOL" status)"
-  # A process without a lease in its environment finds the session by the user who logged on.
+  # For a process without VIPOOL_LEASE, vipool finds the session by the user who logged on.
   "$VIPOOL" explain --json "$(cat /run/inside/second.pid)" | python3 -c '
 import json, sys
 session = json.load(sys.stdin)["session"]
@@ -58,7 +59,7 @@ assert (session["session"], session["found_by"]) == ("user:2001", "login-user"),
   replaced_leader() { [ "$(leader_of_alice)" != "$first_leader" ]; }
   wait_for replaced_leader
   assert_equal "$(list_sessions)" "user:2001:alice user:2002:bob"
-  # The leader is killed. The next gc makes the last logon of alice the leader.
+  # The leader is killed. The next gc makes the remaining logon of alice the leader.
   local killed_leader=$(leader_of_alice)
   kill -9 $killed_leader
   replaced_leader() { [ "$(leader_of_alice)" != "$killed_leader" ]; }
@@ -68,7 +69,7 @@ assert (session["session"], session["found_by"]) == ("user:2001", "login-user"),
   close_dead_sessions
   assert_equal "$(list_sessions)" "user:2001:alice user:2002:bob"
   assert_equal "$(ls /run/vipool/logons | wc -l)" 2
-  # A logoff closes bob's session. Nothing but gc notices that the last logon of alice is killed.
+  # A logoff closes bob's session. When alice's only remaining logon is killed, gc closes hers.
   touch /run/inside/other.end
   wait_for has_sessions user:2001:alice
   killed_leader=$(leader_of_alice)
@@ -86,8 +87,8 @@ assert (session["session"], session["found_by"]) == ("user:2001", "login-user"),
   wait_for has_sessions ""
 }
 
-# Logons of alice are killed at random moments while another logon of alice is open. The session stays
-# open with the same lease.
+# Logons of alice are killed at random moments while another logon of alice is open. The session
+# stays open with the same lease.
 killed_logons() {
   create_map 10.77.0.100-10.77.0.109 "$PER_USER"
   write_pam_service logon preload=none
@@ -137,7 +138,7 @@ for round in range(int(os.environ["ROUNDS"])):
     assert status() == [], status()
 END
   python3 /run/killed.py
-  # Without another logon, gc closes the session of killed logons.
+  # If the only logon of the session is killed, gc closes the session.
   python3 -c 'import sys; sys.path.insert(0, "/run"); import logon, os; logon.start(); os.kill(os.getpid(), 9)' || true
   assert_equal "$(list_sessions)" user:2001:alice
   close_dead_sessions
@@ -146,8 +147,8 @@ END
   [ ! -e /run/vipool/logons ] || fail "down left the directory of the logons"
 }
 
-# The policies for an exhausted pool apply to the first logon. Later logons share its address. The
-# limit of sessions per user and reservations apply to the shared session.
+# `when-exhausted` applies to the first logon of a user. The user's later logons share its address.
+# `sessions-per-user` and reservations apply to the shared session.
 policies() {
   local limits=$'[reservations]\nalice = "10.77.0.101"\n'"$PER_USER"$'\nsessions-per-user = 1\nwhen-exhausted = "refuse"'
   create_map 10.77.0.101 "$limits"
@@ -156,7 +157,7 @@ policies() {
   for i in 1 2; do pamtester logon alice open_session & wait $!; done
   assert_equal "$(list_sessions)" user:2001:alice
   check_status 'assert s["sessions"][0]["virtual_ip"] == ["10.77.0.101"], s'
-  # A program of root that joins the session counts like a logon.
+  # Root joins the session with `vipool run`. The program keeps the session open, like a logon.
   VIPOOL_PRELOAD=$PRELOAD "$VIPOOL" run --session user:2001 --user alice -- sh -c "touch /tmp/ready.$$; while [ ! -e /run/end ]; do sleep 0.1; done" &
   wait_for test -e /tmp/ready.$$; rm /tmp/ready.$$
   close_dead_sessions

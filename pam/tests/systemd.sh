@@ -1,7 +1,8 @@
 #!/bin/bash
-# Runs the function inside_SCENARIO of this file under systemd. Usage: DEB=PACKAGE systemd.sh SCENARIO.
-# The test logons.rs starts the script. The script boots a new systemd on an overlay of the machine's
-# files. The kernel removes the overlay when the mount namespace of the script ends.
+# Runs the function inside_SCENARIO of this file under systemd.
+# Usage: DEB=PACKAGE systemd.sh SCENARIO.
+# The test logons.rs starts the script. The script boots a new systemd on an overlay of the
+# machine's files. The kernel removes the overlay when the mount namespace of the script ends.
 # A service of this systemd runs the script again, and that run calls the function.
 FILES=machine source "$(dirname "$0")/machine.sh"
 
@@ -37,8 +38,8 @@ StandardOutput=file:/scenario/output
 StandardError=inherit
 ExecStopPost=/bin/sh -c 'echo \$EXIT_STATUS > /scenario/status; systemctl --no-block poweroff'
 UNIT
-  # Create new control groups, because systemd kills all processes in the control groups that it
-  # manages.
+  # Create new control groups, because the booted systemd kills all processes in the control groups
+  # that it manages.
   local group=vipool-test-$$ tree
   for tree in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do
     [ -e $tree/cgroup.procs ] && mkdir $tree/$group && echo $$ > $tree/$group/cgroup.procs || true
@@ -83,8 +84,8 @@ run_gc_every() {
   systemctl daemon-reload
   systemctl restart vipool-gc.service
 }
-# count_events_of_carol: prints the number of the log events `assigned` of carol. A session with a
-# virtual IP and a loopback address has two of them.
+# count_events_of_carol: prints how many `assigned` events of carol the journal of systemd contains.
+# A session with a virtual IP and a loopback address has two of them.
 count_events_of_carol() { journalctl --sync; journalctl --no-pager --output=cat VIPOOL_USER=carol VIPOOL_EVENT=assigned | wc -l; }
 # start_listener USER: logs on by ssh and starts a program that listens on port 4711 until it is
 # killed.
@@ -99,7 +100,7 @@ inside_units() {
   systemd-analyze verify vipool.service vipool-gc.service
   assert_equal "$(systemctl is-enabled vipool.service vipool-gc.service | tr '\n' ' ')" "enabled enabled "
   assert_equal "$(systemctl is-active vipool-gc.service)" active
-  # A farm.toml without a setting is not a failure, and neither is a missing farm.toml.
+  # The start succeeds without effect if farm.toml has no setting or does not exist.
   systemctl start vipool
   assert_equal "$(systemctl is-active vipool || true)" inactive
   rm /etc/vipool/farm.toml
@@ -123,8 +124,8 @@ FARM
   [ ! -e /run/vipool/map ] || fail "the map still exists"
   systemctl start vipool
 
-  # The service writes an event when it happens, not at the next maintenance, which is ten minutes
-  # later.
+  # vipool-gc.service writes an event to the system log within a second. It does not wait for its
+  # next maintenance, which is ten minutes later.
   run_gc_every 600
   vipool session open 90 --user carol > /dev/null
   wait_for_output 2 count_events_of_carol
@@ -158,9 +159,9 @@ FARM
   assert_equal "$(systemctl is-active vipool) $(count_assigned_addresses) $(count_sessions)" "active 19 2"
   assert_logged conflict 'cannot lease 10.77.0.115: '
 
-  # The service closes the session of a killed logon.
+  # vipool-gc.service closes the session of a killed logon.
   run_gc_every 2
-  # The session leader is the sshd process that is the parent of the process of the user.
+  # The session leader is the sshd process that called the PAM module.
   kill -9 $(vipool session list --json | python3 -c '
 import json, sys
 print(*(s["leader"] for s in json.load(sys.stdin) if s["user"] == "bob"))')
@@ -179,7 +180,8 @@ print(*(s["leader"] for s in json.load(sys.stdin) if s["user"] == "bob"))')
   assert_logged low-water 'below its low-water mark'
   assert_logged exhausted '^No virtual IP address is available for this session, please contact your administrator.$'
   for i in $(seq 19); do vipool session close $i; done > /dev/null
-  # Write more entries than the journal of the map holds. Each session writes three entries.
+  # Write more entries than the journal of the map holds (1024). Each session writes at least three
+  # entries.
   for i in $(seq 400); do vipool session open $i --user carol; vipool session close $i; done > /dev/null
   vipool gc
   assert_logged gap '^lost [0-9]+ events before they reached the history'

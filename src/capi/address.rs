@@ -152,7 +152,7 @@ impl From<&SocketAddr> for vipool_sockaddr {
     }
 }
 
-/// Reads the bytes of a sockaddr.
+/// Returns the bytes of a sockaddr, but at most `MAX_LENGTH` + 1 bytes.
 ///
 /// # Safety
 /// `address` is NULL or valid for reads of `length` bytes during `'a`.
@@ -161,10 +161,10 @@ pub(crate) unsafe fn sockaddr_bytes<'a>(
     address: *const c_void,
     length: u32,
 ) -> Result<&'a [u8], vipool_status> {
-    // No kernel accepts more than `MAX_LENGTH` bytes. One more byte shows that a sockaddr is too
-    // long, so further bytes are not read.
+    // No kernel accepts more than `MAX_LENGTH` bytes. A slice that is one byte longer is enough for
+    // the parser to reject the sockaddr.
     let length = (length as usize).min(sockaddr::MAX_LENGTH + 1);
-    // SAFETY: the caller guarantees `length` readable bytes.
+    // SAFETY: the caller guarantees at least `length` readable bytes.
     unsafe { read_bytes(address.cast(), length) }
 }
 
@@ -229,7 +229,7 @@ pub unsafe extern "C" fn vipool_ip_format(
 /// - `out`: receives the address.
 /// - `out_port`: receives the port in host byte order. May be NULL.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS (another family, or too short).
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS (another family, or a wrong length).
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]
@@ -283,8 +283,9 @@ pub unsafe extern "C" fn vipool_ip_to_sockaddr(
     })
 }
 
-/// Parses a range: a CIDR prefix ("10.0.5.0/24"), first-last ("10.0.5.10-10.0.5.99"), or one
-/// address.
+/// Parses a range.
+///
+/// The text is a CIDR prefix ("10.0.5.0/24"), first-last ("10.0.5.10-10.0.5.99"), or one address.
 ///
 /// Parameters:
 /// - `text`, `length`: the text, UTF-8.
@@ -310,7 +311,7 @@ pub unsafe extern "C" fn vipool_range_parse(
     })
 }
 
-/// Formats a range as first-last, or as one address.
+/// Formats a range as first-last, or as one address if first and last are equal.
 ///
 /// Parameters:
 /// - `range`: the range.

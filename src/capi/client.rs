@@ -13,22 +13,25 @@ use crate::client_file;
 use crate::os::users::{self, UserId};
 use crate::session::Handle;
 
-/// Stores the client address of a session in a file that the user of the session can read, but not
-/// write.
+/// Stores the client address of a session in a file.
 ///
-/// The file is in the directory of the map. Its name is random. Programs with
-/// VIPOOL_FEATURE_CLIENT_IP search for the file that contains their handle. On Linux, the file
-/// system must support access control lists.
+/// The file is in the directory of the map. Its name is random. Hooks in programs with
+/// VIPOOL_FEATURE_CLIENT_IP search for the file that contains the handle of their session.
+///
+/// On Linux and Windows, the file belongs to the user of this process. If `user` is another user,
+/// this user can only read the file. On Linux, such a file requires a file system with access
+/// control lists.
 ///
 /// Parameters:
 /// - `directory`, `directory_length`: the directory of the map, UTF-8.
 /// - `handle`: the handle of the session.
 /// - `client`: the address.
-/// - `user`, `user_length`: the user, UTF-8; on Windows "DOMAIN\\user" too. NULL for the user of
-///   this process.
+/// - `user`, `user_length`: the user of the session, UTF-8. On Windows, the name can contain a
+///   domain ("DOMAIN\\user"). NULL means the user of this process.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID,
-/// VIPOOL_ERR_HANDLE, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_NOT_FOUND (unknown user), VIPOOL_ERR_IO.
+/// VIPOOL_ERR_HANDLE, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_DIRECTORY (empty), VIPOOL_ERR_NOT_FOUND
+/// (unknown user), VIPOOL_ERR_IO.
 ///
 /// Threads: any. May block for the lookup of the user.
 #[unsafe(no_mangle)]
@@ -70,7 +73,8 @@ fn find_user(user: &str) -> Option<UserId> {
 /// - `out`: receives the address.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID,
-/// VIPOOL_ERR_HANDLE, VIPOOL_ERR_NOT_FOUND (not stored, or not readable by this user).
+/// VIPOOL_ERR_HANDLE, VIPOOL_ERR_DIRECTORY (empty), VIPOOL_ERR_NOT_FOUND (not stored, or not
+/// readable by this user).
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]
@@ -101,7 +105,7 @@ pub unsafe extern "C" fn vipool_client_get(
 /// - `handle`: the handle of the session.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID,
-/// VIPOOL_ERR_HANDLE, VIPOOL_ERR_IO.
+/// VIPOOL_ERR_HANDLE, VIPOOL_ERR_DIRECTORY (empty), VIPOOL_ERR_IO.
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]

@@ -68,8 +68,10 @@ impl PanicValue for () {
     const AFTER_PANIC: Self = ();
 }
 
-/// Runs the body of a function that can fail. Records the message of an error for the thread, or
-/// clears the message of an earlier call.
+/// Runs the body of a function that can fail.
+///
+/// After an error or a panic, records the message for the thread. After success, clears the message
+/// of the previous call.
 #[inline]
 pub(crate) fn catch_panic(body: impl FnOnce() -> Result<(), CallError>) -> vipool_status {
     match catch_unwind(AssertUnwindSafe(body)) {
@@ -99,18 +101,18 @@ fn record_panic(payload: Box<dyn Any + Send>) -> vipool_status {
         .or_else(|| payload.downcast_ref::<&str>().copied())
         .unwrap_or("no message");
     set_last_error(message);
-    // The destructor of a payload may panic too.
+    // Do not drop the payload, because its destructor may panic too.
     std::mem::forget(payload);
     VIPOOL_ERR_PANIC
 }
 
-/// Runs the body of a function that must not allocate. Records no message.
+/// Runs the body of a function that records no message, such as a signal-safe function.
 #[inline]
 pub(crate) fn silent<T: PanicValue>(body: impl FnOnce() -> T) -> T {
     silent_or(T::AFTER_PANIC, body)
 }
 
-/// Runs a body like [`silent`], with an explicit value for a panic.
+/// Same as [`silent`], but returns `after_panic` after a panic.
 #[inline]
 pub(crate) fn silent_or<T>(after_panic: T, body: impl FnOnce() -> T) -> T {
     match catch_unwind(AssertUnwindSafe(body)) {
@@ -122,7 +124,7 @@ pub(crate) fn silent_or<T>(after_panic: T, body: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Runs a body like [`silent`] and returns its error as a status.
+/// Same as [`silent`], but converts the result of `body` to a status.
 #[inline]
 pub(crate) fn silent_status(body: impl FnOnce() -> Result<(), vipool_status>) -> vipool_status {
     silent(|| body().err().unwrap_or(VIPOOL_OK))
@@ -198,8 +200,8 @@ impl Write for LastError {
 }
 
 thread_local! {
-    // The value is const and has no destructor. The first use therefore registers nothing and does
-    // not allocate.
+    // The value is const and has no destructor. So the first use in a thread does not register a
+    // destructor and does not allocate.
     static LAST_ERROR: RefCell<LastError> =
         const { RefCell::new(LastError { bytes: [0; MESSAGE_CAPACITY], length: 0 }) };
 }
@@ -235,9 +237,9 @@ fn set_last_error(text: &str) {
 /// the remedy. It is UTF-8, has at most 1023 bytes, and ends with a NUL. It is empty if the call
 /// succeeded.
 ///
-/// Only functions that return a vipool_status change the message. Signal-safe functions, and
-/// functions whose description says so, do not change it: vipool_status_get_text() describes their
-/// statuses.
+/// A function that returns a vipool_status replaces the message, unless the function is signal-safe
+/// or its description excludes this. No other function changes the message. For a status without a
+/// message, use vipool_status_get_text().
 ///
 /// Returns: a text of the library, valid until the next call of this thread.
 ///

@@ -143,7 +143,7 @@ impl EventSink {
         }
     }
 
-    /// Reports the leases that a close released.
+    /// Reports the leases that the close of a session released.
     #[inline]
     pub(crate) fn report_close(&self, closed: &ClosedSession) {
         if self.is_set() {
@@ -158,7 +158,7 @@ impl EventSink {
         }
     }
 
-    /// Reports the leases that the closed sessions have in `previous_rows`.
+    /// Reports that `closed_sessions` released their leases. `previous_rows` contains these leases.
     pub(crate) fn report_closed_sessions(
         &self,
         previous_rows: &[SessionRow],
@@ -206,7 +206,7 @@ impl EventSink {
     }
 }
 
-/// Returns an event whose lease and pool are not set.
+/// Returns an event without a reason, a lease or a pool.
 fn new_event(kind: vipool_event_kind, session: SessionId) -> vipool_event {
     vipool_event {
         size: size_of::<vipool_event>(),

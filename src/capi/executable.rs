@@ -69,13 +69,14 @@ layout!(vipool_executable {
     encoding,
 });
 
-/// Capacity for a path that is converted from UTF-16.
+/// Maximum length in bytes of a path that is converted from UTF-16.
 const PATH_CAPACITY: usize = 4096;
 
-/// Returns the bytes of a path in either encoding.
+/// Returns the bytes of a path. Converts UTF-16 to WTF-8 in `buffer`.
 ///
 /// # Safety
-/// `text` is NULL or valid for reads of `length` bytes or units while the result is used.
+/// `text` is NULL or valid for reads of `length` bytes or units while the result is used. UTF-16 is
+/// aligned to two bytes.
 unsafe fn read_path(
     text: *const c_void,
     length: usize,
@@ -97,7 +98,8 @@ unsafe fn read_path(
 /// Converts the texts of a program to bytes and passes the program to `body`.
 ///
 /// # Safety
-/// The texts in `caller_program` are NULL or valid for reads of their lengths.
+/// Each text in `caller_program` is NULL or valid for reads of its length. UTF-16 is aligned to two
+/// bytes.
 pub(crate) unsafe fn with_executable<R>(
     caller_program: &vipool_executable,
     body: impl FnOnce(&Executable<'_>) -> R,
@@ -148,7 +150,7 @@ pub(crate) unsafe fn with_executable<R>(
 ///
 /// Parameters:
 /// - `arguments`, `count`: the arguments after the name of the program, each with a NUL.
-/// - `out`: receives the pointer of the argument that names the script.
+/// - `out`: receives the element of `arguments` that names the script.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (code on the command line, or no script).
 ///

@@ -49,7 +49,7 @@ pub enum vipool_level {
 }
 
 /// A finding: one mistake in a farm. The texts are UTF-8 without a NUL. They are valid until the
-/// farm is validated or freed, or a plan is made from it.
+/// farm is validated or freed, or a plan is made from the farm.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_finding {
@@ -146,9 +146,11 @@ unsafe fn make_farm(
     })
 }
 
-/// Makes an empty farm: one server of any name, no ranges, no programs, default settings.
+/// Makes an empty farm: no ranges, no programs, default settings.
 ///
-/// Configure it with the vipool_farm_add_ and vipool_farm_set_ functions, then call
+/// Until a server is added, the farm has one server, and the name of this server does not matter.
+///
+/// Configure the farm with the vipool_farm_add_ and vipool_farm_set_ functions, then call
 /// vipool_farm_validate(). A farm that was read from farm.toml can be changed in the same way.
 ///
 /// Parameters:
@@ -169,7 +171,7 @@ pub unsafe extern "C" fn vipool_farm_new(out: *mut *mut vipool_farm) -> vipool_s
 /// unreadable file is a finding too.
 ///
 /// Parameters:
-/// - `path`, `path_length`: the file, UTF-8.
+/// - `path`, `path_length`: the path of the file, UTF-8.
 /// - `out`: receives the farm. Free it with vipool_farm_free().
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8.
@@ -239,6 +241,8 @@ pub unsafe extern "C" fn vipool_farm_validate(farm: *mut vipool_farm) -> vipool_
 
 /// Lists the findings of a farm in the order of the file.
 ///
+/// Findings without a position in the file come first.
+///
 /// With `min_level` VIPOOL_LEVEL_ERROR and capacity 0, `out_total` receives the number of errors.
 /// The farm can be used if the number is zero.
 ///
@@ -248,7 +252,7 @@ pub unsafe extern "C" fn vipool_farm_validate(farm: *mut vipool_farm) -> vipool_
 /// - `first`: index of the first finding, from 0.
 /// - `rows`, `capacity`: receives the findings. Set the size of the first row.
 /// - `out_count`: receives the number of rows that were written.
-/// - `out_total`: receives the total number of findings of these levels. May be NULL.
+/// - `out_total`: receives the total number of findings with at least this level. May be NULL.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_KIND.
 ///
@@ -279,7 +283,7 @@ pub unsafe extern "C" fn vipool_farm_list_findings(
     })
 }
 
-/// Formats all findings as text for people, with the lines of the file that they refer to.
+/// Formats all findings as text for people, each with its line of the file.
 ///
 /// Parameters:
 /// - `farm`: the farm.

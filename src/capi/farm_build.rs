@@ -200,7 +200,7 @@ pub unsafe extern "C" fn vipool_farm_add_pool(
     }
 }
 
-/// Returns the names of a pool rule that are of this kind.
+/// Returns the users, groups or programs of a pool rule, as `kind` (vipool_pool_rule) selects.
 fn rule_names(rule: &mut PoolRule, kind: u32) -> Result<&mut Vec<String>, CallError> {
     match kind {
         1 => Ok(&mut rule.users),
@@ -212,7 +212,7 @@ fn rule_names(rule: &mut PoolRule, kind: u32) -> Result<&mut Vec<String>, CallEr
     }
 }
 
-/// Adds a rule that selects the pool of a session's virtual IP.
+/// Adds a rule that selects the pool of a session's virtual IP. Declares the pool if necessary.
 ///
 /// If several rules match a session, a rule for a user has precedence over a rule for a group, and
 /// a rule for a group over a rule for a program. Among rules of the same kind, the rule of the pool
@@ -278,8 +278,8 @@ pub unsafe extern "C" fn vipool_farm_add_reservation(
 
 /// Adds a rule to the process list.
 ///
-/// The most specific rule that matches a program applies. Among equally specific rules, the first
-/// applies.
+/// The most specific rule that matches a program applies. Among equally specific rules, the rule
+/// that was added first applies.
 ///
 /// Parameters:
 /// - `farm`: the farm.
