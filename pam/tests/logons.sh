@@ -244,7 +244,7 @@ arbitrary_names() {
   write_pam_service logon
   printf '%s\n' "auth required pam_permit.so" "account required pam_permit.so" \
     "session required pam_permit.so" > /etc/pam.d/plain
-  # Add two of the user names with special bytes to the user database. The others stay unknown users.
+  # Add two of the user names with special bytes to the user database. The others stay unknown.
   printf 'al\xffce:x:2101:2101::/tmp:/bin/sh\n../../x:x:2102:2102::/tmp:/bin/sh\n' >> /run/db/passwd
   python3 - <<'END'
 import ctypes, os, random

@@ -69,7 +69,8 @@ assert (session["session"], session["found_by"]) == ("user:2001", "login-user"),
   close_dead_sessions
   assert_equal "$(list_sessions)" "user:2001:alice user:2002:bob"
   assert_equal "$(ls /run/vipool/logons | wc -l)" 2
-  # A logoff closes bob's session. When alice's only remaining logon is killed, gc closes hers.
+  # A logoff closes bob's session. If the only remaining logon of alice is killed, gc closes her
+  # session.
   touch /run/inside/other.end
   wait_for has_sessions user:2001:alice
   killed_leader=$(leader_of_alice)
