@@ -59,12 +59,14 @@ pub fn read_sockaddr(name: *const SOCKADDR, length: i32) -> Option<SocketAddr> {
     }
 }
 
-/// Replaces the socket address that the system has just written to `name`. `address` must be of the
-/// same family.
-pub fn overwrite_sockaddr(name: *mut SOCKADDR, address: SocketAddr) {
+/// Replaces the socket address that the system has just written to `name`.
+///
+/// # Safety
+/// `name` points to a socket address of the family of `address`, which the system has just written.
+/// No other thread uses this memory.
+pub unsafe fn overwrite_sockaddr(name: *mut SOCKADDR, address: SocketAddr) {
     let buffer = SockaddrBuf::new(address);
-    // SAFETY: the system wrote an address of this family to `name`, so another address of the
-    // family fits.
+    // SAFETY: all addresses of a family have the same length, so the new address fits.
     unsafe {
         std::ptr::copy_nonoverlapping(buffer.bytes.as_ptr(), name.cast(), buffer.length as usize);
     }

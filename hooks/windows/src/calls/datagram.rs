@@ -168,7 +168,9 @@ fn rewrite_source(socket: SOCKET, from: *mut SOCKADDR, length: *const i32) {
         && let Some(visible) =
             rewriter.visible_address(source, || Winsock(socket).local_name()).rewritten()
     {
-        overwrite_sockaddr(from, visible);
+        // SAFETY: the system has just written `source` to this buffer of the program. The visible
+        // address has the family of the source.
+        unsafe { overwrite_sockaddr(from, visible) };
     }
     saved_error.restore();
 }

@@ -30,7 +30,9 @@ fn rewrite_reported_address(
         && let Some(address) = memory::read(length).and_then(|length| read_sockaddr(name, length))
         && let Some(visible) = rewriter.visible_address(address, read_other_end).rewritten()
     {
-        overwrite_sockaddr(name, visible);
+        // SAFETY: the system has just written `address` to this buffer of the program. The visible
+        // address has the same family.
+        unsafe { overwrite_sockaddr(name, visible) };
     }
     saved_error.restore();
 }
@@ -116,11 +118,15 @@ unsafe fn rewrite_accepted_addresses(
     let rewrite = |address: Option<SocketAddr>, other_end| {
         rewriter.visible_address(address?, || other_end).rewritten()
     };
-    if let Some(visible) = rewrite(local_address, remote_address) {
-        overwrite_sockaddr(local, visible);
-    }
-    if let Some(visible) = rewrite(remote_address, local_address) {
-        overwrite_sockaddr(remote, visible);
+    // SAFETY: the call has just written both addresses to the buffer of the program. A visible
+    // address has the family of the address that it replaces.
+    unsafe {
+        if let Some(visible) = rewrite(local_address, remote_address) {
+            overwrite_sockaddr(local, visible);
+        }
+        if let Some(visible) = rewrite(remote_address, local_address) {
+            overwrite_sockaddr(remote, visible);
+        }
     }
 }
 
