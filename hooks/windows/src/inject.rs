@@ -95,7 +95,12 @@ impl Dll {
         unsafe {
             let path = RemoteString::write(process, &self.path[..self.path_length])?;
             let load_library = kernel32_function(s!("LoadLibraryW"));
-            run_remote_thread(process, load_library, path.address, "cannot load vipool_hook.dll")?;
+            let message = "cannot load vipool_hook.dll";
+            if let Err(error) = run_remote_thread(process, load_library, path.address, message) {
+                // The thread can still read the path, so the memory must stay.
+                std::mem::forget(path);
+                return Err(error);
+            }
         }
         let base_address = module_base(process, &self.path[..self.path_length - 1])?;
         // SAFETY: the module at this base is the DLL. Its function at this offset has the signature

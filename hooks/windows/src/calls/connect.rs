@@ -20,7 +20,9 @@ fn prepare_connect(socket: SOCKET, name: *const SOCKADDR, length: i32) -> Destin
     );
     // During the connect, the system binds the socket if it is unbound. So the hook layer no longer
     // needs to perform the deferred bind.
-    deferred::remove(socket);
+    if !matches!(destination, Destination::Failed) {
+        deferred::remove(socket);
+    }
     destination
 }
 
