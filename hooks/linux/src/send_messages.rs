@@ -14,7 +14,7 @@ use crate::caller_memory::{self, CallerArray, MAX_MESSAGES};
 use crate::destination::{
     CallAction, DestinationCall, choose_destination, restore_v6only_on_failure,
 };
-use crate::facts::PAIRED_SOCKETS;
+use crate::facts::{PAIRED_SOCKETS, PORTLESS_BINDINGS};
 use crate::fd_facts::record_passed_fds;
 use crate::sockaddr_buf::{SockaddrBuf, parse_inet};
 use crate::socket::Fd;
@@ -288,7 +288,7 @@ fn rewrite_control(
     if length > MAX_CONTROL_LENGTH {
         // The hook does not examine this data, so it must assume that the data contains
         // descriptors.
-        PAIRED_SOCKETS.record();
+        PAIRED_SOCKETS.union(PORTLESS_BINDINGS).record();
         return None;
     }
     let buffer = unused_control.get_mut(..length)?;
