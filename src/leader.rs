@@ -6,7 +6,7 @@
 /// [`crate::system::identify_process`] returns the leader for a process id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Leader {
-    /// Process id, in the process id namespace of the process.
+    /// Process id in the namespace `pid_namespace`.
     pub pid: u32,
     /// Start time. On Linux, the value is the number of clock ticks since boot (field 22 of
     /// `/proc/PID/stat`, see proc_pid_stat(5)). On Windows, the value is the number of 100 ns

@@ -70,8 +70,8 @@ pub fn process_boot_id(pid: u32) -> io::Result<u64> {
 
 /// Returns the identity of the process that has this process id now.
 ///
-/// On Linux, [`Leader::pid_namespace`] is 0 if the process belongs to another user and the caller
-/// has no privileges.
+/// On Linux, [`Leader::pid_namespace`] is the namespace of the caller, because `pid` has its meaning
+/// there.
 ///
 /// # Errors
 /// Fails if the process cannot be examined. The kind `NotFound` means that no such process exists

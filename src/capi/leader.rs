@@ -11,14 +11,14 @@ use crate::map::Leader;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct vipool_leader {
-    /// Pid of the process in its own pid namespace; 0 for no leader.
+    /// Pid of the process in the namespace pid_namespace; 0 for no leader.
     pub pid: u32,
     /// Reserved: zero.
     pub reserved: u32,
     /// Start time in the unit of the kernel (on Linux, field 22 of /proc/PID/stat).
     pub start_time: u64,
-    /// Inode of the pid namespace of the process; 0 if the namespace is unknown, and on systems
-    /// without pid namespaces.
+    /// Inode of a pid namespace; 0 if the namespace is unknown, and on systems without pid
+    /// namespaces.
     pub pid_namespace: u64,
 }
 

@@ -8,8 +8,8 @@ use crate::leader::Leader;
 /// Returns the identity of the process that has this process id now. The start time distinguishes
 /// the process from a later process with the same id (proc_pid_stat(5), pid_namespaces(7)).
 ///
-/// The namespace is 0 if the process belongs to another user and the caller has no privileges. An
-/// error of kind `NotFound` means that no such process exists.
+/// The namespace is that of the caller, in which the process has this id. An error of kind `NotFound`
+/// means that no such process exists.
 #[cfg(target_os = "linux")]
 pub fn identify(pid: u32) -> io::Result<Leader> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -19,8 +19,7 @@ pub fn identify(pid: u32) -> io::Result<Leader> {
         .rsplit_once(") ")
         .and_then(|(_, fields)| fields.split(' ').nth(19)?.parse().ok())
         .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has an unexpected format")))?;
-    let pid_namespace =
-        std::fs::metadata(format!("/proc/{pid}/ns/pid")).map_or(0, |metadata| metadata.ino());
+    let pid_namespace = std::fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino());
     Ok(Leader { pid, start_time, pid_namespace })
 }
 
@@ -53,5 +52,30 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(identify(child.id()).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn exit_of_a_process_in_a_nested_pid_namespace_is_detected() {
+        if !vipool_testing::have(&["root", "unshare"]) {
+            return;
+        }
+        let mut unshare = std::process::Command::new("unshare")
+            .args(["--pid", "--fork", "sleep", "60"])
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let children_file = format!("/proc/{0}/task/{0}/children", unshare.id());
+        let child_id = (0..500).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::fs::read_to_string(&children_file).ok()?.trim().parse().ok()
+        });
+        let leader = identify(child_id.unwrap()).unwrap();
+        let own_namespace = identify(std::process::id()).unwrap().pid_namespace;
+        assert!(!has_exited(&leader, own_namespace));
+        let pid = leader.pid.to_string();
+        let status = std::process::Command::new("kill").args(["-KILL", &pid]).status();
+        assert!(status.unwrap().success());
+        unshare.wait().unwrap();
+        assert!(has_exited(&leader, own_namespace));
     }
 }
