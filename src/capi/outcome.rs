@@ -26,41 +26,45 @@ pub const VIPOOL_DO_CLEAR_V6ONLY: u32 = 1;
 /// vipool_outcome.flags: do not bind now, but report success and remember the socket until its
 /// destination is known. Only with VIPOOL_REWRITER_DEFER_WILDCARD, for Windows: ConnectEx requires
 /// a bound socket, and on Windows a socket that is bound to a virtual IP cannot reach a loopback
-/// address. The hook then handles a socket that the program bound to the wildcard address without a
-/// port:
+/// address. If the program binds a socket to the wildcard address and port 0, the hook handles the
+/// calls on this socket as follows:
 ///
 ///  - bind: remember the socket if it is not bound (getsockname fails with WSAEINVAL) and the hook
 ///    has space to remember it. Otherwise bind it to `address` at once. A second bind of a
 ///    remembered socket fails with WSAEINVAL, without a rewrite call.
-///  - connect, WSAConnect: forget the socket and follow vipool_rewrite_connect(). The call itself
-///    binds a socket that is still unbound.
-///  - ConnectEx: the same, but before the call, bind a remembered socket that is still unbound to
-///    the wildcard address and port 0. Ignore VIPOOL_DO_BIND_FIRST for a socket that is not
-///    remembered: ConnectEx fails with WSAEINVAL if the socket was never bound.
-///  - listen, getsockname: forget the socket and bind it to the address of vipool_rewrite_listen(),
-///    or to the wildcard address and port 0 if the rewrite call passes; then make the call. Make no
-///    rewrite call for a socket that is not remembered: the call fails with WSAEINVAL if the socket
-///    was never bound.
+///  - connect, WSAConnect: forget the socket and follow vipool_rewrite_connect(). If the socket is
+///    still unbound, connect and WSAConnect bind it.
+///  - ConnectEx: forget the socket and follow vipool_rewrite_connect(). If the socket was
+///    remembered and is still unbound, bind it to the wildcard address and port 0 before the call.
+///    If it was not remembered, ignore VIPOOL_DO_BIND_FIRST, so that ConnectEx still fails with
+///    WSAEINVAL if the program never bound the socket.
+///  - listen, getsockname: forget the socket, call vipool_rewrite_listen() and bind the socket to
+///    the address of the outcome. If the outcome is VIPOOL_PASSED, bind it to the wildcard address
+///    and port 0 instead. Then make the call. For a socket that is not remembered, do not call
+///    vipool_rewrite_listen(), so that the call still fails with WSAEINVAL if the program never
+///    bound the socket.
 ///  - closesocket: forget the socket.
 pub const VIPOOL_DO_DEFER: u32 = 2;
-/// vipool_outcome.flags: bind the socket to `bind` (port 0) first. If the bind fails, continue
-/// anyway, unless the address is on no interface and vipool_rewrite_is_retry_allowed() does not
-/// allow the call to continue.
+/// vipool_outcome.flags: bind the socket to `bind` (port 0) first. If the bind fails with
+/// EADDRNOTAVAIL or WSAEADDRNOTAVAIL, vipool_rewrite_is_retry_allowed() decides whether the call
+/// continues or fails with this error. After any other error of the bind, continue with the call.
 pub const VIPOOL_DO_BIND_FIRST: u32 = 4;
-/// vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the connect chooses the port, so that
-/// connections to two destinations can share one port. On Linux, set IP_BIND_ADDRESS_NO_PORT before
-/// the bind. Clear the option after the bind unless the program had set it, because a bind of the
-/// program must choose a port at once.
+/// vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the kernel chooses the port at the
+/// connect and not at the bind, so that connections to two destinations can share one port. On
+/// Linux, set IP_BIND_ADDRESS_NO_PORT before the bind. Clear the option after the bind unless the
+/// program had set it: if the connect fails, the program can bind the socket itself, and that bind
+/// must choose a port at once.
 pub const VIPOOL_DO_DEFER_PORT: u32 = 8;
-/// vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the socket is bound to the wildcard address and
-/// a port. Only with VIPOOL_REWRITER_REBIND_DATAGRAMS. Connect the socket to AF_UNSPEC, which
-/// releases a port that the kernel chose, then bind it to `bind` with the same port. A port that
-/// the program chose is not released, so the bind fails and the call continues. Leave a socket with
-/// SO_BINDTODEVICE as it is, because AF_UNSPEC resets this option. If the bind fails after the
-/// release, bind the socket to the wildcard address and its port again.
+/// vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: move the socket from the wildcard address to
+/// the IP address in `bind`, and keep the port of the socket. Only with
+/// VIPOOL_REWRITER_REBIND_DATAGRAMS. First connect the socket to AF_UNSPEC, which releases a port
+/// that the kernel chose. Then bind the socket to the IP address in `bind` and to its old port. A
+/// port that the program chose is not released, so the bind fails and the call continues. Leave a
+/// socket with SO_BINDTODEVICE as it is, because the connect to AF_UNSPEC resets this option. If
+/// the bind fails after the release, bind the socket to the wildcard address and its port again.
 pub const VIPOOL_DO_REBIND: u32 = 16;
 
-/// How a socket call continues.
+/// The outcome of a rewrite call.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_outcome {
@@ -117,7 +121,7 @@ impl WriteTo for SocketAddr {
     }
 }
 
-/// An address without a port.
+/// An address without a port is written with port 0.
 impl WriteTo for IpAddr {
     #[inline]
     fn write_to(&self, out: &mut vipool_outcome) {
@@ -174,7 +178,7 @@ impl WriteTo for Connect {
 }
 
 impl vipool_outcome {
-    /// Sets all members but the size.
+    /// Sets the members to the outcome. Does not change `size`.
     #[inline]
     pub(crate) fn set<T: WriteTo>(&mut self, outcome: &Outcome<T>) {
         let (kind, reason, error) = outcome_numbers(outcome);

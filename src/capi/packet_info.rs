@@ -29,15 +29,16 @@ unsafe fn read_packet_info(
 /// Parameters:
 /// - `rewriter`: the rewriter.
 /// - `socket`: the socket.
-/// - `source`: the source that the program requests.
+/// - `source`: the source address that the program requests.
 /// - `interface_index`: the interface that the program requests; 0 for none.
-/// - `address`, `length`: the destination of the datagram, already rewritten. May be NULL.
+/// - `address`, `length`: the destination of the datagram, already rewritten. If the call
+///   contains no destination, this is the peer of the socket. NULL if it is not known.
 /// - `out`: receives the outcome. With VIPOOL_REWRITTEN use the source `out->address`, which has no
 ///   port, and the interface `out->interface_index`.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
-/// VIPOOL_ERR_KIND, VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made
-/// it.
+/// VIPOOL_ERR_KIND, VIPOOL_ERR_ADDRESS. After an error, the hook does not change the packet
+/// information.
 ///
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]

@@ -39,9 +39,9 @@ pub enum vipool_pool_kind {
     VIPOOL_POOL_LOOPBACK = 2,
 }
 
-/// vipool_plan_options.flags: set vipool_program.target of each listed path that is a symbolic link
-/// on this machine, so that the rule matches the target of the link. Use this flag only on the
-/// server of the plan.
+/// vipool_plan_options.flags: replace vipool_program.target in each rule of the plan. If `pattern`
+/// is a full path that contains a symbolic link on this machine, the target is the path without
+/// links. Otherwise the rule has no target. Use this flag only on the server of the plan.
 pub const VIPOOL_PLAN_FOLLOW_LINKS: u32 = 1;
 
 /// Options of vipool_plan_new().
@@ -56,8 +56,9 @@ pub struct vipool_plan_options {
     pub host_length: usize,
     /// Interfaces of the server, without the addresses that vipool added itself. Each range is
     /// assigned to the interface whose subnet contains it. Network, broadcast and host addresses
-    /// are removed from the ranges. NULL if the interfaces are unknown: then no range is assigned,
-    /// and addresses are removed only in the subnets that the farm lists.
+    /// are removed from the ranges. NULL with count 0 if the interfaces are unknown. In this case,
+    /// no range is assigned, no host address is removed, and network and broadcast addresses are
+    /// removed only in the subnets that the farm lists.
     pub interfaces: *const vipool_interface,
     /// Number of `interfaces`.
     pub interface_count: usize,
@@ -76,17 +77,17 @@ layout!(vipool_plan_options {
     reserved,
 });
 
-/// The addresses that one interface carries in one subnet.
+/// The addresses of the plan on one interface in one subnet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_assignment {
     /// sizeof(vipool_assignment), set by the caller in the first row of a page.
     pub size: usize,
-    /// The usable addresses, sorted. Valid until the plan is freed. NULL for none.
+    /// The usable addresses. Valid until the plan is freed. NULL for none.
     pub ranges: *const vipool_range,
     /// Number of `ranges`.
     pub range_count: usize,
-    /// Interface index of the system.
+    /// Index of the interface in the system.
     pub index: u32,
     /// The subnet that contains the ranges.
     pub subnet: vipool_subnet,
@@ -127,8 +128,8 @@ impl From<&(Assignment, Vec<vipool_range>)> for vipool_assignment {
 ///
 /// Validates the farm as vipool_farm_validate() does, and adds findings of the plan, for example a
 /// range without an interface. If one of the findings is an error, the call makes no plan and
-/// returns VIPOOL_ERR_FARM. Warnings do not prevent a plan. Findings of an earlier plan do not
-/// matter.
+/// returns VIPOOL_ERR_FARM. Warnings do not prevent a plan. The findings replace those of an
+/// earlier call.
 ///
 /// Parameters:
 /// - `farm`: the farm. Receives the findings, also with VIPOOL_ERR_FARM.

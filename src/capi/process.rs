@@ -20,8 +20,8 @@ pub enum vipool_found_by {
     VIPOOL_FOUND_BY_AUDIT_SESSION = 1,
     /// Linux: the control group of a logind session scope.
     VIPOOL_FOUND_BY_SESSION_SCOPE = 2,
-    /// Linux: the user manager (systemd --user) of a user with exactly one session, or whose logons
-    /// share one session.
+    /// Linux: the user manager (systemd --user). The user has exactly one session, or the user's
+    /// logons share one session.
     VIPOOL_FOUND_BY_USER_MANAGER = 3,
     /// Windows: the terminal services session.
     VIPOOL_FOUND_BY_WINDOWS_SESSION = 4,
@@ -29,12 +29,13 @@ pub enum vipool_found_by {
     VIPOOL_FOUND_BY_LOGIN_USER = 5,
 }
 
-/// Finds the open session of a process by the process's session in the operating system.
+/// Finds the open session of a process in the data of the operating system.
 ///
-/// A program with the environment variable VIPOOL_LEASE uses the handle in this variable instead:
-/// vipool_handle_parse(), then vipool_reader_find_by_handle(). The call takes no lock and allocates
-/// nothing. On Linux, it reads files of /proc and /run. A hook makes the call while its process
-/// starts. The call does not change vipool_last_error().
+/// Use this call if the environment of the process does not contain VIPOOL_LEASE. Otherwise, use
+/// the handle in this variable: vipool_handle_parse(), then vipool_reader_find_by_handle().
+///
+/// The call takes no lock and allocates nothing. On Linux, it reads files of /proc and /run. A hook
+/// makes the call while its process starts. The call does not change vipool_last_error().
 ///
 /// Parameters:
 /// - `reader`: the reader.
@@ -109,10 +110,11 @@ fn find_process_session(_: &Reader, _: u32) -> Result<FoundSession, vipool_statu
 
 /// Finds the rule that a process inherits from its nearest listed ancestor. Linux only.
 ///
-/// Use the call for a program that no rule matches. On Windows, a hook passes the id of the rule to
-/// each process that its program starts; there, use vipool_reader_find_rule_by_id(). The call takes
-/// no lock and allocates nothing, but reads files of /proc. A hook makes the call while its process
-/// starts. The call does not change vipool_last_error().
+/// Use the call for a program that no rule matches. On Windows, use vipool_reader_find_rule_by_id()
+/// instead: a hook passes the id of its rule to each process that its program starts.
+///
+/// The call takes no lock and allocates nothing, but reads files of /proc. A hook makes the call
+/// while its process starts. The call does not change vipool_last_error().
 ///
 /// Parameters:
 /// - `reader`: the reader.

@@ -56,18 +56,19 @@ pub struct vipool_program {
     pub features: u32,
     /// VIPOOL_PROGRAM_...
     pub flags: u32,
-    /// Loopback ports that always go to the virtual loopback address, without a lookup of
-    /// listeners. May be NULL for none.
+    /// Loopback ports of the session. A connect to such a port always goes to the virtual loopback
+    /// address, without a lookup of listeners. May be NULL for none.
     pub own_ports: *const vipool_ports,
     /// Number of `own_ports`.
     pub own_port_count: usize,
-    /// Loopback ports of the host. Calls with these ports always pass. May be NULL for none.
+    /// Loopback ports of the host. A bind or connect to such a port on 127.0.0.1 or ::1 always
+    /// passes. May be NULL for none.
     pub shared_ports: *const vipool_ports,
     /// Number of `shared_ports`.
     pub shared_port_count: usize,
-    /// If `pattern` is a symbolic link: the target of the link, UTF-8. The system reports the
-    /// target as the path of the running program. May be NULL. With the flag
-    /// VIPOOL_PLAN_FOLLOW_LINKS of vipool_plan_options, the library finds the target itself.
+    /// If `pattern` contains a symbolic link: the path without links, UTF-8. The system reports
+    /// this path as the path of the running program. May be NULL. With the flag
+    /// VIPOOL_PLAN_FOLLOW_LINKS of vipool_plan_options, the library finds the path itself.
     pub target: *const c_char,
     /// Length of `target` in bytes.
     pub target_length: usize,

@@ -57,7 +57,7 @@ impl vipool_found_session {
 
 /// vipool_map_info.flags: the whole server drains (vipool_map_set_draining()).
 pub const VIPOOL_MAP_INFO_DRAINING: u32 = 1;
-/// vipool_map_info.flags: a newer map has replaced this map.
+/// vipool_map_info.flags: this map is out of date, see vipool_reader_is_superseded().
 pub const VIPOOL_MAP_INFO_SUPERSEDED: u32 = 2;
 
 /// Properties of a map.
@@ -103,7 +103,7 @@ pub unsafe extern "C" fn vipool_reader_open(
     })
 }
 
-/// Opens a reader of an open map. The map may be in memory.
+/// Opens a reader of an open map. A map in memory is accepted too.
 ///
 /// Parameters:
 /// - `map`: the map. The reader may outlive it.
@@ -172,7 +172,8 @@ pub unsafe extern "C" fn vipool_reader_find_session(
 
 /// Finds the leases of the session of a handle, if the lease of the handle is still held.
 ///
-/// Programs that received a handle use this function instead of vipool_reader_find_session().
+/// Programs that received a handle use this function instead of vipool_reader_find_session(),
+/// because a later session can have the same session id.
 ///
 /// Parameters:
 /// - `reader`: the reader.
@@ -287,14 +288,15 @@ pub unsafe extern "C" fn vipool_reader_get_address_kind(
     })
 }
 
-/// Returns whether a newer map has replaced the map of this reader. The check reads one word.
+/// Returns whether the map of this reader is out of date. The check reads one word.
 ///
-/// If a newer map exists, open it with vipool_reader_open(). The old reader stays valid until it is
-/// closed.
+/// A map is out of date if a newer map replaces it, or if the map was removed. In this case, open
+/// the newer map with vipool_reader_open(). If there is none yet, try again later. The old reader
+/// stays valid until it is closed.
 ///
 /// Parameters:
 /// - `reader`: the reader.
-/// - `out_superseded`: receives 1 if the map was replaced, otherwise 0.
+/// - `out_superseded`: receives 1 if the map is out of date, otherwise 0.
 ///
 /// Errors: VIPOOL_ERR_NULL.
 ///

@@ -5,9 +5,9 @@ use std::ffi::{CStr, c_char};
 use crate::rewrite::{Reason, Refusal};
 
 /// The reason why a socket call passes or is refused. The numbers never change. Numbers below 64
-/// concern the whole process. The rewriter returns only VIPOOL_REASON_LEASE_CLOSED of them; the
-/// hook layer finds the others. Numbers from 64 to 127 concern one call that passes. Numbers from
-/// 128 on concern one call that is refused.
+/// concern the whole process. Of these, the rewriter returns only VIPOOL_REASON_LEASE_CLOSED. The
+/// hook layer detects the other conditions itself. Numbers from 64 to 127 concern one call that
+/// passes. Numbers from 128 on concern one call that is refused.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_reason {
@@ -23,9 +23,9 @@ pub enum vipool_reason {
     VIPOOL_REASON_NO_ADDRESS = 5,
     /// The lease of the session was released while the program ran.
     VIPOOL_REASON_LEASE_CLOSED = 6,
-    /// The handle in the environment is of another boot, another map or an earlier session.
+    /// The handle in the environment belongs to another boot, another map or an earlier session.
     VIPOOL_REASON_STALE_LEASE = 7,
-    /// The address is not IPv4 or IPv6.
+    /// The address is neither IPv4 nor IPv6.
     VIPOOL_REASON_NOT_INET = 64,
     /// The socket is neither TCP nor UDP.
     VIPOOL_REASON_NOT_TCP_OR_UDP = 65,
@@ -35,32 +35,33 @@ pub enum vipool_reason {
     VIPOOL_REASON_NO_ADDRESS_OF_KIND = 67,
     /// A loopback bind without a fixed port, with VIPOOL_PROGRAM_KEEP_EPHEMERAL.
     VIPOOL_REASON_EPHEMERAL_PORT = 68,
-    /// A loopback port that the process list shares with the host.
+    /// A loopback port that the rule of the program lists in shared_ports.
     VIPOOL_REASON_SHARED_PORT = 69,
     /// A wildcard bind that passes because there is no virtual IP.
     VIPOOL_REASON_WILDCARD_UNCHANGED = 70,
-    /// A wildcard UDP bind of a multicast or broadcast receiver.
+    /// A wildcard UDP bind to a port of wildcard_udp_ports, or by a socket that can receive the
+    /// same datagrams as other sockets (VIPOOL_SOCKET_SHARES_PORT).
     VIPOOL_REASON_SHARED_RECEIVER = 71,
     /// The address already belongs to the session.
     VIPOOL_REASON_OWN_ADDRESS = 72,
     /// An address that vipool does not rewrite.
     VIPOOL_REASON_OTHER_ADDRESS = 73,
-    /// The program has bound the socket to an address.
+    /// The socket is already bound to an address, so the hook cannot bind it.
     VIPOOL_REASON_ALREADY_BOUND = 74,
-    /// The session does not listen at the destination: the call goes to the host's loopback
-    /// address.
+    /// The session does not listen on the port, so the call goes to the host's loopback address.
     VIPOOL_REASON_NO_OWN_LISTENER = 75,
     /// The socket is IPv6-only, and the replacement would be an IPv4 address.
     VIPOOL_REASON_V6ONLY = 77,
-    /// A link-local IPv6 address.
+    /// An IPv6 address with link scope: unicast or multicast.
     VIPOOL_REASON_LINK_LOCAL = 78,
     /// A send on a stream socket: the data has no destination of its own.
     VIPOOL_REASON_STREAM_DATA = 79,
-    /// The address that the program sees is the real address.
+    /// The program sees the address that the kernel reports.
     VIPOOL_REASON_VISIBLE_UNCHANGED = 80,
     /// A name that is not the name of the host.
     VIPOOL_REASON_OTHER_NAME = 81,
-    /// The bind of an IPv6 datagram socket is deferred: its first destination decides the family.
+    /// A bind of an IPv6 datagram socket to :: and port 0. The first destination on another host
+    /// decides to which address of the session the hook binds the socket (VIPOOL_DO_REBIND).
     VIPOOL_REASON_FAMILY_UNKNOWN = 82,
     /// Refused: the address belongs to another session (EADDRNOTAVAIL, WSAEADDRNOTAVAIL).
     VIPOOL_REASON_OTHER_SESSION_ADDRESS = 129,
@@ -118,7 +119,7 @@ pub(crate) const fn refusal_number(refusal: Refusal) -> u32 {
 /// Parameters:
 /// - `reason`: vipool_reason.
 ///
-/// Returns: a static text; "unknown" for other numbers.
+/// Returns: a static text; "unknown" if the number is not a vipool_reason.
 ///
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
@@ -131,7 +132,7 @@ pub extern "C" fn vipool_reason_get_name(reason: u32) -> *const c_char {
 /// Parameters:
 /// - `reason`: vipool_reason.
 ///
-/// Returns: a static text; "unknown" for other numbers.
+/// Returns: a static text; "unknown" if the number is not a vipool_reason.
 ///
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]

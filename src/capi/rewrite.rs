@@ -37,7 +37,7 @@ pub(crate) unsafe fn decide<T: WriteTo>(
     })
 }
 
-/// Decides about a call of a socket.
+/// Decides about a call on a socket.
 ///
 /// # Safety
 /// As for [`decide`] and [`CallerSocket::new`].
@@ -119,11 +119,13 @@ pub unsafe extern "C" fn vipool_rewrite_bind(
 
 /// Decides about listen.
 ///
-/// The kernel binds an unbound socket to the wildcard address. With VIPOOL_REWRITTEN, bind the
-/// socket to `out->address` first. If the bind fails, call listen anyway, unless the address is on
-/// no interface and vipool_rewrite_is_retry_allowed() does not allow the original call. The listen
-/// of Winsock does not bind an unbound socket; it fails with WSAEINVAL. On Windows, call this
-/// function only for sockets whose bind was deferred (VIPOOL_DO_DEFER).
+/// On an unbound socket, listen would bind the socket to the wildcard address. With
+/// VIPOOL_REWRITTEN, bind the socket to `out->address` first. If this bind fails with
+/// EADDRNOTAVAIL, vipool_rewrite_is_retry_allowed() decides whether to call listen or to fail with
+/// this error. After any other error of the bind, call listen.
+///
+/// On Windows, call this function only for sockets whose bind was deferred (VIPOOL_DO_DEFER). For
+/// any other unbound socket, listen fails with WSAEINVAL, as without a hook.
 ///
 /// Parameters:
 /// - `rewriter`: the rewriter.
@@ -185,7 +187,7 @@ pub unsafe extern "C" fn vipool_rewrite_connect(
 /// - `rewriter`: the rewriter.
 /// - `socket`: the socket.
 /// - `address`, `length`: the destination.
-/// - `fast_open`: 1 with MSG_FASTOPEN, which opens a stream. 0 for a datagram.
+/// - `fast_open`: 1 if the call has the flag MSG_FASTOPEN, which opens a stream. Otherwise 0.
 /// - `out`: receives the outcome.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
@@ -223,8 +225,8 @@ pub unsafe extern "C" fn vipool_rewrite_send(
 /// - `rewriter`: the rewriter.
 /// - `address`, `length`: the address of one end of a socket, as the kernel reports it.
 /// - `get_other_end`, `context`: the callback that returns the address of the other end. For a
-///   received datagram, the other end is the socket itself. The library calls the callback only if
-///   the outcome depends on the other end. May be NULL.
+///   received datagram, this is the local address of the socket. The library calls the callback
+///   only if the outcome depends on the other end. May be NULL.
 /// - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address`.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD. After an error, the

@@ -15,12 +15,14 @@ use crate::map::Reader;
 use crate::rewrite::{LiveSystem, RewriteRules, Rewriter};
 use crate::session::{Addresses, Handle};
 
-/// vipool_rewriter_options.flags: defer TCP binds to the wildcard address without a port until the
-/// destination is known, as Windows requires. VIPOOL_DO_DEFER describes what the hook has to do.
+/// vipool_rewriter_options.flags: defer TCP binds to the wildcard address and port 0 until the
+/// destination is known. Only for Windows. VIPOOL_DO_DEFER describes the reason, and the steps of
+/// the hook.
 pub const VIPOOL_REWRITER_DEFER_WILDCARD: u32 = 1;
-/// vipool_rewriter_options.flags: the hook can bind a datagram socket again (VIPOOL_DO_REBIND). An
-/// IPv6 datagram socket that the program binds without a port then stays on :: and reaches IPv4 and
-/// IPv6 addresses of this host, until its first destination on another host. Only for Linux.
+/// vipool_rewriter_options.flags: the hook can bind a datagram socket again (VIPOOL_DO_REBIND). If
+/// the program binds an IPv6 datagram socket to :: and port 0, the socket stays on ::, so it
+/// reaches IPv4 and IPv6 addresses of this host. The hook binds the socket again when its first
+/// destination on another host is known. Only for Linux.
 pub const VIPOOL_REWRITER_REBIND_DATAGRAMS: u32 = 2;
 
 /// Options of vipool_rewriter_new().
@@ -33,8 +35,8 @@ pub struct vipool_rewriter_options {
     pub handle: vipool_handle,
     /// The rule that applies to the program: vipool_rule.id.
     pub rule: u64,
-    /// Finds listeners. May be NULL: then a connect to 127.0.0.1 goes to the host, except for
-    /// own_ports and with VIPOOL_PROGRAM_CONNECT_OWN.
+    /// Finds listeners. May be NULL. In this case, a connect to 127.0.0.1 goes to the host, unless
+    /// the port is in own_ports or the rule has VIPOOL_PROGRAM_CONNECT_OWN.
     pub find_listener: vipool_listener_find_fn,
     /// Passed to find_listener.
     pub context: *mut c_void,
@@ -45,8 +47,9 @@ pub struct vipool_rewriter_options {
 }
 layout!(vipool_rewriter_options { size, handle, rule, find_listener, context, flags, reserved });
 
-/// Decides about the socket calls of one program in one session. A rewriter keeps no state of
-/// sockets. Threads may share it. A hook never frees it.
+/// Decides about the socket calls of one program in one session. A rewriter keeps no state for a
+/// socket. Threads may share it. A hook does not free it, because another thread may still use it
+/// in a call.
 pub struct vipool_rewriter {
     handle: Handle,
     addresses: Addresses,
@@ -70,7 +73,8 @@ impl vipool_rewriter {
         Rewriter { lease_held: self.system.reader.is_live(&self.handle), ..self.for_display() }
     }
 
-    /// Returns the rewriter for visible addresses. It rewrites even if the lease is no longer held.
+    /// Returns the rewriter for addresses that the program receives, for example from getsockname.
+    /// It rewrites even if the lease is no longer held.
     #[inline]
     pub(crate) fn for_display(&self) -> CallRewriter<'_> {
         Rewriter {
@@ -84,8 +88,8 @@ impl vipool_rewriter {
 
 /// Makes a rewriter.
 ///
-/// When vipool_reader_is_superseded() reports a newer map, open a new reader and make a new
-/// rewriter.
+/// When vipool_reader_is_superseded() reports that the map is out of date, open a new reader and
+/// make a new rewriter.
 ///
 /// Parameters:
 /// - `reader`: the reader. The rewriter may outlive it.
@@ -116,8 +120,8 @@ pub unsafe extern "C" fn vipool_rewriter_new(
         if !reader.is_live(&handle) {
             return Err(VIPOOL_ERR_STALE.into());
         }
-        // SAFETY: the rewriter owns a reference count of the map, so the map outlives every borrow.
-        // No borrow leaves the rewriter.
+        // SAFETY: the rewriter keeps an `Arc` of the map, so the map outlives every borrow. No
+        // borrow leaves the rewriter.
         let map: &'static Reader = unsafe { &*Arc::as_ptr(reader) };
         let policy = map.policy();
         let program = policy

@@ -19,7 +19,7 @@ pub enum vipool_matched_by {
     VIPOOL_MATCHED_INHERITED = 0,
     /// The path of the program file, or the full path by which the program was started.
     VIPOOL_MATCHED_FULL_PATH = 1,
-    /// A symbolic link to the program file.
+    /// A symbolic link to the program file. A rule never matches a script in this way.
     VIPOOL_MATCHED_LINK = 2,
     /// The name of the program file, in any directory.
     VIPOOL_MATCHED_BARE_NAME = 3,
@@ -113,7 +113,7 @@ pub unsafe extern "C" fn vipool_reader_find_rule(
 ///
 /// Parameters:
 /// - `reader`: the reader.
-/// - `id`: vipool_rule.id of the parent.
+/// - `id`: vipool_rule.id of the rule that applies to the parent.
 /// - `out`: receives the rule.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND.
@@ -179,7 +179,8 @@ pub struct vipool_match_row {
     pub result: u32,
     /// With VIPOOL_MATCH_MATCHED: vipool_matched_by. Otherwise 0.
     pub matched_by: u32,
-    /// With VIPOOL_MATCH_MATCHED and a script: vipool_matched_by of the script. Otherwise 0.
+    /// With VIPOOL_MATCH_MATCHED, if the rule has a script: vipool_matched_by for the path of the
+    /// script. Otherwise 0.
     pub script_matched_by: u32,
     /// Reserved: zero.
     pub reserved: u32,

@@ -203,9 +203,10 @@ pub unsafe extern "C" fn vipool_session_make(
 
 /// Parses a session id: "7" (command line), or kind and value ("audit:3", "logind:c1").
 ///
-/// The text of a logind session has its name after "logind:". If the name is a number of up to 32
-/// bits, this number is the value of the id. The value for any other name of up to nine ASCII
-/// letters and digits encodes the name. For all other names, the value is a hash.
+/// For a logind session, the text is "logind:" and the name of the session. If the name is a number
+/// below 2^56, this number is the value of the id. If it is another name of up to nine ASCII
+/// letters and digits, the value encodes the name. For a longer name, or a name with other
+/// characters, the value is a hash of the name.
 ///
 /// Parameters:
 /// - `text`, `length`: the text, UTF-8.
@@ -281,7 +282,7 @@ pub unsafe extern "C" fn vipool_handle_format(
     })
 }
 
-/// Parses the text of a handle.
+/// Parses the text of a handle, as vipool_handle_format() returns it.
 ///
 /// Parameters:
 /// - `text`, `length`: the text.

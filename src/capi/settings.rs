@@ -10,14 +10,14 @@ use crate::map::{AllocationTime, ExhaustionPolicy, SessionPer, Settings};
 #[repr(u32)]
 #[derive(Clone, Copy, Debug)]
 pub enum vipool_exhaustion_policy {
-    /// The session starts with the address of the host. The user gets the message that
+    /// The session starts with the address of the host. The agent shows the user the message that
     /// vipool_status_get_text(VIPOOL_ERR_EXHAUSTED) returns.
     VIPOOL_EXHAUSTION_PASS = 0,
-    /// The session does not start. If vipool_map_open_session() succeeds with a shortage, the agent
-    /// closes the session again.
+    /// The session does not start. If vipool_map_open_session() succeeds but
+    /// vipool_opened_session.shortage is not VIPOOL_OK, the agent closes the session again.
     VIPOOL_EXHAUSTION_REFUSE = 1,
-    /// The agent retries for up to wait_seconds. Then the session starts with the address of the
-    /// host. The library does not retry itself.
+    /// The agent retries for up to wait_seconds. If there is still no address after this time, the
+    /// session starts with the address of the host. The library does not retry.
     VIPOOL_EXHAUSTION_WAIT = 2,
 }
 
@@ -44,7 +44,8 @@ pub const VIPOOL_SETTING_AWAIT_RESTORE: u32 = 2;
 pub const VIPOOL_SETTING_SESSION_PER_USER: u32 = 4;
 
 /// Settings for the allocation of addresses. All writers of a map use the same settings. A zeroed
-/// struct has no cool-down; vipool_settings_get_default() returns the default settings.
+/// struct does not contain the defaults: it has no cool-down. vipool_settings_get_default() returns
+/// the default settings.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct vipool_settings {
