@@ -2,8 +2,8 @@
 //!
 //! All users can read the map, so the map does not contain the client address. The file is in the
 //! directory of the map. On Linux and Windows, the owner of the file is the user of the process
-//! that opens the session. If the session belongs to another user, this user can only read the
-//! file.
+//! that opens the session. If the session belongs to another user, the session's user can only read
+//! the file.
 //!
 //! The name of the file is random, and the file contains the handle of its session. So the list of
 //! files does not show which user has which session. A program can open only the files for sessions
@@ -26,15 +26,18 @@ use crate::trusted_file::remove_files;
 const PREFIX: &str = "client.";
 /// The longest text of a handle has 56 characters, and that of an address has 45.
 const MAX_FILE_BYTES: usize = 128;
-/// A file without an address counts as abandoned at this age. Its writer was killed.
+/// The age at which a file without a handle and an address counts as abandoned, because its writer
+/// was killed.
 const ABANDONED_AGE: Duration = Duration::from_secs(60);
 
-/// Writes the client address to a file that only the caller's user can write. A privileged caller
-/// that opens the session for another user passes that user as `reader`. The reader can only read
-/// the file.
+/// Writes the client address of a session to a new file. Removes an older file of this session.
+///
+/// A privileged caller that opens the session for another user passes that user as `reader`. On
+/// Linux and Windows, the caller's user owns the file, and `reader` can only read it. On other
+/// systems, `reader` owns the file.
 ///
 /// # Errors
-/// Fails if an older file cannot be removed, or the new file cannot be created or written. If
+/// Fails if the older file cannot be removed, or the new file cannot be created or written. If
 /// `reader` is another user on Linux, the file system of the directory must support access control
 /// lists (acl(5)).
 pub fn write(
@@ -74,7 +77,8 @@ pub fn read(directory: &Path, handle: &Handle) -> Option<IpAddr> {
     search_result.ok().and(found_address)
 }
 
-/// Returns the contents of a file of this module. Returns `None` for all other files.
+/// Returns the contents of a client file. Returns `None` for all other files, and for a client file
+/// that the caller cannot read or that is not complete.
 fn read_file(directory: &Path, name: &str) -> Option<(Handle, IpAddr)> {
     name.strip_prefix(PREFIX)?;
     let mut text = [0; MAX_FILE_BYTES];
@@ -98,9 +102,10 @@ pub fn remove(directory: &Path, handle: &Handle) -> io::Result<()> {
     }
 }
 
-/// Removes the files of all closed sessions and of killed writers. `is_live` returns whether a
-/// session still holds the lease of a handle. A file of a closed session can remain, because not
-/// every process that closes a session calls [`remove`].
+/// Removes the files of all closed sessions and of killed writers. A file of a closed session can
+/// remain, because not every process that closes a session calls [`remove`].
+///
+/// `is_live` returns whether a session still holds the lease of a handle.
 ///
 /// # Errors
 /// Fails if the directory cannot be read, or a file cannot be removed.

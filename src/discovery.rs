@@ -31,20 +31,22 @@ pub enum FoundBy {
     AuditSession,
     /// The login user of the process (`/proc/self/loginuid`), whose logons share one session.
     LoginUser,
-    /// The scope unit of a logind session, which is the control group of the process.
+    /// The control group of the process: it is in the scope unit of a logind session.
     SessionScope,
-    /// The user manager (`user@UID.service`) of a user who has exactly one session, or of a user
-    /// whose logons share one session.
+    /// The control group of the process: it is in the user manager (`user@UID.service`) of a user.
+    /// The logons of this user share one session, or the user has exactly one session.
     UserManager,
 }
 
 /// Returns the open session of a process.
 ///
-/// The session of the audit session (pam_loginuid(8)) has precedence. If it is not open, the second
-/// choice is the session that all logons of the login user share. The last choice is the session of
-/// the control group, which can be the scope of a logind session. A process of the user manager
-/// (`user@1000.service`) belongs to the session that the user's logons share, or to the user's only
-/// session. If the user has several sessions, the process belongs to none.
+/// The function returns the first of these sessions that is open:
+/// 1. The session for the audit session of the process (pam_loginuid(8)).
+/// 2. The session that all logons of the login user share.
+/// 3. The session for the logind session whose scope unit contains the process.
+/// 4. For a process in a user manager (`user@1000.service`): the session that all logons of this
+///    user share, or the session for the user's logind session. If the user has several logind
+///    sessions, the process belongs to none of them.
 #[must_use]
 pub fn session_of_process(map: &Reader, process: Process) -> Option<(SessionId, FoundBy)> {
     let is_open = |session: &SessionId| map.find(*session).is_some();
@@ -126,9 +128,9 @@ fn find_logind_session(map: &Reader, name: &[u8]) -> Option<SessionId> {
 }
 
 /// Returns the rule that the process inherits, and the process id of the ancestor that runs under
-/// this rule. Only the nearest listed ancestor counts. Returns `None` if children do not inherit
-/// the rule of this ancestor. The search ends at an ancestor whose files the caller cannot read,
-/// such as a process of another user.
+/// this rule. Only the nearest ancestor with a rule counts. Returns `None` if children do not
+/// inherit this rule. The search ends at an ancestor whose files the caller cannot read, such as a
+/// process of another user.
 #[must_use]
 pub fn inherited_rule<'a>(
     policy: &PolicyView<'a>,

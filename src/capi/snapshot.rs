@@ -70,13 +70,16 @@ layout!(vipool_session_row {
 });
 
 /// The counters of a pool.
+///
+/// Each slot is counted in exactly one of `free`, `leased`, `cooling`, `lingering`, `reserved` and
+/// `drained`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_pool_row {
     /// sizeof(vipool_pool_row), set by the caller in the first row of a page.
     pub size: usize,
-    /// Name of the pool, UTF-8 without a NUL, valid until the snapshot is freed. Empty for a pool
-    /// that was removed while pools with higher numbers still exist.
+    /// Name of the pool, UTF-8 without a NUL, valid until the snapshot is freed. Empty for a
+    /// removed pool. Such a pool has a row only because pools with higher numbers exist.
     pub name: *const c_char,
     /// Length of `name` in bytes.
     pub name_length: usize,
@@ -85,17 +88,18 @@ pub struct vipool_pool_row {
     /// Number of slots. A slot of a loopback pool has two addresses, a slot of another pool has
     /// one.
     pub slots: u32,
-    /// Addresses that can be allocated.
+    /// Slots that can be allocated.
     pub free: u32,
-    /// Addresses that sessions hold.
+    /// Slots that sessions hold.
     pub leased: u32,
-    /// Released addresses that cool down.
+    /// Released slots that cool down, or that vipool_map_reap() has not examined since they cooled
+    /// down.
     pub cooling: u32,
-    /// Cooled addresses on which the last check found sockets.
+    /// Slots that have cooled down, but had sockets at their most recent check.
     pub lingering: u32,
-    /// Addresses that are reserved for a user and not leased.
+    /// Slots that are reserved for a user, and neither leased nor drained.
     pub reserved: u32,
-    /// Addresses that are not leased, and are drained or no longer configured.
+    /// Slots that are not leased, and are drained or no longer configured.
     pub drained: u32,
     /// The maximum of `leased` so far.
     pub peak: u32,
@@ -215,7 +219,7 @@ pub unsafe extern "C" fn vipool_snapshot_new_from_reader(
     })
 }
 
-/// Frees a snapshot, with the texts of its rows.
+/// Frees a snapshot and the texts of its rows.
 ///
 /// Parameters:
 /// - `snapshot`: the snapshot. NULL is ignored.
@@ -287,9 +291,10 @@ pub enum vipool_slot_state {
     VIPOOL_SLOT_FREE = 0,
     /// A session holds the address.
     VIPOOL_SLOT_LEASED = 1,
-    /// The address was released and cools down.
+    /// The address was released. It cools down, or vipool_map_reap() has not examined it since it
+    /// cooled down.
     VIPOOL_SLOT_COOLING = 2,
-    /// The cool-down has ended, but the last check found sockets on the address.
+    /// The cool-down has ended, but the most recent check found sockets on the address.
     VIPOOL_SLOT_LINGERING = 3,
 }
 

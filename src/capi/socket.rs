@@ -28,8 +28,8 @@ pub enum vipool_protocol {
 /// Reads an address of a socket from the kernel.
 ///
 /// Parameters:
-/// - `context`: as passed with the callback.
-/// - `buffer`, `capacity`: receives the sockaddr. Every sockaddr fits.
+/// - `context`: the context that the caller passed with the callback.
+/// - `buffer`, `capacity`: receives the sockaddr. The capacity is enough for every sockaddr.
 ///
 /// Returns: the length of the sockaddr; 0 if there is none or it is not IPv4 or IPv6.
 pub type vipool_get_address_fn =
@@ -60,9 +60,9 @@ pub struct vipool_socket {
     /// sizeof(vipool_socket), set by the caller.
     pub size: usize,
     /// The local sockaddr of the socket in the kernel, which can differ from the address that the
-    /// program sees. For a socket that is not bound, this member is the unspecified address with
-    /// port 0 (getsockname of Winsock then fails with WSAEINVAL). NULL if the socket is not an IPv4
-    /// or IPv6 socket.
+    /// program sees. For a socket that is not bound, pass the unspecified address with port 0. (On
+    /// Windows, getsockname fails with WSAEINVAL for such a socket.) NULL if the socket is not an
+    /// IPv4 or IPv6 socket.
     pub local: *const c_void,
     /// Length of `local` in bytes.
     pub local_length: u32,
@@ -101,16 +101,17 @@ const MAX_PROTOCOL: u32 = vipool_protocol::VIPOOL_PROTOCOL_UDPLITE as u32;
 /// version. Each property is read when it is needed.
 pub(crate) struct CallerSocket {
     socket: *const vipool_socket,
-    /// Whether a callback returned an unknown number.
+    /// Whether a callback returned an unknown protocol or an unknown flag.
     has_unknown_number: Cell<bool>,
 }
 
 impl CallerSocket {
-    /// Checks the numbers in the struct of the caller, and keeps a pointer to the struct.
+    /// Checks the protocol, the flags and the reserved member. Keeps a pointer to the struct.
     ///
     /// # Safety
-    /// `socket` is NULL or valid for reads, with the bytes, callbacks and context in it, as long as
-    /// the result and `storage` live.
+    /// `socket` is NULL, or aligned and valid for reads of `(*socket).size` bytes. The sockaddr,
+    /// the callbacks and the context in the struct are valid. These conditions hold as long as the
+    /// result is used. `storage` outlives the result.
     #[inline]
     pub(crate) unsafe fn new(
         socket: *const vipool_socket,
@@ -130,7 +131,7 @@ impl CallerSocket {
         Ok(Self { socket, has_unknown_number: Cell::new(false) })
     }
 
-    /// Returns an error if a callback returned an unknown number.
+    /// Returns an error if a callback returned an unknown protocol or an unknown flag.
     #[inline]
     pub(crate) fn check_callback_numbers(&self) -> Result<(), vipool_status> {
         if self.has_unknown_number.get() { Err(VIPOOL_ERR_KIND) } else { Ok(()) }

@@ -15,7 +15,7 @@ macro_rules! status_texts {
             /// All statuses.
             pub const ALL: &[vipool_status] = &[$(vipool_status::$status),*];
 
-            /// Returns the name in the header.
+            /// Returns the name of the constant in `vipool.h`.
             pub const fn name(self) -> &'static CStr {
                 match self {
                     $(vipool_status::$status => c_text(concat!(stringify!($status), "\0")),)*
@@ -37,7 +37,7 @@ macro_rules! status_texts {
 /// the input.
 ///
 /// vipool_status_get_text() describes a status. vipool_last_error() describes the failure of the
-/// last call.
+/// last call of this thread. Signal-safe functions do not change that description.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum vipool_status {
@@ -59,8 +59,8 @@ pub enum vipool_status {
     VIPOOL_ERR_KIND = -6,
     /// Not an address: unknown family, wrong length or invalid text.
     VIPOOL_ERR_ADDRESS = -7,
-    /// The buffer is too small: the required length was written. Or a path or an array of the
-    /// caller is too long.
+    /// A buffer is too small, or a path or an array of the caller is too long. If a buffer is too
+    /// small, the call has still written the length or the count of the complete result.
     VIPOOL_ERR_BUFFER = -8,
     /// Nothing was found.
     VIPOOL_ERR_NOT_FOUND = -9,
@@ -86,10 +86,11 @@ pub enum vipool_status {
     /// Every address is in use, reserved or drained. The text of this status is the message for
     /// the user.
     VIPOOL_ERR_EXHAUSTED = -40,
-    /// Every free address is cooling down. vipool_last_error() reports when the first of them
-    /// becomes available.
+    /// No address is free, but addresses are cooling down. vipool_last_error() reports when the
+    /// first cool-down ends.
     VIPOOL_ERR_COOLING = -41,
-    /// Every free address may still have sockets. vipool_map_reap() examines them.
+    /// No address is free. Addresses have cooled down, but may still have sockets.
+    /// vipool_map_reap() examines them.
     VIPOOL_ERR_LINGERING = -42,
     /// The pool or the server is draining.
     VIPOOL_ERR_DRAINING = -43,
@@ -125,9 +126,10 @@ pub enum vipool_status {
 
     /// The session is not open.
     VIPOOL_ERR_NOT_OPEN = -60,
-    /// The lease was released before, or a later session holds the address. Nothing was released.
+    /// The lease is already released, and a later session may hold the address. The call released
+    /// nothing.
     VIPOOL_ERR_STALE = -61,
-    /// The handle is of another boot, network namespace or map. Nothing was released.
+    /// The handle is of another boot, network namespace or map. The call released nothing.
     VIPOOL_ERR_FOREIGN = -62,
 
     /// The operating system reported an error. vipool_last_error() names the file and the error.
@@ -138,7 +140,8 @@ pub enum vipool_status {
     VIPOOL_ERR_DAMAGED = -72,
     /// The map was created before the last boot, or in another network namespace.
     VIPOOL_ERR_OTHER_BOOT = -73,
-    /// The map file is unsafe: a symbolic link, another owner, or writable by others.
+    /// The map file is unsafe. For example, it is a symbolic link, belongs to another user, or
+    /// other users can write to it.
     VIPOOL_ERR_UNTRUSTED = -74,
     /// Another writer held the lock of the map for too long.
     VIPOOL_ERR_BUSY = -75,

@@ -153,7 +153,8 @@ pub(crate) unsafe fn copy_text(
             text.len() + 1
         )));
     }
-    // SAFETY: the buffer is longer than the text.
+    // SAFETY: `capacity` is larger than the text, so the buffer is not NULL. The caller guarantees
+    // the rest.
     unsafe {
         ptr::copy_nonoverlapping(text.as_ptr(), buffer.cast(), text.len());
         buffer.add(text.len()).write(0);

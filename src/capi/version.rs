@@ -1,8 +1,8 @@
-//! The version of header and library, and the clock.
+//! The versions of the header and the library, and the clock.
 
 use std::ffi::c_char;
 
-/// Major version of this header. A new major version breaks existing programs.
+/// Major version of this header. A new major version can break existing programs.
 pub const VIPOOL_VERSION_MAJOR: u32 = 0;
 /// Minor version of this header. A new minor version adds features.
 pub const VIPOOL_VERSION_MINOR: u32 = 1;

@@ -1,4 +1,4 @@
-//! Rewrite calls for addresses without a port, for interfaces, and for the name of the host.
+//! C functions that decide about addresses without a port, interfaces, and the name of the host.
 
 use std::net::IpAddr;
 
@@ -14,15 +14,16 @@ use crate::rewrite::Outcome;
 
 /// Decides about an address without a port in a reverse lookup (getnameinfo, gethostbyaddr).
 ///
-/// The hook looks up the name of the address that the program sees for this address.
+/// The hook looks up the address that the program sees: 127.0.0.1 or ::1 instead of the session's
+/// virtual loopback.
 ///
 /// Parameters:
 /// - `rewriter`: the rewriter.
 /// - `address`: the address that the program looks up.
 /// - `out`: receives the outcome. With VIPOOL_REWRITTEN look up `out->address`, which has port 0.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
-/// VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_ADDRESS. After an error, the hook
+/// makes the call as the program made it.
 ///
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
@@ -37,15 +38,17 @@ pub unsafe extern "C" fn vipool_rewrite_visible_ip(
     }
 }
 
-/// Decides about the interface of a multicast datagram, if the program set none (IP_MULTICAST_IF).
+/// Decides about the interface of a multicast datagram.
+///
+/// Call this function only if the program has not set IP_MULTICAST_IF.
 ///
 /// Parameters:
 /// - `rewriter`: the rewriter.
 /// - `address`: the multicast destination.
 /// - `out`: receives the outcome. With VIPOOL_REWRITTEN set IP_MULTICAST_IF to `out->address`.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
-/// VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_ADDRESS. After an error, the hook
+/// makes the call as the program made it.
 ///
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
@@ -62,7 +65,7 @@ pub unsafe extern "C" fn vipool_rewrite_multicast_interface(
     }
 }
 
-/// Decides about an address without a port. The outcome has no port either.
+/// Decides about an address without a port. An address in the outcome has port 0.
 ///
 /// # Safety
 /// As for [`decide`]; `address` is NULL or valid for reads.
@@ -88,7 +91,7 @@ unsafe fn decide_for_ip<T: WriteTo>(
     unsafe { decide(rewriter, out, decision) }
 }
 
-/// The addresses that the name of the host resolves to.
+/// The addresses that a lookup of the host's name returns to the program.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct vipool_host_addresses {
@@ -98,27 +101,27 @@ pub struct vipool_host_addresses {
     pub kind: u32,
     /// With VIPOOL_PASSED: vipool_reason. Otherwise 0.
     pub reason: u32,
-    /// With VIPOOL_REWRITTEN: replaces all IPv4 addresses of the result. If the member is no
-    /// address, the IPv4 addresses are removed.
+    /// With VIPOOL_REWRITTEN: replaces all IPv4 addresses that the lookup returned. If this member
+    /// is no address, the hook removes the IPv4 addresses.
     pub v4: vipool_ip,
-    /// With VIPOOL_REWRITTEN: replaces all IPv6 addresses of the result. If the member is no
-    /// address, the IPv6 addresses are removed.
+    /// With VIPOOL_REWRITTEN: replaces all IPv6 addresses that the lookup returned. If this member
+    /// is no address, the hook removes the IPv6 addresses.
     pub v6: vipool_ip,
 }
 layout!(vipool_host_addresses { size, kind, reason, v4, v6 });
 
-/// Decides about the addresses of the host's own name: getaddrinfo, gethostbyname and the like.
+/// Decides which addresses a lookup of the host's own name returns (getaddrinfo, gethostbyname).
 ///
-/// The result is the virtual IP of the session, or the address of its client if the rule of the
-/// program has VIPOOL_FEATURE_CLIENT_IP.
+/// The result is the virtual IP of the session. If the rule of the program has
+/// VIPOOL_FEATURE_CLIENT_IP and `client` is an address, the result is only `client`.
 ///
 /// Parameters:
 /// - `rewriter`: the rewriter.
 /// - `client`: address of the client (vipool_client_get()). May be NULL or no address.
 /// - `out`: receives the addresses.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
-/// VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_ADDRESS. After an error, the hook
+/// makes the call as the program made it.
 ///
 /// Threads: any; signal-safe.
 #[unsafe(no_mangle)]
@@ -168,12 +171,14 @@ unsafe fn write_predicate(
     })
 }
 
-/// Returns whether the name of an address is the name of the host: getnameinfo, gethostbyaddr.
+/// Returns whether a reverse lookup of an address returns the host's own name.
+///
+/// This is true for the session's virtual IP. Reverse lookups are getnameinfo and gethostbyaddr.
 ///
 /// Parameters:
 /// - `rewriter`: the rewriter.
 /// - `address`: the address.
-/// - `out_own`: receives 1 if the address has the name of the host, otherwise 0.
+/// - `out_own`: receives 1 if the lookup returns the host's name, otherwise 0.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
 ///
@@ -192,7 +197,7 @@ pub unsafe extern "C" fn vipool_rewrite_is_own_address(
     }
 }
 
-/// Returns whether an address is hidden from the program: getifaddrs, GetAdaptersAddresses.
+/// Returns whether lists of interface addresses omit an address (getifaddrs, GetAdaptersAddresses).
 ///
 /// Parameters:
 /// - `rewriter`: the rewriter.
@@ -216,17 +221,17 @@ pub unsafe extern "C" fn vipool_rewrite_is_hidden(
     }
 }
 
-/// Returns whether the hook may make the call as the program made it, after a bind to an address of
-/// a vipool_outcome failed with EADDRNOTAVAIL or WSAEADDRNOTAVAIL.
+/// Returns whether the hook may make the call as the program made it, after a bind failed.
 ///
-/// The address is then on no interface.
+/// Call this function if a bind to an address of a vipool_outcome failed with EADDRNOTAVAIL or
+/// WSAEADDRNOTAVAIL. This error means that the address is on no interface.
 ///
 /// Parameters:
 /// - `rewriter`: the rewriter.
 /// - `address`: vipool_outcome.address for bind and listen, vipool_outcome.bind for connect and
 ///   send.
-/// - `out_allowed`: receives 1 if the call continues as the program made it, 0 if it fails with
-///   that error.
+/// - `out_allowed`: receives 1 if the hook makes the call as the program made it, 0 if the call
+///   fails with the error of the bind.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
 ///

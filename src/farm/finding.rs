@@ -1,7 +1,8 @@
 //! Findings about a farm, and their display.
 //!
-//! A finding names its key (`range[1].addresses[0]`). The TOML reader records the position of the
-//! value of each key. [`Report::extend`] looks up the position of each finding.
+//! A finding contains the key of the value with the problem (`range[1].addresses[0]`). The TOML
+//! reader records the position of the value of each key. [`Report::extend`] uses these positions to
+//! add the position to each finding.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -32,7 +33,8 @@ pub struct Finding {
     pub level: Level,
     /// The kind of the finding, as a fixed word such as `overlap`.
     pub code: &'static str,
-    /// The key, such as `range[1].addresses[0]` (indices begin at 0). Empty for the whole file.
+    /// The key, such as `range[1].addresses[0]` (indices begin at 0). Empty if the finding is about
+    /// no single key, for example about the whole file.
     pub key: String,
     /// The value that caused the finding. May be empty.
     pub value: String,
@@ -40,7 +42,7 @@ pub struct Finding {
     pub message: String,
     /// The remedy.
     pub remedy: String,
-    /// The position of the value, if the value comes from a file.
+    /// The position of the value in the text of farm.toml. `None` if the position is unknown.
     pub position: Option<Position>,
 }
 
@@ -88,8 +90,8 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The findings about one file, in the order of the file. The report contains the text of the file,
-/// because its display shows the lines of the findings.
+/// The findings about one file, sorted by their position in the file. The report also contains the
+/// text of the file, because its `Display` output shows the lines of the findings.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     file: Option<PathBuf>,
@@ -146,8 +148,9 @@ impl Report {
         self.findings.sort_by_key(|finding| finding.position.map(|position| position.start));
     }
 
-    /// Removes each finding with another code if a finding with this code begins inside the value
-    /// of the removed finding, or on the line on which that value begins.
+    /// Removes the findings with another code that are at the same place as a finding with this
+    /// code. "The same place" means that both values begin on the same line, or that the finding
+    /// with this code begins inside the value of the other finding.
     pub(super) fn suppress_others_at(&mut self, code: &str) {
         let findings_with_code = self.findings.iter().filter(|finding| finding.code == code);
         let suppressing_positions: Vec<Position> =
@@ -173,7 +176,7 @@ impl Report {
         self.file.as_deref()
     }
 
-    /// Returns the findings in the order of the file.
+    /// Returns the findings, sorted by their position in the file.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
         &self.findings

@@ -1,9 +1,9 @@
 //! farm.toml: one file for a whole farm, the same on every server.
 //!
-//! A [`Farm`] contains plain values. The values come from the file ([`Farm::load`],
-//! [`Farm::parse`]) or from the caller. [`Farm::validate`] checks the values. If the values come
-//! from a file, each finding also has a position in the file. [`Farm::plan`] compiles the plan for
-//! the map of one server.
+//! A [`Farm`] contains plain values. The caller sets them, or [`Farm::load`] or [`Farm::parse`]
+//! reads them. These two functions also validate the values, and their [`Report`] contains the
+//! positions of the findings in the text. [`Farm::validate`] checks values that the caller has set.
+//! [`Farm::plan`] compiles the plan for the map of one server.
 //!
 //! ```
 //! use vipool::farm::Farm;
@@ -271,8 +271,9 @@ impl Default for RewriteOptions {
 }
 
 impl Farm {
-    /// Returns the server with this host name. If no server has this name, compares the names
-    /// without their domains, but only if `host` or the name of the server has no domain.
+    /// Returns the server with this host name. If no server has this name, returns the first server
+    /// whose name is the same without the domains. In this case, `host` or the name of the server
+    /// must have no domain.
     #[must_use]
     pub fn find_server(&self, host: &str) -> Option<&Server> {
         let short_name =

@@ -15,11 +15,12 @@ use crate::range::{Range, subtract};
 pub struct ServerPlan {
     /// The contents of the server's map.
     pub plan: Plan,
-    /// The addresses of each interface. Empty if the interfaces are unknown.
+    /// The usable addresses of the ranges, grouped by interface and subnet. Empty if the interfaces
+    /// are unknown.
     pub assignments: Vec<Assignment>,
     /// The findings that [`Farm::validate`] does not report: an error if no server has the host
-    /// name, and an error for each range that no single interface can have. The plan contains the
-    /// other ranges.
+    /// name, and an error for each range that does not belong to exactly one interface. The pools
+    /// of the plan do not contain such a range.
     pub findings: Vec<Finding>,
 }
 
@@ -27,9 +28,10 @@ impl Farm {
     /// Returns the plan of the server with this host name.
     ///
     /// If `interfaces` contains the interfaces of the server, the function assigns each range to
-    /// the interface of its subnet and removes the addresses that no session can use there. If
-    /// `interfaces` is `None` (no privilege, or another machine), the function assigns no range,
-    /// and removes such addresses only in the subnets of `[network]`.
+    /// the interface of its subnet. It removes the host's own addresses, and the network and
+    /// broadcast addresses of these subnets. If `interfaces` is `None` (no privilege, or another
+    /// machine), the function assigns no range. It then removes only the network and broadcast
+    /// addresses of the subnets of `[network]`.
     ///
     /// A server that is not enabled has no pools and no programs.
     #[must_use]
@@ -56,8 +58,8 @@ impl Farm {
             pools.iter().any(|pool| pool.slot_of(reservation.address).is_some())
         });
         let mut policy = self.policy(&server_plan.assignments, interfaces);
-        // If the pool of a rule has no range on this server, the sessions of the rule use the next
-        // rule.
+        // Remove the rules whose pool has no range on this server. The sessions of such a rule then
+        // use the next rule that matches.
         policy.pool_rules.retain(|rule| pools.iter().any(|pool| pool.name() == rule.pool));
         server_plan.plan = Plan {
             reservations: reservations.cloned().collect(),
@@ -122,8 +124,8 @@ impl Farm {
         options.and_then(|options| options.max_addresses).unwrap_or(default_max)
     }
 
-    /// Returns the addresses except the excluded addresses and the addresses that no session can
-    /// use in the subnets of `[network]`.
+    /// Returns the addresses without the excluded addresses, and without the network and broadcast
+    /// addresses of the subnets of `[network]`.
     pub(super) fn usable_ranges(&self, addresses: &[Range], excluded: &[Range]) -> Vec<Range> {
         let reserved =
             self.network.subnets.iter().copied().flat_map(reserved_addresses).map(Range::from);
