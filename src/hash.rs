@@ -17,7 +17,7 @@ pub(crate) fn keyed_hash(bytes: &[u8], [key0, key1]: HashKey) -> u64 {
     hasher.finish()
 }
 
-/// Returns a key that nobody can predict. The standard library seeds its hash maps from the random
+/// Returns a key that nobody can predict. The standard library seeds [`RandomState`] with random
 /// numbers of the operating system.
 pub(crate) fn random_key() -> HashKey {
     if cfg!(loom) {
@@ -27,7 +27,7 @@ pub(crate) fn random_key() -> HashKey {
     std::array::from_fn(|_| RandomState::new().build_hasher().finish())
 }
 
-/// Returns the hash of some bytes. Different seeds give independent hashes.
+/// Returns the hash of some bytes. Different seeds give different hashes of the same bytes.
 ///
 /// Computes FNV-1a (with the parameters of RFC 9923) and mixes the result, because the low bits of
 /// FNV-1a alone are weak.
@@ -39,8 +39,10 @@ pub(crate) fn hash64(bytes: &[u8], seed: u64) -> u64 {
     mix64(hash)
 }
 
-/// Multiplies the word by 2^64 divided by the golden ratio, and combines both halves of the product
-/// with XOR. Consecutive words give evenly distributed results.
+/// Multiplies the word by a constant and returns the XOR of both halves of the product.
+///
+/// The constant is 2^64 divided by the golden ratio, so consecutive words give evenly distributed
+/// results.
 #[inline(always)]
 pub(crate) fn folded_multiply(word: u64) -> u64 {
     let product = u128::from(word) * 0x9e37_79b9_7f4a_7c15;
@@ -80,7 +82,7 @@ mod tests {
 
     #[test]
     fn keyed_hash_is_siphash() {
-        // The last test vector of the reference implementation of SipHash-2-4.
+        // The test vector in appendix A of the SipHash paper.
         let key = [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908];
         let bytes: [u8; 15] = std::array::from_fn(|index| index as u8);
         assert_eq!(keyed_hash(&bytes, key), 0xa129_ca61_49be_45e5);

@@ -43,7 +43,7 @@ pub struct Assignment {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MatchError {
-    /// No subnet of an interface contains an address of the range.
+    /// No interface has a subnet that contains an address of the range.
     #[error("no interface has an address in the subnet of {0}")]
     NoInterface(Range),
     /// Several interfaces have an address in the same subnet.
@@ -85,8 +85,9 @@ pub enum MatchError {
 /// ```
 ///
 /// # Errors
-/// Fails if no subnet contains the whole range, if a subnet with a longer prefix contains a part of
-/// the range, or if several interfaces are in the subnet.
+/// Fails if no subnet contains the whole range, or if several interfaces are in that subnet. Also
+/// fails if a smaller subnet contains only a part of the range. A single address (/32 or /128) does
+/// not count as a subnet here.
 pub fn interface_of<'i>(
     range: &Range,
     interfaces: &'i [Interface],
@@ -157,8 +158,10 @@ pub fn reserved_addresses(subnet: IpNet) -> impl Iterator<Item = IpAddr> {
     [network, broadcast].into_iter().flatten().filter(move |_| has_reserved_addresses)
 }
 
-/// Returns the usable addresses of the ranges, grouped by interface and subnet in the order of the
-/// ranges, and an error for each range that belongs to no interface.
+/// Returns the usable addresses of the ranges for each subnet, and the errors.
+///
+/// Each interface and subnet has one [`Assignment`]. The assignments are in the order of `ranges`.
+/// There is one error for each range that belongs to no interface.
 ///
 /// The function does not iterate over addresses, so an IPv6 /64 costs the same as a single address.
 #[must_use]

@@ -16,7 +16,7 @@ const TYPE_ERROR: (Level, &str) = (Level::Error, "type");
 /// The level and the code of a finding about a value of the right type.
 const VALUE_ERROR: (Level, &str) = (Level::Error, "value");
 
-/// Collects the findings and the position of every key while a file is read.
+/// Reads values, and collects their positions and the findings about them.
 pub(super) struct TomlReader<'s> {
     source: &'s str,
     pub positions: Positions,
@@ -156,8 +156,8 @@ impl<'s> TomlReader<'s> {
         self.read_parsed(value, "write a port (7000) or a range (\"7000-7010\"), from 1 to 65535")
     }
 
-    /// Reads the items of an array, without the items that have errors. A value that is not an
-    /// array counts as an array with this value as its only item.
+    /// Reads an array and returns the items for which `read_item` returns a value. A value that is
+    /// not an array counts as an array with this value as its only item.
     pub fn read_list<T>(
         &mut self,
         value: Option<Value<'_>>,
@@ -170,7 +170,7 @@ impl<'s> TomlReader<'s> {
         };
         let mut items = Vec::new();
         for item_value in array.iter() {
-            // The index counts only the valid items, so it is the index in the parsed farm.
+            // The index counts only the returned items: the parsed farm contains only these.
             let item = self.record_value(format!("{}[{}]", value.key, items.len()), item_value);
             items.extend(read_item(self, item));
         }
@@ -190,7 +190,7 @@ impl<'s> TomlReader<'s> {
         }
     }
 
-    /// Reads the named entries of a table, in the order of the file.
+    /// Returns the keys of a table with their values, in the order of the file.
     pub fn read_named<'t>(&mut self, value: Option<Value<'t>>) -> Vec<(String, Value<'t>)> {
         let Some(section) = value.and_then(|value| self.read_section(value)) else {
             return Vec::new();
@@ -230,7 +230,7 @@ impl<'t> Section<'t> {
         Self { key: String::new(), table: Some(table), known_keys: Vec::new() }
     }
 
-    /// Returns the section of a table that the file does not contain.
+    /// Returns a section for a table that the file does not contain.
     pub fn empty() -> Self {
         Self { key: String::new(), table: None, known_keys: Vec::new() }
     }
@@ -264,7 +264,7 @@ impl<'t> Section<'t> {
     }
 }
 
-/// The longest duration of a setting: more than a century.
+/// The longest duration of a setting in seconds: 136 years.
 const MAX_SECONDS: u32 = u32::MAX - 1;
 
 /// Returns the seconds of a duration with a unit, such as "2m".

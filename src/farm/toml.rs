@@ -1,5 +1,5 @@
-//! Converts farm.toml to a [`Farm`]. This module reads each value by its key. The module `validate`
-//! checks the relations between values.
+//! Converts farm.toml to a [`Farm`]. This module checks the type and the format of each value. The
+//! module `validate` checks whether the values make a usable farm.
 
 use std::io::Read;
 use std::net::IpAddr;
@@ -19,13 +19,16 @@ use crate::policy::{Features, PoolRule, Program, ProgramFlags};
 use crate::pool::Reservation;
 use crate::range::{AddressMistake, Range};
 
-/// The maximum size of a file in bytes. The file of a farm with a thousand servers has a tenth of
-/// this size.
+/// The maximum size of a file in bytes. The file of a farm with a thousand servers has about a
+/// tenth of this size.
 const MAX_FILE_SIZE: u64 = 4 << 20;
 
 impl Farm {
-    /// Reads and validates a file. Reports values with errors and treats them as absent. For a file
-    /// that cannot be read, returns the default farm and an error in the report.
+    /// Reads and validates a file.
+    ///
+    /// A value of a wrong type or format is absent from the farm, and the report contains an error
+    /// about it. For a file that cannot be read, returns the default farm and a report with one
+    /// error.
     #[must_use]
     pub fn load(file: &Path) -> (Farm, Report) {
         let (farm, report) = match read_bytes(file) {
@@ -76,14 +79,15 @@ impl Farm {
                 "add the ranges and the programs; examples/farm.toml shows all keys",
             )]);
         }
-        // The parser recovers a value without an end. Do not report other mistakes in such a value.
+        // The parser also returns a value without an end. Do not report other mistakes in such a
+        // value.
         report.suppress_others_at("syntax");
         (farm, report)
     }
 }
 
-/// The maximum number of lines with syntax errors that are removed. Each removal parses the file
-/// again.
+/// The maximum number of lines that [`remove_invalid_lines`] removes. It parses the whole text
+/// again after each removal.
 const MAX_INVALID_LINES: usize = 100;
 
 /// Returns the text with blanks in place of the lines that have syntax errors, and one finding for
@@ -118,8 +122,8 @@ fn remove_invalid_lines(text: &str) -> (String, Vec<Finding>) {
             findings.push(finding);
         }
         if valid_text[span.start..].trim().is_empty() {
-            // The error is at the end of the text, because a value has no end. The parser recovers
-            // this value.
+            // The error is at the end of the text, for example because a value has no end. The
+            // parser recovers such a value, so no line must be removed.
             break;
         }
         valid_text.replace_range(line_start..line_end, &" ".repeat(line_end - line_start));
@@ -245,8 +249,8 @@ fn read_subnet(reader: &mut TomlReader<'_>, value: Value<'_>) -> Option<IpNet> {
     None
 }
 
-/// Returns the remedy of the mistake in an address or a subnet; `general_remedy` if the mistake is
-/// not known.
+/// Returns the remedy for a common mistake in an address or a subnet, or `general_remedy` if `text`
+/// has no such mistake.
 fn address_remedy(text: &str, general_remedy: &str) -> String {
     AddressMistake::find(text)
         .map_or_else(|| general_remedy.to_owned(), |mistake| mistake.to_string())

@@ -3,11 +3,11 @@
 use crate::farm::{Farm, Level};
 use crate::pool::PoolKind;
 
-/// A valid farm. A test case adds text to it, so the report contains only the findings of that
-/// text.
+/// A farm without findings. A test case adds text to it, so the report contains only findings about
+/// that text.
 const FARM: &str = "[server.ts1]\n[[range]]\naddresses = \"10.0.5.10-10.0.5.99\"\n";
 
-/// A valid process list, to which a test case adds text in the same way.
+/// A process list without findings. A test case adds text to it.
 const PROCESS_LIST: &str = "[[program]]\npath = \"/usr/bin/app\"\n";
 
 /// Returns the findings as "error CODE KEY" or "warning CODE KEY".

@@ -8,9 +8,10 @@ use crate::pool::MAX_SLOTS;
 use crate::range::Range;
 
 impl Farm {
-    /// Reports a server that has no ranges or too few addresses for its sessions, and pools with
-    /// too many addresses or with at most `low-water` addresses. `None` means the machine of a farm
-    /// without servers.
+    /// Reports a server that has no ranges, or too few addresses for its sessions.
+    ///
+    /// Also reports pools of this server that have too many addresses or at most `low-water`
+    /// addresses. If the farm lists no servers, `server` is `None` and means this machine.
     pub(super) fn validate_capacity(&self, server: Option<&Server>, findings: &mut Vec<Finding>) {
         if server.is_some_and(|server| !server.enabled) {
             return;

@@ -52,8 +52,10 @@ impl Farm {
         findings
     }
 
-    /// Returns the findings that stay correct if values are missing, such as the finding about a
-    /// multicast address in a range.
+    /// Runs the checks that also suit an incomplete farm, such as the check of address kinds.
+    ///
+    /// If farm.toml has a syntax error, the values of the invalid lines are missing. In this case,
+    /// [`Farm::parse`] runs only these checks.
     pub(super) fn validate_present_values(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         self.validate_servers(&mut findings);
@@ -145,7 +147,7 @@ impl Farm {
         }
     }
 
-    /// Reports pools without ranges.
+    /// Reports pools without ranges. The default pool needs no range.
     fn validate_pool_ranges(&self, findings: &mut Vec<Finding>) {
         for name in self.pools.iter().map(|pool| &pool.rule.pool) {
             if name != DEFAULT_POOL && !self.ranges.iter().any(|range| range.pool == *name) {

@@ -1,4 +1,4 @@
-//! Validation of the process list and of the options for all listed programs.
+//! Validation of the process list and of the key `fixed-ports` of `[rewrite]`.
 
 use std::path::Path;
 
@@ -52,8 +52,8 @@ impl Farm {
     }
 
     /// Returns a warning for each program and script on the process list that does not exist on
-    /// this server. Calls `is_missing` for each full path of this operating system. Skips bare
-    /// names and the paths of other operating systems.
+    /// this server. Calls `is_missing` for each full path in the syntax of this operating system.
+    /// Skips all other paths and bare names.
     #[must_use]
     pub fn missing_programs(&self, is_missing: impl Fn(&Path) -> bool) -> Vec<Finding> {
         let native_kind =
@@ -136,7 +136,8 @@ fn has_short_name(path: &str) -> bool {
     })
 }
 
-/// Returns whether two rules match the same programs on Linux or on Windows.
+/// Returns whether two rules match the same programs. Bare names that differ only in case are
+/// different, as on Linux.
 fn is_same_rule(rule1: &Program, rule2: &Program) -> bool {
     let has_same_script = match (&rule1.script, &rule2.script) {
         (None, None) => true,

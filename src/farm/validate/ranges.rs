@@ -124,7 +124,7 @@ impl Farm {
         }
     }
 
-    /// Reports addresses that DHCP or the network uses, and ranges that do not fit a subnet.
+    /// Reports DHCP, network and broadcast addresses, and ranges that are not inside one subnet.
     fn validate_addresses(
         &self,
         key: &str,
@@ -184,8 +184,8 @@ impl Farm {
         }
     }
 
-    /// Reports overlaps of ranges. The function compares each of the sorted ranges with the range
-    /// before it that has the highest end.
+    /// Reports overlaps of ranges. Sorts the ranges, and compares each range only with the
+    /// preceding range whose last address is highest.
     pub(super) fn validate_overlaps(&self, findings: &mut Vec<Finding>) {
         let mut items: Vec<RangeItem> = self
             .ranges
