@@ -37,14 +37,16 @@
 //! 5. [`policy`] decides which programs use the addresses of their session.
 //! 6. [`rewrite`] decides what a socket call of such a program does.
 //!
-//! [`system`] and `discovery` provide information about the machine to agents and hooks.
+//! [`system`] provides information about the machine to agents and hooks. `discovery` finds the
+//! session of a process whose environment names no session.
 //! [`client_file`] stores the client address of a session for the programs of the session.
-//! [`trusted_file`] opens and replaces files without following planted links.
+//! [`trusted_file`] opens and replaces files beside a map. It never follows a link that another
+//! user has planted.
 //!
 //! # Features
 //!
 //! - `farm` (default): the module `farm`. Hook layers disable this feature, so they contain no
-//!   parser.
+//!   parser of farm.toml.
 //! - `capi`: the module `capi`, the C ABI of `include/vipool.h`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -75,8 +75,8 @@ impl Map {
     /// Reserves an address for a user. A session that already holds the address keeps the address.
     ///
     /// # Errors
-    /// Fails if the address is in no pool or is reserved for another user, or if the map cannot be
-    /// used.
+    /// Fails if the address is in no pool or is reserved for another user. Also fails if another
+    /// writer holds the lock, or if the map cannot be used or has no `sessions` file.
     ///
     /// ```
     /// # use vipool::Tick;
@@ -113,7 +113,8 @@ impl Map {
     /// Removes the reservation of an address.
     ///
     /// # Errors
-    /// Fails if the address is in no pool or is not reserved, or if the map cannot be used.
+    /// Fails if the address is in no pool or is not reserved, if another writer holds the lock, or
+    /// if the map cannot be used.
     pub fn unreserve(&self, address: IpAddr, now: Tick) -> Result<AdminChange, ChangeError> {
         self.change_reservation(address, now, |_, table, slot| {
             if !table.meta(slot).has_any(RESERVED) {
@@ -124,7 +125,7 @@ impl Map {
         })
     }
 
-    /// Returns whether an address is reserved for this user. Does not wait for other processes.
+    /// Returns whether an address is reserved for this user. Does not wait for the writer lock.
     ///
     /// # Errors
     /// Fails if the map cannot be used or has no `sessions` file.
@@ -140,7 +141,7 @@ impl Map {
     /// agent calls this method when a user reconnects, or when another process becomes the leader.
     ///
     /// # Errors
-    /// Fails if the session is not open, or the map cannot be used.
+    /// Fails if the session is not open, another writer holds the lock, or the map cannot be used.
     ///
     /// ```
     /// # use vipool::Tick;
@@ -184,8 +185,8 @@ impl Map {
     /// Closes every session for which `is_alive` returns false. Returns the closed sessions.
     ///
     /// Also marks the map as restored, see [`Map::mark_restored`]. An agent calls this method
-    /// before it opens its first session. The `is_alive` of an agent returns whether the operating
-    /// system still has the session.
+    /// before it opens its first session. Its `is_alive` returns whether the operating system still
+    /// has the session.
     ///
     /// # Errors
     /// Fails if another writer holds the lock, or the map cannot be used.

@@ -2,11 +2,13 @@
 //!
 //! The file is a text file. The first line contains the version. Each other line contains an
 //! address, a space and the name of its last user in quotation marks. These lines are sorted by the
-//! time of the release: the address that was released first comes first, and addresses that are
-//! still leased come last. Only the owner of the file can read it. A restart loses all changes
-//! after the last save. The file does not contain users whose names have control characters or more
-//! bytes than a record keeps. [`Map::restore_users`] ignores lines that it cannot parse, and
-//! addresses that the map no longer has.
+//! time of the release, from the earliest to the latest. Addresses that are still leased come last.
+//! [`Map::restore_users`] keeps this order: the address that has been free longest is allocated
+//! first. It ignores lines that it cannot parse, and addresses that the map no longer has.
+//!
+//! Only the owner of the file can read it. A restart of the machine loses all changes since the
+//! latest save. The file does not contain a user whose name has control characters or is longer
+//! than a record can store.
 
 use std::fmt::Write as _;
 use std::io;
@@ -63,8 +65,9 @@ impl Map {
     }
 
     /// Restores the last user of each address that no session has leased since the map was created,
-    /// and that is not reserved. A returning user then gets the same address again. Returns the
-    /// number of addresses whose user was restored, or 0 if the file does not exist.
+    /// and that is not reserved. When such a user returns, the user gets the same address again if
+    /// it is still free. Returns the number of addresses whose user was restored, or 0 if the file
+    /// does not exist.
     ///
     /// # Errors
     /// Fails if the file cannot be read, is not trusted or is too large, or the map cannot be
@@ -100,7 +103,7 @@ impl Map {
 }
 
 /// Returns the name of the current or last user of a slot, if the record has the complete name and
-/// the name fits into a line.
+/// the name has no control characters.
 fn complete_name(map: &MapImage, table: &Table<'_>, slot: u32) -> Option<String> {
     let meta = table.meta(slot);
     let record = record::read(map.sessions_words(), table.pool, slot, meta.generation)?;

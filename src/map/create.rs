@@ -22,10 +22,12 @@ impl Map {
     /// If the directory has a map of this boot, the sessions of that map keep their addresses and
     /// handles. If the plan no longer has an address, the map does not allocate the address again
     /// after its session has released it. If the plan moves an address to another pool, the address
-    /// keeps its state. The new pool allocates the address only after the session has released the
-    /// address and the cool-down has ended. The map keeps a pool that the plan no longer has if an
-    /// address of the pool is leased, or if an address of the pool cools down or lingers and is in
-    /// no pool of the plan. A later call removes the pool.
+    /// keeps its state. The new pool allocates the address only after its session has released it,
+    /// and the usual cool-down applies.
+    ///
+    /// The map keeps a pool that the plan no longer has if an address of this pool is still leased.
+    /// It also keeps the pool if an address of this pool cools down or lingers, and no pool of the
+    /// plan has the address. A later call removes the pool.
     ///
     /// If the new map file would have the same content as the old file, the old file stays in
     /// place. So running programs need not attach again after the same plan was applied twice.
@@ -33,7 +35,7 @@ impl Map {
     ///
     /// # Errors
     /// Fails if no map can be built from the plan, another writer holds the lock, or the files
-    /// cannot be created. This function does not replace a damaged map; [`Map::repair`] does.
+    /// cannot be created. Also fails if the old map is damaged; [`Map::repair`] replaces it.
     pub fn create(directory: &Path, plan: &Plan) -> Result<Self, MapError> {
         Self::create_at(directory, plan, Tick::now())
     }

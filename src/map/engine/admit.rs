@@ -133,13 +133,16 @@ impl MapImage {
     /// Returns the pools from which a session gets a lease: all loopback pools, and all virtual-IP
     /// pools with the selected name.
     ///
-    /// The selected name is the first of these names: the name of a virtual-IP pool in which the
-    /// session has a lease, the name of the virtual-IP pool of the requested address, the requested
-    /// name, `default`, the name of the first pool of the plan. The last name applies if no pool is
-    /// named `default`.
+    /// The selected name is the first of these names that exists:
+    /// 1. the name of a virtual-IP pool in which the session has a lease
+    /// 2. the name of the virtual-IP pool of the requested address
+    /// 3. the requested name, if it is not `default`
+    /// 4. `default`, if a virtual-IP pool has this name
+    /// 5. the name of the first virtual-IP pool of the plan
     ///
     /// # Errors
-    /// Fails if the requested address is in no pool, or if no pool has the requested name.
+    /// Fails if step 2 finds no pool with the requested address, or if step 3 finds no pool with
+    /// the requested name.
     fn select_pools(
         &self,
         leases: &Leases,

@@ -112,7 +112,7 @@ impl<'t> Transaction<'t> {
         })
     }
 
-    /// Releases all leases of a session; `released_last` at the end.
+    /// Releases all leases of a session. The last of them is `released_last`.
     #[inline(always)]
     fn release_session(
         &self,

@@ -1,11 +1,13 @@
 //! The fast path for opening and closing an anonymous session in a map with one pool.
 //!
 //! The slow path in `open` and `close` handles every case. The fast path has the same result, but
-//! handles only the common case: [`Layout::has_fast_path`] is set, and the session has no options.
-//! The fast path checks all preconditions before its first change. If a precondition fails, the
-//! slow path runs. The compiler can inline all functions that the common case calls, except the
-//! functions of the journal. The fast path builds the result last. So the compiler can remove the
-//! parts of the result that the caller does not use.
+//! handles only the common case. For example, [`Layout::has_fast_path`] must be set, and an open
+//! must have no options. The fast path checks all preconditions before its first change. If a
+//! precondition fails, the slow path runs.
+//!
+//! The compiler can inline all functions that the common case calls, except the functions of the
+//! journal. The fast path builds the result last. So the compiler can remove the parts of the result
+//! that the caller does not use.
 //!
 //! [`Layout::has_fast_path`]: crate::map::format::layout::Layout::has_fast_path
 

@@ -1,8 +1,8 @@
 //! Opens, creates and replaces the files of a map in their directory.
 //!
-//! New files are created under temporary names and then renamed. A process that dies before the
-//! rename leaves temporary files. The next process that replaces the map finishes the rename or
-//! removes these files.
+//! New files, except the lock file, are created under temporary names and then renamed. A process
+//! that dies before the rename leaves temporary files. The next process that creates or replaces
+//! these files finishes the rename or removes the temporary files.
 
 use std::fs::File;
 use std::io;
@@ -179,8 +179,8 @@ pub(crate) fn open_lock(directory: &Path) -> Result<FileLock, MapError> {
 /// Creates zeroed, fully allocated files for a map and its sessions, under temporary names. Returns
 /// the map file, the sessions file and the identity of the map file. [`publish`] renames the files.
 ///
-/// Replaces existing temporary files. The caller holds the lock, so the process that created such a
-/// file is dead.
+/// Replaces existing temporary files. The caller holds the lock, so no other process uses these
+/// files.
 pub(crate) fn create(
     directory: &Path,
     map_word_count: usize,
@@ -295,8 +295,8 @@ pub(crate) fn finish_publishing(directory: &Path, layout: &Layout) -> Result<(),
     }
 }
 
-/// Returns whether a new file still has its temporary name, because its creator died before the
-/// rename.
+/// Returns whether the directory has a temporary file of the map or of its sessions. The creator of
+/// such a file died before the rename.
 pub(crate) fn has_temporary_files(directory: &Path) -> bool {
     [MAP_FILE, SESSIONS_FILE].into_iter().any(|name| temporary_path(directory, name).exists())
 }
@@ -351,7 +351,7 @@ fn temporary_name(name: &str) -> String {
     format!("{name}.new")
 }
 
-/// Returns the error of an operation that needs the sessions file.
+/// Returns the error of an operation that needs the sessions file when this file cannot be used.
 pub(crate) fn missing_sessions() -> MapError {
     let reason = "it is missing, damaged or not trusted, so users are unknown (run 'vipool up')";
     MapError::Damaged { path: SESSIONS_FILE.into(), reason }

@@ -15,8 +15,10 @@ use crate::map::format::slot::{next_stamp, stamp_time};
 const MAX_FUTURE_SECONDS: u32 = 3600;
 
 impl MapWriter<'_> {
-    /// Replaces the stamps in the future by stamps with the time `now`. Keeps the order of all
-    /// stamps, so the queues stay sorted. If the writer dies, the next call completes the
+    /// Replaces stamps that are too far in the future by stamps with the time `now`.
+    ///
+    /// Keeps the order of all stamps, so the queues stay sorted. A new stamp can therefore be up
+    /// to [`MAX_FUTURE_SECONDS`] after `now`. If the writer dies, the next call completes the
     /// correction.
     pub(crate) fn correct_future_stamps(&self, now: Tick) {
         let is_wrong = |stamp| stamp_time(stamp) > now.saturating_add(MAX_FUTURE_SECONDS);

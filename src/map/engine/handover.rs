@@ -3,7 +3,7 @@
 //! Such an address has a slot in the old pool and a slot in the new pool. While a session holds the
 //! old slot, the new slot has the flags [`AWAITING_RELEASE`]. When the session releases the old
 //! slot, the writer moves the state of the address to the new slot, and resets and retires the old
-//! slot. The state consists of the cool-down, the last user and the reservation.
+//! slot. The state consists of the cool-down, the last user, the reservation and the drain.
 //!
 //! [`AWAITING_RELEASE`]: crate::map::format::slot::AWAITING_RELEASE
 
@@ -87,12 +87,12 @@ fn reset_and_retire_queued(table: &TableWriter<'_>, slot: u32) {
     table.enqueue(slot);
 }
 
-/// Removes the state of a slot, except for the generation, and sets the flag [`RETIRED`]. Does not
-/// update queues and index.
+/// Removes the state of a slot and sets the flag [`RETIRED`]. Keeps the generation. Does not update
+/// queues and index.
 pub(crate) fn reset_and_retire(table: &TableWriter<'_>, slot: u32) {
     let Meta { generation, .. } = table.meta(slot);
-    // Invalidate the record first: after a crash, recovery finds only slots whose words still have
-    // a state.
+    // Invalidate the record first: after a crash, recovery repeats this function only for a slot
+    // whose owner word or meta word still has state.
     if let Some(record) = table.record(slot) {
         record::invalidate(table.access(), record);
     }

@@ -19,8 +19,8 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Returns whether the session can be opened again for this user. This is always possible if
-    /// the session or the open has no user.
+    /// Returns whether the session can be opened again for `user`. Always returns true if the
+    /// session has no user, or if `user` is [`UserHash::NONE`].
     pub(crate) fn admits(&self, user: UserHash) -> bool {
         [self.user, user].contains(&UserHash::NONE) || self.user == user
     }
@@ -30,8 +30,8 @@ impl Identity {
         if self.user == UserHash::NONE { user } else { self.user }
     }
 
-    /// Returns `options`, with the session's user, client and leader in the options that are not
-    /// set.
+    /// Returns a copy of `options`. If `options` has no user, client or leader, the copy has the
+    /// value of the session.
     pub(crate) fn complete<'a>(&'a self, options: &OpenOptions<'a>) -> OpenOptions<'a> {
         OpenOptions {
             user: options.user.or(self.record.user()),

@@ -100,7 +100,7 @@ impl MapImage {
         })
     }
 
-    /// Returns the pools in the form of a plan.
+    /// Returns the pools of the map, converted to the type that a plan contains.
     pub(crate) fn pools(&self) -> Vec<Pool> {
         self.layout.pools().iter().map(|pool| pool.to_pool(self.words())).collect()
     }

@@ -94,7 +94,7 @@ impl Logons {
         }
     }
 
-    /// Returns the first logon that `matches` accepts, with the name of its record.
+    /// Returns a logon that `matches` accepts, with the name of its record.
     fn find(&self, mut matches: impl FnMut(&Logon) -> bool) -> io::Result<Option<(String, Logon)>> {
         let mut found = None;
         let search_result = for_each_name(&self.0, |name| match Logon::parse(name) {

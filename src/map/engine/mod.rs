@@ -1,5 +1,5 @@
-//! The operations on the words of a map. This folder and `replan` contain all code that decides
-//! what to write to a map.
+//! The operations on the words of a map. They open and close sessions, free addresses, and recover
+//! the map after a crash.
 //!
 //! [`image::MapImage`] is the read-only view that readers get. No method of this view changes the
 //! map. [`writer::MapWriter`] can change the map. It needs an exclusive borrow of a

@@ -1,11 +1,11 @@
 //! Reaping: the periodic search for dead leaders and for addresses that have cooled down. Opening a
 //! session never reaps.
 //!
-//! A reap closes a session if it finds the leader dead and an earlier reap has found the leader
-//! dead at least [`LEADER_GRACE`] seconds before. If another logon of the session has a running
-//! process, that process becomes the leader instead. A reap frees an address that has cooled down.
-//! If [`Settings::check_in_use`] is set, or if the address lingers, the address becomes free only
-//! if it has no sockets.
+//! A reap closes a session if the leader is dead, and if an earlier reap found the leader dead at
+//! least [`LEADER_GRACE`] seconds ago. If another logon of the session has a running process, that
+//! process becomes the leader instead. A reap frees an address that has cooled down. If
+//! [`Settings::check_in_use`] is set, or if the address lingers, the address becomes free only if it
+//! has no sockets.
 //!
 //! [`Settings::check_in_use`]: crate::map::Settings::check_in_use
 
@@ -50,8 +50,8 @@ pub struct ReapReport {
     /// The sessions that were closed because their leader has exited.
     pub closed: Vec<SessionId>,
     /// Whether the budget ran out before every session and every cooled address was checked. The
-    /// next call continues where this call stopped. Lingering addresses never set this field: calls
-    /// check them in turn.
+    /// next call continues where this call stopped. Lingering addresses never set this field: later
+    /// calls check an address in use again and again, so the field could stay set permanently.
     pub more: bool,
 }
 
@@ -83,8 +83,8 @@ impl Transaction<'_> {
                 Owner::Free(_) | Owner::Session(_) => false,
             };
             let is_cooling = |slot: u32| matches!(table.owner(slot), Owner::Cooling(_));
-            // Check lingering slots first: a cooling slot with sockets moves to the queue of
-            // lingering slots.
+            // Check the lingering slots first, because the check of the cooling slots adds slots to
+            // the queue of lingering slots.
             for queue in [Queue::Lingering, Queue::Cooling] {
                 let mut remaining_budget = budget.min(table.pool.slot_count);
                 let mut next_slot = table.front(queue);
@@ -100,8 +100,9 @@ impl Transaction<'_> {
             }
             if table.count(Counter::Reserved) > 0 || table.pool.is_dropped {
                 // Reserved and drained slots are in no queue, so sort them here by their stamps:
-                // the time of the release or of the last check. Check drained slots only in a
-                // dropped pool: the pool can be removed when all of its slots are free.
+                // the time of the release or of the latest check. Check drained slots only in a
+                // dropped pool, which the plan no longer has. When none of its slots is leased,
+                // cooling or lingering, a later reload removes the pool.
                 let is_unqueued = |slot: &u32| match table.placement(*slot) {
                     Placement::Reserved => true,
                     Placement::Drained => table.pool.is_dropped,
@@ -122,7 +123,8 @@ impl Transaction<'_> {
         report
     }
 
-    /// Frees a slot that has cooled down, or marks it as lingering if its addresses have sockets.
+    /// Frees a slot that has cooled down. If the settings or the state of the slot require a check,
+    /// and the check finds sockets, marks the slot as lingering instead.
     fn free_unless_in_use(
         &self,
         table: &TableWriter<'_>,
@@ -154,7 +156,7 @@ impl Transaction<'_> {
             .any(|address| probe.has_sockets(address))
     }
 
-    /// Marks the free slots with sockets as lingering.
+    /// Marks each free slot as lingering if one of its addresses has sockets.
     pub(crate) fn withhold_slots_in_use(&self, now: Tick, probe: &mut dyn Probe) {
         for (_, table) in self.table_writers() {
             for slot in 0..table.pool.slot_count {
@@ -168,7 +170,7 @@ impl Transaction<'_> {
     }
 
     /// Closes the sessions whose leader is dead and was first found dead at least [`LEADER_GRACE`]
-    /// seconds ago. Checks up to `budget` leaders. Begins where the last call stopped.
+    /// seconds ago. Checks up to `budget` leaders. Begins where the previous call stopped.
     fn close_sessions_of_dead_leaders(
         &self,
         now: Tick,
