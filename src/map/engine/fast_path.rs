@@ -6,8 +6,8 @@
 //! precondition fails, the slow path runs.
 //!
 //! The compiler can inline all functions that the common case calls, except the functions of the
-//! journal. The fast path builds the result last. So the compiler can remove the parts of the result
-//! that the caller does not use.
+//! journal. The fast path builds the result last. So the compiler can remove the parts of the
+//! result that the caller does not use.
 //!
 //! [`Layout::has_fast_path`]: crate::map::format::layout::Layout::has_fast_path
 

@@ -4,8 +4,8 @@
 //! A reap closes a session if the leader is dead, and if an earlier reap found the leader dead at
 //! least [`LEADER_GRACE`] seconds ago. If another logon of the session has a running process, that
 //! process becomes the leader instead. A reap frees an address that has cooled down. If
-//! [`Settings::check_in_use`] is set, or if the address lingers, the address becomes free only if it
-//! has no sockets.
+//! [`Settings::check_in_use`] is set, or if the address lingers, the address becomes free only if
+//! it has no sockets.
 //!
 //! [`Settings::check_in_use`]: crate::map::Settings::check_in_use
 
