@@ -42,7 +42,8 @@ impl Journal {
         journal::next_number(self.region.words())
     }
 
-    /// Returns the events with the numbers from `first_number` on. Pass 1 for all events.
+    /// Returns the events from number `first_number` on that writers have not overwritten. Pass 1
+    /// for all events.
     #[must_use]
     pub fn since(&self, first_number: u64) -> RecentEvents {
         let next_number = self.next_number();

@@ -169,7 +169,7 @@ fn a_record_belongs_to_its_lease_or_is_not_visible() {
 #[test]
 fn an_overflow_entry_is_found_while_others_are_inserted_and_removed() {
     check_model(2, || {
-        // The home bucket is full of other entries, so the entry goes to the next bucket.
+        // The home bucket of `key` is full, so the entries of `key` go to the next bucket.
         let access = WriteAccess::for_test();
         let buckets: Arc<[Bucket]> =
             (0..2).map(|_| std::array::from_fn(|_| Word::new(0))).collect();
@@ -189,7 +189,6 @@ fn an_overflow_entry_is_found_while_others_are_inserted_and_removed() {
         };
         assert_eq!(find(&buckets), Some(7));
         writer.join().unwrap();
-        // After the removal of the last overflow entry, the overflow count is 0 again.
         assert!(LoadedBucket::load(key, &buckets).remove(access, 7));
         assert_eq!(find(&buckets), None);
     });

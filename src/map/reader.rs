@@ -27,7 +27,7 @@ use crate::session::{Addresses, Handle, SessionId};
 #[derive(Debug)]
 pub struct Reader {
     map: MapImage,
-    /// A copy of the compiled process list. So the list cannot change while it is read.
+    /// A copy of the compiled process list. A write to the map file cannot change this copy.
     policy: PrivateBytes,
 }
 
@@ -41,7 +41,8 @@ impl Reader {
         Self::try_attach(directory).map_err(|failure| failure.at(directory.join(files::MAP_FILE)))
     }
 
-    /// Same result as [`Reader::attach`], but never allocates on Unix.
+    /// Same as [`Reader::attach`], but errors contain no path. So this function never allocates on
+    /// Unix.
     pub(crate) fn try_attach(directory: &Path) -> Result<Self, OpenFailure> {
         let map = files::open_image(directory)?;
         files::check_boot(map.layout())?;
@@ -87,7 +88,8 @@ impl Reader {
         self.is_live(handle).then_some(leases)
     }
 
-    /// Returns whether the session still holds the lease of a handle. Costs a few loads.
+    /// Returns whether the session of a handle still holds the lease of the handle. Costs a few
+    /// loads.
     #[inline]
     #[must_use]
     pub fn is_live(&self, handle: &Handle) -> bool {
@@ -146,17 +148,17 @@ impl Reader {
         })
     }
 
-    /// Returns whether a newer file replaces this map. The newer file may not be in place yet. The
-    /// leases in a replaced map no longer change. Call [`Reader::attach`] again to read the current
-    /// leases.
+    /// Returns whether a newer file replaces this map, or the map was removed. The newer file may
+    /// not be in place yet. The leases in a superseded map no longer change. Call
+    /// [`Reader::attach`] again to read the current leases.
     #[inline]
     #[must_use]
     pub fn is_superseded(&self) -> bool {
         self.superseded_mark() != 0
     }
 
-    /// Returns 0 if no newer file replaces this map. Otherwise returns a mark, which changes when
-    /// the newer file is in place.
+    /// Returns 0 if the map is not superseded. Otherwise returns a mark, which changes when a newer
+    /// file is in place.
     #[inline]
     pub(crate) fn superseded_mark(&self) -> u64 {
         self.map.header(SUPERSEDED)

@@ -1,4 +1,4 @@
-//! [`Map::remove`]: removes the files of a map without sessions.
+//! [`Map::remove`]: removes the files of a map that has no open session.
 
 use super::engine::files;
 use super::engine::logons::Logons;
@@ -7,8 +7,8 @@ use super::types::error::RemoveError;
 use super::writer::Map;
 
 impl Map {
-    /// Removes the files `map` and `sessions` of a map without open sessions, and its logon
-    /// records. Needs no space on the file system. Programs that open the map later find no map.
+    /// Removes a map that has no open session: the files `map` and `sessions`, and the records of
+    /// logons. Needs no space on the file system. Programs that open the map later find no map.
     ///
     /// # Errors
     /// Fails if a session is open, another writer holds the lock, or a file cannot be removed.

@@ -36,14 +36,17 @@ impl Map {
     /// Replaces a damaged map: renames its files and builds a new map from `plan`. Returns `None`
     /// if the map is not damaged. In this case, nothing changes.
     ///
-    /// The plan must be the plan of the damaged map. Then the leases of the damaged map and their
-    /// handles stay valid, because the plan determines the place of each slot. A lease whose slot
-    /// is damaged is lost, and no error reports the loss: compare the sessions of the new map with
+    /// `plan` must be the plan with which the damaged map was created, because the plan determines
+    /// the position of each slot. If the damaged map replaced a map with another plan, its slots
+    /// can have other positions.
+    ///
+    /// The readable leases of the damaged map and their handles stay valid. A lease whose slot is
+    /// damaged is lost, and no error reports the loss: compare the sessions of the new map with
     /// other records.
     ///
     /// # Errors
-    /// Fails if there is no map, it is not trusted, another writer holds the lock, or the files
-    /// cannot be renamed or created.
+    /// Fails if the plan is not valid, there is no map, the map is not trusted, another writer
+    /// holds the lock, or the files cannot be renamed or created.
     pub fn repair(directory: &Path, plan: &Plan) -> Result<Option<RepairReport>, MapError> {
         validate(plan)?;
         let boot = files::current_boot_id(directory)?;
@@ -134,7 +137,8 @@ mod tests {
         Plan::new([Pool::new("default", PoolKind::VirtualIp, &ranges, u32::MAX).unwrap()])
     }
 
-    /// Damages a map with two sessions. Returns the directory, and the handle of session 1.
+    /// Creates a map with two sessions and damages it. Returns its directory, and the handle of
+    /// session 1.
     fn damaged_map(damage: impl Fn(&mut Vec<u8>)) -> (tempfile::TempDir, crate::session::Handle) {
         let directory = tempfile::tempdir().unwrap();
         let map = Map::create(directory.path(), &plan()).unwrap();

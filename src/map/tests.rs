@@ -131,11 +131,11 @@ fn users_with_one_tag_are_different_users() {
         let session = number.to_string().parse().unwrap();
         map.begin().close_session_and_commit(session, Tick::from_secs(now)).unwrap();
     };
-    // The sessions of one user do not count for the other user.
+    // The sessions of one user do not count for the limit of the other user.
     assert_eq!(open(&mut map, 1, &ann, None, 1).unwrap(), "10.0.0.1");
     assert_eq!(open(&mut map, 2, &eve, None, 1).unwrap(), "10.0.0.2");
     assert!(matches!(open(&mut map, 3, &ann, None, 1), Err(OpenError::Quota { .. })));
-    // An address cools down for the other user.
+    // The cool-down of an address applies to a user who has the same tag as its last user.
     close(&mut map, 1, 2);
     close(&mut map, 2, 3);
     let result = open(&mut map, 3, &eve, Some("10.0.0.1"), 4);
@@ -144,7 +144,7 @@ fn users_with_one_tag_are_different_users() {
     assert_eq!(open(&mut map, 4, &eve, None, 4).unwrap(), "10.0.0.2");
     close(&mut map, 3, 5);
     close(&mut map, 4, 5);
-    // The reservation is for one of the two users.
+    // A reservation for one user does not admit the other user.
     let transaction = map.begin();
     let user = transaction.user_hash(&ann).unwrap();
     let table = transaction.table_writer(0).unwrap();

@@ -4,7 +4,7 @@
 //! Each slot has one record of [`RECORD_WORDS`] words. A record contains the generation of its
 //! lease. A reader uses the record only if the slot has the same generation. The last word, a
 //! reservation, does not depend on the generation. The writer stores word 0 after the other words
-//! of the record. The record stays valid after the release of the slot: it then belongs to the last
+//! of the record. After the release of the slot, the record stays valid and describes the last
 //! user.
 //!
 //! | word | content |
@@ -18,8 +18,8 @@
 //! | 15 | hash of the user for whom the slot is reserved; valid while the slot has the flag `RESERVED` |
 //!
 //! A record occupies two cache lines. The hash of the user is in the first line, so a comparison of
-//! users does not load the second line. If word 1 contains no pid, the words of the leader keep
-//! their old content. If word 0 contains no family, the words of the client keep their old content.
+//! users does not load the second line. If word 1 contains no pid, words 2 and 3 keep the content
+//! of an earlier record. If word 0 contains no family, words 4 and 5 do.
 //!
 //! The writer replaces the record of an open session in two steps. It writes the new record to the
 //! header of the file ([`STAGED_RECORD`]), then copies the new record over the old one. If the
@@ -157,8 +157,8 @@ pub(crate) fn finish_update(access: WriteAccess<'_>, words: &[Word]) {
     store(access, words, STAGED_TARGET, 0);
 }
 
-/// Writes the words of a record, the commit word last. `attributes` are the number of replacements
-/// and [`USER_SET_LATER`].
+/// Writes the content of a record, and then its commit word. Keeps the reservation. `attributes`
+/// contains the number of replacements and [`USER_SET_LATER`].
 fn fill(
     access: WriteAccess<'_>,
     record: &RecordWords,
@@ -210,8 +210,8 @@ fn store_user(access: WriteAccess<'_>, record: &RecordWords, user: UserHash, nam
     store_bytes(access, record, USER_NAME, truncate_name(name).as_bytes());
 }
 
-/// Returns the user who got the lease with this generation. After the release of the lease, that is
-/// the last user of the slot.
+/// Returns the user that the session had when it got the lease with this generation. After the
+/// release of the lease, this user is the last user of the slot.
 #[inline]
 pub(crate) fn last_user(record: &RecordWords, generation: u32) -> UserHash {
     user_unless(record, generation, USER_SET_LATER)
@@ -222,7 +222,8 @@ pub(crate) fn session_user(record: &RecordWords, generation: u32) -> UserHash {
     user_unless(record, generation, 0)
 }
 
-/// Returns the user of the record with this generation, unless the record has one of these flags.
+/// Returns the user in a record; [`UserHash::NONE`] if the record is not valid, has another
+/// generation, or has one of `excluded_flags`.
 #[inline]
 fn user_unless(record: &RecordWords, generation: u32, excluded_flags: u32) -> UserHash {
     let (recorded_generation, attributes) = split_halves(load(record, COMMIT_WORD));
@@ -268,8 +269,8 @@ pub(crate) fn invalidate(access: WriteAccess<'_>, record: &RecordWords) {
 }
 
 /// Invalidates the record of a slot that is not leased, unless the record has the generation of the
-/// last lease. A writer that died before it committed a lease can have left another record, and the
-/// next lease of the slot gets the generation of that record.
+/// last lease. A writer that died before it committed a lease can have left the record of that
+/// lease. The next lease has the same generation, so the record would otherwise count for it.
 pub(crate) fn invalidate_uncommitted(
     access: WriteAccess<'_>,
     record: &RecordWords,
@@ -318,7 +319,8 @@ pub(crate) fn read(
     is_unchanged.then_some(Record { name, name_length, client, leader })
 }
 
-/// Returns the time at which the leader of this lease was first found dead.
+/// Returns the time at which the leader in the record of a slot was first found dead; `None` if it
+/// was not found dead.
 pub(crate) fn first_seen_dead(words: &[Word], pool: &PoolLayout, slot: u32) -> Option<Tick> {
     let (seconds_plus_one, _) = split_halves(load(words, record_offset(pool, slot) + LEADER_PID));
     seconds_plus_one.checked_sub(1).map(Tick::from_secs)

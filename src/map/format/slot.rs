@@ -11,7 +11,8 @@
 //! The store of the owner word commits the start and the end of a lease. A *stamp* contains a time
 //! in seconds (32 bits) and a counter of the stamps of the same second (24 bits). If the counter is
 //! full, the next stamp has the next second. Each new stamp is higher than all earlier stamps, so
-//! stamps give the order and the time of all releases.
+//! recovery can sort the slots of a queue by their stamps. The stamp of a cooling slot is the start
+//! of its cool-down.
 
 use super::words::{join_halves, split_halves};
 use crate::Tick;
@@ -37,13 +38,14 @@ const STAMP_TIME_SHIFT: u32 = 24;
 pub(crate) enum Owner {
     /// Leased to the session with this id.
     Session(u64),
-    /// Free since this stamp. The stamp is 0 if no session has leased the slot yet, or if the state
-    /// of its address moved to another pool.
+    /// Free. The slot got this stamp when it became free, or at a later change of flags. The stamp
+    /// is 0 if neither has happened, or if the state of the address moved to another pool.
     Free(u64),
     /// Cooling since this stamp, the stamp of the release or of a later change of flags. The slot
     /// cools down, or it has cooled down and no writer has changed its state yet.
     Cooling(u64),
-    /// Cooled down, but a check at this stamp found sockets on the address.
+    /// Cooled down, but a check found sockets on the address. The slot got this stamp at the last
+    /// check, or at a later change of flags.
     Lingering(u64),
 }
 
@@ -181,7 +183,7 @@ impl Meta {
         self.tag_and_flags == 0
     }
 
-    /// Returns a copy with some flags cleared and then some flags set.
+    /// Returns a copy without `flags_to_clear` and with `flags_to_set`. A flag in both is set.
     pub(crate) fn with_flags(self, flags_to_set: u32, flags_to_clear: u32) -> Self {
         Self { tag_and_flags: self.tag_and_flags & !flags_to_clear | flags_to_set, ..self }
     }

@@ -4,7 +4,7 @@
 //! the sessions file. A record of the sessions file keeps only the first bytes of a name. The hash
 //! also distinguishes two names that have these bytes in common.
 //!
-//! Every user can read the map file, so it contains only a tag of 28 bits of that hash. Without the
+//! Every user can read the map file, so it contains only a *tag*: 28 bits of the hash. Without the
 //! key, a tag does not reveal the name. Several users can have the same tag: the tag finds
 //! candidates, and the hash in the sessions file decides.
 

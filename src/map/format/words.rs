@@ -1,7 +1,6 @@
-//! Access to the words of a map by offset.
+//! Access to the words of a file of a map by offset.
 //!
-//! Offsets come from a [`super::layout::Layout`] that was checked against the length of the map. A
-//! load at an offset outside the map returns 0, and a store there has no effect.
+//! A load at an offset outside the file returns 0. A store at such an offset has no effect.
 
 use crate::hash::load_padded_le;
 use crate::raw::word::{Word, WriteAccess};
@@ -20,7 +19,7 @@ pub(crate) fn store(access: WriteAccess<'_>, words: &[Word], offset: usize, valu
     }
 }
 
-/// Stores bytes in memory order, eight to a word.
+/// Stores bytes in memory order, eight per word. Fills the rest of the last word with zeros.
 pub(crate) fn store_bytes(access: WriteAccess<'_>, words: &[Word], offset: usize, bytes: &[u8]) {
     let (chunks, remainder) = bytes.as_chunks();
     for (index, chunk) in chunks.iter().enumerate() {

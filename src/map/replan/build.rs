@@ -1,4 +1,4 @@
-//! The construction of a map from a plan, with the sessions of the map that it replaces.
+//! Builds a map from a plan. The new map keeps the sessions of the map that it replaces.
 
 use std::path::Path;
 
@@ -71,9 +71,10 @@ pub(crate) fn replace_files(
     let journal = files::open_or_create_journal(directory, boot)
         .inspect_err(|_| files::remove_temporary_files(directory))?;
     new_map.set_journal(journal);
-    // Set the mark before `publish` renames the new files. If this process dies between these two
-    // steps, the next writer removes the mark. If the old map belongs to another network namespace,
-    // its writers detect the replacement by this mark.
+    // Mark the old map as superseded before `publish` renames the new files. A process that dies
+    // after `publish` must not leave an old map without the mark, because readers of that map would
+    // never look for the new map. If this process dies before `publish`, the next writer removes
+    // the mark. Also mark an old map of another network namespace.
     let set_mark = |old_map: Option<&mut WritableMap>, mark| {
         if let Some(old_map) = old_map {
             old_map.writer().store_header(SUPERSEDED, mark);
@@ -145,7 +146,7 @@ fn slot_counts(pools: &[PlannedPool]) -> impl Iterator<Item = u32> {
     pools.iter().map(|planned| planned.pool.slot_count())
 }
 
-/// Returns the fixed words of a map without `file_id`, and the owner and meta words of all slots.
+/// Returns the fixed words of a map, except `FILE_ID`, and the owner and meta words of all slots.
 fn compared_words(map: &MapImage) -> impl Iterator<Item = u64> {
     let slots = map.tables().flat_map(|(_, table)| {
         (0..table.pool.slot_count).flat_map(move |slot| table.owner_and_meta(slot))
@@ -153,8 +154,8 @@ fn compared_words(map: &MapImage) -> impl Iterator<Item = u64> {
     map.layout().fixed_words(map.words()).chain(slots)
 }
 
-/// Builds a map in these regions. If `old_map_and_time` contains an old map, the new map keeps the
-/// state of the old map. The tick is the current time.
+/// Builds a map in these regions. `old_map_and_time` contains the old map, whose state the new map
+/// keeps, and the current time. It is `None` if there is no state to keep.
 fn build(
     mut map: WritableRegion,
     mut sessions: WritableRegion,
@@ -170,7 +171,7 @@ fn build(
     layout::write(access, words, pools, policy, &plan.settings, boot, file_id);
     let (words, access) = sessions.write_access();
     let pool_rules = encode_rules(&plan.policy.pool_rules);
-    // The user tags in the slots of the old map are hashes under the key of its sessions file.
+    // Keep the key of the old map, because the user tags in its slots were computed with this key.
     let key =
         old_map.and_then(|old_map| user_key(old_map.sessions_words())).unwrap_or_else(random_key);
     layout::write_sessions(access, words, slot_counts(pools), &pool_rules, boot, file_id, key);
@@ -190,7 +191,8 @@ fn build(
     Ok(new_map)
 }
 
-/// Copies the slots, records and header words that stay valid under a new configuration.
+/// Copies the slots, records and header words that stay valid under a new configuration. Gives each
+/// new slot the highest generation of all removed slots, so no old handle matches a new lease.
 fn copy_persistent_state(writer: &MapWriter<'_>, old_map: &MapImage, pools: &[PlannedPool]) {
     for offset in [LAST_STAMP, RESTORED, DRAINING] {
         writer.store_header(offset, old_map.header(offset));
@@ -248,7 +250,7 @@ fn retire_dropped_addresses(writer: &MapWriter<'_>, pools: &[PlannedPool], plan:
     }
 }
 
-/// Reserves the addresses that the plan reserves. `key` is the key of the hashes of users.
+/// Reserves the addresses that the plan reserves. `key` is the key for [`UserHash::of`].
 fn apply_reservations(writer: &MapWriter<'_>, plan: &Plan, key: HashKey) {
     for reservation in &plan.reservations {
         let Some((pool, slot)) = writer.locate(reservation.address) else { continue };

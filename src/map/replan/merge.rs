@@ -1,10 +1,11 @@
 //! The pools of a new map: the pools of the plan, and the pools of the old map that are still
 //! needed.
 //!
-//! Handles contain the pool number, so a pool keeps its number while the map has the pool. The new
-//! map keeps a pool that the plan no longer has only while an address of the pool is leased, cools
-//! down or lingers. A new pool can reuse the number of a removed pool, because the generations of
-//! new slots are higher than the generations of removed slots.
+//! Handles contain the pool number, so a pool keeps its number while the map has the pool. If the
+//! plan no longer has a pool, the new map keeps the pool only for a leased address, or for a
+//! cooling or lingering address that no pool of the plan takes over. A new pool can reuse the
+//! number of a removed pool, because the generations of new leases are higher than those of
+//! removed slots.
 
 use crate::Tick;
 use crate::map::engine::image::MapImage;
@@ -37,8 +38,8 @@ fn is_default(pools: &[Pool], pool: &Pool) -> bool {
         && default_pool.is_some_and(|default_pool| default_pool.name() == pool.name())
 }
 
-/// Returns the pool of the new map for a pool of the plan. If the old map has this pool, the result
-/// extends `old_pool`.
+/// Returns the pool of the new map for a pool of the plan. `old_pool` is the same pool in the old
+/// map, if the old map has it. The result then contains the slots of `old_pool` too.
 fn planned_pool(plan: &Plan, plan_index: usize, old_pool: Option<&Pool>) -> PlannedPool {
     let pool_of_plan = &plan.pools[plan_index];
     PlannedPool {
@@ -49,7 +50,7 @@ fn planned_pool(plan: &Plan, plan_index: usize, old_pool: Option<&Pool>) -> Plan
     }
 }
 
-/// Returns the pool of the new map for a pool that the plan no longer has.
+/// Returns a pool of the new map that is not in the plan.
 fn dropped_pool(pool: Pool, is_kept: bool) -> PlannedPool {
     PlannedPool { pool, plan_index: None, is_default: false, is_kept }
 }
@@ -124,8 +125,8 @@ pub(crate) fn merge(
     Ok(pools)
 }
 
-/// Returns whether a pool that the plan no longer has is still needed. It is needed for a leased
-/// address, and for a cooling or lingering address that no pool of the plan takes over.
+/// Returns whether the new map needs a pool that the plan no longer has. A pool is needed for a
+/// leased address, and for a cooling or lingering address that no pool of the plan takes over.
 fn is_in_use(old_map: &MapImage, table: &Table<'_>, plan: &Plan, now: Tick) -> bool {
     let has_cooled =
         |slot| !plan.settings.check_in_use && table.cool_down_end(slot, &plan.settings) <= now;

@@ -66,7 +66,7 @@ pub(crate) fn migrate(writer: &MapWriter<'_>, pools: &[PlannedPool], old_map: &M
 
 /// Copies the state of an address from the source slot to the target slot, unless the source slot
 /// has no state or the target slot has a later stamp. If the source slot is leased, makes the
-/// target slot await the release instead.
+/// target slot await the release instead. Does nothing if the target slot is leased.
 fn move_state(
     (target, target_slot): (&TableWriter<'_>, u32),
     (source, source_slot): (&Table<'_>, u32),

@@ -48,13 +48,14 @@ fn runs(pool_index: usize, pool: &Pool) -> impl Iterator<Item = Run> {
     })
 }
 
-/// Returns the addresses that two of these pools have in common.
+/// Returns, for each pair of these pools, the addresses that both pools contain.
 pub(crate) fn find_overlaps(pools: &[Pool]) -> Vec<Overlap> {
     let mut all_runs: Vec<Run> =
         pools.iter().enumerate().flat_map(|(index, pool)| runs(index, pool)).collect();
     all_runs.sort_unstable_by_key(|run| (run.is_ipv4, run.first_address));
     let mut overlaps = Vec::new();
-    // The earlier runs that can overlap the next run. There is rarely more than one per pool.
+    // The earlier runs that can overlap the next run. There are few, because the runs of one pool
+    // normally do not overlap each other.
     let mut active_runs: Vec<Run> = Vec::new();
     for run in all_runs {
         active_runs.retain(|active_run| {
