@@ -4,9 +4,10 @@
 //! - A value in the chain is never dropped or moved. So a caller can keep a reference forever, in
 //!   any thread, signal handler or vfork child.
 //! - No method locks. On Unix, no method uses the heap.
-//! - siglongjmp or fork can interrupt any method. No thread ever waits for another thread.
-//! - A call for a superseded version makes no system call, except for a few attempts to create the
-//!   successor. [`Attempts`] limits these attempts.
+//! - If siglongjmp or fork interrupts a method, the chain stays usable. No thread ever waits for
+//!   another thread.
+//! - A call that finds the newest version superseded makes no system call, unless it attempts to
+//!   create the successor. [`Attempts`] limits how often that happens.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,12 +56,12 @@ impl<T: Send + Sync> VersionChain<T> {
     /// Returns the newest version. If that version is superseded, creates and returns its
     /// successor.
     ///
-    /// `mark_of` returns 0 for a version that is not superseded. `create` returns the successor,
-    /// which then stays in the chain forever.
+    /// `mark_of` returns 0 for a version that is not superseded, and another number for a
+    /// superseded version. `create` returns the successor, which stays in the chain forever.
     ///
     /// The result is `None` if the chain is empty. The result is the superseded version if `create`
     /// returns `None`, or if no attempt to create a successor is due. After an attempt, the next
-    /// one is due after a delay that grows up to 4 seconds, or when the mark changes.
+    /// attempt is due when the mark changes, or after a delay. The delays grow up to 4 seconds.
     #[inline]
     pub fn follow(
         &self,
@@ -104,7 +105,7 @@ impl VersionChain<Reader> {
     /// Returns a reader of the map in a directory. Attaches to the new map if the current map is
     /// superseded. The files of superseded readers stay mapped.
     ///
-    /// Returns `None` if the directory had no map in any call so far.
+    /// Returns `None` if neither this call nor an earlier call could attach to a map.
     #[inline]
     pub fn map(&self, directory: &Path) -> Option<&'static Reader> {
         let attach = || Reader::try_attach(directory).ok();
@@ -117,7 +118,7 @@ impl VersionChain<Reader> {
     }
 }
 
-/// The attempts to create the successor of one version, in one word.
+/// The limit on attempts to create the successor of one version. Its state is one word.
 ///
 /// - Only one thread makes each attempt. Other threads use the superseded version, and do not wait.
 /// - After an attempt, the next attempt is due after a delay. The first delay is 1 ms. Each delay
@@ -212,7 +213,7 @@ mod tests {
         // A new mark permits an attempt at once, and starts again with the shortest delay.
         assert!(attempts.claim(2, now) && !attempts.claim(2, now));
         assert!(attempts.claim(2, now + 1));
-        // Marks that do not fit into the word are treated as the same mark.
+        // All marks that do not fit into 8 bits count as the same mark.
         assert!(attempts.claim(u64::MAX, now) && !attempts.claim(u64::MAX - 1, now));
     }
 

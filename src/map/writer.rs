@@ -25,8 +25,8 @@ use crate::policy::{Executable, choose_pool_by};
 use crate::session::{Handle, SessionId};
 use crate::sync::Backoff;
 
-/// Maximum time to wait for the new map file. On Windows, a process renames the old file first, so
-/// for a moment no file has the name of the map.
+/// Maximum time to wait for the new map file. On Windows, a process renames the old file before it
+/// renames the new file, so for a moment no file has the name of the map.
 const REPLACEMENT_TIMEOUT: Duration = Duration::from_millis(if cfg!(windows) { 100 } else { 0 });
 
 /// A writer of a map: opens and closes sessions.
@@ -158,14 +158,14 @@ impl Map {
     /// An open session keeps its user, if it has one, and its pool. The options can replace its
     /// client and its leader; an option that is not set keeps the current value.
     ///
-    /// The session gets the first of these addresses that is available: the address that the
-    /// session holds, the requested address, the address reserved for the user, the last address of
-    /// the user, the address that has been free longest. If a requested address is not available,
-    /// the call fails.
+    /// If the options request an address, the session gets this address, or the call fails. In each
+    /// of its other pools, the session gets the first of these addresses that is available: the
+    /// address that it holds, the address reserved for the user, the last address of the user, the
+    /// address that has been free longest.
     ///
     /// # Errors
-    /// Fails if no address is available, a limit is reached, the session is open for another user
-    /// or with another address than the requested one, or the map cannot be used.
+    /// [`OpenError`] lists the reasons. For example, no address is available, a limit is reached,
+    /// the session is open for another user, or the map cannot be used.
     #[inline(always)]
     pub fn open_session(
         &self,
@@ -201,9 +201,8 @@ impl Map {
         locked.map.begin().close_session_and_commit(session, now)
     }
 
-    /// Returns the pool that the rules of the farm select for a session of this user that starts
-    /// this program. Pass the result as [`OpenOptions::pool`], unless the caller requests another
-    /// pool.
+    /// Returns the pool that the rules of the farm select for this user and this program. Pass the
+    /// result as [`OpenOptions::pool`], unless the caller requests another pool.
     ///
     /// Returns `None` if no rule matches. If a rule names a group, this method looks up the groups
     /// of the user, which can block.
@@ -238,8 +237,8 @@ impl Map {
     /// Returns a reader of this map.
     ///
     /// # Errors
-    /// Fails if the map file cannot be opened, the system has no memory left, or the parent of this
-    /// process opened the map.
+    /// Fails if the map file cannot be opened, the system has no memory left, or this process is a
+    /// child that inherited this `Map` at a fork.
     pub fn reader(&self) -> Result<Reader, MapError> {
         let map = self.lock_mutex()?;
         match (&self.lock, map.share()) {
@@ -255,7 +254,7 @@ impl Map {
     /// Returns the settings of the map.
     ///
     /// # Errors
-    /// Fails if the parent of this process opened the map.
+    /// Fails if this process is a child that inherited this `Map` at a fork.
     pub fn settings(&self) -> Result<Settings, MapError> {
         Ok(self.lock_mutex()?.layout().settings)
     }
@@ -263,7 +262,7 @@ impl Map {
     /// Returns the name of a pool; `None` if there is no pool with this number.
     ///
     /// # Errors
-    /// Fails if the parent of this process opened the map.
+    /// Fails if this process is a child that inherited this `Map` at a fork.
     pub fn pool_name(&self, pool: u16) -> Result<Option<String>, MapError> {
         let map = self.lock_mutex()?;
         Ok(map.layout().pool(pool).map(|layout| layout.name(map.words())))
@@ -273,7 +272,8 @@ impl Map {
     /// other processes.
     ///
     /// # Errors
-    /// Fails if the map was replaced and the new map cannot be opened.
+    /// Fails if the map was replaced and the new map cannot be opened, or if this process is a
+    /// child that inherited this `Map` at a fork.
     pub fn find(&self, session: SessionId) -> Result<Option<(Handle, Leases)>, MapError> {
         let map = self.lock_for_reading()?;
         let leases = map.lookup(session);
@@ -286,7 +286,8 @@ impl Map {
     /// This method compares complete names. [`SessionRow::user`] has at most 63 bytes of a name.
     ///
     /// # Errors
-    /// Fails if the map was replaced and the new map cannot be opened.
+    /// Fails if the map was replaced and the new map cannot be opened, or if this process is a
+    /// child that inherited this `Map` at a fork.
     pub fn is_open_for_another(&self, session: SessionId, user: &str) -> Result<bool, MapError> {
         let map = self.lock_for_reading()?;
         Ok(map.is_open_for_another(session, user))
@@ -296,7 +297,8 @@ impl Map {
     /// processes.
     ///
     /// # Errors
-    /// Fails if the map was replaced and the new map cannot be opened.
+    /// Fails if the map was replaced and the new map cannot be opened, or if this process is a
+    /// child that inherited this `Map` at a fork.
     pub fn sessions(&self) -> Result<Vec<SessionRow>, MapError> {
         let map = self.lock_for_reading()?;
         let rows = map.sessions().collect();
@@ -350,7 +352,8 @@ impl Map {
         // From here on, dropping `locked` releases the lock or hands it over to a waiting thread.
         let mut locked = LockedMap { map, lock: Some(lock) };
         self.reopen_if_superseded(&mut locked.map)?;
-        // If the map files were deleted and a new map was created, the old file can have no mark.
+        // A map file that was deleted is not always marked as superseded. So check that the
+        // directory still contains this file.
         if !is_handed_over && !lock.is_in_place(&locked.map)? {
             Self::reopen(lock, &mut locked.map)?;
         }
@@ -402,8 +405,8 @@ impl Map {
     ///
     /// An operation takes much less time than putting a thread to sleep and waking it. An operation
     /// also takes less time than the transfer of the map's cache lines to another processor. So a
-    /// waiting thread spins, and each round of spinning is longer than the previous round. During a
-    /// round, another thread can do many operations in a row.
+    /// waiting thread spins before it sleeps. Each round of spinning is longer than the previous
+    /// round. During a round, another thread can do many operations in a row.
     #[cold]
     #[inline(never)]
     fn spin_and_lock(&self) -> MutexGuard<'_, WritableMap> {
@@ -446,8 +449,8 @@ impl Map {
     }
 
     /// Acquires the writer lock, unless this map holds it. Returns the map, the writer lock, and
-    /// whether the map was already exclusive. The caller does not need the mutex, because the
-    /// caller borrows the map exclusively.
+    /// whether the map was already exclusive. The caller does not need the mutex, because it has
+    /// the only reference to this `Map`.
     pub(crate) fn split_exclusive(
         &mut self,
     ) -> Result<(&mut WritableMap, Option<&WriterLock>, bool), MapError> {
@@ -483,7 +486,8 @@ impl Drop for Map {
 /// A map that is locked for writing.
 pub(crate) struct LockedMap<'a> {
     pub(crate) map: MutexGuard<'a, WritableMap>,
-    /// The lock that this value releases or hands over when it is dropped.
+    /// The lock that this value releases or hands over when it is dropped; `None` if it keeps the
+    /// lock, or if the map is in memory.
     lock: Option<&'a WriterLock>,
 }
 

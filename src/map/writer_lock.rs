@@ -1,4 +1,4 @@
-//! The writer lock of a map in files. All threads of this process share the lock.
+//! The writer lock of a map in files. All threads that share a `Map` share its lock.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ impl LockHolder {
         Self { pid, is_exclusive: exclusive != 0 }
     }
 
-    /// Returns the header word for a holder that is this process.
+    /// Returns the header word that records this process as the holder.
     pub(crate) fn this_process(is_exclusive: bool) -> u64 {
         join_halves(is_exclusive.into(), std::process::id())
     }
@@ -49,11 +49,12 @@ impl LockHolder {
 
 /// The writer lock of a map.
 ///
-/// A thread of this process acquires a mutex before it uses this lock.
+/// A thread acquires the mutex of its `Map` before it acquires this lock.
 #[derive(Debug)]
 pub(crate) struct WriterLock {
     directory: PathBuf,
-    /// The path of the lock file. The two paths are stored, so that operations allocate no memory.
+    /// The path of the lock file. This path and `map_path` are stored, so that operations allocate
+    /// no memory.
     lock_path: PathBuf,
     /// The path of the map file.
     map_path: PathBuf,
@@ -144,8 +145,9 @@ impl WriterLock {
         })
     }
 
-    /// Returns an error if the files of the map were removed while this process holds the lock
-    /// exclusively. Another process can then create a map with the same addresses.
+    /// Returns an error if the lock file or the map file was removed while this process holds the
+    /// lock exclusively. Without these files, another process can create a map with the same
+    /// addresses.
     ///
     /// If `now` is a time, this function examines the files only once in each second, so that most
     /// operations need no system call. If `now` is `None`, it always examines the files.
@@ -191,8 +193,8 @@ impl WriterLock {
     pub(crate) fn hand_over_or_release(&self, map: &mut WritableMap) {
         let handoff_count = self.handoff_count.load(Ordering::Relaxed);
         if handoff_count < MAX_HANDOFFS && self.waiting_thread_count.load(Ordering::Relaxed) > 0 {
-            // The waiting thread certainly takes over the lock, because none of its steps until
-            // then can fail.
+            // The waiting thread certainly takes over the lock: no step between its wait and the
+            // takeover can fail.
             self.handoff_count.store(handoff_count + 1, Ordering::Relaxed);
             return;
         }

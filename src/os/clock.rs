@@ -26,9 +26,9 @@ pub fn since_boot() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), time.tv_nsec as u32)
 }
 
-/// Returns the whole seconds that the time namespace of this process adds to `CLOCK_BOOTTIME`. All
-/// processes that share a map must read the same time. Later calls return the offset of the first
-/// call.
+/// Returns the whole seconds that the time namespace of this process adds to `CLOCK_BOOTTIME`, or 0
+/// if they are unknown. [`since_boot`] subtracts them, because all processes that share a map must
+/// read the same time. Later calls return the offset of the first call.
 #[cfg(target_os = "linux")]
 fn namespace_offset() -> libc::time_t {
     static OFFSET: AtomicI64 = AtomicI64::new(UNKNOWN_OFFSET);
@@ -56,8 +56,8 @@ fn read_namespace_offset() -> Option<i64> {
 }
 
 /// Returns the time since boot, including the time asleep, in steps of 10 to 16 ms
-/// (`GetTickCount64`). After a fast start-up, which resumes a hibernated kernel, the count
-/// continues at its value before the shutdown, because the kernel and its sockets survive.
+/// (`GetTickCount64`). A fast start-up resumes a hibernated kernel with its sockets, so the count
+/// does not restart at 0.
 #[cfg(windows)]
 #[allow(unsafe_code)]
 pub fn since_boot() -> Duration {
@@ -69,7 +69,7 @@ pub fn since_boot() -> Duration {
 
 /// Returns a monotonic time in milliseconds, in steps of at most 10 ms.
 ///
-/// Makes no system call: the vDSO contains `CLOCK_MONOTONIC_COARSE` for every clock source
+/// Makes no system call: the vDSO can read `CLOCK_MONOTONIC_COARSE` with every clock source
 /// (vdso(7)).
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]

@@ -53,7 +53,8 @@ impl Registration {
     /// Registers the descriptor of a lock.
     pub(super) fn new(file: &File, process: ProcessMark) -> io::Result<Self> {
         if PROCESS_NUMBER.swap(process.number(), Relaxed) != process.number() {
-            // If this process is a child of a fork, perhaps no fork handler ran.
+            // This process may be a child of a fork that ran no fork handlers, such as a fork by
+            // the system call clone(2).
             close_inherited();
         }
         let descriptor = file.as_raw_fd();
@@ -86,8 +87,8 @@ impl Registration {
         belongs_to_lock
     }
 
-    /// Returns the number of hard links of the file of the lock; `None` if the descriptor is closed
-    /// or belongs to another file.
+    /// Returns the number of hard links of the lock file; `None` if the descriptor is closed or
+    /// belongs to another file.
     ///
     /// # Errors
     /// Fails if the system cannot examine the file.

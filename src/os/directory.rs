@@ -1,4 +1,4 @@
-//! Lists the names in a directory without allocating, for code on a hooked path.
+//! Lists the names in a directory. Allocates nothing, so a hooked call can use this module.
 
 #![allow(unsafe_code)]
 

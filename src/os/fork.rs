@@ -36,7 +36,7 @@ impl ProcessState {
     }
 }
 
-/// The state of this process: a page that the kernel clears in a child of a fork, or
+/// Points to the state of this process: a page that the kernel clears in a child of a fork, or
 /// [`STATE_CLEARED_BY_HANDLER`]. Null until the first use.
 static STATE: AtomicPtr<ProcessState> = AtomicPtr::new(ptr::null_mut());
 
@@ -44,7 +44,7 @@ static STATE: AtomicPtr<ProcessState> = AtomicPtr::new(ptr::null_mut());
 /// it in the child.
 static STATE_CLEARED_BY_HANDLER: ProcessState = ProcessState::new();
 
-/// The highest number of this process and its ancestors.
+/// The last number that this process or one of its ancestors created.
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 fn process_state() -> &'static ProcessState {
@@ -136,13 +136,14 @@ impl ProcessMark {
         Self { current_number, number: current_number.load(Ordering::Relaxed) }
     }
 
-    /// Returns whether this process created the mark. Returns false in a child of a fork.
+    /// Returns whether this process created the mark. Returns false if it inherited the mark at a
+    /// fork.
     #[inline(always)]
     pub fn is_current(self) -> bool {
         self.current_number.load(Ordering::Relaxed) == self.number
     }
 
-    /// Returns the number of the process, which is never 0.
+    /// Returns the number of the process. The number is not a pid and never 0.
     #[cfg(unix)]
     pub fn number(self) -> u64 {
         self.number

@@ -28,8 +28,8 @@ struct TimeOfDay {
 /// is never 0.
 ///
 /// Windows has no boot id that a user can read. The identity is a hash of the time at which the
-/// kernel started, without later changes of the clock. Every process gets the same identity. The
-/// identity changes at a restart.
+/// kernel started. A later change of the clock does not change the identity. Every process gets the
+/// same identity. The identity changes at a restart.
 ///
 /// A fast start-up, which resumes a hibernated kernel, is not a restart: the kernel, its tick count
 /// and its sockets survive the shutdown. Only the Windows sessions of users end. `reap` then closes

@@ -55,7 +55,7 @@ pub fn list() -> io::Result<Vec<Interface>> {
     Ok(interfaces)
 }
 
-/// Returns the IP address in a socket address, or `None` for NULL and other families.
+/// Returns the IP address in a socket address; `None` for NULL and for a family other than IP.
 ///
 /// # Safety
 /// `address` is NULL or points to a socket address of the size that its family requires.

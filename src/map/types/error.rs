@@ -27,7 +27,7 @@ pub enum Shortage {
     /// for sockets.
     #[error("no address is available: every free address may have sockets of its last session")]
     Lingering,
-    /// The server or the whole pool drains.
+    /// The server is drained, or every address of the pool is drained.
     #[error("no address is available: the server or the pool is drained")]
     Draining,
 }
@@ -40,9 +40,9 @@ pub enum OpenError {
     /// No pool has an address for the session.
     #[error("{shortage}")]
     Shortage {
-        /// The reason.
+        /// The reason why `pool` has no address.
         shortage: Shortage,
-        /// The number of the first pool without an address.
+        /// The number of the first pool that has no address for the session.
         pool: u16,
     },
     /// No pool has this name.
@@ -66,8 +66,8 @@ pub enum OpenError {
     /// The requested address is drained.
     #[error("{0} is not available: it is drained")]
     AddressDrained(IpAddr),
-    /// The session is already open, and cannot get the requested address in addition to its
-    /// addresses.
+    /// The session is already open and cannot add the requested address. Either it has another
+    /// address of the same pool, or it gets no address of that pool.
     #[error("{0} is not available: the session is already open with another address")]
     OtherAddress(IpAddr),
     /// The session is already open for another user.
@@ -97,8 +97,8 @@ pub enum OpenError {
     /// The server has the maximum number of sessions.
     #[error("the server has the maximum number of open sessions: {0}")]
     TooManySessions(u32),
-    /// [`Settings::await_restore`](crate::map::Settings::await_restore) is set, and the sessions of
-    /// the operating system are not restored yet.
+    /// [`Settings::await_restore`](crate::map::Settings::await_restore) is set, and no program has
+    /// called [`Map::mark_restored`](crate::map::Map::mark_restored) yet.
     #[error("the map is not ready: the agent has not restored the sessions of the system yet")]
     NotReady,
     /// The map cannot be locked or used.
@@ -173,8 +173,8 @@ pub enum MapError {
     /// The map was created before the last start of the machine, or in another network namespace.
     #[error("{} belongs to another boot or network namespace (create a new map)", .0.display())]
     OtherBoot(PathBuf),
-    /// The file is not trusted: it is a symbolic link, has another owner, or other users can change
-    /// it or its directory.
+    /// The file is not trusted. For example, it is a symbolic link, it has another owner, or other
+    /// users can change it or its directory.
     #[error("cannot trust {}: {reason}", path.display())]
     Untrusted {
         /// The file.
@@ -199,7 +199,7 @@ pub enum MapError {
         /// The reason.
         reason: &'static str,
     },
-    /// The parent of this process opened the map before the fork.
+    /// This process inherited the open map from its parent at a fork.
     #[error("the map was opened before this process forked (open it again)")]
     Forked,
     /// No map can be built from the plan.
@@ -226,7 +226,8 @@ pub enum PlanError {
     /// The plan has more pools than a map can have.
     #[error("the plan has {0} pools, but a map has at most {MAX_POOLS}")]
     TooManyPools(usize),
-    /// There are too many pools: the pools of the plan, and the former pools that are still needed.
+    /// The map would have too many pools: those of the plan, and former pools that it still needs.
+    /// Such a former pool is not in the plan, but some of its addresses are in use or cool down.
     #[error(
         "the plan has {planned} pools and {} former pools have addresses in use or cooling down \
          ({}), but a map has at most {MAX_POOLS}",
@@ -236,7 +237,7 @@ pub enum PlanError {
     TooManyFormerPools {
         /// The number of pools in the plan.
         planned: usize,
-        /// The names of the former pools.
+        /// The names of the former pools that the map needs.
         former: Vec<String>,
     },
     /// The name of a pool is empty, too long or contains NUL.

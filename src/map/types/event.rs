@@ -1,11 +1,11 @@
-//! The events of a journal.
+//! The events of a map. The journal is the file that records the latest events.
 
 use std::net::IpAddr;
 
 use crate::Tick;
 use crate::session::SessionId;
 
-/// The kind of an event. The numbers are part of the journal file.
+/// The kind of an event. The journal file stores these numbers, so a number must not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[non_exhaustive]
@@ -14,9 +14,10 @@ pub enum EventKind {
     Assigned = 1,
     /// A session released an address.
     Released = 2,
-    /// A session got no address of a pool, because the pool had no available address.
+    /// A session got no address from a pool, because the pool had no available address.
     Exhausted = 3,
-    /// An assignment brought a pool below its low-water mark.
+    /// An assignment brought the number of free and cooling addresses of a pool below the low-water
+    /// mark.
     LowWater = 4,
 }
 
@@ -24,7 +25,7 @@ pub enum EventKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
-    /// The number of the event within this boot, from 1.
+    /// The number of the event. The first event of a boot has the number 1.
     pub number: u64,
     /// The time of the event.
     pub time: Tick,

@@ -20,12 +20,12 @@ pub struct Leases {
 /// words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PackedLease {
-    /// The upper and the lower half of the address as a number.
+    /// The address as a 128-bit number: its upper half and its lower half.
     pub(crate) address_bits: [u64; 2],
     pub(crate) slot: u32,
     pub(crate) generation: u32,
     pub(crate) pool: u32,
-    /// Not 0 for IPv4.
+    /// Not 0 if the address is an IPv4 address.
     pub(crate) is_ipv4: u32,
 }
 

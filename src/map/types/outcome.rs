@@ -12,16 +12,19 @@ pub struct OpenedSession {
     pub handle: Handle,
     /// All leases of the session.
     pub leases: Leases,
-    /// Whether the session was already open. In this case, the session keeps its leases, and this
-    /// call has added the missing leases that were available.
+    /// Whether the session was already open. In this case, the session has kept its leases. If it
+    /// had no lease in one of its pools, this call has added a lease, unless the pool had no
+    /// available address.
     pub already_open: bool,
-    /// The reason why the session did not get all leases; `None` if it got all leases.
+    /// The reason why the session has no lease in one of its pools; `None` if it has a lease in
+    /// each of its pools.
     pub shortage: Option<Shortage>,
     /// The number of the first pool that has no address for the session; 0 without a shortage.
     pub shortage_pool: u16,
     /// The pools that this call brought below their low-water marks, one bit for each pool.
     pub(crate) low_water_pools: u32,
-    /// The leases that this call added to a session that was already open, one bit for each lease.
+    /// The leases that this call added to a session that was already open. Bit i is set if the call
+    /// added the lease with index i in `leases`.
     pub(crate) added_leases: u8,
 }
 

@@ -18,8 +18,8 @@ pub const MAX_POOL_NAME: usize = 63;
 pub struct Plan {
     /// The pools, at most [`MAX_POOLS`]. Two pools must not have an address in common.
     ///
-    /// The number of a pool is its index in this list. If the map replaces another map, the pools
-    /// of that map keep their numbers.
+    /// If the map replaces no other map, the number of a pool is its index in this list. If it
+    /// replaces another map, the pools of that map keep their numbers.
     pub pools: Vec<Pool>,
     /// The policy for hook layers.
     pub policy: Policy,
@@ -74,8 +74,9 @@ pub struct Settings {
     /// Whether an address that has cooled down becomes available only after
     /// [`Map::reap`](crate::map::Map::reap) has found no socket on the address.
     pub check_in_use: bool,
-    /// The low-water mark: the map reports once when the number of free and cooling addresses of a
-    /// pool falls below this number; 0 for no report.
+    /// The low-water mark: the map reports when the number of free and cooling addresses of a pool
+    /// falls below this number. It does not repeat the report until the number has risen to the
+    /// mark again. 0 for no report.
     pub low_water: u32,
     /// Maximum number of sessions of one user; 0 for no limit.
     pub sessions_per_user: u32,
@@ -130,15 +131,15 @@ impl Settings {
         self
     }
 
-    /// Sets whether an address that has cooled down must have no sockets before it is available.
+    /// Sets whether an address becomes available only after a check for sockets. See
+    /// [`Settings::check_in_use`].
     #[must_use]
     pub const fn with_check_in_use(mut self, check_in_use: bool) -> Self {
         self.check_in_use = check_in_use;
         self
     }
 
-    /// Sets the low-water mark: the map reports once when the number of free and cooling addresses
-    /// of a pool falls below this number; 0 for no report.
+    /// Sets the low-water mark; 0 for no report. See [`Settings::low_water`].
     #[must_use]
     pub const fn with_low_water(mut self, low_water: u32) -> Self {
         self.low_water = low_water;
@@ -197,7 +198,8 @@ pub enum ExhaustionPolicy {
     Pass,
     /// The session does not start.
     Refuse,
-    /// The caller tries again for up to this many seconds. Then the session starts as with `Pass`.
+    /// The caller tries again for up to this many seconds. If there is still no address, the
+    /// session starts as with `Pass`.
     Wait(u32),
 }
 
@@ -220,8 +222,8 @@ pub enum SessionPer {
     Logon,
     /// All logons of one user. Their session has an id of the kind
     /// [`SessionKind::User`](crate::session::SessionKind::User), see
-    /// [`Map::join_session`](crate::map::Map::join_session). Windows does not use this setting,
-    /// because the sessions on Windows are those of terminal services.
+    /// [`Map::join_session`](crate::map::Map::join_session). Windows does not use this setting:
+    /// there, a session is always a session of terminal services.
     User,
 }
 
@@ -235,7 +237,7 @@ pub struct OpenOptions<'a> {
     pub user: Option<&'a str>,
     /// The name of the pool for virtual IPs. Without a name, the session gets an address of the
     /// pool `default`, or of the first pool for virtual IPs if no pool is named `default`. Every
-    /// session also gets an address of each loopback pool.
+    /// session also gets an address of the loopback pool, if the map has one.
     pub pool: Option<&'a str>,
     /// Require this address; fail if it is not available.
     pub address: Option<IpAddr>,
@@ -296,7 +298,8 @@ impl OpenOptions<'_> {
         !self.has_identity() && self.pool.is_none() && self.address.is_none()
     }
 
-    /// Returns whether an option is set that the sessions file stores.
+    /// Returns whether a user, a client or a leader is set. The file `sessions` stores these
+    /// options.
     #[inline]
     pub(crate) fn has_identity(&self) -> bool {
         self.user.is_some() || self.client.is_some() || self.leader.is_some()

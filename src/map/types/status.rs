@@ -29,8 +29,8 @@ pub struct PoolStatus {
     pub lingering: u32,
     /// The number of addresses that are reserved for a user and not leased.
     pub reserved: u32,
-    /// The number of addresses that are not leased, and that an administrator drained or the
-    /// configuration no longer has in this pool.
+    /// The number of drained addresses that are not leased. An address is drained if an
+    /// administrator drained it, or if the configuration no longer has it in this pool.
     pub drained: u32,
     /// The maximum of `leased` so far.
     pub peak: u32,
@@ -96,7 +96,7 @@ pub struct SessionRow {
     pub handle: Handle,
     /// The leases of the session.
     pub leases: Leases,
-    /// The start of the first lease.
+    /// The start of the first lease in `leases`.
     pub since: Tick,
     /// The user. `None` if unknown, or if the caller cannot read the file `sessions`.
     pub user: Option<String>,
