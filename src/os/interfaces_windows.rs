@@ -15,12 +15,12 @@ use windows_sys::Win32::Networking::WinSock::{
 
 use crate::interface::Interface;
 
-/// Returns the interfaces that have at least one IP address, ordered by index. The addresses are in
-/// the order of the system. They include loopback and link-local addresses. The name of an
-/// interface is the friendly name of the adapter ("Ethernet").
+/// Returns the interfaces that have at least one IP address, ordered by index. The addresses of an
+/// interface stay in the order in which Windows returns them. They include loopback and link-local
+/// addresses. The name of an interface is the friendly name of the adapter ("Ethernet").
 ///
-/// Calls GetAdaptersAddresses (iphlpapi). The function allocates and may block for a moment, so
-/// hooked calls must not use it.
+/// Hooked calls must not use this function: it allocates, and GetAdaptersAddresses (iphlpapi) may
+/// block for a moment.
 ///
 /// # Errors
 /// Returns the error of GetAdaptersAddresses.
@@ -74,7 +74,8 @@ pub fn list() -> io::Result<Vec<Interface>> {
     Ok(interfaces)
 }
 
-/// Returns the IP address in a socket address, or `None` for NULL and other families.
+/// Returns the IP address in a socket address. Returns `None` if `address` is NULL or belongs to
+/// neither IPv4 nor IPv6.
 ///
 /// # Safety
 /// `address` is NULL or points to a socket address of the size that its family requires.
@@ -97,7 +98,7 @@ unsafe fn socket_ip(address: *const SOCKADDR) -> Option<IpAddr> {
     }
 }
 
-/// Converts a UTF-16 text that ends with a 0.
+/// Returns a UTF-16 text as a `String`, which is empty if `text` is NULL.
 ///
 /// # Safety
 /// `text` is NULL or points to a text that ends with a 0.

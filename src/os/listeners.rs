@@ -6,9 +6,9 @@
 //! It calls syscall(2) instead of the socket functions of the C library, so no call is a
 //! cancellation point or a hooked function.
 //!
-//! Signals are blocked during the search: a handler that leaves through siglongjmp would leak the
-//! descriptor. A child that another thread forks during the search holds the descriptor until the
-//! child calls exec. `errno` may change.
+//! Asynchronous signals are blocked during the search, because a handler that leaves through
+//! siglongjmp would leak the descriptor. A child that another thread forks during the search holds
+//! the descriptor until the child calls exec. `errno` may change.
 
 use std::net::SocketAddr;
 
@@ -67,17 +67,17 @@ mod sock_diag {
     /// The size of `struct inet_diag_req_v2`.
     const REQUEST_LENGTH: usize = 56;
     /// The offset of `struct inet_diag_sockid` in the request. The offset in the reply is smaller,
-    /// because only the request contains four bytes of states.
+    /// because only the request contains the 4-byte field `idiag_states`.
     const REQUEST_SOCKET_ID_OFFSET: usize = HEADER_LENGTH + 8;
     const REPLY_SOCKET_ID_OFFSET: usize = HEADER_LENGTH + 4;
 
-    /// Blocks signals while this value exists, except the signals that an instruction of the thread
-    /// itself raises. For example, a sandbox can raise SIGSYS for a system call. If the thread
-    /// blocks SIGSYS, the kernel kills the process.
+    /// Blocks the asynchronous signals of this thread while this value exists. Signals that the
+    /// thread's own instructions raise stay unblocked, because the kernel kills the process if such
+    /// a signal is blocked. For example, a sandbox can raise SIGSYS for a system call.
     pub(super) struct BlockedSignals(Option<u64>);
 
     impl BlockedSignals {
-        /// Blocks the signals of this thread until the value is dropped.
+        /// Blocks the signals. If the system call fails, the signal mask stays unchanged.
         pub(super) fn new() -> Self {
             let synchronous_signals = [
                 libc::SIGSYS,
@@ -106,8 +106,10 @@ mod sock_diag {
         }
     }
 
-    /// Changes the signal mask of this thread. Calls the kernel directly, because the function of
-    /// the C library never blocks the signals that cancel threads.
+    /// Changes the signal mask of this thread. Returns whether the system call succeeded.
+    ///
+    /// Calls the kernel directly, because pthread_sigmask(3) never blocks the signal that the C
+    /// library uses to cancel threads.
     fn set_signal_mask(how: c_int, signals: &u64, old_mask: *mut u64) -> bool {
         // SAFETY: the size is that of the kernel's signal set. The kernel reads `signals`, and
         // writes to `old_mask` unless it is NULL.
@@ -139,8 +141,8 @@ mod sock_diag {
             if descriptor >= 0 { Ok(Self(descriptor)) } else { Err(last_error_number()) }
         }
 
-        /// Returns whether a socket listens or receives at exactly this address. Returns an error
-        /// number if the kernel sends no valid reply.
+        /// Returns whether a socket that is bound to `candidate` listens or receives. A wildcard
+        /// socket does not count. Returns an error number if the search fails.
         pub(super) fn has_socket(
             &self,
             candidate: SocketAddr,
@@ -269,13 +271,14 @@ mod sock_diag {
         // The kernel also finds wildcard sockets. A wildcard socket is not bound to the candidate.
         let is_bound_to_candidate = bound_ip.to_canonical() == canonical_ip(candidate);
         let is_receiving = protocol != Protocol::Tcp || state == TCP_LISTEN;
-        // An IPv6 candidate can be a mapped address. An IPv4 socket has no mapped address.
+        // For a mapped candidate, the kernel also finds IPv4 sockets. Only an IPv6 socket can be
+        // bound to a mapped address.
         let can_have_family = is_ipv6 || candidate.is_ipv4();
         Some(Ok(is_bound_to_candidate && is_receiving && can_have_family))
     }
 
-    /// Returns the IP address. Converts a mapped address to IPv4, because the kernel then finds
-    /// both IPv4 and IPv6 sockets.
+    /// Returns the IP address. Converts a mapped address to IPv4, because a search for an IPv4
+    /// address finds both IPv4 and IPv6 sockets.
     fn canonical_ip(address: SocketAddr) -> IpAddr {
         address.ip().to_canonical()
     }

@@ -1,9 +1,10 @@
 //! Searches for sockets in the tables of the system (GetExtendedTcpTable, GetExtendedUdpTable).
 //! This is the Windows version of `listeners.rs`.
 //!
-//! The system writes a table to a buffer on the stack. If a table does not fit, only a match of the
-//! first address in `candidates` is certain. Without such a match, the result is
-//! [`ListenerMatch::Unknown`], and the rewriter refuses the call.
+//! The system writes a table to a buffer on the stack. If a table does not fit, [`find`] accepts
+//! only a match of the first candidate, because a missing row could match an earlier candidate.
+//! Without such a match, the result is [`ListenerMatch::Unknown`], and the rewriter refuses the
+//! call.
 
 #![allow(unsafe_code)]
 
@@ -34,7 +35,8 @@ pub fn find(
     let mut match_row = |local_address: SocketAddr| {
         let is_match = |candidate: &SocketAddr| {
             let is_equal = *candidate == local_address;
-            // An IPv6 socket that is bound to the mapped address also receives IPv4.
+            // An IPv6 socket that is bound to the mapped form of an IPv4 candidate receives at the
+            // candidate.
             let is_mapped = to_mapped(*candidate) == Some(local_address);
             is_equal || is_mapped
         };
@@ -133,8 +135,8 @@ fn visit_table<Row>(protocol: Protocol, family: u16, mut visit: impl FnMut(&Row)
         return false;
     }
     let max_row_count = (size_of_val(&table) - size_of::<u32>()) / size_of::<Row>();
-    // SAFETY: the table is a count, directly followed by rows of whole words. The slice contains at
-    // most as many rows as fit.
+    // SAFETY: the table is a `u32` count, directly followed by rows with the alignment of `u32`.
+    // The slice contains at most as many rows as fit into the buffer.
     let rows = unsafe {
         let count = (table[0] as usize).min(max_row_count);
         std::slice::from_raw_parts(table.as_ptr().add(1).cast::<Row>(), count)

@@ -25,8 +25,8 @@ use super::fork::{ForkBarrier, ProcessMark};
 use super::trusted_file::FileIdentity;
 use crate::sync::Backoff;
 
-/// A lock on a file. The threads of a process share the lock, so the lock does not exclude these
-/// threads from each other.
+/// A lock on a file. It excludes every other `FileLock` on the same file, even in the same process.
+/// It does not exclude threads that share the `FileLock` from each other.
 #[derive(Debug)]
 pub struct FileLock {
     /// Not dropped if the descriptor no longer belongs to this lock.
@@ -67,7 +67,7 @@ impl FileLock {
         })
     }
 
-    /// Acquires the lock. Returns false if another process holds the lock until the timeout.
+    /// Acquires the lock. Returns false if another holder keeps it until the timeout.
     ///
     /// # Errors
     /// Fails if the parent of this process opened the lock, or if the system call fails.
@@ -118,7 +118,7 @@ impl FileLock {
         // SAFETY: the page was just mapped. The advice only removes it from children of a fork.
         if unsafe { libc::madvise(page, 1, libc::MADV_DONTFORK) } != 0 {
             let error = io::Error::last_os_error();
-            // SAFETY: the page was just mapped, and nothing else knows its address.
+            // SAFETY: the page was just mapped, and no other code has its address.
             unsafe { libc::munmap(page, 1) };
             return Err(error);
         }
@@ -176,8 +176,8 @@ impl FileLock {
         })
     }
 
-    /// Returns `None`: on Windows, no other code closes the handle of the lock, and an open file is
-    /// not removed.
+    /// Returns `None`: on Windows, no other code closes the handle of the lock, and vipool does not
+    /// remove the file of the lock.
     ///
     /// # Errors
     /// Never fails.
@@ -189,7 +189,7 @@ impl FileLock {
     /// Returns whether the path names the file of this lock. On Windows, always returns true.
     ///
     /// # Errors
-    /// Fails if the file at this path cannot be examined.
+    /// Fails if there is no file at this path, or if the file cannot be examined.
     pub fn is_at(&self, path: &Path) -> io::Result<bool> {
         self.identity.is_at(path)
     }

@@ -27,7 +27,7 @@ impl SystemProbe {
     /// because a probe does not see sockets that are opened later.
     ///
     /// # Errors
-    /// Fails if the tables of sockets cannot be read.
+    /// Fails if /proc cannot be read.
     pub fn new() -> io::Result<Self> {
         let mut bound_addresses = HashSet::new();
         for file in SOCKET_TABLES {
@@ -52,8 +52,8 @@ impl SystemProbe {
         self.bound_addresses.contains(&address)
     }
 
-    /// Returns whether the session leader has exited. Returns false for a process of another
-    /// process id namespace, because its state is unknown.
+    /// Returns whether the session leader has exited. Returns false if the leader was identified in
+    /// another process id namespace, because its process id has another meaning here.
     #[must_use]
     pub fn has_exited(&self, leader: &Leader) -> bool {
         process::has_exited(leader, self.pid_namespace)

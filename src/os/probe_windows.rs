@@ -94,8 +94,8 @@ fn visit_rows<Row>(is_tcp: bool, family: u16, mut visit: impl FnMut(&Row)) -> io
         }
     }
     let max_row_count = (table.len() - 1) * 4 / size_of::<Row>();
-    // SAFETY: the table is a count, directly followed by rows of whole words. The slice contains at
-    // most as many rows as fit.
+    // SAFETY: the table is a `u32` count, directly followed by rows with the alignment of `u32`.
+    // The slice contains at most as many rows as fit into the buffer.
     let rows = unsafe {
         let row_count = (table[0] as usize).min(max_row_count);
         std::slice::from_raw_parts(table.as_ptr().add(1).cast::<Row>(), row_count)

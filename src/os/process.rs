@@ -8,13 +8,14 @@ use crate::leader::Leader;
 /// Returns the identity of the process that has this process id now. The start time distinguishes
 /// the process from a later process with the same id (proc_pid_stat(5), pid_namespaces(7)).
 ///
-/// The namespace is that of the caller, in which the process has this id. An error of kind `NotFound`
-/// means that no such process exists.
+/// The namespace is that of the caller, because the process has this id in that namespace. An error
+/// of kind `NotFound` means that no such process exists.
 #[cfg(target_os = "linux")]
 pub fn identify(pid: u32) -> io::Result<Leader> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field is the name in parentheses, which can contain any bytes. The start time is
-    // field 22, the 20th field after the name.
+    // The second field is the name in parentheses. The name can contain spaces and parentheses, so
+    // the search for its end begins at the last byte. The start time is field 22, the 20th field
+    // after the name.
     let start_time = stat
         .rsplit_once(") ")
         .and_then(|(_, fields)| fields.split(' ').nth(19)?.parse().ok())
@@ -23,9 +24,9 @@ pub fn identify(pid: u32) -> io::Result<Leader> {
     Ok(Leader { pid, start_time, pid_namespace })
 }
 
-/// Returns whether a process has exited. `pid_namespace` is the namespace of the calling process.
-/// Returns false for a process of another namespace, because its process id has another meaning
-/// here.
+/// Returns whether a process has exited. A zombie does not count as exited. `pid_namespace` is the
+/// namespace of the calling process. Returns false if the process was identified in another
+/// namespace, because its process id has another meaning here.
 #[cfg(target_os = "linux")]
 pub fn has_exited(process: &Leader, pid_namespace: u64) -> bool {
     if process.pid_namespace != 0 && process.pid_namespace != pid_namespace {

@@ -19,7 +19,7 @@ use crate::leader::Leader;
 /// Returns the identity of the process that has this process id now. The creation time, in units of
 /// 100 ns, distinguishes the process from a later process with the same id (GetProcessTimes).
 ///
-/// An error of kind `NotFound` means that no such process exists, or that it has exited.
+/// An error of kind `NotFound` means that the process does not exist or has exited.
 pub fn identify(pid: u32) -> io::Result<Leader> {
     let mut times = [FILETIME::default(); 4];
     // SAFETY: the handle is closed once, and the system writes each element of `times`.
@@ -59,7 +59,7 @@ pub fn has_exited(process: &Leader) -> bool {
 /// Returns the terminal services session of a process (ProcessIdToSessionId).
 pub fn terminal_session(pid: u32) -> io::Result<u32> {
     let mut session_id = 0;
-    // SAFETY: the function writes one word to `session_id`.
+    // SAFETY: the function writes one `u32` to `session_id`.
     if unsafe { ProcessIdToSessionId(pid, &mut session_id) } == 0 {
         return Err(io::Error::last_os_error());
     }

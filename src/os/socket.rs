@@ -21,12 +21,13 @@ impl Protocol {
     }
 }
 
-/// The result of a search for a listening socket.
+/// The result of a search for a socket that listens or receives at one of several candidate
+/// addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenerMatch {
-    /// No socket listens on any of the candidate addresses.
+    /// No socket listens or receives at any of the candidate addresses.
     NotFound,
-    /// A socket listens on the candidate address at this index.
+    /// The index of the first candidate address at which a socket listens or receives.
     Index(usize),
     /// The kernel did not report the sockets.
     Unknown {
@@ -35,8 +36,8 @@ pub enum ListenerMatch {
     },
 }
 
-/// The error number of a search for a listening socket that failed without an error number of the
-/// system: `ENOBUFS`, on Windows `WSAENOBUFS`.
+/// The error number in [`ListenerMatch::Unknown`] if the system returned none: `ENOBUFS`, on
+/// Windows `WSAENOBUFS`.
 pub const SEARCH_ERROR: i32 = {
     #[cfg(unix)]
     {

@@ -1,4 +1,4 @@
-//! Opens the files of a map and rejects planted files.
+//! Opens, creates and replaces the files of a map, and rejects planted files.
 //!
 //! A trusted file meets these conditions: The file is a regular file with at most one hard link,
 //! and the path is not a symbolic link. Root or the user of this process owns the file. No other
@@ -20,8 +20,8 @@ use super::open_path::open_path;
 use super::trust_error::TrustError;
 use super::users::UserId;
 
-/// Opens a file in `directory` for reading, and also for writing if `is_writable` is set. Allocates
-/// nothing.
+/// Opens a trusted file in `directory` for reading, and also for writing if `is_writable` is set.
+/// Allocates nothing.
 pub fn open(directory: &Path, name: &str, is_writable: bool) -> Result<File, TrustError> {
     let path_parts = [directory.as_os_str().as_bytes(), b"/", name.as_bytes()];
     let access = if is_writable { libc::O_RDWR } else { libc::O_RDONLY };
@@ -88,7 +88,7 @@ fn effective_user() -> UserId {
 pub fn check_directory(directory: &Path) -> Result<(), TrustError> {
     const STICKY: u32 = 0o1000;
 
-    // The owner of a symbolic link could point it to another directory later.
+    // If the path is a symbolic link, its owner could later point it to another directory.
     let link_metadata = std::fs::symlink_metadata(directory)?;
     let metadata = std::fs::metadata(directory)?;
     if !has_trusted_owner(&link_metadata) || !has_trusted_owner(&metadata) {
@@ -130,8 +130,8 @@ pub fn create_new(path: &Path, mode: u32) -> Result<File, TrustError> {
     Ok(file)
 }
 
-/// Creates an empty file that `user` can read. The user of this process owns the file; on systems
-/// other than Linux, `user` owns it. All other users have no access, except root. Fails if the path
+/// Creates an empty file that `user` can read. On Linux, the user of this process owns the file. On
+/// other systems, `user` owns the file. Other users have no access, except root. Fails if the path
 /// exists.
 pub fn create_for_user(path: &Path, user: Option<&UserId>) -> Result<File, TrustError> {
     // The caller writes a handle and an address, which have at most 128 bytes.
@@ -148,8 +148,9 @@ pub fn create_for_user(path: &Path, user: Option<&UserId>) -> Result<File, Trust
 fn allow_reading(file: &File, user: UserId) -> io::Result<()> {
     use std::os::fd::AsRawFd;
 
-    // An access control list in the form of the kernel (linux/posix_acl_xattr.h): the version, and
-    // entries of tag, permissions and id. The tags are owner, user, group, mask and others.
+    // An access control list in the format of the kernel (linux/posix_acl_xattr.h): the version,
+    // followed by entries. An entry has a tag, permissions and an id. The tags below are, in this
+    // order: owner, user, group, mask and others.
     const VERSION: u32 = 2;
     const NO_ID: u32 = u32::MAX;
     let mut acl = VERSION.to_le_bytes().to_vec();

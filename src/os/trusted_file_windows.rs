@@ -1,8 +1,8 @@
-//! Opens the files of a map and rejects planted files. This is the Windows version of
-//! `trusted_file.rs`.
+//! Opens, creates and replaces the files of a map, and rejects planted files. This is the Windows
+//! version of `trusted_file.rs`.
 //!
 //! A trusted file meets these conditions: The file is a regular file and not a link of any kind.
-//! The system, the administrators or the user of this process own the file. No other user can write
+//! Its owner is the system, the administrators or the user of this process. No other user can write
 //! to the file.
 
 #![allow(unsafe_code)]
@@ -45,9 +45,8 @@ use windows_sys::core::BOOL;
 use super::trust_error::TrustError;
 use super::users::UserId;
 
-/// Other processes may read, write, rename and delete the file while it is open, because writers
-/// and readers share the file. Windows cannot remove a mapped file, but it can rename a mapped
-/// file.
+/// The share mode of every open file: other processes may read, write, rename and delete the file,
+/// because writers and readers share it. Windows can rename a mapped file, but cannot remove it.
 const SHARE_MODE: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
 
 /// The rights that let a user change a file.
@@ -59,7 +58,7 @@ const WRITE_RIGHTS: u32 = FILE_WRITE_DATA
     | GENERIC_WRITE
     | GENERIC_ALL;
 
-/// Opens a file in `directory` for reading, and also for writing if `is_writable` is set.
+/// Opens a trusted file in `directory` for reading, and also for writing if `is_writable` is set.
 pub fn open(directory: &Path, name: &str, is_writable: bool) -> Result<File, TrustError> {
     let file = std::fs::OpenOptions::new()
         .read(true)
@@ -85,8 +84,9 @@ pub fn open(directory: &Path, name: &str, is_writable: bool) -> Result<File, Tru
     Ok(file)
 }
 
-/// Has no content: Windows removes no mapped file, and a writer that renames a mapped file marks
-/// the map as superseded. So an open file needs no check.
+/// The identity of a file. It has no content on Windows, where a process need not check that its
+/// map file is still in place. Windows does not remove a mapped file, and a writer that renames a
+/// mapped file marks the map as superseded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileIdentity(());
 
@@ -107,8 +107,8 @@ impl FileIdentity {
 /// an existing file at `path` first.
 pub fn create(path: &Path, length: u64, mode: u32) -> Result<File, TrustError> {
     let file = recreate(path, mode)?;
-    // Write the zeros, because setting the length allocates no blocks. If the disk were full later,
-    // an access to a mapped hole would fault.
+    // Write the zeros, because not every file system allocates blocks when the length is set. If
+    // the disk were full later, an access to a mapped hole would fault.
     io::copy(&mut io::Read::take(io::repeat(0), length), &mut &file)
         .inspect_err(|_| _ = std::fs::remove_file(path))?;
     Ok(file)
@@ -151,11 +151,11 @@ pub fn check_directory(_directory: &Path) -> Result<(), TrustError> {
 }
 
 /// Creates the directory of a map, or secures an existing one: the system, the administrators and
-/// the owner get full access, and users may read. Fails if an existing directory belongs to another
-/// user, because every user can create directories in `ProgramData`.
+/// the owner get full access, and all users may read. Fails if an existing directory belongs to
+/// another user, because every user can create directories in `ProgramData`.
 pub fn secure_directory(path: &Path) -> Result<(), TrustError> {
-    // Files that other programs create in the directory inherit only these entries, so users cannot
-    // read them.
+    // Files that other programs create in the directory inherit only these entries, so other users
+    // cannot read such files.
     let inherited_entries =
         ["SY", "BA", "OW"].map(|trustee| format!("(A;OICI;FA;;;{trustee})")).concat();
     with_security_attributes(&format!("D:P{inherited_entries}(A;;FRFX;;;BU)"), |security| {
@@ -223,7 +223,7 @@ fn with_security_attributes<T, E: From<io::Error>>(
 }
 
 /// Creates an empty file. The system, the administrators and the owner have full access.
-/// `extra_entries` adds entries in SDDL.
+/// `extra_entries` contains further entries of the access list, in SDDL.
 fn create_with_access(path: &Path, extra_entries: &str) -> io::Result<File> {
     with_security_attributes(
         &format!("D:P(A;;FA;;;SY)(A;;FA;;;BA)(A;;FA;;;OW){extra_entries}"),
@@ -289,8 +289,8 @@ fn remove_renamed(path: &Path) {
 
 /// Returns whether the holder of the security identifier `sid` may own or change a map. The
 /// identifier must be `user_sid`, the identifier of the system or of the administrators, or one of
-/// the two well-known identifiers that represent the owner of a file. The caller therefore also
-/// checks the owner.
+/// the two well-known identifiers that represent the owner of a file. Because these two can
+/// represent any owner, the caller also checks the owner.
 fn is_trusted(sid: PSID, user_sid: PSID) -> bool {
     let trusted_kinds = [
         WinLocalSystemSid,
@@ -403,7 +403,7 @@ impl FileSecurity {
 
 impl Drop for FileSecurity {
     fn drop(&mut self) {
-        // SAFETY: GetSecurityInfo allocated the descriptor, and it is freed once.
+        // SAFETY: the descriptor is NULL, or GetSecurityInfo allocated it. It is freed once.
         unsafe { LocalFree(self.descriptor) };
     }
 }

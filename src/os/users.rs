@@ -54,7 +54,8 @@ pub fn user_id(user: &CStr) -> Option<UserId> {
     user_and_primary_group(user).ok().flatten().map(|(id, _)| id)
 }
 
-/// Returns the ID of a user and the ID of the user's primary group.
+/// Returns the ID of a user and the ID of the user's primary group. Returns `None` if the user does
+/// not exist.
 #[allow(unsafe_code)]
 fn user_and_primary_group(user: &CStr) -> io::Result<Option<(libc::uid_t, libc::gid_t)>> {
     with_growing_buffer(|buffer| {

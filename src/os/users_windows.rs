@@ -35,7 +35,7 @@ impl UserGroups {
 }
 
 /// The size of the buffer for a SID in bytes, and of the buffer for a domain name in UTF-16 units.
-/// Any SID (68 bytes) and any domain name (255 units) fit.
+/// A SID has at most 68 bytes, and a domain name has at most 255 units.
 const BUFFER_LENGTH: u32 = 256;
 
 /// Returns the identifier of a user. The name can contain a domain (`DOMAIN\user`). Returns `None`

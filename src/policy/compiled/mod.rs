@@ -16,8 +16,8 @@
 //! | 32 | wildcard UDP ports (offset, count) | 48 | features (4 bytes) |
 //! | | | 52 | flags (4 bytes) |
 //!
-//! A host address is a family (4 bytes: 4 or 6) and an address (16 bytes). A port range is two
-//! ports (2 bytes each).
+//! A host address is a family (4 bytes: 4 or 6) and an address (16 bytes in network byte order). An
+//! IPv4 address is in the first 4 of the 16 bytes. A port range is two ports (2 bytes each).
 //!
 //! Every user can read the map file, so the compiled form does not contain [`Policy::pool_rules`],
 //! which name users. These rules are in the sessions file of the map.
@@ -76,7 +76,6 @@ impl Policy {
     }
 }
 
-/// Encodes an address of the host.
 #[inline]
 fn encode_host_address(address: IpAddr) -> [u8; HOST_ADDRESS_LENGTH] {
     let (family, bits) = match address {
