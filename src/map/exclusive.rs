@@ -80,7 +80,7 @@ impl ExclusiveWriter<'_> {
         self.map.begin().close_session_and_commit(session, now)
     }
 
-    /// Returns an error if this process may not write to the map.
+    /// Returns an error in a child process after a fork, or if the files of the map were removed.
     #[inline(always)]
     fn check_writable(&self, now: Tick) -> Result<(), MapError> {
         if !self.process.is_current() {

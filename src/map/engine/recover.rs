@@ -1,8 +1,8 @@
 //! Recovery: rebuilds queues, index and counters from the slots, and finishes interrupted
-//! handovers.
+//! handovers ([`super::handover`]).
 //!
 //! Recovery does not change the owner and meta words of leased slots, and it keeps correct index
-//! entries in place. So readers find every session during a recovery.
+//! entries in place. So during a recovery, readers find every session that they found before it.
 
 use super::table_writer::TableWriter;
 use super::writer::MapWriter;
@@ -15,7 +15,7 @@ use crate::map::format::record;
 use crate::map::format::slot::{Meta, Owner};
 
 impl MapWriter<'_> {
-    /// Makes the map consistent if its last writer died within a transaction.
+    /// Makes the map consistent if its last transaction was not committed.
     #[inline(always)]
     pub(crate) fn recover_if_needed(&self) {
         if self.header(BUSY) != 0 {
@@ -25,8 +25,8 @@ impl MapWriter<'_> {
         }
     }
 
-    /// Rebuilds all data that is derived from the slots. Finishes the update of a record, and
-    /// invalidates the records of leases that were never committed.
+    /// Rebuilds all data that is derived from the slots. Finishes an interrupted update of a
+    /// record, and invalidates the records of leases that were never committed.
     pub(crate) fn rebuild(&self) {
         record::finish_update(self.access(), self.sessions_words());
         let highest_stamps = self.table_writers().map(|(_, table)| table.rebuild());
@@ -60,8 +60,8 @@ impl MapWriter<'_> {
 
 impl TableWriter<'_> {
     /// Rebuilds queues, index and counters from the slots. The old queues, index and counters may
-    /// contain any bytes. Returns the highest stamp. Allocates memory in proportion to the
-    /// number of slots.
+    /// contain any bytes. Returns the highest stamp of the slots. Allocates memory in proportion to
+    /// the number of slots.
     fn rebuild(&self) -> u64 {
         let mut queues: [Vec<(u64, u32)>; 3] = Default::default();
         let mut counts = [0u32; MAX_COUNTERS];

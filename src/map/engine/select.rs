@@ -14,7 +14,7 @@ use crate::map::types::plan::Settings;
 /// The reason why a pool has no slot for a session, or why the requested slot is not available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unavailable {
-    /// Every slot is leased, reserved or drained.
+    /// Every slot is leased, reserved or drained, and [`Unavailable::Drained`] does not apply.
     Exhausted,
     /// Slots of the pool, or the requested slot, cool down. The field is the tick at which the
     /// first of these slots has cooled down.
@@ -31,10 +31,11 @@ pub(crate) enum Unavailable {
 }
 
 impl Table<'_> {
-    /// Returns the slot for a returning user, if there is one.
+    /// Returns a slot that is reserved for the user, or that the user held last.
     ///
-    /// Prefers an available slot that is reserved for the user. The next choice is the slot that
-    /// the user released last, even if that slot still cools down.
+    /// Prefers an available slot that is reserved for the user. The next choice is a slot that the
+    /// user held last: first a cooling slot, then a free slot. Among several cooling slots, or
+    /// several free slots, the latest stamp decides.
     ///
     /// Takes O(1) time if the index is complete. Otherwise scans all slots.
     #[inline(never)]
@@ -50,9 +51,9 @@ impl Table<'_> {
                     {
                         (2, 0)
                     }
-                    // The stamp of a cooling slot is the time of its release. A free slot can have
-                    // a later stamp: the time at which a writer freed the slot after its cool-down.
-                    // The two stamps cannot be compared, so the first number of the rank decides.
+                    // A free slot can have the stamp of the end of its cool-down, not of its
+                    // release. So the stamps of a cooling slot and of a free slot cannot be
+                    // compared, and the first number of the rank decides between these slots.
                     Placement::Queued(Queue::Cooling) if self.is_last_user(slot, user) => {
                         (1, stamp)
                     }
@@ -113,8 +114,9 @@ impl Table<'_> {
     }
 
     /// Returns an error if the cool-down of an unleased slot has not ended, or if a reap must still
-    /// check the slot. A reserved slot needs neither the cool-down nor the check if this user was
-    /// its last holder. For other slots, the caller passes [`UserHash::NONE`].
+    /// check the slot. A reserved slot needs neither the cool-down nor the check if `user` was its
+    /// last user. For a slot that is not reserved, the caller passes [`UserHash::NONE`], so that
+    /// this exception does not apply.
     fn check_cooled(
         &self,
         slot: u32,
@@ -145,7 +147,7 @@ impl TableWriter<'_> {
     /// Selects the slot for a new session of this user: the slot reserved for the user, the last
     /// slot of the user, or the slot that has been free longest.
     ///
-    /// `new_stamp` provides stamps for slots whose cool-down has ended.
+    /// `new_stamp` returns the stamp for a slot that this method frees after its cool-down.
     #[inline(always)]
     pub(crate) fn select(
         &self,
@@ -169,8 +171,8 @@ impl TableWriter<'_> {
         Err(self.shortage(settings, now))
     }
 
-    /// Frees up to two slots that have cooled down, beginning with the slot that has been cooling
-    /// longest. An allocation takes only one slot, so no backlog builds up in the cooling queue.
+    /// Frees at most two slots that have cooled down, from the front of the queue of cooling slots.
+    /// An allocation takes only one slot, so repeated calls reduce a backlog of cooled slots.
     #[inline(never)]
     fn free_cooled(self, settings: &Settings, now: Tick, mut new_stamp: impl FnMut() -> u64) {
         for _ in 0..2 {

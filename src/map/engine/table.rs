@@ -96,13 +96,14 @@ impl<'a> Table<'a> {
             .map_or(UserHash::NONE, |record| record::last_user(record, self.meta(slot).generation))
     }
 
-    /// Returns whether `user` got the current lease of the slot, or the last one.
+    /// Returns whether `user` is known and is the last user of the slot ([`Table::last_user`]).
     #[inline]
     pub(crate) fn is_last_user(&self, slot: u32, user: UserHash) -> bool {
         user != UserHash::NONE && self.last_user(slot) == user
     }
 
-    /// Returns the user of the session that holds a slot.
+    /// Returns the user of the session that holds a slot. Unlike [`Table::last_user`], this can be
+    /// a user whom the session got after the lease.
     pub(crate) fn session_user(&self, slot: u32) -> UserHash {
         let record = self.record(slot);
         record.map_or(UserHash::NONE, |record| {
@@ -159,7 +160,7 @@ impl<'a> Table<'a> {
         self.find_lease(&self.home_bucket(session), session)
     }
 
-    /// Returns the result of [`Table::lease_of`]. `home` is the home bucket of the session.
+    /// Same as [`Table::lease_of`], for a caller that has loaded `home`, the session's home bucket.
     #[inline(always)]
     pub(crate) fn find_lease(&self, home: &LoadedBucket<'_>, session: u64) -> Option<(u32, u32)> {
         let slot_if_held = |slot: u32| self.is_held_by(slot, session).then_some(slot);
@@ -169,8 +170,8 @@ impl<'a> Table<'a> {
             None => self.scan_for_session(session)?,
         };
         let generation = self.meta(slot).generation;
-        // Read the owner again after the generation. If the owner is unchanged, the generation
-        // belongs to this lease or to a later lease of the same session.
+        // Read the owner again after the generation: in the meantime, the slot can have been
+        // released and leased to another session.
         self.is_held_by(slot, session).then_some((slot, generation))
     }
 
@@ -192,7 +193,7 @@ impl<'a> Table<'a> {
     }
 
     /// Returns the free slot that this user held last, and the index entry of that slot. Returns
-    /// `None` if the slot is not free, or if the index may contain several slots of the user.
+    /// `None` if there is no such slot, or if the index may contain several slots of the user.
     #[inline(always)]
     pub(crate) fn only_free_slot_of(&self, user: UserHash) -> Option<(u32, Entry<'a>)> {
         if user == UserHash::NONE || self.count(Counter::Unindexed) > 0 {
@@ -207,7 +208,7 @@ impl<'a> Table<'a> {
     }
 
     /// Returns the meta word of a reserved slot without the reservation. The result has the tag of
-    /// the current or last user, which can differ from the user of the reservation.
+    /// the last user ([`Table::last_user`]) instead of the tag of the reservation's user.
     pub(crate) fn meta_without_reservation(&self, slot: u32) -> Meta {
         self.meta(slot).with_flags(0, RESERVED | PLANNED).with_user(self.last_user(slot).tag())
     }

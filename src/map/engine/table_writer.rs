@@ -3,7 +3,8 @@
 //! The placement of a slot that is not leased determines its counter and its queue, if any. The
 //! index contains the slot if the slot has a user tag. A change to a slot that is not leased has
 //! three steps: call [`TableWriter::dequeue`], change the words, call [`TableWriter::enqueue`].
-//! Allocation and release do these steps inline, for speed. All operations take O(1) time.
+//! For speed, allocation has its own code for the first step, and release has its own code for the
+//! last step. All operations take O(1) time.
 
 use std::ops::Deref;
 
@@ -234,7 +235,8 @@ impl<'a> TableWriter<'a> {
             meta = self.meta_without_reservation(slot).with_flags(flags_to_set, flags_to_clear);
         }
         if meta == old_meta {
-            // The slot keeps its position in the queue and continues to cool down.
+            // Without this return, the slot would move to the back of its queue, and a cooling slot
+            // would begin its cool-down again.
             return;
         }
         match self.owner(slot) {
@@ -273,8 +275,8 @@ impl<'a> TableWriter<'a> {
         self.enqueue_without_index(slot, owner.to_word(), meta);
     }
 
-    /// Updates the low-water warning. Returns true if the pool has fallen below its low-water mark
-    /// since the last call.
+    /// Updates [`Counter::LowWaterWarned`]. Returns true if the pool has fallen below its low-water
+    /// mark since the last call.
     #[inline]
     pub(crate) fn update_low_water_warning(&self, settings: &Settings) -> bool {
         if settings.low_water == 0 {

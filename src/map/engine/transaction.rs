@@ -2,8 +2,8 @@
 //! map consistent again.
 //!
 //! A transaction marks the map as busy. If the writer dies or panics in a transaction, the mark
-//! stays, and the next transaction recovers the map first. One store commits each lease, so
-//! recovery keeps exactly the committed leases.
+//! stays, and the next transaction recovers the map first. A lease is committed by a single store,
+//! so recovery keeps exactly the committed leases.
 
 use std::ops::Deref;
 use std::sync::atomic::{Ordering, compiler_fence};
@@ -43,8 +43,8 @@ impl WritableMap {
         writer.recover_if_needed();
         writer.store_header(BUSY, 1);
         // The compiler must not move a store of the transaction before the mark. A processor fence
-        // is not needed. If a process is killed between two instructions, all its earlier stores
-        // still reach the memory.
+        // is not needed, because all stores that a process executed before it was killed still
+        // reach the memory.
         compiler_fence(Ordering::SeqCst);
         Transaction { writer }
     }

@@ -18,10 +18,10 @@ use crate::os::trusted_file::FileIdentity;
 use crate::raw::word::{OwnsWords, Word, WriteAccess};
 use crate::session::SessionId;
 
-/// A map that can be changed. Within a process, the exclusive borrow of this value guarantees that
-/// there is one writer.
+/// A map that can be changed.
 ///
-/// Between processes, the writer lock of the map guarantees that there is one writer.
+/// A change needs an exclusive borrow of this value, so two threads cannot change the map through
+/// this value at the same time. The writer lock of the map excludes other processes.
 #[derive(Debug)]
 pub(crate) struct WritableMap {
     /// The regions of the image are writable, because they come from [`WritableRegion`]s.
@@ -56,7 +56,7 @@ impl WritableMap {
         Self { image, journal, identity: None }
     }
 
-    /// Returns a map in memory with a copy of these bytes of a map file and a sessions file.
+    /// Returns a map in memory with copies of the bytes of a map file and of a sessions file.
     /// Ignores the sessions file if it belongs to another map.
     pub(crate) fn from_bytes(map: &[u8], sessions: &[u8]) -> Result<Self, &'static str> {
         let map = WritableRegion::from_bytes(map);

@@ -2,8 +2,9 @@
 //!
 //! The writer updates the counters, and a reader never recomputes them. In a damaged map, a counter
 //! can have any value until the next recovery. A wrong counter can cause a wrong shortage, a wrong
-//! warning, or an unnecessary scan of the slots. If [`Counter::Unindexed`] is too low, a lookup can
-//! also miss a session that has no entry in the index.
+//! warning, or an unnecessary scan of the slots. If [`Counter::Reserved`] is 0 by mistake, a reap
+//! can skip the reserved slots. If [`Counter::Unindexed`] is 0 by mistake, a lookup can miss a
+//! session that has no entry in the index.
 
 use super::words::join_halves;
 use crate::raw::word::{Word, WriteAccess};
@@ -19,13 +20,13 @@ pub(crate) type ControlWords = [Word; CONTROL_WORDS];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Counter {
-    /// Free slots.
+    /// Slots in the free queue.
     Free = 8,
     /// Leased slots.
     Leased = 9,
-    /// Slots that cool down.
+    /// Slots in the queue of cooling slots.
     Cooling = 10,
-    /// Slots that have cooled down but still have sockets on their address.
+    /// Slots in the queue of lingering slots.
     Lingering = 11,
     /// Reserved slots that are not leased, drained or retired.
     Reserved = 12,

@@ -27,11 +27,11 @@ pub(crate) const FIXED_WORDS: usize = 64;
 // Offsets of words that only the sessions file has.
 /// The secret key of the hashes of users, two words. See [`super::user`].
 const USER_KEY: usize = 4;
-/// The length of the encoded rules for pools in bytes. The rules follow the records.
+/// The length in bytes of the encoded rules for pools. The rules follow the records.
 const POOL_RULES_BYTES: usize = 6;
 
 // Offsets of the words that writers change.
-/// Not 0: a newer map file replaces this file ([`BEING_REPLACED`] or [`REPLACED`]).
+/// Not 0: the map file is superseded. The value is [`BEING_REPLACED`] or [`REPLACED`].
 pub(crate) const SUPERSEDED: usize = 64;
 /// Not 0: a writer is in a transaction, or died in one.
 pub(crate) const BUSY: usize = 65;
@@ -53,9 +53,9 @@ pub(crate) const REAP_CURSOR: usize = 71;
 pub(crate) const DROPPED_GENERATION: usize = 72;
 pub(crate) const HEADER_WORDS: usize = 128;
 
-/// A value of [`SUPERSEDED`]: the newer file may not be in place yet.
+/// A value of [`SUPERSEDED`]: a writer has begun to replace or remove this file.
 pub(crate) const BEING_REPLACED: u64 = 1;
-/// A value of [`SUPERSEDED`]: the newer file is in place.
+/// A value of [`SUPERSEDED`]: a newer map file is in place.
 pub(crate) const REPLACED: u64 = 2;
 
 // Words of the sessions file that writers change.
@@ -83,7 +83,7 @@ pub(crate) fn write_sessions_header(
     store(access, words, MAGIC, SESSIONS_MAGIC);
 }
 
-/// Returns whether these words are a sessions file with this `file_id` and at least this length.
+/// Returns whether these words are a sessions file with this id and at least `length` words.
 pub(crate) fn is_sessions_file(words: &[Word], file_id: u64, length: usize) -> bool {
     load(words, MAGIC) == SESSIONS_MAGIC && load(words, FILE_ID) == file_id && words.len() >= length
 }
@@ -93,7 +93,7 @@ pub(crate) fn user_key(words: &[Word]) -> Option<HashKey> {
     (!words.is_empty()).then(|| [load(words, USER_KEY), load(words, USER_KEY + 1)])
 }
 
-/// Returns the length of the encoded rules for pools in a sessions file.
+/// Returns the length in bytes of the encoded rules for pools in a sessions file.
 pub(crate) fn pool_rules_bytes(words: &[Word]) -> usize {
     load(words, POOL_RULES_BYTES) as usize
 }

@@ -21,9 +21,10 @@
 //! every unchanged entry, both while a writer works and after a writer was killed. A writer can
 //! replace an entry after a reader has loaded its tag and before the reader loads its slot number.
 //! So the reader always checks the words of the slot too. A writer raises the overflow count before
-//! an insert and lowers it after a removal: the count can be too high, but never too low. If no
-//! bucket has room for an entry, the writer increments `Counter::Unindexed`. While that counter is
-//! not 0, a failed lookup scans the slots.
+//! an insert into an overflow bucket, and lowers it after a removal from an overflow bucket. So the
+//! count can be too high, but never too low. If neither the home bucket nor an overflow bucket has
+//! room for an entry, the writer increments `Counter::Unindexed`. While that counter is not 0, a
+//! failed lookup scans the slots.
 
 use crate::hash::folded_multiply;
 use crate::raw::bytes;
@@ -98,8 +99,8 @@ impl<'a> LoadedBucket<'a> {
         Self { buckets, bucket, key, tags: Tags::load(bucket) }
     }
 
-    /// Calls `visit` with each candidate slot until `visit` returns a value. A candidate can belong
-    /// to another key. Its slot number can be out of range.
+    /// Calls `visit` with the slot of each entry that has the tag of the key, until `visit` returns
+    /// `Some`. Such an entry can belong to another key, and its slot number can be out of range.
     #[inline(always)]
     pub(crate) fn find<T>(&self, mut visit: impl FnMut(u32) -> Option<T>) -> Option<T> {
         let mut lanes = self.tags.matching(self.key);
@@ -159,13 +160,13 @@ impl<'a> LoadedBucket<'a> {
         Some((slot_of(self.bucket, lane), self.entry(lane)))
     }
 
-    /// Returns a vacant entry of the home bucket.
+    /// Returns a vacant entry of this bucket.
     #[inline(always)]
     pub(crate) fn vacant_entry(&self) -> Option<Entry<'a>> {
         self.tags.vacant().next().map(|lane| self.entry(lane))
     }
 
-    /// Returns the entry of the key for this slot if it is in the home bucket.
+    /// Returns the entry of the key for this slot if this bucket contains the entry.
     #[inline(always)]
     pub(crate) fn occupied_entry(&self, slot: u32) -> Option<Entry<'a>> {
         let mut lanes = self.tags.matching(self.key);
@@ -325,7 +326,7 @@ fn slot_of(bucket: &Bucket, lane: usize) -> u32 {
     (upper << 16 | lower) as u32
 }
 
-/// Returns the words with the lower and with the upper bits of the slot number in a lane.
+/// Returns the two words that contain the lower bits and the upper bits of a lane's slot number.
 #[inline(always)]
 fn slot_words(bucket: &Bucket, lane: usize) -> (&Word, &Word) {
     (&bucket[LOWER_BITS + lane / 4 % 4], &bucket[UPPER_BITS + lane / 8 % 2])
@@ -340,7 +341,8 @@ fn store_overflow_count(access: WriteAccess<'_>, home: &Bucket, count: u32) {
     store_bits(access, &home[1], OVERFLOW_SHIFT, 0xff, count.min(0xff));
 }
 
-/// Replaces the bits `mask << shift` of a word. Only the writer changes the word.
+/// Replaces the bits `mask << shift` of a word. Only the writer changes the word, so the change
+/// needs no atomic read-modify-write.
 #[inline(always)]
 fn store_bits(access: WriteAccess<'_>, word: &Word, shift: usize, mask: u64, bits: u32) {
     let other_bits = word.load_relaxed() & !(mask << shift);

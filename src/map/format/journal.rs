@@ -57,7 +57,7 @@ const CLIENT: usize = 6;
 const USER_NAME: usize = 8;
 type Entry = [Word; ENTRY_WORDS];
 
-/// The fields of an event, without its number and without user and client. The last two come from
+/// The fields of an event, except its number, user and client. The user and the client come from
 /// the options of the session.
 #[derive(Clone, Copy)]
 pub(crate) struct EventCore {
@@ -73,7 +73,7 @@ pub(crate) struct EventCore {
 #[derive(Clone, Copy)]
 pub(crate) struct EventLease {
     pub(crate) generation: u32,
-    /// Upper and lower half of the address as a number.
+    /// The address as a number of 128 bits: the upper half, then the lower half.
     pub(crate) address_bits: [u64; 2],
     pub(crate) is_ipv4: bool,
 }
@@ -83,7 +83,7 @@ pub(crate) fn is_journal(words: &[Word]) -> bool {
     words.len() >= JOURNAL_WORDS && load(words, MAGIC) == JOURNAL_MAGIC
 }
 
-/// Returns the hash of the boot and network namespace of a journal.
+/// Returns the boot of a journal: the hash of the boot id and the network namespace.
 pub(crate) fn boot(words: &[Word]) -> u64 {
     load(words, BOOT)
 }
@@ -129,7 +129,7 @@ pub(crate) fn append_anonymous(access: WriteAccess<'_>, words: &[Word], event: E
 }
 
 /// Writes the fields that every entry has. Returns the number of the event and its entry.
-/// `option_attributes` contains the attribute bits for the options of the session.
+/// `option_attributes` contains the family of the client and the length of the user name.
 #[inline(always)]
 fn begin_entry<'a>(
     access: WriteAccess<'_>,

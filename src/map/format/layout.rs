@@ -46,14 +46,15 @@ pub(crate) struct Layout {
     pub(crate) loopback_pools: PoolSet,
     /// The virtual-IP pools for sessions that request no pool by name, one bit for each pool.
     pub(crate) default_pools: PoolSet,
-    /// Whether a session that requests no pool and no address gets a lease from every pool, the
-    /// settings have no limit, and the map does not await a restore.
+    /// True if three conditions hold: the settings have no limit of sessions; the map does not
+    /// await a restore; a session that requests no pool and no address gets a lease from every
+    /// pool.
     pub(crate) is_unrestricted: bool,
-    /// Whether a released address is not free at once: the settings have a cool-down or a check for
-    /// sockets.
+    /// Whether a released address is first cooling instead of free, because the settings have a
+    /// cool-down or a check for sockets.
     pub(crate) cools_down: bool,
-    /// Whether the fast path applies: the map has one pool, no restrictions, no cool-down and no
-    /// low-water mark.
+    /// Whether the map can use the fast path for opening and closing sessions: it has one pool and
+    /// no low-water mark, `is_unrestricted` is true, and `cools_down` is false.
     pub(crate) has_fast_path: bool,
     pools: [PoolLayout; MAX_POOLS],
     pool_count: usize,
@@ -79,8 +80,8 @@ fn pool_rules_offset(slot_counts: impl Iterator<Item = u32>) -> usize {
     HEADER_WORDS + slot_counts.map(|count| count as usize * RECORD_WORDS).sum::<usize>()
 }
 
-/// Writes the header and the encoded pool rules of a sessions file. `words` are zeroed, and
-/// [`sessions_word_count`] returned their number.
+/// Writes the header and the encoded pool rules of a sessions file. The caller passes zeroed words.
+/// Their number is the result of [`sessions_word_count`].
 pub(crate) fn write_sessions(
     access: WriteAccess<'_>,
     words: &[Word],
@@ -99,13 +100,14 @@ fn policy_offset(pools: &[PlannedPool]) -> usize {
     HEADER_WORDS + pools.len() * ENTRY_WORDS + block_count * BLOCK_WORDS
 }
 
-/// Returns the offset of the first table: the end of the fixed part.
+/// Returns the offset of the first table, which follows the policy.
 pub(crate) fn tables_offset(pools: &[PlannedPool], policy_byte_count: usize) -> usize {
     let policy_word_count = policy_byte_count.div_ceil(8).next_multiple_of(8);
     (policy_offset(pools) + policy_word_count).next_multiple_of(8)
 }
 
-/// Writes the fixed part of a map into zeroed words of the length that [`map_word_count`] returned.
+/// Writes the fixed header, the directory, the address blocks and the policy of a map. The caller
+/// passes zeroed words. Their number is the result of [`map_word_count`].
 pub(crate) fn write(
     access: WriteAccess<'_>,
     words: &[Word],
@@ -145,8 +147,8 @@ pub(crate) fn has_other_version(words: &[Word]) -> bool {
 }
 
 impl Layout {
-    /// Reads and checks the fixed part of a map. Whatever `words` contains, the returned layout
-    /// refers only to words inside the slice.
+    /// Reads and checks the fixed header and the directory of a map. Whatever `words` contains, the
+    /// returned layout refers only to words inside the slice.
     pub(crate) fn read(words: &[Word]) -> Result<Self, &'static str> {
         if words.len() < HEADER_WORDS {
             return Err("it is too short");
@@ -218,7 +220,7 @@ impl Layout {
         self.pools().get(usize::from(number))
     }
 
-    /// Returns the virtual-IP pools of the plan with this name, one bit for each pool.
+    /// Returns the plan's virtual-IP pools that have this name, one bit for each pool.
     pub(crate) fn pools_with_name(&self, words: &[Word], name: &[u8]) -> PoolSet {
         pools_with_name(words, self.pools(), name)
     }
@@ -251,7 +253,8 @@ impl Layout {
         pool_rules_offset(self.pools().iter().map(|pool| pool.slot_count))
     }
 
-    /// Returns the words that never change once the map is published. Skips the word `FILE_ID`.
+    /// Returns the words that never change once the map is published, except the word `FILE_ID`,
+    /// which differs in every map file.
     pub(crate) fn fixed_words<'a>(&self, words: &'a [Word]) -> impl Iterator<Item = u64> + 'a {
         let end = self.policy_offset + self.policy_byte_count.div_ceil(8);
         let header_offsets = (0..FIXED_WORDS).filter(|offset| *offset != FILE_ID);

@@ -57,15 +57,17 @@ pub(crate) struct PoolLayout {
     entry_offset: usize,
     pub(crate) is_loopback: bool,
     pub(crate) is_ipv4: bool,
-    /// Whether the plan no longer has the pool. The map keeps such a pool only while an address of
-    /// the pool is leased, cools down or lingers.
+    /// Whether the plan no longer has the pool. The map has such a pool for addresses that are
+    /// leased, cool down or linger. An empty pool of this kind only keeps the numbers of the pools
+    /// after it.
     pub(crate) is_dropped: bool,
     /// Whether the pool serves sessions that request no pool by name.
     pub(crate) is_default: bool,
     pub(crate) slot_count: u32,
     blocks_offset: usize,
     block_count: usize,
-    /// The first address of the first block. Most pools have one block.
+    /// The first address of the first block. Most pools have one block, so this copy makes the
+    /// address of most slots available without a search.
     first_address: u128,
     /// The first slot after the first block.
     first_block_end: u32,
@@ -73,7 +75,7 @@ pub(crate) struct PoolLayout {
     pub(crate) table: Sections<CONTROL_WORDS, BUCKET_WORDS, SLOT_WORDS>,
     /// The offset of the first record of the pool in the sessions file.
     pub(crate) records_offset: usize,
-    /// The virtual-IP pools of the plan with the same name as this pool, one bit for each pool.
+    /// The plan's virtual-IP pools that have the name of this pool, one bit for each pool.
     pub(crate) same_name_pools: PoolSet,
 }
 

@@ -3,9 +3,12 @@
 //!
 //! A queue is first in, first out. A removal takes O(1) time at any position. The predecessor link
 //! of the front slot is undefined. Queues are derived from the slots, so recovery can rebuild them.
-//! Only writers read queues. A link is a slot number plus 1, and 0 means the end. A damaged link to
-//! a slot that does not exist counts as the end. No operation of this module follows a chain of
-//! links, so a damaged queue cannot cause an endless loop.
+//! Only writers read queues.
+//!
+//! The upper half of a link word is the link to the next slot. The lower half is the link to the
+//! previous slot. A link is a slot number plus 1, and 0 means the end. A damaged link to a slot
+//! that does not exist counts as the end. No operation of this module follows a chain of links, so
+//! a damaged queue cannot cause an endless loop.
 
 use super::counters::ControlWords;
 use super::slot::{LINK, Slot};
@@ -22,7 +25,7 @@ pub(crate) enum Queue {
     Free = 0,
     /// Slots that cool down.
     Cooling = 1,
-    /// Slots that have cooled down but still have sockets on their address.
+    /// Slots that have cooled down, but on whose address the last check found sockets.
     Lingering = 2,
 }
 
