@@ -20,7 +20,7 @@ pub const MAX_SLOTS: u32 = (1 << 24) - 2;
 pub enum PoolKind {
     /// V: addresses of the network.
     VirtualIp = 1,
-    /// L: addresses of 127.0.0.0/8 for one session each. See [`Pool::loopback6`] for L6.
+    /// L: addresses in 127.0.0.0/8. Each slot also has a second address, see [`Pool::loopback6`].
     Loopback = 2,
 }
 
@@ -48,7 +48,7 @@ pub struct Pool {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Reservation {
-    /// The user's name, as the system writes it.
+    /// The user's name, in the form that the system reports.
     pub user: String,
     /// The address. It must be in one of the pools.
     pub address: IpAddr,
@@ -72,7 +72,8 @@ pub enum PoolError {
     /// Two ranges overlap.
     #[error("pool {0:?}: {1} and {2} overlap")]
     Overlap(String, Range, Range),
-    /// The ranges have more addresses than a pool can have slots, and no smaller maximum was given.
+    /// The ranges have room for more than [`MAX_SLOTS`] slots, and the requested maximum is also
+    /// above [`MAX_SLOTS`].
     #[error(
         "pool {0:?} has {1} addresses, but a pool has at most {MAX_SLOTS} (reduce its ranges, or \
          set a maximum of addresses)"
@@ -97,7 +98,7 @@ const NON_HOST_RANGES: [(&str, &str); 6] = [
     ("ff00::/8", "multicast"),
 ];
 
-/// Returns the parts of a range whose addresses no host can have, each with its purpose.
+/// Returns the parts of a range that hosts cannot use, each with its purpose.
 pub(crate) fn non_host_parts(range: &Range) -> impl Iterator<Item = (Range, &'static str)> {
     NON_HOST_RANGES.into_iter().filter_map(|(text, purpose)| {
         let non_host_range: Range = text.parse().expect("a range");
@@ -106,8 +107,8 @@ pub(crate) fn non_host_parts(range: &Range) -> impl Iterator<Item = (Range, &'st
 }
 
 impl Pool {
-    /// Returns a pool of these ranges with at most `max_slots` slots. A pool without ranges is valid
-    /// and always exhausted.
+    /// Returns a pool of these ranges with at most `max_slots` slots. A pool without ranges is
+    /// valid and always exhausted.
     ///
     /// In a loopback pool, the lower half of each range contains the addresses of the slots. The
     /// upper half contains the second addresses of these slots.
@@ -186,8 +187,9 @@ impl Pool {
             new_version.blocks.iter().map(|(_, range)| *range).collect();
         for (index, (first_slot, range)) in self.blocks.iter().enumerate() {
             let end_slot = self.blocks.get(index + 1).map_or(self.slot_count, |(slot, _)| *slot);
-            // A range of virtual IPs can have addresses without a slot, and the new version can add
-            // them. In a loopback range, second addresses have no slot, and must not get one.
+            // The limit of `Pool::new` can leave the last addresses of a range of virtual IPs
+            // without a slot. The new version can add slots for these addresses. In a loopback
+            // range, second addresses have no slot of their own, and must not get one.
             let kept_range = match self.kind {
                 PoolKind::Loopback => Some(*range),
                 PoolKind::VirtualIp => range
@@ -219,8 +221,9 @@ impl Pool {
     }
 
     /// Returns whether this pool still contains the addresses of a slot of an older version. For a
-    /// slot with a second address, the ranges must contain both addresses, but these can belong to
-    /// different slots now: the end of a range determines which addresses are second addresses.
+    /// slot with a second address, the ranges must contain both addresses. The two addresses can
+    /// belong to different slots now: second addresses begin in the middle of a range, and the
+    /// middle moves if the range changes.
     pub(crate) fn has_slot(&self, address: IpAddr, loopback6: Option<IpAddr>) -> bool {
         match loopback6 {
             None => self.slot_of(address).is_some(),
@@ -277,7 +280,7 @@ impl Pool {
         }
     }
 
-    /// Returns the slot of an address. A second loopback address has no slot of its own.
+    /// Returns the slot of an address; `None` for a second loopback address.
     #[must_use]
     pub fn slot_of(&self, address: IpAddr) -> Option<u32> {
         SlotBlocks::slot_of(self, address)
@@ -326,7 +329,7 @@ pub(crate) trait SlotBlocks {
         range.nth(u128::from(slot.checked_sub(first_slot)?) + range.span().div_ceil(2))
     }
 
-    /// Returns the slot of an address. A second loopback address has no slot of its own.
+    /// Returns the slot of an address; `None` for a second loopback address.
     fn slot_of(&self, address: IpAddr) -> Option<u32> {
         (0..self.block_count()).find_map(|index| {
             let (first_slot, range) = self.block(index)?;
@@ -348,7 +351,8 @@ pub(crate) trait SlotBlocks {
         })
     }
 
-    /// Returns whether the address is in one of the ranges, second loopback addresses included.
+    /// Returns whether the address is in one of the ranges. It can be a second loopback address or
+    /// an address without a slot.
     fn contains(&self, address: IpAddr) -> bool {
         (0..self.block_count())
             .filter_map(|index| self.block(index))

@@ -70,7 +70,7 @@ pub enum AddressMistake {
     /// A netmask follows the slash. The value is the equivalent prefix length.
     #[error("write the prefix length /{0} instead of the netmask")]
     Netmask(u8),
-    /// A number has leading zeros, which some programs read as octal.
+    /// A number has leading zeros. Some programs read such a number as octal.
     #[error("remove the leading zeros of its numbers")]
     LeadingZeros,
 }
@@ -171,13 +171,14 @@ impl Range {
         bits(self.last) - bits(self.first)
     }
 
-    /// Returns the address that is `offset` above the first, or `None` if it is not in the range.
+    /// Returns the first address plus `offset`, or `None` if the result is not in the range.
     #[must_use]
     pub fn nth(&self, offset: u128) -> Option<IpAddr> {
         (offset <= self.span()).then(|| from_bits(self.first, bits(self.first) + offset))
     }
 
-    /// Returns the distance of the address from the first, or `None` if it is not in the range.
+    /// Returns the distance from the first address to `address`, or `None` if the range does not
+    /// contain `address`.
     #[must_use]
     pub fn offset_of(&self, address: IpAddr) -> Option<u128> {
         self.contains(address).then(|| bits(address) - bits(self.first))
@@ -230,7 +231,7 @@ impl FromStr for Range {
     }
 }
 
-/// Returns the ranges without the addresses of `excluded`, sorted.
+/// Removes the addresses of `excluded` from each range, and returns the remaining ranges, sorted.
 ///
 /// ```
 /// use vipool::range::{Range, subtract};
@@ -267,7 +268,7 @@ pub fn subtract(ranges: &[Range], excluded: &[Range]) -> Vec<Range> {
     pieces
 }
 
-/// Returns the same addresses as sorted ranges without overlaps.
+/// Sorts ranges, and merges ranges that overlap.
 fn union(ranges: &[Range]) -> Vec<Range> {
     let mut sorted = ranges.to_vec();
     sorted.sort_unstable();

@@ -1,16 +1,16 @@
-//! The settings of a policy that have two possible values. A table declares them, one row per
-//! setting.
+//! The flags of a policy: settings with two possible values. Each call of the macro `flags`
+//! contains a table with one row per flag.
 //!
 //! A row generates the field, its bit in the map file, its bit in the C ABI and its key in
-//! farm.toml. The documentation comment of a row is the documentation of the field. To add a
-//! setting, add a row and use the field. A test checks that `examples/farm.toml` contains every
-//! key. The feature `capi` compiles only if every bit has a constant in the C ABI.
+//! farm.toml. The documentation comment of a row is the documentation of the field. To add a flag,
+//! add a row and use the field. A test checks that `examples/farm.toml` contains every key. The
+//! feature `capi` compiles only if every bit has a constant in the C ABI.
 //!
-//! The meaning of a bit never changes after a release has written the bit.
+//! After a release has used a bit, the meaning of the bit never changes.
 
 use super::{LoopbackConnect, WildcardBind};
 
-/// A type with two values, which one bit represents.
+/// A type with two values. One bit represents the value.
 pub trait BitValue: Copy + PartialEq + 'static {
     /// The value for a cleared bit, and the value for a set bit.
     const VALUES: [Self; 2];
@@ -119,10 +119,10 @@ flags! {
     ProgramFlags {
         /// The rule also applies to child processes that match no rule.
         inherit, with_inherit: bool = 0, "inherit";
-        /// A bind to 127.0.0.1 with port 0 stays on the host, where unlisted programs reach it (row
-        /// 23).
+        /// A bind to 127.0.0.1 or ::1 with port 0 is not rewritten, so unlisted programs can reach
+        /// the port (row 23).
         keep_ephemeral, with_keep_ephemeral: bool = 1, "keep-ephemeral";
-        /// The result of a bind to the wildcard address if there is no virtual IP (row 3).
+        /// The result of a bind to the wildcard address if the session has no virtual IP (row 3).
         wildcard, with_wildcard: WildcardBind = 2, "wildcard";
         /// The destination of a connect to 127.0.0.1 (row 11).
         loopback_connect, with_loopback_connect: LoopbackConnect = 3, "loopback-connect";
@@ -135,7 +135,8 @@ flags! {
         /// If no interface has the virtual IP, a bind passes unchanged (row 6). Without this flag,
         /// the bind fails.
         pass_when_missing, with_pass_when_missing: bool = 0, "pass-when-missing";
-        /// Listed programs do not see other sessions' addresses in lists of interfaces (row 43).
+        /// In lists of interfaces, listed programs see no virtual IP except that of their session
+        /// (row 43).
         hide_addresses, with_hide_addresses: bool = 1, "hide-addresses";
     }
 }

@@ -65,14 +65,15 @@ pub(super) struct RulePattern<'a> {
     pub script: Option<&'a [u8]>,
 }
 
-/// How a rule matched a program or its script. The kind of a script is never `Link`.
+/// How a rule matched a program or its script. A script never matches by `Link`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MatchKind {
     /// By the path of the program's file, or by the full path by which the program was started.
     FullPath,
     /// By a listed symbolic link to the program's file.
     Link,
-    /// By the name of the program's file, in any directory.
+    /// By the name of the program's file, or by the file name of the path by which the program was
+    /// started, in any directory.
     BareName,
 }
 
@@ -111,7 +112,7 @@ impl MatchResult {
         script_score << 2 | program_score
     }
 
-    /// The highest [`specificity`](Self::specificity). No later rule can be more specific.
+    /// The highest [`specificity`](Self::specificity). A search ends at a match with this value.
     pub(super) const MAX_SPECIFICITY: u8 = 2 << 2 | 3;
 }
 
@@ -166,7 +167,7 @@ pub(super) struct ExecutablePaths<'a> {
     program: Executable<'a>,
     /// The path of the program's file, the path by which the program was started, and the path of
     /// the file without the suffix ` (deleted)`. The kernel adds this suffix if the file was
-    /// deleted or replaced while the program runs (proc_pid_exe(5)).
+    /// deleted or replaced after the program started (proc_pid_exe(5)).
     paths: [Option<&'a [u8]>; 3],
     /// The file names of `paths`.
     names: [Option<&'a [u8]>; 3],
@@ -249,7 +250,7 @@ mod tests {
     use super::*;
 
     /// Matches a program (path, path by which it was started, script) with a rule (pattern, target,
-    /// script). The program has no `invoked_as` or no script if that string is empty.
+    /// script). For the program, an empty string means that it has no `invoked_as` or no script.
     fn match_result(
         (pattern, target, script_pattern): (&str, Option<&str>, Option<&str>),
         (path, invoked_as, script): (&str, &str, &str),

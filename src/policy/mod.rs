@@ -69,7 +69,7 @@ pub enum LoopbackConnect {
     /// listener.
     #[default]
     OwnFirst = 0,
-    /// Always the session's own address.
+    /// Always the session's loopback address.
     Own = 1,
 }
 
@@ -158,9 +158,9 @@ pub enum PathStyle {
 pub struct Program {
     /// The pattern: a full path (recommended) or a bare file name.
     pub pattern: String,
-    /// The path without symbolic links, if `pattern` is a full path that contains one. The system
-    /// reports this path as the path of the running program. [`Policy::resolve_links`] sets this
-    /// field. farm.toml has no key for this field.
+    /// The path without symbolic links, if `pattern` is a full path with a symbolic link. The
+    /// system reports this path as the path of the running program. [`Policy::resolve_links`] sets
+    /// this field. farm.toml has no key for this field.
     pub target: Option<String>,
     /// The script to which the rule is restricted, if `pattern` is an interpreter. The value is a
     /// full path or a bare name.
@@ -172,7 +172,8 @@ pub struct Program {
     /// Loopback ports that always lead to the session's own address. For these ports, the rewriter
     /// does not look for a listener.
     pub own_ports: Vec<PortRange>,
-    /// Loopback ports that belong to the host. Calls with these ports are not rewritten.
+    /// Loopback ports that belong to the host. Binds and connects to 127.0.0.1 or ::1 with these
+    /// ports are not rewritten.
     pub shared_ports: Vec<PortRange>,
 }
 
@@ -188,7 +189,7 @@ pub struct Policy {
     pub host_addresses: Vec<IpAddr>,
     /// UDP ports on which a bind to the wildcard address (0.0.0.0 or ::) is not rewritten (row 26).
     pub wildcard_udp_ports: Vec<PortRange>,
-    /// The flags for all programs.
+    /// The flags for all listed programs.
     pub rewrite: RewriteFlags,
     /// The rules that select the pool of a session. The compiled form does not contain these rules,
     /// because every user can read the map file and the rules name users.
@@ -216,7 +217,7 @@ impl Policy {
         self
     }
 
-    /// Sets the flags for all programs.
+    /// Sets the flags for all listed programs.
     #[must_use]
     pub fn with_rewrite(mut self, flags: RewriteFlags) -> Self {
         self.rewrite = flags;
@@ -244,8 +245,9 @@ impl Policy {
 impl Policy {
     /// Sets the [`Program::target`] of every rule to the result of `resolve` for its pattern.
     ///
-    /// The target is `None` for a bare name, and if `resolve` fails or returns the same path.
-    /// If the policy is for this machine, pass [`std::fs::canonicalize`] as `resolve`.
+    /// The target is `None` for a bare name. It is also `None` if `resolve` fails, returns the same
+    /// path, or returns a path that is not UTF-8. If the policy is for this machine, pass
+    /// [`std::fs::canonicalize`] as `resolve`.
     ///
     /// ```
     /// use vipool::policy::{Policy, Program};

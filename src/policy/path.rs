@@ -9,7 +9,7 @@
 //! depends on the current directory and matches nothing. `..` is not resolved.
 //!
 //! Because this module does not access the file system, it does not resolve short names
-//! (`PROGRA~1`), junctions and drive letters of `subst`. This module folds case one character at a
+//! (`PROGRA~1`), junctions or drive letters of `subst`. This module folds case one character at a
 //! time, as NTFS does. NTFS uses the Unicode tables of the Windows version that formatted the
 //! volume. This module uses the Unicode tables of Rust.
 
@@ -149,17 +149,17 @@ pub fn utf16_to_wtf8<'b>(utf16: &[u16], buffer: &'b mut [u8]) -> Option<&'b [u8]
 enum Root {
     /// `C:\`. The value is the letter in upper case.
     Drive(u8),
-    /// The two leading separators of `\\server\share`. The server and the share follow the root.
+    /// `\\server\share` or `\\?\UNC\server\share`. The server and the share are in the rest.
     Unc,
-    /// `C:app` or `\app`.
+    /// `C:app`, `\app`, or a namespace prefix without a drive or `UNC`, such as `\\?\Volume{...}\`.
     Relative,
     /// `app`, `bin\app`.
     None,
 }
 
-/// Splits a Windows path into its root and the rest. Removes the prefixes of the Win32 file and
-/// device namespaces and of the native namespace (`\\?\`, `\\.\`, `\??\`). See "Naming Files,
-/// Paths, and Namespaces" in the Windows documentation.
+/// Splits a Windows path into its root and the rest. Removes a namespace prefix: `\\?\` (Win32
+/// files), `\\.\` (Win32 devices) or `\??\` (native). See "Naming Files, Paths, and Namespaces" in
+/// the Windows documentation.
 fn windows_root(path: &[u8]) -> (Root, &[u8]) {
     let is_separator_at = |index: usize| path.get(index).is_some_and(|byte| is_separator(*byte));
     let byte_at = |index: usize| path.get(index).copied();
@@ -356,7 +356,7 @@ mod tests {
     }
 
     proptest! {
-        /// Without this property, a rule could match one of two equal paths and not the other.
+        /// Without this property, a rule could match one spelling of a path but not another.
         #[test]
         fn path_equality_is_an_equivalence_relation(
             path0 in paths(), path1 in paths(), path2 in paths(),

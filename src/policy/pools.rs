@@ -5,8 +5,8 @@ use std::convert::Infallible;
 
 use super::Executable;
 
-/// A rule that selects a pool for sessions. It matches the sessions of the listed users and of the
-/// members of the listed groups, and the sessions that start a listed program.
+/// A rule that selects a pool for sessions. It matches a session if the session's user is listed or
+/// is a member of a listed group, or if the session starts a listed program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolRule {
@@ -35,7 +35,7 @@ impl PoolRule {
         self
     }
 
-    /// Sets the groups whose members' sessions the rule matches.
+    /// Sets the groups. The rule matches each session whose user is a member of one of them.
     #[must_use]
     pub fn with_groups(mut self, groups: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.groups = groups.into_iter().map(Into::into).collect();
@@ -75,10 +75,12 @@ fn criteria_by_precedence(rules: &[PoolRule]) -> impl Iterator<Item = (PoolCrite
         .chain(criteria(rules, |rule| &rule.programs, PoolCriterion::Program))
 }
 
-/// Returns the pool for a session of this user with these groups. `program` is the program that the
-/// session starts, if known. A user wins over a group, and a group wins over a program. Among rules
-/// of equal precedence, the first wins. If no rule matches, returns `None`, and the caller uses the
-/// default pool.
+/// Returns the name of the pool for a session. `user` is the session's user, and `groups` are the
+/// groups of the user. `program` is the program that the session starts, if known.
+///
+/// A user wins over a group, and a group wins over a program. Among rules that match by the same
+/// criterion, the first wins. If no rule matches, returns `None`, and the caller uses the default
+/// pool.
 ///
 /// ```
 /// use vipool::policy::{PoolRule, choose_pool};
@@ -102,8 +104,8 @@ pub fn choose_pool<'r>(
     pool
 }
 
-/// Returns the same pool as [`choose_pool`]. Calls `is_member` for the groups of the rules, and only
-/// until a rule matches.
+/// Returns the same pool as [`choose_pool`]. Calls `is_member` for the groups of the rules, and
+/// only until a rule matches.
 ///
 /// # Errors
 /// Returns the error of `is_member`. The pool is then unknown: the user may be in the group.

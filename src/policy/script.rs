@@ -17,8 +17,9 @@ const OPTIONS_WITH_VALUE: [&[u8]; 12] = [
     b"--module-path",
 ];
 
-/// Returns the script, module (`-m`) or archive (`-jar`) among the arguments after the program's
-/// own name. Returns `None` for code on the command line (`-c`, `-e`), and if there is no script.
+/// Returns the script, module (`-m`) or archive (`-jar`) in the arguments of an interpreter.
+/// `arguments` begins after `argv[0]`. Returns `None` for code on the command line (`-c`, `-e`),
+/// and if there is no script.
 ///
 /// ```
 /// use vipool::policy::script_argument;

@@ -3,8 +3,8 @@
 
 #![allow(unsafe_code)]
 
-/// Returns a bit mask of the bytes in `words` that equal `byte`. Bit 0 is the lowest byte of the
-/// first word.
+/// Returns a bit mask of the bytes in `words` that equal `byte`. Bit 0 represents the least
+/// significant byte of the first word.
 #[inline(always)]
 #[must_use]
 pub fn equality_mask(words: [u64; 2], byte: u8) -> u32 {

@@ -21,7 +21,7 @@ use super::word::Word;
 pub struct Mapping {
     start: NonNull<Word>,
     word_count: usize,
-    /// `None` for a file.
+    /// The private memory; `None` for a mapping of a file and for `Mapping::default()`.
     memory: Option<Arc<Memory>>,
 }
 
@@ -43,21 +43,21 @@ impl Default for Mapping {
 }
 
 impl Mapping {
-    /// Returns a second view of the same private memory; `None` for a file.
+    /// Returns another view of the same private memory; `None` if there is no private memory.
     #[must_use]
     pub fn share(&self) -> Option<Self> {
         let memory = Arc::clone(self.memory.as_ref()?);
         Some(Self { memory: Some(memory), ..*self })
     }
 
-    /// Maps a file for reading, without a partial word at the end of the file. Does not allocate.
+    /// Maps a file for reading. Ignores a partial word at the end of the file. Does not allocate.
     ///
     /// The file must keep its length: access to a page past the end of the file kills the process
     /// (SIGBUS, mmap(2)). Windows refuses to truncate a mapped file.
     ///
     /// # Errors
-    /// Fails if the file is shorter than a word (`UnexpectedEof`) or the system refuses the
-    /// mapping.
+    /// Fails if the file is shorter than a word (`UnexpectedEof`). Also fails if the system cannot
+    /// return the length of the file or map the file.
     pub fn new(file: &File) -> io::Result<Self> {
         Self::map(file, false)
     }

@@ -10,7 +10,7 @@ use crate::policy::{Features, ProgramFlags, RewriteFlags};
 /// or panic, so they are safe in signal handlers and after fork. Threads may share a view.
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyView<'a> {
-    /// Empty if the bytes are not a policy of this version.
+    /// The bytes of the whole policy. Empty if `new` found no policy of this version.
     bytes: &'a [u8],
 }
 
@@ -34,8 +34,9 @@ pub struct MatchedRule<'a> {
 }
 
 impl<'a> PolicyView<'a> {
-    /// Creates a view of the bytes of [`Policy::encode`]. Bytes after the policy are ignored. A
-    /// view of other bytes contains no rules, addresses or ports.
+    /// Creates a view of the result of [`Policy::encode`]. Bytes after the policy are ignored. If
+    /// `bytes` does not begin with a complete policy of this version, the view has no rules,
+    /// addresses or ports.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Self {
         let valid_bytes = || {
@@ -45,7 +46,8 @@ impl<'a> PolicyView<'a> {
         Self { bytes: valid_bytes().unwrap_or_default() }
     }
 
-    /// Returns whether the bytes are a policy of this version.
+    /// Returns whether the bytes begin with a complete policy of this version. Only the header is
+    /// checked.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         !self.bytes.is_empty()
@@ -108,13 +110,14 @@ impl<'a> PolicyView<'a> {
             .any(|record_offset| read_array(self.bytes, record_offset) == Some(encoded))
     }
 
-    /// Returns whether a UDP bind to the wildcard address and this port stays unchanged (row 26).
+    /// Returns whether [`Policy::wildcard_udp_ports`] contains this port. A UDP bind to the
+    /// wildcard address and such a port is not rewritten (row 26).
     #[must_use]
     pub fn is_wildcard_udp_port(&self, port: u16) -> bool {
         contains_port(self.bytes, 32, port)
     }
 
-    /// Returns the flags for all programs.
+    /// Returns the flags for all listed programs.
     #[inline]
     #[must_use]
     pub fn rewrite_flags(&self) -> RewriteFlags {
@@ -123,8 +126,8 @@ impl<'a> PolicyView<'a> {
 }
 
 impl<'a> ProgramView<'a> {
-    /// Returns the id of the rule. The id stays the same across reloads. Child processes inherit
-    /// the id.
+    /// Returns the id of the rule: a hash of pattern and script. Reloads do not change the id, so a
+    /// hook layer can pass it to child processes. See [`PolicyView::find_inherited`].
     pub fn id(&self) -> u64 {
         read_array(self.bytes, self.record_offset).map_or(0, u64::from_le_bytes)
     }
@@ -161,7 +164,8 @@ impl<'a> ProgramView<'a> {
         contains_port(self.bytes, self.record_offset + 32, port)
     }
 
-    /// Returns whether this loopback port belongs to the host.
+    /// Returns whether this loopback port belongs to the host. Binds and connects to 127.0.0.1 or
+    /// ::1 with such a port are not rewritten.
     #[must_use]
     pub fn is_shared_port(&self, port: u16) -> bool {
         contains_port(self.bytes, self.record_offset + 40, port)
@@ -182,7 +186,7 @@ impl<'a> ProgramView<'a> {
 }
 
 /// Returns the text whose offset and length are at `offset`. Returns `None` if the offset of the
-/// text is 0.
+/// text is 0 or the text is not inside `bytes`.
 fn read_text(bytes: &[u8], offset: usize) -> Option<&[u8]> {
     let start = read_u32(bytes, offset)? as usize;
     let length = read_u32(bytes, offset + 4)? as usize;
