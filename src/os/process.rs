@@ -12,13 +12,13 @@ use crate::leader::Leader;
 /// of kind `NotFound` means that no such process exists.
 #[cfg(target_os = "linux")]
 pub fn identify(pid: u32) -> io::Result<Leader> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field is the name in parentheses. The name can contain spaces and parentheses, so
-    // the search for its end begins at the last byte. The start time is field 22, the 20th field
-    // after the name.
+    // The second field is the name in parentheses. The name can contain any bytes, so the search for
+    // its end begins at the last byte. The start time is field 22, the 20th field after the name.
+    let stat = std::fs::read(format!("/proc/{pid}/stat"))?;
     let start_time = stat
-        .rsplit_once(") ")
-        .and_then(|(_, fields)| fields.split(' ').nth(19)?.parse().ok())
+        .rsplit(|byte| *byte == b')')
+        .next()
+        .and_then(|fields| std::str::from_utf8(fields).ok()?.split(' ').nth(20)?.parse().ok())
         .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has an unexpected format")))?;
     let pid_namespace = std::fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino());
     Ok(Leader { pid, start_time, pid_namespace })
@@ -53,6 +53,24 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(identify(child.id()).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn process_name_can_contain_any_bytes() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let (end_sender, end_receiver) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            std::fs::write("/proc/thread-self/comm", b"\xff) 1 (\xfe").unwrap();
+            let thread_directory = std::fs::read_link("/proc/thread-self").unwrap();
+            let thread_id = thread_directory.file_name().unwrap().to_str().unwrap().parse();
+            sender.send(thread_id.unwrap()).unwrap();
+            // Wait until the sender is dropped.
+            let _ = end_receiver.recv();
+        });
+        let thread_id = receiver.recv().unwrap();
+        assert!(identify(thread_id).unwrap().start_time > 1);
+        drop(end_sender);
+        thread.join().unwrap();
     }
 
     #[test]
