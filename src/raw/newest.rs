@@ -12,7 +12,7 @@ use super::pages;
 ///
 /// Each value has its own pages, so a replacement neither locks nor uses the heap. A published
 /// value is never dropped or moved, so a reference is valid until the process exits. If siglongjmp
-/// or fork interrupts a replacement, at most the pages of one value are lost.
+/// or fork interrupts a replacement, at most one value and its pages leak.
 pub struct Newest<T: Send + Sync + 'static> {
     /// Null, or a value that [`Newest::replace`] has published.
     value: AtomicPtr<T>,
@@ -91,7 +91,7 @@ mod tests {
         // The values of the other threads were dropped. The two published values stay.
         assert_eq!(values.iter().filter(|value| Arc::strong_count(value) == 2).count(), 2);
         assert_eq!((**first_value.unwrap(), Arc::strong_count(last_value)), (8, 2));
-        // A late thread that has read the first value changes nothing.
+        // A replacement of the first value has no effect, because it is no longer the newest.
         assert!(ptr::eq(newest.replace(first_value, Arc::new(10)).unwrap(), last_value));
     }
 }

@@ -11,9 +11,9 @@ pub const MIN_PAGE_SIZE: usize = 4096;
 /// Maps zeroed private pages for at least `length` bytes.
 ///
 /// # Errors
-/// Fails if the system has no memory left.
+/// Fails if the system provides no pages, for example because of a memory limit.
 pub fn map(length: usize) -> io::Result<NonNull<u8>> {
-    // A mapping has at least one byte.
+    // The system rejects a mapping of 0 bytes.
     let length = length.max(1);
     #[cfg(unix)]
     {

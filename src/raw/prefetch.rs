@@ -5,7 +5,7 @@
 /// Asks the processor to load the cache lines that hold the first byte and the last byte of
 /// `value`.
 ///
-/// Does nothing on processors without an implementation here.
+/// Does nothing on processors other than x86-64 and AArch64.
 #[inline(always)]
 pub fn prefetch<T>(value: &T) {
     let first_byte = std::ptr::from_ref(value).cast::<u8>();

@@ -24,11 +24,11 @@ unsafe impl Send for PrivateBytes {}
 unsafe impl Sync for PrivateBytes {}
 
 impl PrivateBytes {
-    /// Copies the first `length` bytes, in memory order, of these words. Copies fewer bytes if there
-    /// are fewer words.
+    /// Copies the first `length` bytes of `words`, in memory order. If the words have fewer bytes,
+    /// copies all of them.
     ///
     /// # Errors
-    /// Fails if the system has no memory left.
+    /// Fails if the system provides no pages, for example because of a memory limit.
     pub fn copy(words: impl ExactSizeIterator<Item = u64>, length: usize) -> io::Result<Self> {
         let word_count = words.len();
         let length = length.min(word_count * 8);

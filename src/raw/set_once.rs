@@ -2,8 +2,8 @@
 //!
 //! [`SetOnce`] differs from `std::sync::OnceLock` in two ways. An empty cell is all zero bits, so a
 //! large static table of cells takes no space in the program file. If siglongjmp or fork interrupts
-//! a thread while it sets the value, the cell stays empty and no thread waits. A lock would stay
-//! held forever.
+//! a thread while it sets the value, the cell stays empty forever, but no thread waits for it. A
+//! lock would stay held, and other threads would wait forever.
 
 #![allow(unsafe_code)]
 

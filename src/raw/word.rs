@@ -63,9 +63,11 @@ impl Word {
 #[derive(Clone, Copy, Debug)]
 pub struct WriteAccess<'a>(PhantomData<(&'a mut Word, *const ())>);
 
-/// A type that owns words in writable memory. An exclusive borrow of the owner includes the right to
-/// store to its words. Only types that are built from writable memory implement this trait: a store
-/// to read-only memory would kill the process.
+/// A type that owns words in writable memory.
+///
+/// An exclusive borrow of the owner includes the right to store to its words. Only types that are
+/// built from writable memory implement this trait: a store to read-only memory would kill the
+/// process.
 pub trait OwnsWords {}
 
 impl<'a> WriteAccess<'a> {

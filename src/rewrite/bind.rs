@@ -17,8 +17,8 @@ pub struct Bind {
     /// Whether the hook layer clears `IPV6_V6ONLY` before the bind. If the bind fails, the hook
     /// layer sets the option again.
     pub clear_v6only: bool,
-    /// Whether the hook layer defers the bind. The hook layer then reports success and binds the
-    /// socket at a later connect, listen or getsockname (row 46, see
+    /// Whether the hook layer defers the bind. In this case, it reports success, and binds the
+    /// socket at a later call such as connect, listen or getsockname (row 46, see
     /// [`RewriteRules::defer_wildcard`](super::RewriteRules::defer_wildcard)).
     pub defer: bool,
 }

@@ -31,7 +31,7 @@ pub struct Connect {
 
 /// The session's own addresses that can replace the program's destination.
 struct OwnAddresses {
-    /// L or L6, for a loopback destination.
+    /// L, or L6 for an IPv6 destination. Only a connect to a loopback address uses it.
     loopback: Option<SocketAddr>,
     /// V, and for an IPv6 destination also the session's IPv6 address.
     virtual_ip: [Option<SocketAddr>; 2],
@@ -147,8 +147,10 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     }
 
     /// Returns the outcome of a connect to an address of the host (row 5). The rewriter changes a
-    /// bind to such an address into a bind to V, so the session's own listener is on V. Returns
-    /// `None` if this is no address of the host, or if the session has no listener on this port.
+    /// bind to such an address into a bind to V, so the session's own listener is on V.
+    ///
+    /// Returns `None` if `destination` is not an address of the host, if it is a loopback or
+    /// link-scoped address, or if the session has no listener on its port.
     fn connect_to_host(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -168,8 +170,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Returns the first candidate that has a listener. If there is none, returns the outcome of a
-    /// connect to the program's destination.
+    /// Returns the first candidate that has a listener. If no candidate has a listener, the error
+    /// is [`Outcome::Passed`] with the reason.
     ///
     /// If the kernel does not report the listeners, the connect is refused. A connect that passed
     /// could reach a service of the host although the session has its own service.
@@ -207,8 +209,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Returns a connect to `listener` in place of `requested`. If the socket is unbound, the hook
-    /// layer first binds it to `source`.
+    /// Returns the outcome of a connect that goes to `listener` instead of `requested`. If the
+    /// socket is unbound, the hook layer first binds it to `source`.
     fn connect_to_listener(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -328,9 +330,11 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         })
     }
 
-    /// Returns whether this can be an IPv6 datagram socket that is on the wildcard address because
-    /// the family of its destinations was not known at the bind (row 30). If the program chose the
-    /// port, the hook layer's second bind fails, and the socket stays as it is.
+    /// Returns whether the hook layer tries to bind this socket again, to the session's virtual IP.
+    ///
+    /// The first bind of an IPv6 datagram socket can keep the wildcard address, because the family
+    /// of the destinations is unknown (row 30). If the program chose the port, the second bind
+    /// fails, and the socket stays as it is.
     fn is_rebindable(&self, socket: &(impl Socket + ?Sized), local: SocketAddr) -> bool {
         self.rules.rebind_datagrams
             && local.is_ipv6()
@@ -343,8 +347,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
 }
 
 /// Returns whether the hook layer binds an unbound socket to the session's virtual IP before the
-/// socket connects to this address. Returns false for IPv4 multicast, because IPv4 multicast also
-/// needs an interface (row 27).
+/// socket connects to this address. Returns false for IPv4 multicast, because the hook layer also
+/// sets the interface before such a call (row 27).
 #[inline]
 pub(super) fn is_external(ip: IpAddr) -> bool {
     let is_multicast = sockaddr::as_ipv4(ip).is_some_and(|v4| v4.is_multicast());

@@ -62,8 +62,8 @@ pub fn for_each_control_message(control: &mut [u8], mut visit: impl FnMut(i32, i
 /// Replaces the contents of `IP_PKTINFO` and `IPV6_PKTINFO` messages (ip(7), ipv6(7)).
 ///
 /// `replace` receives each address with the interface of the message. It returns the new address
-/// and interface, or `None` to keep both. This function ignores a new address of the other family.
-/// Returns whether any address or interface was replaced.
+/// and interface, or `None` to keep both. If the new address has the other family, the message
+/// keeps both. Returns whether any address or interface was replaced.
 #[inline]
 pub fn replace_packet_info(
     control: &mut [u8],

@@ -3,8 +3,8 @@
 //!
 //! When a new map supersedes the current map, the next call adds a version for the new map. This
 //! version keeps the addresses that the process already knows. Versions are never freed, because
-//! another thread can be using them. No function locks or uses the heap, so signal handlers may
-//! call them.
+//! another thread can be using them. On Linux, the functions neither lock nor use the heap, so
+//! signal handlers may call them.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -17,8 +17,8 @@ use crate::policy::ProgramView;
 use crate::raw::set_once::SetOnce;
 use crate::session::{Addresses, Handle, SessionId};
 
-/// The state of a hooked process under one map: one version in a [`VersionChain`]. Threads may share
-/// a version.
+/// The state of a hooked process under one map: one version in a [`VersionChain`]. Threads may
+/// share a version.
 #[derive(Debug)]
 pub struct HookedProcess {
     system: LiveSystem<'static>,
@@ -44,8 +44,8 @@ struct SessionState {
 }
 
 impl HookedProcess {
-    /// Creates the first version. `system` contains the rule of the program and the reader of the map
-    /// in `directory`.
+    /// Creates the first version. `system` contains the rule of the program and the reader of the
+    /// map in `directory`.
     #[must_use]
     pub fn new(system: LiveSystem<'static>, session: SessionId, directory: &Path) -> Self {
         let handle = system.reader.find(session).map(|(handle, _)| handle);
@@ -91,9 +91,10 @@ impl HookedProcess {
         }
     }
 
-    /// Returns the rewriter that decides how a call is made; [`Self::display_rewriter`] is for
-    /// addresses in results. Checks whether the session still holds the lease, and looks up
-    /// addresses that are still missing.
+    /// Returns the rewriter that decides how a call is made. Checks whether the session still holds
+    /// the lease, and looks up addresses that are still missing.
+    ///
+    /// For an address that a call such as getsockname returns, use [`Self::display_rewriter`].
     #[inline]
     pub fn rewriter(&self) -> Rewriter<'_, LiveSystem<'static>> {
         if let Some((handle, addresses)) = self.complete_lease.get() {
@@ -110,9 +111,10 @@ impl HookedProcess {
         self.rewriter_with(true, addresses)
     }
 
-    /// Returns the rewriter for addresses that the program reads. If the lease has every address
-    /// that the program needs, the result does not depend on whether the session still holds the
-    /// lease.
+    /// Returns the rewriter for addresses that calls such as getsockname return to the program.
+    ///
+    /// If the lease has every address that the program needs, the result does not depend on whether
+    /// the session still holds the lease.
     #[inline]
     pub fn display_rewriter(&self) -> Rewriter<'_, LiveSystem<'static>> {
         match self.complete_lease.get() {
@@ -121,10 +123,9 @@ impl HookedProcess {
         }
     }
 
-    /// Returns the address that the program sees for an IPv4 address, in the cases that need no
-    /// other information.
+    /// Returns the address that the program sees for `ip`, if the lease alone determines it.
     ///
-    /// Returns `None` in all other cases. The caller then uses [`Rewriter::visible_address`].
+    /// Otherwise returns `None`, and the caller must use [`Rewriter::visible_address`].
     /// `ignores_other_end` states that the other end of the socket does not change the result.
     #[inline]
     pub fn fast_visible_ipv4(&self, ip: Ipv4Addr, ignores_other_end: bool) -> Option<Ipv4Addr> {
@@ -136,9 +137,11 @@ impl HookedProcess {
         (*loopback6 != Some(ip) && (ignores_other_end || !may_depend_on_other_end)).then_some(ip)
     }
 
-    /// Returns whether this destination is certainly external. For an external destination, the
-    /// hook layer first binds an unbound socket to V, and passes a call on a bound socket
-    /// unchanged. If the result is false, the caller must call the rewriter.
+    /// Returns whether this destination is certainly external.
+    ///
+    /// A call with an external destination keeps this destination, but the hook layer first binds
+    /// an unbound socket to the session's virtual IP. If the result is false, only the rewriter can
+    /// decide whether the destination changes.
     #[inline]
     pub fn is_known_external(&self, destination: IpAddr) -> bool {
         let Some((_, Addresses { v4, v6, .. })) = self.complete_lease.get() else { return false };
@@ -153,8 +156,8 @@ impl HookedProcess {
             && !self.system.is_host_address(destination_v4.map_or(destination, IpAddr::V4))
     }
 
-    /// Returns whether a newer map has replaced the map of this version. In this case
-    /// [`VersionChain::hooked_process`] returns the next version.
+    /// Returns whether a newer map replaces the map of this version. The caller can get the version
+    /// for the newer map from [`VersionChain::hooked_process`].
     #[inline]
     pub fn is_superseded(&self) -> bool {
         self.system.reader.is_superseded()
@@ -166,7 +169,7 @@ impl HookedProcess {
     }
 
     /// Returns the address of the session's client. Returns `None` if the program does not use
-    /// `client-ip`, or if this user cannot read the address.
+    /// `client-ip`, or if the process cannot read the session's client file.
     pub fn client_address(&self) -> Option<IpAddr> {
         self.initial_state.client_address
     }

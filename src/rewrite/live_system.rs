@@ -34,7 +34,7 @@ impl ListenerLookup for KernelListeners {
     }
 }
 
-/// The state of the system for a program under one rule of the process list.
+/// The state that decides the calls of one program: map, policy, rule and listening sockets.
 #[derive(Clone, Copy, Debug)]
 pub struct LiveSystem<'a, L = KernelListeners> {
     /// The map.
@@ -79,7 +79,7 @@ impl<L: ListenerLookup> SystemView for LiveSystem<'_, L> {
 }
 
 impl RewriteRules {
-    /// Returns the settings of a policy for the programs that match one of its rules.
+    /// Returns the settings for a program that matches the rule `program` of `policy`.
     #[must_use]
     pub fn new(program: &ProgramView<'_>, policy: &PolicyView<'_>) -> Self {
         Self {

@@ -10,7 +10,7 @@
 //!
 //! Invariants:
 //! - This module keeps no state for a socket.
-//! - No function allocates, blocks or panics.
+//! - A decision never allocates, blocks or panics.
 //! - No socket uses L or L6 as its source to reach another host.
 
 mod bind;
@@ -53,8 +53,8 @@ pub struct RewriteRules {
     pub program_flags: ProgramFlags,
     /// The flags for all listed programs.
     pub rewrite_flags: RewriteFlags,
-    /// Whether a TCP bind to 0.0.0.0:0 is deferred until the destination is known. Windows needs
-    /// this setting (row 46), see [`Bind::defer`].
+    /// Whether a TCP bind to the wildcard address and port 0 is deferred until the destination is
+    /// known. Windows needs this setting (row 46), see [`Bind::defer`].
     pub defer_wildcard: bool,
     /// Whether the hook layer can bind a datagram socket a second time if the kernel chose the
     /// port, see [`Connect::rebind`].
@@ -164,7 +164,7 @@ impl AddressForm {
     }
 }
 
-/// Returns `address` with another IP address. Keeps port, flow label and scope.
+/// Returns `address` with `ip`, which has the same family. Keeps port, flow label and scope.
 fn with_ip(address: SocketAddr, ip: IpAddr) -> SocketAddr {
     let mut changed = address;
     changed.set_ip(ip);

@@ -57,9 +57,11 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Returns whether a connection to `destination` can connect two addresses of the session. In
-    /// other connections, one end does not change the address that the program sees for the other
-    /// end. `destination` is the address that the hook layer passes to the kernel.
+    /// Returns whether a connection to `destination` can connect two addresses of the session.
+    /// `destination` is the address that the hook layer passes to the kernel.
+    ///
+    /// If the result is false, the address that the program sees for one end does not depend on the
+    /// other end, so the hook layer need not record the connection.
     ///
     /// The result does not depend on the features of the program, because a later map can change
     /// them.
@@ -71,7 +73,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
             .is_some_and(|ip| [v4, loopback, loopback6].contains(&Some(ip)))
     }
 
-    /// Returns the address that the program sees for an address in a reverse lookup (row 42).
+    /// Returns the address that a reverse lookup uses instead of `ip` (row 42): 127.0.0.1 or ::1,
+    /// if `ip` is the session's L or L6.
     #[must_use]
     pub fn visible_ip(&self, ip: IpAddr) -> Outcome<IpAddr> {
         match self.visible_address(SocketAddr::new(ip, 0), || None) {
@@ -81,8 +84,10 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         }
     }
 
-    /// Returns the addresses to which the host's own name resolves (row 40): V, or the address of
-    /// the session's client if the program has the feature `client-ip`.
+    /// Returns the addresses to which the host's own name resolves (row 40).
+    ///
+    /// `client` is the address of the session's client, if known. The result is `client` if the
+    /// program has the feature `client-ip`, else V.
     #[must_use]
     pub fn resolve_host_name(&self, client: Option<IpAddr>) -> Outcome<HostNameAddresses> {
         if !self.lease_held {

@@ -133,7 +133,7 @@ reasons! {
     /// The handle in the environment belongs to another boot, another map or an earlier session.
     StaleLease = 7, "stale-lease", "the lease in the environment belongs to an earlier session or boot";
 
-    /// The address is neither IPv4 nor IPv6.
+    /// The socket or the address is neither IPv4 nor IPv6, or their families do not match.
     NotInet = 64, "not-inet", "the address is neither IPv4 nor IPv6";
     /// The socket is neither TCP nor UDP.
     NotTcpOrUdp = 65, "not-tcp-or-udp", "the socket is neither TCP nor UDP";
@@ -144,9 +144,10 @@ reasons! {
     /// With `keep-ephemeral`, a loopback bind without a fixed port is not rewritten (row 23).
     EphemeralPort = 68, "ephemeral-port",
         "the program's rule keeps a loopback bind without a fixed port";
-    /// The process list contains the loopback port as shared with the host.
+    /// The program's rule lists the loopback port as shared with the host.
     SharedPort = 69, "shared-port", "the port is listed as shared with the host";
-    /// A bind to the wildcard address is not rewritten if there is no virtual IP (row 3).
+    /// A bind to the wildcard address is not rewritten, because no address of the session can
+    /// replace the wildcard address (row 3).
     WildcardUnchanged = 70, "wildcard-kept", "a wildcard bind is not rewritten without a virtual IP";
     /// A UDP bind to the wildcard address is not rewritten if the policy lists the port, or if
     /// other sockets can receive the same datagrams (row 26).

@@ -1,8 +1,8 @@
 //! The packet information of a datagram: the address at this end and the interface (`IP_PKTINFO`,
 //! `IPV6_PKTINFO`).
 //!
-//! An interface index and an address belong together. If the index of another interface stays
-//! beside a loopback destination, the kernel sends the datagram to the network.
+//! The interface must match the destination. If the destination is a loopback address and the
+//! program specifies another interface, the kernel sends the datagram to the network.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -26,8 +26,9 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
     /// The source in `info` takes precedence over the bound address (row 24). `destination` is the
     /// rewritten destination of the datagram, if known.
     ///
-    /// For a datagram to this host, the result leaves the choice of the interface to the kernel.
-    /// The program named the interface of the address that it requested, not of the replacement.
+    /// For a datagram to a loopback address or an address of the session, the kernel chooses the
+    /// interface. The interface in `info` belongs to the address that the program requested, not to
+    /// its replacement.
     pub fn send_packet_info(
         &self,
         socket: &(impl Socket + ?Sized),
@@ -150,8 +151,8 @@ impl<S: SystemView + ?Sized> Rewriter<'_, S> {
         Outcome::Rewritten(form.convert(source))
     }
 
-    /// Returns whether a datagram to `ip` stays on the host. This is true for loopback addresses,
-    /// the wildcard address and the addresses of the session.
+    /// Returns whether `ip` is a loopback address, the wildcard address or an address of the
+    /// session. A datagram to such an address does not leave the host.
     fn stays_on_host(&self, ip: IpAddr) -> bool {
         is_loopback(ip)
             || is_local_destination(ip)

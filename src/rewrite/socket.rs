@@ -1,4 +1,4 @@
-//! The properties of a socket on which decisions depend.
+//! The properties of a socket that the rewriter reads.
 
 use std::net::SocketAddr;
 
@@ -22,8 +22,8 @@ macro_rules! socket_properties {
             $($(#[$doc])* fn $property(&self) -> $type;)*
 
             /// Returns whether the socket is TCP or UDP. An implementation may also return true for
-            /// a socket of another family. This is harmless: the kernel rejects an IP address for
-            /// such a socket.
+            /// a socket that is neither IPv4 nor IPv6. This is harmless: the kernel rejects an IP
+            /// address for such a socket.
             fn is_tcp_or_udp(&self) -> bool {
                 self.protocol() != Protocol::Other
             }
