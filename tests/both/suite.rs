@@ -1,4 +1,5 @@
-//! Tests of sessions, limits, administration and monitoring.
+//! Tests of sessions, limits, administration, monitoring and parsing. Also contains helpers that
+//! the other test modules use.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -97,7 +98,7 @@ pub fn exhausted_pools_and_limits_refuse_sessions<A: Api>() {
         let opened = api.open(session_id(value), &for_user("ada"), 100).unwrap();
         assert_eq!(opened.is_low_water, value == 3, "session {value}");
     }
-    // Both pools are exhausted.
+    // Both pools are exhausted, so session 5 gets no address at all.
     assert_eq!(status_of(api.open(session_id(5), &for_user("ada"), 100)), VIPOOL_ERR_EXHAUSTED);
     assert_eq!(
         status_of(api.open(session_id(5), &OpenOptions::default(), 100)),
@@ -195,7 +196,8 @@ pub fn reserved_and_drained_addresses_are_withheld<A: Api>() {
 }
 
 pub fn names_are_compared_completely<A: Api>() {
-    // The names of each pair have the same hash without a key, or the same first 63 bytes.
+    // The names of the first pair have the same hash if the hash function has no key. The names of
+    // each other pair begin with the same 63 bytes.
     let common_prefix = "a".repeat(63);
     for [name1, name2] in [
         ["alice".to_owned(), "uwsf1hi".to_owned()],
@@ -331,7 +333,7 @@ pub fn invalid_plan_creates_no_map<A: Api>() {
     let mut duplicate_pools = plan();
     duplicate_pools.pools.push(duplicate_pools.pools[0].clone());
     assert_eq!(A::new(&duplicate_pools).err(), Some(VIPOOL_ERR_PLAN as i32));
-    // An API may refuse a plan without pools. If the API accepts the plan, the map is exhausted.
+    // If an API accepts a plan without pools, the map has no address for a session.
     if let Ok(api) = A::new(&Plan::default()) {
         assert_eq!(status_of(api.open(session_id(1), &for_user("ada"), 100)), VIPOOL_ERR_EXHAUSTED);
     }

@@ -1,4 +1,5 @@
-//! Tests of files, the journal, the process list, and functions that read the state of the machine.
+//! Tests of map files, the journal, the process list, client files, ranges, and functions that
+//! read the state of the machine.
 
 use std::fs;
 use std::net::IpAddr;
@@ -88,7 +89,7 @@ pub fn journal_lists_events<A: Api>() {
     assert_eq!((entries.len(), lost, next_number), (1024, 580, 1605));
     assert_eq!(entries[0].number, 581);
 
-    // An event without a lease names the pool.
+    // The event of a failed open has no address, but it names the exhausted pool.
     for value in 1..=4 {
         api.open(session_id(value), &for_user("ada"), 300).unwrap();
     }
@@ -174,7 +175,8 @@ pub fn system_state_is_reported<A: Api>() {
     assert!(leader.start_time > 0 && leader.pid_namespace > 0);
     assert_eq!(A::leader_from_pid(u32::MAX >> 1).unwrap_err(), VIPOOL_ERR_NOT_FOUND as i32);
 
-    // If this process has an audit session, pid 0 and the pid of this process lead to that session.
+    // `process_session` returns the audit session of a process only if this session is open in the
+    // map. The pid 0 means this process.
     let api = A::new(&plan()).unwrap();
     assert_eq!(api.process_session(0), None);
     let audit_text = fs::read_to_string("/proc/self/sessionid").unwrap_or_default();
@@ -184,7 +186,7 @@ pub fn system_state_is_reported<A: Api>() {
         assert_eq!(api.process_session(std::process::id()), Some((audit_session, 1)));
     }
 
-    // No rule matches an ancestor of this process.
+    // The plan has no rule that this process could inherit.
     assert_eq!(api.parent_rule(), None);
     let parent_pid = std::os::unix::process::parent_id();
     let executable = fs::read_link(format!("/proc/{parent_pid}/exe")).unwrap();
@@ -196,7 +198,8 @@ pub fn system_state_is_reported<A: Api>() {
     let api = A::new(&plan_with_parent).unwrap();
     assert_eq!(api.parent_rule(), Some((plan_with_parent.policy.programs[0].id(), parent_pid)));
 
-    // Two addresses have cooled down. The first address has a socket, so it must linger.
+    // When `reap_by_system` runs, the addresses of two closed sessions have cooled down. A socket
+    // is bound to the address of session 1, so this address must linger.
     let mut plan_with_in_use_check = plan();
     plan_with_in_use_check.settings =
         Settings::without_cool_down().with_cool_down(1).with_check_in_use(true);
@@ -211,7 +214,7 @@ pub fn system_state_is_reported<A: Api>() {
     let _socket = std::net::UdpSocket::bind((first_address, 0)).unwrap();
     let [freed, lingering, closed] = api.reap_by_system(200).unwrap();
     assert_eq!((freed, lingering, closed), (1, 1, 0));
-    // `slots` begins with slot 1, which holds the second address.
+    // `slots` begins with slot 1, which has the address of session 2.
     let slots = api.slots(0);
     assert_eq!(slots[0].state, SlotState::Free);
 }

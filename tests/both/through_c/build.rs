@@ -23,8 +23,10 @@ use vipool::pool::{Pool, PoolKind, Reservation};
 use super::values::*;
 use crate::api::Status;
 
-/// Converts a plan with functions of the C ABI: builds a farm without servers, and creates the plan
-/// of this host. The caller frees the result.
+/// Converts a Rust plan to a plan of the C ABI. The caller frees the result.
+///
+/// The C ABI creates plans only from farms. The function therefore builds a farm without servers,
+/// and creates the plan of this farm.
 pub fn plan(plan: &Plan, flags: u32) -> Result<*mut vipool_plan, Status> {
     let farm = new_farm();
     // SAFETY: all structs and texts outlive the calls. The farm is freed once.
@@ -36,7 +38,8 @@ pub fn plan(plan: &Plan, flags: u32) -> Result<*mut vipool_plan, Status> {
         let error_count = count_findings(farm, vipool_level::VIPOOL_LEVEL_ERROR);
         assert_eq!(plan_handle.is_err(), error_count > 0);
         vipool_farm_free(farm);
-        // In the Rust API, an invalid plan is rejected later: when the map is created.
+        // The Rust API rejects an invalid plan later, when it creates the map. Return the status of
+        // that failure, so that both APIs return the same status.
         plan_handle.map_err(|status| {
             assert_eq!(status, vipool_status::VIPOOL_ERR_FARM as Status);
             vipool_status::VIPOOL_ERR_PLAN as Status
@@ -100,7 +103,9 @@ fn with_host_interface<R>(addresses: &[IpAddr], body: impl FnOnce(Option<&[Inter
     body(Some(&[interface]))
 }
 
-/// Adds the pools, the process list and the settings of a plan to a farm.
+/// Adds the pools, the reservations, the settings and the policy of a plan to a farm.
+///
+/// Skips the host addresses of the policy, because a farm has none.
 ///
 /// # Safety
 /// `farm` is a valid farm handle.
@@ -227,7 +232,9 @@ fn c_program(
     }
 }
 
-/// Returns all names in the pool rules, each with its pool and kind.
+/// Returns the users, groups and programs of the pool rules.
+///
+/// An item consists of a pool, a kind (`vipool_pool_rule`) and a name.
 fn pool_rule_names(rules: &[PoolRule]) -> impl Iterator<Item = (&str, u32, &str)> {
     rules.iter().flat_map(|rule| {
         (1..).zip([&rule.users, &rule.groups, &rule.programs]).flat_map(move |(kind, names)| {
@@ -244,7 +251,7 @@ fn c_subnet(subnet: &IpNet) -> vipool_subnet {
     vipool_subnet { address: c_ip(subnet.addr()), prefix_length: subnet.prefix_len().into() }
 }
 
-/// Builds a farm with functions of the C ABI. The caller frees the farm.
+/// Builds a copy of a farm with functions of the C ABI. The caller frees the copy.
 pub fn farm(farm: &Farm) -> *mut vipool_farm {
     let handle = new_farm();
     // SAFETY: all arguments are valid during the calls.
@@ -270,7 +277,7 @@ pub fn farm(farm: &Farm) -> *mut vipool_farm {
     handle
 }
 
-/// Adds the servers, the pools with their rules, and the ranges of a farm.
+/// Adds the servers, the pools with their rules, and the ranges of `farm` to the farm of `handle`.
 ///
 /// # Safety
 /// `handle` is a valid farm handle.
@@ -315,7 +322,9 @@ unsafe fn add_servers_and_ranges(handle: *mut vipool_farm, farm: &Farm) {
     }
 }
 
-/// Checks the default settings of the C ABI, then sets the session settings of `farm`.
+/// Copies the session settings of `farm` to the farm of `handle`.
+///
+/// Also checks the default settings of the C ABI.
 ///
 /// # Safety
 /// `handle` is a valid farm handle.
@@ -329,11 +338,11 @@ unsafe fn set_session_settings(handle: *mut vipool_farm, farm: &Farm) {
     for default in [settings(&defaults_in_c), settings(&farm_settings)] {
         assert_eq!((default, default), (Settings::default(), Farm::default().sessions));
     }
-    // SAFETY: the struct is valid.
+    // SAFETY: the caller passes a valid farm, and the struct is valid.
     check(unsafe { vipool_farm_set_settings(handle, &c_settings(&farm.sessions)) }).unwrap();
 }
 
-/// Passes the interfaces to `body` as an array.
+/// Passes the interfaces to `body` as an array. For `None`, passes NULL and 0.
 pub fn with_interfaces<R>(
     interfaces: Option<&[Interface]>,
     body: impl FnOnce(*const vipool_interface, usize) -> R,

@@ -40,14 +40,15 @@ pub struct CApi {
     reader: *mut vipool_reader,
 }
 
-// SAFETY: the header allows threads to share both handles.
+// SAFETY: the header allows threads to share both handles, except a map with
+// VIPOOL_MAP_SINGLE_THREADED. Only one thread uses such a map in these tests.
 unsafe impl Sync for CApi {}
-// SAFETY: the header allows threads to share both handles.
+// SAFETY: the header does not bind a handle to the thread that created it.
 unsafe impl Send for CApi {}
 
 impl Drop for CApi {
     fn drop(&mut self) {
-        // SAFETY: the library returned both handles, and each handle is closed once.
+        // SAFETY: each handle is NULL or comes from the library, and it is closed once.
         unsafe {
             vipool_reader_close(self.reader);
             vipool_map_close(self.map);
@@ -69,7 +70,7 @@ impl CApi {
 }
 
 unsafe extern "C" fn has_sockets(context: *mut c_void, address: *const vipool_ip) -> u32 {
-    // SAFETY: the test passed the context, and the library passes a valid address.
+    // SAFETY: `context` is the list that `CApi::reap` passed. The library passes a valid address.
     let (addresses_in_use, address) =
         unsafe { (&*context.cast::<Vec<IpAddr>>(), ip(*address).unwrap()) };
     addresses_in_use.contains(&address).into()
@@ -80,7 +81,7 @@ unsafe extern "C" fn is_alive(
     id: vipool_session,
     _: *const vipool_leader,
 ) -> u32 {
-    // SAFETY: the test passed the context.
+    // SAFETY: `context` is the list that `CApi::reconcile` passed.
     unsafe { &*context.cast::<Vec<SessionId>>() }.contains(&session_id(id)).into()
 }
 

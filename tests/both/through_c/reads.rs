@@ -42,7 +42,7 @@ impl Reads for CApi {
     }
 
     fn find_in_map(&self, id: SessionId) -> Result<(Handle, Vec<Lease>), Status> {
-        // The C ABI has no lookup on a map. A new reader sees the same state as the map.
+        // The C ABI finds sessions only through a reader, so open a new reader of the map.
         let mut reader = null_mut();
         let mut found_session = sized::<vipool_found_session>();
         // SAFETY: the structs are valid. The reader is closed once.
@@ -274,7 +274,7 @@ impl Reads for CApi {
     }
 
     fn rule(&self, path: &str, is_windows: bool) -> Option<(u64, u32)> {
-        // The C ABI takes Windows paths as UTF-16.
+        // Programs on Windows receive paths in UTF-16, so pass Windows paths in this encoding.
         let utf16: Vec<u16> = path.encode_utf16().collect();
         let mut executable = sized::<vipool_executable>();
         executable.style = is_windows.into();

@@ -27,7 +27,7 @@ pub unsafe extern "C" fn find_listener(
     _protocol: u32,
     _source: *const vipool_sockaddr,
 ) -> i32 {
-    // SAFETY: the test passed the context, and the library passes a valid array.
+    // SAFETY: `context` is the list that `CApi::rewrite` passed. The library passes a valid array.
     let (listening_addresses, candidates) = unsafe {
         (&*context.cast::<Vec<SocketAddr>>(), std::slice::from_raw_parts(addresses, count))
     };
@@ -42,11 +42,11 @@ unsafe extern "C" fn get_other_end(
     buffer: *mut c_void,
     capacity: u32,
 ) -> u32 {
-    // SAFETY: the test passed the context.
+    // SAFETY: `context` is the address that `call_rewriter` passed.
     let Some(other_end) = (unsafe { *context.cast::<Option<SocketAddr>>() }) else { return 0 };
     let sockaddr = c_sockaddr(other_end);
     assert!(capacity >= sockaddr.length);
-    // SAFETY: the library passes a buffer that holds every sockaddr.
+    // SAFETY: the library passes a buffer that has room for the longest sockaddr.
     unsafe { buffer.cast::<[u8; VIPOOL_SOCKADDR_MAX]>().write(sockaddr.bytes) };
     sockaddr.length
 }

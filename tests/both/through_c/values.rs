@@ -1,4 +1,4 @@
-//! Conversions between Rust values and the values of a C program.
+//! Conversions between Rust values and the values of the C ABI.
 
 #![allow(unsafe_code, reason = "the C ABI takes raw pointers")]
 
@@ -22,8 +22,8 @@ use crate::api::Status;
 /// Returns a zeroed struct with its size set.
 pub fn sized<T: Versioned>() -> T {
     let mut value = MaybeUninit::<T>::zeroed();
-    // SAFETY: all-zero bytes are a valid value of every struct of the header, and the size is the
-    // first field.
+    // SAFETY: `Versioned` guarantees that all-zero bytes are a valid value, and that the first
+    // field is the size.
     unsafe {
         value.as_mut_ptr().cast::<usize>().write(size_of::<T>());
         value.assume_init()
@@ -120,7 +120,7 @@ pub fn ports(ranges: &[PortRange]) -> Vec<vipool_ports> {
 }
 
 pub fn copy_c_string(pointer: *const c_char) -> String {
-    // SAFETY: the library returned a static text that ends in NUL.
+    // SAFETY: the library returned the pointer. The text ends in NUL and is not freed yet.
     unsafe { CStr::from_ptr(pointer) }.to_str().unwrap().to_owned()
 }
 

@@ -1,4 +1,4 @@
-//! Implements the API of the suite in Rust.
+//! Implements the API of the suite with the Rust API of the crate.
 
 mod reads;
 
@@ -299,7 +299,8 @@ fn describe_packet_info(info: PacketInfo) -> String {
     format!("{} via {}", info.address, info.interface)
 }
 
-/// A system with the map of `reader`, one rule, and listeners on fixed addresses.
+/// A system with the map of `reader`, the rule `program`, and a listener on each address of
+/// `listening`.
 struct TestSystem<'a> {
     reader: &'a Reader,
     program: ProgramView<'a>,

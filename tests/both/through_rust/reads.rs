@@ -1,4 +1,5 @@
-//! Implements the operations that read a map, and the functions that need no map.
+//! Implements the operations that read a map, the functions that need no map, and the functions
+//! that read the state of the machine.
 
 use std::net::IpAddr;
 use std::path::Path;
