@@ -3,10 +3,10 @@
 //! A session id has 64 bits: the kind in the upper 8 and the value in the lower 56. Zero is never a
 //! session id.
 //!
-//! Programs receive a [`Handle`] instead of the session id. A handle names one lease of one boot.
-//! An environment can outlive its session (tmux, nohup). If the environment contained a session id,
-//! programs with this environment would reach the next session with the same id. A handle does not
-//! match a later session.
+//! Programs receive a [`Handle`] in the environment variable `VIPOOL_LEASE`, not the session id. A
+//! handle names one lease of one boot. Processes such as tmux can outlive their session, and they
+//! keep its environment. If the environment contained a session id, these processes would use the
+//! addresses of the next session with the same id. A handle does not match a later session.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -48,7 +48,7 @@ impl SessionKind {
         (SessionKind::User, "user"),
     ];
 
-    /// Returns the name in the text form of a session id, such as `audit`.
+    /// Returns the name of the kind in the text form of session ids, such as `audit`.
     #[must_use]
     pub fn name(self) -> &'static str {
         Self::NAMES[self as usize - 1].1
@@ -89,7 +89,7 @@ pub enum SessionIdError {
     /// The text names an unknown kind.
     #[error("unknown session kind {0:?} (known: windows, audit, logind, embedder, cli, user)")]
     UnknownKind(String),
-    /// The value is neither a number nor the name of a logind session.
+    /// The value is not a number, or the name of a logind session is empty.
     #[error(
         "{0:?} is not a session: write a number (7) or a kind and a value (audit:7, logind:c1)"
     )]
@@ -114,10 +114,10 @@ impl SessionId {
 
     /// Creates the session id for the name of a logind session.
     ///
-    /// If the name is a 32-bit number, the value is this number. The values of other names are in
-    /// the upper half of the value space. The value of a name of up to nine ASCII letters and
-    /// digits, such as `c1`, encodes the name, so the text form contains the name. For all other
-    /// names, the value contains a hash.
+    /// If the name is a 32-bit number, the value is this number. All other names have values in the
+    /// upper half of the value space. If such a name consists of at most nine ASCII letters and
+    /// digits, such as `c1`, the value encodes the name, and the text form contains the name.
+    /// Otherwise the value contains a hash of the name.
     ///
     /// # Errors
     /// Fails if the name is empty.
@@ -152,7 +152,7 @@ impl SessionId {
             .expect("the constructors check the kind")
     }
 
-    /// Returns the value within the kind.
+    /// Returns the value, which is the lower 56 bits.
     #[must_use]
     pub fn value(self) -> u64 {
         self.raw() & VALUE_MASK
@@ -172,7 +172,7 @@ const NAME_CHARACTERS: &[u8; 62] =
     b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// Encodes the name of a logind session, with the last character in the lowest bits. Returns `None`
-/// if the name is too long or has other characters than letters and digits.
+/// if the name is too long or contains a character that is not in [`NAME_CHARACTERS`].
 fn encode_name(name: &str) -> Option<u64> {
     if name.len() > MAX_ENCODED_NAME_LENGTH {
         return None;
@@ -184,8 +184,9 @@ fn encode_name(name: &str) -> Option<u64> {
     Some(NAME_BIT | code)
 }
 
-/// Decodes the name in a value into `buffer` and returns the name. Returns `None` if a code is not
-/// that of a character. The caller checks that the name has this value.
+/// Decodes the name that `value` encodes. The name is at the end of `buffer`. Returns `None` if
+/// `value` contains a code that no character has. The result is meaningless if `value` is a hash or
+/// a number, so the caller must check that the returned name has this value.
 fn decode_name(value: u64, buffer: &mut [u8; MAX_ENCODED_NAME_LENGTH]) -> Option<&str> {
     let mut code = value & (HASH_BIT - 1);
     let mut start = MAX_ENCODED_NAME_LENGTH;
@@ -210,8 +211,8 @@ impl fmt::Display for SessionId {
             SessionKind::Logind if self.value() & NAME_BIT != 0 => {
                 let mut buffer = [0; MAX_ENCODED_NAME_LENGTH];
                 match decode_name(self.value(), &mut buffer) {
-                    // If the value is a hash or the code of a numeric name, the decoded name has
-                    // another value.
+                    // Display the name only if its session id is this one. A hash or an encoded number
+                    // decodes to a name with another session id.
                     Some(name) if Self::logind(name) == Ok(*self) => write!(f, "logind:{name}"),
                     _ => write!(f, "logind:{}", self.value()),
                 }
@@ -231,7 +232,7 @@ impl FromStr for SessionId {
     type Err = SessionIdError;
 
     /// Parses the output of [`fmt::Display`]. Also accepts the kind of a command-line session
-    /// (`cli:7`) and every name of a logind session (`logind:my-session`).
+    /// (`cli:7`) and any name of a logind session that is not a number (`logind:my-session`).
     fn from_str(text: &str) -> Result<Self, SessionIdError> {
         let Some((kind, value)) = text.split_once(':') else {
             let value = text.parse().map_err(|_| SessionIdError::NotANumber(text.to_owned()))?;
@@ -289,7 +290,7 @@ impl Handle {
     /// Parses the output of [`fmt::Display`]: five hexadecimal numbers, separated by dots. Returns
     /// `None` for any other text.
     ///
-    /// The function does not allocate, because hook layers call it while their program starts.
+    /// The function does not allocate, because hook layers call it while a program starts.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let mut fields = text.split(|byte| *byte == b'.');

@@ -1,4 +1,5 @@
-//! Atomics, and back-off for waiting. Under `--cfg loom`, the model checker replaces the atomics.
+//! Atomics, and back-off for waiting. With `--cfg loom`, the atomics are those of the model checker
+//! loom.
 
 use std::time::{Duration, Instant};
 
@@ -23,13 +24,13 @@ impl Backoff {
     const FIRST_PAUSE: Duration = Duration::from_micros(20);
     const MAX_PAUSE: Duration = Duration::from_millis(2);
 
-    /// Returns a back-off that ends `timeout` after the first wait.
+    /// Returns a back-off whose timeout begins at the first wait.
     pub(crate) fn new(timeout: Duration) -> Self {
         Self { timeout, start: None, pause: Self::FIRST_PAUSE }
     }
 
-    /// Sleeps and returns true. Each pause is twice as long as the previous pause, up to a limit.
-    /// After the timeout, returns false and does not sleep.
+    /// Sleeps and returns true, or returns false at once if the timeout has passed. Each pause is
+    /// twice as long as the previous pause, up to a limit.
     pub(crate) fn wait(&mut self) -> bool {
         let start = *self.start.get_or_insert_with(Instant::now);
         if start.elapsed() >= self.timeout {

@@ -1,6 +1,6 @@
 //! Information about the running machine for agents, hook layers and monitors.
 //!
-//! The functions of this module query the operating system for the caller. Most other modules work
+//! Most functions of this module query the operating system. Most other modules of the crate work
 //! only on plain values and on the files of a map.
 
 use std::io;
@@ -24,7 +24,8 @@ pub use crate::os::users::{UserId, user_id};
 /// Returns the directory of the system's map.
 ///
 /// The directory is `/run/vipool` on Unix and `ProgramData\vipool` on the Windows drive. The path
-/// is fixed: an environment variable must not move the map that hook layers trust.
+/// is fixed, because hook layers trust the map in this directory. An environment variable must not
+/// replace it with another map.
 #[must_use]
 pub fn map_directory() -> PathBuf {
     os::map_directory::map_directory()
@@ -70,8 +71,8 @@ pub fn process_boot_id(pid: u32) -> io::Result<u64> {
 
 /// Returns the identity of the process that has this process id now.
 ///
-/// On Linux, [`Leader::pid_namespace`] is the namespace of the caller, because `pid` has its meaning
-/// there.
+/// On Linux, [`Leader::pid_namespace`] is the namespace of the caller, because `pid` is an id in
+/// that namespace.
 ///
 /// # Errors
 /// Fails if the process cannot be examined. The kind `NotFound` means that no such process exists
@@ -81,8 +82,8 @@ pub fn identify_process(pid: u32) -> io::Result<Leader> {
     os::process::identify(pid)
 }
 
-/// Returns whether a process has exited. Returns false if its state is unknown: the process belongs
-/// to another process id namespace, or the caller cannot see processes.
+/// Returns whether a process has exited. Returns false if its state is unknown, for example because
+/// the process belongs to another process id namespace or `/proc` is not mounted.
 #[cfg(any(target_os = "linux", windows))]
 #[must_use]
 pub fn has_exited(process: &Leader) -> bool {

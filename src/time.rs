@@ -62,7 +62,7 @@ impl Tick {
         Self(self.0.saturating_add_signed(seconds))
     }
 
-    /// Returns the number of seconds since `earlier`, or 0 if `earlier` is not earlier.
+    /// Returns the number of seconds from `earlier` to `self`, or 0 if `earlier` is later.
     #[must_use]
     #[inline]
     pub const fn seconds_since(self, earlier: Self) -> u32 {

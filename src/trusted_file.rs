@@ -1,10 +1,15 @@
-//! Opens and replaces files beside a map, for example the history, without following planted links.
+//! Opens and replaces the files beside a map, such as the history, and rejects planted files.
 //!
-//! An administrator can run a privileged process on a directory of another user. That user can
-//! plant symbolic links, FIFOs and files of any size there. The functions of this module therefore
-//! open only trusted files: regular files with one hard link that belong to root or to the user of
-//! this process, and that no other user can write. The functions create files only in directories
-//! whose entries no other user can replace.
+//! A privileged process can use a directory that belongs to another user. That user can plant
+//! symbolic links, FIFOs and files of any size there. The functions of this module therefore open
+//! only trusted files. A trusted file is a regular file with at most one hard link. Root or the
+//! user of this process owns it, and no other user can write to it.
+//!
+//! The functions create files only in trusted directories. Root or the user of this process owns a
+//! trusted directory, and no other user can replace its entries.
+//!
+//! On Windows, the owner is the system, the administrators or the user of this process. The number
+//! of hard links is not checked, and every directory counts as trusted.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
@@ -26,7 +31,8 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// does not exist.
 ///
 /// # Errors
-/// The kind is `PermissionDenied` if the file or its directory is not trusted.
+/// The kind is `PermissionDenied` if the existing file, or the directory of a new file, is not
+/// trusted.
 pub fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
     match open_with(path, true) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -59,11 +65,13 @@ pub fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     ))
 }
 
-/// Replaces a file atomically: writes `PATH.new` with the permissions `mode`, then renames it. The
-/// new file keeps the group of the old file. A link at either path is replaced, not followed.
+/// Replaces a file: writes `PATH.new` with the permissions `mode`, then renames it to `PATH`.
+///
+/// On Unix, the replacement is atomic, and the new file gets the group of the old file if this
+/// process may change the group. A link at either path is replaced, not followed.
 ///
 /// # Errors
-/// The kind is `PermissionDenied` if the directory is not trusted.
+/// The kind is `PermissionDenied` if the directory of the file is not trusted.
 pub fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let mut temporary_path = path.as_os_str().to_owned();
     temporary_path.push(".new");
@@ -77,12 +85,12 @@ pub fn replace(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
         .inspect_err(|_| _ = fs::remove_file(&temporary_path))
 }
 
-/// Creates a directory with the permissions `mode`, and its missing parents. An existing directory
-/// must be trusted.
+/// Creates a directory and its missing parents. An existing directory must be trusted.
+///
+/// On Unix, the new directories have the permissions `mode` without the bits of the umask.
 ///
 /// # Errors
-/// The kind is `PermissionDenied` if the directory belongs to another user or other users can
-/// replace its entries.
+/// The kind is `PermissionDenied` if the directory is not trusted.
 pub fn create_directory(path: &Path, mode: u32) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     #[cfg(unix)]
@@ -93,8 +101,8 @@ pub fn create_directory(path: &Path, mode: u32) -> io::Result<()> {
     Ok(trusted_file::check_directory(path)?)
 }
 
-/// Removes the files of a directory for whose names `should_remove` returns true. Stops at the first
-/// file that cannot be removed.
+/// Removes each file in `directory` if `should_remove` returns true for the name of the file. Stops
+/// at the first file that cannot be removed.
 ///
 /// # Errors
 /// Fails if the directory cannot be read, or a file cannot be removed.

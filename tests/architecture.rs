@@ -1,18 +1,18 @@
 //! Tests that the modules of the crate depend on each other in one direction only.
 //!
 //! The tests read the source and collect every path that begins with `crate`, `super` or `self`.
-//! They fail if a cycle of dependencies exists between the folders of `src/` or between the files
-//! of a layered folder. The tests ignore test modules.
+//! They fail if a cycle of dependencies exists between the folders of `src/`, or between the files
+//! of a folder in `FOLDERS_WITH_LAYERED_FILES`. The tests ignore test modules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The layered folders. The files of such a folder must not depend on each other in a cycle.
+/// The folders whose files must not depend on each other in a cycle. `mod.rs` is an exception.
 const FOLDERS_WITH_LAYERED_FILES: [&str; 6] =
     ["raw", "map", "map/types", "map/format", "map/engine", "map/replan"];
 
-/// The dependencies between nodes. Each dependency has a text that names its cause: a source file,
-/// and a path such as `crate::map` in this file.
+/// For each node (a folder or a file), the nodes on which it depends. Each dependency has a text
+/// that names its cause: a source file, and a path that this file uses, such as `map::reader`.
 type Graph = BTreeMap<String, BTreeMap<String, String>>;
 
 /// A source file of the crate.
@@ -76,8 +76,8 @@ fn strip_tests_and_comments(text: &str) -> String {
     lines[..tests_start].iter().map(without_comment).collect()
 }
 
-/// Parses the path at the start of `text`, and appends `prefix` with this path to `paths`. A list
-/// in braces at the end of the path results in one path for each item. Returns the number of
+/// Parses the path at the start of `text`, puts `prefix` before it, and appends it to `paths`. A
+/// list in braces at the end of the path results in one path for each item. Returns the number of
 /// parsed bytes.
 fn parse_paths(text: &str, prefix: &[String], paths: &mut Vec<Vec<String>>) -> usize {
     let is_identifier = |character: char| character.is_alphanumeric() || character == '_';
@@ -161,7 +161,8 @@ fn resolve_file<'f>(
     (1..=path.len()).rev().find_map(|length| modules.get(&path[..length]).copied())
 }
 
-/// Returns the dependencies between the nodes that `node_of` assigns to files.
+/// Returns the dependencies between nodes. `node_of` returns the node of a file, or `None` to
+/// ignore the file.
 fn build_graph(source: &[SourceFile], node_of: impl Fn(&SourceFile) -> Option<String>) -> Graph {
     let modules: BTreeMap<&[String], &SourceFile> =
         source.iter().map(|file| (&file.module[..], file)).collect();

@@ -1,4 +1,4 @@
-//! Tests for the rows of the socket matrix, without a kernel.
+//! Tests the rows of docs/socket-matrix.md. The tests make no system calls.
 
 use super::*;
 use crate::policy::{Features, LoopbackConnect, WildcardBind};
@@ -94,7 +94,8 @@ fn tcp6() -> SocketProperties {
 }
 
 /// Returns the outcome of a bind as text: the address, or the name of the reason or refusal. Before
-/// an address, "dual" means that the hook layer clears `IPV6_V6ONLY`.
+/// the address, "dual" means that the hook layer clears `IPV6_V6ONLY`, and "deferred" means that it
+/// defers the bind.
 fn bind(rewriter: &Rewriter<'_, TestSystem>, socket: SocketProperties, address: &str) -> String {
     match rewriter.bind(&socket, socket_address(address)) {
         Outcome::Rewritten(Bind { address, clear_v6only: false, defer: false }) => {
@@ -209,7 +210,8 @@ fn row_7_to_10_external_connect_uses_source_v() {
         connect(&rewriter, socket(Protocol::Tcp, "127.3.4.5:99"), external),
         "already-bound"
     );
-    // A failed connect to the session's own service leaves the socket bound to L without a port.
+    // After a failed connect to the session's own service, the socket is bound to L with port 0. A
+    // connect to another host must still use V.
     assert_eq!(
         connect(&rewriter, socket(Protocol::Tcp, "127.3.4.5:0"), external),
         "10.0.5.7 > 192.0.2.9:80"
@@ -259,14 +261,14 @@ fn row_5_and_11_unknown_listeners_never_lead_to_the_host() {
         let requested = socket_address(requested);
         assert_eq!(failing_rewriter.connect(&socket, requested), refused);
         assert_eq!(failing_rewriter.send(&socket, requested, true), refused);
-        // The kernel ignores the destination of data on a stream.
+        // Without TCP Fast Open, the kernel ignores the destination of a send on a TCP socket.
         let passed = Outcome::Passed(Reason::Stream);
         assert_eq!(failing_rewriter.send(&socket, requested, false), passed);
     }
     let loopback = socket_address("127.0.0.1:80");
     assert_eq!(failing_rewriter.connect(&udp(), loopback), refused);
     assert_eq!(failing_rewriter.send(&udp(), loopback, false), refused);
-    // The outcome of these calls does not depend on the listeners.
+    // The outcomes of the following connects do not depend on the listeners.
     assert_eq!(connect(&failing_rewriter, tcp(), "127.0.0.1:7000"), "127.3.4.5:7000");
     assert_eq!(connect(&failing_rewriter, tcp(), "127.0.0.1:631"), "shared-port");
     assert_eq!(connect(&failing_rewriter, tcp(), "192.0.2.1:80"), "10.0.5.7 > 192.0.2.1:80");
@@ -333,7 +335,8 @@ fn row_19_and_20_program_sees_l_as_host_loopback() {
         visible("[::ffff:10.0.5.7]:80", "[::ffff:127.3.4.5]:9"),
         Some("[::ffff:127.0.0.1]:80".into())
     );
-    // If a socket without a source address connects to L6, the kernel selects the source 127.0.0.1.
+    // If an unbound socket connects to L6, the kernel selects 127.0.0.1 as the source address. The
+    // program sees this source as ::1.
     assert_eq!(visible("[::ffff:127.0.0.1]:9", "[::ffff:127.131.4.5]:80"), Some("[::1]:9".into()));
     assert_eq!(visible("[::ffff:127.0.0.1]:9", "[::ffff:127.0.0.1]:80"), None);
     assert_eq!(visible("127.0.0.1:9", "127.131.4.5:80"), None);
@@ -373,7 +376,8 @@ fn row_22_unbound_datagram_socket_is_bound_to_v() {
     assert_eq!(send(udp(), "127.0.0.1:53"), Some((Some(ip(L)), "10.0.5.7:53".into())));
     assert_eq!(send(tcp(), "192.0.2.9:53"), None);
     assert!(rewriter.send(&tcp(), socket_address("192.0.2.9:53"), true).rewritten().is_some());
-    // An IPv6 socket may send to an IPv4 sockaddr.
+    // A dual-stack datagram socket can send to an IPv4 sockaddr. An IPv6 stream socket cannot
+    // connect to an IPv4 sockaddr.
     let ipv6_udp = socket(Protocol::Udp, "[::]:0");
     let mapped = |text: &str| Some(ip(&format!("::ffff:{text}")));
     assert_eq!(send(ipv6_udp, "192.0.2.9:53"), Some((mapped(V), "192.0.2.9:53".into())));
@@ -405,8 +409,9 @@ fn row_24_and_25_packet_info_source_becomes_v_or_l() {
     assert_eq!(rewritten_source("fe80::1", "[fe80::9%2]:53"), None);
     assert_eq!(rewritten_source("::", "[ff02::fb%2]:53"), None);
     assert_eq!(rewritten_source("fd00::1", "[ff02::fb%2]:53"), Some("fd00::7".into()));
-    // The kernel uses the address of the socket as the source. It rejects :: in packet information
-    // for an IPv4 destination.
+    // If the destination is an address of the session, an unspecified source stays unspecified. The
+    // kernel uses the address of the socket. For an IPv4-mapped destination, the kernel rejects
+    // the source ::, so the source becomes ::ffff:0.0.0.0.
     assert_eq!(rewritten_source("0.0.0.0", "10.0.5.7:53"), None);
     assert_eq!(rewritten_source("::", "[::ffff:127.131.4.5]:53"), Some("::ffff:0.0.0.0".into()));
     assert_eq!(rewritten_source("::", "[::ffff:10.0.5.7]:53"), Some("::ffff:0.0.0.0".into()));
@@ -439,7 +444,7 @@ fn row_24_answers_to_loopback_peers_stay_on_the_host() {
     );
     assert_eq!(send("10.0.5.7:53", "0.0.0.0", "127.0.0.1:9"), expected("0.0.0.0 via 0"));
     assert_eq!(send("10.0.5.7:53", "10.0.5.7", "[::1]:9"), expected("10.0.5.7 via 0"));
-    // A service on L answers from L. Its peer can have the host's loopback address.
+    // A service on L answers from L, even if the address of its peer is 127.0.0.1.
     assert_eq!(send("127.3.4.5:53", "127.0.0.1", "127.0.0.1:9"), expected("127.3.4.5 via 0"));
     assert_eq!(
         send("[::ffff:127.3.4.5]:53", "::ffff:127.0.0.1", "[::ffff:127.0.0.1]:9"),
@@ -449,7 +454,7 @@ fn row_24_answers_to_loopback_peers_stay_on_the_host() {
         send("[::ffff:127.131.4.5]:53", "::1", "[::ffff:127.0.0.1]:9"),
         expected("::ffff:127.131.4.5 via 0")
     );
-    // 127.0.0.1 cannot be the source towards another host. The kernel rejects L, too.
+    // For a destination on another host, the kernel rejects the source L, as it rejects 127.0.0.1.
     assert_eq!(send("10.0.5.7:53", "127.0.0.1", "192.0.2.9:9"), expected("127.3.4.5 via 3"));
     assert_eq!(send("10.0.5.7:53", "10.0.5.1", "192.0.2.9:9"), expected("10.0.5.7 via 3"));
     assert_eq!(send("0.0.0.0:53", "127.0.0.1", "127.0.0.1:9"), expected("127.0.0.1 via 0"));
@@ -577,7 +582,7 @@ fn row_32_ipv6_loopback_uses_l6() {
         connect(&rewriter(&listener_on_v), tcp6(), "[::1]:80"),
         "::ffff:127.131.4.5 > [::ffff:10.0.5.7]:80"
     );
-    // A socket on an IPv4 address cannot reach the host's ::1, so it connects to L6.
+    // A socket that is bound to an IPv4 address cannot reach the host's ::1, so it connects to L6.
     for local in ["[::ffff:127.131.4.5]:9", "[::ffff:10.0.5.7]:9"] {
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             assert_eq!(

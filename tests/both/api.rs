@@ -23,7 +23,7 @@ pub struct OpenedSession {
     pub leases: Vec<Lease>,
     pub was_already_open: bool,
     pub is_low_water: bool,
-    /// The status of the shortage, or 0 if the session has all addresses.
+    /// The status that describes a shortage of addresses, or 0 if there is no shortage.
     pub shortage: Status,
     /// The number of the pool that has the shortage.
     pub shortage_pool: u16,
@@ -61,7 +61,7 @@ pub struct JournalEntry {
     pub pool: u16,
 }
 
-/// A call of the rewriter. The `bool` of `Send` means that the program uses TCP Fast Open.
+/// A call to the rewriter. The `bool` of `Send` is true if the program uses TCP Fast Open.
 #[derive(Clone, Copy, Debug)]
 pub enum Call {
     Bind(SocketProperties, SocketAddr),
@@ -86,11 +86,11 @@ pub trait Api: Reads + Machine + Sized + Sync {
     fn with_followed_links(plan: &Plan) -> Result<Self, Status>;
     /// Creates a map in files.
     fn create_in_files(plan: &Plan, directory: &Path) -> Result<Self, Status>;
-    /// Opens a copy of the bytes of map files.
+    /// Creates a map in memory from the bytes of the files `map` and `sessions`.
     fn open_bytes(map: &[u8], sessions: &[u8]) -> Result<Self, Status>;
     /// Creates the map of a server of a farm. The returned list contains the findings (key and
-    /// code), then the interfaces that receive addresses (name and index). The status of a farm
-    /// with errors is VIPOOL_ERR_FARM.
+    /// code), then the interfaces that receive addresses (name and index). If the farm has errors,
+    /// the status is VIPOOL_ERR_FARM.
     fn from_farm(
         farm: &Farm,
         host: &str,
@@ -109,35 +109,37 @@ pub trait Api: Reads + Machine + Sized + Sync {
     fn close(&self, handle: &Handle, now: u32) -> Result<Vec<Lease>, Status>;
     fn close_session(&self, session: SessionId, now: u32) -> Result<Vec<Lease>, Status>;
     fn choose_pool(&self, user: &str, program: Option<&str>) -> Result<Option<String>, Status>;
-    /// Returns the number of drained addresses, and how many of these addresses sessions hold.
+    /// Drains the addresses in `range`. Returns the number of these addresses, and the number of
+    /// them that sessions hold.
     fn drain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status>;
-    /// Returns the number of changed addresses, and how many of these addresses sessions hold.
+    /// Ends the drain of the addresses in `range`. Returns the same numbers as `drain`.
     fn undrain(&self, range: &Range, now: u32) -> Result<(u32, u32), Status>;
     fn set_draining(&self, is_draining: bool) -> Result<(), Status>;
     fn reserve(&self, address: IpAddr, user: &str, now: u32) -> Result<(), Status>;
     fn unreserve(&self, address: IpAddr, now: u32) -> Result<(), Status>;
     fn mark_restored(&self) -> Result<(), Status>;
     fn recover(&self) -> Result<(), Status>;
-    /// Returns the numbers of freed and lingering addresses and of closed sessions.
+    /// Frees cooled addresses that have no sockets. Only `addresses_in_use` have sockets. Returns
+    /// three numbers: freed addresses, lingering addresses and closed sessions.
     fn reap(&self, now: u32, addresses_in_use: &[IpAddr]) -> Result<[usize; 3], Status>;
     /// Same as `reap`, but checks the sockets and processes of this machine.
     fn reap_by_system(&self, now: u32) -> Result<[usize; 3], Status>;
     fn reconcile(&self, now: u32, live_sessions: &[SessionId]) -> Result<usize, Status>;
-    /// Calls the rewriter for a program with this rule. Returns the outcome as text: an address
-    /// with flags, a reason, `true` or `false`. `listening` contains the addresses that have a
-    /// listener.
+    /// Calls the rewriter for a program with this rule. Returns the outcome as text, for example an
+    /// address with flags, the name of a reason, or `true`. `listening` contains the addresses that
+    /// have a listener.
     fn rewrite(&self, handle: &Handle, rule: u64, listening: &[SocketAddr], call: Call) -> String;
 }
 
 /// Operations that read a map.
 pub trait Reads {
     fn find(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status>;
-    /// Same as `find`, but through the map of the writer, not through the reader.
+    /// Same as `find`, but calls the function of `Map`, not the function of `Reader`.
     fn find_in_map(&self, session: SessionId) -> Result<(Handle, Vec<Lease>), Status>;
     fn find_by_handle(&self, handle: &Handle) -> Option<Vec<Lease>>;
     fn boot(&self) -> u64;
-    /// Returns the session of a process, and the number of the method that found the session. The
-    /// pid 0 means this process.
+    /// Returns the session of a process, and a number for the way in which it was found (1 for the
+    /// audit session). The pid 0 means this process.
     fn process_session(&self, pid: u32) -> Option<(SessionId, u32)>;
     /// Returns the id of the rule that this process inherits from an ancestor, and the pid of the
     /// ancestor.
@@ -162,8 +164,8 @@ pub trait Reads {
 /// Functions that need no map, and functions that read the state of the machine.
 pub trait Machine {
     fn fixed_ports(farm: &Farm) -> Vec<PortRange>;
-    /// Returns the events whose number is at least `first_number`, the number of lost events, and
-    /// the number of the next event.
+    /// Returns three values: the events from number `first_number` on, the count of lost events,
+    /// and the number of the next event.
     fn journal(
         directory: &Path,
         first_number: u64,

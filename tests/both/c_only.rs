@@ -91,7 +91,7 @@ fn utf16_is_converted_to_utf8() {
     let utf16: Vec<u16> = r"C:\Ärger\😀".encode_utf16().collect();
     let (mut buffer, mut length) = ([0 as c_char; 64], 0);
     let convert = |units: &[u16], buffer: *mut c_char, capacity, length: &mut usize| {
-        // SAFETY: the arrays are valid.
+        // SAFETY: the arrays have at least the passed lengths. A null buffer has the capacity 0.
         unsafe { vipool_utf16_to_utf8(units.as_ptr(), units.len(), buffer, capacity, length) }
     };
     assert_eq!(convert(&utf16, null_mut(), 0, &mut length), VIPOOL_ERR_BUFFER);
@@ -433,7 +433,8 @@ fn directory_of_a_map_must_exist() {
     assert!(!missing_directory.exists());
 }
 
-/// Another writer cannot open the map, and calls through other handles do not release the lock.
+/// Other writers cannot open or create the map. Snapshots and failed calls do not release the lock
+/// of the holder.
 #[test]
 fn exclusive_holder_keeps_the_map_from_other_writers() {
     for holder_flags in [VIPOOL_MAP_EXCLUSIVE, VIPOOL_MAP_SINGLE_THREADED] {
@@ -453,7 +454,7 @@ fn exclusive_holder_keeps_the_map_from_other_writers() {
             for value in 1..=3 {
                 let id = session_id(value).raw();
                 check(vipool_map_open_session(holder, id, null(), 100, &mut opened)).unwrap();
-                // Each of these calls must leave the lock to the holder.
+                // None of the following calls may release the lock of the holder.
                 let mut snapshot = null_mut();
                 check(vipool_snapshot_new(holder, &mut snapshot)).unwrap();
                 vipool_snapshot_free(snapshot);

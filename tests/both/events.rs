@@ -40,7 +40,7 @@ unsafe extern "C" fn on_event(context: *mut c_void, event: *const vipool_event) 
     events.lock().unwrap().push((event.kind, event.session & 0xff, detail));
 }
 
-/// Returns the events since the last call.
+/// Removes all events from `events` and returns them as texts.
 fn take_events(events: &Events) -> Vec<String> {
     let taken_events = std::mem::take(&mut *events.lock().unwrap());
     let kind_names = ["", "assigned", "released", "exhausted", "low water"];

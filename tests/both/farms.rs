@@ -1,4 +1,4 @@
-//! Tests of farms that are built by function calls instead of a file.
+//! Tests of farms that are built by function calls, without a file farm.toml.
 
 use vipool::capi::status::vipool_status::*;
 use vipool::farm::{Farm, PoolOptions, Server, ServerRange};

@@ -1,5 +1,5 @@
 //! One test suite for the Rust API and the C ABI. Both APIs must return the same results. The suite
-//! needs the feature `capi`.
+//! needs the feature `capi`, and runs only on Linux.
 
 #![cfg(all(feature = "capi", target_os = "linux"))]
 
