@@ -211,8 +211,8 @@ impl fmt::Display for SessionId {
             SessionKind::Logind if self.value() & NAME_BIT != 0 => {
                 let mut buffer = [0; MAX_ENCODED_NAME_LENGTH];
                 match decode_name(self.value(), &mut buffer) {
-                    // Display the name only if its session id is this one. A hash or an encoded number
-                    // decodes to a name with another session id.
+                    // Display the name only if its session id is this one. A hash or an encoded
+                    // number decodes to a name with another session id.
                     Some(name) if Self::logind(name) == Ok(*self) => write!(f, "logind:{name}"),
                     _ => write!(f, "logind:{}", self.value()),
                 }
