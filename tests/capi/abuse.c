@@ -1,4 +1,5 @@
-/* The hand-written part of the program that abuse.rs generates. The generated calls follow. */
+/* The hand-written part of the program that abuse.rs generates. abuse.rs appends abuse(), which
+ * contains the generated calls. */
 
 #include <dirent.h>
 #include <pthread.h>
@@ -53,8 +54,8 @@ struct fixture {
     uint64_t rule;
     vipool_subnet subnet;
 
-    /* Each block of memory is exactly as large as its struct, so that a checker detects an access
-     * beyond the end. */
+    /* Heap blocks for the struct arguments of one call. A block has no spare bytes, so that
+     * AddressSanitizer or valgrind detects an access beyond the end of a struct. */
     void *blocks[8];
     unsigned block_count;
     unsigned checked_calls;
@@ -76,8 +77,8 @@ static void expect(vipool_status status, vipool_status expected, const char *lab
     }
 }
 
-/* The call may fail because of another argument, but not because of the size or the unknown members
- * of a struct. It must not panic. */
+/* Exits if the call rejected the size or the unknown members of a struct, or panicked. The call may
+ * fail for any other reason, because its numbers can be extreme. */
 static void expect_size_accepted(vipool_status status, const char *label)
 {
     current_fixture->checked_calls++;
@@ -121,7 +122,7 @@ static void *allocate_block(struct fixture *fx, size_t size)
     return block;
 }
 
-/* Sets the members that a struct requires. */
+/* Sets the required members of the struct `value`. `name` is the name of the struct type. */
 static void fill_required_members(struct fixture *fx, const char *name, void *value)
 {
     if (strcmp(name, "vipool_interface") == 0) {
@@ -156,8 +157,8 @@ static void fill_required_members(struct fixture *fx, const char *name, void *va
 }
 
 /* fresh_X returns a valid struct. sized_X returns a struct whose member `size` has the passed
- * value. If no struct can have this size, the memory holds only this member. Bytes beyond the
- * current version of the struct are not zero. */
+ * value. If this size is too small for the member or above 100000, the memory holds only the
+ * member. Bytes beyond the current version of the struct are not zero. */
 #define SIZED(X)                                                                                   \
     static X *fresh_##X(struct fixture *fx)                                                        \
     {                                                                                              \
@@ -224,7 +225,7 @@ static void make_plan(struct fixture *fx, int has_program)
     vipool_farm_free(farm);
 }
 
-/* Creates the objects that the threads share, and valid arguments of the calls. */
+/* Creates the objects that the threads share, and valid arguments for the calls. */
 static void prepare(struct fixture *fx)
 {
     static const char range_text[] = "10.0.5.10-10.0.5.99";
@@ -336,8 +337,7 @@ int main(int argc, char **argv)
     vipool_reader_close(shared.reader);
     vipool_map_close(shared.map);
     vipool_plan_free(shared.plan);
-    /* The program has called every function. A thread that a function left running would still
-     * exist. */
+    /* No function of the library may leave a thread running. */
     if (count_threads() != initial_thread_count) {
         fprintf(stderr, "%u threads instead of %u\n", count_threads(), initial_thread_count);
         return 1;

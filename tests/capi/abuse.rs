@@ -3,7 +3,8 @@
 //! Eight threads make these calls at the same time. The program runs once under AddressSanitizer
 //! and once under valgrind.
 //!
-//! A new function with unknown types fails the test until `valid_argument` has arguments for it.
+//! If a new function has a parameter of a new type, the test fails until `valid_argument` supports
+//! this type.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -64,7 +65,7 @@ fn is_pointer(parameter: &Declaration) -> bool {
     parameter.c_type.ends_with('*') || parameter.c_type.ends_with("_fn")
 }
 
-/// Returns the struct that a parameter points to, if the struct begins with its size.
+/// Returns the name of the struct that a parameter points to, if the struct begins with its size.
 fn sized_struct<'a>(
     parameter: &'a Declaration,
     sized_structs: &BTreeSet<String>,
@@ -138,8 +139,8 @@ fn valid_argument(function: &Function, parameter: &Declaration) -> String {
     }
 }
 
-/// Returns extreme numbers for a parameter. Returns no numbers for a length, because a length must
-/// match the memory.
+/// Returns extreme numbers for a parameter. Returns none for a length, a count or a capacity,
+/// because this number must match the memory that another argument points to.
 fn extreme_values(parameter: &Declaration) -> &'static [&'static str] {
     match (&*parameter.c_type, &*parameter.name) {
         ("uint32_t", "length") => &[],
@@ -152,7 +153,7 @@ fn extreme_values(parameter: &Declaration) -> &'static [&'static str] {
     }
 }
 
-/// Appends all calls of one function to `code`.
+/// Appends all generated calls to one function to `code`.
 fn write_calls(code: &mut String, function: &Function, sized_structs: &BTreeSet<String>) {
     let name = &function.result.name;
     let arguments: Vec<String> = function
@@ -232,7 +233,7 @@ fn write_calls(code: &mut String, function: &Function, sized_structs: &BTreeSet<
     }
 }
 
-/// Writes the program: the hand-written part, then the calls of all functions.
+/// Writes the source file of the program, and returns its path.
 fn write_source() -> PathBuf {
     let header = Header::read();
     let sized_structs: BTreeSet<String> = header

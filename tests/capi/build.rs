@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 
 use vipool_testing::{cargo, target_dir, workspace_root};
 
-/// Builds `libvipool.a` once and returns its path. A separate cargo call builds the library, so
-/// that the features of other packages do not apply.
+/// Builds `libvipool.a` once and returns its path. A separate cargo command builds the library, so
+/// that it lacks the features that only other packages of the workspace enable.
 pub fn static_library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
@@ -44,7 +44,8 @@ pub enum Language {
 
 /// Compiles a source file, links the static library, and returns the path of the program. Warnings
 /// are errors. `extra_arguments` contains further arguments for the compiler. `name` must be unique
-/// for each combination of `source` and `extra_arguments`.
+/// for each combination of `source` and `extra_arguments`, because the path contains only `name`
+/// and `language`.
 pub fn compile(source: &Path, language: Language, name: &str, extra_arguments: &[&str]) -> PathBuf {
     let (compiler, standard) = match language {
         Language::C99 => ("cc", ["-x", "c", "-std=c99"]),

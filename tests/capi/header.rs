@@ -1,6 +1,6 @@
-//! Parses the functions, structs and constants of `include/vipool.h`. Other tests are generated
-//! from the result, so these tests cover new functions and structs automatically. The parser
-//! supports only the form that cbindgen writes.
+//! Parses the functions, structs and constants of `include/vipool.h`, and tests the header. Other
+//! tests generate C programs from the parsed declarations, so they cover new functions and structs
+//! automatically. The parser supports only the form that cbindgen writes.
 
 use std::fs;
 use std::process::Command;
@@ -36,7 +36,7 @@ pub struct Struct {
 pub struct Header {
     pub functions: Vec<Function>,
     pub structs: Vec<Struct>,
-    /// Names of macros and of the constants of enums.
+    /// Names of enum constants, and of macros that have a value and no parameters.
     pub constants: Vec<String>,
 }
 
@@ -115,7 +115,8 @@ fn strip_comments(text: &str) -> String {
     code.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect()
 }
 
-/// Splits a declaration: `const struct vipool_map *map` has the type `const vipool_map *`.
+/// Splits a declaration into type and name. For example, `const struct vipool_map *map` has the
+/// type `const vipool_map *` and the name `map`.
 fn parse_declaration(text: &str) -> Declaration {
     let text = text.trim();
     let name_start = text.rfind([' ', '*']).expect("a type and a name") + 1;
@@ -226,8 +227,8 @@ fn quickstarts_compile() {
     run_command(cc.arg("-I").arg(workspace_root().join("include")).arg(source));
 }
 
-/// Runs the C compiler on the header alone. The tests run concurrently, so this function writes no
-/// file.
+/// Runs the C compiler on the header alone, and returns the compiler's standard output. The tests
+/// run concurrently, so this function writes no file.
 fn compile_header(arguments: &[&str]) -> String {
     let mut cc = Command::new("cc");
     cc.args(arguments).arg("-I").arg(workspace_root().join("include"));

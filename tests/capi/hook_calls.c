@@ -1,15 +1,16 @@
-/* Calls the functions of examples/c/hook.c, also with NULL arguments and with arguments for which
- * they fail, and checks the results and errno. No interface has the virtual IP of the session.
+/* Calls the functions of examples/c/hook.c, and checks their results and errno. Some calls have
+ * NULL arguments, and some calls must fail. No interface has the virtual IP of the session.
  *
  *     hook_calls MAP-DIRECTORY LEASE PORT PASS_WHEN_MISSING
  *
- * PASS_WHEN_MISSING is 1 if pass-when-missing is set. */
+ * LEASE is the handle of the session as text. No program listens on PORT. PASS_WHEN_MISSING is 1 if
+ * the map has the setting pass-when-missing, otherwise 0. */
 
 #define main example
 #include "../../examples/c/hook.c"
 #undef main
 
-/* The value of errno before each call. */
+/* CHECK sets errno to this value. After the next call, errno shows whether the call changed it. */
 #define INITIAL_ERRNO 4242
 
 #define CHECK(condition)                                                                           \
@@ -55,7 +56,8 @@ int main(int argc, char **argv)
     CHECK(create_rewriter(argv[1], "no lease") != NULL && *create_rewriter(argv[1], "no lease") != 0);
     CHECK(create_rewriter(argv[1], argv[2]) == NULL);
 
-    /* A server accepts connections without and with a buffer for the address of the client. */
+    /* The server accepts one connection without a buffer for the client's address, and one
+     * connection with a buffer. */
     server = socket(AF_INET, SOCK_STREAM, 0);
     errno = INITIAL_ERRNO;
     CHECK(hooked_bind(server, as_sockaddr(&loopback), sizeof loopback) == 0 && errno == INITIAL_ERRNO);
@@ -74,16 +76,17 @@ int main(int argc, char **argv)
     CHECK(hooked_getsockname(server, as_sockaddr(&buffer), &length) == 0 && errno == INITIAL_ERRNO);
     CHECK(memcmp(&buffer, &loopback, 8) == 0);
 
-    /* No interface has the virtual IP. */
+    /* These calls need the virtual IP, but no interface has it. */
     client = socket(AF_INET, SOCK_STREAM, 0);
     result = hooked_listen(client, 1);
     CHECK(pass_when_missing ? result == 0 && errno == INITIAL_ERRNO : result == -1 && errno == EADDRNOTAVAIL);
     client = socket(AF_INET, SOCK_STREAM, 0);
     result = hooked_bind(client, as_sockaddr(&wildcard), sizeof wildcard);
-    /* With pass-when-missing, the bind passes unchanged. It then fails too, because the session
-     * already listens on this port. */
+    /* With pass-when-missing, the hook binds the wildcard address unchanged. The kernel refuses
+     * this bind, because `server` already listens on this port. */
     CHECK(result == -1 && errno == (pass_when_missing ? EADDRINUSE : EADDRNOTAVAIL));
-    /* A connect call on a datagram socket sends no packet. */
+    /* The destination is another host. The socket is a datagram socket, because its connect call
+     * sends no packet. */
     client = socket(AF_INET, SOCK_DGRAM, 0);
     result = hooked_connect(client, as_sockaddr(&external_address), sizeof external_address);
     CHECK(pass_when_missing ? result == 0 || errno != EADDRNOTAVAIL : result == -1 && errno == EADDRNOTAVAIL);
@@ -94,8 +97,8 @@ int main(int argc, char **argv)
     CHECK(setsockopt(client, SOL_SOCKET, SO_REUSEPORT, &option_on, sizeof option_on) == 0);
     CHECK(hooked_bind(client, as_sockaddr(&wildcard), sizeof wildcard) == 0 && errno == INITIAL_ERRNO);
 
-    /* A connect call to ::1 fails if no program listens. The hook must restore the options that it
-     * set. */
+    /* This connect call to ::1 fails, because no program listens on the port. The hook must restore
+     * the socket options that it changed. */
     client = socket(AF_INET6, SOCK_STREAM, 0);
     if (client < 0) {
         printf("no IPv6\n");

@@ -1,7 +1,9 @@
-//! Tests that `cargo cinstall` installs files that pkg-config finds. A C project outside the tree
-//! builds with these files, against the shared and the static library.
+//! Tests that pkg-config finds the files that `cargo cinstall` installs. With these files, the test
+//! compiles a C program outside the source tree and links it with the shared and the static
+//! library.
 //!
-//! The build of cargo-c takes long, so the test is a separate step: `cargo xtask test cinstall`.
+//! `cargo cinstall` builds the library again, which takes long. The test is therefore a separate
+//! step: `cargo xtask test cinstall`.
 
 use std::fs;
 use std::path::Path;
@@ -40,7 +42,7 @@ fn pkg_config_finds_the_installed_library() {
     let dynamic_section = stdout_of(Command::new("readelf").arg("--dynamic").arg(&library));
     assert!(dynamic_section.contains("Library soname: [libvipool.so.0.1]"), "{dynamic_section}");
 
-    // Create a project outside the tree.
+    // Create a C project outside the source tree.
     let source = directory.path().join("project.c");
     fs::copy(workspace_root().join("examples/c/first_session.c"), &source).unwrap();
     let shared_program = directory.path().join("shared");

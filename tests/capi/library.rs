@@ -1,5 +1,5 @@
-//! Tests of the dependencies, imports and exports of the shared library in the release profile, and
-//! of the exports of the libraries that `cargo xtask library` builds.
+//! Tests of the dependencies, the SONAME, the imports and the exports of the shared library in the
+//! release profile. Also tests the libraries that `cargo xtask library` builds.
 
 use std::collections::BTreeSet;
 use std::fs;

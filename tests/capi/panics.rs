@@ -1,5 +1,5 @@
-//! Tests that a panic inside the library becomes a status, and that every exported function catches
-//! panics.
+//! Tests that a panic inside the library becomes a status, and that every exported function that
+//! can panic catches panics.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -43,7 +43,8 @@ fn panic_becomes_a_status_in_c() {
     if !have(&["cc"]) {
         return;
     }
-    // Build a library with two additional functions in a separate target directory.
+    // With `--cfg vipool_panic`, the library has two additional functions, which panic. The target
+    // directory is separate, so that this library does not replace the normal library.
     let target_directory = target_dir().join("capi-panic");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["rustc", "--quiet", "--package", "vipool", "--lib", "--features", "capi"]);
@@ -53,7 +54,7 @@ fn panic_becomes_a_status_in_c() {
     let (source, program) = (target_directory.join("panic.c"), target_directory.join("panic"));
     fs::write(&source, PROGRAM_SOURCE).unwrap();
     let library_directory = target_directory.join("debug");
-    // The program loads the library by its SONAME.
+    // The program loads the library by its SONAME, but cargo names the file libvipool.so.
     let soname = library_directory.join("libvipool.so.0.1");
     let _ = fs::remove_file(&soname);
     symlink("libvipool.so", soname).unwrap();

@@ -1,6 +1,6 @@
 //! Compiles and runs programs in C99 and C++17. Depending on the test, a program runs without a
-//! checker, under AddressSanitizer with leak detection, or under valgrind. Compiler warnings are
-//! errors.
+//! checker, with AddressSanitizer and UndefinedBehaviorSanitizer, or under valgrind. Compiler
+//! warnings are errors.
 
 use std::path::Path;
 use std::process::Command;
@@ -71,7 +71,7 @@ fn first_session_has_no_error_under_valgrind() {
 }
 
 /// The example hook runs in two sessions at the same time, with real sockets on the same port. Each
-/// session connects to its own listener, although the host also listens on 127.0.0.1.
+/// session connects to its own listener, although the test also listens on this port of 127.0.0.1.
 #[cfg(target_os = "linux")]
 #[test]
 fn two_sessions_use_the_same_port_with_the_c_hook() {
@@ -189,7 +189,7 @@ fn c_hook_handles_null_and_a_missing_virtual_ip() {
     }
 }
 
-/// Uses every class of the C++ wrapper under AddressSanitizer.
+/// Uses every class of the C++ wrapper under AddressSanitizer, which reports memory leaks.
 #[test]
 fn wrapper_for_cpp_frees_every_handle() {
     if !have(&["c++"]) {

@@ -1,6 +1,6 @@
 //! Compares the sizes, offsets and constants of the C ABI with the checked-in record
-//! (`include/abi.txt`, for 64-bit systems). A C program prints the actual values. The
-//! test also compares the C layout of each struct that begins with its size with the Rust layout.
+//! (`include/abi.txt`, for 64-bit systems). A C program prints the actual values. If a struct
+//! begins with its size, the test also checks that its layout is the same in C and Rust.
 //!
 //! New entries are allowed, and so are new fields at the end of a struct that begins with its size.
 //! After such an addition, run the test with `VIPOOL_BLESS=1` to write the record. After any other
@@ -84,8 +84,9 @@ fn parse_entries(record: &str) -> BTreeMap<&str, (&str, Vec<&str>)> {
     entries
 }
 
-/// Returns the entries of the record that are different in the current ABI or missing from it. A
-/// struct that begins with its size may get new fields at the end. All other entries must be equal.
+/// Returns the names of the recorded entries that the current ABI lacks or changes incompatibly.
+/// New fields at the end of a struct that begins with its size are compatible. Every other change
+/// of an entry is incompatible.
 fn changed_entries<'a>(recorded_abi: &'a str, current_abi: &str) -> Vec<&'a str> {
     let current_entries = parse_entries(current_abi);
     let is_preserved = |name: &str, value: &str, fields: &[&str]| {
@@ -127,7 +128,7 @@ fn changes_are_detected_for_each_struct() {
     assert_eq!(changed_by("c 4\n  z 0 4\n", ""), ["c"]);
 }
 
-/// Checks that every struct that begins with its size has the same layout in Rust.
+/// Checks that every struct that begins with its size has the same layout in C and Rust.
 fn check_rust_layouts(header: &Header, current_abi: &str) {
     let mut names = Vec::new();
     macro_rules! check {

@@ -16,8 +16,8 @@ const FUNCTIONS_WITHOUT_OBJECT: &[&str] = &[
     "vipool_version_number",
 ];
 
-/// The objects. After the prefix `vipool_`, the name of a function begins with an object. A verb
-/// follows.
+/// The objects in the names of functions. A name consists of the prefix `vipool_`, an object, a
+/// verb and optional further words, for example `vipool_farm_add_pool_rule`.
 const OBJECTS: &[&str] = &[
     "interface_list",
     "client",
@@ -41,8 +41,9 @@ const OBJECTS: &[&str] = &[
     "status",
 ];
 
-/// The verbs. Each verb has one meaning. After the object `rewrite`, the name of a socket call
-/// replaces the verb.
+/// The verbs in the names of functions. Each verb has the same meaning in all names. `from` and
+/// `to` count as verbs. After the object `rewrite`, a name needs no verb, for example
+/// `vipool_rewrite_visible_address`.
 const VERBS: &[&str] = &[
     "add",
     "check",
@@ -107,8 +108,8 @@ fn every_function_is_named_by_object_and_verb() {
 fn add_words(directory: &Path, words: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        // The abuse test calls every function, and this file only lists names. Neither file shows
-        // that a function has its own test.
+        // The abuse test calls every function, and this file only lists names. These files do not
+        // show that a function has an example or its own test.
         let is_excluded =
             ["abuse.c", "abuse.rs", "symbols.rs"].iter().any(|file| path.ends_with(file));
         if path.is_dir() {

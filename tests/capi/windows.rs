@@ -16,7 +16,7 @@ fn dll_exports_all_symbols_and_links_with_c() {
     let folder = target_dir().join("capi-windows");
     fs::create_dir_all(&folder).unwrap();
     let def_file = folder.join("vipool.def");
-    // The linker writes the .def file, because lib.exe and link.exe of other toolchains need it.
+    // The linker also writes a .def file, from which lib.exe of MSVC can make an import library.
     let output_def = format!("-Clink-arg=-Wl,--output-def,{}", def_file.display());
     let cargo_arguments =
         ["rustc", "-p", "vipool", "--lib", "--features", "capi", "--crate-type", "cdylib"];

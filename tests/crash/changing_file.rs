@@ -43,8 +43,8 @@ fn plan() -> Plan {
     .with_settings(settings)
 }
 
-/// Changes words of the files forever. From time to time, writes the original content again, so
-/// that the other process gets past its first checks.
+/// Changes random words of the map's files until the test kills this process. From time to time,
+/// restores the original content of a file, so that the other process gets past its first checks.
 fn change_words(directory: &Path, mut random: Random) -> ! {
     let files = FILES.map(|name| {
         let file = std::fs::File::options().read(true).write(true).open(directory.join(name));
@@ -58,8 +58,8 @@ fn change_words(directory: &Path, mut random: Random) -> ! {
         let (mapping, original_words) = &files[[0, 0, 0, 0, 0, 0, 1, 2][random.below(8) as usize]];
         let words = mapping.atomics();
         for _ in 0..random.below(40) {
-            // Most changes concern the first words, which contain the headers and the address
-            // blocks.
+            // Most changes are near the start of the file. In the file `map`, the header and the
+            // address blocks are there.
             let index_limit = [80, 400, words.len() as u64][random.below(3) as usize];
             let index = random.below(index_limit.min(words.len() as u64)) as usize;
             let value = words[index].load(Relaxed);
@@ -147,8 +147,9 @@ fn use_writer(map: &Map, handle: &Handle, random: &mut Random, now: Tick) {
     }
 }
 
-/// Runs `operation_count` random operations on the map, on the journal, and on a copy of the files
-/// that `Map::create_at` replaces. Stores the number of finished operations in `finished_count`.
+/// Runs `operation_count` random operations on the map and the journal. Some operations copy the
+/// files and call `Map::create_at` in the directory of the copy. Stores the number of finished
+/// operations in `finished_count`.
 fn use_map(
     directory: &Path,
     handle: &Handle,

@@ -1,4 +1,4 @@
-//! Tests of maps in a full file system, in other namespaces, and after another boot.
+//! Tests of maps in a full file system, in other namespaces, and after a reboot.
 
 use std::fs;
 use std::path::Path;
@@ -70,8 +70,8 @@ fn full_tmpfs_fails_at_creation_and_never_raises_a_signal_later() {
             Err(MapError::Io { source, .. }) => source.raw_os_error() == Some(libc::ENOSPC),
             _ => false,
         };
-        // The first map file is larger than the file system. The second map file fits, but the file
-        // system then has no space for the sessions file.
+        // The first map file is larger than the file system. The second map file fits, but leaves
+        // no space for its sessions file.
         assert!(is_full(Map::create(&directory.0, &plan(100_000))));
         assert!(is_full(Map::create(&directory.0, &plan(2_000))));
         assert_eq!(file_names(&directory.0), ["lock"]);

@@ -1,5 +1,6 @@
-//! Tests that a lock excludes other writers in unusual situations: after a clone without fork
-//! handlers, after a program has closed all its descriptors, and after the files were removed.
+//! Tests of the lock of the writers in unusual situations: after a clone without fork handlers,
+//! after a process has closed all its descriptors, and after the files of the map were removed. A
+//! writer that has lost its lock must fail.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +15,7 @@ use crate::process::{Child, WaitStatus, close_all_descriptors, inode_of, shared_
 use crate::processes::{plan, wait_for};
 use crate::recovery::{TestDirectory, all_leases, session_id};
 
-/// Opens an anonymous session at the time `second`.
+/// Opens the session `number` without options, at the time `second`.
 fn open(map: &Map, number: u64, second: u32) -> Result<OpenedSession, OpenError> {
     map.open_session(session_id(number), &OpenOptions::new(), Tick::from_secs(second))
 }
@@ -30,8 +31,9 @@ fn is_missing(result: Result<OpenedSession, OpenError>) -> bool {
 #[test]
 fn child_of_a_clone_without_fork_handlers_cannot_use_the_map_of_its_parent() {
     let directory = TestDirectory::new("clone");
-    // Without fork handlers, a clone copies locks that other threads hold, for example the lock of
-    // the allocator. So the test needs a process with one thread.
+    // No fork handlers run in this clone. If another thread holds a lock of the C library at this
+    // time, for example in the allocator, the lock stays locked in the child forever. So the test
+    // needs a process with one thread.
     let mut process = Child::start(|| {
         let memory_map = Map::in_memory(&plan(9)).unwrap();
         for is_exclusive in [false, true] {
@@ -95,7 +97,7 @@ fn writer_without_its_descriptor_writes_nothing_and_closes_no_other_file() {
         let map = Map::create(&directory.0, &plan(9)).unwrap();
         close_all_descriptors();
         assert!(is_lock_lost(open(&map, 1, 0)));
-        // One of the new files receives the number of the closed descriptor of the lock.
+        // The descriptor of the lock is closed. One of the new files reuses its number.
         let file = |number| File::create(directory.0.join(format!("file{number}"))).unwrap();
         let files: Vec<File> = (0..64).map(file).collect();
         let are_open = || files.iter().all(|file| file.metadata().is_ok());
@@ -114,8 +116,8 @@ fn two_locks_never_share_a_descriptor() {
     let mut process = Child::start(|| {
         let old_map = Map::create(&directory.0, &plan(9)).unwrap();
         close_all_descriptors();
-        // The descriptor of the new lock has the number of the closed descriptor of the old lock,
-        // and refers to the same file.
+        // The new lock reuses the descriptor number of the old lock, whose descriptor is closed.
+        // Both locks are on the same file.
         let new_map = Map::open(&directory.0).unwrap();
         open(&new_map, 1, 0).unwrap();
         assert!(is_lock_lost(open(&old_map, 2, 0)));
