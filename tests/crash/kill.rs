@@ -1,9 +1,10 @@
 //! Sends SIGKILL at random times to the writers and readers of one map.
 //!
-//! Each writer has its own sessions. The writer records its next operation and the result of its
-//! last operation in memory that the writer shares with the test. A lease that is recorded as a
-//! result is acknowledged. After a kill, the next writer must find every acknowledged lease and no
-//! released lease. The interrupted operation may be complete or not.
+//! Each writer has its own sessions. It records each operation before the operation begins, and the
+//! result after the operation ends. The records are in memory that the writer shares with the test.
+//! A lease that is recorded as a result is acknowledged. After a kill, the next writer must find
+//! every acknowledged lease and no released lease. The interrupted operation may be complete or
+//! not.
 
 use std::ops::Range;
 use std::path::Path;
@@ -31,9 +32,9 @@ const NO_OPERATION: u64 = 0;
 const OPEN: u64 = 1;
 const CLOSE: u64 = 2;
 
-/// The record of a process. The first word is the number of finished operations. The next words
-/// contain the next operation of each session of the process. The last words contain the
-/// acknowledged lease of each session (0 for no lease).
+/// The record of a process. The first word is the number of finished operations. A writer has two
+/// further words for each of its sessions: the operation in progress, and the acknowledged lease
+/// (0 for no lease).
 #[derive(Clone, Copy)]
 struct ProcessRecord {
     words: &'static [AtomicU64],
@@ -47,7 +48,7 @@ impl ProcessRecord {
         &self.words[0]
     }
 
-    /// Returns the word with the next operation on a session.
+    /// Returns the word with the operation in progress on a session.
     fn intent(&self, session: usize) -> &AtomicU64 {
         &self.words[1 + session]
     }
@@ -157,8 +158,8 @@ fn run_reader(directory: &Path, record: ProcessRecord) {
             assert_eq!(reader.find(handle.session), Some((*handle, *leases)));
             assert!(reader.is_live(handle));
         }
-        // The rows are not a snapshot, so there may be a few more rows than sessions that are open
-        // at the same time.
+        // The rows are not a snapshot: a session that is closed and opened again during the call
+        // can have two rows. So the limit is a few rows above the number of sessions.
         assert!(reader.sessions().len() <= WRITER_COUNT * SESSIONS_PER_WRITER + 3 + 3);
         if reader.is_superseded() {
             reader = Reader::attach(directory).unwrap();
@@ -178,8 +179,8 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// Starts the writer or the reader `number`. Replaces the killed process with this number, if
-    /// there is one.
+    /// Starts process `number`: a writer if `number` is below `WRITER_COUNT`, otherwise a reader.
+    /// If this process was killed before, the new process takes its place.
     fn start(&mut self, number: usize) {
         let (directory, record) = (&self.directory.0, self.records[number]);
         let seed = self.random.below(u32::MAX.into());
@@ -216,8 +217,9 @@ impl Scenario {
             let found_lease = open_session.map_or(0, |(handle, _)| pack_lease(&handle));
             let acknowledged_lease = record.acknowledged_lease(session).load(SeqCst);
             match record.intent(session).load(SeqCst) {
-                // The interrupted operation may have added a lease of an earlier pool. The
-                // acknowledged lease is then not the first lease of the session.
+                // If the session had only a loopback lease, the interrupted open may have added a
+                // virtual IP. In this case, the acknowledged loopback lease is no longer the first
+                // lease of the session.
                 OPEN => assert!(
                     acknowledged_lease == 0
                         || open_session.is_some_and(|(handle, leases)| leases.iter().any(

@@ -47,9 +47,9 @@ pub struct Scenario {
     pub sessions: Vec<u64>,
     /// The number of sessions that are open at the start.
     pub initial_open_count: usize,
-    /// The users of the sessions. Some sessions have no user.
+    /// Each open chooses one of these users at random, or no user.
     pub users: &'static [&'static str],
-    /// The share of the requested instructions that this scenario steps through, in quarters.
+    /// The number of instructions to step through, in quarters of the requested number.
     pub quarters: u64,
 }
 
@@ -102,9 +102,9 @@ pub fn scenarios() -> Vec<Scenario> {
 }
 
 /// Returns sessions whose entries all have the same home bucket in an index with `bucket_count`
-/// buckets. The function uses the same hash as the index: it multiplies the session id by the
-/// golden ratio, folds the halves of the product, and scales the upper half of the result to the
-/// number of buckets.
+/// buckets. The hash is the hash of the index: the product of the session id and the golden ratio,
+/// with its halves combined by XOR. The upper half of the hash, scaled to the number of buckets, is
+/// the number of the home bucket.
 fn sessions_in_one_bucket(session_count: usize, bucket_count: u64) -> Vec<u64> {
     let home_bucket = |number: u64| {
         let product = u128::from(session_id(number).raw()) * 0x9e37_79b9_7f4a_7c15;
@@ -131,8 +131,8 @@ impl Probe for RandomProbe<'_> {
 
 /// Runs a random operation at the time `now`. The time must not decrease between calls.
 ///
-/// The function chooses the arguments and looks up the session before it calls `begin`. Between
-/// this call and the return, little else than the operation itself runs.
+/// The function calls `begin` immediately before the operation, after it has chosen the arguments
+/// and looked up the session. If `begin` returns `Break`, the operation does not run.
 pub fn run_random_operation(
     map: &Map,
     scenario: &Scenario,

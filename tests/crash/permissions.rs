@@ -1,5 +1,5 @@
-//! Tests of the access of other users to a map, and of files that other users place in the
-//! directory of a map.
+//! Tests of file permissions: other users can only read the map file. Files that they plant in the
+//! directory of a map are refused or replaced.
 
 use std::ffi::CString;
 use std::fs::{self, OpenOptions};
@@ -55,7 +55,8 @@ fn other_users_can_read_the_map_file_only() {
     assert_eq!(map.sessions().unwrap()[0].user.as_deref(), Some("ann"));
 }
 
-/// Plants a file of this kind at `path`. `victim` is the file that the writer must not change.
+/// Plants a file of this kind at `path`. A link refers to `victim`. Any other regular file is a
+/// copy of `victim`. vipool must never change `victim`.
 fn plant(kind: &str, path: &Path, victim: &Path) {
     _ = fs::remove_file(path);
     match kind {

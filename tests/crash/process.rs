@@ -1,4 +1,5 @@
-//! Helpers for forked child processes: starting, waiting, tracing and shared memory.
+//! Helpers for forked child processes: starting, waiting, tracing, shared memory, namespaces and
+//! users.
 //!
 //! A child runs a closure and exits without returning to the test harness. Dropping the [`Child`]
 //! in the parent kills and reaps the child.
@@ -15,7 +16,7 @@ pub struct Child {
     is_reaped: bool,
 }
 
-/// The status that waitpid(2) reports: the signal or the exit code.
+/// A status that waitpid(2) reports, with its signal or exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitStatus {
     Stopped(i32),
@@ -31,8 +32,8 @@ impl Child {
         Self::run(unsafe { libc::fork() }, run)
     }
 
-    /// Forks a child by a system call, so that no fork handlers run. The process must have one
-    /// thread.
+    /// Forks a child by a system call, so that no fork handlers run. The process must have only one
+    /// thread: without the handlers, the child could inherit a lock that another thread holds.
     pub fn start_without_handlers(run: impl FnOnce()) -> Self {
         // SAFETY: without flags, clone copies the process as fork does. The child runs the closure
         // on its only thread and exits with _exit.
@@ -40,8 +41,8 @@ impl Child {
         Self::run(pid as libc::pid_t, run)
     }
 
-    /// Runs the closure in the child, and returns the [`Child`] in the parent. `pid` is the result of
-    /// the fork.
+    /// Runs the closure in the child, and returns the [`Child`] in the parent. `pid` is the result
+    /// of the fork.
     fn run(pid: libc::pid_t, run: impl FnOnce()) -> Self {
         match pid {
             0 => {
@@ -111,8 +112,8 @@ impl Child {
     }
 
     fn ptrace(&self, request: libc::c_uint) {
-        // SAFETY: this process traces the child, the child is stopped, and both requests ignore
-        // their pointers.
+        // SAFETY: both requests ignore the address, and their last argument is a signal number: 0
+        // for no signal. ptrace fails if the child is not traced or not stopped.
         let result = unsafe { libc::ptrace(request, self.pid, 0, 0) };
         assert_eq!(result, 0, "ptrace: {}", io::Error::last_os_error());
     }
@@ -124,7 +125,7 @@ impl Drop for Child {
     }
 }
 
-/// Closes all descriptors except the standard streams, as closefrom(3) does.
+/// Closes all descriptors except 0, 1 and 2, as a daemon does with `closefrom(3)`.
 pub fn close_all_descriptors() {
     // SAFETY: close_range takes no pointers. The tests check that the owners of the descriptors
     // notice the loss.

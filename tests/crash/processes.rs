@@ -24,7 +24,7 @@ pub fn plan(address_count: u32) -> Plan {
     Plan::new([pool]).with_settings(Settings::without_cool_down())
 }
 
-/// Waits until another process has stored the value.
+/// Waits until another process or thread has stored `value` in `word`.
 pub fn wait_for(word: &std::sync::atomic::AtomicU64, value: u64) {
     let start_time = Instant::now();
     while word.load(SeqCst) != value {

@@ -31,7 +31,7 @@ impl Drop for TestDirectory {
     }
 }
 
-/// All leases by pool and slot.
+/// The leases of a map, by pool number and slot number.
 pub type LeaseTable = BTreeMap<(u16, u32), LeaseRecord>;
 
 /// A lease and the attributes of its session.
@@ -57,7 +57,7 @@ impl Probe for IdleProbe {
     }
 }
 
-/// Returns the id of a session.
+/// Returns the id of the session with this number.
 pub fn session_id(number: u64) -> SessionId {
     SessionId::new(SessionKind::CommandLine, number).unwrap()
 }
@@ -78,14 +78,15 @@ pub fn all_leases(map: &Map) -> LeaseTable {
     table
 }
 
-/// Creates a map from these bytes, recovers the map as the next writer would, and returns the
-/// leases.
+/// Recovers a copy of a map as the next writer would, and returns the leases.
 ///
-/// The function also checks that the counters match the sessions. It checks that every address can
-/// be allocated exactly once, unless the address is leased, reserved or drained.
+/// `map` and `sessions` are the contents of the two files. The function also checks that the
+/// counters match the sessions. It checks that every address can be allocated exactly once, unless
+/// the address is leased, reserved or drained.
 pub fn recover_copy(map: &[u8], sessions: &[u8]) -> LeaseTable {
     let map = Map::from_bytes(map, sessions).unwrap();
-    // Every operation must recover the map first if necessary, even an operation that then fails.
+    // This close fails, because the session does not exist. Like every operation, it first recovers
+    // the map if necessary.
     assert!(map.close_session(session_id(99_999_999), Tick::ZERO).is_err());
     let leases = all_leases(&map);
     let reader = map.reader().unwrap();
@@ -101,7 +102,7 @@ pub fn recover_copy(map: &[u8], sessions: &[u8]) -> LeaseTable {
             pool.leased + withheld_count + pool.free + pool.cooling + pool.lingering
         );
     }
-    // Allocate all addresses, at a time when they have cooled down.
+    // Allocate all addresses that are free after the longest cool-down.
     let seconds_after_cool_down = u32::MAX - 1;
     map.drain_server(false).unwrap();
     map.reap(Tick::from_secs(seconds_after_cool_down), u32::MAX, &mut IdleProbe).unwrap();

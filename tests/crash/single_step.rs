@@ -1,10 +1,10 @@
-//! Stops a writer after each of its instructions and checks the map there.
+//! Runs a writer one instruction at a time, and checks the map after each change.
 //!
 //! A child runs random operations under PTRACE_SINGLESTEP (ptrace(2)). After each instruction that
-//! changed the map, the test recovers a copy of the map, as if the child had been killed at this
+//! changed the map, the test recovers a copy of the map, as if the child had been killed after this
 //! instruction. The test also reads the original map. Sometimes the test resets the map to an
-//! intermediate state. The child then recovers the map, so the test also steps through the
-//! recovery.
+//! intermediate state. The next operation of the child recovers the map, so the test also steps
+//! through the recovery.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -22,7 +22,8 @@ use crate::process::{
 };
 use crate::recovery::{LeaseTable, TestDirectory, all_leases, recover_copy, session_id};
 
-// The values of the progress word that the child writes. The word is 0 before the operation begins.
+// The values that the child writes to the progress word. The test resets the word to 0 after each
+// operation.
 const IN_OPERATION: u64 = 1;
 const FINISHED: u64 = 2;
 
@@ -101,9 +102,9 @@ fn step_through_operations(
         }
     });
     let mut random = Random::new(seed + 1);
-    // The sessions that an interrupted operation changes. An operation is interrupted if the test
-    // resets the map to a state within this operation. During the next operation, a reader need not
-    // see the leases of these sessions.
+    // The sessions that an interrupted operation changed. An operation is interrupted if the test
+    // resets the map to a state that existed during this operation. During the next operation, a
+    // reader need not find these sessions.
     let mut interrupted_sessions = BTreeSet::new();
     let (mut step_count, mut state_count, mut operation_count) = (0, 0, 0);
     while step_count < min_step_count {
@@ -148,7 +149,7 @@ fn step_through_operations(
         }
         progress.store(0, Ordering::SeqCst);
         let leases_after = recover_copy(&last_bytes[0], &last_bytes[1]);
-        // After a complete operation, the map contains the same leases without a recovery.
+        // After a complete operation, a recovery changes no lease.
         assert_eq!(
             all_leases(&Map::from_bytes(&last_bytes[0], &last_bytes[1]).unwrap()),
             leases_after
@@ -186,7 +187,7 @@ fn is_unchanged(mappings: &[Mapping; 2], bytes: &[Vec<u8>; 2]) -> bool {
     })
 }
 
-/// Returns the sessions whose leases differ before and after an operation.
+/// Returns the sessions whose leases an operation changed.
 fn changed_sessions(leases_before: &LeaseTable, leases_after: &LeaseTable) -> BTreeSet<SessionId> {
     let difference = |leases: &LeaseTable, other_leases: &LeaseTable| -> Vec<SessionId> {
         let changed_leases =

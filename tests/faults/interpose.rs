@@ -1,7 +1,7 @@
 //! Replaces functions of the C library in this program, so that one call of a thread can fail.
 //!
-//! The linker prefers the functions of the program to those of the C library. Each function here
-//! calls the original, unless the thread has armed a fault for this call.
+//! The linker prefers the functions of the program to those of the C library. Each function in this
+//! file calls the original, unless the thread has armed a fault that makes this call fail.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -20,14 +20,17 @@ pub enum Fault {
 }
 
 thread_local! {
-    /// The armed fault, and the number of calls until the fault happens.
+    /// The armed fault, and the number of calls until it happens. The number includes the call that
+    /// the fault hits. Calls to which the fault does not apply are not counted.
     static ARMED_FAULT: Cell<Option<(Fault, u32)>> = const { Cell::new(None) };
     /// The name of the function that the fault hit.
     static HIT_FUNCTION: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
-/// Runs `body`. `fault` hits call `call_number` of the calls to which it applies, from 1. Returns
-/// the name of the function of this call; `None` if there were fewer calls.
+/// Runs `body` and injects `fault` into one call.
+///
+/// `call_number` counts the calls to which the fault applies, from 1. Returns the name of the
+/// function that the fault hit, or `None` if `body` made fewer such calls.
 pub fn with_fault(fault: Fault, call_number: u32, body: impl FnOnce()) -> Option<&'static str> {
     HIT_FUNCTION.set(None);
     ARMED_FAULT.set(Some((fault, call_number)));
@@ -106,8 +109,8 @@ macro_rules! interpose {
             if let Some(error) = FUNCTION.next_error() {
                 return fail(error, $failure);
             }
-            // SAFETY: the C library declares the function with these types. On the processors of
-            // these tests, a variadic function receives its arguments as other functions do.
+            // SAFETY: the C library declares the function with compatible types. On the processors
+            // of these tests, a variadic function receives its arguments as other functions do.
             unsafe {
                 let original: unsafe extern "C" fn($($argument_type),*) -> $result =
                     std::mem::transmute(FUNCTION.original());
@@ -161,7 +164,7 @@ unsafe extern "C" fn posix_fallocate(descriptor: c_int, offset: i64, length: i64
 unsafe extern "C" fn fcntl(descriptor: c_int, command: c_int, argument: *mut c_void) -> c_int {
     const FUNCTION: Function =
         Function { name: c"fcntl", is_interruptible: true, is_transfer: false };
-    // SAFETY: with this command, the argument is a valid `flock`.
+    // SAFETY: with this command, the argument points to a valid `flock`.
     let is_lock = command == libc::F_OFD_SETLK
         && unsafe { (*argument.cast::<libc::flock>()).l_type } != libc::F_UNLCK as i16;
     if let Some(error) = is_lock.then(|| FUNCTION.next_error()).flatten() {

@@ -1,8 +1,9 @@
 //! Tests of failing system calls and of exhausted memory: no lease is lost or allocated twice.
 //!
 //! A sequence of operations runs again and again. Run N injects the fault into the Nth eligible
-//! call of the C library. The last run has no fault. After each run, a new writer must find exactly
-//! the leases that were acknowledged.
+//! call of the C library. The last run has no fault. A lease is acknowledged if its open succeeded
+//! and no close of its session succeeded. After each run, a new writer must find exactly the
+//! acknowledged leases.
 #![cfg(target_os = "linux")]
 
 mod interpose;
@@ -27,7 +28,7 @@ use vipool::map::{Journal, Map, OpenOptions, Plan};
 use vipool::session::Handle;
 use vipool::{Tick, client_file};
 
-/// Returns the text of a farm whose last virtual IP has this last octet.
+/// Returns a farm.toml with the virtual IPs from 10.0.0.1 to 10.0.0.`last_octet`.
 fn farm_text(last_octet: u8) -> String {
     let last_loopback_octet = 2 * last_octet;
     format!(
@@ -36,7 +37,7 @@ fn farm_text(last_octet: u8) -> String {
     )
 }
 
-/// Returns the plan of a server of this farm.
+/// Returns the plan of a server in the farm of [`farm_text`].
 fn plan(last_octet: u8) -> Plan {
     let (farm, report) = Farm::parse(&farm_text(last_octet));
     assert!(!report.has_errors(), "{report:?}");
@@ -112,7 +113,8 @@ fn run_operations(directory: &Path) -> Outcome {
             outcome.close(&agent, 2, 8);
         }
     }
-    // If the reload succeeded, the plan does not change here, so the files stay in place.
+    // If the first reload succeeded, this plan equals the plan of the map, so the files stay in
+    // place.
     let second_reload_result = Map::create_at(directory, &plan(9), Tick::from_secs(9));
     if let Some(map) = outcome.record(second_reload_result) {
         outcome.has_map = true;
@@ -160,8 +162,8 @@ fn check_leases(directory: &Path, outcome: &Outcome, context: &str) {
     }
 }
 
-/// Repeats `operations` in a new directory until a run has no fault. `check_errors` checks the error
-/// messages of a run. Returns the number of runs with a fault.
+/// Runs `operations` again and again, until a run has no fault. Each run has a new directory.
+/// `check_errors` checks the error messages of a run. Returns the number of runs with a fault.
 fn sweep(
     fault: Fault,
     operations: impl Fn(&Path) -> Outcome,
@@ -186,7 +188,7 @@ fn assert_no_errors(outcome: &Outcome, _: &Path, context: &str) {
     assert_eq!(outcome.errors, [""; 0], "{context}");
 }
 
-/// Checks that each message names a path in the directory and the error.
+/// Checks that each error message contains the text of `error` and the path of the directory.
 fn assert_errors_name(error: i32, outcome: &Outcome, directory: &Path, context: &str) {
     for message in &outcome.errors {
         let has_path_and_error =
@@ -196,7 +198,7 @@ fn assert_errors_name(error: i32, outcome: &Outcome, directory: &Path, context: 
     }
 }
 
-/// Lets each call fail with this error. Returns the number of runs with a fault.
+/// Lets one call fail with this error in each run. Returns the number of runs with a fault.
 fn sweep_error(error: i32) -> u32 {
     sweep(Fault::Error(error), run_operations, |outcome, directory, context| {
         assert_errors_name(error, outcome, directory, context);

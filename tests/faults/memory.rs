@@ -1,6 +1,6 @@
 //! Tests of exhausted memory. An allocation that fails ends the process (abort(3)). The tests check
-//! which operations allocate nothing, and that no lease is lost if the process ends at an
-//! allocation.
+//! that opening, finding and closing a session allocate nothing, and that no lease is lost if the
+//! process ends at an allocation.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -83,7 +83,7 @@ fn opening_and_closing_sessions_needs_no_memory() {
     }
 }
 
-/// In each iteration, the process ends at a later allocation.
+/// Each iteration permits one more allocation than the previous one, until the process succeeds.
 #[test]
 fn process_that_ends_at_an_allocation_loses_no_lease() {
     let flags = shared_words(2);
@@ -117,7 +117,7 @@ fn process_that_ends_at_an_allocation_loses_no_lease() {
         drop(map);
         let read_file = |name| fs::read(directory.0.join(name)).unwrap();
         assert_eq!(recover_copy(&read_file("map"), &read_file("sessions")), leases);
-        // The next writer gets the lock of the ended process.
+        // A new writer can acquire the lock, because the process released it when it ended.
         Map::create_at(&directory.0, &plan(10), now).unwrap();
         match status {
             WaitStatus::Exited(0) => return assert!(limit > 20, "{limit} allocations"),

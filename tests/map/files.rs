@@ -365,7 +365,7 @@ fn range_of_too_many_addresses_is_not_cut_silently() {
     let error = new_pool("2001:db8::/64", u32::MAX).unwrap_err();
     assert_eq!(error, PoolError::TooManyAddresses("default".to_owned(), 1 << 64));
     assert!(new_pool("10.0.0.0/8", u32::MAX).is_err());
-    // A caller that passes a maximum gets the first addresses.
+    // A caller that passes at most `MAX_SLOTS` gets the first addresses.
     assert_eq!(new_pool("2001:db8::/64", MAX_SLOTS).unwrap().slot_count(), MAX_SLOTS);
     assert_eq!(new_pool("10.0.0.0/9", u32::MAX).unwrap().slot_count(), 1 << 23);
 }
