@@ -76,7 +76,7 @@ fn leased_address_is_awaited_through_several_plans() {
         }
     }
     map.close_by_handle(&ann, Tick::ZERO).unwrap();
-    // The user gets her last address from the pool that contains it now.
+    // Ann gets the same address again, now from the pool `lab`.
     let next_session =
         map.open_session(session_id(2), &for_pool("ann", "lab"), Tick::ZERO).unwrap();
     assert_eq!(only_address(&next_session.leases), "10.0.0.1");
@@ -102,7 +102,7 @@ fn address_continues_to_cool_in_its_new_pool() {
     }
     assert_eq!(open_for_user(&map, 3, "eve", 160).1, "10.0.0.1");
     assert!(map.open_session(session_id(4), &for_user("joe"), Tick::from_secs(169)).is_err());
-    // The last user need not wait for the end of the cool-down.
+    // Bob was the last user of 10.0.0.2, so he need not wait for the end of its cool-down.
     assert_eq!(open_for_user(&map, 5, "bob", 169).1, "10.0.0.2");
 }
 
@@ -137,8 +137,8 @@ fn last_user_leaves_the_old_slot_with_the_address() {
     assert_eq!(address, "10.0.0.2");
     let map = create_map(&directory, &[pool("office", &range)], Settings::without_cool_down());
     map.close_by_handle(&eve, Tick::ZERO).unwrap();
-    // The pool `office` is unused, so this plan removes the pool with the last users of its
-    // addresses.
+    // No address of the pool `office` is in use, so this plan removes the pool. The records of the
+    // last users in `office` are lost.
     create_map(&directory, &[pool("lab", &["10.0.1.1"])], Settings::without_cool_down());
     let plan = Plan::new(vec![pool("default", &range)])
         .with_reservations([Reservation::new("10.0.0.2".parse().unwrap(), "bob")]);
@@ -165,7 +165,7 @@ fn drain_and_reservation_move_with_the_address() {
         &[pool("office", &["10.0.0.1-10.0.0.5"])],
         Settings::without_cool_down(),
     );
-    // 10.0.0.2 is still leased from the previous pool.
+    // 10.0.0.2 is still leased from the old pool `default`.
     let change = map.reserve("10.0.0.2".parse().unwrap(), "kim", Tick::ZERO).unwrap();
     assert_eq!((change.addresses, change.held), (1, 1));
     let change = map.drain(&"10.0.0.0/29".parse().unwrap(), Tick::ZERO).unwrap();

@@ -16,13 +16,13 @@ pub fn new_directory() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// Creates a map with these pools, or replaces the plan of the existing map.
+/// Creates a map with these pools, or replaces the plan of the map that `directory` contains.
 pub fn create_map(directory: &tempfile::TempDir, pools: &[Pool], settings: Settings) -> Map {
     let plan = Plan::new(pools.to_vec()).with_settings(settings);
     Map::create(directory.path(), &plan).unwrap()
 }
 
-/// Opens a session of this user. Returns its handle and its only address.
+/// Opens the session `number` of the user `name`. Returns its handle and its only address.
 pub fn open_for_user(map: &Map, number: u64, name: &str, now: u32) -> (Handle, String) {
     let opened =
         map.open_session(session_id(number), &for_user(name), Tick::from_secs(now)).unwrap();
@@ -44,7 +44,8 @@ pub fn pool_statuses(directory: &Path) -> Vec<PoolStatus> {
     Reader::attach(directory).unwrap().pools()
 }
 
-/// Returns the names of all pools.
+/// Returns the names of all pools, in the order of the pool numbers. An unused number has an empty
+/// name.
 pub fn pool_names(directory: &tempfile::TempDir) -> Vec<String> {
     pool_statuses(directory.path()).into_iter().map(|pool| pool.name).collect()
 }

@@ -44,7 +44,8 @@ fn session_without_a_pool_gets_the_default_pool_of_the_current_plan() {
     let (lab, annex) = (pool("lab", &["10.0.0.1"]), pool("annex", &["10.0.1.1-10.0.1.9"]));
     let map = create_map(&directory, std::slice::from_ref(&lab), Settings::without_cool_down());
     open_for_user(&map, 1, "ann", 0);
-    // The default pool is the first pool of the plan, not the first pool of the map.
+    // No pool has the name "default", so the first pool of the plan is the default pool. In the
+    // map, "lab" is still the first pool.
     let map = create_map(&directory, &[annex.clone(), lab], Settings::without_cool_down());
     assert_eq!(open_for_user(&map, 2, "eve", 0).1, "10.0.1.1");
     // A pool with the name "default" is the default pool, even if it is not the first pool. Session
@@ -145,9 +146,9 @@ fn handle_of_a_removed_pool_is_stale_in_its_successors() {
         map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
         old_handles.push(opened.handle);
     }
-    // All sessions have the same session number, slot and pool number. In the first case, the new
-    // pool replaces the old pool. In the second case, a plan that has only the default pool comes
-    // in between. In the third case, the pool stays and receives another slot.
+    // All sessions have the same id, pool number and slot number. In the first case, "annex" takes
+    // the number of "lab". In the second case, one plan removes "annex", and the next plan adds a
+    // new "annex". In the third case, "annex" remains and gets a second slot.
     for (is_removed_first, range) in
         [(false, "10.0.2.1"), (true, "10.0.3.1"), (false, "10.0.3.1-10.0.3.2")]
     {
@@ -235,7 +236,7 @@ fn pools_that_share_addresses_are_refused() {
         }
         result => panic!("{result:?}"),
     }
-    // A pool uses only the first addresses of a sparse range, so these pools share no address.
+    // Pool "a" uses only the first four addresses of its range, so the pools share no address.
     let sparse_pool = |name, range: &str| {
         Pool::new(name, PoolKind::VirtualIp, &[range.parse().unwrap()], 4).unwrap()
     };
@@ -243,7 +244,7 @@ fn pools_that_share_addresses_are_refused() {
     Map::in_memory(&Plan::new(pools)).unwrap();
 }
 
-// Windows does not delete a file that a process has mapped.
+// Only on Unix, because Windows does not delete a file that a process has mapped.
 #[cfg(unix)]
 #[test]
 fn choose_pool_fails_if_the_rules_are_missing() {
@@ -257,11 +258,12 @@ fn choose_pool_fails_if_the_rules_are_missing() {
     let map = Map::create(directory.path(), &plan_with(0)).unwrap();
     assert_eq!(map.choose_pool("eve", None).unwrap().as_deref(), Some("lab"));
     assert_eq!(map.choose_pool("ann", None).unwrap(), None);
-    // The map was replaced, and the new map is gone.
+    // The map is replaced, and the file of the new map is deleted.
     Map::create(directory.path(), &plan_with(1)).unwrap();
     std::fs::remove_file(directory.path().join("map")).unwrap();
     assert!(matches!(map.choose_pool("eve", None), Err(OpenError::Map(MapError::Missing(_)))));
-    // The file with the rules is gone.
+    // The file `sessions` contains the rules. After its deletion, a map that is already open still
+    // has the rules, but a map that is opened later does not.
     let map = Map::create(directory.path(), &plan_with(0)).unwrap();
     let map_bytes = std::fs::read(directory.path().join("map")).unwrap();
     std::fs::remove_file(directory.path().join("sessions")).unwrap();

@@ -15,8 +15,8 @@ fn reap_does_not_close_a_later_lease_of_the_address() {
     let leader = Leader { pid: 7, start_time: 1, pid_namespace: 2 };
     let with_leader = ANONYMOUS.with_leader(leader);
     let mut system_after_exit = FakeSystem { have_leaders_exited: true, ..FakeSystem::default() };
-    // `reap` finds once that the first leader is dead. Then the session of this leader closes, and
-    // another session whose leader is dead gets the address.
+    // `reap` finds the leader of session 1 dead, so a grace period begins. Then session 1 closes,
+    // and session 2, which has the same leader, gets the address.
     map.open_session(session_id(1), &with_leader, Tick::ZERO).unwrap();
     assert!(map.reap(Tick::ZERO, u32::MAX, &mut system_after_exit).unwrap().closed.is_empty());
     map.close_session(session_id(1), Tick::from_secs(1)).unwrap();
@@ -24,8 +24,8 @@ fn reap_does_not_close_a_later_lease_of_the_address() {
     let report = map.reap(Tick::from_secs(LEADER_GRACE), u32::MAX, &mut system_after_exit).unwrap();
     assert!(report.closed.is_empty(), "the grace period of an earlier lease must not apply");
     assert!(map.reader().unwrap().is_live(&next_session.handle));
-    // `reap` finds the leader alive, so a new grace period begins when `reap` finds the leader dead
-    // again.
+    // This `reap` finds the leader alive, which ends the grace period. A new grace period begins
+    // when the next `reap` finds the leader dead.
     map.reap(Tick::from_secs(LEADER_GRACE + 1), u32::MAX, &mut FakeSystem::default()).unwrap();
     let report =
         map.reap(Tick::from_secs(2 * LEADER_GRACE + 1), u32::MAX, &mut system_after_exit).unwrap();
@@ -75,7 +75,8 @@ fn leader_is_found_on_any_lease_of_its_session() {
 fn released_addresses_count_as_free_or_cooling() {
     let settings = Settings::without_cool_down().with_cool_down(10);
     let map = memory_map(&["10.0.0.1-10.0.0.4"], settings);
-    // Release all addresses in the same second, then drain, recover and undrain the map.
+    // Each round releases all addresses in the same second, drains them, recovers the map and
+    // undrains the addresses.
     for round in 0..5 {
         let now = round * 100;
         for number in 1..=4 {
@@ -108,8 +109,8 @@ fn clock_jump_neither_shortens_a_cool_down_nor_loses_an_address() {
         map.open_session(session_id(number), &ANONYMOUS, Tick::from_secs(1000)).unwrap();
     }
     map.close_session(session_id(1), Tick::from_secs(1000)).unwrap();
-    // The clock jumps back. The releases keep their order, and the cool-down ends 60 seconds after
-    // the old clock value.
+    // The clock jumps back from 1000 to 5 seconds. The releases keep their order, and both
+    // cool-downs end at 1060 seconds.
     map.close_session(session_id(2), Tick::from_secs(5)).unwrap();
     assert_eq!(
         (cooling_until(Tick::from_secs(6)), cooling_until(Tick::from_secs(1059))),

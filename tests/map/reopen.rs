@@ -125,7 +125,8 @@ fn completed_session_keeps_its_user() {
     let options = OpenOptions::new().with_client(address("192.0.2.1"));
     let complete_session = map.open_session(session_id(2), &options, NOW).unwrap();
     assert_eq!(complete_session.leases.len(), 2);
-    // The new lease is now the first lease in the order of the pools. Its record also has the user.
+    // The new lease is in the first pool, so `sessions` reads the user from the record of this
+    // lease.
     let row = &map.sessions().unwrap()[0];
     assert_eq!((row.user.as_deref(), row.client), (Some("ann"), Some(address("192.0.2.1"))));
     map.reap(NOW, 10, &mut FakeSystem::default()).unwrap();

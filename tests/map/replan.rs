@@ -1,5 +1,5 @@
-//! Tests of new plans for an existing map. The map allocates added addresses, retires removed
-//! addresses and revokes no lease.
+//! Tests of new plans for an existing map. The map allocates added addresses, revokes no lease, and
+//! retires removed addresses: after their release, they count as drained.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -114,7 +114,7 @@ fn removed_range_keeps_its_state_until_it_returns() {
     map.close_by_handle(&ann_session.handle, Tick::ZERO).unwrap();
     assert!(map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).is_err());
     let map = Map::create(directory.path(), &two_range_plan).unwrap();
-    // The user gets her last address again, and the drained address is still drained.
+    // Ann gets 10.0.1.1 again, and 10.0.1.2 is still drained.
     assert_eq!(
         only_address(
             &map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap().leases

@@ -1,4 +1,4 @@
-//! Tests of reservations, and of their interaction with quotas and last users.
+//! Tests of reservations, and of their effect on quotas and on the last user of an address.
 
 use vipool::Tick;
 use vipool::map::{Map, OpenError, Settings};
@@ -60,7 +60,8 @@ fn reservation_skips_the_cool_down_for_the_last_user_only() {
     assert_eq!(map.reap(Tick::from_secs(62), u32::MAX, &mut probe).unwrap().freed, 1);
     let ann = open(3, "ann", Tick::from_secs(62));
     assert_eq!(only_address(&ann.leases), "10.0.0.1");
-    // The user need not wait for the cool-down of her own last address.
+    // After this release, ann is the last user of the address. She need not wait for the end of its
+    // cool-down.
     map.close_by_handle(&ann.handle, Tick::from_secs(63)).unwrap();
     assert_eq!(only_address(&open(3, "ann", Tick::from_secs(63)).leases), "10.0.0.1");
 }
@@ -72,7 +73,8 @@ fn user_of_a_later_lease_is_not_the_last_user_of_an_anonymous_lease() {
     let settings = Settings::without_cool_down().with_cool_down(60);
     let map = create_map(&directory, std::slice::from_ref(&virtual_ip_pool), settings);
     map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
-    // The first open passed no user. This open passes a user, and the session gets a second lease.
+    // The first open passed no user. The next open passes a user, and the session gets a second
+    // lease.
     let map = create_map(&directory, &[virtual_ip_pool, loopback_pool("127.3.4.0/29")], settings);
     map.open_session(session_id(1), &for_user("ann"), Tick::ZERO).unwrap();
     map.reserve(address("10.0.0.1"), "ann", Tick::ZERO).unwrap();
@@ -123,8 +125,8 @@ fn quota_counts_sessions_by_their_user_not_by_reservation() {
         Err(OpenError::Quota { .. })
     ));
     map.open_session(session_id(2), &for_user("ann"), Tick::ZERO).unwrap();
-    // The reservation is removed before the session closes, so the user of the session gets the
-    // address again.
+    // The reservation is removed before session 1 closes, so bob becomes the last user of the
+    // address and gets it again.
     map.unreserve(address("10.0.0.1"), Tick::ZERO).unwrap();
     map.close_session(session_id(1), Tick::ZERO).unwrap();
     assert_eq!(

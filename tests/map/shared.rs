@@ -87,7 +87,7 @@ fn last_logoff_closes_a_shared_session() {
     assert!(server.log_off(&logons[1], 2));
     assert_eq!(server.map.sessions().unwrap(), []);
     assert_eq!(server.record_count(), 0);
-    // A second logoff of the same logon closes nothing.
+    // A second logoff of the same logon fails.
     let second_logoff = server.map.leave_session(&logons[1].handle, &process(2), |_| true, NOW);
     assert!(second_logoff.is_err());
 }

@@ -1,5 +1,5 @@
-//! Tests of the identity of users: the map compares complete names, and its public file contains no
-//! name.
+//! Tests of the identity of users. A keyed hash of the complete name identifies a user. The public
+//! file `map` contains no name.
 
 use vipool::Tick;
 use vipool::map::{Map, OpenError, Settings};
@@ -97,7 +97,7 @@ fn last_user_survives_a_recovery_and_a_new_plan() {
     }
     map.close_session(session_id(2), Tick::ZERO).unwrap();
     map.close_session(session_id(1), Tick::ZERO).unwrap();
-    // The next writer also recovers the map if a writer was killed in a transaction.
+    // After a writer was killed in a transaction, the next writer makes the same recovery.
     map.recover().unwrap();
     let map = Map::create(directory.path(), &plan(&["10.0.0.0-10.0.0.3"], settings)).unwrap();
     let open = |number, name| {

@@ -74,7 +74,8 @@ impl Comparison {
         }
     }
 
-    /// Returns an address of the model, or an address outside all pools if `number` is too large.
+    /// Returns the address with index `number` in the sorted addresses of the model. If `number` is
+    /// too large, returns an address outside all pools.
     fn address(&self, number: usize) -> IpAddr {
         let addresses = self.model.addresses();
         addresses.keys().nth(number).copied().unwrap_or_else(|| "10.9.9.9".parse().unwrap())
@@ -346,7 +347,7 @@ fn map_equals_its_model_after_every_operation() {
     let parent =
         if shared_memory.is_dir() { shared_memory.to_owned() } else { std::env::temp_dir() };
     let directory = tempfile::tempdir_in(parent).unwrap();
-    // Run fewer cases under Wine, because an operation takes a hundred times as long there.
+    // Run fewer cases on Windows, because an operation under Wine takes a hundred times as long.
     let (usual_case_count, min_operation_count) =
         if cfg!(windows) { (10, 1_500) } else { (500, 100_000) };
     let cases = vipool_testing::effort(usual_case_count, 20_000);

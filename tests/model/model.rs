@@ -1,7 +1,7 @@
 //! The model of a map. It implements the documented behaviour of the map as simply as possible.
 //!
-//! The model keeps slots in a list. It has no index, and computes every queue and every count of
-//! slots from this list.
+//! Each pool of the model has a list of slots. The model has no index, and computes every queue and
+//! every count of slots from these lists.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -58,7 +58,7 @@ impl Model {
         self.last_stamp
     }
 
-    /// Returns the pools and slots that a session leases.
+    /// Returns the pool and slot of each lease of a session.
     pub fn leases(&self, session: u64) -> Vec<(usize, usize)> {
         let pools = self.pools.iter().enumerate();
         pools
@@ -91,7 +91,7 @@ impl Model {
         })
     }
 
-    /// Returns the numbers of the virtual IP pools of this name that the plan contains.
+    /// Returns the numbers of the plan's virtual IP pools that have this name.
     fn pools_named(&self, name: &str) -> Vec<usize> {
         let is_match = |pool: &ModelPool| {
             pool.kind == PoolKind::VirtualIp && pool.name == name && !pool.is_dropped
@@ -99,8 +99,11 @@ impl Model {
         (0..self.pools.len()).filter(|pool_number| is_match(&self.pools[*pool_number])).collect()
     }
 
-    /// Frees cooled addresses if necessary. Returns the slots that the map may choose for a new
-    /// lease, or the reason why the pool has no such slot.
+    /// Returns the slots that the map may choose for a lease, or the reason why there are none.
+    ///
+    /// The function prefers available slots that are reserved for `user` or were last leased by
+    /// `user`. If there are none, it first frees up to two cooled slots, unless `check_in_use` is
+    /// set. Then it returns the slot that has been free for the longest time.
     fn candidates(
         &mut self,
         pool_number: usize,
@@ -171,8 +174,7 @@ impl Model {
         }
     }
 
-    /// Checks whether the slot has cooled down. The last user need not wait if the slot is reserved
-    /// for this user.
+    /// Checks whether the slot has cooled down. The last user of a reserved slot need not wait.
     fn check_cooled(&self, slot: &Slot, user: Option<&str>, now: Tick) -> Result<(), OpenFailure> {
         let cool_down_end = slot.since.0.saturating_add(self.settings.cool_down);
         match slot.idle_state {
@@ -185,7 +187,9 @@ impl Model {
         }
     }
 
-    /// Opens a session. `map_choice` contains the pools and slots that the map chose. If several
+    /// Opens a session.
+    ///
+    /// `map_choice` contains the pool and slot of each lease that the map returned. If several
     /// slots are equally good, the model uses the slot that the map chose. Returns whether the
     /// session was already open, the shortage, and whether a pool fell below its low-water mark.
     pub fn open(
@@ -409,8 +413,11 @@ impl Model {
         true
     }
 
-    /// Checks every slot and leader once. Returns the numbers of freed and lingering addresses, and
-    /// the closed sessions.
+    /// Closes the sessions of dead leaders, then checks each cooled or lingering address once.
+    ///
+    /// A session closes only if its leader was first found dead at least `grace` seconds ago.
+    /// Returns the number of freed addresses, the number of addresses that have sockets, and the
+    /// closed sessions.
     pub fn reap(
         &mut self,
         now: Tick,

@@ -12,7 +12,7 @@ pub const USERS: [&str; 4] = ["ann", "bob", "eve", "joe"];
 pub const POOLS: [&str; 5] = ["default", "lab", "annex", "office", "nowhere"];
 pub const PLAN_COUNT: usize = 9;
 
-/// An operation. Its indices are resolved when the operation runs.
+/// A random operation. An index selects a user, pool, address or handle when the operation runs.
 #[derive(Clone, Debug)]
 pub enum Operation {
     Open {
@@ -22,13 +22,13 @@ pub enum Operation {
         address: Option<usize>,
         leader: Option<u32>,
     },
-    /// Closes by a handle that the map has returned. The handle can be current or stale.
+    /// Closes a session by a handle that the map has returned. The handle can be current or stale.
     Close(usize),
-    /// Closes by a handle of another boot.
+    /// Tries to close a session by a handle of another boot.
     CloseForeign(usize),
     CloseSession(u64),
     /// Drains (`true`) or undrains addresses. The first number is the index of the first address.
-    /// The second number is the number of further addresses.
+    /// The second number is the count of further addresses.
     Drain(usize, usize, bool),
     DrainServer(bool),
     /// Reserves an address for a user. The numbers are the indices of the address and of the user.
@@ -77,8 +77,8 @@ pub fn pool(name: &str, kind: PoolKind, ranges: &[&str]) -> Pool {
     Pool::new(name, kind, &ranges, u32::MAX).unwrap()
 }
 
-/// Returns one of [`PLAN_COUNT`] plans. The plans add, remove, move and rename pools, ranges and
-/// reservations.
+/// Returns one of [`PLAN_COUNT`] plans. The plans differ in pools, settings and reservations. Some
+/// addresses are in different pools in different plans.
 pub fn plan(number: usize) -> Plan {
     use PoolKind::{Loopback, VirtualIp};
     let ipv6_pool = || pool("default", VirtualIp, &["fd00::8/126"]);
@@ -162,7 +162,7 @@ pub fn has_exited(exited_leaders: u32, leader: &Leader) -> bool {
     exited_leaders >> leader.pid & 1 == 1
 }
 
-/// Returns whether the bit of `addresses_in_use` that the address hashes to is set.
+/// Selects a bit of `addresses_in_use` by a hash of the address. Returns whether the bit is set.
 pub fn is_in_use(addresses_in_use: u64, address: IpAddr) -> bool {
     let hash = match address {
         IpAddr::V4(address) => address.octets().iter().map(|byte| u32::from(*byte)).sum::<u32>(),
