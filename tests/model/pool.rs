@@ -11,10 +11,11 @@ use vipool::pool::PoolKind;
 pub enum IdleState {
     Free,
     Cooling,
+    /// After the cool-down, a socket still used the address.
     Lingering,
 }
 
-/// A lease.
+/// A lease, with the data of its session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelLease {
     pub session: u64,
@@ -33,13 +34,13 @@ pub struct Slot {
     pub address: IpAddr,
     pub lease: Option<ModelLease>,
     pub idle_state: IdleState,
-    /// The time and the serial number of the last change that moved the slot to the end of a queue.
-    /// Both values are zero if there was no such change.
+    /// The time and the serial number of the last release or of the last change without a lease,
+    /// whichever is later. The queues are sorted by this value. It is zero before the first event.
     pub since: (Tick, u64),
     /// The user of the reservation. Without a reservation, the first user of the current or last
     /// lease.
     pub user: Option<String>,
-    /// The last user. Meaningful only while the slot is reserved and not leased.
+    /// The first user of the last lease. Meaningful only while the slot is reserved and not leased.
     pub last_user: Option<String>,
     pub is_reserved: bool,
     /// Whether the plan made the reservation.
@@ -104,7 +105,8 @@ impl Slot {
         is_unchanged && self.user.is_none() && !self.is_reserved && !self.is_drained
     }
 
-    /// Moves the state of the address to `target`, the slot of the address in another pool.
+    /// Moves the state of the address to `target`, the slot of the address in another pool. Each
+    /// slot keeps its generation.
     pub fn migrate_to(&mut self, target: &mut Slot) {
         let blank = Slot::new(self.address, self.generation);
         let state = std::mem::replace(self, Slot { is_retired: true, ..blank });
@@ -151,7 +153,7 @@ impl ModelPool {
         slots
     }
 
-    /// Returns the slots outside the queues that `reap` must check, the oldest first.
+    /// Returns the slots that `reap` must check although no queue contains them, the oldest first.
     pub fn unqueued_slots_to_check(&self) -> Vec<usize> {
         let must_check = |slot: &Slot| match slot.is_withdrawn() {
             true => slot.lease.is_none() && self.is_dropped,

@@ -37,8 +37,9 @@ impl Model {
                 });
             }
         }
-        // A new pool takes the number of a removed pool. A removed pool without a successor stays as
-        // an empty pool, except at the end of the list.
+        // A new pool takes the number of a removed pool, if there is one. If no new pool replaces a
+        // removed pool, the removed pool becomes an empty pool, so that the numbers of later pools
+        // do not change. At the end of the list, empty pools are deleted.
         let mut new_pools = new_pools.into_iter();
         let mut removed_slots = Vec::new();
         for number in 0..self.pools.len() {
@@ -111,7 +112,8 @@ impl Model {
         }
     }
 
-    /// Returns whether a pool must remain although the plan does not contain it.
+    /// Returns whether a pool must remain although the plan does not contain it. It must remain
+    /// while it has a lease, or a cooling or lingering address that the plan does not contain.
     fn must_remain(pool: &ModelPool, plan: &Plan, now: Tick) -> bool {
         let is_planned = |address: IpAddr| {
             let has_address = |new_pool: &Pool| {

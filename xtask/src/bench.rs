@@ -18,7 +18,8 @@ const COMPARISON_BENCHES: &[(&str, &str)] = &[
 ];
 
 /// Runs the comparison bench that the first argument names, with the other arguments. Without
-/// arguments, or with `--record` alone, runs all criterion benches.
+/// arguments, or with `--record` alone, runs all criterion benches. `--record` writes the output to
+/// a file in `benches/record`.
 pub fn run(arguments: &[String]) -> Result<(), Error> {
     let (bench_name, arguments) = match arguments.split_first() {
         None => return run_checked(cargo("bench --package vipool")),
@@ -46,7 +47,7 @@ pub fn run(arguments: &[String]) -> Result<(), Error> {
     run_checked(command)
 }
 
-/// Creates the record file of a bench and writes its header.
+/// Creates the record file of a bench and writes the header of the record.
 fn create_record(name: &str, extension: &str, recorded_command: &str) -> Result<File, Error> {
     let date = output_of("date", "-u +%F");
     let path = root().join(format!("benches/record/{date}-{name}.{extension}"));

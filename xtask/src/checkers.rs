@@ -5,12 +5,13 @@ use std::process::Command;
 use crate::Error;
 use crate::run::{Log, cargo, root, target_dir};
 
-/// The target triple of this host. The commands name it explicitly, because cargo then does not
-/// instrument build scripts.
+/// The target triple of this host. The commands pass it with `--target`, so that cargo does not
+/// apply the sanitizer flags to build scripts.
 const HOST_TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
 /// Runs the tests that use loom, a model checker. Loom runs concurrent readers and a writer in
-/// every order of loads and stores that the memory model allows, up to a number of preemptions.
+/// every order of loads and stores that the memory model allows, with a limited number of
+/// preemptions.
 pub fn loom(log: &mut Log) -> Result<(), Error> {
     let mut test =
         cargo("test --package vipool --lib --no-default-features --jobs 2 model_checked");
@@ -35,8 +36,9 @@ pub fn miri(log: &mut Log) -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs the unit tests and the tests of maps under AddressSanitizer. Skips the single-step test,
-/// because it would step through the sanitizer's own checks.
+/// Runs the unit tests and the tests of maps under AddressSanitizer. Skips the tests that run
+/// the library instruction by instruction, because they would also stop at each instruction of the
+/// sanitizer.
 pub fn address_sanitizer(log: &mut Log) -> Result<(), Error> {
     let mut test = nightly(
         "test --package vipool --no-default-features --jobs 2 --target",
@@ -57,7 +59,7 @@ pub fn address_sanitizer_hook(log: &mut Log) -> Result<(), Error> {
         cargo("test --package vipool-preload --jobs 2 --test matrix --test hooked_process");
     // Skip the valgrind test, because valgrind cannot run a program with the sanitizer. Skip row
     // 16, because in this row the program passes invalid pointers to the kernel. The sanitizer
-    // reads these pointers and fails, even without the hook layer.
+    // reads the memory at these pointers and fails, even without the hook layer.
     test.args(["--", "--skip", "hooks_pass_valgrind", "--skip", "row_16"]);
     test.env("VIPOOL_SANITIZED_HOOK", hook).env("ASAN_OPTIONS", "detect_leaks=0");
     log.run(with_target_dir(test, "address"))

@@ -1,5 +1,6 @@
-//! Builds the Debian package. This module builds each part by a separate cargo call, and cargo-deb
-//! packs the files that `cli/Cargo.toml` lists.
+//! Builds the Debian package. This module builds each part with a separate cargo call, so that the
+//! features of one part do not apply to another part. cargo-deb packs the files that
+//! `cli/Cargo.toml` lists.
 
 use std::fs;
 use std::path::PathBuf;

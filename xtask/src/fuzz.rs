@@ -14,8 +14,8 @@ const INSTRUMENTATION_FLAGS: &str = "--cfg fuzzing -Zsanitizer=address -Cpasses=
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
     -Ccodegen-units=1";
 
-/// The target triple of this host. The command names it explicitly, because cargo then does not
-/// instrument build scripts.
+/// The target triple of this host. The build passes it with `--target`, so that cargo does not
+/// apply the instrumentation flags to build scripts.
 const HOST_TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
 /// Runs each target for a minute (an hour with `--long`), two targets at a time. libFuzzer writes

@@ -1,9 +1,11 @@
 //! Generates `include/vipool.h` from `src/capi/`, with cbindgen and `cbindgen.toml`.
 //!
-//! The header is checked in. Building the crate never runs cbindgen, so programs that embed vipool
-//! do not need to build cbindgen. cbindgen writes all types before all functions. This module
-//! groups the declarations by task into the sections of [`SECTIONS`], adds a table of contents, and
-//! writes enums and constants in the form of C89, see [`to_c89`].
+//! The header is checked in. Building the crate never runs cbindgen, so the build of a program that
+//! embeds vipool does not need cbindgen.
+//!
+//! cbindgen writes all types before all functions. This module groups the declarations by task into
+//! the sections of [`SECTIONS`], adds a table of contents, and writes enums and constants in the
+//! form of C89, see [`to_c89`].
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -117,13 +119,15 @@ fn group_by_section(header: &str) -> Result<String, Error> {
     ))
 }
 
-/// Converts an enum or a constant to a form that every C and C++ compiler accepts, and that is
-/// still visible after preprocessing. Returns other declarations unchanged.
+/// Converts an enum or a constant to a form that every C and C++ compiler accepts.
+///
+/// Unlike a macro, this form is still present after preprocessing. The function returns other
+/// declarations unchanged.
 ///
 /// An enum becomes an integer type and an enum without a name, because a tag and a typedef of the
-/// same name are not valid in C++. A constant becomes an enum too. For a `u32` constant (a flag),
-/// the header also has a macro of the same name, so that the value is unsigned. The version numbers
-/// stay macros, because the preprocessor can then compare them.
+/// same name are not valid in C++. A constant becomes the only member of an enum without a name.
+/// For a `u32` constant (a flag), the header also has a macro of the same name, so that the value
+/// is unsigned. The version numbers stay macros, so that the preprocessor can compare them.
 fn to_c89(name: &str, text: &str, source: &str) -> Result<String, Error> {
     let (comment, code) = text.split_once("*/\n").ok_or("a declaration without a comment")?;
     if let Some(code) = code.strip_prefix("enum ") {

@@ -1,5 +1,5 @@
-//! Checks every tracked file for text that the repository must not contain, and every page for
-//! dead links.
+//! Checks every tracked file for text that the repository must not contain, and every Markdown page
+//! for dead links.
 
 use std::fs;
 use std::process::Command;
@@ -10,9 +10,9 @@ use crate::{Error, vocabulary};
 /// The check prints a note for each Rust file that has more lines than this number.
 const MAX_LINES: usize = 500;
 
-/// Returns the texts that no file may contain. Most of these texts mark unfinished work, or name
-/// paths of one machine or a registry. The function concatenates each text from parts, so that this
-/// file does not contain the text.
+/// Returns the texts that no file may contain. Most of these texts mark unfinished work, are paths
+/// on one machine, or name a package registry. The function joins each text from parts, so that
+/// this file does not contain the text.
 fn forbidden_texts() -> Vec<String> {
     let split_texts = [
         ["/wo", "rk/"],
@@ -33,7 +33,7 @@ fn forbidden_texts() -> Vec<String> {
     split_texts.iter().map(|parts| parts.concat()).collect()
 }
 
-/// Returns the relative links of a page that lead to no existing file.
+/// Returns the relative links from a page to files that do not exist.
 fn dead_links(page: &str, text: &str) -> Vec<String> {
     let page = root().join(page);
     let directory = page.parent().expect("a file is in a directory");
@@ -52,7 +52,7 @@ fn contains_text(line: &str, lowercase_line: &str, text: &str) -> bool {
     line.contains(text)
 }
 
-/// Returns whether the file is exempt from the checks of its text.
+/// Returns whether the file may contain forbidden texts and excluded words.
 fn is_exempt(name: &str) -> bool {
     name == "Cargo.lock" || name.ends_with("/Cargo.lock") || name == "LICENSE"
 }

@@ -9,8 +9,7 @@ use vipool_testing::needs;
 use crate::Error;
 
 /// Installs the named needs that are missing, if apt-get, rustup or cargo can install them. Prints
-/// each failed installation. `cargo xtask test` then skips the steps that depend on a need that is
-/// still missing.
+/// each failed installation. Afterwards, `cargo xtask test` skips the steps that still lack a need.
 pub fn install_missing(names: &BTreeSet<&str>) -> Result<(), Error> {
     let missing_needs: Vec<_> =
         needs::ALL.iter().filter(|need| names.contains(need.name) && !need.is_present()).collect();
@@ -46,7 +45,7 @@ pub fn install_missing(names: &BTreeSet<&str>) -> Result<(), Error> {
 fn apt_get(args: &[&str]) -> bool {
     let mut command = Command::new("apt-get");
     command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
-    // In run level 1, the init scripts of installed packages do not start servers.
+    // In run level 1 (single-user mode), the installation scripts of packages do not start servers.
     command.env("RUNLEVEL", "1");
     run_logged(command)
 }

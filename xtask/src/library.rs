@@ -1,4 +1,4 @@
-//! Builds the library for C programs in `target/library`, as distributors install it.
+//! Builds the library for C programs in `target/library`, in the form that distributions install.
 //!
 //! cargo builds a static library that also exports the symbols of the Rust standard library, and a
 //! shared library without symbol versions. This module instead makes one object file in which only
@@ -62,7 +62,7 @@ fn archive(object: &Path, folder: &Path) -> Result<PathBuf, Error> {
 fn link_shared(object: &Path, folder: &Path) -> Result<PathBuf, Error> {
     let version = env!("CARGO_PKG_VERSION");
     let (major, minor) = (env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"));
-    // The same rule as in build.rs.
+    // Until 1.0, a new minor version may break programs. build.rs has the same rule.
     let soname_version = if major == "0" { format!("0.{minor}") } else { major.to_owned() };
     let version_script = folder.join("vipool.map");
     fs::write(

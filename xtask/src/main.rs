@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Parses the command line and runs the command. Returns `false` if a check failed.
+/// Parses the command line and runs the command. Returns `false` if a check or the demo failed.
 fn run_command() -> Result<bool, Error> {
     let mut parser = lexopt::Parser::from_env();
     let command = match parser.next()? {

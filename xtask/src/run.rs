@@ -28,7 +28,7 @@ const LONG_COMMAND_TIMEOUT: Duration = Duration::from_secs(12 * 3600);
 pub enum Selection {
     /// The fast checks, for use after each edit.
     Quick,
-    /// The checks that take at most some minutes each.
+    /// The checks that take at most a few minutes each.
     Full,
     /// All checks, including the checks that take hours.
     Long,
@@ -111,7 +111,7 @@ impl Log {
         self.run(cargo(arguments))
     }
 
-    /// Starts a command whose output is appended to the log. The caller waits for the command.
+    /// Starts a command whose output is appended to the log. The caller must wait for it.
     pub fn spawn(&mut self, command: &mut Command) -> Result<Child, Error> {
         writeln!(self.file, "\n$ {}", format_command(command))?;
         command.stdout(self.file.try_clone()?).stderr(self.file.try_clone()?);
@@ -124,8 +124,8 @@ impl Log {
     }
 }
 
-/// Returns the command line in the form that a user types, with the environment variables of the
-/// command.
+/// Returns the command line in the form that a user types. It contains the environment variables of
+/// the command, except the target directory and the variables that [`Log::run`] sets.
 fn format_command(command: &Command) -> String {
     let hidden_variables =
         ["CARGO_TARGET_DIR", vipool_testing::SKIP_RECORD_VARIABLE, vipool_testing::LONG_VARIABLE];
@@ -219,7 +219,7 @@ fn run_step(step: &Step, log_directory: &Path, long: bool) -> Result<Outcome, Er
     Ok(outcome)
 }
 
-/// Counts passed and failed tests from the result lines of the test harness.
+/// Sums the passed and the failed tests in the result lines of the test harness.
 fn count_tests(log: &str) -> (usize, usize) {
     let number_before = |line: &str, label: &str| -> usize {
         let prefix = line.split_once(label).map_or("", |(prefix, _)| prefix);

@@ -31,7 +31,7 @@ enum Schedule {
     Always,
     /// All runs except `--quick`.
     Full,
-    /// `--long` only: the step takes hours or installs large tools.
+    /// `--long` only: the step takes hours or needs large tools.
     Long,
 }
 
@@ -260,7 +260,8 @@ pub fn select(names: &[String], selection: Selection) -> Result<Vec<&'static Ste
     Ok(STEPS.iter().filter(is_selected).collect())
 }
 
-/// Returns the needs of these steps, together with the needs that only individual tests declare.
+/// Returns the needs of these steps and all needs that no step declares. Individual tests may
+/// declare the latter.
 pub fn needs_of(selected: &[&Step]) -> BTreeSet<&'static str> {
     let needs_declared_by = |steps: &mut dyn Iterator<Item = &Step>| -> BTreeSet<&'static str> {
         steps.flat_map(|step| step.needs).copied().collect()

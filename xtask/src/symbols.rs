@@ -16,7 +16,7 @@ pub struct SharedObject {
     /// Arguments of `cargo rustc` that build the object.
     build_args: &'static [&'static str],
     profile: &'static str,
-    /// Path of the list of symbols.
+    /// Path of the list of symbols, relative to the root of the repository.
     symbol_list: &'static str,
 }
 

@@ -19,7 +19,7 @@ pub struct Entry<'a> {
 /// Parses the list.
 ///
 /// # Errors
-/// Returns an error if a line is not empty, a comment, the name of a section or
+/// Returns an error unless each line is empty, a comment, `[enforced]`, `[noted]` or
 /// `PHRASE -> REPLACEMENT`.
 pub fn parse(text: &str) -> Result<Vec<Entry<'_>>, Error> {
     let mut is_enforced = true;

@@ -1,8 +1,8 @@
 //! The steps that check the Windows code. All steps except `windows-msvc` run programs under Wine.
 //!
-//! The tests of the hook layer run in a new network namespace with the addresses of the test pool.
-//! The Wine server owns the sockets of all Wine programs. So the step first stops the Wine server.
-//! Wine then starts a new server inside the namespace.
+//! The tests of the hook layer run in a new network namespace with the addresses that they use. The
+//! Wine server creates the sockets of all Wine programs, so it must run inside the namespace too.
+//! The step therefore stops a running server. Wine then starts a new server inside the namespace.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -72,7 +72,7 @@ pub fn hook_tests(log: &mut Log) -> Result<(), Error> {
     log.run(in_namespace(&test))
 }
 
-/// Compiles the C test programs and the hook DLLs of vendors, and returns their directory.
+/// Compiles the C test programs and the hook DLLs that link `vipool.dll`. Returns their directory.
 fn compile_programs() -> Result<PathBuf, Error> {
     let directory = target_dir().join(wine::TARGET).join("programs");
     fs::create_dir_all(&directory)?;
@@ -163,7 +163,7 @@ fn fetch_esbuild(log: &mut Log, directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns the file in `directory` whose name matches.
+/// Returns the first file in `directory` whose name `is_match` accepts.
 fn find_file(directory: &Path, is_match: impl Fn(&str) -> bool) -> Result<PathBuf, Error> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;

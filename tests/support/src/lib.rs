@@ -3,8 +3,8 @@
 //!
 //! A test that needs something that may be absent begins with `if !vipool_testing::have(&["root",
 //! "redis-server"]) { return; }`. If a need is missing, [`have`] prints the need and appends it to
-//! the file that `VIPOOL_SKIPPED` names. `cargo xtask test` counts such a test as skipped, and
-//! `cargo xtask test --all` counts the test as failed.
+//! the file that `VIPOOL_SKIPPED` names. `cargo xtask test` counts such a test as skipped. With
+//! `--all`, a skipped test fails the run.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -78,9 +78,9 @@ pub fn workspace_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this crate is two levels down")
 }
 
-/// Runs cargo in the workspace with the target directory of this build. Tests use separate calls of
-/// cargo to build programs and libraries for other processes. So the features of the tests do not
-/// apply to these products.
+/// Runs cargo in the workspace with the target directory of this build. Tests build programs and
+/// libraries for other processes with this function, so that the features that the tests enable do
+/// not apply to these programs and libraries.
 ///
 /// # Panics
 /// Panics if cargo fails.

@@ -16,7 +16,7 @@ pub struct Need {
     kind: Kind,
 }
 
-/// The kind of a need, with the data that detect and install it.
+/// The kind of a need, with the data to detect and install it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// The effective user is root.
@@ -100,10 +100,11 @@ pub const ALL: &[Need] = &[
     need("x86_64-pc-windows-msvc", Kind::RustTarget),
     need("aarch64-apple-darwin", Kind::RustTarget),
     need("aarch64-unknown-linux-gnu", Kind::RustTarget),
-    // Needs of the checkers.
+    // Needs of Miri, the sanitizers and the fuzz targets.
     need("nightly", Kind::Nightly),
     need("rust-src", Kind::Component),
     need("miri", Kind::Component),
+    // Tools that check packages and dependencies.
     need("cargo-cinstall", Kind::CargoCommand),
     need("cargo-deb", Kind::CargoCommand),
     need("cargo-deny", Kind::CargoCommand),
@@ -155,7 +156,7 @@ impl Need {
         }
     }
 
-    /// Returns the command that installs the need. For root, returns an instruction instead.
+    /// Returns the command that installs the need. For `root`, returns an instruction.
     pub fn install_command(&self) -> String {
         match self.kind {
             Kind::Root => "run the tests as root".to_owned(),
