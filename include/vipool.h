@@ -190,7 +190,7 @@ extern "C" {
  * the input.
  *
  * vipool_status_get_text() describes a status. vipool_last_error() describes the failure of the
- * last call.
+ * last call of this thread. Signal-safe functions do not change that description.
  */
 typedef int32_t vipool_status;
 enum {
@@ -228,8 +228,8 @@ enum {
      */
     VIPOOL_ERR_ADDRESS = -7,
     /**
-     * The buffer is too small: the required length was written. Or a path or an array of the
-     * caller is too long.
+     * A buffer is too small, or a path or an array of the caller is too long. If a buffer is too
+     * small, the call has still written the length or the count of the complete result.
      */
     VIPOOL_ERR_BUFFER = -8,
     /**
@@ -275,12 +275,13 @@ enum {
      */
     VIPOOL_ERR_EXHAUSTED = -40,
     /**
-     * Every free address is cooling down. vipool_last_error() reports when the first of them
-     * becomes available.
+     * No address is free, but addresses are cooling down. vipool_last_error() reports when the
+     * first cool-down ends.
      */
     VIPOOL_ERR_COOLING = -41,
     /**
-     * Every free address may still have sockets. vipool_map_reap() examines them.
+     * No address is free. Addresses have cooled down, but may still have sockets.
+     * vipool_map_reap() examines them.
      */
     VIPOOL_ERR_LINGERING = -42,
     /**
@@ -349,11 +350,12 @@ enum {
      */
     VIPOOL_ERR_NOT_OPEN = -60,
     /**
-     * The lease was released before, or a later session holds the address. Nothing was released.
+     * The lease is already released, and a later session may hold the address. The call released
+     * nothing.
      */
     VIPOOL_ERR_STALE = -61,
     /**
-     * The handle is of another boot, network namespace or map. Nothing was released.
+     * The handle is of another boot, network namespace or map. The call released nothing.
      */
     VIPOOL_ERR_FOREIGN = -62,
     /**
@@ -373,7 +375,8 @@ enum {
      */
     VIPOOL_ERR_OTHER_BOOT = -73,
     /**
-     * The map file is unsafe: a symbolic link, another owner, or writable by others.
+     * The map file is unsafe. For example, it is a symbolic link, belongs to another user, or
+     * other users can write to it.
      */
     VIPOOL_ERR_UNTRUSTED = -74,
     /**
@@ -441,9 +444,9 @@ const char *vipool_status_get_text(int32_t status);
  * the remedy. It is UTF-8, has at most 1023 bytes, and ends with a NUL. It is empty if the call
  * succeeded.
  *
- * Only functions that return a vipool_status change the message. Signal-safe functions, and
- * functions whose description says so, do not change it: vipool_status_get_text() describes their
- * statuses.
+ * A function that returns a vipool_status replaces the message, unless the function is signal-safe
+ * or its description excludes this. No other function changes the message. For a status without a
+ * message, use vipool_status_get_text().
  *
  * Returns: a text of the library, valid until the next call of this thread.
  *
@@ -456,7 +459,7 @@ const char *vipool_last_error(void);
  */
 
 /**
- * Major version of this header. A new major version breaks existing programs.
+ * Major version of this header. A new major version can break existing programs.
  */
 #define VIPOOL_VERSION_MAJOR 0
 
@@ -618,7 +621,7 @@ vipool_status vipool_ip_format(const struct vipool_ip *ip,
  * - `out`: receives the address.
  * - `out_port`: receives the port in host byte order. May be NULL.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS (another family, or too short).
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS (another family, or a wrong length).
  *
  * Threads: any.
  */
@@ -644,8 +647,9 @@ vipool_status vipool_ip_to_sockaddr(const struct vipool_ip *ip,
                                     struct vipool_sockaddr *out);
 
 /**
- * Parses a range: a CIDR prefix ("10.0.5.0/24"), first-last ("10.0.5.10-10.0.5.99"), or one
- * address.
+ * Parses a range.
+ *
+ * The text is a CIDR prefix ("10.0.5.0/24"), first-last ("10.0.5.10-10.0.5.99"), or one address.
  *
  * Parameters:
  * - `text`, `length`: the text, UTF-8.
@@ -659,7 +663,7 @@ vipool_status vipool_ip_to_sockaddr(const struct vipool_ip *ip,
 vipool_status vipool_range_parse(const char *text, size_t length, struct vipool_range *out);
 
 /**
- * Formats a range as first-last, or as one address.
+ * Formats a range as first-last, or as one address if first and last are equal.
  *
  * Parameters:
  * - `range`: the range.
@@ -838,9 +842,10 @@ vipool_status vipool_session_make(uint32_t kind, uint64_t value, vipool_session 
 /**
  * Parses a session id: "7" (command line), or kind and value ("audit:3", "logind:c1").
  *
- * The text of a logind session has its name after "logind:". If the name is a number of up to 32
- * bits, this number is the value of the id. The value for any other name of up to nine ASCII
- * letters and digits encodes the name. For all other names, the value is a hash.
+ * For a logind session, the text is "logind:" and the name of the session. If the name is a number
+ * below 2^56, this number is the value of the id. If it is another name of up to nine ASCII
+ * letters and digits, the value encodes the name. For a longer name, or a name with other
+ * characters, the value is a hash of the name.
  *
  * Parameters:
  * - `text`, `length`: the text, UTF-8.
@@ -889,7 +894,7 @@ vipool_status vipool_handle_format(const struct vipool_handle *handle,
                                    size_t *out_length);
 
 /**
- * Parses the text of a handle.
+ * Parses the text of a handle, as vipool_handle_format() returns it.
  *
  * Parameters:
  * - `text`, `length`: the text.
@@ -907,7 +912,7 @@ vipool_status vipool_handle_parse(const char *text, size_t length, struct vipool
  */
 typedef struct vipool_leader {
     /**
-     * Pid of the process in its own pid namespace; 0 for no leader.
+     * Pid of the process in the namespace pid_namespace; 0 for no leader.
      */
     uint32_t pid;
     /**
@@ -919,21 +924,21 @@ typedef struct vipool_leader {
      */
     uint64_t start_time;
     /**
-     * Inode of the pid namespace of the process; 0 if the namespace is unknown, and on systems
-     * without pid namespaces.
+     * Inode of a pid namespace; 0 if the namespace is unknown, and on systems without pid
+     * namespaces.
      */
     uint64_t pid_namespace;
 } vipool_leader;
 
 /**
- * Identifies the running process with this pid. Available on Linux and Windows.
+ * Returns the identity of the process that has this pid now. Available on Linux and Windows.
  *
  * Parameters:
  * - `pid`: the pid.
- * - `out`: receives the leader.
+ * - `out`: receives the identity, for use as the leader of a session.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (no such process, or the process has exited),
- * VIPOOL_ERR_IO, VIPOOL_ERR_UNSUPPORTED (a system other than Linux and Windows).
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (no such process; on Windows also a process that
+ * has exited), VIPOOL_ERR_IO, VIPOOL_ERR_UNSUPPORTED (a system other than Linux and Windows).
  *
  * Threads: any.
  */
@@ -1000,8 +1005,9 @@ typedef struct vipool_interface_list vipool_interface_list;
  * Lists the interfaces of this machine that have an IP address.
  *
  * The list has every address that the system reports, also the addresses that vipool added.
- * vipool_plan_new() needs the interfaces without the addresses that vipool added: pass a copy of
- * the array that omits every address inside a range of the farm.
+ * vipool_plan_new() treats each address of an interface as an address of the host, and removes it
+ * from the ranges. So pass a copy of the array without the addresses that vipool added: omit every
+ * address inside a range of the farm.
  *
  * Parameters:
  * - `out`: receives the list. Free it with vipool_interface_list_free().
@@ -1049,18 +1055,18 @@ void vipool_interface_list_free(struct vipool_interface_list *list);
 typedef uint32_t vipool_exhaustion_policy;
 enum {
     /**
-     * The session starts with the address of the host. The user gets the message that
+     * The session starts with the address of the host. The agent shows the user the message that
      * vipool_status_get_text(VIPOOL_ERR_EXHAUSTED) returns.
      */
     VIPOOL_EXHAUSTION_PASS = 0,
     /**
-     * The session does not start. If vipool_map_open_session() succeeds with a shortage, the agent
-     * closes the session again.
+     * The session does not start. If vipool_map_open_session() succeeds but
+     * vipool_opened_session.shortage is not VIPOOL_OK, the agent closes the session again.
      */
     VIPOOL_EXHAUSTION_REFUSE = 1,
     /**
-     * The agent retries for up to wait_seconds. Then the session starts with the address of the
-     * host. The library does not retry itself.
+     * The agent retries for up to wait_seconds. If there is still no address after this time, the
+     * session starts with the address of the host. The library does not retry.
      */
     VIPOOL_EXHAUSTION_WAIT = 2
 };
@@ -1105,7 +1111,8 @@ enum { VIPOOL_SETTING_SESSION_PER_USER = 4 };
 
 /**
  * Settings for the allocation of addresses. All writers of a map use the same settings. A zeroed
- * struct has no cool-down; vipool_settings_get_default() returns the default settings.
+ * struct does not contain the defaults: it has no cool-down. vipool_settings_get_default() returns
+ * the default settings.
  */
 typedef struct vipool_settings {
     /**
@@ -1255,8 +1262,8 @@ typedef struct vipool_program {
      */
     uint32_t flags;
     /**
-     * Loopback ports that always go to the virtual loopback address, without a lookup of
-     * listeners. May be NULL for none.
+     * Loopback ports of the session. A connect to such a port always goes to the virtual loopback
+     * address, without a lookup of listeners. May be NULL for none.
      */
     const struct vipool_ports *own_ports;
     /**
@@ -1264,7 +1271,8 @@ typedef struct vipool_program {
      */
     size_t own_port_count;
     /**
-     * Loopback ports of the host. Calls with these ports always pass. May be NULL for none.
+     * Loopback ports of the host. A bind or connect to such a port on 127.0.0.1 or ::1 always
+     * passes. May be NULL for none.
      */
     const struct vipool_ports *shared_ports;
     /**
@@ -1272,9 +1280,9 @@ typedef struct vipool_program {
      */
     size_t shared_port_count;
     /**
-     * If `pattern` is a symbolic link: the target of the link, UTF-8. The system reports the
-     * target as the path of the running program. May be NULL. With the flag
-     * VIPOOL_PLAN_FOLLOW_LINKS of vipool_plan_options, the library finds the target itself.
+     * If `pattern` contains a symbolic link: the path without links, UTF-8. The system reports
+     * this path as the path of the running program. May be NULL. With the flag
+     * VIPOOL_PLAN_FOLLOW_LINKS of vipool_plan_options, the library finds the path itself.
      */
     const char *target;
     /**
@@ -1366,7 +1374,7 @@ typedef struct vipool_executable {
  *
  * Parameters:
  * - `arguments`, `count`: the arguments after the name of the program, each with a NUL.
- * - `out`: receives the pointer of the argument that names the script.
+ * - `out`: receives the element of `arguments` that names the script.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_NOT_FOUND (code on the command line, or no script).
  *
@@ -1403,7 +1411,7 @@ enum {
 
 /**
  * A finding: one mistake in a farm. The texts are UTF-8 without a NUL. They are valid until the
- * farm is validated or freed, or a plan is made from it.
+ * farm is validated or freed, or a plan is made from the farm.
  */
 typedef struct vipool_finding {
     /**
@@ -1469,9 +1477,11 @@ typedef struct vipool_finding {
 } vipool_finding;
 
 /**
- * Makes an empty farm: one server of any name, no ranges, no programs, default settings.
+ * Makes an empty farm: no ranges, no programs, default settings.
  *
- * Configure it with the vipool_farm_add_ and vipool_farm_set_ functions, then call
+ * Until a server is added, the farm has one server, and the name of this server does not matter.
+ *
+ * Configure the farm with the vipool_farm_add_ and vipool_farm_set_ functions, then call
  * vipool_farm_validate(). A farm that was read from farm.toml can be changed in the same way.
  *
  * Parameters:
@@ -1490,7 +1500,7 @@ vipool_status vipool_farm_new(struct vipool_farm **out);
  * unreadable file is a finding too.
  *
  * Parameters:
- * - `path`, `path_length`: the file, UTF-8.
+ * - `path`, `path_length`: the path of the file, UTF-8.
  * - `out`: receives the farm. Free it with vipool_farm_free().
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8.
@@ -1541,6 +1551,8 @@ vipool_status vipool_farm_validate(struct vipool_farm *farm);
 /**
  * Lists the findings of a farm in the order of the file.
  *
+ * Findings without a position in the file come first.
+ *
  * With `min_level` VIPOOL_LEVEL_ERROR and capacity 0, `out_total` receives the number of errors.
  * The farm can be used if the number is zero.
  *
@@ -1550,7 +1562,7 @@ vipool_status vipool_farm_validate(struct vipool_farm *farm);
  * - `first`: index of the first finding, from 0.
  * - `rows`, `capacity`: receives the findings. Set the size of the first row.
  * - `out_count`: receives the number of rows that were written.
- * - `out_total`: receives the total number of findings of these levels. May be NULL.
+ * - `out_total`: receives the total number of findings with at least this level. May be NULL.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_KIND.
  *
@@ -1565,7 +1577,7 @@ vipool_status vipool_farm_list_findings(const struct vipool_farm *farm,
                                         size_t *out_total);
 
 /**
- * Formats all findings as text for people, with the lines of the file that they refer to.
+ * Formats all findings as text for people, each with its line of the file.
  *
  * Parameters:
  * - `farm`: the farm.
@@ -1729,7 +1741,7 @@ vipool_status vipool_farm_add_pool(struct vipool_farm *farm,
                                    uint32_t max_addresses);
 
 /**
- * Adds a rule that selects the pool of a session's virtual IP.
+ * Adds a rule that selects the pool of a session's virtual IP. Declares the pool if necessary.
  *
  * If several rules match a session, a rule for a user has precedence over a rule for a group, and
  * a rule for a group over a rule for a program. Among rules of the same kind, the rule of the pool
@@ -1772,8 +1784,8 @@ vipool_status vipool_farm_add_reservation(struct vipool_farm *farm,
 /**
  * Adds a rule to the process list.
  *
- * The most specific rule that matches a program applies. Among equally specific rules, the first
- * applies.
+ * The most specific rule that matches a program applies. Among equally specific rules, the rule
+ * that was added first applies.
  *
  * Parameters:
  * - `farm`: the farm.
@@ -1788,8 +1800,8 @@ vipool_status vipool_farm_add_program(struct vipool_farm *farm,
                                       const struct vipool_program *program);
 
 /**
- * vipool_rewrite_settings.flags: a bind passes if the virtual IP is on no interface. Without the
- * flag, the bind fails with EADDRNOTAVAIL.
+ * vipool_rewrite_settings.flags: if no interface has the virtual IP, a bind passes unchanged.
+ * Without the flag, the bind fails with EADDRNOTAVAIL.
  */
 enum { VIPOOL_REWRITE_PASS_WHEN_MISSING = 1 };
 #define VIPOOL_REWRITE_PASS_WHEN_MISSING 1u
@@ -1810,9 +1822,9 @@ typedef struct vipool_rewrite_settings {
      */
     size_t size;
     /**
-     * UDP ports whose wildcard binds pass (multicast and broadcast receivers). NULL for the
-     * defaults 5353, 1900, 3702, 5355, 67 and 68. For no ports, pass a pointer that is not NULL
-     * and a count of 0.
+     * UDP ports on which a bind to the wildcard address passes unchanged, for receivers of
+     * multicast and broadcast. NULL with a count of 0 means the defaults 5353, 1900, 3702, 5355,
+     * 67 and 68. For no ports, pass a pointer that is not NULL and a count of 0.
      */
     const struct vipool_ports *wildcard_udp_ports;
     /**
@@ -1820,7 +1832,7 @@ typedef struct vipool_rewrite_settings {
      */
     size_t wildcard_udp_port_count;
     /**
-     * Ports that programs bind, in addition to their own_ports: see
+     * Ports that programs bind, in addition to vipool_program.own_ports: see
      * vipool_farm_list_fixed_ports(). May be NULL for none.
      */
     const struct vipool_ports *fixed_ports;
@@ -1839,9 +1851,9 @@ typedef struct vipool_rewrite_settings {
 } vipool_rewrite_settings;
 
 /**
- * Sets the addresses of 127.0.0.0/8 for sessions. Each session takes two of them.
+ * Sets the ranges in 127.0.0.0/8 from which each session gets two addresses.
  *
- * The default is 127.100.0.0/20. Without ranges no session gets a loopback address. 127.0.0.1 is
+ * The default is 127.100.0.0/20. Without ranges, no session gets a loopback address. 127.0.0.1 is
  * never allocated.
  *
  * Parameters:
@@ -1927,8 +1939,8 @@ vipool_status vipool_farm_set_rewrite(struct vipool_farm *farm,
 /**
  * Lists the ports that programs bind: fixed_ports and all own_ports, sorted and without overlaps.
  *
- * Outgoing connections must not use these ports. On Linux, add them to
- * net.ipv4.ip_local_reserved_ports.
+ * The kernel must not choose one of these ports as the source port of a connection, because the
+ * program could then not bind it. On Linux, add the ports to net.ipv4.ip_local_reserved_ports.
  *
  * Parameters:
  * - `farm`: the farm.
@@ -1972,9 +1984,9 @@ enum {
 };
 
 /**
- * vipool_plan_options.flags: set vipool_program.target of each listed path that is a symbolic link
- * on this machine, so that the rule matches the target of the link. Use this flag only on the
- * server of the plan.
+ * vipool_plan_options.flags: replace vipool_program.target in each rule of the plan. If `pattern`
+ * is a full path that contains a symbolic link on this machine, the target is the path without
+ * links. Otherwise the rule has no target. Use this flag only on the server of the plan.
  */
 enum { VIPOOL_PLAN_FOLLOW_LINKS = 1 };
 #define VIPOOL_PLAN_FOLLOW_LINKS 1u
@@ -1998,8 +2010,9 @@ typedef struct vipool_plan_options {
     /**
      * Interfaces of the server, without the addresses that vipool added itself. Each range is
      * assigned to the interface whose subnet contains it. Network, broadcast and host addresses
-     * are removed from the ranges. NULL if the interfaces are unknown: then no range is assigned,
-     * and addresses are removed only in the subnets that the farm lists.
+     * are removed from the ranges. NULL with count 0 if the interfaces are unknown. In this case,
+     * no range is assigned, no host address is removed, and network and broadcast addresses are
+     * removed only in the subnets that the farm lists.
      */
     const struct vipool_interface *interfaces;
     /**
@@ -2017,7 +2030,7 @@ typedef struct vipool_plan_options {
 } vipool_plan_options;
 
 /**
- * The addresses that one interface carries in one subnet.
+ * The addresses of the plan on one interface in one subnet.
  */
 typedef struct vipool_assignment {
     /**
@@ -2025,7 +2038,7 @@ typedef struct vipool_assignment {
      */
     size_t size;
     /**
-     * The usable addresses, sorted. Valid until the plan is freed. NULL for none.
+     * The usable addresses. Valid until the plan is freed. NULL for none.
      */
     const struct vipool_range *ranges;
     /**
@@ -2033,7 +2046,7 @@ typedef struct vipool_assignment {
      */
     size_t range_count;
     /**
-     * Interface index of the system.
+     * Index of the interface in the system.
      */
     uint32_t index;
     /**
@@ -2059,8 +2072,8 @@ typedef struct vipool_assignment {
  *
  * Validates the farm as vipool_farm_validate() does, and adds findings of the plan, for example a
  * range without an interface. If one of the findings is an error, the call makes no plan and
- * returns VIPOOL_ERR_FARM. Warnings do not prevent a plan. Findings of an earlier plan do not
- * matter.
+ * returns VIPOOL_ERR_FARM. Warnings do not prevent a plan. The findings replace those of an
+ * earlier call.
  *
  * Parameters:
  * - `farm`: the farm. Receives the findings, also with VIPOOL_ERR_FARM.
@@ -2216,8 +2229,8 @@ enum { VIPOOL_MAP_EXCLUSIVE = 1 };
 #define VIPOOL_MAP_EXCLUSIVE 1u
 
 /**
- * vipool_map_options.flags: one thread at a time uses the map. Opening and closing sessions then
- * needs no lock at all. Includes VIPOOL_MAP_EXCLUSIVE.
+ * vipool_map_options.flags: the caller guarantees that one thread at a time uses the map. Opening
+ * and closing sessions then needs no lock at all. Includes VIPOOL_MAP_EXCLUSIVE.
  */
 enum { VIPOOL_MAP_SINGLE_THREADED = 2 };
 #define VIPOOL_MAP_SINGLE_THREADED 2u
@@ -2260,8 +2273,8 @@ typedef struct vipool_map_options {
  * Returns the directory of the map of this machine.
  *
  * The directory is fixed at installation: /run/vipool, or on Windows the folder vipool in
- * ProgramData of the system drive. The environment variable VIPOOL_MAP of a hooked process
- * overrides the directory, for use without root and in tests.
+ * ProgramData of the system drive. For use without root and in tests, the environment variable
+ * VIPOOL_MAP of a process names another directory to its hook. This function ignores the variable.
  *
  * Parameters:
  * - `buffer`, `capacity`: receives the path and a NUL.
@@ -2284,7 +2297,7 @@ vipool_status vipool_map_get_directory(char *buffer, size_t capacity, size_t *ou
  * - `directory`, `directory_length`: the directory, UTF-8.
  * - `plan`: the plan of this server.
  * - `options`: may be NULL.
- * - `out`: receives the map. Close it with vipool_map_close(). The files stay.
+ * - `out`: receives the map. Close it with vipool_map_close(), which does not remove the files.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
  * VIPOOL_ERR_UTF8, VIPOOL_ERR_PLAN, VIPOOL_ERR_DIRECTORY (create the directory first),
@@ -2337,15 +2350,15 @@ vipool_status vipool_map_open(const char *directory,
                               struct vipool_map **out);
 
 /**
- * Opens a copy of a map in memory, from the bytes of its files.
+ * Makes a map in memory from the bytes of the files of a map.
  *
- * The files may be of any boot. Use the copy to inspect the files or to try an operation. The
- * files never change.
+ * The files may be of any boot. Use the map in memory to inspect the files or to try an operation.
+ * The library does not change the bytes.
  *
  * Parameters:
  * - `map`, `map_length`: the bytes of the file `map`.
- * - `sessions`, `sessions_length`: the bytes of the file `sessions`. May be NULL: then users,
- *   clients and leaders are unknown.
+ * - `sessions`, `sessions_length`: the bytes of the file `sessions`. May be NULL. Users, clients
+ *   and leaders are unknown if `sessions` is NULL or belongs to another map.
  * - `options`: may be NULL.
  * - `out`: receives the map. Close it with vipool_map_close().
  *
@@ -2362,7 +2375,9 @@ vipool_status vipool_map_open_bytes(const void *map,
                                     struct vipool_map **out);
 
 /**
- * Closes a map and frees it. Sessions stay open, and files stay.
+ * Closes a map and frees it.
+ *
+ * The files of a map remain, and its sessions stay open. A map in memory is lost.
  *
  * Parameters:
  * - `map`: the map. NULL is ignored.
@@ -2384,7 +2399,7 @@ void vipool_map_close(struct vipool_map *map);
  * - `out_length`: receives the length without the NUL. May be NULL.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
- * VIPOOL_ERR_KIND, VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (no rule applies: the default pool),
+ * VIPOOL_ERR_KIND, VIPOOL_ERR_BUFFER, VIPOOL_ERR_NOT_FOUND (no rule applies: use NULL as pool),
  * VIPOOL_ERR_UNKNOWN_GROUPS and VIPOOL_ERR_DAMAGED (the pool is unknown: do not open the session),
  * VIPOOL_ERR_FORKED, and the errors of vipool_map_open() if the map was replaced.
  *
@@ -2420,8 +2435,8 @@ typedef struct vipool_open_options {
      */
     size_t user_length;
     /**
-     * Name of the pool of the virtual IP. NULL means "default". Loopback pools serve every
-     * session.
+     * Name of the pool of the virtual IP. NULL means "default", or the first pool if no pool has
+     * this name. Loopback pools serve every session.
      */
     const char *pool;
     /**
@@ -2482,16 +2497,18 @@ typedef struct vipool_opened_session {
      */
     uint32_t flags;
     /**
-     * VIPOOL_OK if the session has every address that it can have. Otherwise the reason:
-     * VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING, VIPOOL_ERR_LINGERING or VIPOOL_ERR_DRAINING.
+     * VIPOOL_OK if the session has a lease in every pool that serves it. Otherwise the reason why
+     * a lease is missing: VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING, VIPOOL_ERR_LINGERING or
+     * VIPOOL_ERR_DRAINING.
      */
     int32_t shortage;
     /**
-     * With VIPOOL_ERR_COOLING: the tick at which the first address can be allocated.
+     * With VIPOOL_ERR_COOLING: the tick (see vipool_now()) at which the next cool-down of an
+     * address of the pool ends.
      */
     uint32_t cooling_until;
     /**
-     * With a shortage: number, from 0, of the pool that has no address for the session.
+     * With a shortage: number, from 0, of the first pool that has no address for the session.
      * vipool_snapshot_list_pools() returns the name of the pool.
      */
     uint32_t shortage_pool;
@@ -2529,9 +2546,12 @@ typedef struct vipool_closed_session {
  *
  * A second call for an open session adds missing addresses, and replaces the client and the leader
  * of the session if the options contain them. A session keeps its user, if it has one, and its
- * pool. For each pool, the session gets the first of these that exists: the lease that it already
- * has; the required address (if it is not available, the call fails); the reserved address of the
- * user; the last address of the user; the address that has been free longest.
+ * pool.
+ *
+ * In each pool, the session gets the first of these addresses that is available: the address that
+ * it already holds, the required address, the reserved address of the user, the last address of
+ * the user, the address that has been free longest. If the required address is not available, the
+ * call fails.
  *
  * Events: assigned for each new lease, exhausted, low water.
  *
@@ -2540,14 +2560,14 @@ typedef struct vipool_closed_session {
  * - `session`: the session.
  * - `options`: may be NULL.
  * - `now`: vipool_now().
- * - `out`: receives the handle and the leases. If `shortage` is not VIPOOL_OK, the session has
- *   some of its addresses, but not all. With VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_DRAINING, `out`
+ * - `out`: receives the handle and the leases. If the call succeeds and `shortage` is not
+ *   VIPOOL_OK, the session lacks a lease of at least one pool. If the call fails with
+ *   VIPOOL_ERR_EXHAUSTED, VIPOOL_ERR_COOLING, VIPOOL_ERR_LINGERING or VIPOOL_ERR_DRAINING, `out`
  *   receives the shortage and no leases.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8,
- * VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_OTHER_USER, VIPOOL_ERR_OTHER_ADDRESS, and
- * if the call opens no session: VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_NOT_READY,
- * VIPOOL_ERR_UNKNOWN_GROUPS, and writer errors.
+ * VIPOOL_ERR_ADDRESS, VIPOOL_ERR_SESSION_ID, VIPOOL_ERR_OTHER_USER, VIPOOL_ERR_OTHER_ADDRESS, all
+ * statuses from VIPOOL_ERR_EXHAUSTED to VIPOOL_ERR_NOT_READY, and writer errors.
  *
  * Threads: any.
  */
@@ -2629,7 +2649,7 @@ vipool_status vipool_map_close_by_handle(const struct vipool_map *map,
  */
 
 /**
- * Result of a change to addresses.
+ * Result of a call that starts or ends a drain or a reservation of addresses.
  */
 typedef struct vipool_admin_change {
     /**
@@ -2852,8 +2872,8 @@ typedef struct vipool_reap_report {
      */
     uint32_t closed;
     /**
-     * 1 if the budget ran out before all sessions and all cooled addresses were examined,
-     * otherwise 0.
+     * 1 if the budget ran out before every session and every cooled address was examined,
+     * otherwise 0. Addresses that an earlier call found lingering do not count.
      */
     uint32_t more;
 } vipool_reap_report;
@@ -2862,18 +2882,18 @@ typedef struct vipool_reap_report {
  * Closes sessions whose leader has exited, and frees addresses that have cooled down.
  *
  * An agent calls this function about every ten seconds. A session is closed when two calls, at
- * least ten seconds apart, find that its leader has exited. If another logon shares the session,
- * the process of that logon becomes the leader instead. With VIPOOL_SETTING_CHECK_IN_USE, a cooled
- * address that has sockets is not freed.
+ * least ten seconds apart, find that its leader has exited. If the process of another logon of the
+ * session still runs, this process becomes the leader instead. With VIPOOL_SETTING_CHECK_IN_USE, a
+ * cooled address that has sockets is not freed.
  *
  * Events: released for each lease.
  *
  * Parameters:
  * - `map`: the map.
  * - `now`: vipool_now().
- * - `budget`: the maximum number of sessions to examine. In each pool, also the maximum number of
- *   lingering, of cooling, and of reserved or drained addresses to examine. Call again while
- *   `out->more` is 1.
+ * - `budget`: the maximum number of sessions to examine. In each pool, the same maximum applies to
+ *   each of three groups: lingering addresses; cooling addresses; reserved or drained addresses.
+ *   Call again while `out->more` is 1.
  * - `probe`: callbacks of the agent. With NULL, the library examines this machine (Linux,
  *   Windows).
  * - `out`: receives the result. May be NULL.
@@ -2894,22 +2914,25 @@ vipool_status vipool_map_reap(const struct vipool_map *map,
  */
 
 /**
- * Stores the client address of a session in a file that the user of the session can read, but not
- * write.
+ * Stores the client address of a session in a file.
  *
- * The file is in the directory of the map. Its name is random. Programs with
- * VIPOOL_FEATURE_CLIENT_IP search for the file that contains their handle. On Linux, the file
- * system must support access control lists.
+ * The file is in the directory of the map. Its name is random. Hooks in programs with
+ * VIPOOL_FEATURE_CLIENT_IP search for the file that contains the handle of their session.
+ *
+ * On Linux and Windows, the file belongs to the user of this process. If `user` is another user,
+ * this user can only read the file. On Linux, such a file requires a file system with access
+ * control lists.
  *
  * Parameters:
  * - `directory`, `directory_length`: the directory of the map, UTF-8.
  * - `handle`: the handle of the session.
  * - `client`: the address.
- * - `user`, `user_length`: the user, UTF-8; on Windows "DOMAIN\\user" too. NULL for the user of
- *   this process.
+ * - `user`, `user_length`: the user of the session, UTF-8. On Windows, the name can contain a
+ *   domain ("DOMAIN\\user"). NULL means the user of this process.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID,
- * VIPOOL_ERR_HANDLE, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_NOT_FOUND (unknown user), VIPOOL_ERR_IO.
+ * VIPOOL_ERR_HANDLE, VIPOOL_ERR_ADDRESS, VIPOOL_ERR_DIRECTORY (empty), VIPOOL_ERR_NOT_FOUND
+ * (unknown user), VIPOOL_ERR_IO.
  *
  * Threads: any. May block for the lookup of the user.
  */
@@ -2929,7 +2952,8 @@ vipool_status vipool_client_set(const char *directory,
  * - `out`: receives the address.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID,
- * VIPOOL_ERR_HANDLE, VIPOOL_ERR_NOT_FOUND (not stored, or not readable by this user).
+ * VIPOOL_ERR_HANDLE, VIPOOL_ERR_DIRECTORY (empty), VIPOOL_ERR_NOT_FOUND (not stored, or not
+ * readable by this user).
  *
  * Threads: any.
  */
@@ -2948,7 +2972,7 @@ vipool_status vipool_client_get(const char *directory,
  * - `handle`: the handle of the session.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_UTF8, VIPOOL_ERR_SESSION_ID,
- * VIPOOL_ERR_HANDLE, VIPOOL_ERR_IO.
+ * VIPOOL_ERR_HANDLE, VIPOOL_ERR_DIRECTORY (empty), VIPOOL_ERR_IO.
  *
  * Threads: any.
  */
@@ -2998,7 +3022,7 @@ enum { VIPOOL_MAP_INFO_DRAINING = 1 };
 #define VIPOOL_MAP_INFO_DRAINING 1u
 
 /**
- * vipool_map_info.flags: a newer map has replaced this map.
+ * vipool_map_info.flags: this map is out of date, see vipool_reader_is_superseded().
  */
 enum { VIPOOL_MAP_INFO_SUPERSEDED = 2 };
 #define VIPOOL_MAP_INFO_SUPERSEDED 2u
@@ -3044,7 +3068,7 @@ vipool_status vipool_reader_open(const char *directory,
                                  struct vipool_reader **out);
 
 /**
- * Opens a reader of an open map. The map may be in memory.
+ * Opens a reader of an open map. A map in memory is accepted too.
  *
  * Parameters:
  * - `map`: the map. The reader may outlive it.
@@ -3086,7 +3110,8 @@ vipool_status vipool_reader_find_session(const struct vipool_reader *reader,
 /**
  * Finds the leases of the session of a handle, if the lease of the handle is still held.
  *
- * Programs that received a handle use this function instead of vipool_reader_find_session().
+ * Programs that received a handle use this function instead of vipool_reader_find_session(),
+ * because a later session can have the same session id.
  *
  * Parameters:
  * - `reader`: the reader.
@@ -3152,14 +3177,15 @@ vipool_status vipool_reader_get_address_kind(const struct vipool_reader *reader,
                                              uint32_t *out_kind);
 
 /**
- * Returns whether a newer map has replaced the map of this reader. The check reads one word.
+ * Returns whether the map of this reader is out of date. The check reads one word.
  *
- * If a newer map exists, open it with vipool_reader_open(). The old reader stays valid until it is
- * closed.
+ * A map is out of date if a newer map replaces it, or if the map was removed. In this case, open
+ * the newer map with vipool_reader_open(). If there is none yet, try again later. The old reader
+ * stays valid until it is closed.
  *
  * Parameters:
  * - `reader`: the reader.
- * - `out_superseded`: receives 1 if the map was replaced, otherwise 0.
+ * - `out_superseded`: receives 1 if the map is out of date, otherwise 0.
  *
  * Errors: VIPOOL_ERR_NULL.
  *
@@ -3258,6 +3284,9 @@ typedef struct vipool_session_row {
 
 /**
  * The counters of a pool.
+ *
+ * Each slot is counted in exactly one of `free`, `leased`, `cooling`, `lingering`, `reserved` and
+ * `drained`.
  */
 typedef struct vipool_pool_row {
     /**
@@ -3265,8 +3294,8 @@ typedef struct vipool_pool_row {
      */
     size_t size;
     /**
-     * Name of the pool, UTF-8 without a NUL, valid until the snapshot is freed. Empty for a pool
-     * that was removed while pools with higher numbers still exist.
+     * Name of the pool, UTF-8 without a NUL, valid until the snapshot is freed. Empty for a
+     * removed pool. Such a pool has a row only because pools with higher numbers exist.
      */
     const char *name;
     /**
@@ -3283,27 +3312,28 @@ typedef struct vipool_pool_row {
      */
     uint32_t slots;
     /**
-     * Addresses that can be allocated.
+     * Slots that can be allocated.
      */
     uint32_t free;
     /**
-     * Addresses that sessions hold.
+     * Slots that sessions hold.
      */
     uint32_t leased;
     /**
-     * Released addresses that cool down.
+     * Released slots that cool down, or that vipool_map_reap() has not examined since they cooled
+     * down.
      */
     uint32_t cooling;
     /**
-     * Cooled addresses on which the last check found sockets.
+     * Slots that have cooled down, but had sockets at their most recent check.
      */
     uint32_t lingering;
     /**
-     * Addresses that are reserved for a user and not leased.
+     * Slots that are reserved for a user, and neither leased nor drained.
      */
     uint32_t reserved;
     /**
-     * Addresses that are not leased, and are drained or no longer configured.
+     * Slots that are not leased, and are drained or no longer configured.
      */
     uint32_t drained;
     /**
@@ -3351,7 +3381,7 @@ vipool_status vipool_snapshot_new_from_reader(const struct vipool_reader *reader
                                               struct vipool_snapshot **out);
 
 /**
- * Frees a snapshot, with the texts of its rows.
+ * Frees a snapshot and the texts of its rows.
  *
  * Parameters:
  * - `snapshot`: the snapshot. NULL is ignored.
@@ -3416,11 +3446,12 @@ enum {
      */
     VIPOOL_SLOT_LEASED = 1,
     /**
-     * The address was released and cools down.
+     * The address was released. It cools down, or vipool_map_reap() has not examined it since it
+     * cooled down.
      */
     VIPOOL_SLOT_COOLING = 2,
     /**
-     * The cool-down has ended, but the last check found sockets on the address.
+     * The cool-down has ended, but the most recent check found sockets on the address.
      */
     VIPOOL_SLOT_LINGERING = 3
 };
@@ -3517,7 +3548,7 @@ typedef struct vipool_journal_row {
      */
     vipool_session session;
     /**
-     * Tick of the event.
+     * Time of the event, as a tick: see vipool_now().
      */
     uint32_t tick;
     /**
@@ -3547,7 +3578,7 @@ typedef struct vipool_journal_row {
     char user[VIPOOL_USER_MAX];
     /**
      * Number of the pool in the map, from 0. Also 0 if an earlier version of vipool, which did not
-     * record pools, wrote the entry.
+     * record pools, recorded the event.
      */
     uint32_t pool;
     /**
@@ -3565,11 +3596,11 @@ typedef struct vipool_journal_page {
      */
     size_t size;
     /**
-     * Number of rows that were written; 0 if no event from `first` on exists.
+     * Number of rows that were written. 0 if no event has the number `first` or a higher number.
      */
     size_t count;
     /**
-     * Number of events from `first` on that were overwritten before they were read.
+     * Number of events from number `first` on that were overwritten before this call read them.
      */
     uint64_t lost;
     /**
@@ -3591,8 +3622,8 @@ typedef struct vipool_journal_page {
  * - `directory`, `directory_length`: the directory, UTF-8.
  * - `out`: receives the journal. Close it with vipool_journal_close().
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_MISSING, VIPOOL_ERR_DAMAGED,
- * VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF8, VIPOOL_ERR_DIRECTORY (empty), VIPOOL_ERR_MISSING,
+ * VIPOOL_ERR_DAMAGED, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_IO.
  *
  * Threads: any.
  */
@@ -3649,7 +3680,7 @@ enum {
      */
     VIPOOL_MATCHED_FULL_PATH = 1,
     /**
-     * A symbolic link to the program file.
+     * A symbolic link to the program file. A rule never matches a script in this way.
      */
     VIPOOL_MATCHED_LINK = 2,
     /**
@@ -3715,7 +3746,7 @@ vipool_status vipool_reader_find_rule(const struct vipool_reader *reader,
  *
  * Parameters:
  * - `reader`: the reader.
- * - `id`: vipool_rule.id of the parent.
+ * - `id`: vipool_rule.id of the rule that applies to the parent.
  * - `out`: receives the rule.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_NOT_FOUND.
@@ -3796,7 +3827,8 @@ typedef struct vipool_match_row {
      */
     uint32_t matched_by;
     /**
-     * With VIPOOL_MATCH_MATCHED and a script: vipool_matched_by of the script. Otherwise 0.
+     * With VIPOOL_MATCH_MATCHED, if the rule has a script: vipool_matched_by for the path of the
+     * script. Otherwise 0.
      */
     uint32_t script_matched_by;
     /**
@@ -3846,8 +3878,8 @@ enum {
      */
     VIPOOL_FOUND_BY_SESSION_SCOPE = 2,
     /**
-     * Linux: the user manager (systemd --user) of a user with exactly one session, or whose logons
-     * share one session.
+     * Linux: the user manager (systemd --user). The user has exactly one session, or the user's
+     * logons share one session.
      */
     VIPOOL_FOUND_BY_USER_MANAGER = 3,
     /**
@@ -3861,12 +3893,13 @@ enum {
 };
 
 /**
- * Finds the open session of a process by the process's session in the operating system.
+ * Finds the open session of a process in the data of the operating system.
  *
- * A program with the environment variable VIPOOL_LEASE uses the handle in this variable instead:
- * vipool_handle_parse(), then vipool_reader_find_by_handle(). The call takes no lock and allocates
- * nothing. On Linux, it reads files of /proc and /run. A hook makes the call while its process
- * starts. The call does not change vipool_last_error().
+ * Use this call if the environment of the process does not contain VIPOOL_LEASE. Otherwise, use
+ * the handle in this variable: vipool_handle_parse(), then vipool_reader_find_by_handle().
+ *
+ * The call takes no lock and allocates nothing. On Linux, it reads files of /proc and /run. A hook
+ * makes the call while its process starts. The call does not change vipool_last_error().
  *
  * Parameters:
  * - `reader`: the reader.
@@ -3888,10 +3921,11 @@ vipool_status vipool_reader_find_by_process(const struct vipool_reader *reader,
 /**
  * Finds the rule that a process inherits from its nearest listed ancestor. Linux only.
  *
- * Use the call for a program that no rule matches. On Windows, a hook passes the id of the rule to
- * each process that its program starts; there, use vipool_reader_find_rule_by_id(). The call takes
- * no lock and allocates nothing, but reads files of /proc. A hook makes the call while its process
- * starts. The call does not change vipool_last_error().
+ * Use the call for a program that no rule matches. On Windows, use vipool_reader_find_rule_by_id()
+ * instead: a hook passes the id of its rule to each process that its program starts.
+ *
+ * The call takes no lock and allocates nothing, but reads files of /proc. A hook makes the call
+ * while its process starts. The call does not change vipool_last_error().
  *
  * Parameters:
  * - `reader`: the reader.
@@ -3915,9 +3949,9 @@ vipool_status vipool_reader_find_parent_rule(const struct vipool_reader *reader,
 
 /**
  * The reason why a socket call passes or is refused. The numbers never change. Numbers below 64
- * concern the whole process. The rewriter returns only VIPOOL_REASON_LEASE_CLOSED of them; the
- * hook layer finds the others. Numbers from 64 to 127 concern one call that passes. Numbers from
- * 128 on concern one call that is refused.
+ * concern the whole process. Of these, the rewriter returns only VIPOOL_REASON_LEASE_CLOSED. The
+ * hook layer detects the other conditions itself. Numbers from 64 to 127 concern one call that
+ * passes. Numbers from 128 on concern one call that is refused.
  */
 typedef uint32_t vipool_reason;
 enum {
@@ -3946,11 +3980,11 @@ enum {
      */
     VIPOOL_REASON_LEASE_CLOSED = 6,
     /**
-     * The handle in the environment is of another boot, another map or an earlier session.
+     * The handle in the environment belongs to another boot, another map or an earlier session.
      */
     VIPOOL_REASON_STALE_LEASE = 7,
     /**
-     * The address is not IPv4 or IPv6.
+     * The address is neither IPv4 nor IPv6.
      */
     VIPOOL_REASON_NOT_INET = 64,
     /**
@@ -3970,7 +4004,7 @@ enum {
      */
     VIPOOL_REASON_EPHEMERAL_PORT = 68,
     /**
-     * A loopback port that the process list shares with the host.
+     * A loopback port that the rule of the program lists in shared_ports.
      */
     VIPOOL_REASON_SHARED_PORT = 69,
     /**
@@ -3978,7 +4012,8 @@ enum {
      */
     VIPOOL_REASON_WILDCARD_UNCHANGED = 70,
     /**
-     * A wildcard UDP bind of a multicast or broadcast receiver.
+     * A wildcard UDP bind to a port of wildcard_udp_ports, or by a socket that can receive the
+     * same datagrams as other sockets (VIPOOL_SOCKET_SHARES_PORT).
      */
     VIPOOL_REASON_SHARED_RECEIVER = 71,
     /**
@@ -3990,12 +4025,11 @@ enum {
      */
     VIPOOL_REASON_OTHER_ADDRESS = 73,
     /**
-     * The program has bound the socket to an address.
+     * The socket is already bound to an address, so the hook cannot bind it.
      */
     VIPOOL_REASON_ALREADY_BOUND = 74,
     /**
-     * The session does not listen at the destination: the call goes to the host's loopback
-     * address.
+     * The session does not listen on the port, so the call goes to the host's loopback address.
      */
     VIPOOL_REASON_NO_OWN_LISTENER = 75,
     /**
@@ -4003,7 +4037,7 @@ enum {
      */
     VIPOOL_REASON_V6ONLY = 77,
     /**
-     * A link-local IPv6 address.
+     * An IPv6 address with link scope: unicast or multicast.
      */
     VIPOOL_REASON_LINK_LOCAL = 78,
     /**
@@ -4011,7 +4045,7 @@ enum {
      */
     VIPOOL_REASON_STREAM_DATA = 79,
     /**
-     * The address that the program sees is the real address.
+     * The program sees the address that the kernel reports.
      */
     VIPOOL_REASON_VISIBLE_UNCHANGED = 80,
     /**
@@ -4019,7 +4053,8 @@ enum {
      */
     VIPOOL_REASON_OTHER_NAME = 81,
     /**
-     * The bind of an IPv6 datagram socket is deferred: its first destination decides the family.
+     * A bind of an IPv6 datagram socket to :: and port 0. The first destination on another host
+     * decides to which address of the session the hook binds the socket (VIPOOL_DO_REBIND).
      */
     VIPOOL_REASON_FAMILY_UNKNOWN = 82,
     /**
@@ -4044,7 +4079,7 @@ enum {
  * Parameters:
  * - `reason`: vipool_reason.
  *
- * Returns: a static text; "unknown" for other numbers.
+ * Returns: a static text; "unknown" if the number is not a vipool_reason.
  *
  * Threads: any; signal-safe.
  */
@@ -4056,7 +4091,7 @@ const char *vipool_reason_get_name(uint32_t reason);
  * Parameters:
  * - `reason`: vipool_reason.
  *
- * Returns: a static text; "unknown" for other numbers.
+ * Returns: a static text; "unknown" if the number is not a vipool_reason.
  *
  * Threads: any; signal-safe.
  */
@@ -4093,56 +4128,60 @@ enum { VIPOOL_DO_CLEAR_V6ONLY = 1 };
  * vipool_outcome.flags: do not bind now, but report success and remember the socket until its
  * destination is known. Only with VIPOOL_REWRITER_DEFER_WILDCARD, for Windows: ConnectEx requires
  * a bound socket, and on Windows a socket that is bound to a virtual IP cannot reach a loopback
- * address. The hook then handles a socket that the program bound to the wildcard address without a
- * port:
+ * address. If the program binds a socket to the wildcard address and port 0, the hook handles the
+ * calls on this socket as follows:
  *
  *  - bind: remember the socket if it is not bound (getsockname fails with WSAEINVAL) and the hook
  *    has space to remember it. Otherwise bind it to `address` at once. A second bind of a
  *    remembered socket fails with WSAEINVAL, without a rewrite call.
- *  - connect, WSAConnect: forget the socket and follow vipool_rewrite_connect(). The call itself
- *    binds a socket that is still unbound.
- *  - ConnectEx: the same, but before the call, bind a remembered socket that is still unbound to
- *    the wildcard address and port 0. Ignore VIPOOL_DO_BIND_FIRST for a socket that is not
- *    remembered: ConnectEx fails with WSAEINVAL if the socket was never bound.
- *  - listen, getsockname: forget the socket and bind it to the address of vipool_rewrite_listen(),
- *    or to the wildcard address and port 0 if the rewrite call passes; then make the call. Make no
- *    rewrite call for a socket that is not remembered: the call fails with WSAEINVAL if the socket
- *    was never bound.
+ *  - connect, WSAConnect: forget the socket and follow vipool_rewrite_connect(). If the socket is
+ *    still unbound, connect and WSAConnect bind it.
+ *  - ConnectEx: forget the socket and follow vipool_rewrite_connect(). If the socket was
+ *    remembered and is still unbound, bind it to the wildcard address and port 0 before the call.
+ *    If it was not remembered, ignore VIPOOL_DO_BIND_FIRST, so that ConnectEx still fails with
+ *    WSAEINVAL if the program never bound the socket.
+ *  - listen, getsockname: forget the socket, call vipool_rewrite_listen() and bind the socket to
+ *    the address of the outcome. If the outcome is VIPOOL_PASSED, bind it to the wildcard address
+ *    and port 0 instead. Then make the call. For a socket that is not remembered, do not call
+ *    vipool_rewrite_listen(), so that the call still fails with WSAEINVAL if the program never
+ *    bound the socket.
  *  - closesocket: forget the socket.
  */
 enum { VIPOOL_DO_DEFER = 2 };
 #define VIPOOL_DO_DEFER 2u
 
 /**
- * vipool_outcome.flags: bind the socket to `bind` (port 0) first. If the bind fails, continue
- * anyway, unless the address is on no interface and vipool_rewrite_is_retry_allowed() does not
- * allow the call to continue.
+ * vipool_outcome.flags: bind the socket to `bind` (port 0) first. If the bind fails with
+ * EADDRNOTAVAIL or WSAEADDRNOTAVAIL, vipool_rewrite_is_retry_allowed() decides whether the call
+ * continues or fails with this error. After any other error of the bind, continue with the call.
  */
 enum { VIPOOL_DO_BIND_FIRST = 4 };
 #define VIPOOL_DO_BIND_FIRST 4u
 
 /**
- * vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the connect chooses the port, so that
- * connections to two destinations can share one port. On Linux, set IP_BIND_ADDRESS_NO_PORT before
- * the bind. Clear the option after the bind unless the program had set it, because a bind of the
- * program must choose a port at once.
+ * vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the kernel chooses the port at the
+ * connect and not at the bind, so that connections to two destinations can share one port. On
+ * Linux, set IP_BIND_ADDRESS_NO_PORT before the bind. Clear the option after the bind unless the
+ * program had set it: if the connect fails, the program can bind the socket itself, and that bind
+ * must choose a port at once.
  */
 enum { VIPOOL_DO_DEFER_PORT = 8 };
 #define VIPOOL_DO_DEFER_PORT 8u
 
 /**
- * vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: the socket is bound to the wildcard address and
- * a port. Only with VIPOOL_REWRITER_REBIND_DATAGRAMS. Connect the socket to AF_UNSPEC, which
- * releases a port that the kernel chose, then bind it to `bind` with the same port. A port that
- * the program chose is not released, so the bind fails and the call continues. Leave a socket with
- * SO_BINDTODEVICE as it is, because AF_UNSPEC resets this option. If the bind fails after the
- * release, bind the socket to the wildcard address and its port again.
+ * vipool_outcome.flags, with VIPOOL_DO_BIND_FIRST: move the socket from the wildcard address to
+ * the IP address in `bind`, and keep the port of the socket. Only with
+ * VIPOOL_REWRITER_REBIND_DATAGRAMS. First connect the socket to AF_UNSPEC, which releases a port
+ * that the kernel chose. Then bind the socket to the IP address in `bind` and to its old port. A
+ * port that the program chose is not released, so the bind fails and the call continues. Leave a
+ * socket with SO_BINDTODEVICE as it is, because the connect to AF_UNSPEC resets this option. If
+ * the bind fails after the release, bind the socket to the wildcard address and its port again.
  */
 enum { VIPOOL_DO_REBIND = 16 };
 #define VIPOOL_DO_REBIND 16u
 
 /**
- * How a socket call continues.
+ * The outcome of a rewrite call.
  */
 typedef struct vipool_outcome {
     /**
@@ -4210,8 +4249,8 @@ enum {
  * Reads an address of a socket from the kernel.
  *
  * Parameters:
- * - `context`: as passed with the callback.
- * - `buffer`, `capacity`: receives the sockaddr. Every sockaddr fits.
+ * - `context`: the context that the caller passed with the callback.
+ * - `buffer`, `capacity`: receives the sockaddr. The capacity is enough for every sockaddr.
  *
  * Returns: the length of the sockaddr; 0 if there is none or it is not IPv4 or IPv6.
  */
@@ -4254,9 +4293,9 @@ typedef struct vipool_socket {
     size_t size;
     /**
      * The local sockaddr of the socket in the kernel, which can differ from the address that the
-     * program sees. For a socket that is not bound, this member is the unspecified address with
-     * port 0 (getsockname of Winsock then fails with WSAEINVAL). NULL if the socket is not an IPv4
-     * or IPv6 socket.
+     * program sees. For a socket that is not bound, pass the unspecified address with port 0. (On
+     * Windows, getsockname fails with WSAEINVAL for such a socket.) NULL if the socket is not an
+     * IPv4 or IPv6 socket.
      */
     const void *local;
     /**
@@ -4317,8 +4356,8 @@ enum { VIPOOL_LISTENER_UNKNOWN = -2 };
  * - `context`: vipool_rewriter_options.context.
  * - `addresses`, `count`: the addresses, at most 4.
  * - `protocol`: vipool_protocol.
- * - `source`: source of a datagram. Sockets that are connected to this source count too. May be
- *   NULL.
+ * - `source`: source address of the datagram that the program sends. A UDP socket that is
+ *   connected to this address counts too. May be NULL.
  *
  * Returns: the index of the address, VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
  */
@@ -4331,14 +4370,15 @@ typedef int32_t (*vipool_listener_find_fn)(void *context,
 /**
  * Finds a listener by a query to the kernel. An implementation of vipool_listener_find_fn.
  *
- * Linux: sock_diag. The call opens and closes a descriptor, and errno may change. Windows:
- * GetExtendedTcpTable and GetExtendedUdpTable. Other systems: VIPOOL_LISTENER_UNKNOWN.
+ * Linux: sock_diag. The call opens and closes a descriptor. Unlike other signal-safe functions, it
+ * may change errno. Windows: GetExtendedTcpTable and GetExtendedUdpTable. Other systems:
+ * VIPOOL_LISTENER_UNKNOWN.
  *
  * Parameters:
  * - `context`: ignored.
  * - `addresses`, `count`: the addresses. With more than 4 the result is VIPOOL_LISTENER_UNKNOWN.
  * - `protocol`: vipool_protocol.
- * - `source`: source of a datagram. May be NULL.
+ * - `source`: source address of the datagram. May be NULL.
  *
  * Returns: the index of the address, VIPOOL_LISTENER_NONE or VIPOOL_LISTENER_UNKNOWN.
  *
@@ -4355,16 +4395,18 @@ int32_t vipool_listener_find(void *context,
  */
 
 /**
- * vipool_rewriter_options.flags: defer TCP binds to the wildcard address without a port until the
- * destination is known, as Windows requires. VIPOOL_DO_DEFER describes what the hook has to do.
+ * vipool_rewriter_options.flags: defer TCP binds to the wildcard address and port 0 until the
+ * destination is known. Only for Windows. VIPOOL_DO_DEFER describes the reason, and the steps of
+ * the hook.
  */
 enum { VIPOOL_REWRITER_DEFER_WILDCARD = 1 };
 #define VIPOOL_REWRITER_DEFER_WILDCARD 1u
 
 /**
- * vipool_rewriter_options.flags: the hook can bind a datagram socket again (VIPOOL_DO_REBIND). An
- * IPv6 datagram socket that the program binds without a port then stays on :: and reaches IPv4 and
- * IPv6 addresses of this host, until its first destination on another host. Only for Linux.
+ * vipool_rewriter_options.flags: the hook can bind a datagram socket again (VIPOOL_DO_REBIND). If
+ * the program binds an IPv6 datagram socket to :: and port 0, the socket stays on ::, so it
+ * reaches IPv4 and IPv6 addresses of this host. The hook binds the socket again when its first
+ * destination on another host is known. Only for Linux.
  */
 enum { VIPOOL_REWRITER_REBIND_DATAGRAMS = 2 };
 #define VIPOOL_REWRITER_REBIND_DATAGRAMS 2u
@@ -4386,8 +4428,8 @@ typedef struct vipool_rewriter_options {
      */
     uint64_t rule;
     /**
-     * Finds listeners. May be NULL: then a connect to 127.0.0.1 goes to the host, except for
-     * own_ports and with VIPOOL_PROGRAM_CONNECT_OWN.
+     * Finds listeners. May be NULL. In this case, a connect to 127.0.0.1 goes to the host, unless
+     * the port is in own_ports or the rule has VIPOOL_PROGRAM_CONNECT_OWN.
      */
     vipool_listener_find_fn find_listener;
     /**
@@ -4405,16 +4447,17 @@ typedef struct vipool_rewriter_options {
 } vipool_rewriter_options;
 
 /**
- * Decides about the socket calls of one program in one session. A rewriter keeps no state of
- * sockets. Threads may share it. A hook never frees it.
+ * Decides about the socket calls of one program in one session. A rewriter keeps no state for a
+ * socket. Threads may share it. A hook does not free it, because another thread may still use it
+ * in a call.
  */
 typedef struct vipool_rewriter vipool_rewriter;
 
 /**
  * Makes a rewriter.
  *
- * When vipool_reader_is_superseded() reports a newer map, open a new reader and make a new
- * rewriter.
+ * When vipool_reader_is_superseded() reports that the map is out of date, open a new reader and
+ * make a new rewriter.
  *
  * Parameters:
  * - `reader`: the reader. The rewriter may outlive it.
@@ -4471,11 +4514,13 @@ vipool_status vipool_rewrite_bind(const struct vipool_rewriter *rewriter,
 /**
  * Decides about listen.
  *
- * The kernel binds an unbound socket to the wildcard address. With VIPOOL_REWRITTEN, bind the
- * socket to `out->address` first. If the bind fails, call listen anyway, unless the address is on
- * no interface and vipool_rewrite_is_retry_allowed() does not allow the original call. The listen
- * of Winsock does not bind an unbound socket; it fails with WSAEINVAL. On Windows, call this
- * function only for sockets whose bind was deferred (VIPOOL_DO_DEFER).
+ * On an unbound socket, listen would bind the socket to the wildcard address. With
+ * VIPOOL_REWRITTEN, bind the socket to `out->address` first. If this bind fails with
+ * EADDRNOTAVAIL, vipool_rewrite_is_retry_allowed() decides whether to call listen or to fail with
+ * this error. After any other error of the bind, call listen.
+ *
+ * On Windows, call this function only for sockets whose bind was deferred (VIPOOL_DO_DEFER). For
+ * any other unbound socket, listen fails with WSAEINVAL, as without a hook.
  *
  * Parameters:
  * - `rewriter`: the rewriter.
@@ -4520,7 +4565,7 @@ vipool_status vipool_rewrite_connect(const struct vipool_rewriter *rewriter,
  * - `rewriter`: the rewriter.
  * - `socket`: the socket.
  * - `address`, `length`: the destination.
- * - `fast_open`: 1 with MSG_FASTOPEN, which opens a stream. 0 for a datagram.
+ * - `fast_open`: 1 if the call has the flag MSG_FASTOPEN, which opens a stream. Otherwise 0.
  * - `out`: receives the outcome.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
@@ -4545,8 +4590,8 @@ vipool_status vipool_rewrite_send(const struct vipool_rewriter *rewriter,
  * - `rewriter`: the rewriter.
  * - `address`, `length`: the address of one end of a socket, as the kernel reports it.
  * - `get_other_end`, `context`: the callback that returns the address of the other end. For a
- *   received datagram, the other end is the socket itself. The library calls the callback only if
- *   the outcome depends on the other end. May be NULL.
+ *   received datagram, this is the local address of the socket. The library calls the callback
+ *   only if the outcome depends on the other end. May be NULL.
  * - `out`: receives the outcome. With VIPOOL_REWRITTEN the program gets `out->address`.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD. After an error, the
@@ -4567,15 +4612,16 @@ vipool_status vipool_rewrite_visible_address(const struct vipool_rewriter *rewri
  * Parameters:
  * - `rewriter`: the rewriter.
  * - `socket`: the socket.
- * - `source`: the source that the program requests.
+ * - `source`: the source address that the program requests.
  * - `interface_index`: the interface that the program requests; 0 for none.
- * - `address`, `length`: the destination of the datagram, already rewritten. May be NULL.
+ * - `address`, `length`: the destination of the datagram, already rewritten. If the call
+ *   contains no destination, this is the peer of the socket. NULL if it is not known.
  * - `out`: receives the outcome. With VIPOOL_REWRITTEN use the source `out->address`, which has no
  *   port, and the interface `out->interface_index`.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
- * VIPOOL_ERR_KIND, VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made
- * it.
+ * VIPOOL_ERR_KIND, VIPOOL_ERR_ADDRESS. After an error, the hook does not change the packet
+ * information.
  *
  * Threads: any; signal-safe.
  */
@@ -4615,15 +4661,16 @@ vipool_status vipool_rewrite_visible_packet_info(const struct vipool_rewriter *r
 /**
  * Decides about an address without a port in a reverse lookup (getnameinfo, gethostbyaddr).
  *
- * The hook looks up the name of the address that the program sees for this address.
+ * The hook looks up the address that the program sees: 127.0.0.1 or ::1 instead of the session's
+ * virtual loopback.
  *
  * Parameters:
  * - `rewriter`: the rewriter.
  * - `address`: the address that the program looks up.
  * - `out`: receives the outcome. With VIPOOL_REWRITTEN look up `out->address`, which has port 0.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
- * VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_ADDRESS. After an error, the hook
+ * makes the call as the program made it.
  *
  * Threads: any; signal-safe.
  */
@@ -4632,15 +4679,17 @@ vipool_status vipool_rewrite_visible_ip(const struct vipool_rewriter *rewriter,
                                         struct vipool_outcome *out);
 
 /**
- * Decides about the interface of a multicast datagram, if the program set none (IP_MULTICAST_IF).
+ * Decides about the interface of a multicast datagram.
+ *
+ * Call this function only if the program has not set IP_MULTICAST_IF.
  *
  * Parameters:
  * - `rewriter`: the rewriter.
  * - `address`: the multicast destination.
  * - `out`: receives the outcome. With VIPOOL_REWRITTEN set IP_MULTICAST_IF to `out->address`.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
- * VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_ADDRESS. After an error, the hook
+ * makes the call as the program made it.
  *
  * Threads: any; signal-safe.
  */
@@ -4649,7 +4698,7 @@ vipool_status vipool_rewrite_multicast_interface(const struct vipool_rewriter *r
                                                  struct vipool_outcome *out);
 
 /**
- * The addresses that the name of the host resolves to.
+ * The addresses that a lookup of the host's name returns to the program.
  */
 typedef struct vipool_host_addresses {
     /**
@@ -4665,30 +4714,30 @@ typedef struct vipool_host_addresses {
      */
     uint32_t reason;
     /**
-     * With VIPOOL_REWRITTEN: replaces all IPv4 addresses of the result. If the member is no
-     * address, the IPv4 addresses are removed.
+     * With VIPOOL_REWRITTEN: replaces all IPv4 addresses that the lookup returned. If this member
+     * is no address, the hook removes the IPv4 addresses.
      */
     struct vipool_ip v4;
     /**
-     * With VIPOOL_REWRITTEN: replaces all IPv6 addresses of the result. If the member is no
-     * address, the IPv6 addresses are removed.
+     * With VIPOOL_REWRITTEN: replaces all IPv6 addresses that the lookup returned. If this member
+     * is no address, the hook removes the IPv6 addresses.
      */
     struct vipool_ip v6;
 } vipool_host_addresses;
 
 /**
- * Decides about the addresses of the host's own name: getaddrinfo, gethostbyname and the like.
+ * Decides which addresses a lookup of the host's own name returns (getaddrinfo, gethostbyname).
  *
- * The result is the virtual IP of the session, or the address of its client if the rule of the
- * program has VIPOOL_FEATURE_CLIENT_IP.
+ * The result is the virtual IP of the session. If the rule of the program has
+ * VIPOOL_FEATURE_CLIENT_IP and `client` is an address, the result is only `client`.
  *
  * Parameters:
  * - `rewriter`: the rewriter.
  * - `client`: address of the client (vipool_client_get()). May be NULL or no address.
  * - `out`: receives the addresses.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD,
- * VIPOOL_ERR_ADDRESS. After an error, the hook makes the call as the program made it.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_ADDRESS. After an error, the hook
+ * makes the call as the program made it.
  *
  * Threads: any; signal-safe.
  */
@@ -4697,12 +4746,14 @@ vipool_status vipool_rewrite_host_addresses(const struct vipool_rewriter *rewrit
                                             struct vipool_host_addresses *out);
 
 /**
- * Returns whether the name of an address is the name of the host: getnameinfo, gethostbyaddr.
+ * Returns whether a reverse lookup of an address returns the host's own name.
+ *
+ * This is true for the session's virtual IP. Reverse lookups are getnameinfo and gethostbyaddr.
  *
  * Parameters:
  * - `rewriter`: the rewriter.
  * - `address`: the address.
- * - `out_own`: receives 1 if the address has the name of the host, otherwise 0.
+ * - `out_own`: receives 1 if the lookup returns the host's name, otherwise 0.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
  *
@@ -4713,7 +4764,7 @@ vipool_status vipool_rewrite_is_own_address(const struct vipool_rewriter *rewrit
                                             uint32_t *out_own);
 
 /**
- * Returns whether an address is hidden from the program: getifaddrs, GetAdaptersAddresses.
+ * Returns whether lists of interface addresses omit an address (getifaddrs, GetAdaptersAddresses).
  *
  * Parameters:
  * - `rewriter`: the rewriter.
@@ -4729,17 +4780,17 @@ vipool_status vipool_rewrite_is_hidden(const struct vipool_rewriter *rewriter,
                                        uint32_t *out_hidden);
 
 /**
- * Returns whether the hook may make the call as the program made it, after a bind to an address of
- * a vipool_outcome failed with EADDRNOTAVAIL or WSAEADDRNOTAVAIL.
+ * Returns whether the hook may make the call as the program made it, after a bind failed.
  *
- * The address is then on no interface.
+ * Call this function if a bind to an address of a vipool_outcome failed with EADDRNOTAVAIL or
+ * WSAEADDRNOTAVAIL. This error means that the address is on no interface.
  *
  * Parameters:
  * - `rewriter`: the rewriter.
  * - `address`: vipool_outcome.address for bind and listen, vipool_outcome.bind for connect and
  *   send.
- * - `out_allowed`: receives 1 if the call continues as the program made it, 0 if it fails with
- *   that error.
+ * - `out_allowed`: receives 1 if the hook makes the call as the program made it, 0 if the call
+ *   fails with the error of the bind.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_ADDRESS.
  *
