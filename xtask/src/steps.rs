@@ -117,7 +117,7 @@ const STEPS: &[Step] = &[
     Step {
         name: "cinstall",
         summary: "a C project outside the tree builds with the files that cargo-c installs",
-        needs: &["cargo-cinstall", "pkg-config", "cc"],
+        needs: &["cargo-cinstall", "pkg-config"],
         run: |log| {
             log.cargo(
                 "test --package vipool --features capi --jobs 2 --test capi -- --ignored install",
@@ -197,7 +197,7 @@ const STEPS: &[Step] = &[
     Step {
         name: "address-hook",
         summary: "the hook layer for Linux in programs under AddressSanitizer",
-        needs: &["nightly", "cc", "ip"],
+        needs: &["nightly"],
         run: checkers::address_sanitizer_hook,
         ..DEFAULT_LONG_STEP
     },
@@ -261,7 +261,7 @@ pub fn select(names: &[String], selection: Selection) -> Result<Vec<&'static Ste
 }
 
 /// Returns the needs of these steps and all needs that no step declares. Individual tests may
-/// declare the latter.
+/// declare the latter, so a step declares no need of a test.
 pub fn needs_of(selected: &[&Step]) -> BTreeSet<&'static str> {
     let needs_declared_by = |steps: &mut dyn Iterator<Item = &Step>| -> BTreeSet<&'static str> {
         steps.flat_map(|step| step.needs).copied().collect()
@@ -285,5 +285,20 @@ pub fn list() {
         for name in step.needs {
             println!("{:<16}   needs {name}: {}", "", needs::by_name(name).install_command());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_run_installs_the_needs_of_tests() {
+        let full_steps = select(&[], Selection::Full).unwrap();
+        let needs = needs_of(&full_steps);
+        for name in ["cc", "ip", "node", "python3", "unshare"] {
+            assert!(needs.contains(name), "{name}");
+        }
+        assert!(!needs.contains("miri"));
     }
 }
