@@ -9,7 +9,7 @@
 mod logon;
 #[path = "../../pam/src/settings.rs"]
 mod settings;
-#[allow(dead_code)] // used by the entry points of the module only
+#[allow(dead_code)] // this target does not include the entry points, which use the rest
 #[path = "../../pam/src/transaction.rs"]
 mod transaction;
 

@@ -31,8 +31,8 @@ fn first_session_prints_leases_and_rewritten_bind() {
     for language in [Language::C99, Language::Cpp17] {
         let program = compile(source, language, "first_session", &[]);
         let directory = tempfile::tempdir().unwrap();
-        let output_in_memory = stdout_of(&mut Command::new(&program));
-        assert_eq!(stdout_of(Command::new(&program).arg(directory.path())), output_in_memory);
+        let output_with_memory_map = stdout_of(&mut Command::new(&program));
+        assert_eq!(stdout_of(Command::new(&program).arg(directory.path())), output_with_memory_map);
         let expected = "\
             vipool 0.1.0\n\
             leased               10.0.5.10\n\
@@ -42,7 +42,7 @@ fn first_session_prints_leases_and_rewritten_bind() {
             closed twice         VIPOOL_ERR_STALE: stale: the lease of session \
             embedder:7 was released before\n\
             passed               the session's lease was closed\n";
-        assert_eq!(output_in_memory, expected);
+        assert_eq!(output_with_memory_map, expected);
     }
 }
 

@@ -45,7 +45,7 @@ fn plan() -> Plan {
 
 /// Changes random words of the map's files until the test kills this process. From time to time,
 /// restores the original content of a file, so that the other process gets past its first checks.
-fn change_words(directory: &Path, mut random: Random) -> ! {
+fn corrupt_words(directory: &Path, mut random: Random) -> ! {
     let files = FILES.map(|name| {
         let file = std::fs::File::options().read(true).write(true).open(directory.join(name));
         let mapping = WritableMapping::new(&file.unwrap()).unwrap();
@@ -197,7 +197,7 @@ fn changing_bytes_cause_no_panic_and_no_endless_loop() {
     map.reserve("10.0.0.12".parse().unwrap(), "eve", Tick::from_secs(2)).unwrap();
     let finished_count = &shared_words(1)[0];
     let (change_seed, use_seed) = (seeds.below(1 << 32), seeds.below(1 << 32));
-    let _changing_process = Child::start(|| change_words(&directory.0, Random::new(change_seed)));
+    let _changing_process = Child::start(|| corrupt_words(&directory.0, Random::new(change_seed)));
     let mut using_process = Child::start(|| {
         use_map(&directory.0, &handle, operation_count, Random::new(use_seed), finished_count);
     });

@@ -15,8 +15,8 @@ use vipool::range::{Range, subtract};
 use super::netlink::{InterfaceAddress, Netlink};
 use super::state::PlannedSizes;
 
-/// Lists the interfaces with the host's own addresses. Leaves out the addresses that have the form
-/// of a pool address, because an assigner adds addresses in this form.
+/// Lists the interfaces with the host's own addresses. Leaves out addresses that look like pool
+/// addresses (`AddressState::is_pool_like`), because an assigner may have added them.
 ///
 /// # Errors
 /// The kernel's routing socket fails.
@@ -74,7 +74,7 @@ pub fn planned_sizes(plan: &Plan) -> PlannedSizes {
 /// # Errors
 /// The number of virtual IPs or the number of loopback addresses is less than half of the previous
 /// number.
-pub fn check_not_shrunk(
+pub fn check_not_halved(
     previous_sizes: PlannedSizes,
     new_sizes: PlannedSizes,
 ) -> anyhow::Result<()> {
@@ -156,14 +156,14 @@ mod tests {
             (sizes(3, 0), sizes(2, 0)),
         ] {
             assert!(
-                check_not_shrunk(previous_sizes, new_sizes).is_ok(),
+                check_not_halved(previous_sizes, new_sizes).is_ok(),
                 "{previous_sizes:?} {new_sizes:?}"
             );
         }
         for (previous_sizes, new_sizes) in
             [(sizes(1, 0), sizes(0, 0)), (sizes(3, 0), sizes(1, 9)), (sizes(90, 10), sizes(90, 4))]
         {
-            let error = check_not_shrunk(previous_sizes, new_sizes).unwrap_err().to_string();
+            let error = check_not_halved(previous_sizes, new_sizes).unwrap_err().to_string();
             assert!(error.starts_with("the farm file leaves "), "{error}");
         }
     }

@@ -17,7 +17,7 @@ use crate::text::{escape, pluralize};
 const LINE_WIDTH: usize = 64;
 /// Maximum number of lines of a pool that is shown completely. For a larger pool, lines with only
 /// free addresses are not shown.
-const MAX_COMPLETE_LINES: usize = 64;
+const MAX_LINES_WITHOUT_OMISSION: usize = 64;
 
 /// Show which addresses are free, used, cooling or drained
 ///
@@ -118,7 +118,7 @@ fn draw_pool(name: &str, slots: &[SlotRow], is_coloured: bool) -> String {
     let mut hidden_address_count = 0;
     for line in &lines {
         let is_free = line.iter().all(|row| symbol(row).0 == '.');
-        if is_free && lines.len() > MAX_COMPLETE_LINES {
+        if is_free && lines.len() > MAX_LINES_WITHOUT_OMISSION {
             hidden_address_count += line.len();
             continue;
         }

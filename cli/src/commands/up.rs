@@ -19,7 +19,7 @@ use super::audit;
 use super::down::leased_addresses;
 use super::plan_args::PlanArgs;
 use crate::assigner::plan::{
-    check_not_shrunk, desired_addresses, planned_sizes, probe_destinations,
+    check_not_halved, desired_addresses, planned_sizes, probe_destinations,
     without_unusable_addresses,
 };
 use crate::assigner::reserved_ports::{set_reserved_ports, would_change_reserved_ports};
@@ -127,7 +127,7 @@ impl Up {
         let mut state = AssignerState::open(directory)?;
         let new_sizes = planned_sizes(&server_plan.plan);
         if !self.allow_shrink {
-            check_not_shrunk(state.assigned.planned, new_sizes).with_context(|| {
+            check_not_halved(state.assigned.planned, new_sizes).with_context(|| {
                 format!(
                     "{} removes addresses; nothing was changed (check the file, or use \
                      --allow-shrink)",

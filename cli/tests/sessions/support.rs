@@ -152,11 +152,11 @@ pub fn wait_for_line(
 ) -> std::io::BufReader<impl std::io::Read> {
     use std::io::BufRead;
     let mut reader = std::io::BufReader::new(output);
-    let mut line = String::new();
-    while reader.read_line(&mut line).unwrap() > 0 {
-        if line.contains(expected) {
+    let mut output_so_far = String::new();
+    while reader.read_line(&mut output_so_far).unwrap() > 0 {
+        if output_so_far.contains(expected) {
             return reader;
         }
     }
-    panic!("no line with {expected:?} in {line:?}");
+    panic!("no line with {expected:?} in {output_so_far:?}");
 }

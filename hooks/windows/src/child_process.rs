@@ -43,7 +43,7 @@ unsafe fn hook_and_resume(
 }
 
 /// Loads the hook layer into a suspended child if a rule may apply to it. If loading fails, the
-/// child runs as without vipool.
+/// child runs without vipool.
 fn hook_child(child: HANDLE) {
     let inherited_rule = context::rule_for_children();
     let may_be_listed = |policy| {

@@ -31,10 +31,10 @@ pub(crate) enum Unavailable {
 }
 
 impl Table<'_> {
-    /// Returns a slot that is reserved for the user, or that the user held last.
+    /// Returns a slot that is reserved for the user, or whose last user is this user.
     ///
-    /// Prefers an available slot that is reserved for the user. The next choice is a slot that the
-    /// user held last: first a cooling slot, then a free slot. Among several cooling slots, or
+    /// Prefers an available slot that is reserved for the user. The next choice is a slot whose last
+    /// user is this user: first a cooling slot, then a free slot. Among several cooling slots, or
     /// several free slots, the latest stamp decides.
     ///
     /// Takes O(1) time if the index is complete. Otherwise scans all slots.

@@ -5,9 +5,9 @@
 //! its user tag. So the index never has more entries than slots. It has room for almost two entries
 //! per slot.
 //!
-//! A bucket is one cache line with 15 lanes, and a lane holds one entry. An entry is a tag of one
-//! byte, which is never 0, and a slot number of 24 bits. The hash of a key selects its *home
-//! bucket*. If the home bucket is full, the entry goes to one of the next buckets, the *overflow
+//! A bucket is one cache line with 15 lanes, and a lane holds one entry. An entry consists of a slot
+//! number of 24 bits and a *tag*: one byte of the hash of the key, which is never 0 (not to be
+//! confused with the user tag, which is a key). The hash of a key selects its *home bucket*. If the home bucket is full, the entry goes to one of the next buckets, the *overflow
 //! buckets* of the key. The *overflow count* of a home bucket is the number of its entries in
 //! overflow buckets.
 //!
@@ -42,9 +42,9 @@ const MAX_PROBES: usize = 8;
 /// The number of lanes of a bucket.
 const LANES: usize = 15;
 /// First word with the lower bits of slot numbers.
-const LOWER_BITS: usize = 2;
+const FIRST_LOWER_WORD: usize = 2;
 /// First word with the upper bits of slot numbers.
-const UPPER_BITS: usize = 6;
+const FIRST_UPPER_WORD: usize = 6;
 /// Shift of the overflow count in word 1.
 const OVERFLOW_SHIFT: usize = 56;
 
@@ -190,7 +190,7 @@ impl<'a> LoadedBucket<'a> {
     }
 }
 
-/// A lane of a bucket, for an entry of one key.
+/// A lane of a bucket that contains an entry of one key, or into which this entry can be stored.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry<'a> {
     bucket: &'a Bucket,
@@ -329,7 +329,7 @@ fn slot_of(bucket: &Bucket, lane: usize) -> u32 {
 /// Returns the two words that contain the lower bits and the upper bits of a lane's slot number.
 #[inline(always)]
 fn slot_words(bucket: &Bucket, lane: usize) -> (&Word, &Word) {
-    (&bucket[LOWER_BITS + lane / 4 % 4], &bucket[UPPER_BITS + lane / 8 % 2])
+    (&bucket[FIRST_LOWER_WORD + lane / 4 % 4], &bucket[FIRST_UPPER_WORD + lane / 8 % 2])
 }
 
 #[inline(always)]

@@ -37,7 +37,7 @@ pub struct EnteredSession {
     hook_file: PathBuf,
     /// The map in which this process must close or leave the session. `None` if this process
     /// neither opened nor shares the session.
-    map_to_leave: Option<Map>,
+    map_for_leaving: Option<Map>,
     /// This process, if it counts as a logon of a shared session.
     shared_logon: Option<Leader>,
     claim: Option<Claim>,
@@ -81,7 +81,7 @@ impl EnteredSession {
     /// # Errors
     /// The session cannot be closed.
     pub fn leave(self) -> anyhow::Result<()> {
-        let Some(map) = self.map_to_leave else { return Ok(()) };
+        let Some(map) = self.map_for_leaving else { return Ok(()) };
         let result = close_or_leave(&map, &self.handle, self.shared_logon.as_ref());
         if !matches!(result, Ok(None)) {
             remove_client_file(&self.directory, &self.handle);
@@ -190,7 +190,7 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
         handle: opened.handle,
         directory,
         hook_file,
-        map_to_leave: (!opened.already_open || shared_logon.is_some()).then_some(map),
+        map_for_leaving: (!opened.already_open || shared_logon.is_some()).then_some(map),
         shared_logon,
         claim,
     })
@@ -233,8 +233,8 @@ impl<'a> ProgramProperties<'a> {
 }
 
 /// Opens or joins the session. Waits for an address if the farm file requires it
-/// (`when-exhausted`). `open` makes one attempt, and receives whether an earlier attempt joined the
-/// session.
+/// (`when-exhausted`). `open` makes one attempt. Its parameter is true if an earlier attempt opened
+/// or joined the session.
 ///
 /// Fails if the session lacks an address and the farm file or `--require` forbids that. Before it
 /// fails, this function leaves a shared session, and closes any other session that it opened.
@@ -359,12 +359,12 @@ fn join(args: &Run, directory: PathBuf, hook_file: PathBuf) -> Result<EnteredSes
     let (handle, _) = handle_and_leases.with_context(|| {
         format!("your session {logon_session} has no address (ask your administrator)")
     })?;
-    let map_to_leave = None;
+    let map_for_leaving = None;
     Ok(EnteredSession {
         handle,
         directory,
         hook_file,
-        map_to_leave,
+        map_for_leaving,
         shared_logon: None,
         claim: None,
     })

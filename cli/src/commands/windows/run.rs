@@ -45,7 +45,7 @@ pub struct Run {
     /// The address of the user's client, for programs with the feature client-ip
     #[arg(long, value_name = "ADDRESS")]
     client: Option<IpAddr>,
-    /// Do not run the program outside the session
+    /// Fail if the session cannot be opened or lacks an address
     #[arg(long)]
     require: bool,
     #[command(flatten)]

@@ -111,7 +111,7 @@ fn run_program(
         });
         match result {
             Err(error) => {
-                eprintln!("vipool-launch: {} runs as without vipool: {error}", program.display());
+                eprintln!("vipool-launch: {} runs without vipool: {error}", program.display());
             }
             Ok(status) if should_explain => {
                 eprintln!("vipool-launch: {}: {}", program.display(), status.description());

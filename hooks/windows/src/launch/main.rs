@@ -3,7 +3,7 @@
 //! The launcher starts the program suspended, loads `vipool_hook.dll` (from the launcher's own
 //! directory) into it, and resumes the program when every hook is in place. The launcher exits with
 //! the exit code of the program. If the hook layer cannot be loaded into the program, the program
-//! runs as without vipool, and the launcher prints the reason on standard error.
+//! runs without vipool, and the launcher prints the reason on standard error.
 
 // The launcher and the DLL both compile `inject.rs` and `install_status.rs`. If the launcher used
 // the crate of the DLL as a library instead, cargo would not apply link-time optimisation to the

@@ -1,6 +1,6 @@
 /* A server and a client that use a completion port, as Go, libuv and .NET do. Like these, the
- * modes serve and connect get AcceptEx, ConnectEx and GetAcceptExSockaddrs from WSAIoctl. The
- * program ignores V.
+ * modes serve and connect get AcceptEx, ConnectEx and GetAcceptExSockaddrs from WSAIoctl. The test
+ * also passes the virtual IP, which this program does not use.
  *
  *   iocp.exe serve PORT V    prints "ready", and sends each client the addresses of the connection
  *   iocp.exe exports PORT V  like serve, but calls the functions that mswsock.dll exports
