@@ -33,9 +33,9 @@ pub(crate) enum Unavailable {
 impl Table<'_> {
     /// Returns a slot that is reserved for the user, or whose last user is this user.
     ///
-    /// Prefers an available slot that is reserved for the user. The next choice is a slot whose last
-    /// user is this user: first a cooling slot, then a free slot. Among several cooling slots, or
-    /// several free slots, the latest stamp decides.
+    /// Prefers an available slot that is reserved for the user. The next choice is a slot whose
+    /// last user is this user: first a cooling slot, then a free slot. Among several cooling slots,
+    /// or several free slots, the latest stamp decides.
     ///
     /// Takes O(1) time if the index is complete. Otherwise scans all slots.
     #[inline(never)]

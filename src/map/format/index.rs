@@ -5,11 +5,11 @@
 //! its user tag. So the index never has more entries than slots. It has room for almost two entries
 //! per slot.
 //!
-//! A bucket is one cache line with 15 lanes, and a lane holds one entry. An entry consists of a slot
-//! number of 24 bits and a *tag*: one byte of the hash of the key, which is never 0 (not to be
-//! confused with the user tag, which is a key). The hash of a key selects its *home bucket*. If the home bucket is full, the entry goes to one of the next buckets, the *overflow
-//! buckets* of the key. The *overflow count* of a home bucket is the number of its entries in
-//! overflow buckets.
+//! A bucket is one cache line with 15 lanes, and a lane holds one entry. An entry consists of a
+//! slot number of 24 bits and a *tag*: one byte of the hash of the key, which is never 0 (not to be
+//! confused with the user tag, which is a key). The hash of a key selects its *home bucket*. If the
+//! home bucket is full, the entry goes to one of the next buckets, the *overflow buckets* of the
+//! key. The *overflow count* of a home bucket is the number of its entries in overflow buckets.
 //!
 //! | words | content |
 //! |---|---|
