@@ -25,6 +25,7 @@ mod format;
 mod journal;
 #[cfg(all(test, loom))]
 mod model_checked;
+mod query;
 mod reader;
 mod remove;
 mod repair;
