@@ -28,13 +28,14 @@
 //! assert_eq!(planned.plan.settings.max_sessions, 80);
 //! ```
 //!
-//! `toml` and `section` read the file, `validate` checks the values, `finding` describes errors and
-//! warnings, and `plan` compiles the values. `examples/farm.toml` explains the keys and their
-//! defaults.
+//! `toml`, `tables` and `section` read the file, `validate` checks the values, `finding` describes
+//! errors and warnings, and `plan` compiles the values. `examples/farm.toml` explains the keys and
+//! their defaults.
 
 mod finding;
 mod plan;
 mod section;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod toml;

@@ -469,6 +469,7 @@ fn every_code_is_documented() {
     let sources = [
         include_str!("../section.rs"),
         include_str!("../toml.rs"),
+        include_str!("../tables.rs"),
         include_str!("../plan.rs"),
         include_str!("../validate/mod.rs"),
         include_str!("../validate/capacity.rs"),
