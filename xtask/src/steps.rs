@@ -223,6 +223,18 @@ const STEPS: &[Step] = &[
         ..DEFAULT_LONG_STEP
     },
     Step {
+        name: "suites",
+        summary: "the socket tests of CPython, Node.js and libuv with the hook layer for Linux",
+        needs: &["node-source", "libuv-source"],
+        run: |log| {
+            log.cargo(
+                "test --package vipool-preload --test suites --jobs 2 -- --ignored --nocapture \
+                 --test-threads 3",
+            )
+        },
+        ..DEFAULT_LONG_STEP
+    },
+    Step {
         name: "peers",
         summary: "the comparison benches compile",
         run: |log| {

@@ -33,6 +33,8 @@ enum Kind {
     Component,
     /// A cargo subcommand, installed with cargo.
     CargoCommand,
+    /// A Debian source package, downloaded to [`source_directory`].
+    Source(&'static str),
 }
 
 const fn need(name: &'static str, kind: Kind) -> Need {
@@ -88,6 +90,9 @@ pub const ALL: &[Need] = &[
     program("unshare", "util-linux"),
     file("systemd", "/lib/systemd/systemd", "systemd"),
     program("systemd-nspawn", "systemd-container"),
+    // Source packages that contain socket tests.
+    need("node-source", Kind::Source("nodejs")),
+    need("libuv-source", Kind::Source("libuv1")),
     // Tools that download servers for Windows.
     program("pip3", "python3-pip"),
     program("npm", "npm"),
@@ -145,6 +150,7 @@ impl Need {
             )
             .is_some_and(|list| list.lines().any(|line| line.starts_with(self.name))),
             Kind::CargoCommand => find_program(self.name).is_some(),
+            Kind::Source(package) => source_archive(package).is_some(),
         }
     }
 
@@ -152,6 +158,14 @@ impl Need {
     pub fn debian_package(&self) -> Option<&'static str> {
         match self.kind {
             Kind::Program(package) | Kind::File { package, .. } => Some(package),
+            _ => None,
+        }
+    }
+
+    /// Returns the name of the Debian source package, if the need is a source package.
+    pub fn source_package(&self) -> Option<&'static str> {
+        match self.kind {
+            Kind::Source(package) => Some(package),
             _ => None,
         }
     }
@@ -177,8 +191,30 @@ impl Need {
                 };
                 format!("cargo install --locked {package}")
             }
+            // apt-get requires a `deb-src` entry in its list of sources.
+            Kind::Source(package) => {
+                let directory = source_directory();
+                let directory = directory.display();
+                format!(
+                    "mkdir -p {directory} && cd {directory} && apt-get source --download-only {package}"
+                )
+            }
         }
     }
+}
+
+/// Returns the directory of the downloaded source packages.
+pub fn source_directory() -> PathBuf {
+    crate::target_dir().join("sources")
+}
+
+/// Returns the archive of a downloaded source package, if it is present.
+pub fn source_archive(package: &str) -> Option<PathBuf> {
+    let files = source_directory().read_dir().into_iter().flatten().flatten();
+    files.map(|file| file.path()).find(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&format!("{package}_")) && name.contains(".orig.tar.")
+    })
 }
 
 /// Finds a program on the PATH, then in directories that the PATH of a user may lack.

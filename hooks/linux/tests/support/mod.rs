@@ -50,11 +50,9 @@ pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: im
         .output()
         .expect("unshare starts");
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{text}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let reports = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}\n{reports}");
+    eprint!("{reports}");
 }
 
 /// Runs this program again in new namespaces, and waits until the new process exits.
@@ -201,7 +199,7 @@ impl TestHost {
             "-n",
             "sh",
             "-c",
-            "ip link set lo up && echo ready && exec sleep 1000",
+            "ip link set lo up && echo ready && exec sleep infinity",
         ]));
         let external_pid = external_host.0.id().to_string();
         for arguments in [
