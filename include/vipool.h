@@ -3257,7 +3257,7 @@ typedef struct vipool_session_row {
      */
     uint32_t lease_count;
     /**
-     * Tick at the start of the first lease.
+     * Start of the first lease, as a tick (see vipool_now()).
      */
     uint32_t since;
     /**

@@ -185,8 +185,8 @@ fn encode_name(name: &str) -> Option<u64> {
 }
 
 /// Decodes the name that `value` encodes. The name is at the end of `buffer`. Returns `None` if
-/// `value` contains a code that no character has. The result is meaningless if `value` is a hash or
-/// a number, so the caller must check that the returned name has this value.
+/// `value` contains a code that no character has. If `value` is a hash or a number, the result is
+/// meaningless. So the caller must check that [`SessionId::logind`] gives the name this value.
 fn decode_name(value: u64, buffer: &mut [u8; MAX_ENCODED_NAME_LENGTH]) -> Option<&str> {
     let mut code = value & (HASH_BIT - 1);
     let mut start = MAX_ENCODED_NAME_LENGTH;
@@ -211,8 +211,8 @@ impl fmt::Display for SessionId {
             SessionKind::Logind if self.value() & NAME_BIT != 0 => {
                 let mut buffer = [0; MAX_ENCODED_NAME_LENGTH];
                 match decode_name(self.value(), &mut buffer) {
-                    // Display the name only if its session id is this one. A hash or an encoded
-                    // number decodes to a name with another session id.
+                    // A hash can decode to a name, and a value can be the code of digits such as
+                    // "12". `logind` gives both names another session id.
                     Some(name) if Self::logind(name) == Ok(*self) => write!(f, "logind:{name}"),
                     _ => write!(f, "logind:{}", self.value()),
                 }

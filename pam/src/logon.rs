@@ -309,8 +309,9 @@ fn set_session_environment(transaction: &Transaction, settings: &Settings, lease
     }
 }
 
-/// Returns the name of a user as text. Different names give different texts: a name that is not
-/// UTF-8 or begins with U+FFFD is escaped, and only the texts of escaped names begin with U+FFFD.
+/// Returns the name of a user as text. A name that is not UTF-8, or that begins with U+FFFD, is
+/// escaped, and its text begins with U+FFFD. No other text begins with U+FFFD, so different names
+/// give different texts.
 fn user_text(user: &CStr) -> Cow<'_, str> {
     match user.to_str() {
         Ok(text) if !text.starts_with('\u{fffd}') => text.into(),
@@ -322,9 +323,9 @@ fn user_text(user: &CStr) -> Cow<'_, str> {
 /// pam_loginuid started. The second choice is the id of the logind session. The last choice is a
 /// new id that contains the pid of the leader process.
 ///
-/// A process can inherit its audit session. If a user starts a server, and the PAM stack of the
-/// server has no pam_loginuid, all logons at the server have the audit session of that user. So the
-/// function does not use the id of a session that is open for another user.
+/// A process can inherit its audit session. If a user starts a daemon such as sshd, and the PAM
+/// stack of the daemon has no pam_loginuid, all logons through the daemon have the audit session of
+/// that user. So the function does not use the id of a session that is open for another user.
 fn choose_session_id(
     transaction: &Transaction,
     map: &Map,

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::engine::files::missing_sessions;
+use super::engine::files::unusable_sessions_file;
 use super::engine::image::MapImage;
 use super::engine::logons::Logons;
 use super::engine::reap::{Probe, ReapReport};
@@ -101,7 +101,7 @@ impl Map {
         now: Tick,
     ) -> Result<AdminChange, ChangeError> {
         self.change_reservation(address, now, |map, table, slot| {
-            let user = map.user_hash(user).ok_or_else(missing_sessions)?;
+            let user = map.user_hash(user).ok_or_else(unusable_sessions_file)?;
             if table.meta(slot).has_any(RESERVED) && !table.is_reserved_for(slot, user) {
                 return Err(ChangeError::ReservedForAnother(address));
             }
@@ -131,7 +131,7 @@ impl Map {
     /// Fails if the map cannot be used or has no `sessions` file.
     pub fn is_reserved_for(&self, address: IpAddr, user: &str) -> Result<bool, MapError> {
         let map = self.lock_for_reading()?;
-        let user = map.user_hash(user).ok_or_else(missing_sessions)?;
+        let user = map.user_hash(user).ok_or_else(unusable_sessions_file)?;
         Ok(map.locate(address).is_some_and(|(pool, slot)| {
             map.table(pool).is_some_and(|table| table.is_reserved_for(slot, user))
         }))

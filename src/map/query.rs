@@ -85,7 +85,7 @@ impl Map {
     ) -> Result<Option<String>, OpenError> {
         let rules = {
             let map = self.lock_for_reading()?;
-            map.pool_rules().ok_or_else(files::missing_sessions)?
+            map.pool_rules().ok_or_else(files::unusable_sessions_file)?
         };
         // Look up the groups without the lock, because the lookup can block.
         let mut groups = None;

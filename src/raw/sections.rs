@@ -19,7 +19,8 @@ pub struct Sections<const HEAD: usize, const MIDDLE: usize, const TAIL: usize> {
 impl<const HEAD: usize, const MIDDLE: usize, const TAIL: usize> Default
     for Sections<HEAD, MIDDLE, TAIL>
 {
-    /// Returns sections that no slice contains.
+    /// Returns sections for which [`Sections::locate`] returns `None`, because no slice has this
+    /// length.
     fn default() -> Self {
         Self { offset: 0, middle_count: 0, tail_count: 0, slice_length: usize::MAX }
     }

@@ -211,7 +211,7 @@ fn metrics_replace_regular_files_only() {
 }
 
 #[test]
-fn farm_that_removes_addresses_needs_a_flag() {
+fn farm_that_removes_most_addresses_needs_a_flag() {
     if !have(&["root", "unshare"]) {
         return;
     }
@@ -333,7 +333,7 @@ fn repair_keeps_readable_leases() {
 
 /// The machine restarted while session 9 was open, and its release is not in the history yet.
 #[test]
-fn repair_loses_no_lease_of_an_earlier_boot() {
+fn repair_does_not_report_leases_of_an_earlier_boot() {
     if !have(&["root", "unshare", "python3"]) {
         return;
     }

@@ -1,5 +1,6 @@
-//! Hooks of socket(2) and setsockopt(2). The hooks record facts. The hook of setsockopt also stores
-//! V in the socket if the program selects a multicast interface by its index.
+//! Hooks of socket(2) and setsockopt(2). The hooks record facts about the sockets of the process
+//! (see [`crate::facts`]). The hook of setsockopt also stores V in the socket if the program
+//! selects a multicast interface by its index.
 
 use std::net::Ipv4Addr;
 use std::ptr;
@@ -10,8 +11,8 @@ use vipool::rewrite::Outcome;
 use crate::facts::{OTHER_PROTOCOLS, PORTLESS_BINDINGS};
 use crate::{caller_memory, hooked_process, original};
 
-/// socket(2). Records [`OTHER_PROTOCOLS`] for a socket that is not TCP, UDP or UDP-Lite, unless it
-/// cannot have an IPv4 or IPv6 address. A socket of an unknown family may have such an address.
+/// socket(2). Records [`OTHER_PROTOCOLS`] for a socket that may have an IPv4 or IPv6 address and is
+/// not TCP, UDP or UDP-Lite. A socket of an unknown family may have such an address.
 ///
 /// # Safety
 /// The caller must uphold the contract of the original function.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::files::missing_sessions;
+use super::files::unusable_sessions_file;
 use super::image::MapImage;
 use super::select::Unavailable;
 use super::table::Table;
@@ -109,7 +109,7 @@ impl MapImage {
     #[cold]
     fn check_quota(&self, name: &str, user: UserHash) -> Result<(), OpenError> {
         if user == UserHash::NONE {
-            return Err(missing_sessions().into());
+            return Err(unusable_sessions_file().into());
         }
         let limit = self.layout().settings.sessions_per_user;
         let is_session_of_user = |pool, table: &Table<'_>, slot| {

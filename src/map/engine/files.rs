@@ -351,8 +351,8 @@ fn temporary_name(name: &str) -> String {
     format!("{name}.new")
 }
 
-/// Returns the error of an operation that needs the sessions file when this file cannot be used.
-pub(crate) fn missing_sessions() -> MapError {
+/// Returns the error for an operation that needs the sessions file, if that file cannot be used.
+pub(crate) fn unusable_sessions_file() -> MapError {
     let reason = "it is missing, damaged or not trusted, so users are unknown (run 'vipool up')";
     MapError::Damaged { path: SESSIONS_FILE.into(), reason }
 }

@@ -105,8 +105,9 @@ pub fn trace(
             handle_syscall_stop(thread, &mut pending_calls, &mut report);
             0
         } else if is_event || signal == libc::SIGTRAP || signal == libc::SIGSTOP {
-            // The stop is an event of the options above, or the first stop of a new thread. The
-            // first stop looks like a SIGSTOP from a process, so such a SIGSTOP is discarded too.
+            // The stop is an event of the options above, a SIGTRAP, or the first stop of a new
+            // thread. The first stop looks like a SIGSTOP from a process, so such a SIGSTOP is
+            // discarded too.
             0
         } else {
             signal
