@@ -95,7 +95,8 @@ fn static_program_is_reported_with_its_rewrite_obstacle() {
         .status();
     assert!(status.unwrap().success());
     std::os::unix::fs::symlink(&file, &link).unwrap();
-    let port = 20000 + std::process::id() % 9000;
+    // The ports differ from those of the other tests, which run at the same time.
+    let port = 30000 + std::process::id() % 2000;
     let output = Command::new(env!("CARGO_BIN_EXE_vipool"))
         .args(["discover", "--"])
         .arg(&link)
