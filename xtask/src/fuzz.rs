@@ -58,14 +58,14 @@ pub fn run(log: &mut Log) -> Result<(), Error> {
             if Path::new("/dev/shm").is_dir() {
                 command.env("TMPDIR", "/dev/shm");
             }
-            let seed_directory = fuzz_directory.join("seeds").join(name);
-            if seed_directory.is_dir() {
-                command.arg(seed_directory);
-            }
             children.push((name, log.spawn(&mut command)?));
         }
+        // Wait for both targets, so that none still runs after a failure of the other.
+        let mut statuses = Vec::new();
         for (name, mut child) in children {
-            let status = child.wait()?;
+            statuses.push((name, child.wait()?));
+        }
+        for (name, status) in statuses {
             if !status.success() {
                 return Err(format!("fuzz target {name}: {status} (see fuzz/artifacts)").into());
             }
