@@ -217,23 +217,22 @@ impl Model {
         let default_pools = (0..self.pools.len())
             .filter(|pool_number| self.pools[*pool_number].is_default)
             .collect();
-        let selected_pools = match leases
-            .iter()
-            .map(|lease| lease.0)
-            .find(|pool_number| !is_loopback(pool_number))
-        {
-            Some(pool_number) => self.pools_named(&self.pools[pool_number].name),
-            None => match (options.address, options.pool) {
-                (Some(address), _) => match self.locate(address).ok_or(OpenFailure::NotInPool)?.0 {
-                    pool_number if is_loopback(&pool_number) => default_pools,
-                    pool_number => self.pools_named(&self.pools[pool_number].name),
-                },
-                (None, Some(name)) if name != "default" => match self.pools_named(name) {
-                    pools if pools.is_empty() => return Err(OpenFailure::UnknownPool),
-                    pools => pools,
-                },
-                _ => default_pools,
+        let leased_pool =
+            leases.iter().map(|lease| lease.0).find(|pool_number| !is_loopback(pool_number));
+        let virtual_ip_pool = match (leased_pool, options.address) {
+            (None, Some(address)) => {
+                let (pool_number, _) = self.locate(address).ok_or(OpenFailure::NotInPool)?;
+                Some(pool_number).filter(|pool_number| !is_loopback(pool_number))
+            }
+            _ => leased_pool,
+        };
+        let selected_pools = match (virtual_ip_pool, options.pool) {
+            (Some(pool_number), _) => self.pools_named(&self.pools[pool_number].name),
+            (None, Some(name)) if name != "default" => match self.pools_named(name) {
+                pools if pools.is_empty() => return Err(OpenFailure::UnknownPool),
+                pools => pools,
             },
+            _ => default_pools,
         };
         if leases.is_empty() {
             self.check_admission(options.user)?;
