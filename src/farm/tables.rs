@@ -18,33 +18,12 @@ use crate::range::{AddressMistake, Range};
 pub(super) fn read_farm(reader: &mut TomlReader<'_>, mut root: Section<'_>) -> Farm {
     let farm = Farm {
         network: read_table(reader, &mut root, "network", read_network),
-        servers: {
-            let servers = root.take(reader, "server");
-            reader
-                .read_named(servers)
-                .into_iter()
-                .filter_map(|(name, value)| read_server(reader, name, value))
-                .collect()
-        },
+        servers: read_named_values(reader, &mut root, "server", read_server),
         ranges: read_tables(reader, &mut root, "range", read_range),
-        pools: {
-            let pools = root.take(reader, "pool");
-            reader
-                .read_named(pools)
-                .into_iter()
-                .filter_map(|(name, value)| read_pool(reader, name, value))
-                .collect()
-        },
+        pools: read_named_values(reader, &mut root, "pool", read_pool),
         loopback: read_table(reader, &mut root, "loopback", read_loopback),
         sessions: read_table(reader, &mut root, "sessions", read_sessions),
-        reservations: {
-            let users = root.take(reader, "reservations");
-            reader
-                .read_named(users)
-                .into_iter()
-                .flat_map(|(user, value)| read_reservations(reader, &user, value))
-                .collect()
-        },
+        reservations: read_named_values(reader, &mut root, "reservations", read_reservations),
         rewrite: read_table(reader, &mut root, "rewrite", read_rewrite),
         programs: read_tables(reader, &mut root, "program", read_program),
     };
@@ -229,11 +208,11 @@ fn read_exhaustion_policy(
 
 fn read_reservations(
     reader: &mut TomlReader<'_>,
-    user: &str,
+    user: String,
     value: Value<'_>,
 ) -> Vec<Reservation> {
     let addresses = reader.read_list(Some(value), read_address);
-    let reservation = |address| Reservation { user: user.to_owned(), address };
+    let reservation = |address| Reservation { user: user.clone(), address };
     addresses.unwrap_or_default().into_iter().map(reservation).collect()
 }
 
@@ -317,6 +296,18 @@ fn read_table<T>(
     let options = read_keys(reader, &mut section);
     section.finish(reader);
     options
+}
+
+/// Reads a table whose keys are names. `read_value` returns the results for one name.
+fn read_named_values<T, R: IntoIterator<Item = T>>(
+    reader: &mut TomlReader<'_>,
+    parent: &mut Section<'_>,
+    key: &'static str,
+    read_value: impl Fn(&mut TomlReader<'_>, String, Value<'_>) -> R,
+) -> Vec<T> {
+    let table = parent.take(reader, key);
+    let entries = reader.read_named(table);
+    entries.into_iter().flat_map(|(name, value)| read_value(reader, name, value)).collect()
 }
 
 /// Reads an array of tables.
