@@ -2,37 +2,29 @@
 
 #![allow(unsafe_code, reason = "the C ABI takes raw pointers")]
 
+#[path = "../both/through_c/structs.rs"]
+mod structs;
+
 use std::ffi::CStr;
-use std::mem::MaybeUninit;
 use std::path::Path;
 use std::ptr::{null, null_mut};
 
 use vipool::Tick;
 use vipool::capi::error::vipool_last_error;
 use vipool::capi::farm::*;
-use vipool::capi::layout::Versioned;
 use vipool::capi::map::*;
 use vipool::capi::map_session::*;
 use vipool::capi::plan::*;
 use vipool::capi::session::vipool_handle;
 use vipool::capi::status::vipool_status::{self, VIPOOL_OK};
-use vipool::session::{Handle, SessionId};
+use vipool::session::SessionId;
+
+use structs::sized;
 
 use crate::interpose::Fault;
 use crate::memory::with_allocation_limit;
 use crate::recovery::{TestDirectory, session_id};
 use crate::{Outcome, assert_errors_name, assert_no_errors, farm_text, sweep};
-
-/// Returns a zeroed struct with its size set.
-fn sized<T: Versioned>() -> T {
-    let mut value = MaybeUninit::<T>::zeroed();
-    // SAFETY: all-zero bytes are a valid value of every struct of the header, and the size is the
-    // first field.
-    unsafe {
-        value.as_mut_ptr().cast::<usize>().write(size_of::<T>());
-        value.assume_init()
-    }
-}
 
 /// Returns the text of the last error if the status is not `VIPOOL_OK`.
 fn check(status: vipool_status) -> Result<(), String> {
@@ -120,16 +112,6 @@ impl CMap {
     }
 }
 
-fn to_handle(handle: &vipool_handle) -> Handle {
-    Handle {
-        session: SessionId::from_raw(handle.session).unwrap(),
-        pool: handle.pool as u16,
-        slot: handle.slot,
-        generation: handle.generation,
-        boot: handle.boot,
-    }
-}
-
 /// Runs the operations of an agent.
 fn run_operations(directory: &Path, plans: &[CPlan; 2]) -> Outcome {
     let mut outcome = Outcome::default();
@@ -144,7 +126,7 @@ fn run_operations(directory: &Path, plans: &[CPlan; 2]) -> Outcome {
         for number in numbers {
             let user = format!("user{number}");
             if let Some(handle) = outcome.record(map.open_session(session_id(number), &user)) {
-                outcome.open_sessions.insert(number, (to_handle(&handle), user));
+                outcome.open_sessions.insert(number, (structs::handle(&handle), user));
             }
         }
         let [_, closed_number] = numbers;
@@ -185,7 +167,7 @@ fn opening_and_closing_sessions_through_c_needs_no_memory() {
             let opened = map.open_session(session_id(1), "ann");
             (opened, map.open_session(session_id(1), "ann"), map.close_session(session_id(1)))
         });
-        assert_eq!(to_handle(&opened.unwrap()), to_handle(&reopened.unwrap()));
+        assert_eq!(structs::handle(&opened.unwrap()), structs::handle(&reopened.unwrap()));
         closed.unwrap();
     }
 }

@@ -6,6 +6,7 @@ pub mod build;
 mod machine;
 mod reads;
 mod rewrite;
+mod structs;
 pub mod values;
 
 use std::ffi::c_void;

@@ -3,11 +3,9 @@
 #![allow(unsafe_code, reason = "the C ABI takes raw pointers")]
 
 use std::ffi::{CStr, c_char};
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use vipool::capi::address::*;
-use vipool::capi::layout::Versioned;
 use vipool::capi::process_list::vipool_ports;
 use vipool::capi::session::*;
 use vipool::capi::settings::*;
@@ -15,20 +13,10 @@ use vipool::capi::status::vipool_status;
 use vipool::map::{AllocationTime, ExhaustionPolicy, Settings};
 use vipool::policy::PortRange;
 use vipool::range::Range;
-use vipool::session::{Handle, Lease, SessionId};
+use vipool::session::{Handle, Lease};
 
+pub use super::structs::{handle, session_id, sized};
 use crate::api::Status;
-
-/// Returns a zeroed struct with its size set.
-pub fn sized<T: Versioned>() -> T {
-    let mut value = MaybeUninit::<T>::zeroed();
-    // SAFETY: `Versioned` guarantees that all-zero bytes are a valid value, and that the first
-    // field is the size.
-    unsafe {
-        value.as_mut_ptr().cast::<usize>().write(size_of::<T>());
-        value.assume_init()
-    }
-}
 
 /// Returns an error if the status is not `VIPOOL_OK`.
 pub fn check(status: vipool_status) -> Result<(), Status> {
@@ -77,20 +65,6 @@ pub fn socket_address(sockaddr: &vipool_sockaddr) -> SocketAddr {
     check(unsafe { vipool_ip_from_sockaddr(bytes, sockaddr.length, &mut address, &mut port) })
         .unwrap();
     SocketAddr::new(ip(address).unwrap(), port)
-}
-
-pub fn session_id(raw: vipool_session) -> SessionId {
-    SessionId::from_raw(raw).unwrap()
-}
-
-pub fn handle(handle: &vipool_handle) -> Handle {
-    Handle {
-        session: session_id(handle.session),
-        pool: handle.pool as u16,
-        slot: handle.slot,
-        generation: handle.generation,
-        boot: handle.boot,
-    }
 }
 
 pub fn c_handle(handle: &Handle) -> vipool_handle {
