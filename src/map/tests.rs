@@ -135,7 +135,7 @@ fn users_with_one_tag_are_different_users() {
     assert_eq!(open(&mut map, 1, &ann, None, 1).unwrap(), "10.0.0.1");
     assert_eq!(open(&mut map, 2, &eve, None, 1).unwrap(), "10.0.0.2");
     assert!(matches!(open(&mut map, 3, &ann, None, 1), Err(OpenError::Quota { .. })));
-    // The cool-down of an address applies to a user who has the same tag as its last user.
+    // eve is not the last user of 10.0.0.1, so she waits for its cool-down. Both have one tag.
     close(&mut map, 1, 2);
     close(&mut map, 2, 3);
     let result = open(&mut map, 3, &eve, Some("10.0.0.1"), 4);

@@ -1,7 +1,7 @@
 //! Writes and removes client files. A client file contains the address of the user's client.
-//! Programs with the feature `client-ip` read the file. The user who opens the session owns the
-//! file. If root (on Windows: any user) opens the session for another user, that user can also read
-//! the file. Other users cannot read the file.
+//! Programs with the feature `client-ip` read the file. The process that opens the session creates
+//! the file, so the user of this process owns it. If root (on Windows: any user) opens the session
+//! for another user, that user can also read the file. Other users cannot read the file.
 
 use std::net::IpAddr;
 use std::path::Path;

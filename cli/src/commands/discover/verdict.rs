@@ -286,8 +286,8 @@ impl Verdict {
         if self.features.is_empty() || !self.rewrite_obstacles.is_empty() {
             return None;
         }
-        // The escape sequences of a JSON string are also valid in a TOML string. Of the characters
-        // that TOML forbids, JSON does not escape U+007F.
+        // A TOML string accepts the escape sequences of a JSON string. JSON does not escape U+007F,
+        // which TOML forbids.
         let quote = |path: &PathBuf| {
             serde_json::json!(path.to_string_lossy()).to_string().replace('\u{7f}', "\\u007f")
         };
