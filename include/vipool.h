@@ -3257,7 +3257,7 @@ typedef struct vipool_session_row {
      */
     uint32_t lease_count;
     /**
-     * Start of the first lease, as a tick (see vipool_now()).
+     * Time at which the session got its first lease, as a tick (see vipool_now()).
      */
     uint32_t since;
     /**

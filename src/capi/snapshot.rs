@@ -42,7 +42,7 @@ pub struct vipool_session_row {
     pub leases: [vipool_lease; VIPOOL_MAX_LEASES],
     /// Number of leases.
     pub lease_count: u32,
-    /// Start of the first lease, as a tick (see vipool_now()).
+    /// Time at which the session got its first lease, as a tick (see vipool_now()).
     pub since: u32,
     /// Name of the user, UTF-8 without a NUL, valid until the snapshot is freed. NULL if unknown.
     pub user: *const c_char,

@@ -1,11 +1,11 @@
 //! Tests of sessions that are opened again, and of updates of their client and leader.
 
 use vipool::Tick;
-use vipool::map::{ChangeError, LEADER_GRACE, Leader, OpenError, OpenOptions, Settings};
+use vipool::map::{ChangeError, LEADER_GRACE, Leader, Map, OpenError, OpenOptions, Plan, Settings};
 
 use crate::support::{
     ANONYMOUS, FakeSystem, address, for_address, for_user, loopback_pool, memory_map, only_address,
-    plan, session_id,
+    plan, pool, session_id,
 };
 
 const NOW: Tick = Tick::from_secs(100);
@@ -117,7 +117,7 @@ fn session_with_a_new_leader_outlives_the_old_leader() {
 fn completed_session_keeps_its_user() {
     let mut plan = plan(&["10.0.0.1"], Settings::without_cool_down());
     plan.pools.push(loopback_pool("127.7.0.0/28"));
-    let map = vipool::map::Map::in_memory(&plan).unwrap();
+    let map = Map::in_memory(&plan).unwrap();
     map.open_session(session_id(1), &for_user("bob"), NOW).unwrap();
     let partial_session = map.open_session(session_id(2), &for_user("ann"), NOW).unwrap();
     assert_eq!(partial_session.leases.len(), 1);
@@ -131,4 +131,25 @@ fn completed_session_keeps_its_user() {
     assert_eq!((row.user.as_deref(), row.client), (Some("ann"), Some(address("192.0.2.1"))));
     map.reap(NOW, 10, &mut FakeSystem::default()).unwrap();
     assert!(map.open_session(session_id(2), &for_user("bob"), NOW).is_err());
+}
+
+#[test]
+fn added_lease_does_not_change_the_start_of_the_session() {
+    let plan = Plan::new([pool("default", &["10.0.0.1"]), loopback_pool("127.9.0.0/24")])
+        .with_settings(Settings::without_cool_down());
+    let map = Map::in_memory(&plan).unwrap();
+    let start_time = |session| {
+        let rows = map.sessions().unwrap();
+        let row = rows.into_iter().find(|row| row.session == session_id(session)).unwrap();
+        (row.leases.iter().count(), row.since)
+    };
+    map.open_session(session_id(1), &ANONYMOUS, NOW).unwrap();
+    let later = Tick::from_secs(105);
+    let opened = map.open_session(session_id(2), &ANONYMOUS, later).unwrap();
+    assert!(opened.shortage.is_some());
+    assert_eq!(start_time(2), (1, later));
+    map.close_session(session_id(1), later).unwrap();
+    map.open_session(session_id(2), &ANONYMOUS, Tick::from_secs(110)).unwrap();
+    // The virtual IP is the anchor now, but it is not the first lease of the session.
+    assert_eq!(start_time(2), (2, later));
 }

@@ -6,6 +6,7 @@
 
 use super::image::{FoundLease, MapImage};
 use super::writer::MapWriter;
+use crate::Tick;
 use crate::map::format::record::{self, Record};
 use crate::map::format::user::UserHash;
 use crate::map::types::plan::OpenOptions;
@@ -15,6 +16,8 @@ use crate::session::SessionId;
 pub(crate) struct Identity {
     /// The user; [`UserHash::NONE`] for an anonymous session.
     pub(crate) user: UserHash,
+    /// The time at which the session got its first lease.
+    pub(crate) start: Tick,
     record: Record,
 }
 
@@ -46,16 +49,17 @@ impl MapImage {
     /// Returns the identity of a session, or `None` if the session is not open.
     #[inline]
     pub(crate) fn session_identity(&self, session: SessionId) -> Option<Identity> {
-        self.leases_of(session).next()?;
-        Some(self.read_identity(session))
+        let first_lease = self.leases_of(session).next()?;
+        Some(self.read_identity(session, first_lease.table.session_start(first_lease.slot)))
     }
 
     #[cold]
     #[inline(never)]
-    fn read_identity(&self, session: SessionId) -> Identity {
+    fn read_identity(&self, session: SessionId, start: Tick) -> Identity {
         let mut users = self.leases_of(session).map(|lease| lease.table.session_user(lease.slot));
         Identity {
             user: users.find(|user| *user != UserHash::NONE).unwrap_or(UserHash::NONE),
+            start,
             record: self.records_of(session).next().map_or(Record::EMPTY, |(_, record)| record),
         }
     }

@@ -216,7 +216,7 @@ impl MapImage {
         if !self.is_anchor(session_id, pool) {
             return None;
         }
-        let since = table.leased_since(slot);
+        let since = table.session_start(slot);
         let leases = self.lookup(session);
         let handle = self.handle(&leases)?;
         let record = self.records_of(session).next().map_or(Record::EMPTY, |(_, record)| record);

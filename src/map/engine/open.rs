@@ -28,6 +28,8 @@ struct Opening<'a> {
     options: &'a OpenOptions<'a>,
     user: UserHash,
     now: Tick,
+    /// The time at which the session got its first lease.
+    session_start: Tick,
     admission: Admission,
     leases: Leases,
     was_already_open: bool,
@@ -97,6 +99,7 @@ impl Transaction<'_> {
             options: &options,
             user,
             now,
+            session_start: identity.as_ref().map_or(now, |identity| identity.start),
             admission,
             leases: Leases::default(),
             was_already_open: false,
@@ -151,7 +154,7 @@ impl Transaction<'_> {
     /// to the pool.
     #[inline(always)]
     fn open_in_pool(&self, opening: &mut Opening<'_>, pool: u16, table: &TableWriter<'_>) {
-        let Opening { session, options, user, now, .. } = *opening;
+        let Opening { session, options, user, now, session_start, .. } = *opening;
         let home_bucket = table.home_bucket(session.raw());
         if !table.is_session_absent(&home_bucket)
             && let Some((slot, generation)) = table.find_lease(&home_bucket, session.raw())
@@ -181,7 +184,7 @@ impl Transaction<'_> {
             }
         }
         let generation =
-            table.allocate(slot, session.raw(), &home_bucket, last_user_entry, user, now);
+            table.allocate(slot, session.raw(), &home_bucket, last_user_entry, user, session_start);
         opening.added_leases |= 1 << opening.leases.packed().len();
         self.push_lease(&mut opening.leases, session, pool, table, slot, generation);
         let lease = opening.leases.packed().last();

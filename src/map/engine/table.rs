@@ -76,8 +76,8 @@ impl<'a> Table<'a> {
             && self.meta(handle.slot).generation == handle.generation
     }
 
-    /// Returns the start time of the lease of a leased slot.
-    pub(crate) fn leased_since(&self, slot: u32) -> Tick {
+    /// Returns the start of the session that holds a leased slot.
+    pub(crate) fn session_start(&self, slot: u32) -> Tick {
         Tick::from_secs(split_halves(self.load(slot, LINK)).0)
     }
 

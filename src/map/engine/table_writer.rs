@@ -95,7 +95,7 @@ impl<'a> TableWriter<'a> {
     /// Allocates a slot that is not leased. Returns the generation of the lease. Returns 0 and
     /// changes nothing if the pool has no slot with this number.
     ///
-    /// `home` is the home bucket of the session. `last_user_entry` is the index entry of the last
+    /// `session_start` is the time at which the session got its first lease. `home` is the home bucket of the session. `last_user_entry` is the index entry of the last
     /// user of the slot, if the caller has found this entry.
     #[inline(always)]
     pub(crate) fn allocate(
@@ -105,7 +105,7 @@ impl<'a> TableWriter<'a> {
         home: &LoadedBucket<'_>,
         last_user_entry: Option<Entry<'_>>,
         user: UserHash,
-        now: Tick,
+        session_start: Tick,
     ) -> u32 {
         let Some(words) = self.slots.get(slot as usize) else { return 0 };
         let old_meta = Meta::from_word(words[META].load());
@@ -127,7 +127,7 @@ impl<'a> TableWriter<'a> {
             None if old_meta.user_tag() == 0 => {}
             None => self.remove_from_index(Key::user(old_meta.user_tag()), slot),
         }
-        words[LINK].store(self.access, join_halves(now.as_secs(), 0));
+        words[LINK].store(self.access, join_halves(session_start.as_secs(), 0));
         words[META].store(self.access, meta.to_word());
         // This store commits the lease. The other words of the lease are already written.
         words[OWNER].store(self.access, session);

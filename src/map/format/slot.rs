@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 0 owner | the session id | the state in the top 8 bits, a stamp below |
 //! | 1 meta | generation, tag of the user, flags | generation, tag of the last user, flags |
-//! | 2 link | start of the lease | neighbours in its queue |
+//! | 2 link | start of the session | neighbours in its queue |
 //!
 //! The tag of a reserved slot is the tag of the user of the reservation.
 //!

@@ -96,7 +96,7 @@ pub struct SessionRow {
     pub handle: Handle,
     /// The leases of the session.
     pub leases: Leases,
-    /// The start of the first lease in `leases`.
+    /// The time at which the session got its first lease.
     pub since: Tick,
     /// The user. `None` if unknown, or if the caller cannot read the file `sessions`.
     pub user: Option<String>,
