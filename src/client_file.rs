@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crate::hash::{keyed_hash, random_key};
 use crate::os::directory::for_each_name;
+use crate::os::trust_error::TrustError;
 use crate::os::trusted_file;
 use crate::os::users::UserId;
 use crate::session::Handle;
@@ -68,7 +69,7 @@ pub fn write(
 pub fn read(directory: &Path, handle: &Handle) -> Option<IpAddr> {
     let mut found_address = None;
     let search_result = for_each_name(directory, |name| match read_file(directory, name) {
-        Some((stored_handle, client_address)) if stored_handle == *handle => {
+        Ok(Some((stored_handle, client_address))) if stored_handle == *handle => {
             found_address = Some(client_address);
             ControlFlow::Break(())
         }
@@ -78,12 +79,36 @@ pub fn read(directory: &Path, handle: &Handle) -> Option<IpAddr> {
 }
 
 /// Returns the contents of a client file. Returns `None` for all other files, and for a client file
-/// that the caller cannot read or that is not complete.
-fn read_file(directory: &Path, name: &str) -> Option<(Handle, IpAddr)> {
-    name.strip_prefix(PREFIX)?;
+/// that is not complete or not trusted. Allocates nothing on Linux.
+///
+/// # Errors
+/// Fails if the system cannot read the file. The contents may be intact.
+fn read_file(directory: &Path, name: &str) -> io::Result<Option<(Handle, IpAddr)>> {
+    if !name.starts_with(PREFIX) {
+        return Ok(None);
+    }
+    let mut file = match trusted_file::open(directory, name, false) {
+        Ok(file) => file,
+        Err(TrustError::Untrusted(_)) => return Ok(None),
+        Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(TrustError::Io(error)) => return Err(error),
+    };
     let mut text = [0; MAX_FILE_BYTES];
-    let length = trusted_file::open(directory, name, false).ok()?.read(&mut text).ok()?;
-    let (handle, address) = str::from_utf8(text.get(..length)?).ok()?.split_once(' ')?;
+    let mut length = 0;
+    // A call of read(2) can return a part of the file, which can be a valid but wrong address.
+    while let Some(rest) = text.get_mut(length..).filter(|rest| !rest.is_empty()) {
+        match file.read(rest) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(text.get(..length).and_then(parse))
+}
+
+fn parse(text: &[u8]) -> Option<(Handle, IpAddr)> {
+    let (handle, address) = str::from_utf8(text).ok()?.split_once(' ')?;
     Some((Handle::parse(handle.as_bytes())?, address.parse().ok()?))
 }
 
@@ -93,7 +118,8 @@ fn read_file(directory: &Path, name: &str) -> Option<(Handle, IpAddr)> {
 /// Fails if the directory cannot be read, or the file exists and cannot be removed.
 pub fn remove(directory: &Path, handle: &Handle) -> io::Result<()> {
     let contains_handle = |name: &str| {
-        read_file(directory, name).is_some_and(|(stored_handle, _)| stored_handle == *handle)
+        let contents = read_file(directory, name).ok().flatten();
+        contents.is_some_and(|(stored_handle, _)| stored_handle == *handle)
     };
     match remove_files(directory, contains_handle) {
         // Without the directory, there is no file.
@@ -111,11 +137,12 @@ pub fn remove(directory: &Path, handle: &Handle) -> io::Result<()> {
 /// Fails if the directory cannot be read, or a file cannot be removed.
 pub fn remove_stale(directory: &Path, is_live: impl Fn(&Handle) -> bool) -> io::Result<()> {
     remove_files(directory, |name| match (read_file(directory, name), name.strip_prefix(PREFIX)) {
-        (Some((handle, _)), _) => !is_live(&handle),
+        (Ok(Some((handle, _))), _) => !is_live(&handle),
         // Earlier versions named the file after the handle.
-        (None, Some(suffix)) if Handle::parse(suffix.as_bytes()).is_some() => true,
-        (None, Some(suffix)) if is_random_name(suffix) => is_abandoned(&directory.join(name)),
-        (None, _) => false,
+        (Ok(None), Some(suffix)) if Handle::parse(suffix.as_bytes()).is_some() => true,
+        (Ok(None), Some(suffix)) if is_random_name(suffix) => is_abandoned(&directory.join(name)),
+        // A file that cannot be read now may belong to an open session.
+        (Ok(None) | Err(_), _) => false,
     })
 }
 
@@ -181,7 +208,7 @@ mod tests {
         }
         let live_name = file_names(directory)
             .into_iter()
-            .find(|name| read_file(directory, name).unwrap().0 == handle_of_generation(1))
+            .find(|name| read_file(directory, name).unwrap().unwrap().0 == handle_of_generation(1))
             .unwrap();
         let named_after_handle = format!("client.{}", handle_of_generation(1));
         let (recent_name, old_name) = ("client.0123456789abcdef", "client.0123456789abcde0");

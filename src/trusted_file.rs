@@ -97,7 +97,15 @@ pub fn create_directory(path: &Path, mode: u32) -> io::Result<()> {
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
     #[cfg(not(unix))]
     let _ = mode;
-    builder.recursive(true).create(path)?;
+    match builder.recursive(true).create(path) {
+        // The standard library also returns this error if it cannot examine an existing directory.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if !fs::metadata(path)?.is_dir() {
+                return Err(error);
+            }
+        }
+        result => result?,
+    }
     Ok(trusted_file::check_directory(path)?)
 }
 

@@ -125,8 +125,10 @@ pub fn create_new(path: &Path, mode: u32) -> Result<File, TrustError> {
     check_directory(directory_of(path))?;
     let mut options = std::fs::OpenOptions::new();
     let file = options.read(true).write(true).create_new(true).mode(0o600).open(path)?;
-    // Set the mode after the creation, because the umask applies at the creation.
-    file.set_permissions(Permissions::from_mode(mode))?;
+    // Set the mode after the creation, because the umask applies at the creation. A file with
+    // another mode must not remain, because later calls would use it.
+    file.set_permissions(Permissions::from_mode(mode))
+        .inspect_err(|_| _ = std::fs::remove_file(path))?;
     Ok(file)
 }
 
