@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::engine::files;
+use super::engine::files::{self, OpenFailure};
 use super::engine::writer::WritableMap;
 use super::format::header::{
     BOOT, BUSY, FILE_ID, FIXED_WORDS, HEADER_WORDS, LOCK_HOLDER, REPLACED, SUPERSEDED,
@@ -10,7 +10,7 @@ use super::format::header::{
 use super::format::layout::{self, Layout};
 use super::format::region::{Region, WritableRegion};
 use super::format::words::{load, store};
-use super::replan::build::replace_files;
+use super::replan::build::replace_files_after;
 use super::replan::merge::new_pools;
 use super::replan::validate::validate;
 use super::types::error::MapError;
@@ -46,7 +46,8 @@ impl Map {
     ///
     /// # Errors
     /// Fails if the plan is not valid, there is no map, the map is not trusted, another writer
-    /// holds the lock, or the files cannot be renamed or created.
+    /// holds the lock, or the files cannot be read, renamed or created. In this case, the damaged
+    /// files keep their names.
     pub fn repair(directory: &Path, plan: &Plan) -> Result<Option<RepairReport>, MapError> {
         validate(plan)?;
         let boot = files::current_boot_id(directory)?;
@@ -55,7 +56,8 @@ impl Map {
             return Err(LockHolder::default().to_error());
         }
         let report = match files::open_writable(directory) {
-            Ok(_) => Ok(None),
+            // An earlier call may have failed before it renamed the new sessions file.
+            Ok(map) => files::finish_publishing(directory, map.layout()).map(|()| None),
             Err(MapError::Damaged { reason, .. }) => {
                 replace_damaged(directory, plan, boot).map(|(set_aside, kept_leases)| {
                     Some(RepairReport { reason, set_aside, kept_leases })
@@ -75,17 +77,38 @@ fn replace_damaged(
     plan: &Plan,
     boot: u64,
 ) -> Result<(Vec<PathBuf>, bool), MapError> {
-    // An empty file cannot be mapped and contains no leases.
-    let mut damaged = files::open_writable_region(directory, files::MAP_FILE).unwrap_or_default();
-    let sessions = files::open_region(directory, files::SESSIONS_FILE).unwrap_or_default();
+    let mut damaged = open_if_usable(directory, files::MAP_FILE, files::open_writable_region)?;
+    let sessions = open_if_usable(directory, files::SESSIONS_FILE, files::open_region)?;
     let mut recovered_map = recover_map(&damaged, &sessions, plan, boot);
-    let set_aside = files::set_aside(directory)?;
-    replace_files(directory, plan, boot, recovered_map.as_mut(), Tick::now())?;
+    let mut set_aside = Vec::new();
+    let rename_damaged_files = || {
+        set_aside = files::set_aside(directory)?;
+        Ok(())
+    };
+    let old_map = recovered_map.as_mut();
+    replace_files_after(directory, plan, boot, old_map, Tick::now(), rename_damaged_files)
+        .inspect_err(|_| files::restore_aside(directory, &set_aside))?;
     // Running programs have mapped the damaged file. This mark makes these programs use the new
     // map.
     let (words, access) = damaged.write_access();
     store(access, words, SUPERSEDED, REPLACED);
     Ok((set_aside, recovered_map.is_some()))
+}
+
+/// Maps a file of the damaged map. Returns an empty region if the file is missing, empty or not
+/// trusted, because such a file contains no leases.
+///
+/// # Errors
+/// Fails if the system cannot open the file. The leases in this file may be readable.
+fn open_if_usable<T: Default>(
+    directory: &Path,
+    name: &str,
+    open: impl FnOnce(&Path, &str) -> Result<T, OpenFailure>,
+) -> Result<T, MapError> {
+    match open(directory, name) {
+        Err(failure @ OpenFailure::Io(..)) => Err(failure.at(directory.join(name))),
+        region => Ok(region.unwrap_or_default()),
+    }
 }
 
 /// Builds a map in memory: the fixed part from the plan, the slots and sessions from the damaged

@@ -324,7 +324,7 @@ pub(crate) fn remove_temporary_files(directory: &Path) {
 }
 
 /// Renames the map and its sessions file to unused names with the suffix `.damaged-N`. Returns the
-/// new paths. The caller holds the lock.
+/// new paths. If a file cannot be renamed, both keep their names. The caller holds the lock.
 pub(crate) fn set_aside(directory: &Path) -> Result<Vec<PathBuf>, MapError> {
     let damaged_path = |name: &str, number: u32| directory.join(format!("{name}.damaged-{number}"));
     let names = [MAP_FILE, SESSIONS_FILE];
@@ -337,10 +337,25 @@ pub(crate) fn set_aside(directory: &Path) -> Result<Vec<PathBuf>, MapError> {
         match std::fs::rename(directory.join(name), &new_path) {
             Ok(()) => new_paths.push(new_path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(io_error("cannot rename", directory.join(name), error)),
+            Err(error) => {
+                restore_aside(directory, &new_paths);
+                return Err(io_error("cannot rename", directory.join(name), error));
+            }
         }
     }
     Ok(new_paths)
+}
+
+/// Gives the files that [`set_aside`] has renamed their names again, unless a new map is in place.
+pub(crate) fn restore_aside(directory: &Path, set_aside: &[PathBuf]) {
+    if directory.join(MAP_FILE).exists() {
+        return;
+    }
+    for path in set_aside {
+        if let Some(name) = path.file_stem() {
+            _ = std::fs::rename(path, directory.join(name));
+        }
+    }
 }
 
 fn temporary_path(directory: &Path, name: &str) -> PathBuf {

@@ -49,8 +49,21 @@ pub(crate) fn replace_files(
     directory: &Path,
     plan: &Plan,
     boot: u64,
+    old_map: Option<&mut WritableMap>,
+    now: Tick,
+) -> Result<WritableMap, MapError> {
+    replace_files_after(directory, plan, boot, old_map, now, || Ok(()))
+}
+
+/// Replaces files as [`replace_files`] does. Calls `before_publish` when the new files are complete.
+/// If this call fails, the new files are removed.
+pub(crate) fn replace_files_after(
+    directory: &Path,
+    plan: &Plan,
+    boot: u64,
     mut old_map: Option<&mut WritableMap>,
     now: Tick,
+    before_publish: impl FnOnce() -> Result<(), MapError>,
 ) -> Result<WritableMap, MapError> {
     // Keep nothing of a map from another boot or network namespace.
     let kept_map = old_map.as_deref().filter(|old_map| old_map.layout().boot == boot);
@@ -71,6 +84,7 @@ pub(crate) fn replace_files(
     let journal = files::open_or_create_journal(directory, boot)
         .inspect_err(|_| files::remove_temporary_files(directory))?;
     new_map.set_journal(journal);
+    before_publish().inspect_err(|_| files::remove_temporary_files(directory))?;
     // Mark the old map as superseded before `publish` renames the new files. A process that dies
     // after `publish` must not leave an old map without the mark, because readers of that map would
     // never look for the new map. If this process dies before `publish`, the next writer removes
