@@ -11,7 +11,7 @@
 //! than a record can store.
 
 use std::fmt::Write as _;
-use std::io;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -33,10 +33,31 @@ impl Map {
     /// Saves the last user of each address to `file`. [`Map::restore_users`] reads this file.
     /// Replaces an existing file atomically. Only the owner of the file can read it.
     ///
+    /// An address that no session has leased since the map was created keeps its user in the file:
+    /// the map does not have this user if [`Map::restore_users`] has failed.
+    ///
     /// # Errors
-    /// Fails if the file cannot be written, or the map cannot be used.
+    /// Fails if the file cannot be read or written, or the map cannot be used.
     pub fn save_users(&self, file: &Path) -> Result<(), MapError> {
-        let mut last_users = self.transact(|transaction| {
+        let saved_text = match read_users(file) {
+            // This call replaces a file that is not trusted.
+            Err(MapError::Io { source, .. })
+                if matches!(
+                    source.kind(),
+                    ErrorKind::PermissionDenied | ErrorKind::FileTooLarge
+                ) =>
+            {
+                String::new()
+            }
+            text => text?,
+        };
+        let (kept_users, mut last_users) = self.transact(|transaction| {
+            let is_kept = |(address, _): &(IpAddr, &str)| {
+                let (pool, slot) = transaction.locate(*address)?;
+                Some(was_never_leased(&transaction.table(pool)?, slot))
+            };
+            let kept_users: Vec<_> =
+                saved_users(&saved_text).filter(|user| is_kept(user) == Some(true)).collect();
             let mut last_users: Vec<(u64, IpAddr, String)> = Vec::new();
             for (_, table) in transaction.tables() {
                 for slot in 0..table.pool.slot_count {
@@ -50,10 +71,13 @@ impl Map {
                     }
                 }
             }
-            last_users
+            (kept_users, last_users)
         })?;
         last_users.sort_unstable();
         let mut text = format!("{FIRST_LINE}\n");
+        for (address, name) in kept_users {
+            _ = writeln!(text, "{address} \"{name}\"");
+        }
         for (_, address, name) in last_users {
             _ = writeln!(text, "{address} \"{name}\"");
         }
@@ -73,25 +97,15 @@ impl Map {
     /// Fails if the file cannot be read, is not trusted or is too large, or the map cannot be
     /// used.
     pub fn restore_users(&self, file: &Path, now: Tick) -> Result<u32, MapError> {
-        let text = match trusted_file::read(file, MAX_FILE_BYTES) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            Err(source) => {
-                return Err(MapError::Io { failure: "cannot read", path: file.to_owned(), source });
-            }
-        };
-        let mut lines = text.lines();
-        let is_current_version = lines.next() == Some(FIRST_LINE);
-        let last_users = lines.filter(|_| is_current_version).filter_map(parse_line);
+        let text = read_users(file)?;
         self.transact(|transaction| {
             let mut restored_count = 0;
-            for (address, name) in last_users {
+            for (address, name) in saved_users(&text) {
                 let Some(user) = transaction.user_hash(name) else { break };
                 let Some((pool, slot)) = transaction.locate(address) else { continue };
                 let Some(table) = transaction.table_writer(pool) else { continue };
                 let meta = table.meta(slot);
-                let was_never_leased = table.owner(slot) == Owner::Free(0) && meta.user_tag() == 0;
-                if was_never_leased && !meta.has_any(RESERVED) {
+                if was_never_leased(&table, slot) && !meta.has_any(RESERVED) {
                     table.write_last_user(slot, user, name);
                     table.change_flags(slot, 0, 0, Some(user.tag()), transaction.new_stamp(now));
                     restored_count += 1;
@@ -110,6 +124,28 @@ fn complete_name(map: &MapImage, table: &Table<'_>, slot: u32) -> Option<String>
     let name = record.user()?;
     let is_complete = meta.user_tag() != 0 && table.is_last_user(slot, map.user_hash(name)?);
     (is_complete && !name.contains(char::is_control)).then(|| name.to_owned())
+}
+
+/// Reads the file. Returns an empty text if there is no file.
+fn read_users(file: &Path) -> Result<String, MapError> {
+    match trusted_file::read(file, MAX_FILE_BYTES) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        Err(source) => Err(MapError::Io { failure: "cannot read", path: file.to_owned(), source }),
+    }
+}
+
+/// Returns the addresses and user names in the text of the file.
+fn saved_users(text: &str) -> impl Iterator<Item = (IpAddr, &str)> {
+    let mut lines = text.lines();
+    let is_current_version = lines.next() == Some(FIRST_LINE);
+    lines.filter(move |_| is_current_version).filter_map(parse_line)
+}
+
+/// Returns whether no session has leased the slot since the map was created, and no user was
+/// restored.
+fn was_never_leased(table: &Table<'_>, slot: u32) -> bool {
+    table.owner(slot) == Owner::Free(0) && table.meta(slot).user_tag() == 0
 }
 
 /// Parses an address and a user name.

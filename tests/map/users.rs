@@ -69,6 +69,22 @@ fn long_names_keep_their_address_but_are_not_saved() {
     assert_eq!(only_address(&restored_session.leases), "10.0.0.4");
 }
 
+/// The file would lose its users if a save followed a restoration that failed.
+#[test]
+fn users_that_were_not_restored_stay_in_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("last-users");
+    let first_line = "# vipool: who had an address last, version 3\n";
+    let lines = "10.0.0.2 \"bob\"\n10.0.0.1 \"ann\"\n10.0.0.9 \"eve\"\n";
+    std::fs::write(&file, format!("{first_line}{lines}")).unwrap();
+    let map = memory_map(&["10.0.0.1-10.0.0.4"], Settings::without_cool_down());
+    map.open_session(session_id(1), &for_user("carol"), Tick::ZERO).unwrap();
+    map.save_users(&file).unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(text, format!("{first_line}10.0.0.2 \"bob\"\n10.0.0.1 \"carol\"\n"));
+    assert_eq!(map.restore_users(&file, Tick::ZERO).unwrap(), 1);
+}
+
 #[test]
 fn map_file_depends_on_names_only_through_a_secret() {
     const HEADER_BYTES: usize = 128 * 8;
