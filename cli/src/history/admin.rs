@@ -83,7 +83,7 @@ pub fn append_actions(
     // Repeat the event number of the last record, because `collect` reads the journal from the next
     // number on.
     let number = match &log.state().last_position {
-        Some((last_boot, number)) if *last_boot == boot => *number,
+        Some(last) if last.boot == boot => last.number,
         _ => 0,
     };
     let new_record = |action: &AdminAction<'_>| Record {

@@ -68,9 +68,7 @@ fn records_after(map: &Map, directory: &Path, state: &HistoryState) -> anyhow::R
     let first_number = match &state.last_position {
         // If the journal has not reached the last number of the history, the journal is new
         // and is read from its first event.
-        Some((last_boot, number)) if *last_boot == boot && *number < journal.next_number() => {
-            number + 1
-        }
+        Some(last) if last.boot == boot && last.number < journal.next_number() => last.number + 1,
         _ => 1,
     };
     let mut attempts = 0;
@@ -235,6 +233,10 @@ impl Collector {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::time::Duration;
+
+    use super::super::log::read;
     use super::*;
     use vipool::map::{JOURNAL_CAPACITY, OpenOptions, Plan, Settings};
     use vipool::pool::{Pool, PoolKind};
@@ -316,6 +318,54 @@ mod tests {
         assert_eq!(reconciled, expected);
         let state = HistoryLog::open(&history_file).unwrap().state().clone();
         assert_eq!(state.open_leases().len(), 1, "{state:?}");
+    }
+
+    /// Collects the events, and rotates the history because the period of its file is over.
+    fn collect_and_rotate(directory: &Path, history_file: &Path) -> Vec<Record> {
+        let day = Duration::from_secs(24 * 3600);
+        let rotated_file = history_file.with_extension("log.1");
+        let newest_rotated = File::options().create(true).append(true).open(&rotated_file).unwrap();
+        newest_rotated.set_modified(SystemTime::now() - 20 * day).unwrap();
+        let limits = Retention { max_age: Some(80 * day), max_bytes: u64::MAX };
+        let records = collect(directory, history_file, Some(&limits)).unwrap();
+        let age = rotated_file.metadata().unwrap().modified().unwrap().elapsed();
+        assert!(age.unwrap_or_default() < day, "the history was rotated");
+        records
+    }
+
+    #[test]
+    fn rotation_keeps_the_position_in_the_journal() {
+        let directory = tempfile::tempdir().unwrap();
+        let history_file = directory.path().join("history.log");
+        let map = create_map(directory.path());
+        open(&map, 1, "alice");
+        close(&map, 1);
+        open(&map, 2, "bob");
+        assert_eq!(collect(directory.path(), &history_file, None).unwrap().len(), 3);
+        // No event is new, so the next file gets no record of an event.
+        assert_eq!(collect_and_rotate(directory.path(), &history_file), []);
+        assert_eq!(collect(directory.path(), &history_file, None).unwrap(), []);
+        close(&map, 2);
+        assert_eq!(collect(directory.path(), &history_file, None).unwrap().len(), 1);
+        // Now no lease is open either.
+        assert_eq!(collect_and_rotate(directory.path(), &history_file), []);
+        assert_eq!(collect(directory.path(), &history_file, None).unwrap(), []);
+        assert_eq!(read(&history_file).unwrap().0.len(), 4);
+    }
+
+    #[test]
+    fn interrupted_rotation_is_completed() {
+        let directory = tempfile::tempdir().unwrap();
+        let history_file = directory.path().join("history.log");
+        let map = create_map(directory.path());
+        open(&map, 1, "alice");
+        collect(directory.path(), &history_file, None).unwrap();
+        collect_and_rotate(directory.path(), &history_file);
+        // The process was killed between the two renames.
+        std::fs::rename(&history_file, history_file.with_extension("log.next")).unwrap();
+        assert_eq!(read(&history_file).unwrap().0.len(), 1);
+        assert_eq!(collect(directory.path(), &history_file, None).unwrap(), []);
+        assert!(history_file.exists());
     }
 
     #[test]

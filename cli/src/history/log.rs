@@ -8,8 +8,11 @@
 //! - Only the process that holds the lock writes to the file. The lock is on a separate file,
 //!   `FILE.lock`, that only its owner can open. A lock on the history file would not be safe: every
 //!   user who can read this file could lock it and block the writer.
-//! - A file begins with the leases that were open when it was created. So [`HistoryLog::state`]
-//!   depends only on the current file, and older files can be removed.
+//! - A file begins with the leases that were open when it was created, and with the position in the
+//!   journal ([`PositionLine`]). So [`HistoryLog::state`] depends only on the current file, and older
+//!   files can be removed.
+//! - Before the current file is renamed, the next file is complete under the name `FILE.next`. If
+//!   there is no current file, the next writer renames this file.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -20,9 +23,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
 use vipool::trusted_file;
 
-use super::record::{HistoryState, Record};
+use super::files::{MAX_ROTATED_FILES, metadata, rename, rotated_files, suffixed_path};
+use super::record::{HistoryState, Position, Record};
 use crate::system::file_lock;
 
 /// If the file is longer than this size, the writer rotates it: the file is renamed to `FILE.1`.
@@ -34,8 +39,8 @@ const MAX_READ_BYTES: u64 = 8 * MAX_FILE_BYTES;
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// The owner and the group of the file can read the file.
 const FILE_MODE: u32 = 0o640;
-/// Maximum number of rotated files.
-const MAX_ROTATED_FILES: u32 = 99;
+/// The suffix of the next file during a rotation.
+const NEXT_SUFFIX: &str = "next";
 /// Number of rotations within the maximum age. vipool removes only whole files, so a record can
 /// exist for about an eighth longer than the maximum age.
 const ROTATIONS_PER_AGE: u32 = 8;
@@ -73,8 +78,15 @@ impl HistoryLog {
             LOCK_TIMEOUT,
             "another vipool process writes the history",
         )?;
+        if !path.try_exists().with_context(context)? {
+            // A rotation may have ended between its two renames.
+            match fs::rename(suffixed_path(path, NEXT_SUFFIX), path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                result => result.with_context(context)?,
+            }
+        }
         let mut file = trusted_file::open_or_create(path, FILE_MODE).with_context(context)?;
-        if file.metadata()?.len() > MAX_READ_BYTES {
+        if file.metadata().with_context(context)?.len() > MAX_READ_BYTES {
             bail!("{}: it is longer than {MAX_READ_BYTES} bytes, the maximum", context());
         }
         let mut bytes = Vec::new();
@@ -85,8 +97,11 @@ impl HistoryLog {
             file.set_len(complete_length as u64).with_context(context)?;
         }
         let mut state = HistoryState::default();
-        for record in bytes[..complete_length].split(|byte| *byte == b'\n').filter_map(parse_line) {
-            state.apply(&record);
+        for line in bytes[..complete_length].split(|byte| *byte == b'\n').filter_map(parse_line) {
+            match line {
+                Line::Record(record) => state.apply(&record),
+                Line::Position(position) => state.last_position = Some(position),
+            }
         }
         Ok(Self { path: path.to_owned(), file, state, _lock: lock })
     }
@@ -99,19 +114,25 @@ impl HistoryLog {
     /// Appends records, and waits until the records are on disk.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The file cannot be written. In this case, the file contains none of the records.
     pub fn append(&mut self, records: &[Record]) -> anyhow::Result<()> {
-        let context = || format!("cannot write the history {}", self.path.display());
         if records.is_empty() {
             return Ok(());
         }
-        if self.file.seek(SeekFrom::End(0)).with_context(context)? > MAX_FILE_BYTES {
+        let path = self.path.clone();
+        let context = || format!("cannot write the history {}", path.display());
+        let mut length = self.file.seek(SeekFrom::End(0)).with_context(context)?;
+        if length > MAX_FILE_BYTES {
             self.rotate()?;
+            length = self.file.seek(SeekFrom::End(0)).with_context(context)?;
         }
-        let context = || format!("cannot write the history {}", self.path.display());
-        self.file.seek(SeekFrom::End(0)).with_context(context)?;
-        self.file.write_all(&format_lines(records)?).with_context(context)?;
-        self.file.sync_data().with_context(context)?;
+        self.file
+            .write_all(&format_lines(records)?)
+            .and_then(|()| self.file.sync_data())
+            // Remove what was written: the caller may repeat the records, or report that they are
+            // not in the history.
+            .inspect_err(|_| _ = self.file.set_len(length))
+            .with_context(context)?;
         records.iter().for_each(|record| self.state.apply(record));
         Ok(())
     }
@@ -126,9 +147,9 @@ impl HistoryLog {
             now.duration_since(time).is_ok_and(|elapsed| elapsed > age)
         };
         // The period of the current file begins when that of the newest rotated file ends.
-        let start_time = match fs::metadata(suffixed_path(&self.path, "1")) {
-            Ok(newest_rotated) => newest_rotated.modified().ok(),
-            Err(_) => self.state.first_time.map(SystemTime::from),
+        let start_time = match rotated_files(&self.path)?.first_key_value() {
+            Some((_, newest_rotated)) => metadata(newest_rotated)?.modified().ok(),
+            None => self.state.first_time.map(SystemTime::from),
         };
         if let (Some(age), Some(start_time)) = (limits.max_age, start_time)
             && is_older(start_time, age / ROTATIONS_PER_AGE)
@@ -136,16 +157,15 @@ impl HistoryLog {
             self.rotate()?;
         }
         let mut total_bytes = 0;
-        for number in 1..=MAX_ROTATED_FILES {
-            let file = suffixed_path(&self.path, &number.to_string());
-            let Ok(metadata) = fs::metadata(&file) else { continue };
+        for (index, file) in rotated_files(&self.path)?.into_values().enumerate() {
+            let metadata = metadata(&file)?;
             total_bytes += metadata.len();
             let is_expired = metadata
                 .modified()
                 .is_ok_and(|modified| limits.max_age.is_some_and(|age| is_older(modified, age)));
             // The size limit keeps the newest rotated file, because its modification time is the
             // start of the current file's period.
-            if is_expired || number > 1 && total_bytes > limits.max_bytes {
+            if is_expired || index > 0 && total_bytes > limits.max_bytes {
                 let context = || format!("cannot remove {}", file.display());
                 fs::remove_file(&file).with_context(context)?;
             }
@@ -153,29 +173,46 @@ impl HistoryLog {
         Ok(())
     }
 
-    /// Renames the current file to `FILE.1`, and creates a new file that contains the open leases.
+    /// Renames the current file to `FILE.1`, and creates a new file that contains the open leases
+    /// and the position in the journal.
     fn rotate(&mut self) -> anyhow::Result<()> {
+        let new_path = suffixed_path(&self.path, NEXT_SUFFIX);
+        let rotation = self.prepare_rotation(&new_path);
+        let new_file = rotation.inspect_err(|_| _ = fs::remove_file(&new_path))?;
+        // If this process fails or dies between the two renames, the next writer does the second.
+        rename(&self.path, &suffixed_path(&self.path, "1"))?;
+        rename(&new_path, &self.path)?;
+        self.file = new_file;
+        Ok(())
+    }
+
+    /// Does the steps of a rotation that leave the current file in place: makes the name `FILE.1`
+    /// available, and creates the next file at `new_path`. Returns the next file.
+    fn prepare_rotation(&self, new_path: &Path) -> anyhow::Result<File> {
         let context = || format!("cannot rotate {}", self.path.display());
-        let open_leases: Vec<_> = self.state.open_leases().cloned().collect();
-        let contents = format_lines(&open_leases)?;
-        for number in (1..MAX_ROTATED_FILES).rev() {
-            let next_path = suffixed_path(&self.path, &(number + 1).to_string());
-            match fs::rename(suffixed_path(&self.path, &number.to_string()), next_path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
-            }
+        let mut contents = format_lines(self.state.open_leases())?;
+        if let Some(position) = self.state.last_position.clone() {
+            contents.extend(format_lines([&PositionLine { position }])?);
         }
+        trusted_file::replace(new_path, &contents, FILE_MODE).with_context(context)?;
+        let new_file = trusted_file::open_or_create(new_path, FILE_MODE).with_context(context)?;
+        // The new file gets the group of the old file, so a chgrp(1) by an administrator persists.
+        // Without the right to set the group, the new file keeps its default group.
+        let group = self.file.metadata().with_context(context)?.gid();
+        let _ = fchown(&new_file, None, Some(group));
         // The modification time must be the end of the file's period, even if the last write was
         // long ago.
         self.file.set_modified(SystemTime::now()).with_context(context)?;
-        let group = self.file.metadata().with_context(context)?.gid();
-        fs::rename(&self.path, suffixed_path(&self.path, "1")).with_context(context)?;
-        trusted_file::replace(&self.path, &contents, FILE_MODE).with_context(context)?;
-        self.file = trusted_file::open_or_create(&self.path, FILE_MODE).with_context(context)?;
-        // The new file gets the group of the old file, so a chgrp(1) by an administrator persists.
-        // Without the right to set the group, the new file keeps its default group.
-        let _ = fchown(&self.file, None, Some(group));
-        Ok(())
+        // Move the files up to the first unused number. A rotation that failed here left such a
+        // number, and is completed by the next rotation.
+        let rotated_files = rotated_files(&self.path)?;
+        let is_used = |number: &u32| rotated_files.contains_key(number);
+        let moved_numbers: Vec<u32> = (1..MAX_ROTATED_FILES).take_while(is_used).collect();
+        for number in moved_numbers.into_iter().rev() {
+            let next_path = suffixed_path(&self.path, &(number + 1).to_string());
+            rename(&rotated_files[&number], &next_path)?;
+        }
+        Ok(new_file)
     }
 }
 
@@ -194,16 +231,15 @@ pub fn read(path: &Path) -> anyhow::Result<(Vec<Record>, usize)> {
         }
         _ => {}
     }
-    let rotated_files =
-        (1..=MAX_ROTATED_FILES).rev().map(|number| suffixed_path(path, &number.to_string()));
-    for file in rotated_files.chain([path.to_owned()]) {
+    for file in rotated_files(path)?.into_values().rev().chain([path.to_owned()]) {
         let bytes = match trusted_file::read(&file, MAX_READ_BYTES) {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             bytes => bytes.with_context(|| format!("cannot read {}", file.display()))?,
         };
         for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             match parse_line(line) {
-                Some(record) => records.push(record),
+                Some(Line::Record(record)) => records.push(record),
+                Some(Line::Position(_)) => {}
                 None => damaged_line_count += 1,
             }
         }
@@ -221,27 +257,44 @@ fn remove_copies<T: Eq + Hash>(items: &mut Vec<T>) {
     items.retain(|_| is_kept.next() == Some(true));
 }
 
-fn suffixed_path(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(suffix);
-    name.into()
+/// The contents of a line.
+enum Line {
+    Record(Record),
+    Position(Position),
 }
 
-fn format_lines(records: &[Record]) -> anyhow::Result<Vec<u8>> {
+/// The JSON of a line with the position in the journal. A new file has one such line, because its
+/// records do not contain the position: the last record of the old file is not copied.
+#[derive(Serialize, Deserialize)]
+struct PositionLine {
+    position: Position,
+}
+
+fn format_lines<'a, T: Serialize + 'a>(
+    values: impl IntoIterator<Item = &'a T>,
+) -> anyhow::Result<Vec<u8>> {
     let mut lines = Vec::new();
-    for record in records {
-        let json = serde_json::to_string(record)?;
+    for value in values {
+        let json = serde_json::to_string(value)?;
         writeln!(lines, "{:08x} {json}", crc32fast::hash(json.as_bytes()))?;
     }
     Ok(lines)
 }
 
-fn parse_line(line: &[u8]) -> Option<Record> {
+fn parse_line(line: &[u8]) -> Option<Line> {
     let (checksum, json) = line.split_at_checked(9)?;
     let checksum = std::str::from_utf8(checksum).ok()?.strip_suffix(' ')?;
     let checksum = u32::from_str_radix(checksum, 16).ok()?;
-    (crc32fast::hash(json) == checksum).then(|| serde_json::from_slice(json).ok()).flatten()
+    if crc32fast::hash(json) != checksum {
+        return None;
+    }
+    match serde_json::from_slice(json) {
+        Ok(record) => Some(Line::Record(record)),
+        Err(_) => {
+            let line: PositionLine = serde_json::from_slice(json).ok()?;
+            Some(Line::Position(line.position))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -343,7 +396,7 @@ mod tests {
         assert!(fs::metadata(&path).unwrap().len() < 1000);
         let log = HistoryLog::open(&path).unwrap();
         assert_eq!(log.state().open_leases().len(), 2);
-        assert_eq!(log.state().last_position, Some(("00ff".into(), 2)));
+        assert_eq!(log.state().last_position, Some(Position { boot: "00ff".into(), number: 2 }));
         assert_eq!(
             read(&path).unwrap().0.len(),
             2,

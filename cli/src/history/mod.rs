@@ -7,6 +7,7 @@
 
 mod admin;
 mod collect;
+mod files;
 mod log;
 mod record;
 

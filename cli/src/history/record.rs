@@ -94,6 +94,15 @@ impl Record {
     }
 }
 
+/// A position in the journal of a map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The boot in hexadecimal.
+    pub boot: String,
+    /// The number of the last event before this position.
+    pub number: u64,
+}
+
 /// The state after a sequence of records. A lease is open if no record shows its end.
 #[derive(Clone, Debug, Default)]
 pub struct HistoryState {
@@ -103,8 +112,8 @@ pub struct HistoryState {
     addresses_by_session: HashMap<String, BTreeSet<IpAddr>>,
     /// For each session, the last time at which no address was available.
     pub last_exhausted: BTreeMap<String, Timestamp>,
-    /// Boot and event number of the last record.
-    pub last_position: Option<(String, u64)>,
+    /// The boot and the event number of the last record.
+    pub last_position: Option<Position>,
     /// The time of the first record.
     pub first_time: Option<Timestamp>,
 }
@@ -126,10 +135,7 @@ impl HistoryState {
             }
             _ => {}
         }
-        match &mut self.last_position {
-            Some((boot, number)) if *boot == record.boot => *number = record.number,
-            position => *position = Some((record.boot.clone(), record.number)),
-        }
+        self.last_position = Some(Position { boot: record.boot.clone(), number: record.number });
         self.first_time.get_or_insert(record.time);
     }
 
