@@ -20,7 +20,7 @@ use vipool::trusted_file;
 
 use super::netlink::{InterfaceAddress, Netlink};
 use super::port_set::PortSet;
-use crate::system::file_lock;
+use crate::system::{disk_space, file_lock};
 
 pub const STATE_FILE: &str = "assigned.json";
 const LOCK_FILE: &str = "assigner.lock";
@@ -35,6 +35,7 @@ pub struct AssignerState {
     path: PathBuf,
     /// The recorded resources. An interrupted run may not have added all of them.
     pub assigned: AssignedResources,
+    machine: Machine,
     _lock: File,
 }
 
@@ -48,6 +49,12 @@ pub struct AssignedResources {
     /// Whether `down` drained the server. The next `up` ends the drain, unless an administrator
     /// also drained the server.
     pub draining: bool,
+    /// Whether `up` creates a map that does not have the drains, the reservations and the last
+    /// users yet. If that `up` fails, the next `up` restores them.
+    pub restoring: bool,
+    /// Whether `repair` replaces a map whose lost leases are not drained yet. If that `repair`
+    /// fails, the next `repair` drains them.
+    pub repairing: bool,
     /// The sizes of the pools in the plan of the last `up`.
     pub planned: PlannedSizes,
 }
@@ -59,13 +66,35 @@ pub struct PlannedSizes {
     pub loopback: u32,
 }
 
+/// The boot and the network namespace for which the file is valid.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Machine {
+    boot: String,
+    network_namespace: u64,
+}
+
+impl Machine {
+    fn current() -> anyhow::Result<Self> {
+        const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
+        const NAMESPACE_FILE: &str = "/proc/thread-self/ns/net";
+        let context = |path: &str| format!("cannot read {path}");
+        let boot = fs::read_to_string(BOOT_ID_FILE).with_context(|| context(BOOT_ID_FILE))?;
+        let namespace = fs::metadata(NAMESPACE_FILE).with_context(|| context(NAMESPACE_FILE))?;
+        Ok(Self { boot: boot.trim().to_owned(), network_namespace: namespace.ino() })
+    }
+}
+
 /// The JSON in the file.
 #[derive(Serialize, Deserialize)]
 struct FileContents {
-    boot: String,
-    network_namespace: u64,
+    #[serde(flatten)]
+    machine: Machine,
     ports: String,
     draining: bool,
+    #[serde(default)]
+    restoring: bool,
+    #[serde(default)]
+    repairing: bool,
     #[serde(default)]
     planned: PlannedSizes,
     /// Addresses by interface index.
@@ -75,12 +104,13 @@ struct FileContents {
 impl AssignerState {
     /// Takes the lock and reads the state file in `directory`, the directory of the map.
     ///
-    /// Creates the directory if necessary. If the file cannot be used, prints the reason. In this
-    /// case, `assigned` contains every address that carries the mark of vipool
+    /// Creates the directory if necessary. If the file is damaged or not trusted, prints the reason.
+    /// In this case, `assigned` contains every address that carries the mark of vipool
     /// (`netlink::POOL_ADDRESS_PROTOCOL`), so that `down` can still remove these addresses.
     ///
     /// # Errors
-    /// Another assigner runs, the directory cannot be used, or other users can change it.
+    /// Another assigner runs, the directory cannot be used, other users can change it, or the system
+    /// cannot read the file.
     pub fn open(directory: &Path) -> anyhow::Result<Self> {
         trusted_file::create_directory(directory, 0o755)
             .with_context(|| format!("cannot use {} (run as root)", directory.display()))?;
@@ -90,12 +120,17 @@ impl AssignerState {
             "another 'vipool up' or 'vipool down' is running",
         )?;
         let path = directory.join(STATE_FILE);
+        let machine = Machine::current()?;
         let recorded_resources = match trusted_file::read(&path, MAX_FILE_BYTES) {
-            Ok(bytes) => parse(&bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(AssignedResources::default())
-            }
-            Err(error) => Err(error.into()),
+            Ok(bytes) => parse(&bytes, &machine),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound => Ok(AssignedResources::default()),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::FileTooLarge => Err(error.into()),
+                // The file may be intact, and only this file lists the ports.
+                _ => {
+                    return Err(error).with_context(|| format!("cannot read {}", path.display()));
+                }
+            },
         };
         let assigned = match recorded_resources {
             Ok(assigned) => assigned,
@@ -108,7 +143,7 @@ impl AssignerState {
                 AssignedResources { addresses: marked_addresses()?, ..Default::default() }
             }
         };
-        Ok(Self { path, assigned, _lock: lock })
+        Ok(Self { path, assigned, machine, _lock: lock })
     }
 
     /// Writes `assigned` to the file, or removes the file if `assigned` is empty.
@@ -130,10 +165,11 @@ impl AssignerState {
                 addresses.entry(entry.interface).or_default().push(entry.address);
             }
             let contents = FileContents {
-                boot: boot_id()?,
-                network_namespace: network_namespace()?,
+                machine: self.machine.clone(),
                 ports: assigned.ports.to_string(),
                 draining: assigned.draining,
+                restoring: assigned.restoring,
+                repairing: assigned.repairing,
                 planned: assigned.planned,
                 addresses,
             };
@@ -152,7 +188,7 @@ impl AssignerState {
     /// The file cannot be written for another reason, or cannot be removed.
     pub fn write_subset(&mut self, assigned: AssignedResources) -> anyhow::Result<()> {
         match self.write(assigned.clone()) {
-            Err(error) if is_out_of_space(&error) => {
+            Err(error) if disk_space::is_exhausted(&error) => {
                 errln!("vipool: {error:#}: the older content of the file stays in place");
                 self.assigned = assigned;
                 Ok(())
@@ -162,15 +198,9 @@ impl AssignerState {
     }
 }
 
-fn is_out_of_space(error: &anyhow::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, StorageFull};
-    let cause = error.root_cause().downcast_ref::<io::Error>();
-    cause.is_some_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
-}
-
-fn parse(bytes: &[u8]) -> anyhow::Result<AssignedResources> {
+fn parse(bytes: &[u8], machine: &Machine) -> anyhow::Result<AssignedResources> {
     let contents: FileContents = serde_json::from_slice(bytes)?;
-    if contents.boot != boot_id()? || contents.network_namespace != network_namespace()? {
+    if contents.machine != *machine {
         return Ok(AssignedResources::default());
     }
     let addresses = contents
@@ -180,8 +210,9 @@ fn parse(bytes: &[u8]) -> anyhow::Result<AssignedResources> {
             addresses.into_iter().map(move |address| InterfaceAddress { interface, address })
         })
         .collect();
-    let FileContents { draining, planned, .. } = contents;
-    Ok(AssignedResources { addresses, ports: contents.ports.parse()?, draining, planned })
+    let FileContents { draining, restoring, repairing, planned, .. } = contents;
+    let ports = contents.ports.parse()?;
+    Ok(AssignedResources { addresses, ports, draining, restoring, repairing, planned })
 }
 
 /// Returns the addresses with the mark of vipool, from all interfaces.
@@ -191,15 +222,6 @@ fn marked_addresses() -> anyhow::Result<BTreeSet<InterfaceAddress>> {
     let marked_entries =
         present_addresses.filter(|(_, state)| state.is_pool_like && state.is_marked);
     Ok(marked_entries.map(|(entry, _)| entry).collect())
-}
-
-fn boot_id() -> io::Result<String> {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    Ok(text.trim().to_owned())
-}
-
-fn network_namespace() -> io::Result<u64> {
-    Ok(fs::metadata("/proc/thread-self/ns/net")?.ino())
 }
 
 #[cfg(test)]
@@ -222,6 +244,8 @@ mod tests {
                 .into(),
             ports: "4000-4001,5000".parse().unwrap(),
             draining: true,
+            restoring: true,
+            repairing: true,
             planned: PlannedSizes { virtual_ips: 2, loopback: 0 },
         };
         let mut state = AssignerState::open(&directory).unwrap();

@@ -2,17 +2,21 @@
 //! get.
 
 use std::net::IpAddr;
+#[cfg(unix)]
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::bail;
 use vipool::Tick;
+#[cfg(unix)]
+use vipool::map::ChangeError;
 use vipool::map::{AdminChange, Map};
 use vipool::range::Range;
 
 #[cfg(unix)]
 use super::audit;
 #[cfg(unix)]
-use crate::history::AdminAction;
+use crate::history::{AdminAction, AdminState};
 use crate::maps::selection::MapArgs;
 use crate::text::{escape, pluralize};
 
@@ -109,7 +113,11 @@ impl DrainTarget {
                 false => AdminAction::Undrain(range),
             };
             let actions: Vec<_> = changed_ranges.into_iter().map(action).collect();
-            audit::record(&directory, &actions);
+            let recorded = audit::record_change(&directory, &actions);
+            match &result {
+                Ok(()) => recorded?,
+                Err(_) => _ = recorded.inspect_err(|error| errln!("vipool: {error:#}")),
+            }
         }
         result.map(|()| ExitCode::SUCCESS)
     }
@@ -168,19 +176,32 @@ impl Reserve {
         let lease_note =
             if change.held > 0 { "; the session that holds the address keeps it" } else { "" };
         #[cfg(unix)]
-        audit::record(&directory, &[AdminAction::Reserve(self.address, &self.user)]);
+        audit::record_change(&directory, &[AdminAction::Reserve(self.address, &self.user)])?;
         outln!("{} is reserved for {}{lease_note}", self.address, escape(&self.user))?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Returns whether the history contains a reservation of the address that was not removed.
+#[cfg(unix)]
+fn is_reserved_in_history(directory: &Path, map: &Map, address: IpAddr) -> anyhow::Result<bool> {
+    let state = AdminState::read(directory, map.reader()?.boot())?;
+    Ok(state.reservations.contains_key(&address))
 }
 
 impl Unreserve {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let directory = self.map.existing_directory()?;
         let map = Map::open(&directory)?;
-        map.unreserve(self.address, Tick::now())?;
+        match map.unreserve(self.address, Tick::now()) {
+            // An earlier run changed the map, but could not write the history.
+            #[cfg(unix)]
+            Err(ChangeError::NotReserved(_))
+                if is_reserved_in_history(&directory, &map, self.address)? => {}
+            result => _ = result?,
+        }
         #[cfg(unix)]
-        audit::record(&directory, &[AdminAction::Unreserve(self.address)]);
+        audit::record_change(&directory, &[AdminAction::Unreserve(self.address)])?;
         outln!("{} is no longer reserved", self.address)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -8,19 +8,39 @@ use crate::event_log;
 use crate::history::{self, AdminAction, Retention};
 use crate::system::caller;
 
-/// Records completed actions in the history and in the system log. On failure, prints a warning.
-pub fn record(directory: &Path, actions: &[AdminAction<'_>]) {
+/// Records completed actions in the history and in the system log.
+///
+/// # Errors
+/// The history cannot be written.
+pub fn record(directory: &Path, actions: &[AdminAction<'_>]) -> anyhow::Result<()> {
     if actions.is_empty() {
-        return;
+        return Ok(());
     }
     let append = || {
-        let boot = vipool::system::current_boot_id()?;
+        let boot =
+            vipool::system::current_boot_id().context("cannot identify this boot in /proc")?;
         history::append_actions(directory, boot, actions, &caller::logged_on_user())
     };
-    match append() {
-        Ok(records) => event_log::log_records(directory, &records),
-        Err(error) => errln!("vipool: the history does not contain this command: {error:#}"),
+    let records = append().context("the history does not contain this command")?;
+    event_log::log_records(directory, &records);
+    Ok(())
+}
+
+/// Records a completed action as [`record`] does. On failure, prints a warning, because nothing
+/// depends on the record.
+pub fn record_or_warn(directory: &Path, action: AdminAction<'_>) {
+    if let Err(error) = record(directory, &[action]) {
+        errln!("vipool: {error:#}");
     }
+}
+
+/// Records completed drains or reservations as [`record`] does.
+///
+/// # Errors
+/// The history cannot be written, so `vipool up` cannot apply the change to a new map.
+pub fn record_change(directory: &Path, actions: &[AdminAction<'_>]) -> anyhow::Result<()> {
+    record(directory, actions)
+        .context("the change is done, but does not survive 'vipool down' (run the command again)")
 }
 
 /// Copies the new events of the map's journal to the history and to the system log.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use vipool::Tick;
-use vipool::map::{Map, MapError, SessionRow};
+use vipool::map::{CloseError, Map, MapError, SessionRow};
 
 use super::audit;
 use crate::assigner::reserved_ports::set_reserved_ports;
@@ -16,6 +16,7 @@ use crate::assigner::{PortSet, format_address_count, remove_addresses};
 use crate::history::AdminAction;
 use crate::maps::client::remove_stale_client_files;
 use crate::maps::{last_users, unusable};
+use crate::system::disk_space;
 use crate::text::escape;
 
 /// Remove the addresses and ports that 'vipool up' added
@@ -36,7 +37,8 @@ pub struct Down {
 
 impl Down {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        if !self.map.exists() {
+        let has_directory = self.map.try_exists();
+        if !has_directory.with_context(|| format!("cannot examine {}", self.map.display()))? {
             outln!("there is no map in {}: nothing to remove", self.map.display())?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -52,10 +54,15 @@ impl Down {
                 map.drain_server(true)?;
                 if self.force {
                     for row in map.sessions()? {
-                        // The session may have closed since the list was made.
-                        if map.close_session(row.session, Tick::now()).is_ok() {
+                        match map.close_session(row.session, Tick::now()) {
                             // If standard output is closed or full, still remove the addresses.
-                            let _ = outln!("closed {}", describe_session(&row));
+                            Ok(_) => _ = outln!("closed {}", describe_session(&row)),
+                            // The session has closed since the list was made.
+                            Err(CloseError::NotOpen(_)) => {}
+                            Err(error) => {
+                                return Err(error)
+                                    .context(format!("cannot close session {}", row.session));
+                            }
                         }
                     }
                 }
@@ -63,9 +70,19 @@ impl Down {
                 if let Err(error) = audit::record_events(&self.map, None) {
                     errln!("vipool: {error:#}");
                 }
-                last_users::save(&map, &self.map);
+                let saved_users = last_users::save(&map, &self.map);
                 remove_stale_client_files(&map, &self.map);
-                match leased_addresses(&map)? {
+                let leased_addresses = leased_addresses(&map)?;
+                if let Err(error) = saved_users {
+                    // Only the map has the last users. If the file system is full, remove the map
+                    // nevertheless, because that frees space.
+                    let must_keep_map = !self.force && !disk_space::is_exhausted(&error);
+                    if leased_addresses.is_none() && must_keep_map {
+                        return Err(error.context("the map was not removed (--force removes it)"));
+                    }
+                    errln!("vipool: {error:#}");
+                }
+                match leased_addresses {
                     None => {
                         map.remove()?;
                         BTreeSet::new()
@@ -99,7 +116,7 @@ impl Down {
             state.write(AssignedResources::default())?;
             unusable::write(&self.map, &BTreeMap::new())?;
         }
-        audit::record(&self.map, &[AdminAction::Down]);
+        audit::record_or_warn(&self.map, AdminAction::Down);
         Ok(ExitCode::SUCCESS)
     }
 }

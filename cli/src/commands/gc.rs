@@ -128,7 +128,9 @@ impl Gc {
         let summary = reap::reap_all(&map)?;
         #[cfg(unix)]
         let collect_result = audit::record_events(directory, Some(&self.retention()));
-        last_users::save(&map, directory);
+        if let Err(error) = last_users::save(&map, directory) {
+            errln!("vipool: {error:#}");
+        }
         remove_stale_client_files(&map, directory);
         if self.json {
             print_json(&summary)?;

@@ -5,15 +5,15 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use vipool::Tick;
-use vipool::map::Map;
+use vipool::map::{Map, MapError};
 use vipool::range::Range;
 
 use super::audit;
 use super::plan_args::PlanArgs;
 use crate::assigner::plan::{desired_addresses, without_unusable_addresses};
-use crate::assigner::state::AssignerState;
+use crate::assigner::state::{AssignedResources, AssignerState};
 use crate::history::{self, AdminAction, Record, RecordKind};
 use crate::text::{escape, pluralize};
 
@@ -44,17 +44,25 @@ pub struct Repair {
 impl Repair {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let (_, server_plan, _) = self.plan.load()?;
-        let state = AssignerState::open(&self.map)?;
+        let mut state = AssignerState::open(&self.map)?;
         // The damaged map contained only the addresses that 'vipool up' could use.
         let unusable_addresses: BTreeSet<IpAddr> = desired_addresses(&server_plan)?
             .difference(&state.assigned.addresses)
             .map(|entry| entry.address)
             .collect();
         let plan = without_unusable_addresses(server_plan.plan, &unusable_addresses);
-        let Some(report) = Map::repair(&self.map, &plan)? else {
+        let was_repairing = state.assigned.repairing;
+        let is_damaged = matches!(Map::open(&self.map), Err(MapError::Damaged { .. }));
+        if is_damaged {
+            // If this command fails after it has replaced the map, the next one drains the addresses
+            // of lost leases.
+            state.write(AssignedResources { repairing: true, ..state.assigned.clone() })?;
+        }
+        let report = Map::repair(&self.map, &plan)?;
+        if report.is_none() && !was_repairing {
             outln!("the map in {} is not damaged: nothing was changed", self.map.display())?;
             return Ok(ExitCode::SUCCESS);
-        };
+        }
         // Drain the addresses of lost leases before the command prints, because printing can fail.
         let map = Map::open(&self.map)?;
         let sessions_text = pluralize(map.sessions()?.len(), "session", "sessions");
@@ -66,13 +74,16 @@ impl Repair {
         }
         let drains: Vec<_> =
             lost_ranges.iter().map(|range| AdminAction::Drain(Some(*range))).collect();
-        audit::record(&self.map, &drains);
-        outln!("the map was damaged: {}", report.reason)?;
-        for file in &report.set_aside {
-            outln!("set aside as {}", file.display())?;
-        }
-        if !report.kept_leases {
-            outln!("the damaged map does not belong to this farm file and this boot")?;
+        audit::record_change(&self.map, &drains)?;
+        state.write(AssignedResources { repairing: false, ..state.assigned.clone() })?;
+        if let Some(report) = report {
+            outln!("the map was damaged: {}", report.reason)?;
+            for file in &report.set_aside {
+                outln!("set aside as {}", file.display())?;
+            }
+            if !report.kept_leases {
+                outln!("the damaged map does not belong to this farm file and this boot")?;
+            }
         }
         outln!("kept {sessions_text} with their addresses")?;
         for record in &lost_records {
@@ -95,7 +106,8 @@ impl Repair {
 /// Leases of earlier boots have ended with their programs, so they are not lost.
 fn lost_leases(directory: &Path) -> anyhow::Result<Vec<Record>> {
     let (mut records, _) = history::read(&history::history_file(directory))?;
-    let boot = history::format_boot(vipool::system::current_boot_id()?);
+    let boot = vipool::system::current_boot_id().context("cannot identify this boot in /proc")?;
+    let boot = history::format_boot(boot);
     records.retain(|record| record.boot == boot);
     let mut new_records = history::pending(directory, &records)?;
     new_records.retain(|record| record.event == RecordKind::Released && record.reconciled);

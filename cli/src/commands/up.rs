@@ -143,7 +143,14 @@ impl Up {
             let destinations = probe_destinations(&server_plan, &interfaces);
             add_addresses(&mut state, &pool_addresses, !self.no_probe, &destinations, &mut timer)?
         };
-        let had_map = Map::open(directory).is_ok();
+        let had_map = match Map::open(directory) {
+            Err(error @ MapError::Io { .. }) => return Err(error.into()),
+            result => result.is_ok(),
+        };
+        if !had_map {
+            // If this command fails after it has created the map, the next one restores.
+            state.write(AssignedResources { restoring: true, ..state.assigned.clone() })?;
+        }
         let map_inode_before = map_file_inode(directory);
         // If the map was lost, the sockets show which addresses running sessions still use.
         let mut probe = SystemProbe::new().context("cannot read the kernel's socket tables")?;
@@ -163,30 +170,18 @@ impl Up {
                 }
             })?;
         let map_changed = map_file_inode(directory) != map_inode_before;
-        // The last users in an existing map are more recent than the saved last users.
-        if !had_map {
-            last_users::restore(&map, directory);
-        }
-        remove_stale_client_files(&map, directory);
         let was_draining = state.assigned.draining;
-        let boot = map.reader()?.boot();
-        if was_draining || !had_map {
-            // A dry run also reads the history of `self.map`, because the copy has no history.
-            match AdminState::read(&self.map, boot) {
-                Ok(admin_state) if had_map => map.drain_server(admin_state.is_server_drained)?,
-                Ok(admin_state) => admin_state.apply(&map)?,
-                Err(error) => {
-                    map.drain_server(false)?;
-                    errln!("vipool: cannot restore drains and reservations: {error:#}");
-                }
-            }
-        }
+        let is_restored = self.restore(&map, directory, &state.assigned)?;
+        remove_stale_client_files(&map, directory);
         timer.end_step(if map_changed { "created the map" } else { "kept the map" });
         let assigned = state.assigned.clone();
-        state.write(AssignedResources { draining: false, planned: new_sizes, ..assigned })?;
-        unusable::write(directory, &result.conflict_reasons).with_context(|| {
-            format!("cannot record the unusable addresses in {}", directory.display())
+        state.write(AssignedResources {
+            draining: false,
+            restoring: !is_restored,
+            planned: new_sizes,
+            ..assigned
         })?;
+        unusable::write(directory, &result.conflict_reasons)?;
         let leased_by_sessions = leased_addresses(&map)?.unwrap_or_default();
         let is_needed = |entry: &InterfaceAddress| {
             result.usable_addresses.contains(entry)
@@ -211,7 +206,7 @@ impl Up {
         }
         timer.end_step("reserved the fixed ports");
         if !self.dry_run {
-            audit::record(directory, &[AdminAction::Up]);
+            audit::record_or_warn(directory, AdminAction::Up);
         }
 
         let lingering_count: u32 = map.reader()?.pools().iter().map(|pool| pool.lingering).sum();
@@ -238,6 +233,39 @@ impl Up {
             unusable: unusable::from_reasons(result.conflict_reasons),
             steps: if self.dry_run { Vec::new() } else { timer.into_steps() },
         })
+    }
+
+    /// Restores what the map does not contain: in a new map, the last users, the drains and the
+    /// reservations. In a map that `down` drained, the drain of the server by an administrator.
+    /// Returns false after a warning if a file cannot be read.
+    fn restore(
+        &self,
+        map: &Map,
+        directory: &Path,
+        assigned: &AssignedResources,
+    ) -> anyhow::Result<bool> {
+        let mut is_restored = true;
+        let mut warn = |failure: &str, error: anyhow::Error| {
+            errln!("vipool: {failure}: {error:#} (run 'vipool up' again)");
+            is_restored = false;
+        };
+        if assigned.restoring
+            && let Err(error) = last_users::restore(map, directory)
+        {
+            warn("users may get different addresses than before", error.into());
+        }
+        if assigned.restoring || assigned.draining {
+            // A dry run also reads the history of `self.map`, because the copy has no history.
+            match AdminState::read(&self.map, map.reader()?.boot()) {
+                Ok(admin_state) if assigned.restoring => admin_state.apply(map)?,
+                Ok(admin_state) => map.drain_server(admin_state.is_server_drained)?,
+                Err(error) => {
+                    map.drain_server(false)?;
+                    warn("cannot restore drains and reservations", error);
+                }
+            }
+        }
+        Ok(is_restored)
     }
 }
 

@@ -16,7 +16,10 @@ use vipool::session::Handle;
 /// warning and continues, because the session works without the file.
 pub fn write_client_file(directory: &Path, handle: &Handle, address: IpAddr, user: Option<&str>) {
     if let Err(error) = client_file::write(directory, handle, address, reader_id(user)) {
-        errln!("vipool: cannot record the client address {address} for client-ip: {error}");
+        errln!(
+            "vipool: cannot record the client address {address} for client-ip in {}: {error}",
+            directory.display()
+        );
     }
 }
 

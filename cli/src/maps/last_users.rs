@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use vipool::Tick;
-use vipool::map::Map;
+use vipool::map::{Map, MapError};
 use vipool::system::map_directory;
 use vipool::trusted_file;
 
@@ -20,22 +21,23 @@ fn file_path(directory: &Path) -> PathBuf {
     }
 }
 
-/// Saves the last user of every address. On failure, prints a warning and continues.
-pub fn save(map: &Map, directory: &Path) {
+/// Saves the last user of every address.
+///
+/// # Errors
+/// The file cannot be read or written, or the map cannot be used.
+pub fn save(map: &Map, directory: &Path) -> anyhow::Result<()> {
     let file = file_path(directory);
     if let Some(parent) = file.parent() {
         // If this fails, `save_users` below reports the reason.
         let _ = trusted_file::create_directory(parent, 0o750);
     }
-    if let Err(error) = map.save_users(&file) {
-        errln!("vipool: users may get different addresses after a restart: {error}");
-    }
+    map.save_users(&file).context("users may get different addresses after a restart")
 }
 
-/// Copies the last user of every address from the file to a new map. On failure, prints a warning
-/// and continues.
-pub fn restore(map: &Map, directory: &Path) {
-    if let Err(error) = map.restore_users(&file_path(directory), Tick::now()) {
-        errln!("vipool: users may get different addresses than before: {error}");
-    }
+/// Copies the last user of every address from the file to a new map.
+///
+/// # Errors
+/// The file cannot be read, or the map cannot be used.
+pub fn restore(map: &Map, directory: &Path) -> Result<(), MapError> {
+    map.restore_users(&file_path(directory), Tick::now()).map(drop)
 }

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use vipool::map::MAP_FILE;
 use vipool::system::map_directory;
 
 use super::private;
@@ -38,7 +39,8 @@ impl MapArgs {
                 MapSelection::Private
             }
             Some(map) => MapSelection::Directory(map.clone()),
-            None if system_directory.join(vipool::map::MAP_FILE).exists() => {
+            // If the system cannot examine the file, opening the map reports the reason.
+            None if system_directory.join(MAP_FILE).try_exists().unwrap_or(true) => {
                 MapSelection::Directory(system_directory)
             }
             None => MapSelection::Private,
@@ -61,7 +63,7 @@ impl MapArgs {
     pub fn existing_directory(&self) -> anyhow::Result<PathBuf> {
         let directory = self.directory()?;
         let is_private = self.selection() == MapSelection::Private;
-        if is_private && !directory.join(vipool::map::MAP_FILE).exists() {
+        if is_private && !directory.join(MAP_FILE).try_exists().unwrap_or(true) {
             if self.private {
                 bail!("you have no private map ('vipool run --private' creates it)");
             }

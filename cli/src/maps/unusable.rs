@@ -9,6 +9,8 @@ use std::path::Path;
 #[cfg(target_os = "linux")]
 use std::{fs, io};
 
+#[cfg(target_os = "linux")]
+use anyhow::Context;
 use serde::Serialize;
 use vipool::trusted_file;
 
@@ -33,15 +35,17 @@ pub fn from_reasons(reasons: BTreeMap<IpAddr, String>) -> Vec<UnusableAddress> {
 /// # Errors
 /// The file cannot be written or removed.
 #[cfg(target_os = "linux")]
-pub fn write(directory: &Path, reasons: &BTreeMap<IpAddr, String>) -> io::Result<()> {
+pub fn write(directory: &Path, reasons: &BTreeMap<IpAddr, String>) -> anyhow::Result<()> {
     let path = directory.join(UNUSABLE_ADDRESSES_FILE);
-    if reasons.is_empty() {
-        return match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        };
+    let result = match reasons.is_empty() {
+        true => fs::remove_file(&path),
+        false => trusted_file::replace(&path, &serde_json::to_vec(reasons)?, 0o644),
+    };
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && reasons.is_empty() => Ok(()),
+        result => result
+            .with_context(|| format!("cannot record the unusable addresses in {}", path.display())),
     }
-    trusted_file::replace(&path, &serde_json::to_vec(reasons)?, 0o644)
 }
 
 /// Reads the addresses from the file beside the map. Returns no addresses if the file is missing or

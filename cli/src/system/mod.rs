@@ -10,6 +10,8 @@ pub mod auxv;
 #[cfg_attr(windows, path = "caller_windows.rs")]
 pub mod caller;
 #[cfg(target_os = "linux")]
+pub mod disk_space;
+#[cfg(target_os = "linux")]
 pub mod elf;
 #[cfg(unix)]
 pub mod exec_path;

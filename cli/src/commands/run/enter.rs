@@ -153,7 +153,8 @@ pub fn enter(args: &Run, signals: &mut Signals) -> Result<EnteredSession, EnterE
         Some(pool) => Ok(Some(pool.clone())),
         None => map.choose_pool(&user, program.executable().as_ref()),
     };
-    let process = system::identify_process(std::process::id())?;
+    let process = system::identify_process(std::process::id())
+        .context("cannot identify this process in /proc")?;
     // All logons of a user share a session of this kind. This process counts as one of the logons,
     // so the session stays open while the program runs.
     let shared_logon = (session.kind() == SessionKind::User).then_some(process);

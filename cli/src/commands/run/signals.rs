@@ -116,9 +116,12 @@ impl Signals {
 
 /// Returns a bit mask of the signals that this process ignores (`SigIgn` of proc_pid_status(5)).
 fn ignored_signal_mask() -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
+    const STATUS_FILE: &str = "/proc/self/status";
+    let status = std::fs::read_to_string(STATUS_FILE)
+        .with_context(|| format!("cannot read {STATUS_FILE}"))?;
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    Ok(u64::from_str_radix(mask.context("no SigIgn in /proc/self/status")?.trim(), 16)?)
+    let mask = mask.with_context(|| format!("no SigIgn in {STATUS_FILE}"))?;
+    Ok(u64::from_str_radix(mask.trim(), 16)?)
 }
 
 /// Forwards a signal to the program.

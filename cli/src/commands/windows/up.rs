@@ -55,7 +55,9 @@ impl Up {
         create_directory(&directory)
             .with_context(|| format!("cannot create {}", directory.display()))?;
         let map = Map::create(&directory, &server_plan.plan)?;
-        last_users::restore(&map, &directory);
+        if let Err(error) = last_users::restore(&map, &directory) {
+            errln!("vipool: users may get different addresses than before: {error}");
+        }
         let address_count: u32 = map.reader()?.pools().iter().map(|pool| pool.slots).sum();
         outln!("the map in {} has {address_count} addresses", directory.display())?;
         Ok(ExitCode::SUCCESS)

@@ -112,7 +112,8 @@ fn create_checked(path: &Path) -> anyhow::Result<()> {
     };
     let directory = open_directory(path)
         .with_context(|| describe_refusal("is not a directory that you can read"))?;
-    let metadata = directory.metadata()?;
+    let metadata =
+        directory.metadata().with_context(|| format!("cannot examine {}", path.display()))?;
     if metadata.uid() != uid.as_raw() {
         bail!(describe_refusal(&format!("belongs to user {}", metadata.uid())));
     }
