@@ -13,6 +13,8 @@ use std::process::{Child, Command};
 use std::sync::OnceLock;
 use std::{env, io, thread};
 
+#[cfg(unix)]
+pub mod namespace;
 pub mod needs;
 pub mod wine;
 
@@ -103,6 +105,16 @@ pub fn preload_path() -> &'static Path {
     BUILT_FILE.get_or_init(|| {
         cargo(&["build", "--package", "vipool-preload", "--profile", "hook"]);
         target_dir().join("hook/libvipool_preload.so")
+    })
+}
+
+/// Builds the object of `tests/faults/preload` once and returns its path. The object lets one call
+/// of a program fail.
+pub fn fault_preload_path() -> &'static Path {
+    static BUILT_FILE: OnceLock<PathBuf> = OnceLock::new();
+    BUILT_FILE.get_or_init(|| {
+        cargo(&["build", "--package", "vipool-fault-preload"]);
+        target_dir().join("debug/libvipool_fault_preload.so")
     })
 }
 

@@ -18,15 +18,13 @@ use vipool::policy::{Features, Policy, PortRange, Program};
 use vipool::pool::{Pool, PoolKind};
 use vipool::rewrite::{KernelListeners, ListenerLookup, ListenerMatch, Protocol};
 use vipool::session::{Addresses, Handle, SessionId};
-use vipool_testing::{ChildGuard, have, preload_path, record_skip};
+use vipool_testing::namespace::{self, INSIDE_VARIABLE};
+use vipool_testing::{ChildGuard, preload_path};
 
 /// The host's own address.
 pub const HOST_ADDRESS: &str = "10.99.5.1";
 /// The address of the external host on the same link.
 pub const EXTERNAL_ADDRESS: &str = "10.99.5.2";
-
-/// This variable is set in the run inside the namespaces.
-const INSIDE_NAMESPACE_VARIABLE: &str = "VIPOOL_TEST_INSIDE";
 
 /// This variable contains the path of a hook that was built with AddressSanitizer (`cargo xtask
 /// test address-hook`). If it is set, tests preload this hook, and also build the C programs with
@@ -38,63 +36,14 @@ const SANITIZED_HOOK_VARIABLE: &str = "VIPOOL_SANITIZED_HOOK";
 /// Before that, `prepare` runs outside the namespaces and builds the programs. The test is skipped
 /// if one of `needs`, `cc`, `ip` or the right to create namespaces is missing.
 pub fn in_namespace(name: &str, needs: &[&str], prepare: impl FnOnce(), body: impl FnOnce()) {
-    if env::var_os(INSIDE_NAMESPACE_VARIABLE).is_some() {
-        return body();
-    }
-    if !have(&["cc", "ip"]) || !have(needs) || !can_unshare() {
-        return;
-    }
-    prepare();
-    let output = unshare_command(name, needs.contains(&"root"))
-        .args([name, "--exact", "--include-ignored", "--nocapture"])
-        .output()
-        .expect("unshare starts");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let reports = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}\n{reports}");
-    eprint!("{reports}");
+    namespace::in_namespace(name, &[&["cc"], needs].concat(), prepare, body);
 }
 
 /// Runs this program again in new namespaces, and waits until the new process exits.
 ///
 /// Returns `false` in the first process. In the new process, the function only returns `true`.
 pub fn reenter() -> bool {
-    if env::var_os(INSIDE_NAMESPACE_VARIABLE).is_some() {
-        return true;
-    }
-    if have(&["cc", "ip"]) && can_unshare() {
-        let arguments: Vec<_> = env::args().skip(1).collect();
-        let status = unshare_command("main", false).args(arguments).status();
-        assert!(status.expect("unshare starts").success());
-    }
-    false
-}
-
-fn can_unshare() -> bool {
-    let status = Command::new("unshare").args(["-Urn", "true"]).stderr(Stdio::null()).status();
-    let is_allowed = status.is_ok_and(|status| status.success());
-    if !is_allowed {
-        record_skip("user namespaces", "sysctl kernel.unprivileged_userns_clone=1");
-    }
-    is_allowed
-}
-
-/// Returns a command that runs this program in new namespaces.
-///
-/// If `needs_root` is true, no user namespace is created, because programs that change their user
-/// need the real root. When the PID namespace ends, the kernel kills all remaining processes.
-fn unshare_command(name: &str, needs_root: bool) -> Command {
-    let mut command = Command::new("unshare");
-    command
-        .args([
-            if needs_root { "-nmupf" } else { "-Urnmupf" },
-            "--mount-proc",
-            "--kill-child",
-            "--",
-        ])
-        .arg(env::current_exe().expect("the test program has a path"))
-        .env(INSIDE_NAMESPACE_VARIABLE, format!("{}-{name}", std::process::id()));
-    command
+    namespace::reenter(&["cc"])
 }
 
 /// Compiles files of `tests/c` into a program and returns its path.
@@ -134,7 +83,7 @@ fn compile_sources(
     flags: &[&str],
 ) -> PathBuf {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    if env::var_os(INSIDE_NAMESPACE_VARIABLE).is_some() {
+    if env::var_os(INSIDE_VARIABLE).is_some() {
         return program;
     }
     let status = Command::new(compiler)
@@ -224,7 +173,7 @@ impl TestHost {
                       ip link set v1 up";
         let status = external_command(&external_pid, "sh").args(["-c", script]).status().unwrap();
         assert!(status.success());
-        let run_id = env::var(INSIDE_NAMESPACE_VARIABLE).expect("in_namespace was called");
+        let run_id = env::var(INSIDE_VARIABLE).expect("in_namespace was called");
         let directory = env::temp_dir().join(format!("vipool-hook-{run_id}"));
         std::fs::create_dir_all(&directory).unwrap();
         // The host name resolves to the host's addresses.
