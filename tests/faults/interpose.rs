@@ -1,7 +1,8 @@
-//! Replaces functions of the C library in this program, so that one call of a thread can fail.
+//! Replaces functions of the C library, so that one call of a thread can fail.
 //!
-//! The linker prefers the functions of the program to those of the C library. Each function in this
-//! file calls the original, unless the thread has armed a fault that makes this call fail.
+//! The linker prefers the functions of a program and of its preloaded objects to those of the C
+//! library. Each function in this file calls the original, unless the thread has armed a fault that
+//! makes this call fail. Only calls on files fail: pipes, sockets and terminals work.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -12,6 +13,10 @@ use std::io;
 pub enum Fault {
     /// The call fails with this value of errno.
     Error(c_int),
+    /// The call fails with ENOSPC. Applies only to functions that can need space on a file system.
+    // Only the preloaded object uses this variant.
+    #[allow(dead_code)]
+    NoSpace,
     /// The call fails with EINTR, as if a signal had interrupted it. Applies only to functions that
     /// can return this error.
     Interrupt,
@@ -19,10 +24,16 @@ pub enum Fault {
     ShortTransfer,
 }
 
+/// The call number of a fault that hits every call. An interrupted call succeeds when the program
+/// repeats it.
+pub const EVERY_CALL: u32 = 0;
+
 thread_local! {
     /// The armed fault, and the number of calls until it happens. The number includes the call that
     /// the fault hits. Calls to which the fault does not apply are not counted.
     static ARMED_FAULT: Cell<Option<(Fault, u32)>> = const { Cell::new(None) };
+    /// Whether a fault that hits every call has interrupted the last call.
+    static HAS_INTERRUPTED: Cell<bool> = const { Cell::new(false) };
     /// The name of the function that the fault hit.
     static HIT_FUNCTION: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
@@ -33,8 +44,19 @@ thread_local! {
 /// function that the fault hit, or `None` if `body` made fewer such calls.
 pub fn with_fault(fault: Fault, call_number: u32, body: impl FnOnce()) -> Option<&'static str> {
     HIT_FUNCTION.set(None);
-    ARMED_FAULT.set(Some((fault, call_number)));
+    arm(fault, call_number);
     body();
+    disarm()
+}
+
+/// Arms a fault of this thread, which hits the call with this number, or [`EVERY_CALL`].
+pub fn arm(fault: Fault, call_number: u32) {
+    ARMED_FAULT.set(Some((fault, call_number)));
+}
+
+/// Disarms the fault of this thread. Returns the name of the function that the fault hit, or `None`
+/// if it hit none.
+pub fn disarm() -> Option<&'static str> {
     ARMED_FAULT.set(None);
     HIT_FUNCTION.take()
 }
@@ -46,17 +68,39 @@ struct Function {
     is_transfer: bool,
 }
 
+/// The functions that can need space on a file system.
+const SPACE_FUNCTIONS: [&CStr; 11] = [
+    c"open",
+    c"open64",
+    c"mkdir",
+    c"rename",
+    c"write",
+    c"fsync",
+    c"fdatasync",
+    c"ftruncate64",
+    c"fsetxattr",
+    c"posix_fallocate",
+    c"fchown",
+];
+
 impl Function {
     /// Counts a call. Returns the fault if it hits this call.
     fn next_fault(&self) -> Option<Fault> {
         let (fault, remaining_call_count) = ARMED_FAULT.get()?;
         let applies = match fault {
             Fault::Error(_) => true,
+            Fault::NoSpace => SPACE_FUNCTIONS.contains(&self.name),
             Fault::Interrupt => self.is_interruptible,
             Fault::ShortTransfer => self.is_transfer,
         };
         if !applies {
             return None;
+        }
+        if remaining_call_count == EVERY_CALL {
+            let is_repeated = HAS_INTERRUPTED.get();
+            HAS_INTERRUPTED.set(fault == Fault::Interrupt && !is_repeated);
+            HIT_FUNCTION.set(self.name.to_str().ok());
+            return (!is_repeated).then_some(fault);
         }
         if remaining_call_count > 1 {
             ARMED_FAULT.set(Some((fault, remaining_call_count - 1)));
@@ -71,6 +115,7 @@ impl Function {
     fn next_error(&self) -> Option<c_int> {
         match self.next_fault()? {
             Fault::Error(error) => Some(error),
+            Fault::NoSpace => Some(libc::ENOSPC),
             Fault::Interrupt => Some(libc::EINTR),
             Fault::ShortTransfer => None,
         }
@@ -139,6 +184,19 @@ interpose! {
     rename(from: *const c_char, to: *const c_char) -> c_int, fails with -1, interruptible: false;
     unlink(path: *const c_char) -> c_int, fails with -1, interruptible: false;
     fsync(descriptor: c_int) -> c_int, fails with -1, interruptible: true;
+    fdatasync(descriptor: c_int) -> c_int, fails with -1, interruptible: true;
+    ftruncate64(descriptor: c_int, length: i64) -> c_int, fails with -1, interruptible: true;
+    lseek64(descriptor: c_int, offset: i64, origin: c_int) -> i64,
+        fails with -1, interruptible: false;
+    flock(descriptor: c_int, operation: c_int) -> c_int, fails with -1, interruptible: false;
+    futimens(descriptor: c_int, times: *const c_void) -> c_int,
+        fails with -1, interruptible: false;
+    fsetxattr(descriptor: c_int, name: *const c_char, value: *const c_void, length: usize,
+        flags: c_int) -> c_int, fails with -1, interruptible: false;
+    opendir(path: *const c_char) -> *mut c_void,
+        fails with std::ptr::null_mut(), interruptible: false;
+    readdir64(directory: *mut c_void) -> *mut c_void,
+        fails with std::ptr::null_mut(), interruptible: false;
     madvise(start: *mut c_void, length: usize, advice: c_int) -> c_int,
         fails with -1, interruptible: false;
     mmap(start: *mut c_void, length: usize, protection: c_int, flags: c_int, descriptor: c_int,
@@ -179,6 +237,29 @@ unsafe extern "C" fn fcntl(descriptor: c_int, command: c_int, argument: *mut c_v
     }
 }
 
+/// Returns whether the descriptor refers to a regular file.
+fn is_file(descriptor: c_int) -> bool {
+    const FUNCTION: Function =
+        Function { name: c"fstat64", is_interruptible: false, is_transfer: false };
+    // SAFETY: the C library declares the function with these types, all-zero bytes are a valid
+    // `stat64`, and the call writes only this value.
+    unsafe {
+        let mut status: libc::stat64 = std::mem::zeroed();
+        let original: unsafe extern "C" fn(c_int, *mut libc::stat64) -> c_int =
+            std::mem::transmute(FUNCTION.original());
+        original(descriptor, &mut status) == 0 && status.st_mode & libc::S_IFMT == libc::S_IFREG
+    }
+}
+
+/// Returns whether the descriptor refers to a file in /proc.
+fn is_in_proc(descriptor: c_int) -> bool {
+    // SAFETY: all-zero bytes are a valid `statfs`, and the call writes only this value.
+    unsafe {
+        let mut status: libc::statfs = std::mem::zeroed();
+        libc::fstatfs(descriptor, &mut status) == 0 && status.f_type == libc::PROC_SUPER_MAGIC
+    }
+}
+
 /// Defines functions that transfer bytes.
 macro_rules! interpose_transfer {
     ($($name:ident($buffer_type:ty), $c_name:expr;)*) => {$(
@@ -190,8 +271,12 @@ macro_rules! interpose_transfer {
         ) -> isize {
             const FUNCTION: Function =
                 Function { name: $c_name, is_interruptible: true, is_transfer: true };
-            let length = match FUNCTION.next_fault() {
+            let fault = is_file(descriptor).then(|| FUNCTION.next_fault()).flatten();
+            // The kernel accepts only complete values for its settings in /proc.
+            let fault = fault.filter(|fault| *fault != Fault::ShortTransfer || !is_in_proc(descriptor));
+            let length = match fault {
                 Some(Fault::Error(error)) => return fail(error, -1),
+                Some(Fault::NoSpace) => return fail(libc::ENOSPC, -1),
                 Some(Fault::Interrupt) => return fail(libc::EINTR, -1),
                 Some(Fault::ShortTransfer) => length.div_ceil(2),
                 None => length,
