@@ -246,6 +246,7 @@ const NODE_DIFFERENCES: &[Difference] = &[
     // A second bind of a port to which the program bound 127.0.0.1:0 succeeds.
     difference("/test-net-bind-twice.js", "keep-ephemeral", "23"),
     difference("/test-net-client-bind-twice.js", "keep-ephemeral", "23"),
+    difference("/test-http-bind-twice.js", "keep-ephemeral", "23"),
     // The tests expect a wildcard address but see V.
     difference("/test-dgram-bind-default-address.js", "virtual-ip", "3"),
     difference("/test-net-listen-invalid-port.js", "virtual-ip", "30"),
@@ -274,17 +275,25 @@ fn unpack(package: &str, patterns: &[&str]) {
     output_of(tar.args(patterns));
 }
 
-#[test]
-#[ignore = "takes many minutes: cargo xtask test suites"]
-fn node_tests_are_unaffected() {
-    const PATTERNS: [&str; 4] =
-        ["*/test/common", "*/test/fixtures", "*/test-dgram-*", "*/test-net-*"];
+/// Compares the results of the tests of Node.js whose file names begin with one of the prefixes.
+fn compare_node_results(name: &str, prefixes: &'static [&str], min_successes: usize) {
+    const COMMON_PATTERNS: [&str; 2] = ["*/test/common", "*/test/fixtures"];
+    let unpack_tests = || {
+        let test_patterns: Vec<_> =
+            prefixes.iter().map(|prefix| format!("*/test/parallel/{prefix}*")).collect();
+        let test_patterns = test_patterns.iter().map(String::as_str);
+        unpack("nodejs", &COMMON_PATTERNS.into_iter().chain(test_patterns).collect::<Vec<_>>());
+    };
     let suite = || {
         let files = unpacked_directory("nodejs").join("test/parallel");
-        let mut tests: Vec<_> = fs::read_dir(files)
-            .unwrap()
-            .map(|file| file.unwrap().path().to_str().unwrap().to_owned())
-            .collect();
+        let mut tests = Vec::new();
+        for file in fs::read_dir(files).unwrap() {
+            let file = file.unwrap();
+            let file_name = file.file_name().into_string().unwrap();
+            if prefixes.iter().any(|prefix| file_name.starts_with(prefix)) {
+                tests.push(file.path().to_str().unwrap().to_owned());
+            }
+        }
         tests.sort();
         Suite {
             programs: vec![node_program()],
@@ -298,12 +307,24 @@ fn node_tests_are_unaffected() {
                 words.map(str::to_owned).collect()
             },
             time_limit: 20,
-            min_successes: 150,
+            min_successes,
             differences: NODE_DIFFERENCES,
         }
     };
-    let needs = ["node", "node-source"];
-    compare_results("node_tests_are_unaffected", &needs, || unpack("nodejs", &PATTERNS), suite);
+    compare_results(name, &["node", "node-source"], unpack_tests, suite);
+}
+
+#[test]
+#[ignore = "takes many minutes: cargo xtask test suites"]
+fn node_socket_tests_are_unaffected() {
+    let name = "node_socket_tests_are_unaffected";
+    compare_node_results(name, &["test-dgram-", "test-net-"], 150);
+}
+
+#[test]
+#[ignore = "takes many minutes: cargo xtask test suites"]
+fn node_http_tests_are_unaffected() {
+    compare_node_results("node_http_tests_are_unaffected", &["test-http-"], 200);
 }
 
 /// The prefixes of the names of the libuv tests that use sockets.
