@@ -157,13 +157,15 @@ fn step_through_operations(
         check_states(scenario, &leases_before, &leases_after, &interrupted_sessions, &states);
         operation_count += 1;
         state_count += states.len() as u64;
-        interrupted_sessions.clear();
-        if !states.is_empty() && random.below(4) == 0 {
+        if states.is_empty() || random.below(4) != 0 {
+            interrupted_sessions.clear();
+        } else {
             let crash_state = &states[random.below(states.len() as u64) as usize];
             for (file, bytes) in files.iter().zip(&crash_state.bytes) {
                 file.write_all_at(bytes, 0).unwrap();
             }
-            interrupted_sessions = changed_sessions(&leases_before, &leases_after);
+            // If this operation followed an interrupted one, the state can be from its recovery.
+            interrupted_sessions.extend(changed_sessions(&leases_before, &leases_after));
         }
         child.resume();
     }
