@@ -95,8 +95,9 @@ impl<'a> TableWriter<'a> {
     /// Allocates a slot that is not leased. Returns the generation of the lease. Returns 0 and
     /// changes nothing if the pool has no slot with this number.
     ///
-    /// `session_start` is the time at which the session got its first lease. `home` is the home bucket of the session. `last_user_entry` is the index entry of the last
-    /// user of the slot, if the caller has found this entry.
+    /// `session_start` is the time at which the session got its first lease. `home` is the home
+    /// bucket of the session. `last_user_entry` is the index entry of the last user of the slot, if
+    /// the caller has found this entry.
     #[inline(always)]
     pub(crate) fn allocate(
         &self,

@@ -1,9 +1,10 @@
 //! A preloaded object that lets one call of a program fail.
 //!
 //! `VIPOOL_FAULT` selects the fault and the call: `errno:CODE:NUMBER`, `no-space:NUMBER`,
-//! `interrupt:NUMBER` or `short:NUMBER`. The number 0 selects every call. The fault applies to the main thread. When the program exits, this object writes
-//! the name of the function that the fault hit to the file `VIPOOL_FAULT_REPORT`. The file is empty
-//! if the program made fewer calls. Programs that this program starts have no fault.
+//! `interrupt:NUMBER` or `short:NUMBER`. The number 0 selects every call. The fault applies to the
+//! main thread. When the program exits, this object writes the name of the function that the fault
+//! hit to the file `VIPOOL_FAULT_REPORT`. The file is empty if the program made fewer calls.
+//! Programs that this program starts have no fault.
 #![cfg(target_os = "linux")]
 
 #[path = "../interpose.rs"]
