@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::engine::files::{self, OpenFailure};
+use super::engine::files;
 use super::engine::writer::WritableMap;
 use super::format::header::{
     BOOT, BUSY, FILE_ID, FIXED_WORDS, HEADER_WORDS, LOCK_HOLDER, REPLACED, SUPERSEDED,
@@ -77,8 +77,9 @@ fn replace_damaged(
     plan: &Plan,
     boot: u64,
 ) -> Result<(Vec<PathBuf>, bool), MapError> {
-    let mut damaged = open_if_usable(directory, files::MAP_FILE, files::open_writable_region)?;
-    let sessions = open_if_usable(directory, files::SESSIONS_FILE, files::open_region)?;
+    let mut damaged =
+        files::open_if_usable(directory, files::MAP_FILE, files::open_writable_region)?;
+    let sessions = files::open_if_usable(directory, files::SESSIONS_FILE, files::open_region)?;
     let mut recovered_map = recover_map(&damaged, &sessions, plan, boot);
     let mut set_aside = Vec::new();
     let rename_damaged_files = || {
@@ -93,22 +94,6 @@ fn replace_damaged(
     let (words, access) = damaged.write_access();
     store(access, words, SUPERSEDED, REPLACED);
     Ok((set_aside, recovered_map.is_some()))
-}
-
-/// Maps a file of the damaged map. Returns an empty region if the file is missing, empty or not
-/// trusted, because such a file contains no leases.
-///
-/// # Errors
-/// Fails if the system cannot open the file. The leases in this file may be readable.
-fn open_if_usable<T: Default>(
-    directory: &Path,
-    name: &str,
-    open: impl FnOnce(&Path, &str) -> Result<T, OpenFailure>,
-) -> Result<T, MapError> {
-    match open(directory, name) {
-        Err(failure @ OpenFailure::Io(..)) => Err(failure.at(directory.join(name))),
-        region => Ok(region.unwrap_or_default()),
-    }
 }
 
 /// Builds a map in memory: the fixed part from the plan, the slots and sessions from the damaged

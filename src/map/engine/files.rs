@@ -104,6 +104,22 @@ pub(crate) fn open_writable_region(
     map_writable(&open_file(directory, name, true)?)
 }
 
+/// Maps a file of a map with [`open_region`] or [`open_writable_region`]. Returns an empty region if
+/// the file is missing, empty or not trusted, because such a file contains no data of the map.
+///
+/// # Errors
+/// Fails if the system cannot open the file. Its data may be intact.
+pub(crate) fn open_if_usable<T: Default>(
+    directory: &Path,
+    name: &str,
+    open: impl FnOnce(&Path, &str) -> Result<T, OpenFailure>,
+) -> Result<T, MapError> {
+    match open(directory, name) {
+        Err(failure @ OpenFailure::Io(..)) => Err(failure.at(directory.join(name))),
+        region => Ok(region.unwrap_or_default()),
+    }
+}
+
 fn map_writable(file: &File) -> Result<WritableRegion, OpenFailure> {
     WritableMapping::new(file).map(WritableRegion::from_mapping).map_err(map_failure)
 }
@@ -246,11 +262,8 @@ fn open_journal(directory: &Path, boot: u64) -> Result<Option<WritableRegion>, M
     let is_current = |region: &WritableRegion| {
         journal::is_journal(region.words()) && journal::boot(region.words()) == boot
     };
-    match open_writable_region(directory, JOURNAL_FILE) {
-        Ok(region) => Ok(Some(region).filter(is_current)),
-        Err(failure @ OpenFailure::Io(..)) => Err(failure.at(directory.join(JOURNAL_FILE))),
-        Err(_) => Ok(None),
-    }
+    let region = open_if_usable(directory, JOURNAL_FILE, open_writable_region)?;
+    Ok(Some(region).filter(is_current))
 }
 
 fn create_journal(directory: &Path, boot: u64) -> Result<WritableRegion, TrustError> {
@@ -285,13 +298,12 @@ fn publish_file(directory: &Path, name: &str) -> Result<(), MapError> {
 pub(crate) fn finish_publishing(directory: &Path, layout: &Layout) -> Result<(), MapError> {
     let unpublished_name = temporary_name(SESSIONS_FILE);
     let is_sessions_file = |region: Region| layout.is_sessions_file(region.words());
-    // This statement drops the mapping before the rename, because Windows does not replace a mapped
-    // file.
-    match open_region(directory, &unpublished_name).map(is_sessions_file) {
-        Ok(true) => publish_file(directory, SESSIONS_FILE),
-        // Only this file has the users of the map, and a new map would replace it.
-        Err(failure @ OpenFailure::Io(..)) => Err(failure.at(directory.join(unpublished_name))),
-        _ => Ok(()),
+    // An error ends the call, because only this file has the users of the map, and a new map would
+    // replace it. The closure drops the mapping before the rename, because Windows does not replace
+    // a mapped file.
+    match open_if_usable(directory, &unpublished_name, open_region).map(is_sessions_file)? {
+        true => publish_file(directory, SESSIONS_FILE),
+        false => Ok(()),
     }
 }
 
