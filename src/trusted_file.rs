@@ -65,6 +65,14 @@ pub fn read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     ))
 }
 
+/// Returns whether [`open`] or [`read`] refused a file because it is not trusted, too large, or
+/// forbidden to this process. After any other error, the file may be intact, and a later call may
+/// read it.
+#[must_use]
+pub fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::FileTooLarge)
+}
+
 /// Replaces a file: writes `PATH.new` with the permissions `mode`, then renames it to `PATH`.
 ///
 /// On Unix, the replacement is atomic, and the new file gets the group of the old file if this

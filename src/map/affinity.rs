@@ -40,15 +40,8 @@ impl Map {
     /// Fails if the file cannot be read or written, or the map cannot be used.
     pub fn save_users(&self, file: &Path) -> Result<(), MapError> {
         let saved_text = match read_users(file) {
-            // This call replaces a file that is not trusted.
-            Err(MapError::Io { source, .. })
-                if matches!(
-                    source.kind(),
-                    ErrorKind::PermissionDenied | ErrorKind::FileTooLarge
-                ) =>
-            {
-                String::new()
-            }
+            // This call replaces such a file.
+            Err(MapError::Io { source, .. }) if trusted_file::is_refusal(&source) => String::new(),
             text => text?,
         };
         let (kept_users, mut last_users) = self.transact(|transaction| {

@@ -123,14 +123,14 @@ impl AssignerState {
         let machine = Machine::current()?;
         let recorded_resources = match trusted_file::read(&path, MAX_FILE_BYTES) {
             Ok(bytes) => parse(&bytes, &machine),
-            Err(error) => match error.kind() {
-                io::ErrorKind::NotFound => Ok(AssignedResources::default()),
-                io::ErrorKind::PermissionDenied | io::ErrorKind::FileTooLarge => Err(error.into()),
-                // The file may be intact, and only this file lists the ports.
-                _ => {
-                    return Err(error).with_context(|| format!("cannot read {}", path.display()));
-                }
-            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(AssignedResources::default())
+            }
+            Err(error) if trusted_file::is_refusal(&error) => Err(error.into()),
+            // The file may be intact, and only this file lists the ports.
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
         };
         let assigned = match recorded_resources {
             Ok(assigned) => assigned,
