@@ -8,19 +8,21 @@ use crate::event_log;
 use crate::history::{self, AdminAction, Retention};
 use crate::system::caller;
 
+/// Returns the id of this boot and network namespace.
+pub fn current_boot() -> anyhow::Result<u64> {
+    vipool::system::current_boot_id().context("cannot identify this boot in /proc")
+}
+
 /// Records completed actions in the history and in the system log.
 ///
 /// # Errors
 /// The history cannot be written.
-pub fn record(directory: &Path, actions: &[AdminAction<'_>]) -> anyhow::Result<()> {
+fn record(directory: &Path, actions: &[AdminAction<'_>]) -> anyhow::Result<()> {
     if actions.is_empty() {
         return Ok(());
     }
-    let append = || {
-        let boot =
-            vipool::system::current_boot_id().context("cannot identify this boot in /proc")?;
-        history::append_actions(directory, boot, actions, &caller::logged_on_user())
-    };
+    let append =
+        || history::append_actions(directory, current_boot()?, actions, &caller::logged_on_user());
     let records = append().context("the history does not contain this command")?;
     event_log::log_records(directory, &records);
     Ok(())

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use vipool::Tick;
 use vipool::map::{Map, MapError};
 use vipool::range::Range;
@@ -106,8 +106,7 @@ impl Repair {
 /// Leases of earlier boots have ended with their programs, so they are not lost.
 fn lost_leases(directory: &Path) -> anyhow::Result<Vec<Record>> {
     let (mut records, _) = history::read(&history::history_file(directory))?;
-    let boot = vipool::system::current_boot_id().context("cannot identify this boot in /proc")?;
-    let boot = history::format_boot(boot);
+    let boot = history::format_boot(audit::current_boot()?);
     records.retain(|record| record.boot == boot);
     let mut new_records = history::pending(directory, &records)?;
     new_records.retain(|record| record.event == RecordKind::Released && record.reconciled);

@@ -23,9 +23,10 @@ pub fn rotated_files(path: &Path) -> anyhow::Result<BTreeMap<u32, PathBuf>> {
     for entry in entries {
         let name = entry.with_context(context)?.file_name();
         let suffix = name.to_str().and_then(|name| name.strip_prefix(&prefix));
-        let number = suffix
-            .and_then(|suffix| (1..=MAX_ROTATED_FILES).find(|number| number.to_string() == suffix));
-        if let Some(number) = number {
+        let number: u32 = suffix.and_then(|suffix| suffix.parse().ok()).unwrap_or(0);
+        // A name such as `history.log.01` is not the name of a rotated file.
+        let is_rotated = suffix.is_some_and(|suffix| number.to_string() == suffix);
+        if is_rotated && (1..=MAX_ROTATED_FILES).contains(&number) {
             files.insert(number, directory.join(name));
         }
     }
