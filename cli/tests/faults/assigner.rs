@@ -4,10 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use vipool_testing::namespace::in_namespace;
-use vipool_testing::{fault_preload_path, preload_path};
-
-use crate::machine::MAP_DIRECTORY;
+use crate::machine::{MAP_DIRECTORY, on_test_machine};
 use crate::sweep::{Scenario, sweep};
 
 const UP: &str = "up --no-probe --server any /run/farm/farm.toml";
@@ -22,14 +19,9 @@ const SETUP: &[&str] = &[
     "reserve 127.77.0.6 carol",
 ];
 
-fn build_programs() {
-    preload_path();
-    fault_preload_path();
-}
-
 #[test]
 fn failing_up_is_completed_by_the_next_up() {
-    in_namespace("assigner::failing_up_is_completed_by_the_next_up", &[], build_programs, || {
+    on_test_machine("assigner::failing_up_is_completed_by_the_next_up", || {
         let setup = &[SETUP, &["down --force"]].concat();
         let completed = Scenario { setup, command: UP, ..Scenario::DEFAULT };
         assert!(sweep(&[completed]) > 200);
@@ -38,7 +30,7 @@ fn failing_up_is_completed_by_the_next_up() {
 
 #[test]
 fn failing_up_is_reverted_by_down() {
-    in_namespace("assigner::failing_up_is_reverted_by_down", &[], build_programs, || {
+    on_test_machine("assigner::failing_up_is_reverted_by_down", || {
         let setup = &[SETUP, &["down --force"]].concat();
         let reverted = Scenario {
             setup,
@@ -53,7 +45,7 @@ fn failing_up_is_reverted_by_down() {
 
 #[test]
 fn failing_reload_keeps_every_session() {
-    in_namespace("assigner::failing_reload_keeps_every_session", &[], build_programs, || {
+    on_test_machine("assigner::failing_reload_keeps_every_session", || {
         let reload = Scenario {
             setup: SETUP,
             before: &[UP],
@@ -67,25 +59,20 @@ fn failing_reload_keeps_every_session() {
 
 #[test]
 fn failing_down_is_completed_by_the_next_down() {
-    in_namespace(
-        "assigner::failing_down_is_completed_by_the_next_down",
-        &[],
-        build_programs,
-        || {
-            let keeps_sessions = Scenario {
-                setup: SETUP,
-                before: &[UP],
-                command: "down",
-                after: &[],
-                ..Scenario::DEFAULT
-            };
-            let forced =
-                Scenario { command: "down --force", after: &["down", UP, "gc"], ..keeps_sessions };
-            let setup = &[SETUP, &["session close 7", "session close 8"]].concat();
-            let removes_map = Scenario { setup, after: &["down", UP, "gc"], ..keeps_sessions };
-            assert!(sweep(&[keeps_sessions, forced, removes_map]) > 400);
-        },
-    );
+    on_test_machine("assigner::failing_down_is_completed_by_the_next_down", || {
+        let keeps_sessions = Scenario {
+            setup: SETUP,
+            before: &[UP],
+            command: "down",
+            after: &[],
+            ..Scenario::DEFAULT
+        };
+        let forced =
+            Scenario { command: "down --force", after: &["down", UP, "gc"], ..keeps_sessions };
+        let setup = &[SETUP, &["session close 7", "session close 8"]].concat();
+        let removes_map = Scenario { setup, after: &["down", UP, "gc"], ..keeps_sessions };
+        assert!(sweep(&[keeps_sessions, forced, removes_map]) > 400);
+    });
 }
 
 /// Overwrites the start of the map.
@@ -94,7 +81,7 @@ fn damage_map() {
     File::options().write(true).open(path).unwrap().write_all(b"damaged").unwrap();
 }
 
-/// Cuts all leases off. The history contains them.
+/// Shortens the map, so that it contains no lease. The history contains the leases.
 fn truncate_map() {
     let path = Path::new(MAP_DIRECTORY).join("map");
     File::options().write(true).open(path).unwrap().set_len(100).unwrap();
@@ -102,7 +89,7 @@ fn truncate_map() {
 
 #[test]
 fn failing_repair_keeps_readable_leases() {
-    in_namespace("assigner::failing_repair_keeps_readable_leases", &[], build_programs, || {
+    on_test_machine("assigner::failing_repair_keeps_readable_leases", || {
         let repair = Scenario {
             setup: SETUP,
             prepare_files: damage_map,

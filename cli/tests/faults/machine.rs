@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
+use vipool_testing::namespace::in_namespace;
+use vipool_testing::{fault_preload_path, preload_path};
+
 /// The directory of the map.
 pub const MAP_DIRECTORY: &str = "/run/vipool";
 /// The directory of the history and of the last users.
@@ -50,6 +53,15 @@ struct SavedFile {
 
 /// The files of vipool at one time.
 pub struct SavedFiles(Vec<SavedFile>);
+
+/// Runs the test `name` in its own namespaces, where it can create the machine.
+pub fn on_test_machine(name: &str, body: impl FnOnce()) {
+    let build_programs = || {
+        preload_path();
+        fault_preload_path();
+    };
+    in_namespace(name, &[], build_programs, body);
+}
 
 /// Creates the interface, and hides the files of the real machine. Call this function once, inside
 /// the namespaces.
@@ -143,7 +155,7 @@ pub fn vipool(arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vipool"));
     command
         .args(arguments.split_whitespace())
-        .env("VIPOOL_PRELOAD", vipool_testing::preload_path())
+        .env("VIPOOL_PRELOAD", preload_path())
         .env("VIPOOL_PRIVATE", PRIVATE_DIRECTORY)
         .env("TZ", "UTC");
     for name in ["VIPOOL_LEASE", "VIPOOL_MAP", "VIPOOL_CLIENT", "VIPOOL_DISABLE", "LD_PRELOAD"] {

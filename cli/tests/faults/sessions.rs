@@ -5,10 +5,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use vipool_testing::namespace::in_namespace;
-use vipool_testing::{fault_preload_path, preload_path};
-
-use crate::machine::HISTORY_DIRECTORY;
+use crate::machine::{HISTORY_DIRECTORY, on_test_machine};
 use crate::sweep::{Scenario, sweep};
 
 /// A state with open sessions, a drain and a reservation. The history lacks the latest events.
@@ -26,11 +23,6 @@ const SETUP: &[&str] = &[
 
 const DEFAULT: Scenario<'static> = Scenario { setup: SETUP, ..Scenario::DEFAULT };
 
-fn build_programs() {
-    preload_path();
-    fault_preload_path();
-}
-
 /// Writes an earlier part of the history that ended a hundred days ago, so `vipool gc` rotates the
 /// history.
 fn age_history() {
@@ -41,45 +33,33 @@ fn age_history() {
 
 #[test]
 fn failing_collection_loses_and_repeats_no_event() {
-    in_namespace(
-        "sessions::failing_collection_loses_and_repeats_no_event",
-        &[],
-        build_programs,
-        || {
-            let collect = Scenario { command: "gc", after: &[], ..DEFAULT };
-            let rotate = Scenario { prepare_files: age_history, after: &["gc"], ..collect };
-            assert!(sweep(&[collect, rotate]) > 200);
-        },
-    );
+    on_test_machine("sessions::failing_collection_loses_and_repeats_no_event", || {
+        let collect = Scenario { command: "gc", after: &[], ..DEFAULT };
+        let rotate = Scenario { prepare_files: age_history, after: &["gc"], ..collect };
+        assert!(sweep(&[collect, rotate]) > 200);
+    });
 }
 
 #[test]
 fn failing_session_commands_keep_every_session_and_address() {
-    in_namespace(
-        "sessions::failing_session_commands_keep_every_session_and_address",
-        &[],
-        build_programs,
-        || {
-            let open =
-                Scenario { command: "session open 10 --user erik --client 192.0.2.10", ..DEFAULT };
-            let close = Scenario { command: "session close --if-open 7", ..DEFAULT };
-            let run = Scenario {
-                command: "run --session 10 --require -- /bin/true",
-                remaining_session: Some("10"),
-                after: &["session close --if-open 10", "gc"],
-                ..DEFAULT
-            };
-            assert!(sweep(&[open, close, run]) > 150);
-        },
-    );
+    on_test_machine("sessions::failing_session_commands_keep_every_session_and_address", || {
+        let open =
+            Scenario { command: "session open 10 --user erik --client 192.0.2.10", ..DEFAULT };
+        let close = Scenario { command: "session close --if-open 7", ..DEFAULT };
+        let run = Scenario {
+            command: "run --session 10 --require -- /bin/true",
+            remaining_session: Some("10"),
+            after: &["session close --if-open 10", "gc"],
+            ..DEFAULT
+        };
+        assert!(sweep(&[open, close, run]) > 150);
+    });
 }
 
 #[test]
 fn failing_actions_of_administrators_are_completed_by_the_next_run() {
-    in_namespace(
+    on_test_machine(
         "sessions::failing_actions_of_administrators_are_completed_by_the_next_run",
-        &[],
-        build_programs,
         || {
             let commands = [
                 "drain fd77::103 127.77.0.8",
@@ -97,7 +77,7 @@ fn failing_actions_of_administrators_are_completed_by_the_next_run() {
 
 #[test]
 fn failing_reports_change_nothing() {
-    in_namespace("sessions::failing_reports_change_nothing", &[], build_programs, || {
+    on_test_machine("sessions::failing_reports_change_nothing", || {
         let commands = [
             "history --json",
             "who fd77::100",
@@ -111,20 +91,15 @@ fn failing_reports_change_nothing() {
 
 #[test]
 fn failing_run_in_a_private_map_is_completed_by_the_next_run() {
-    in_namespace(
-        "sessions::failing_run_in_a_private_map_is_completed_by_the_next_run",
-        &[],
-        build_programs,
-        || {
-            // The second program is not on the process list of the map, so the map is replaced.
-            let replaced = Scenario {
-                setup: &["run --private --session 1 --require -- /bin/pwd"],
-                command: "run --private --session 2 --require -- /bin/true",
-                after: &["session close --if-open 2 --private"],
-                ..Scenario::DEFAULT
-            };
-            let first = Scenario { setup: &[], ..replaced };
-            assert!(sweep(&[first, replaced]) > 100);
-        },
-    );
+    on_test_machine("sessions::failing_run_in_a_private_map_is_completed_by_the_next_run", || {
+        // The second program is not on the process list of the map, so the map is replaced.
+        let replaced = Scenario {
+            setup: &["run --private --session 1 --require -- /bin/pwd"],
+            command: "run --private --session 2 --require -- /bin/true",
+            after: &["session close --if-open 2 --private"],
+            ..Scenario::DEFAULT
+        };
+        let first = Scenario { setup: &[], ..replaced };
+        assert!(sweep(&[first, replaced]) > 100);
+    });
 }

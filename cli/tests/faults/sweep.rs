@@ -196,9 +196,7 @@ impl Expected {
         }
         unreachable!("a run without a failure ends the sweep")
     }
-}
 
-impl Expected {
     /// Checks that each session is open with the same addresses as before or after the command, and
     /// that the command closes no other session.
     fn check_sessions(&self, open_sessions: &Sessions, context: &str) {
