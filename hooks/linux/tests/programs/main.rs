@@ -87,6 +87,19 @@ impl ProgramRun<'_> {
         output_of(self.command(name).args(arguments)).trim().to_owned()
     }
 
+    /// Returns a command that runs a Python script in the session. The script finds the number of the
+    /// session in the variable SESSION_ID.
+    fn python_command(&self, script: &str) -> Command {
+        let mut command = self.session.command(python_path());
+        command.args(["-c", script]).env("SESSION_ID", session_id(self));
+        command
+    }
+
+    /// Runs a Python script in the session and returns its output.
+    fn query_python(&self, script: &str) -> String {
+        output_of(&mut self.python_command(script)).trim().to_owned()
+    }
+
     fn curl(&self, url: &str) -> String {
         self.query("curl", &["-sS", "--noproxy", "*", "--max-time", "20", url])
     }

@@ -47,13 +47,9 @@ asyncio.run(main())";
         "runtimes::python_asyncio_serves_each_session",
         &[],
         Endpoint::V(8000),
+        |run| run.python_command(server_script),
         |run| {
-            let mut command = run.command(python_path().to_str().unwrap());
-            command.args(["-c", server_script]).env("SESSION_ID", session_id(run));
-            command
-        },
-        |run| {
-            let reply = run.query(python_path().to_str().unwrap(), &["-c", client_script]);
+            let reply = run.query_python(client_script);
             // The client connected to 127.0.0.1, so both ends see this address.
             assert_eq!(reply, format!("{} 127.0.0.1 127.0.0.1", run.number));
         },
@@ -89,16 +85,9 @@ for _ in range(40):
         "runtimes::python_socketserver_serves_each_session",
         &[],
         Endpoint::Udp,
+        |run| run.python_command(server_script),
         |run| {
-            let mut command = run.command(python_path().to_str().unwrap());
-            command.args(["-c", server_script]).env("SESSION_ID", session_id(run));
-            command
-        },
-        |run| {
-            assert_eq!(
-                run.query(python_path().to_str().unwrap(), &["-c", client_script]),
-                session_id(run)
-            );
+            assert_eq!(run.query_python(client_script), session_id(run));
         },
     );
 }
@@ -130,13 +119,9 @@ for _ in range(4):
         "runtimes::python_workers_inherit_the_listener",
         &[],
         Endpoint::L(8000),
+        |run| run.python_command(server_script),
         |run| {
-            let mut command = run.command(python_path().to_str().unwrap());
-            command.args(["-c", server_script]).env("SESSION_ID", session_id(run));
-            command
-        },
-        |run| {
-            let reply = run.query(python_path().to_str().unwrap(), &["-c", client_script]);
+            let reply = run.query_python(client_script);
             let expected_line = format!("{} 127.0.0.1 127.0.0.1", run.number);
             assert_eq!(reply.lines().collect::<Vec<_>>(), [&expected_line; 4]);
         },

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{Endpoint, ProgramRun, run_in_two_sessions, session_id};
-use crate::support::{output_of, python_path};
+use crate::support::output_of;
 use vipool_testing::needs::find_program;
 
 #[test]
@@ -181,12 +181,7 @@ for _ in range(40):
             command.arg(format!("--address=/session.test/10.0.0.{}", run.number));
             command
         },
-        |run| {
-            assert_eq!(
-                run.query(python_path().to_str().unwrap(), &["-c", client_script]),
-                session_id(run)
-            )
-        },
+        |run| assert_eq!(run.query_python(client_script), session_id(run)),
     );
 }
 
