@@ -186,8 +186,8 @@ impl HistoryLog {
         Ok(())
     }
 
-    /// Does the steps of a rotation that leave the current file in place: makes the name `FILE.1`
-    /// available, and creates the next file at `new_path`. Returns the next file.
+    /// Prepares a rotation and leaves the current file in place: creates the next file at `new_path`,
+    /// and makes the name `FILE.1` available. Returns the next file.
     fn prepare_rotation(&self, new_path: &Path) -> anyhow::Result<File> {
         let context = || format!("cannot rotate {}", self.path.display());
         let mut contents = format_lines(self.state.open_leases())?;
@@ -203,8 +203,8 @@ impl HistoryLog {
         // The modification time must be the end of the file's period, even if the last write was
         // long ago.
         self.file.set_modified(SystemTime::now()).with_context(context)?;
-        // Move the files up to the first unused number. A rotation that failed here left such a
-        // number, and is completed by the next rotation.
+        // Move the files up to the first unused number. If this process fails in between, it leaves
+        // an unused number, and the next rotation moves the files up to that number.
         let rotated_files = rotated_files(&self.path)?;
         let is_used = |number: &u32| rotated_files.contains_key(number);
         let moved_numbers: Vec<u32> = (1..MAX_ROTATED_FILES).take_while(is_used).collect();

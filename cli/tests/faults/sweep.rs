@@ -30,11 +30,11 @@ pub struct Scenario<'a> {
     pub exit_status: i32,
     /// A session that stays open if `vipool run` cannot close it. Later, `vipool gc` closes it.
     pub remaining_session: Option<&'a str>,
-    /// The command that runs if `command` fails or reports a failure. `None` for `command`.
+    /// The command that runs if `command` fails or reports a failure. `None` repeats `command`.
     pub then: Option<&'a str>,
     /// Whether the command can succeed although it reports a failure.
     pub may_warn: bool,
-    /// The usual commands that follow.
+    /// The commands that run at the end.
     pub after: &'a [&'a str],
 }
 
