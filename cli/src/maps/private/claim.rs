@@ -81,7 +81,9 @@ impl Claim {
         preferred: Option<Block>,
         is_excluded: impl Fn(Block) -> bool,
     ) -> io::Result<Self> {
-        let metadata = fs::metadata(directory)?;
+        let metadata = fs::metadata(directory).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
+        })?;
         let mut identity = [0; 16];
         identity[..8].copy_from_slice(&metadata.dev().to_ne_bytes());
         identity[8..].copy_from_slice(&metadata.ino().to_ne_bytes());
