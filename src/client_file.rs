@@ -87,7 +87,7 @@ fn read_file(directory: &Path, name: &str) -> io::Result<Option<(Handle, IpAddr)
     if !name.starts_with(PREFIX) {
         return Ok(None);
     }
-    let mut file = match trusted_file::open(directory, name, false) {
+    let mut file = match trusted_file::open_uncancellable(directory, name, false) {
         Ok(file) => file,
         Err(TrustError::Untrusted(_)) => return Ok(None),
         Err(TrustError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -2,13 +2,13 @@
 //! process list that a process inherits.
 //!
 //! Hook layers call these functions while the hooked program starts, and `vipool explain` calls
-//! them for its report. The functions do not allocate, and they read only the map and files in
-//! `/proc` and `/run`.
+//! them for its report. The functions do not allocate, have no cancellation point (pthreads(7)), and
+//! read only the map and files in `/proc` and `/run`.
 
-use std::fs::File;
 use std::io::Read;
 
 use crate::map::Reader;
+use crate::os::uncancellable_file::UncancellableFile;
 use crate::policy::{Executable, PathStyle, PolicyView, ProgramView, script_argument};
 use crate::session::{SessionId, SessionKind};
 
@@ -196,7 +196,8 @@ fn read_numbered_file<'b>(directory: &[u8], number: u64, buffer: &'b mut [u8]) -
 
 /// Reads the beginning of a file, at most as many bytes as `buffer` holds.
 fn read_file<'b>(path: &str, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
-    let length = File::open(path).ok()?.read(buffer).ok()?;
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    let length = UncancellableFile::open(&[path.as_bytes()], flags).ok()?.read(buffer).ok()?;
     buffer.get(..length)
 }
 

@@ -3,7 +3,7 @@
 //! Invariants:
 //! - A value in the chain is never dropped or moved. So a caller can keep a reference forever, in
 //!   any thread, signal handler or vfork child.
-//! - No method locks. On Unix, no method uses the heap.
+//! - No method locks. On Unix, no method uses the heap or has a cancellation point (pthreads(7)).
 //! - If siglongjmp or fork interrupts a method, the chain stays usable. No thread ever waits for
 //!   another thread.
 //! - A call that finds the newest version superseded makes no system call, unless it attempts to

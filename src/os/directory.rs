@@ -1,4 +1,5 @@
-//! Lists the names in a directory. Allocates nothing, so a hooked call can use this module.
+//! Lists the names in a directory. Allocates nothing and has no cancellation point (pthreads(7)), so
+//! a hooked call can use this module.
 
 #![allow(unsafe_code)]
 
@@ -9,7 +10,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::open_path::open_path;
+use super::uncancellable_file::UncancellableFile;
 
 /// Offsets in `linux_dirent64` (getdents64(2)).
 const RECORD_LENGTH_OFFSET: usize = 16;
@@ -25,7 +26,7 @@ pub fn for_each_name(
     mut visit: impl FnMut(&str) -> ControlFlow<()>,
 ) -> io::Result<()> {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    let descriptor = open_path(&[directory.as_os_str().as_bytes()], flags)?;
+    let descriptor = UncancellableFile::open(&[directory.as_os_str().as_bytes()], flags)?;
     let mut buffer = [0u8; 4096];
     loop {
         // SAFETY: the kernel writes at most `buffer.len()` bytes to the buffer.

@@ -24,8 +24,12 @@ fn boot_id_with_namespace(namespace_path: &str) -> io::Result<u64> {
     use std::io::Read;
     use std::os::unix::fs::MetadataExt;
 
+    use super::uncancellable_file::UncancellableFile;
+
     let mut boot_id = [0; 36];
-    std::fs::File::open("/proc/sys/kernel/random/boot_id")?.read_exact(&mut boot_id)?;
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    UncancellableFile::open(&[b"/proc/sys/kernel/random/boot_id"], flags)?
+        .read_exact(&mut boot_id)?;
     let inode = std::fs::metadata(namespace_path)?.ino();
     Ok(crate::hash::hash64(&boot_id, inode) | 1)
 }

@@ -17,8 +17,6 @@ pub(crate) mod interfaces;
 pub(crate) mod listeners;
 pub(crate) mod lock;
 pub(crate) mod map_directory;
-#[cfg(unix)]
-mod open_path;
 #[cfg(any(target_os = "linux", windows))]
 #[cfg_attr(windows, path = "probe_windows.rs")]
 pub(crate) mod probe;
@@ -29,6 +27,8 @@ pub(crate) mod socket;
 pub(crate) mod trust_error;
 #[cfg_attr(windows, path = "trusted_file_windows.rs")]
 pub(crate) mod trusted_file;
+#[cfg(unix)]
+pub(crate) mod uncancellable_file;
 #[cfg_attr(windows, path = "users_windows.rs")]
 pub(crate) mod users;
 

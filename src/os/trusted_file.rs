@@ -16,22 +16,31 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 
 use super::directory_of;
-use super::open_path::open_path;
 use super::trust_error::TrustError;
+use super::uncancellable_file::UncancellableFile;
 use super::users::UserId;
 
 /// Opens a trusted file in `directory` for reading, and also for writing if `is_writable` is set.
-/// Allocates nothing.
 pub fn open(directory: &Path, name: &str, is_writable: bool) -> Result<File, TrustError> {
+    open_uncancellable(directory, name, is_writable).map(UncancellableFile::into_file)
+}
+
+/// Same as [`open`], for code inside hooked calls. Allocates nothing.
+pub fn open_uncancellable(
+    directory: &Path,
+    name: &str,
+    is_writable: bool,
+) -> Result<UncancellableFile, TrustError> {
     let path_parts = [directory.as_os_str().as_bytes(), b"/", name.as_bytes()];
     let access = if is_writable { libc::O_RDWR } else { libc::O_RDONLY };
     // O_NONBLOCK: opening a planted FIFO must not block. The flag has no effect on regular files.
     let flags = access | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file =
-        File::from(open_path(&path_parts, flags).map_err(|error| match error.raw_os_error() {
+    let file = UncancellableFile::open(&path_parts, flags).map_err(|error| {
+        match error.raw_os_error() {
             Some(libc::ELOOP) => TrustError::Untrusted("it is a symbolic link"),
             _ => error.into(),
-        })?);
+        }
+    })?;
     let metadata = file.metadata()?;
     if !metadata.file_type().is_file() {
         return Err(TrustError::Untrusted("it is not a regular file"));

@@ -84,6 +84,9 @@ pub fn open(directory: &Path, name: &str, is_writable: bool) -> Result<File, Tru
     Ok(file)
 }
 
+/// Same as [`open`], because Windows cancels no thread.
+pub use self::open as open_uncancellable;
+
 /// The identity of a file. It has no content on Windows, where a process need not check that its
 /// map file is still in place. Windows does not remove a mapped file, and a writer that renames a
 /// mapped file marks the map as superseded.

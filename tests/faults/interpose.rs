@@ -5,7 +5,7 @@
 //! makes this call fail. Only calls on files fail: pipes, sockets and terminals work.
 
 use std::cell::Cell;
-use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
 use std::io;
 
 /// The effect of a fault on the call that it hits.
@@ -295,6 +295,46 @@ macro_rules! interpose_transfer {
 interpose_transfer! {
     read(*mut c_void), c"read";
     write(*const c_void), c"write";
+}
+
+/// The crate opens and reads files through syscall(2) where a hook can run. Such a call counts as a
+/// call of open(2) or read(2).
+#[unsafe(no_mangle)]
+unsafe extern "C" fn syscall(
+    number: c_long,
+    arg1: usize,
+    arg2: usize,
+    arg3: usize,
+    arg4: usize,
+    arg5: usize,
+    arg6: usize,
+) -> c_long {
+    const OPEN: Function = Function { name: c"open", is_interruptible: true, is_transfer: false };
+    const SYSCALL: Function =
+        Function { name: c"syscall", is_interruptible: false, is_transfer: false };
+    if number == libc::SYS_read {
+        // SAFETY: these are the arguments of read(2).
+        return unsafe { read(arg1 as c_int, arg2 as *mut c_void, arg3) as c_long };
+    }
+    if number == libc::SYS_openat
+        && let Some(error) = OPEN.next_error()
+    {
+        return fail(error, -1);
+    }
+    // SAFETY: the caller passes the arguments of the system call. A variadic function receives its
+    // arguments as other functions do.
+    unsafe {
+        let original: unsafe extern "C" fn(
+            c_long,
+            usize,
+            usize,
+            usize,
+            usize,
+            usize,
+            usize,
+        ) -> c_long = std::mem::transmute(SYSCALL.original());
+        original(number, arg1, arg2, arg3, arg4, arg5, arg6)
+    }
 }
 
 /// Returns the text of an error code, as an error message contains it.

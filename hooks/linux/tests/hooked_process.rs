@@ -188,6 +188,39 @@ fn running_program_follows_replaced_map() {
     });
 }
 
+/// Each call is the first call after a replacement of the map, so the hook opens, reads and closes
+/// files in it. These operations must not be cancellation points, because a cancellation would end
+/// the call in the middle of the hook.
+#[test]
+fn cancelled_thread_completes_the_call_that_follows_a_new_map() {
+    let test_name = "cancelled_thread_completes_the_call_that_follows_a_new_map";
+    on_test_host(test_name, &[], |mut host| {
+        // With `client-ip`, the hook searches the directory of the map for the client file. With an
+        // inheriting rule, it reads the files of the ancestors if no rule matches the program.
+        host.change_policy(|policy| {
+            policy.programs[0].features.client_ip = true;
+            policy.programs.push(inheriting_program("/nowhere/inheriting"));
+        });
+        let mut command = listed_command(&host.session(1));
+        let (mut process, mut output) = start_piped(command.arg("cancelled-calls"));
+        output.read_line(&mut String::new()).unwrap();
+        let rule = host.policy().programs[0].clone();
+        for round in 0..4 {
+            for call in ["bind", "listen", "setsockopt", "getnameinfo"] {
+                let is_listed = round % 2 == 0;
+                host.change_policy(|policy| {
+                    policy.programs[0] =
+                        if is_listed { rule.clone() } else { listed_program("/nowhere/other") };
+                });
+                writeln!(process.0.stdin.as_mut().unwrap(), "{call}").unwrap();
+                let mut line = String::new();
+                output.read_line(&mut line).unwrap();
+                assert_eq!(line, "ok, cancelled later, descriptors unchanged\n", "{call}");
+            }
+        }
+    });
+}
+
 #[test]
 fn corrupt_map_never_ends_the_program() {
     on_test_host("corrupt_map_never_ends_the_program", &[], |host| {

@@ -82,7 +82,7 @@ pub(crate) fn open_writable(directory: &Path) -> Result<WritableMap, MapError> {
 fn open_writable_map(
     directory: &Path,
 ) -> Result<(WritableRegion, Layout, FileIdentity), OpenFailure> {
-    let file = open_file(directory, MAP_FILE, true)?;
+    let file = open_writable_file(directory, MAP_FILE)?;
     let identity =
         FileIdentity::of(&file).map_err(|error| OpenFailure::Io("cannot examine", error))?;
     let map = map_writable(&file)?;
@@ -90,9 +90,10 @@ fn open_writable_map(
     Ok((map, layout, identity))
 }
 
-/// Maps the file `name` of a map into memory for reading. Does not check its content.
+/// Maps the file `name` of a map into memory for reading. Does not check its content. On Unix, the
+/// function has no cancellation point (pthreads(7)), because hooks call it.
 pub(crate) fn open_region(directory: &Path, name: &str) -> Result<Region, OpenFailure> {
-    let file = open_file(directory, name, false)?;
+    let file = trusted_file::open_uncancellable(directory, name, false).map_err(open_failure)?;
     Mapping::new(&file).map(Region::from_mapping).map_err(map_failure)
 }
 
@@ -101,7 +102,7 @@ pub(crate) fn open_writable_region(
     directory: &Path,
     name: &str,
 ) -> Result<WritableRegion, OpenFailure> {
-    map_writable(&open_file(directory, name, true)?)
+    map_writable(&open_writable_file(directory, name)?)
 }
 
 /// Maps a file of a map with [`open_region`] or [`open_writable_region`]. Returns an empty region if
@@ -144,12 +145,16 @@ pub(crate) fn is_in_place(path: &Path, map: &WritableMap) -> Result<bool, MapErr
     })
 }
 
-fn open_file(directory: &Path, name: &str, is_writable: bool) -> Result<File, OpenFailure> {
-    trusted_file::open(directory, name, is_writable).map_err(|error| match error {
+fn open_writable_file(directory: &Path, name: &str) -> Result<File, OpenFailure> {
+    trusted_file::open(directory, name, true).map_err(open_failure)
+}
+
+fn open_failure(error: TrustError) -> OpenFailure {
+    match error {
         TrustError::Io(error) if error.kind() == io::ErrorKind::NotFound => OpenFailure::Missing,
         TrustError::Io(error) => OpenFailure::Io("cannot open", error),
         TrustError::Untrusted(reason) => OpenFailure::Untrusted(reason),
-    })
+    }
 }
 
 /// Returns a failure if the map belongs to another boot or network namespace. Allocates nothing on
@@ -169,7 +174,7 @@ pub(crate) fn current_boot_id(directory: &Path) -> Result<u64, MapError> {
 /// Opens the lock file of a map, and creates it if it does not exist.
 pub(crate) fn open_lock(directory: &Path) -> Result<FileLock, MapError> {
     let path = || directory.join(LOCK_FILE);
-    let open = || match open_file(directory, LOCK_FILE, true) {
+    let open = || match open_writable_file(directory, LOCK_FILE) {
         Err(OpenFailure::Missing) => {
             match trusted_file::create_new(&path(), 0o600) {
                 // Another process has just created the file.
@@ -178,7 +183,7 @@ pub(crate) fn open_lock(directory: &Path) -> Result<FileLock, MapError> {
                 Err(TrustError::Untrusted(reason)) => return Err(OpenFailure::Untrusted(reason)),
                 Ok(_) => {}
             }
-            open_file(directory, LOCK_FILE, true)
+            open_writable_file(directory, LOCK_FILE)
         }
         result => result,
     };

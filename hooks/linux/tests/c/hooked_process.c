@@ -492,6 +492,64 @@ static void report_names(void) {
     }
 }
 
+/* Makes the call with this name. The calls are not cancellation points (pthreads(7)). */
+static int call_without_cancellation_point(const char *name) {
+    struct address address = make_address(LOOPBACK, 8096);
+    struct sockaddr_storage bytes;
+    struct ip_mreqn request = {.imr_ifindex = if_nametoindex("lo")};
+    socklen_t length = sizeof bytes;
+    char host[64];
+    int fd = udp_socket(), stream = tcp_socket(), result = 1;
+    if (strcmp(name, "bind") == 0)
+        result = bind(stream, (void *)&address.bytes, address.length);
+    else if (strcmp(name, "listen") == 0)
+        result = listen(stream, 1);
+    else if (strcmp(name, "setsockopt") == 0)
+        result = setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &request, sizeof request);
+    else if (strcmp(name, "getnameinfo") == 0)
+        result = getnameinfo((void *)&address.bytes, address.length, host, sizeof host, NULL, 0,
+                             NI_NUMERICHOST);
+    else if (strcmp(name, "getsockname") == 0)
+        result = getsockname(fd, (void *)&bytes, &length);
+    syscall(SYS_close, fd), syscall(SYS_close, stream);
+    return result;
+}
+
+static const char *cancelled_call_result;
+
+/* Makes a call while a cancellation of this thread is pending. */
+static void *call_while_cancelled(void *name) {
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+    pthread_cancel(pthread_self());
+    cancelled_call_result = "cancelled";
+    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+    int result = call_without_cancellation_point(name);
+    cancelled_call_result = errno_text(result ? -1 : 0);
+    pthread_testcancel();
+    return NULL;
+}
+
+/* For each line of input, makes the call with this name in a cancelled thread. Prints the result
+ * and the number of descriptors that the call left open. */
+static void cancelled_calls(void) {
+    char line[32];
+    printf("ready\n");
+    fflush(stdout);
+    while (fgets(line, sizeof line, stdin)) {
+        pthread_t thread;
+        void *exit_value = NULL;
+        line[strcspn(line, "\n")] = 0;
+        struct open_fds fds_before = snapshot_fds();
+        pthread_create(&thread, NULL, call_while_cancelled, line);
+        pthread_join(thread, &exit_value);
+        struct open_fds fds_after = snapshot_fds();
+        printf("%s, %s, descriptors %s\n", cancelled_call_result,
+               exit_value == PTHREAD_CANCELED ? "cancelled later" : "not cancelled",
+               is_same_set(&fds_before, &fds_after) ? "unchanged" : "changed");
+        fflush(stdout);
+    }
+}
+
 int main(int argument_count, char **arguments) {
     const char *mode = argument_count > 1 ? arguments[1] : "";
     long count_argument = argument_count > 2 ? atol(arguments[2]) : 0;
@@ -522,6 +580,8 @@ int main(int argument_count, char **arguments) {
         listen_forever();
     else if (strcmp(mode, "report-names") == 0)
         report_names();
+    else if (strcmp(mode, "cancelled-calls") == 0)
+        cancelled_calls();
     else
         return 2;
     return 0;

@@ -206,6 +206,11 @@ impl TestHost {
         self.map = Map::create(&self.directory, &self.plan).expect("the map is replaced");
     }
 
+    /// Returns the policy of the map.
+    pub fn policy(&self) -> &Policy {
+        &self.plan.policy
+    }
+
     /// Replaces the map with a map whose sessions have no IPv6 address.
     pub fn remove_ipv6_pool(&mut self) {
         self.plan.pools.retain(|pool| pool.is_ipv4() == Some(true));
