@@ -18,7 +18,7 @@ use vipool::rewrite::{HookedProcess, KernelListeners, LiveSystem, Rewriter};
 use vipool::session::Handle;
 
 use crate::identity::{IdentityStore, ProcessIdentity, c_strings};
-use crate::{errno, fd_facts, node_name};
+use crate::{errno, fd_facts};
 
 /// The rewriter of this process.
 pub type ProcessRewriter<'a> = Rewriter<'a, LiveSystem<'static>>;
@@ -49,6 +49,9 @@ pub fn current() -> Option<&'static HookedProcess> {
 /// Maps the new map file, and returns the version of the state for the new map. If the new map
 /// cannot be used, returns the newest version. After such a failure, most calls return this version
 /// without a new attempt and without a system call (see [`VersionChain::follow`]).
+///
+/// This function has no cancellation point, because a hooked function may have none, and because
+/// the frames of this library own files during this function.
 #[cold]
 fn follow_new_map() -> Option<&'static HookedProcess> {
     let identity = IDENTITY.get()?;
@@ -95,8 +98,6 @@ pub unsafe fn initialize(arguments: *const *const c_char, environment: *const *c
         }
     };
     let Some(session) = session else { return };
-    // The first call stores the name, so no hook waits for the initialization.
-    node_name::name_at_load();
     // SAFETY: this function runs once. Other threads read the identity only after a version of the
     // state exists, and no version exists yet.
     let Some(identity) = (unsafe { IDENTITY.store(&identity) }) else { return };

@@ -2,45 +2,77 @@
 //! gethostbyaddr(3) families. The comment on signal safety in `addrinfo` also applies to these
 //! functions.
 
-use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ptr;
 
 use libc::{c_char, c_int, c_void, hostent, size_t, socklen_t};
+use vipool::rewrite::HookedProcess;
 
 use crate::host_names::{is_host_name, is_host_or_pool_address, session_address_for};
-use crate::{caller_memory, errno, hooked_process, node_name, original};
+use crate::node_name::NodeName;
+use crate::{caller_memory, errno, hooked_process, original};
 
-/// Replaces the addresses in `entry` with one address if `name` is the host's own name (row 40).
-///
-/// The new address is V, or the address of the session's client with `client-ip`.
-///
-/// # Safety
-/// `name` is null or a C string. `entry` is null or the C library's result for `name`.
-unsafe fn replace_host_addresses(name: *const c_char, entry: *mut hostent) {
-    let Some(process) = hooked_process::current() else { return };
-    // SAFETY: guaranteed by the caller.
-    let (Some(entry), false) = (unsafe { entry.as_mut() }, name.is_null()) else { return };
-    let saved_errno = errno::get();
-    let rewriter = process.rewriter();
-    if let Some(session_addresses) = rewriter.resolve_host_name(process.client_address()).rewritten()
-        // SAFETY: the C library created the entry.
-        && let Some(first_ip) = unsafe { first_address(entry) }
-        && let Some(replacement) = session_address_for(session_addresses, first_ip)
-        && is_host_name(
-            // SAFETY: guaranteed by the caller.
-            unsafe { CStr::from_ptr(name) }.to_bytes(),
-            is_host_or_pool_address(&rewriter, first_ip),
-        )
-    {
-        // SAFETY: the list continues after its first address, with another address or the null
-        // pointer.
-        unsafe {
-            write_first_address(entry, replacement);
-            *entry.h_addr_list.add(1) = ptr::null_mut();
+/// A copy of the name that a program looks up. The program may pass a name in the buffer that
+/// receives the result, such as the `h_name` of an earlier result, so the hook copies the name
+/// before the original call.
+struct RequestedName {
+    process: &'static HookedProcess,
+    bytes: [u8; Self::MAX_LENGTH],
+    length: usize,
+}
+
+impl RequestedName {
+    /// The host name has at most 64 bytes, and the domain after it has fewer than 255 bytes.
+    const MAX_LENGTH: usize = 256;
+
+    /// Copies the name. Returns `None` if the hook does not need the name, or if the name is too
+    /// long for a host name.
+    ///
+    /// # Safety
+    /// `name` is null or a C string.
+    unsafe fn copy(name: *const c_char) -> Option<Self> {
+        let process = hooked_process::current()?;
+        if name.is_null() {
+            return None;
         }
+        // SAFETY: guaranteed by the caller.
+        let length = unsafe { libc::strnlen(name, Self::MAX_LENGTH) };
+        let mut bytes = [0; Self::MAX_LENGTH];
+        // SAFETY: the C string has at least `length` bytes.
+        let name = unsafe { std::slice::from_raw_parts(name.cast::<u8>(), length) };
+        bytes.get_mut(..length)?.copy_from_slice(name);
+        (length < Self::MAX_LENGTH).then_some(Self { process, bytes, length })
     }
-    errno::set(saved_errno);
+
+    /// Replaces the addresses in `entry` with one address if this name is the host's own name (row
+    /// 40).
+    ///
+    /// The new address is V, or the address of the session's client with `client-ip`.
+    ///
+    /// # Safety
+    /// `entry` is null or the C library's result for this name.
+    unsafe fn replace_host_addresses(&self, entry: *mut hostent) {
+        // SAFETY: guaranteed by the caller.
+        let Some(entry) = (unsafe { entry.as_mut() }) else { return };
+        let saved_errno = errno::get();
+        let rewriter = self.process.rewriter();
+        let client_address = self.process.client_address();
+        let name = self.bytes.get(..self.length).unwrap_or_default();
+        if let Some(session_addresses) = rewriter.resolve_host_name(client_address).rewritten()
+            // SAFETY: the C library created the entry.
+            && let Some(first_ip) = unsafe { first_address(entry) }
+            && let Some(replacement) = session_address_for(session_addresses, first_ip)
+            && is_host_name(name, is_host_or_pool_address(&rewriter, first_ip))
+        {
+            // SAFETY: the C library created the entry. The list continues after its first address,
+            // with another address or the null pointer.
+            unsafe {
+                write_first_address(entry, replacement);
+                *entry.h_addr_list.add(1) = ptr::null_mut();
+            }
+        }
+        errno::set(saved_errno);
+    }
 }
 
 /// Returns the first address of an entry.
@@ -78,15 +110,19 @@ unsafe fn read_ip(address: *const u8, length: c_int, family: c_int) -> Option<Ip
     }
 }
 
-/// Overwrites the first address of an entry, if `address` has the same length.
+/// Overwrites the first address of an entry, if the entry has an address and `address` has the same
+/// length.
 ///
 /// # Safety
-/// The C library created the entry, and it has a first address.
+/// The C library created the entry.
 unsafe fn write_first_address(entry: &mut hostent, address: IpAddr) {
-    // SAFETY: the first address has `h_length` bytes. The code writes only an address of this
-    // length.
+    // SAFETY: the C library ends the list with a null pointer. Its addresses have `h_length` bytes.
+    // The code writes only an address of this length.
     unsafe {
-        let target = *entry.h_addr_list;
+        let Some(target) = entry.h_addr_list.as_ref().copied().filter(|first| !first.is_null())
+        else {
+            return;
+        };
         match (address, entry.h_length) {
             (IpAddr::V4(v4), 4) => target.cast::<[u8; 4]>().write_unaligned(v4.octets()),
             (IpAddr::V6(v6), 16) => target.cast::<[u8; 16]>().write_unaligned(v6.octets()),
@@ -103,8 +139,11 @@ unsafe fn write_first_address(entry: &mut hostent, address: IpAddr) {
 pub unsafe extern "C" fn gethostbyname(name: *const c_char) -> *mut hostent {
     // SAFETY: the program passed these arguments. The entry is the result for `name`.
     unsafe {
+        let requested_name = RequestedName::copy(name);
         let entry = original::gethostbyname(name);
-        replace_host_addresses(name, entry);
+        if let Some(requested_name) = requested_name {
+            requested_name.replace_host_addresses(entry);
+        }
         entry
     }
 }
@@ -117,8 +156,11 @@ pub unsafe extern "C" fn gethostbyname(name: *const c_char) -> *mut hostent {
 pub unsafe extern "C" fn gethostbyname2(name: *const c_char, family: c_int) -> *mut hostent {
     // SAFETY: the program passed these arguments. The entry is the result for `name`.
     unsafe {
+        let requested_name = RequestedName::copy(name);
         let entry = original::gethostbyname2(name, family);
-        replace_host_addresses(name, entry);
+        if let Some(requested_name) = requested_name {
+            requested_name.replace_host_addresses(entry);
+        }
         entry
     }
 }
@@ -138,9 +180,10 @@ pub unsafe extern "C" fn gethostbyname_r(
 ) -> c_int {
     // SAFETY: the program passed these arguments. The entry is the result for `name`.
     unsafe {
+        let requested_name = RequestedName::copy(name);
         let status = original::gethostbyname_r(name, entry, buffer, size, result, h_errno);
-        if status == 0 {
-            replace_host_addresses(name, *result);
+        if let (0, Some(requested_name)) = (status, requested_name) {
+            requested_name.replace_host_addresses(*result);
         }
         status
     }
@@ -162,9 +205,10 @@ pub unsafe extern "C" fn gethostbyname2_r(
 ) -> c_int {
     // SAFETY: the program passed these arguments. The entry is the result for `name`.
     unsafe {
+        let requested_name = RequestedName::copy(name);
         let status = original::gethostbyname2_r(name, family, entry, buffer, size, result, h_errno);
-        if status == 0 {
-            replace_host_addresses(name, *result);
+        if let (0, Some(requested_name)) = (status, requested_name) {
+            requested_name.replace_host_addresses(*result);
         }
         status
     }
@@ -182,15 +226,17 @@ struct SubstituteQuery {
 /// program's query must pass unchanged.
 ///
 /// # Safety
-/// `address` may be null or invalid, because this function checks whether `length` bytes are
-/// readable. If they are, no other thread changes or unmaps them during the call.
+/// No other thread changes or unmaps the memory at `address` during the call. The memory may be
+/// unmapped or protected.
 unsafe fn substitute_query(
     address: *const c_void,
     length: socklen_t,
     family: c_int,
 ) -> Option<SubstituteQuery> {
     let process = hooked_process::current()?;
-    if !caller_memory::is_readable(address.cast(), length as usize) {
+    // `is_readable` requires that the bytes are on at most two pages.
+    let has_valid_length = matches!((family, length), (libc::AF_INET, 4) | (libc::AF_INET6, 16));
+    if !has_valid_length || !caller_memory::is_readable(address.cast(), length as usize) {
         return None;
     }
     // SAFETY: the bytes are readable.
@@ -215,16 +261,18 @@ unsafe fn substitute_query(
 }
 
 impl SubstituteQuery {
-    /// If V was requested, changes the entry of the loopback address to an entry of V.
+    /// If V was requested, changes the entry of the loopback address to an entry of V, with this
+    /// name.
     ///
     /// # Safety
-    /// `entry` is null, or the C library created it and it has a first address.
-    unsafe fn patch_entry(&self, entry: *mut hostent) {
+    /// `entry` is null, or the C library created it. `name` is a C string that the entry may
+    /// contain.
+    unsafe fn patch_entry(&self, entry: *mut hostent, name: *mut c_char) {
         // SAFETY: guaranteed by the caller.
         let (Some(virtual_ip), Some(entry)) = (self.virtual_ip, unsafe { entry.as_mut() }) else {
             return;
         };
-        entry.h_name = node_name::name_at_load();
+        entry.h_name = name;
         // SAFETY: guaranteed by the caller. The list of aliases ends with a null pointer, so its
         // first element exists.
         unsafe {
@@ -252,7 +300,7 @@ pub unsafe extern "C" fn gethostbyaddr(
             None => original::gethostbyaddr(address, length, family),
             Some(query) => {
                 let entry = original::gethostbyaddr(query.octets.as_ptr().cast(), length, family);
-                query.patch_entry(entry);
+                query.patch_entry(entry, NodeName::read().write_to_static());
                 entry
             }
         }
@@ -276,12 +324,26 @@ pub unsafe extern "C" fn gethostbyaddr_r(
 ) -> c_int {
     // SAFETY: the program passed these arguments. A substitute address has the same length.
     unsafe {
-        let query = substitute_query(address, length, family);
-        let octets = query.as_ref().map_or(address, |query| query.octets.as_ptr().cast());
-        let status =
-            original::gethostbyaddr_r(octets, length, family, entry, buffer, size, result, h_errno);
-        if let (0, Some(query)) = (status, query) {
-            query.patch_entry(*result);
+        let Some(query) = substitute_query(address, length, family) else {
+            return original::gethostbyaddr_r(
+                address, length, family, entry, buffer, size, result, h_errno,
+            );
+        };
+        let octets = query.octets.as_ptr().cast();
+        // The end of the buffer receives the name. If the rest of the buffer is too small, the
+        // original function fails with ERANGE, and the program tries again with a larger buffer.
+        let node_name = query.virtual_ip.map(|_| NodeName::read());
+        let name_size = node_name.as_ref().map_or(0, NodeName::size);
+        let rest_size = size.saturating_sub(name_size);
+        let status = original::gethostbyaddr_r(
+            octets, length, family, entry, buffer, rest_size, result, h_errno,
+        );
+        if let (0, Some(node_name)) = (status, node_name)
+            && size >= name_size
+        {
+            let name = buffer.add(rest_size);
+            node_name.write_to(name);
+            query.patch_entry(*result, name);
         }
         status
     }

@@ -55,6 +55,11 @@ static void host_name_resolves_to_v(void) {
     gethostbyname2_r(HOST_NAME, AF_INET6, &storage, buffer, sizeof buffer, &result_entry, &error);
     inet_ntop(AF_INET6, result_entry->h_addr_list[0], text, sizeof text);
     expect_listed("gethostbyname2_r", text, V6, HOST_ADDRESS6);
+    if (!is_listed) return;
+    /* The argument is in the buffer that receives the result. */
+    entry = gethostbyname(gethostbyname(HOST_NAME)->h_name);
+    inet_ntop(AF_INET, entry->h_addr_list[0], text, sizeof text);
+    expect_unprinted("gethostbyname of an earlier result", text, V);
 }
 
 /* localhost and numeric addresses have the same lookup results as without the hook. */
@@ -108,6 +113,29 @@ static void reverse_lookup_returns_host_name_and_localhost(void) {
     gethostbyaddr_r(&v_bytes, sizeof v_bytes, AF_INET, &storage, buffer, sizeof buffer,
                     &result_entry, &error);
     expect_unprinted("gethostbyaddr_r V", result_entry->h_name, HOST_NAME);
+    int is_in_buffer = result_entry->h_name >= buffer &&
+                       result_entry->h_name + sizeof HOST_NAME <= buffer + sizeof buffer;
+    expect_unprinted("name in the buffer", is_in_buffer ? "yes" : "no", "yes");
+    /* With a growing buffer, the lookup fails with ERANGE until the buffer has room for the whole
+     * result. */
+    int status = ERANGE;
+    size_t size = 0;
+    for (; status == ERANGE && size < sizeof buffer; size++) {
+        memset(buffer, 0x55, sizeof buffer);
+        status = gethostbyaddr_r(&v_bytes, sizeof v_bytes, AF_INET, &storage, buffer, size,
+                                 &result_entry, &error);
+        int is_untouched = buffer[size] == 0x55;
+        expect_unprinted("byte after the buffer", is_untouched ? "same" : "changed", "same");
+    }
+    expect_unprinted("status", status ? "error" : "ok", "ok");
+    expect_unprinted("small buffers", size > sizeof HOST_NAME ? "ERANGE" : "ok", "ERANGE");
+    expect_unprinted("name", result_entry->h_name, HOST_NAME);
+    /* The program may write to the result. The next result is correct. */
+    entry = gethostbyaddr(&v_bytes, sizeof v_bytes, AF_INET);
+    memset(entry->h_name, 'x', strlen(entry->h_name));
+    expect_unprinted("earlier result", result_entry->h_name, HOST_NAME);
+    entry = gethostbyaddr(&v_bytes, sizeof v_bytes, AF_INET);
+    expect_unprinted("gethostbyaddr V again", entry->h_name, HOST_NAME);
 }
 
 /* getifaddrs hides the addresses of other sessions if the policy requires it. */
