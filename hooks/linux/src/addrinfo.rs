@@ -102,8 +102,8 @@ unsafe fn replace_host_addresses(process: &HookedProcess, name: &CStr, list: &mu
                 link = unsafe { &raw mut (*entry).ai_next };
             }
             // SAFETY: the entry and its successor belong to this list. When the entry is freed, it
-            // is a list of one element, and no link refers to it. freeaddrinfo(3) can free a part
-            // of a list.
+            // is a list of one element, and no link refers to it. freeaddrinfo(3) of glibc can free a
+            // part of a list.
             _ => unsafe {
                 let (next, canonical_name) = (info.ai_next, info.ai_canonname);
                 (*entry).ai_next = ptr::null_mut();
@@ -153,7 +153,9 @@ pub unsafe extern "C" fn getnameinfo(
     flags: c_int,
 ) -> c_int {
     let lookup = hooked_process::current().and_then(|process| {
-        let requested = parse_inet(SockaddrBuf::read(address, length)?.bytes())?;
+        // SAFETY: the program passed this address.
+        let requested = unsafe { SockaddrBuf::read(address, length) }?;
+        let requested = parse_inet(requested.bytes())?;
         Some((process.display_rewriter(), requested))
     });
     let mut lookup_address = address;
@@ -188,15 +190,11 @@ pub unsafe extern "C" fn getnameinfo(
     };
     if error == 0 && must_write_host_name {
         let node_name = NodeName::read();
-        let name = node_name.bytes();
-        if name.len() >= host_size as usize {
+        if node_name.size() > host_size as usize {
             return libc::EAI_OVERFLOW;
         }
         // SAFETY: the buffer is large enough for the name and the NUL byte.
-        unsafe {
-            ptr::copy_nonoverlapping(name.as_ptr(), host.cast(), name.len());
-            *host.add(name.len()) = 0;
-        }
+        unsafe { node_name.write_to(host) };
     }
     error
 }

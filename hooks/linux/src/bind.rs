@@ -21,7 +21,8 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: sockl
         return unsafe { original::bind(fd, address, length) };
     };
     let saved_errno = errno::get();
-    let (outcome, requested_buffer) = rewrite_bind(process, fd, address, length);
+    // SAFETY: the program passed these arguments.
+    let (outcome, requested_buffer) = unsafe { rewrite_bind(process, fd, address, length) };
     errno::set(saved_errno);
     match (outcome, requested_buffer) {
         (Outcome::Rewritten(rewritten_bind), Some(requested_buffer)) => {
@@ -48,14 +49,20 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const sockaddr, length: sockl
 
 /// Returns the outcome of the bind. Also returns a copy of the program's address, if the kernel
 /// would bind this address as an IPv4 or IPv6 address.
-fn rewrite_bind(
+///
+/// # Safety
+/// The caller must uphold the contract of bind.
+unsafe fn rewrite_bind(
     process: &HookedProcess,
     fd: c_int,
     address: *const sockaddr,
     length: socklen_t,
 ) -> (Outcome<Bind>, Option<SockaddrBuf>) {
     let passed = Outcome::Passed(Reason::NotInet);
-    let Some(buffer) = SockaddrBuf::read(address, length) else { return (passed, None) };
+    // SAFETY: guaranteed by the caller.
+    let Some(buffer) = (unsafe { SockaddrBuf::read(address, length) }) else {
+        return (passed, None);
+    };
     let requested = match sockaddr_bytes::parse(buffer.bytes()) {
         Parsed::Inet(address) => address,
         // Row 15 of the socket matrix: the kernel accepts AF_UNSPEC with a zero address as

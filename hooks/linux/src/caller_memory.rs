@@ -4,6 +4,12 @@
 //! before the system call, and this read must not raise a signal. The caller's own stack needs no
 //! check. For all other memory, the hook first makes a system call that checks whether the memory
 //! is accessible.
+//!
+//! The check for the caller's own stack is a heuristic. It assumes that all memory from the stack
+//! pointer to the upper end of the stack is mapped, and that a stack pointer shortly below the
+//! upper end of a stack lies in that stack. A program that switches to a stack of its own directly
+//! below another stack can break the second assumption. In such a program, an invalid pointer to
+//! the gap between the two stacks raises SIGSEGV instead of `EFAULT`.
 
 use std::mem::{MaybeUninit, offset_of};
 use std::ptr;
@@ -13,24 +19,37 @@ use libc::c_int;
 
 use crate::system_call::system_call;
 
-/// The upper end of the main thread's stack, or an address close to it.
+/// An address above all frames of the main thread's stack, in this stack. 0 if it is unknown.
 static MAIN_STACK_END: AtomicUsize = AtomicUsize::new(0);
+/// pthread_self(3) of the main thread. 0 if it is unknown.
+static MAIN_THREAD: AtomicUsize = AtomicUsize::new(0);
 
-/// If the stack pointer is less than this many bytes below the upper end of the thread's stack, it
-/// lies in that stack, because thread stacks are larger than this limit in practice. With a larger
-/// distance, the code may run in a signal handler on another stack.
+/// If the stack pointer is less than this many bytes below the upper end of the thread's stack, the
+/// hook assumes that the stack pointer lies in that stack. Thread stacks are larger than this limit
+/// in practice. With a larger distance, the code may run in a signal handler on another stack.
 const THREAD_STACK_WINDOW: usize = 64 << 10;
-/// The same limit for the main thread. The kernel reserves at least this much address space for the
-/// stack of the main thread.
-const MAIN_STACK_WINDOW: usize = 128 << 20;
+/// The same limit for the main thread. The usual limit of its stack is 8 MiB (`ulimit -s`). The
+/// kernel places mappings without a requested address at least 128 MiB below the end of the address
+/// space, so other stacks are usually further away.
+const MAIN_STACK_WINDOW: usize = 4 << 20;
 /// The smallest page size of all supported processors.
 const MIN_PAGE_SIZE: usize = 4096;
 /// The size of the kernel's signal set in bytes.
 const SIGSET_SIZE: usize = 8;
 
-/// Records the position of the main thread's stack. `address` is above all frames of that stack.
-pub fn record_main_stack(address: *const u8) {
-    MAIN_STACK_END.store(address as usize, Ordering::Relaxed);
+/// Records the main thread and the position of its stack. Records no thread if another thread loads
+/// this library with dlopen(3).
+pub fn record_main_thread() {
+    // The kernel stores these random bytes above the first frame of the main thread.
+    // SAFETY: the function has no preconditions.
+    let random_bytes = unsafe { libc::getauxval(libc::AT_RANDOM) };
+    MAIN_STACK_END.store(random_bytes as usize, Ordering::Relaxed);
+    // SAFETY: the functions have no preconditions.
+    unsafe {
+        if libc::syscall(libc::SYS_gettid) == libc::c_long::from(libc::getpid()) {
+            MAIN_THREAD.store(libc::pthread_self() as usize, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A type for which every bit pattern is a valid value.
@@ -49,27 +68,33 @@ unsafe impl Pod for libc::msghdr {}
 unsafe impl Pod for libc::mmsghdr {}
 
 /// Returns a copy of the value at `address`, or `None` if the memory cannot be read.
+///
+/// # Safety
+/// No other thread changes or unmaps the memory during the call. The memory may be unmapped or
+/// protected.
 #[inline]
-pub fn read<T: Pod>(address: *const T) -> Option<T> {
+pub unsafe fn read<T: Pod>(address: *const T) -> Option<T> {
     if !is_readable(address.cast(), size_of::<T>()) {
         return None;
     }
     let mut value: MaybeUninit<T> = MaybeUninit::uninit();
-    // SAFETY: the bytes are readable, and `value` has the same size. Every bit pattern is a valid
-    // value of a `Pod` type.
+    // SAFETY: the bytes are readable, and the caller guarantees that they stay unchanged. `value`
+    // has the same size. Every bit pattern is a valid value of a `Pod` type.
     unsafe {
         ptr::copy_nonoverlapping(address.cast::<u8>(), value.as_mut_ptr().cast(), size_of::<T>());
         Some(value.assume_init())
     }
 }
 
-/// The kernel's limit of messages in one sendmmsg or recvmmsg (`UIO_MAXIOV`).
+/// The maximum number of messages that the hooks handle in one sendmmsg or recvmmsg. It is the
+/// kernel's limit for sendmmsg (`UIO_MAXIOV`). The kernel has no limit for recvmmsg.
 pub const MAX_MESSAGES: usize = 1024;
 
 /// An array of structs in the program's memory. A hook accesses the elements in ascending order. So
 /// each page needs at most one probe for reading and one for writing.
 pub struct CallerArray<T> {
     first_element: *mut T,
+    length: usize,
     /// The array is readable up to this address.
     readable_end: usize,
     /// The array is writable up to this address.
@@ -77,18 +102,25 @@ pub struct CallerArray<T> {
 }
 
 impl<T: Pod> CallerArray<T> {
-    pub fn new(first_element: *mut T) -> Self {
-        Self { first_element, readable_end: 0, writable_end: 0 }
+    /// Returns the array of `length` elements at `first_element`. The memory may be unmapped or
+    /// protected.
+    ///
+    /// # Safety
+    /// The program passed the array to a function that reads and writes it. No other thread uses or
+    /// unmaps the memory as long as the result is in use.
+    pub unsafe fn new(first_element: *mut T, length: usize) -> Self {
+        Self { first_element, length, readable_end: 0, writable_end: 0 }
     }
 
     pub fn element_ptr(&self, index: usize) -> *mut T {
         self.first_element.wrapping_add(index)
     }
 
-    /// Returns a copy of an element, or `None` if the memory cannot be read.
+    /// Returns a copy of an element, or `None` if the array has no such element or the memory
+    /// cannot be read.
     pub fn read(&mut self, index: usize) -> Option<T> {
         let element = self.element_ptr(index);
-        let end = (element as usize).checked_add(size_of::<T>())?;
+        let end = (element as usize).checked_add(size_of::<T>()).filter(|_| index < self.length)?;
         if end > self.readable_end {
             let probe_start = self.readable_end.max(element as usize);
             if !is_readable(probe_start as *const u8, end - probe_start) {
@@ -96,18 +128,21 @@ impl<T: Pod> CallerArray<T> {
             }
             self.readable_end = end.next_multiple_of(MIN_PAGE_SIZE);
         }
-        // SAFETY: all bytes of the element are readable, and every bit pattern is a valid value of
-        // a `Pod` type.
+        // SAFETY: all bytes of the element are readable, and no other thread changes them (see
+        // `new`). Every bit pattern is a valid value of a `Pod` type.
         Some(unsafe { element.read_unaligned() })
     }
 }
 
 impl CallerArray<libc::mmsghdr> {
     /// Stores the sent length of a message in `msg_len`, as the kernel does. Returns `false` if the
-    /// memory is not writable.
+    /// array has no such element or the memory is not writable.
     pub fn write_sent_length(&mut self, index: usize, length: libc::c_uint) -> bool {
         // The probe writes SIGSET_SIZE bytes. These bytes must not overlap the next element.
         const { assert!(offset_of!(libc::mmsghdr, msg_len) + SIGSET_SIZE == size_of::<libc::mmsghdr>()) }
+        if index >= self.length {
+            return false;
+        }
         let field = self.element_ptr(index).wrapping_byte_add(offset_of!(libc::mmsghdr, msg_len));
         let field = field.cast::<libc::c_uint>();
         let last_byte = (field as usize).wrapping_add(SIGSET_SIZE - 1);
@@ -121,7 +156,7 @@ impl CallerArray<libc::mmsghdr> {
             }
             self.writable_end = last_byte.next_multiple_of(MIN_PAGE_SIZE);
         }
-        // SAFETY: the field is writable.
+        // SAFETY: the field is writable, and no other thread uses it (see `new`).
         unsafe { field.write_unaligned(length) };
         true
     }
@@ -137,7 +172,6 @@ pub fn is_readable(address: *const u8, length: usize) -> bool {
     if length == 0 {
         return true;
     }
-    // All memory from the stack pointer to the upper end of the stack is mapped.
     if start >= stack_pointer
         && (last_byte / MIN_PAGE_SIZE == stack_pointer / MIN_PAGE_SIZE
             || is_within_stack(stack_pointer, last_byte))
@@ -154,10 +188,15 @@ fn is_within_stack(stack_pointer: usize, last_byte: usize) -> bool {
     if last_byte < main_stack_end && main_stack_end - stack_pointer < MAIN_STACK_WINDOW {
         return true;
     }
-    // SAFETY: pthread_self has no preconditions. glibc returns the address of the thread's control
-    // block. In all threads but the main thread, it lies at the upper end of the thread's stack.
-    let thread_stack_end = unsafe { libc::pthread_self() } as usize;
-    last_byte < thread_stack_end && thread_stack_end - stack_pointer < THREAD_STACK_WINDOW
+    // glibc returns the address of the thread's control block. In all threads but the main thread,
+    // it lies at the upper end of the thread's stack.
+    // SAFETY: pthread_self has no preconditions.
+    let control_block = unsafe { libc::pthread_self() } as usize;
+    let main_thread = MAIN_THREAD.load(Ordering::Relaxed);
+    main_thread != 0
+        && control_block != main_thread
+        && last_byte < control_block
+        && control_block - stack_pointer < THREAD_STACK_WINDOW
 }
 
 /// Makes a system call that probes whether the page that contains `address` is readable.

@@ -15,7 +15,9 @@ use crate::{errno, mark, original};
 /// The caller must uphold the contract of the original function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
-    match choose_destination(fd, address, length, DestinationCall::Connect) {
+    // SAFETY: the program passed this address.
+    let action = unsafe { choose_destination(fd, address, length, DestinationCall::Connect) };
+    match action {
         CallAction::Fail(error) => {
             errno::set(error);
             -1
@@ -56,7 +58,10 @@ pub unsafe extern "C" fn sendto(
     address: *const sockaddr,
     length: socklen_t,
 ) -> ssize_t {
-    match choose_destination(fd, address, length, DestinationCall::from_send_flags(flags)) {
+    let call = DestinationCall::from_send_flags(flags);
+    // SAFETY: the program passed this address.
+    let action = unsafe { choose_destination(fd, address, length, call) };
+    match action {
         CallAction::Fail(error) => {
             errno::set(error);
             -1

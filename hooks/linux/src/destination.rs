@@ -52,15 +52,22 @@ impl DestinationCall {
 ///
 /// This is the fast path: for a datagram from a marked socket to an external destination, the hook
 /// only reads the destination and the mark.
+///
+/// # Safety
+/// The program passed `address` to a function that reads it. The memory may be unmapped or
+/// protected.
 #[inline(always)]
-pub fn choose_destination(
+pub unsafe fn choose_destination(
     fd: c_int,
     address: *const sockaddr,
     length: socklen_t,
     call: DestinationCall,
 ) -> CallAction {
     let Some(process) = hooked_process::cached() else { return CallAction::PassThrough };
-    let Some(buffer) = SockaddrBuf::read(address, length) else { return CallAction::PassThrough };
+    // SAFETY: guaranteed by the caller.
+    let Some(buffer) = (unsafe { SockaddrBuf::read(address, length) }) else {
+        return CallAction::PassThrough;
+    };
     let destination = match sockaddr_bytes::parse(buffer.bytes()) {
         Parsed::Inet(destination) => destination,
         Parsed::Unspecified(_) => return CallAction::Disconnect,

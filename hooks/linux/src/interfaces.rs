@@ -21,8 +21,8 @@ pub unsafe extern "C" fn getifaddrs(list: *mut *mut ifaddrs) -> c_int {
     {
         let saved_errno = errno::get();
         let rewriter = process.rewriter();
-        // SAFETY: the C library has just created the list in a single allocation. The hook frees no
-        // entry.
+        // SAFETY: the C library has just created the list. glibc makes a single allocation for all
+        // entries, so the hook frees no entry.
         unsafe {
             let is_hidden = |entry: &ifaddrs| {
                 let length = match entry.ifa_addr.as_ref().map(|name| c_int::from(name.sa_family)) {

@@ -61,24 +61,35 @@ use libc::{c_char, c_int};
 
 /// Initializes the hook layer. The dynamic linker calls this function when it loads the library,
 /// with the arguments that glibc passes to constructors.
-extern "C" fn initialize(
+///
+/// # Safety
+/// `arguments` and `environment` are the argument vector and the environment of the process. This
+/// function is called once.
+unsafe extern "C" fn initialize(
     _argument_count: c_int,
     arguments: *const *const c_char,
     environment: *const *const c_char,
 ) {
     let saved_errno = errno::get();
-    caller_memory::record_main_stack(environment.cast());
+    caller_memory::record_main_thread();
     original::resolve();
-    // SAFETY: glibc passes the arguments and the environment of the process.
+    // SAFETY: guaranteed by the caller.
     unsafe { hooked_process::initialize(arguments, environment) };
     errno::set(saved_errno);
 }
 
-// The standard library needs an unwinder. The unwinder is linked statically, so that no process
-// must load another library.
+// The standard library needs an unwinder. The unwinder is linked statically (libgcc_eh), so that no
+// process must load another library.
+//
+// When a thread is cancelled in an original function, the libgcc_s of the process unwinds the
+// thread. For a frame of this library that has cleanup code, libgcc_s calls the personality function
+// of the standard library, which passes the unwind context to the functions of this libgcc_eh. This
+// requires that both versions of GCC have the same layout of the context. So a hook has no value
+// that needs cleanup during the original call.
 #[link(name = "gcc_eh", kind = "static", modifiers = "-bundle")]
 unsafe extern "C" {}
 
 #[used]
 #[unsafe(link_section = ".init_array")]
-static INITIALIZE: extern "C" fn(c_int, *const *const c_char, *const *const c_char) = initialize;
+static INITIALIZE: unsafe extern "C" fn(c_int, *const *const c_char, *const *const c_char) =
+    initialize;

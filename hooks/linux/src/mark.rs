@@ -13,14 +13,9 @@
 //! threads never leaves a mark on an unbound socket. The mark of a stream socket has no effect,
 //! because data on a stream goes to the connected peer.
 
-use libc::c_int;
-
 use crate::facts::MARKS_UNSUPPORTED;
-use crate::socket::Fd;
+use crate::socket::{Fd, HintCommand};
 
-/// `F_LINUX_SPECIFIC_BASE` of linux/fcntl.h plus the number of the command.
-const F_GET_RW_HINT: c_int = 1024 + 11;
-const F_SET_RW_HINT: c_int = 1024 + 12;
 /// `RWH_WRITE_LIFE_NOT_SET`, the hint of a new socket.
 const HINT_NOT_SET: u64 = 0;
 /// `RWH_WRITE_LIFE_EXTREME`, the hint that marks a bound socket.
@@ -77,11 +72,11 @@ pub fn clear(fd: Fd) {
 #[inline]
 fn read_hint(fd: Fd) -> Option<u64> {
     let mut hint = HINT_NOT_SET;
-    fd.fcntl_u64(F_GET_RW_HINT, &mut hint).then_some(hint)
+    fd.fcntl_hint(HintCommand::Get, &mut hint).then_some(hint)
 }
 
 fn write_hint(fd: Fd, mut hint: u64) -> bool {
-    let is_stored = fd.fcntl_u64(F_SET_RW_HINT, &mut hint);
+    let is_stored = fd.fcntl_hint(HintCommand::Set, &mut hint);
     if !is_stored {
         MARKS_UNSUPPORTED.record();
     }

@@ -61,11 +61,13 @@ pub unsafe extern "C" fn setsockopt(
         && length as usize >= size_of::<libc::ip_mreqn>()
         && let Some(process) = hooked_process::current()
     {
-        interface_request =
-            caller_memory::read(value.cast::<libc::ip_mreqn>()).filter(|interface_request| {
+        // SAFETY: the program passed this value.
+        interface_request = unsafe { caller_memory::read(value.cast::<libc::ip_mreqn>()) }.filter(
+            |interface_request| {
                 interface_request.imr_address.s_addr == libc::INADDR_ANY
                     && interface_request.imr_ifindex != 0
-            });
+            },
+        );
         // The interface is the same for every IPv4 multicast group.
         let group = Ipv4Addr::new(224, 0, 0, 1);
         match (&mut interface_request, process.rewriter().multicast_interface(group.into())) {

@@ -32,7 +32,8 @@ macro_rules! originals {
             pub unsafe fn $name($($argument: $type),*) -> $return {
                 let address = addresses::$name.load(Ordering::Relaxed);
                 if address.is_null() {
-                    return before_load::$name($($argument),*);
+                    // SAFETY: guaranteed by the caller.
+                    return unsafe { before_load::$name($($argument),*) };
                 }
                 // SAFETY: the function of this name has this type. The caller upholds its
                 // contract.
@@ -54,9 +55,13 @@ macro_rules! originals {
         mod before_load {
             use super::*;
             $(
+                /// Makes the original call.
+                ///
+                /// # Safety
+                /// The caller must uphold the contract of the C function with this name.
                 #[cold]
                 #[allow(clippy::too_many_arguments)]
-                pub fn $name($($argument: $type),*) -> $return {
+                pub unsafe fn $name($($argument: $type),*) -> $return {
                     originals!(
                         @before_load $name ($($argument: $type),*) -> $return $(= $system_call)?
                     )
@@ -81,7 +86,8 @@ macro_rules! originals {
         @before_load $name:ident ($($argument:ident: $type:ty),*) -> $return:ty
         = $system_call:ident
     ) => {
-        // SAFETY: the C library passes the same arguments to the same system call.
+        // SAFETY: the C library passes the same arguments to the same system call. The caller
+        // upholds the contract of the function.
         unsafe { libc::syscall(libc::$system_call, $($argument),*) as $return }
     };
     (@before_load $name:ident ($($argument:ident: $type:ty),*) -> $return:ty) => {{
@@ -97,7 +103,7 @@ macro_rules! originals {
             // function. SAFETY: abort has no preconditions.
             unsafe { libc::abort() };
         }
-        // SAFETY: the function of this name has this type.
+        // SAFETY: the function of this name has this type. The caller upholds its contract.
         unsafe {
             let function: unsafe extern "C" fn($($type),*) -> $return =
                 std::mem::transmute(address);

@@ -23,12 +23,14 @@ pub unsafe extern "C" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) 
     // Before the call, `msg_namelen` is the capacity of the address buffer. The kernel overwrites
     // it with the length of the address, so the hook reads the capacity first.
     let capacity = process
-        .and_then(|_| caller_memory::read(message.cast_const()))
+        // SAFETY: the program passed this message.
+        .and_then(|_| unsafe { caller_memory::read(message.cast_const()) })
         .map(|header| header.msg_namelen as usize);
     // SAFETY: the program passed these arguments.
     let received = unsafe { original::recvmsg(fd, message, flags) };
     if let (Some(process), Some(capacity), 0..) = (process, capacity, received) {
-        // SAFETY: the kernel has just filled this message.
+        // SAFETY: the kernel has just filled this message, and `capacity` is its `msg_namelen`
+        // before the call.
         unsafe { replace_addresses(process, fd, message, capacity) };
     }
     received
@@ -70,7 +72,8 @@ unsafe fn recvmmsg_hooked(
 ) -> c_int {
     // The capacity of each address buffer. An address never needs more than u8::MAX bytes.
     let mut capacities = [0u8; MAX_MESSAGES];
-    let mut message_array = CallerArray::new(messages);
+    // SAFETY: the program passed this array.
+    let mut message_array = unsafe { CallerArray::new(messages, count as usize) };
     for (index, capacity) in capacities.iter_mut().take(count as usize).enumerate() {
         let Some(message) = message_array.read(index) else { break };
         *capacity = u8::try_from(message.msg_hdr.msg_namelen).unwrap_or(u8::MAX);
@@ -79,7 +82,8 @@ unsafe fn recvmmsg_hooked(
     let received = unsafe { original::recvmmsg(fd, messages, count, flags, timeout) };
     let received_count = usize::try_from(received).unwrap_or(0);
     for (index, capacity) in capacities.iter().take(received_count).enumerate() {
-        // SAFETY: the kernel has just filled this message.
+        // SAFETY: the kernel has just filled this message, and `capacity` is at most its
+        // `msg_namelen` before the call.
         unsafe {
             let header = &raw mut (*messages.add(index)).msg_hdr;
             replace_addresses(process, fd, header, (*capacity).into());
@@ -92,7 +96,7 @@ unsafe fn recvmmsg_hooked(
 /// descriptors that the message passes.
 ///
 /// # Safety
-/// The kernel has just filled this message.
+/// The kernel has just filled this message. `capacity` is at most `msg_namelen` before the call.
 unsafe fn replace_addresses(
     process: &HookedProcess,
     fd: c_int,
@@ -107,7 +111,7 @@ unsafe fn replace_addresses(
     if !header.msg_name.is_null() {
         let length = header.msg_namelen as usize;
         let written = capacity.min(length).min(MAX_LENGTH);
-        // SAFETY: the kernel has just written this many bytes.
+        // SAFETY: the kernel has just written `msg_namelen` bytes, but at most `capacity` bytes.
         let name = unsafe { std::slice::from_raw_parts_mut(header.msg_name.cast(), written) };
         if has_control {
             source = parse_inet(name);
@@ -116,7 +120,9 @@ unsafe fn replace_addresses(
         write_visible_name(process, name, length > written, false, || None, read_other_end);
     }
     if has_control {
-        // SAFETY: the kernel has just written this many bytes.
+        // SAFETY: the kernel has just filled this many bytes of the program's buffer with control
+        // messages. It does not write the padding between them, whose bytes are those of the
+        // program.
         let control =
             unsafe { std::slice::from_raw_parts_mut(header.msg_control.cast::<u8>(), length) };
         record_passed_fds(process, control);

@@ -82,9 +82,12 @@ unsafe fn sendmsg_hooked(
     flags: c_int,
 ) -> ssize_t {
     let (mut name, mut control) = (MaybeUninit::uninit(), ControlBuffer::new());
-    let mut header = caller_memory::read(message);
+    // SAFETY: the program passed this message.
+    let mut header = unsafe { caller_memory::read(message) };
     let action = header.as_mut().map_or(MessageAction::PassThrough, |header| {
-        rewrite_message(process, fd, header, flags, &mut name, &mut control.0.as_mut_slice())
+        let unused_control = &mut control.0.as_mut_slice();
+        // SAFETY: the program passed this message.
+        unsafe { rewrite_message(process, fd, header, flags, &mut name, unused_control) }
     });
     match (action, &header) {
         (MessageAction::Rewritten { cleared_v6only }, Some(header)) => {
@@ -140,8 +143,9 @@ unsafe fn sendmmsg_hooked(
     flags: c_int,
 ) -> c_int {
     let saved_errno = errno::get();
-    let mut messages = CallerArray::new(messages);
     let count = (count as usize).min(MAX_MESSAGES);
+    // SAFETY: the program passed this array.
+    let mut messages = unsafe { CallerArray::new(messages, count) };
     let mut sent_count = 0;
     while sent_count < count {
         let batch_size = (count - sent_count).min(BATCH_SIZE);
@@ -181,7 +185,10 @@ unsafe fn send_batch(
     for (name, copy) in names.iter_mut().zip(&mut copies).take(size) {
         let Some(mut message) = messages.read(start + copied_count) else { break };
         let header = &mut message.msg_hdr;
-        match rewrite_message(process, fd, header, flags, name, &mut unused_control) {
+        // SAFETY: the program passed this message.
+        let action =
+            unsafe { rewrite_message(process, fd, header, flags, name, &mut unused_control) };
+        match action {
             MessageAction::PassThrough => {}
             MessageAction::Rewritten { cleared_v6only } => {
                 has_rewritten_message = true;
@@ -230,7 +237,10 @@ unsafe fn send_batch(
 /// `name` receives the rewritten destination. The start of `unused_control` receives the rewritten
 /// control data, and `unused_control` then begins after this data. The function changes `header` so
 /// that it points to the rewritten parts.
-fn rewrite_message<'a>(
+///
+/// # Safety
+/// `header` is a copy of a message that the program passed to sendmsg or sendmmsg.
+unsafe fn rewrite_message<'a>(
     process: &HookedProcess,
     fd: c_int,
     header: &mut msghdr,
@@ -251,7 +261,8 @@ fn rewrite_message<'a>(
     if !header.msg_name.is_null() && header.msg_namelen > 0 {
         let destination = header.msg_name.cast_const().cast();
         let call = DestinationCall::from_send_flags(flags);
-        match choose_destination(fd, destination, header.msg_namelen, call) {
+        // SAFETY: the program passed this address.
+        match unsafe { choose_destination(fd, destination, header.msg_namelen, call) } {
             CallAction::PassThrough | CallAction::Disconnect => {}
             CallAction::UseAddress { address, cleared_v6only } => {
                 has_cleared_v6only = cleared_v6only;
@@ -263,9 +274,13 @@ fn rewrite_message<'a>(
             CallAction::Fail(error) => return MessageAction::Fail(error),
         }
     }
-    if has_control && let Some(control) = rewrite_control(process, Fd(fd), header, unused_control) {
-        header.msg_control = control.cast();
-        is_rewritten = true;
+    if has_control {
+        // SAFETY: guaranteed by the caller. If the name was rewritten, it points to `name`.
+        let control = unsafe { rewrite_control(process, Fd(fd), header, unused_control) };
+        if let Some(control) = control {
+            header.msg_control = control.cast();
+            is_rewritten = true;
+        }
     }
     if is_rewritten {
         MessageAction::Rewritten { cleared_v6only: has_cleared_v6only }
@@ -277,7 +292,11 @@ fn rewrite_message<'a>(
 /// Copies the control data and rewrites its packet information (row 24). Returns the copy, or
 /// `None` if the kernel must receive the program's control data unchanged. Records the facts of
 /// descriptors in the control data.
-fn rewrite_control(
+///
+/// # Safety
+/// `header` is a copy of a message that the program passed to sendmsg or sendmmsg. Its name may be
+/// the rewritten address.
+unsafe fn rewrite_control(
     process: &HookedProcess,
     fd: Fd,
     header: &msghdr,
@@ -296,8 +315,8 @@ fn rewrite_control(
         return None;
     }
     let copy = buffer.as_mut_ptr().cast::<u8>();
-    // SAFETY: `length` bytes are readable. `copy` points to `length` bytes that belong to this
-    // hook.
+    // SAFETY: `length` bytes are readable, and the program does not change them during the call.
+    // `copy` points to `length` bytes that belong to this hook.
     let control_data = unsafe {
         std::ptr::copy_nonoverlapping(program_data, copy, length);
         std::slice::from_raw_parts_mut(copy, length)
@@ -307,7 +326,8 @@ fn rewrite_control(
         let destination = if header.msg_name.is_null() {
             fd.peer()
         } else {
-            SockaddrBuf::read(header.msg_name.cast(), header.msg_namelen)
+            // SAFETY: guaranteed by the caller.
+            unsafe { SockaddrBuf::read(header.msg_name.cast(), header.msg_namelen) }
                 .and_then(|buffer| parse_inet(buffer.bytes()))
         };
         process.rewriter().send_packet_info(&fd, info, destination).rewritten()

@@ -20,8 +20,12 @@ pub struct SockaddrBuf {
 impl SockaddrBuf {
     /// Copies the address. Returns `None` if the kernel would reject the length, or if the memory
     /// is not readable.
+    ///
+    /// # Safety
+    /// No other thread changes or unmaps the memory during the call. The memory may be unmapped or
+    /// protected.
     #[inline]
-    pub fn read(address: *const libc::sockaddr, length: socklen_t) -> Option<Self> {
+    pub unsafe fn read(address: *const libc::sockaddr, length: socklen_t) -> Option<Self> {
         let length = usize::try_from(length).ok()?;
         if !(2..=MAX_LENGTH).contains(&length)
             || address.is_null()
@@ -32,7 +36,8 @@ impl SockaddrBuf {
         let mut bytes = [0; IPV6_LENGTH];
         let length = length.min(IPV6_LENGTH);
         let target = bytes.as_mut_ptr();
-        // SAFETY: `length` bytes are readable, and `length` is at most the size of `bytes`.
+        // SAFETY: `length` bytes are readable, and the caller guarantees that they stay unchanged.
+        // `length` is at most the size of `bytes`.
         unsafe {
             match length {
                 // IPv4 is the most frequent case. With a constant length, the compiler emits no

@@ -15,6 +15,16 @@ use crate::sockaddr_buf::parse_inet;
 use crate::system_call::system_call;
 use crate::{errno, original};
 
+/// A command of fcntl(2) whose argument is a pointer to a 64-bit number.
+#[derive(Clone, Copy)]
+#[repr(i32)]
+pub enum HintCommand {
+    /// Reads the write hint of the inode (`F_GET_RW_HINT`, `F_LINUX_SPECIFIC_BASE` + 11).
+    Get = 1024 + 11,
+    /// Sets the write hint of the inode (`F_SET_RW_HINT`, `F_LINUX_SPECIFIC_BASE` + 12).
+    Set = 1024 + 12,
+}
+
 /// A descriptor of the program. The public methods do not change `errno`.
 #[derive(Clone, Copy)]
 pub struct Fd(pub c_int);
@@ -80,11 +90,11 @@ impl Fd {
         unsafe { system_call(libc::SYS_setsockopt, arguments) };
     }
 
-    /// Calls fcntl(2) with a pointer to a 64-bit number. Returns whether the call succeeded.
+    /// Reads or sets the write hint of the inode. Returns whether the call succeeded.
     #[inline]
-    pub fn fcntl_u64(&self, command: c_int, number: &mut u64) -> bool {
-        let arguments = [self.0 as usize, command as usize, &raw mut *number as usize, 0, 0, 0];
-        // SAFETY: all callers pass commands that read or write one 64-bit number.
+    pub fn fcntl_hint(&self, command: HintCommand, hint: &mut u64) -> bool {
+        let arguments = [self.0 as usize, command as usize, &raw mut *hint as usize, 0, 0, 0];
+        // SAFETY: both commands read or write one 64-bit number.
         unsafe { system_call(libc::SYS_fcntl, arguments) == 0 }
     }
 

@@ -22,10 +22,8 @@ pub unsafe extern "C" fn accept(
     address: *mut sockaddr,
     length: *mut socklen_t,
 ) -> c_int {
-    accept_with(address, length, |address, length| {
-        // SAFETY: the program passed these arguments. A substitute buffer is valid too.
-        unsafe { original::accept(fd, address, length) }
-    })
+    // SAFETY: the program passed these arguments. A substitute buffer is valid too.
+    unsafe { accept_with(address, length, |address, length| original::accept(fd, address, length)) }
 }
 
 /// accept4(2).
@@ -39,10 +37,12 @@ pub unsafe extern "C" fn accept4(
     length: *mut socklen_t,
     flags: c_int,
 ) -> c_int {
-    accept_with(address, length, |address, length| {
-        // SAFETY: the program passed these arguments. A substitute buffer is valid too.
-        unsafe { original::accept4(fd, address, length, flags) }
-    })
+    // SAFETY: the program passed these arguments. A substitute buffer is valid too.
+    unsafe {
+        accept_with(address, length, |address, length| {
+            original::accept4(fd, address, length, flags)
+        })
+    }
 }
 
 /// Calls `accept_call`, and replaces the address of the peer with the address that the program must
@@ -51,8 +51,12 @@ pub unsafe extern "C" fn accept4(
 /// The hook also needs the address of the peer to decide whether the accepted socket is paired (see
 /// [`PAIRED_SOCKETS`]). If the socket is paired, the hook records this fact. As long as the fact is
 /// not recorded, a buffer of the hook receives the address if the program does not request it.
+///
+/// # Safety
+/// The caller must uphold the contract of accept. `accept_call` makes the original call with the
+/// arguments that it receives.
 #[inline]
-fn accept_with(
+unsafe fn accept_with(
     address: *mut sockaddr,
     length: *mut socklen_t,
     accept_call: impl Fn(*mut sockaddr, *mut socklen_t) -> c_int,
@@ -64,11 +68,15 @@ fn accept_with(
     } else {
         (address, length)
     };
-    let buffer = NameBuffer::new(address, length);
+    // SAFETY: the arguments are those of the call.
+    let buffer = unsafe { NameBuffer::new(address, length) };
     let accepted = accept_call(address, length);
     if let (Some(buffer), 0..) = (buffer, accepted) {
         let fd = Fd(accepted);
-        if buffer.replace_with_visible(length, false, || fd.peer(), || fd.local_address()) {
+        // SAFETY: the call succeeded, so the kernel has written the address.
+        let has_changed =
+            unsafe { buffer.replace_with_visible(false, || fd.peer(), || fd.local_address()) };
+        if has_changed {
             PAIRED_SOCKETS.record();
         }
     }
@@ -85,17 +93,20 @@ pub unsafe extern "C" fn getsockname(
     address: *mut sockaddr,
     length: *mut socklen_t,
 ) -> c_int {
-    let buffer = NameBuffer::new(address, length);
+    // SAFETY: the program passed these arguments.
+    let buffer = unsafe { NameBuffer::new(address, length) };
     // SAFETY: the program passed these arguments.
     let result = unsafe { original::getsockname(fd, address, length) };
     if let (Some(buffer), 0) = (buffer, result) {
         let ignores_other_end = !PAIRED_SOCKETS.is_possible();
-        buffer.replace_with_visible(
-            length,
-            ignores_other_end,
-            || Fd(fd).local_address(),
-            || Fd(fd).peer(),
-        );
+        // SAFETY: the call succeeded, so the kernel has written the address.
+        unsafe {
+            buffer.replace_with_visible(
+                ignores_other_end,
+                || Fd(fd).local_address(),
+                || Fd(fd).peer(),
+            );
+        }
     }
     result
 }
@@ -110,17 +121,20 @@ pub unsafe extern "C" fn getpeername(
     address: *mut sockaddr,
     length: *mut socklen_t,
 ) -> c_int {
-    let buffer = NameBuffer::new(address, length);
+    // SAFETY: the program passed these arguments.
+    let buffer = unsafe { NameBuffer::new(address, length) };
     // SAFETY: the program passed these arguments.
     let result = unsafe { original::getpeername(fd, address, length) };
     if let (Some(buffer), 0) = (buffer, result) {
         let ignores_other_end = !PAIRED_SOCKETS.is_possible();
-        buffer.replace_with_visible(
-            length,
-            ignores_other_end,
-            || Fd(fd).peer(),
-            || Fd(fd).local_address(),
-        );
+        // SAFETY: the call succeeded, so the kernel has written the address.
+        unsafe {
+            buffer.replace_with_visible(
+                ignores_other_end,
+                || Fd(fd).peer(),
+                || Fd(fd).local_address(),
+            );
+        }
     }
     result
 }
@@ -138,10 +152,12 @@ pub unsafe extern "C" fn recvfrom(
     address: *mut sockaddr,
     length: *mut socklen_t,
 ) -> ssize_t {
-    let buffer = NameBuffer::new(address, length);
+    // SAFETY: the program passed these arguments.
+    let buffer = unsafe { NameBuffer::new(address, length) };
     // SAFETY: the program passed these arguments.
     let received = unsafe { original::recvfrom(fd, data, size, flags, address, length) };
-    replace_source(fd, received, buffer, length);
+    // SAFETY: `buffer` is that of the call.
+    unsafe { replace_source(fd, received, buffer) };
     received
 }
 
@@ -159,23 +175,25 @@ pub unsafe extern "C" fn __recvfrom_chk(
     address: *mut sockaddr,
     length: *mut socklen_t,
 ) -> ssize_t {
-    let buffer = NameBuffer::new(address, length);
+    // SAFETY: the program passed these arguments.
+    let buffer = unsafe { NameBuffer::new(address, length) };
     // SAFETY: the program passed these arguments.
     let received =
         unsafe { original::__recvfrom_chk(fd, data, size, data_capacity, flags, address, length) };
-    replace_source(fd, received, buffer, length);
+    // SAFETY: `buffer` is that of the call.
+    unsafe { replace_source(fd, received, buffer) };
     received
 }
 
-/// Replaces the source of a received datagram in the program's buffer.
-fn replace_source(
-    fd: c_int,
-    received: ssize_t,
-    buffer: Option<NameBuffer>,
-    length: *const socklen_t,
-) {
+/// Replaces the source of a received datagram in the program's buffer. `received` is the result of
+/// the original call.
+///
+/// # Safety
+/// `buffer` is the address buffer of this call.
+unsafe fn replace_source(fd: c_int, received: ssize_t, buffer: Option<NameBuffer>) {
     if let (Some(buffer), 0..) = (buffer, received) {
-        buffer.replace_with_visible(length, false, || None, || Fd(fd).local_address());
+        // SAFETY: the call succeeded, so the kernel has written the address.
+        unsafe { buffer.replace_with_visible(false, || None, || Fd(fd).local_address()) };
     }
 }
 
@@ -186,6 +204,7 @@ fn replace_source(
 struct NameBuffer {
     process: &'static HookedProcess,
     address: *mut sockaddr,
+    length: *const socklen_t,
     capacity: usize,
 }
 
@@ -195,29 +214,36 @@ impl NameBuffer {
     ///
     /// The cached [`HookedProcess`] is sufficient, because the session keeps its addresses when the
     /// map is replaced. The slow path of [`write_visible_name`] uses the current [`HookedProcess`].
+    ///
+    /// # Safety
+    /// The caller is about to pass `address` and `length` to the original function. The memory may
+    /// be unmapped or protected.
     #[inline]
-    fn new(address: *mut sockaddr, length: *const socklen_t) -> Option<Self> {
+    unsafe fn new(address: *mut sockaddr, length: *const socklen_t) -> Option<Self> {
         let process = hooked_process::cached()?;
         if address.is_null() {
             return None;
         }
-        let capacity = usize::try_from(caller_memory::read(length)?).ok()?;
-        Some(Self { process, address, capacity })
+        // SAFETY: the program passed this length.
+        let capacity = usize::try_from(unsafe { caller_memory::read(length) }?).ok()?;
+        Some(Self { process, address, length, capacity })
     }
 
     /// Replaces the address in the buffer, which the kernel has just written, with the address that
     /// the program must see. Returns whether the address changed. See [`write_visible_name`] for
     /// the parameters.
+    ///
+    /// # Safety
+    /// The original function has succeeded with this buffer, and has not been called since.
     #[inline]
-    fn replace_with_visible(
+    unsafe fn replace_with_visible(
         &self,
-        length: *const socklen_t,
         ignores_other_end: bool,
         read_name: impl FnOnce() -> Option<SocketAddr>,
         read_other_end: impl FnOnce() -> Option<SocketAddr>,
     ) -> bool {
         // SAFETY: the kernel has just written the length.
-        let length = unsafe { length.read_unaligned() } as usize;
+        let length = unsafe { self.length.read_unaligned() } as usize;
         let written_length = self.capacity.min(length).min(MAX_LENGTH);
         // SAFETY: the kernel has just written this many bytes. The program does not use the buffer
         // during the call to which it passed the buffer.
