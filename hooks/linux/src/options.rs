@@ -40,7 +40,8 @@ pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> 
 ///
 /// A program can select the multicast interface by its index, without an address. The kernel never
 /// reports this index (ip(7)), so the hook adds V as the address of the interface. When the program
-/// later sends to a group, the hook reads V and does not change the interface (row 27).
+/// later sends to a group, the hook reads V and does not change the interface (row 27). A negative
+/// length passes, because the kernel rejects it.
 ///
 /// # Safety
 /// The caller must uphold the contract of the original function.
@@ -58,7 +59,7 @@ pub unsafe extern "C" fn setsockopt(
     let mut interface_request = None;
     if level == libc::IPPROTO_IP
         && option == libc::IP_MULTICAST_IF
-        && length as usize >= size_of::<libc::ip_mreqn>()
+        && (size_of::<libc::ip_mreqn>()..=c_int::MAX as usize).contains(&(length as usize))
         && let Some(process) = hooked_process::current()
     {
         // SAFETY: the program passed this value.

@@ -57,7 +57,8 @@ pub unsafe extern "C" fn recvmmsg(
 }
 
 /// Handles recvmmsg in a listed program. The array of capacities is in this separate function, so
-/// that programs that are not listed need no stack space for it.
+/// that programs that are not listed need no stack space for it. Receives at most [`MAX_MESSAGES`]
+/// messages, because the hook has to know the capacity of each address buffer.
 ///
 /// # Safety
 /// The caller must uphold the contract of recvmmsg.
@@ -72,14 +73,15 @@ unsafe fn recvmmsg_hooked(
 ) -> c_int {
     // The capacity of each address buffer. An address never needs more than u8::MAX bytes.
     let mut capacities = [0u8; MAX_MESSAGES];
+    let count = (count as usize).min(MAX_MESSAGES);
     // SAFETY: the program passed this array.
-    let mut message_array = unsafe { CallerArray::new(messages, count as usize) };
-    for (index, capacity) in capacities.iter_mut().take(count as usize).enumerate() {
+    let mut message_array = unsafe { CallerArray::new(messages, count) };
+    for (index, capacity) in capacities.iter_mut().take(count).enumerate() {
         let Some(message) = message_array.read(index) else { break };
         *capacity = u8::try_from(message.msg_hdr.msg_namelen).unwrap_or(u8::MAX);
     }
     // SAFETY: the program passed these arguments.
-    let received = unsafe { original::recvmmsg(fd, messages, count, flags, timeout) };
+    let received = unsafe { original::recvmmsg(fd, messages, count as c_uint, flags, timeout) };
     let received_count = usize::try_from(received).unwrap_or(0);
     for (index, capacity) in capacities.iter().take(received_count).enumerate() {
         // SAFETY: the kernel has just filled this message, and `capacity` is at most its

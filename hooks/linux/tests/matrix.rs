@@ -265,6 +265,7 @@ rows! {
     row_24_link_local_message_source_passes "24-link-local";
     row_24_loopback_answer_with_packet_info_stays_on_host "24-loopback";
     row_25_received_messages_have_loopback_addresses "25-messages";
+    row_25_large_message_array_has_visible_sources "25-large-array";
     row_27_multicast_uses_interface_of_v "27";
     row_28_fast_open_is_rewritten_like_connect "28";
     row_30_ipv6_wildcard_bind_uses_v "30";

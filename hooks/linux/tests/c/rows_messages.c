@@ -2,6 +2,9 @@
 #include "matrix.h"
 
 #include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 
@@ -262,6 +265,49 @@ static void received_messages_have_loopback_addresses(void) {
            ((unsigned char *)&message.name)[4] == 0xaa ? "untouched" : "written", "untouched");
 }
 
+enum { LARGE_ARRAY = 1100 };
+static int large_array_service;
+
+/* Sends one datagram for each element of the large array. Sends the next datagram when the service
+ * has received the previous datagram, so that no datagram is lost. */
+static void *send_to_large_array(void *unused) {
+    struct address destination = make_address(LOOPBACK, 8127);
+    int fd = udp_socket(), unread = 0;
+    expect_unprinted("bind", try_bind(fd, LOOPBACK, 8128), "ok");
+    for (int i = 0; i < LARGE_ARRAY; i++) {
+        sendto(fd, "x", 1, 0, (void *)&destination.bytes, destination.length);
+        while (ioctl(large_array_service, FIONREAD, &unread) == 0 && unread > 0) sched_yield();
+    }
+    return unused;
+}
+
+/* recvmmsg has no limit of messages. The program sees the visible source of each message, also in
+ * an array with more than 1024 messages. */
+static void large_message_array_has_visible_sources(void) {
+    static struct mmsghdr messages[LARGE_ARRAY];
+    static struct message contents[LARGE_ARRAY];
+    pthread_t sender;
+    int service = udp_socket(), received_count = 0, visible_count = 0;
+    expect("bind", try_bind(service, LOOPBACK, 8127), "ok");
+    for (int i = 0; i < LARGE_ARRAY; i++) {
+        init_message(&contents[i], NULL);
+        messages[i].msg_hdr = contents[i].header;
+    }
+    large_array_service = service;
+    pthread_create(&sender, NULL, send_to_large_array, NULL);
+    while (received_count < LARGE_ARRAY) {
+        int result = recvmmsg(service, messages + received_count, LARGE_ARRAY - received_count, 0,
+                              NULL);
+        if (result <= 0) break;
+        received_count += result;
+    }
+    pthread_join(sender, NULL);
+    for (int i = 0; i < received_count; i++)
+        visible_count += strcmp(format_address(&contents[i].name), "127.0.0.1:8128") == 0;
+    expect("received", received_count == LARGE_ARRAY ? "all" : "some", "all");
+    expect("visible sources", visible_count == LARGE_ARRAY ? "all" : "some", "all");
+}
+
 /* Returns the interface in the packet information of a received message. */
 static const char *pktinfo_interface(struct message *message) {
     struct cmsghdr *control = CMSG_FIRSTHDR(&message->header);
@@ -360,6 +406,9 @@ static void multicast_uses_interface_of_v(void) {
     expect("setsockopt with a bad pointer",
            errno_text(setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, (void *)8, sizeof request)),
            "EFAULT");
+    expect("setsockopt with a negative length",
+           errno_text(setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &request, (socklen_t)-1)),
+           "EINVAL");
 }
 
 /* A send with MSG_FASTOPEN connects the socket, so it is rewritten like a connect. */
@@ -385,6 +434,7 @@ const struct row message_rows[] = {
     {"24-link-local", link_local_message_source_passes},
     {"24-loopback", loopback_answer_with_packet_info_stays_on_host},
     {"25-messages", received_messages_have_loopback_addresses},
+    {"25-large-array", large_message_array_has_visible_sources},
     {"27", multicast_uses_interface_of_v},
     {"28", fast_open_is_rewritten_like_connect},
     {NULL, NULL},
