@@ -7,6 +7,8 @@
 //!
 //! Invariants:
 //! - No panic crosses an entry point.
+//! - No longjmp(3) and no cancellation of the thread crosses an entry point. The application must
+//!   not leave its conversation function in this way.
 //! - A logon fails only if the farm sets `when-exhausted = "refuse"`, and one of these is true: no
 //!   address is available, a limit of sessions is reached, or the pool of the user is unknown.
 //! - No thread, lock or descriptor outlives a call. The environment of the process is not changed.
@@ -26,7 +28,11 @@ use settings::Settings;
 use transaction::{PAM_IGNORE, PAM_SUCCESS, PamHandle, Transaction};
 
 /// Runs the body of an entry point. Returns `fallback` if the handle is NULL or the body panics.
-fn run_guarded(
+///
+/// # Safety
+/// libpam called an entry point with these arguments, and that call has not returned. `pamh` is NULL
+/// or a handle of libpam. `argv` is NULL or an array of `argc` C strings.
+unsafe fn run_guarded(
     pamh: *mut PamHandle,
     argc: c_int,
     argv: *const *const c_char,
@@ -37,11 +43,11 @@ fn run_guarded(
         return fallback;
     }
     let call_body = || {
-        // SAFETY: libpam called an entry point with this handle, and that call has not returned.
+        // SAFETY: guaranteed by the caller.
         let transaction = unsafe { Transaction::new(pamh) };
         let argument_count = if argv.is_null() { 0 } else { usize::try_from(argc).unwrap_or(0) };
         let arguments = (0..argument_count).map(|index| {
-            // SAFETY: libpam passes `argc` C strings (see pam_sm_open_session(3)).
+            // SAFETY: guaranteed by the caller (see pam_sm_open_session(3)).
             unsafe { CStr::from_ptr(*argv.add(index)) }
         });
         let settings =
@@ -62,9 +68,12 @@ pub unsafe extern "C" fn pam_sm_open_session(
     argc: c_int,
     argv: *const *const c_char,
 ) -> c_int {
-    run_guarded(pamh, argc, argv, PAM_SUCCESS, |transaction, settings| {
-        logon::open(transaction, &settings)
-    })
+    // SAFETY: libpam passed these arguments.
+    unsafe {
+        run_guarded(pamh, argc, argv, PAM_SUCCESS, |transaction, settings| {
+            logon::open(transaction, &settings)
+        })
+    }
 }
 
 /// Closes the session that [`pam_sm_open_session`] opened or joined in the same transaction. The
@@ -79,7 +88,10 @@ pub unsafe extern "C" fn pam_sm_close_session(
     argc: c_int,
     argv: *const *const c_char,
 ) -> c_int {
-    run_guarded(pamh, argc, argv, PAM_SUCCESS, |transaction, _| logon::close(transaction))
+    // SAFETY: libpam passed these arguments.
+    unsafe {
+        run_guarded(pamh, argc, argv, PAM_SUCCESS, |transaction, _| logon::close(transaction))
+    }
 }
 
 /// Returns `PAM_IGNORE`, because the module handles sessions only. See pam_sm_authenticate(3).

@@ -20,8 +20,14 @@ use vipool::system;
 use crate::settings::Settings;
 use crate::transaction::{Item, PAM_SESSION_ERR, PAM_SUCCESS, Transaction};
 
-/// The name of the [`OpenedRecord`] in the transaction.
-const OPENED_RECORD: &CStr = c"vipool-opened";
+/// The name of the [`OpenedRecord`] in the transaction. It contains the version, because another
+/// version of this module in the same transaction has another type.
+const OPENED_RECORD: &CStr = match CStr::from_bytes_with_nul(
+    concat!("vipool-opened-", env!("CARGO_PKG_VERSION"), "\0").as_bytes(),
+) {
+    Ok(name) => name,
+    Err(_) => unreachable!(),
+};
 /// The pause between two attempts to get an address.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest time that a map operation waits for the lock of the map.
@@ -60,8 +66,9 @@ pub fn open(transaction: &Transaction, settings: &Settings) -> c_int {
         return PAM_SUCCESS;
     }
     let Some(user) = transaction.item(Item::User) else { return PAM_SUCCESS };
-    let service = transaction.item(Item::Service).map(CStr::to_string_lossy);
-    let Some(uid) = system::user_id(user) else {
+    let service = transaction.item(Item::Service);
+    let service = service.as_deref().map(CStr::to_string_lossy);
+    let Some(uid) = system::user_id(&user) else {
         transaction.log(
             libc::LOG_WARNING,
             &format!(
@@ -73,7 +80,7 @@ pub fn open(transaction: &Transaction, settings: &Settings) -> c_int {
     if !settings.applies_to(uid, service.as_deref()) {
         return PAM_SUCCESS;
     }
-    let user = user_text(user);
+    let user = user_text(&user);
     let logon = Logon { transaction, settings, user: &user, uid };
     match logon.open() {
         Ok(opened) => {
@@ -207,7 +214,7 @@ impl Logon<'_> {
 
     /// Returns the address of the user's client, if PAM_RHOST contains an address.
     fn client_address(&self) -> Option<IpAddr> {
-        self.transaction.item(Item::RemoteHost).and_then(parse_client_address)
+        self.transaction.item(Item::RemoteHost).and_then(|host| parse_client_address(&host))
     }
 
     /// Returns the id of the session that all logons of the user share. Returns `None` if this

@@ -1,7 +1,8 @@
 //! A safe interface to the functions of libpam that the module calls (pam(3), pam_get_item(3)).
 //!
 //! PAM strings end in NUL and can contain any other bytes. A value that libpam returns lives until
-//! it is replaced or the transaction ends.
+//! it is replaced or the transaction ends. The application can replace an item in its conversation
+//! function.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
@@ -92,16 +93,17 @@ impl Transaction {
     }
 
     /// Returns an item of the transaction. Returns `None` if the item is unset or empty.
-    pub fn item(&self, item: Item) -> Option<&CStr> {
+    pub fn item(&self, item: Item) -> Option<CString> {
         let mut value = ptr::null();
         // SAFETY: the handle is valid (see `new`). libpam writes one pointer.
         let status = unsafe { pam_get_item(self.0, item as c_int, &mut value) };
         if status != PAM_SUCCESS || value.is_null() {
             return None;
         }
-        // SAFETY: these items are C strings. libpam frees an item only when the item is replaced or
-        // the transaction ends, and this module replaces no item.
-        let text = unsafe { CStr::from_ptr(value.cast()) };
+        // SAFETY: these items are C strings. This function copies the string, because the
+        // application can replace the item in its conversation function, and libpam then frees the
+        // string.
+        let text = unsafe { CStr::from_ptr(value.cast()) }.to_owned();
         Some(text).filter(|text| !text.is_empty())
     }
 
@@ -143,8 +145,9 @@ impl Transaction {
     /// Returns the value stored under this name.
     ///
     /// # Safety
-    /// Every value that [`Transaction::set_data`] stores under this name has type `T`. The caller
-    /// does not use the result after the value is replaced or cleared.
+    /// Every value that [`Transaction::set_data`] stores under this name has type `T`, also in
+    /// another version of this module that the transaction uses. The caller does not use the result
+    /// after the value is replaced or cleared.
     pub unsafe fn data<T: 'static>(&self, name: &CStr) -> Option<&T> {
         let mut data = ptr::null();
         // SAFETY: the handle is valid. libpam writes one pointer.
@@ -172,6 +175,9 @@ impl Transaction {
     }
 
     /// Shows the user an error message, if the application supports it.
+    ///
+    /// The conversation function of the application must return. If it leaves through longjmp(3) or
+    /// is cancelled, the destructors of this module do not run, and the behaviour is undefined.
     pub fn show_error(&self, text: &str) {
         let mut value = ptr::null();
         // SAFETY: the handle is valid. libpam writes one pointer.
@@ -224,4 +230,58 @@ pub fn escape_control_characters(text: &str) -> CString {
         }
     };
     CString::new(text.chars().map(escape).collect::<String>()).expect("NUL is a control character")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[link(name = "libpam.so.0", kind = "dylib", modifiers = "+verbatim")]
+    unsafe extern "C" {
+        fn pam_start(
+            service: *const c_char,
+            user: *const c_char,
+            conversation: *const Conversation,
+            pamh: *mut *mut PamHandle,
+        ) -> c_int;
+        fn pam_end(pamh: *mut PamHandle, status: c_int) -> c_int;
+        fn pam_set_item(pamh: *mut PamHandle, item: c_int, value: *const c_void) -> c_int;
+    }
+
+    /// A conversation function that replaces the user of the transaction in `data`.
+    unsafe extern "C" fn replace_user(
+        _: c_int,
+        _: *mut *const Message,
+        _: *mut *mut Response,
+        data: *mut c_void,
+    ) -> c_int {
+        // SAFETY: the test passes a cell with the handle of its transaction.
+        let handle = unsafe { &*data.cast::<Cell<*mut PamHandle>>() }.get();
+        let user = c"mallory".as_ptr().cast();
+        // SAFETY: the handle is valid, and libpam copies the string.
+        unsafe { pam_set_item(handle, Item::User as c_int, user) }
+    }
+
+    #[test]
+    fn item_outlives_its_replacement_in_the_conversation() {
+        let handle_cell = Cell::new(ptr::null_mut());
+        let data = (&raw const handle_cell).cast_mut().cast();
+        let conversation = Conversation { converse: Some(replace_user), data };
+        let mut handle = ptr::null_mut();
+        // SAFETY: the strings are C strings, and the conversation outlives the transaction.
+        let status = unsafe {
+            pam_start(c"vipool-test".as_ptr(), c"alice".as_ptr(), &conversation, &mut handle)
+        };
+        assert_eq!(status, PAM_SUCCESS);
+        handle_cell.set(handle);
+        // SAFETY: the transaction ends at the end of this test.
+        let transaction = unsafe { Transaction::new(handle) };
+        let user = transaction.item(Item::User).unwrap();
+        transaction.show_error("no address");
+        assert_eq!(user.to_str(), Ok("alice"));
+        assert_eq!(transaction.item(Item::User).unwrap().to_str(), Ok("mallory"));
+        // SAFETY: the handle is not used afterwards.
+        unsafe { pam_end(handle, PAM_SUCCESS) };
+    }
 }
