@@ -14,13 +14,14 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
+use std::ptr;
 use std::time::{Duration, Instant};
 
-use libc::pid_t;
+use libc::{c_void, pid_t};
 
 pub use call::SocketCall;
 use signal_guard::SignalGuard;
-use syscall::{PendingCall, process_of_thread, ptrace_request, syscall_info};
+use syscall::{PendingCall, TraceRequest, process_of_thread, syscall_info};
 
 /// `op` of PTRACE_GET_SYSCALL_INFO at the entry and at the exit of a system call.
 const SYSCALL_INFO_ENTRY: u8 = 1;
@@ -54,9 +55,13 @@ pub fn trace(
     // SAFETY: between fork and exec the closure only makes a system call, which is
     // async-signal-safe.
     unsafe {
-        command.pre_exec(|| match libc::ptrace(libc::PTRACE_TRACEME) {
-            -1 => Err(io::Error::last_os_error()),
-            _ => Ok(()),
+        command.pre_exec(|| {
+            // The C library always reads four arguments, also for this request, which ignores them.
+            let no_address = ptr::null_mut::<c_void>();
+            match libc::ptrace(libc::PTRACE_TRACEME, 0 as pid_t, no_address, no_address) {
+                -1 => Err(io::Error::last_os_error()),
+                _ => Ok(()),
+            }
         });
     }
     let child = command.spawn()?.id() as pid_t;
@@ -71,10 +76,10 @@ pub fn trace(
         | libc::PTRACE_O_TRACEVFORK
         | libc::PTRACE_O_TRACECLONE
         | libc::PTRACE_O_TRACEEXEC;
-    ptrace_request(libc::PTRACE_SETOPTIONS, child, options as usize)?;
+    TraceRequest::SetOptions(options).send(child)?;
     let deadline = time_limit.map(|time_limit| Instant::now() + time_limit);
     let _signal_guard = SignalGuard::new(time_limit.is_some());
-    ptrace_request(libc::PTRACE_SYSCALL, child, 0)?;
+    TraceRequest::Continue { signal: 0 }.send(child)?;
 
     let mut pending_calls: HashMap<pid_t, PendingCall> = HashMap::new();
     let mut exit_status = None;
@@ -114,7 +119,7 @@ pub fn trace(
         };
         // This request fails if the thread was killed after its stop. In this case, a later
         // iteration of the loop receives the exit status of the thread.
-        let _ = ptrace_request(libc::PTRACE_SYSCALL, thread, delivered_signal as usize);
+        let _ = TraceRequest::Continue { signal: delivered_signal }.send(thread);
     }
 }
 

@@ -21,8 +21,9 @@ impl SignalGuard {
             (libc::SIGALRM, handler),
         ];
         let previous_actions = handlers.map(|(signal, handler)| {
-            // SAFETY: sigaction holds integers and a signal set, for which zero is valid. The
-            // handler is async-signal-safe, because it does nothing.
+            // SAFETY: zero is valid for every field of sigaction: the integers, the signal set and
+            // the optional function pointer. The handler is async-signal-safe, because it does
+            // nothing.
             unsafe {
                 let mut action: libc::sigaction = zeroed();
                 let mut previous_action: libc::sigaction = zeroed();

@@ -5,7 +5,7 @@ use std::mem::{MaybeUninit, offset_of};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use libc::{c_int, c_long, c_uint, pid_t};
+use libc::{c_int, c_long, pid_t};
 
 use super::call::SocketCall;
 
@@ -161,13 +161,27 @@ pub fn process_of_thread(thread: pid_t) -> pid_t {
     line.and_then(|text| text.trim().parse().ok()).unwrap_or(thread)
 }
 
-/// Makes a ptrace(2) request with a number as its data argument.
-pub fn ptrace_request(request: c_uint, thread: pid_t, data: usize) -> io::Result<()> {
-    // SAFETY: the callers make only the requests PTRACE_SETOPTIONS and PTRACE_SYSCALL. These take
-    // numbers and access no memory of this process.
-    match unsafe { libc::ptrace(request, thread, 0usize, data) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
+/// A ptrace(2) request whose data argument is a number.
+pub enum TraceRequest {
+    /// Sets the `PTRACE_O_` options (`PTRACE_SETOPTIONS`).
+    SetOptions(c_int),
+    /// Continues a stopped thread until its next system call (`PTRACE_SYSCALL`). Delivers the
+    /// signal, unless it is 0.
+    Continue { signal: c_int },
+}
+
+impl TraceRequest {
+    /// Makes the request for a traced thread.
+    pub fn send(self, thread: pid_t) -> io::Result<()> {
+        let (request, data) = match self {
+            Self::SetOptions(options) => (libc::PTRACE_SETOPTIONS, options),
+            Self::Continue { signal } => (libc::PTRACE_SYSCALL, signal),
+        };
+        // SAFETY: these requests take numbers and access no memory of this process.
+        match unsafe { libc::ptrace(request, thread, 0usize, data as usize) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
     }
 }
 
