@@ -13,7 +13,8 @@
 //
 // Conventions:
 //
-// - A failed call throws vipool::error with the status and the message of vipool_last_error().
+// - A failed call throws vipool::error with the status and the message of vipool_last_error(). If the
+//   function is signal-safe, it sets no message, and the error has the text of the status.
 // - An object owns its handle. It can be moved, not copied. get() returns the handle for functions of
 //   vipool.h that have no method here.
 // - Threads may share an object if vipool.h allows threads to share its handle.
@@ -38,8 +39,11 @@ namespace vipool {
 /// The status and the message of a failed call.
 class error : public std::runtime_error {
 public:
-    explicit error(vipool_status status)
-        : std::runtime_error(vipool_last_error()), status_(status) {}
+    /// An error with the text of the status.
+    explicit error(vipool_status status) : error(status, vipool_status_get_text(status)) {}
+    /// An error with a message, such as that of vipool_last_error().
+    error(vipool_status status, const char *message)
+        : std::runtime_error(message), status_(status) {}
     vipool_status status() const noexcept { return status_; }
     /// The name of the status, such as "VIPOOL_ERR_BUSY".
     const char *name() const noexcept { return vipool_status_get_name(status_); }
@@ -48,8 +52,17 @@ private:
     vipool_status status_;
 };
 
-/// Throws vipool::error unless the status is VIPOOL_OK.
+/// Throws vipool::error with the message of vipool_last_error() unless the status is VIPOOL_OK. For
+/// a signal-safe function, use check_signal_safe(): the last error is that of an earlier call.
 inline void check(vipool_status status)
+{
+    if (status != VIPOOL_OK) {
+        throw error(status, vipool_last_error());
+    }
+}
+
+/// Throws vipool::error with the text of the status unless the status is VIPOOL_OK.
+inline void check_signal_safe(vipool_status status)
 {
     if (status != VIPOOL_OK) {
         throw error(status);
@@ -90,7 +103,7 @@ template <class Write> std::string read_text(Write write)
 template <class Row, class List> std::vector<Row> collect_rows(List list)
 {
     std::vector<Row> result;
-    Row page[16];
+    Row page[16] = {};
     std::size_t count = 0;
     do {
         page[0] = sized<Row>();
@@ -425,7 +438,7 @@ public:
     vipool_addresses addresses(vipool_session session) const
     {
         auto addresses = sized<vipool_addresses>();
-        check(vipool_reader_get_addresses(get(), session, &addresses));
+        check_signal_safe(vipool_reader_get_addresses(get(), session, &addresses));
         return addresses;
     }
     /// Returns whether the lease of a handle is still held.

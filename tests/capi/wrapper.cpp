@@ -78,6 +78,25 @@ int main(int argc, char **argv)
         }
     }
     CHECK(vipool::map::open(directory).get() != nullptr);
+
+    // A signal-safe function sets no message, so the error must not have that of an earlier call.
+    const vipool::reader reader = vipool::reader::open(directory);
+    const auto closed_session = vipool::make_session(VIPOOL_SESSION_EMBEDDER, 8);
+    vipool_ip ip;
+    CHECK(vipool_ip_parse("no address", 10, &ip) == VIPOOL_ERR_ADDRESS);
+    try {
+        reader.addresses(closed_session);
+        CHECK(!"addresses threw no exception");
+    } catch (const vipool::error &error) {
+        CHECK(error.status() == VIPOOL_ERR_NOT_OPEN);
+        CHECK(std::string(error.what()) == vipool_status_get_text(VIPOOL_ERR_NOT_OPEN));
+    }
+    try {
+        vipool::parse_ip("no address");
+        CHECK(!"parse_ip threw no exception");
+    } catch (const vipool::error &error) {
+        CHECK(std::string(error.what()).find("no address") != std::string::npos);
+    }
     CHECK(!vipool::map_directory().empty());
     std::puts("done");
     return 0;
