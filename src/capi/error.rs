@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::ffi::c_char;
 use std::fmt::{self, Write};
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::status::vipool_status::{self, *};
 
@@ -140,17 +140,20 @@ pub(crate) fn silent_status(body: impl FnOnce() -> Result<(), vipool_status>) ->
 /// crate. The program's own panic hook still receives every panic outside this crate. The source
 /// file of a panic shows which crate panicked.
 pub(crate) fn silence_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let previous_hook = panic::take_hook();
-        panic::set_hook(Box::new(move |panic_info| {
-            let is_from_this_crate =
-                panic_info.location().is_some_and(|place| place.file().starts_with(SOURCE_FOLDER));
-            if !is_from_this_crate {
-                previous_hook(panic_info);
-            }
-        }));
-    });
+    // Not a `Once`: if the process forked while another thread was in a `Once`, the child would wait
+    // for this thread forever.
+    static IS_SILENCED: AtomicBool = AtomicBool::new(false);
+    if IS_SILENCED.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let previous_hook = panic::take_hook();
+    panic::set_hook(Box::new(move |panic_info| {
+        let is_from_this_crate =
+            panic_info.location().is_some_and(|place| place.file().starts_with(SOURCE_FOLDER));
+        if !is_from_this_crate {
+            previous_hook(panic_info);
+        }
+    }));
 }
 
 /// The source folder of this crate in the file names of panic locations.
@@ -184,6 +187,9 @@ pub extern "C" fn vipool_panic_silent() -> vipool_status {
 const MESSAGE_CAPACITY: usize = 1024;
 
 /// The last error message, truncated to [`MESSAGE_CAPACITY`]. It always ends with a NUL.
+/// [`vipool_last_error`] returns a pointer to the struct as a pointer to the text, so the text is at
+/// its start.
+#[repr(C)]
 struct LastError {
     bytes: [u8; MESSAGE_CAPACITY],
     length: usize,
@@ -200,8 +206,9 @@ impl Write for LastError {
 }
 
 thread_local! {
-    // The value is const and has no destructor. So the first use in a thread does not register a
-    // destructor and does not allocate.
+    // The value is const and has no destructor. So on systems with native thread-locals, the first
+    // use in a thread does not register a destructor and does not allocate. The Windows target of
+    // the GNU toolchain has none: there the first use allocates, so `silent` must not use the value.
     static LAST_ERROR: RefCell<LastError> =
         const { RefCell::new(LastError { bytes: [0; MESSAGE_CAPACITY], length: 0 }) };
 }
