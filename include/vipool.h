@@ -519,7 +519,8 @@ uint32_t vipool_now(void);
  *   NUL are enough.
  * - `out_length`: receives the length in bytes without the NUL. May be NULL.
  *
- * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF16 (an unpaired surrogate), VIPOOL_ERR_BUFFER.
+ * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF16 (an unpaired surrogate, or `text` is not aligned to two
+ * bytes), VIPOOL_ERR_BUFFER.
  *
  * Threads: any.
  */
@@ -1319,7 +1320,8 @@ enum {
     VIPOOL_ENCODING_BYTES = 0,
     /**
      * UTF-16, like Windows paths. Lengths are in units of two bytes. A path that needs more than
-     * 4096 bytes of UTF-8 causes VIPOOL_ERR_BUFFER.
+     * 4096 bytes of UTF-8 causes VIPOOL_ERR_BUFFER. A path that is not aligned to two bytes causes
+     * VIPOOL_ERR_UTF16.
      */
     VIPOOL_ENCODING_UTF16 = 1
 };

@@ -29,7 +29,8 @@ pub enum vipool_encoding {
     /// texts of the process list.
     VIPOOL_ENCODING_BYTES = 0,
     /// UTF-16, like Windows paths. Lengths are in units of two bytes. A path that needs more than
-    /// 4096 bytes of UTF-8 causes VIPOOL_ERR_BUFFER.
+    /// 4096 bytes of UTF-8 causes VIPOOL_ERR_BUFFER. A path that is not aligned to two bytes causes
+    /// VIPOOL_ERR_UTF16.
     VIPOOL_ENCODING_UTF16 = 1,
 }
 
@@ -75,8 +76,7 @@ const PATH_CAPACITY: usize = 4096;
 /// Returns the bytes of a path. Converts UTF-16 to WTF-8 in `buffer`.
 ///
 /// # Safety
-/// `text` is NULL or valid for reads of `length` bytes or units while the result is used. UTF-16 is
-/// aligned to two bytes.
+/// `text` is NULL or valid for reads of `length` bytes or units while the result is used.
 unsafe fn read_path(
     text: *const c_void,
     length: usize,
@@ -98,8 +98,7 @@ unsafe fn read_path(
 /// Converts the texts of a program to bytes and passes the program to `body`.
 ///
 /// # Safety
-/// Each text in `caller_program` is NULL or valid for reads of its length. UTF-16 is aligned to two
-/// bytes.
+/// Each text in `caller_program` is NULL or valid for reads of its length.
 pub(crate) unsafe fn with_executable<R>(
     caller_program: &vipool_executable,
     body: impl FnOnce(&Executable<'_>) -> R,
@@ -176,4 +175,32 @@ pub unsafe extern "C" fn vipool_executable_find_script(
         unsafe { out.write(script.as_ptr().cast()) };
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn utf16_that_is_not_aligned_is_rejected() {
+        let units = ['x' as u16; 4];
+        let path: *const c_void = (&raw const units).cast();
+        for (offset, expected) in [(0, Ok(b"xx".to_vec())), (1, Err(VIPOOL_ERR_UTF16))] {
+            let caller_program = vipool_executable {
+                size: size_of::<vipool_executable>(),
+                path: path.wrapping_byte_add(offset),
+                path_length: 2,
+                invoked_as: std::ptr::null(),
+                invoked_as_length: 0,
+                script: std::ptr::null(),
+                script_length: 0,
+                style: vipool_path_style::VIPOOL_PATHS_WINDOWS as u32,
+                encoding: vipool_encoding::VIPOOL_ENCODING_UTF16 as u32,
+            };
+            // SAFETY: the array has two units after the offset.
+            let result =
+                unsafe { with_executable(&caller_program, |program| program.path.to_vec()) };
+            assert_eq!(result, expected, "offset {offset}");
+        }
+    }
 }

@@ -58,10 +58,10 @@ pub(crate) unsafe fn read_optional_utf8<'a>(
     unsafe { read_utf8(text, length) }.map(Some)
 }
 
-/// Reads the units of a required UTF-16 text.
+/// Reads the units of a required UTF-16 text. A text that is not aligned to two bytes is an error.
 ///
 /// # Safety
-/// `text` is NULL or aligned and valid for reads of `length` units during `'a`.
+/// `text` is NULL or valid for reads of `length` units during `'a`.
 #[inline]
 pub(crate) unsafe fn read_utf16_units<'a>(
     text: *const u16,
@@ -70,7 +70,10 @@ pub(crate) unsafe fn read_utf16_units<'a>(
     if text.is_null() {
         return Err(VIPOOL_ERR_NULL);
     }
-    // SAFETY: the caller guarantees `length` readable units.
+    if !text.is_aligned() {
+        return Err(VIPOOL_ERR_UTF16);
+    }
+    // SAFETY: aligned; the caller guarantees `length` readable units.
     unsafe { read_slice(text, length) }
 }
 
@@ -170,7 +173,8 @@ pub(crate) unsafe fn copy_text(
 ///   NUL are enough.
 /// - `out_length`: receives the length in bytes without the NUL. May be NULL.
 ///
-/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF16 (an unpaired surrogate), VIPOOL_ERR_BUFFER.
+/// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_UTF16 (an unpaired surrogate, or `text` is not aligned to two
+/// bytes), VIPOOL_ERR_BUFFER.
 ///
 /// Threads: any.
 #[unsafe(no_mangle)]
