@@ -2355,7 +2355,8 @@ vipool_status vipool_map_open(const char *directory,
  * Makes a map in memory from the bytes of the files of a map.
  *
  * The files may be of any boot. Use the map in memory to inspect the files or to try an operation.
- * The library does not change the bytes.
+ * The library does not change the bytes. They must not change before the call returns; read the
+ * files instead of mapping them.
  *
  * Parameters:
  * - `map`, `map_length`: the bytes of the file `map`.

@@ -79,20 +79,23 @@ pub(crate) struct EventSink {
     context: *mut c_void,
 }
 
-// SAFETY: the library only passes the context to the callback. The header states that any thread
-// that uses the map may call the callback.
+// SAFETY: the library only passes the context to the callback, and the caller of `new` guarantees
+// that any thread may call the callback.
 unsafe impl Send for EventSink {}
 // SAFETY: as above.
 unsafe impl Sync for EventSink {}
 
 impl Default for EventSink {
     fn default() -> Self {
-        Self::new(None, ptr::null_mut())
+        Self { callback: None, context: ptr::null_mut() }
     }
 }
 
 impl EventSink {
-    pub(crate) fn new(callback: vipool_event_fn, context: *mut c_void) -> Self {
+    /// # Safety
+    /// As long as the result is used, any thread that uses the map may call the callback with the
+    /// context.
+    pub(crate) unsafe fn new(callback: vipool_event_fn, context: *mut c_void) -> Self {
         Self { callback, context }
     }
 
@@ -200,8 +203,8 @@ impl EventSink {
 
     fn emit(&self, event: &vipool_event) {
         let Some(callback) = self.callback else { return };
-        // SAFETY: the caller that set the callback guarantees the callback and its context. The
-        // callback can use the map, because this thread is not inside an operation of the map.
+        // SAFETY: the caller of `new` guarantees callback and context. The callback can use the
+        // map, because this thread is not inside an operation of the map.
         unsafe { callback(self.context, event) };
     }
 }

@@ -104,12 +104,20 @@ pub unsafe extern "C" fn vipool_listener_find(
 /// Listener lookup by a callback of the caller.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallbackLookup {
-    pub(crate) find_listener: vipool_listener_find_fn,
-    pub(crate) context: *mut c_void,
+    find_listener: vipool_listener_find_fn,
+    context: *mut c_void,
 }
 
-// SAFETY: the library only passes the context to the callback. The header states that threads may
-// share a rewriter, and that a callback runs on the thread of the call.
+impl CallbackLookup {
+    /// # Safety
+    /// As long as the result is used, any number of threads may call the callback with the context.
+    pub(crate) unsafe fn new(find_listener: vipool_listener_find_fn, context: *mut c_void) -> Self {
+        Self { find_listener, context }
+    }
+}
+
+// SAFETY: the library only passes the context to the callback, and the caller of `new` guarantees
+// that any thread may call the callback.
 unsafe impl Send for CallbackLookup {}
 // SAFETY: as above.
 unsafe impl Sync for CallbackLookup {}
@@ -140,7 +148,7 @@ impl ListenerLookup for CallbackLookup {
             Protocol::Other => vipool_protocol::VIPOOL_PROTOCOL_OTHER,
         };
         let (protocol, array) = (protocol as u32, addresses.as_ptr());
-        // SAFETY: the caller of vipool_rewriter_new() guarantees callback and context.
+        // SAFETY: the caller of `new` guarantees callback and context.
         match unsafe { find_listener(self.context, array, count, protocol, source_pointer) } {
             VIPOOL_LISTENER_NONE => ListenerMatch::NotFound,
             index => usize::try_from(index).map_or(unknown_match, ListenerMatch::Index),

@@ -326,15 +326,28 @@ pub struct vipool_probe {
 }
 layout!(vipool_probe { size, has_sockets, has_exited, context });
 
-impl Probe for vipool_probe {
+/// A probe that calls the callbacks of the agent.
+struct CallerProbe(vipool_probe);
+
+impl CallerProbe {
+    /// # Safety
+    /// As long as the result is used, the callbacks may be called with the context.
+    unsafe fn new(probe: vipool_probe) -> Self {
+        Self(probe)
+    }
+}
+
+impl Probe for CallerProbe {
     fn has_sockets(&mut self, address: IpAddr) -> bool {
-        // SAFETY: the caller guarantees callback and context.
-        self.has_sockets.is_none_or(|call| unsafe { call(self.context, &address.into()) != 0 })
+        let vipool_probe { has_sockets, context, .. } = self.0;
+        // SAFETY: the caller of `new` guarantees callback and context.
+        has_sockets.is_none_or(|call| unsafe { call(context, &address.into()) != 0 })
     }
 
     fn has_exited(&mut self, leader: &Leader) -> bool {
-        // SAFETY: the caller guarantees callback and context.
-        self.has_exited.is_some_and(|call| unsafe { call(self.context, &leader.into()) != 0 })
+        let vipool_probe { has_exited, context, .. } = self.0;
+        // SAFETY: the caller of `new` guarantees callback and context.
+        has_exited.is_some_and(|call| unsafe { call(context, &leader.into()) != 0 })
     }
 }
 
@@ -390,10 +403,11 @@ pub unsafe extern "C" fn vipool_map_reap(
     catch_panic(|| {
         // SAFETY: the caller guarantees the handle.
         let map = unsafe { borrow_shared(map) }?;
-        // SAFETY: the caller guarantees the structs.
+        // SAFETY: the caller guarantees the structs, and the callbacks in `probe` until this call
+        // returns.
         let caller_probe = unsafe {
             check_optional_out(out)?;
-            if probe.is_null() { None } else { Some(read(probe)?) }
+            if probe.is_null() { None } else { Some(CallerProbe::new(read(probe)?)) }
         };
         let previous_rows = map.rows_for_events()?;
         let report = match caller_probe {
@@ -420,6 +434,6 @@ fn system_probe() -> Result<crate::system::SystemProbe, CallError> {
 }
 
 #[cfg(not(any(target_os = "linux", windows)))]
-fn system_probe() -> Result<vipool_probe, CallError> {
+fn system_probe() -> Result<CallerProbe, CallError> {
     Err(VIPOOL_ERR_UNSUPPORTED.into())
 }

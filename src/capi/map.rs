@@ -29,12 +29,22 @@ enum MapCell {
     /// Threads share the map.
     Shared(Map),
     /// One thread at a time uses the map, so opening and closing sessions needs no lock.
-    SingleThreaded(RefCell<Map>),
+    SingleThreaded(SingleThreadedMap),
 }
 
-// SAFETY: a map without VIPOOL_MAP_SINGLE_THREADED is a `Map`, which is Sync. With the flag, the
-// caller guarantees that one thread at a time uses the handle.
-unsafe impl Sync for vipool_map {}
+/// A map that one thread at a time uses.
+struct SingleThreadedMap(RefCell<Map>);
+
+impl SingleThreadedMap {
+    /// # Safety
+    /// One thread at a time uses the result.
+    unsafe fn new(map: Map) -> Self {
+        Self(RefCell::new(map))
+    }
+}
+
+// SAFETY: the caller of `new` guarantees that one thread at a time uses the map.
+unsafe impl Sync for SingleThreadedMap {}
 
 impl Opaque for vipool_map {
     type Access = Shared;
@@ -88,9 +98,12 @@ pub struct vipool_map_options {
 layout!(vipool_map_options { size, on_event, context, flags, reserved });
 
 impl vipool_map {
-    pub(crate) fn new(map: Map, sink: EventSink, is_single_threaded: bool) -> Self {
+    /// # Safety
+    /// If `is_single_threaded` is true, one thread at a time uses the result.
+    pub(crate) unsafe fn new(map: Map, sink: EventSink, is_single_threaded: bool) -> Self {
         let map = match is_single_threaded {
-            true => MapCell::SingleThreaded(RefCell::new(map)),
+            // SAFETY: the caller guarantees this.
+            true => MapCell::SingleThreaded(unsafe { SingleThreadedMap::new(map) }),
             false => MapCell::Shared(map),
         };
         Self { map, sink }
@@ -104,7 +117,7 @@ impl vipool_map {
     pub(crate) fn map(&self) -> Result<MapRef<'_>, vipool_status> {
         match &self.map {
             MapCell::Shared(map) => Ok(MapRef::Shared(map)),
-            MapCell::SingleThreaded(map) => {
+            MapCell::SingleThreaded(SingleThreadedMap(map)) => {
                 map.try_borrow().map(MapRef::SingleThreaded).map_err(|_| VIPOOL_ERR_BUSY)
             }
         }
@@ -121,7 +134,7 @@ impl vipool_map {
     ) -> Result<R, E> {
         match &self.map {
             MapCell::Shared(map) => use_map(map),
-            MapCell::SingleThreaded(map) => {
+            MapCell::SingleThreaded(SingleThreadedMap(map)) => {
                 let busy_error = |_| MapError::Busy { pid: std::process::id(), exclusive: true };
                 use_writer(&mut map.try_borrow_mut().map_err(busy_error)?.exclusive_writer()?)
             }
@@ -138,7 +151,8 @@ impl vipool_map {
 /// Opens a map, applies `options`, and writes the pointer to the new `vipool_map` to `out`.
 ///
 /// # Safety
-/// `options` is NULL or valid as [`read`] requires. `out` is NULL or valid for a write.
+/// `options` is NULL or valid as [`read`] requires. Its callback and its flags apply as the header
+/// states. `out` is NULL or valid for a write.
 unsafe fn make_map(
     open_map: impl FnOnce() -> Result<Map, CallError>,
     options: *const vipool_map_options,
@@ -150,7 +164,8 @@ unsafe fn make_map(
         // SAFETY: the caller guarantees the struct.
         let options = unsafe { read(options) }?;
         check_reserved(options.reserved)?;
-        sink = EventSink::new(options.on_event, options.context);
+        // SAFETY: the header states that any thread that uses the map may call the callback.
+        sink = unsafe { EventSink::new(options.on_event, options.context) };
         let known_flags = VIPOOL_MAP_EXCLUSIVE | VIPOOL_MAP_SINGLE_THREADED | VIPOOL_MAP_MONITOR;
         flags = check_flags(options.flags, known_flags)?;
     }
@@ -161,7 +176,8 @@ unsafe fn make_map(
         map.check_writable()?;
     }
     let is_single_threaded = flags & VIPOOL_MAP_SINGLE_THREADED != 0;
-    // SAFETY: not NULL.
+    // SAFETY: with VIPOOL_MAP_SINGLE_THREADED, the caller guarantees that one thread at a time uses
+    // the map. `out` is not NULL.
     unsafe { write_handle(vipool_map::new(map, sink, is_single_threaded), out) };
     Ok(())
 }
@@ -286,7 +302,8 @@ pub unsafe extern "C" fn vipool_map_open(
 /// Makes a map in memory from the bytes of the files of a map.
 ///
 /// The files may be of any boot. Use the map in memory to inspect the files or to try an operation.
-/// The library does not change the bytes.
+/// The library does not change the bytes. They must not change before the call returns; read the
+/// files instead of mapping them.
 ///
 /// Parameters:
 /// - `map`, `map_length`: the bytes of the file `map`.

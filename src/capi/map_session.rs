@@ -420,7 +420,9 @@ mod tests {
         let assigned_count = AtomicU32::new(0);
         let arrival_count = AtomicU32::new(0);
         let context = (&raw const assigned_count).cast_mut().cast();
-        let map = vipool_map::new(map, EventSink::new(Some(count_assigned), context), false);
+        // SAFETY: the callback may run on any thread. The counter outlives the map.
+        let map =
+            unsafe { vipool_map::new(map, EventSink::new(Some(count_assigned), context), false) };
         thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {

@@ -54,13 +54,14 @@ pub struct vipool_rewriter {
     handle: Handle,
     addresses: Addresses,
     rules: RewriteRules,
-    /// Borrows the map that `_map` keeps alive.
+    /// Borrows the map that `_map` keeps alive. Methods shorten the lifetime to that of the
+    /// rewriter, so that no borrow outlives the map.
     system: LiveSystem<'static, CallbackLookup>,
     _map: Arc<Reader>,
 }
 
 /// The Rust rewriter that decides about one call.
-type CallRewriter<'a> = Rewriter<'a, LiveSystem<'static, CallbackLookup>>;
+type CallRewriter<'a> = Rewriter<'a, LiveSystem<'a, CallbackLookup>>;
 
 impl Opaque for vipool_rewriter {
     type Access = Shared;
@@ -120,8 +121,8 @@ pub unsafe extern "C" fn vipool_rewriter_new(
         if !reader.is_live(&handle) {
             return Err(VIPOOL_ERR_STALE.into());
         }
-        // SAFETY: the rewriter keeps an `Arc` of the map, so the map outlives every borrow. No
-        // borrow leaves the rewriter.
+        // SAFETY: the borrow goes into the rewriter. The rewriter also gets an `Arc` of the map, and
+        // returns no borrow that outlives the rewriter.
         let map: &'static Reader = unsafe { &*Arc::as_ptr(reader) };
         let policy = map.policy();
         let program = policy
@@ -131,8 +132,9 @@ pub unsafe extern "C" fn vipool_rewriter_new(
         let mut rules = RewriteRules::new(&program, &policy);
         rules.defer_wildcard = flags & VIPOOL_REWRITER_DEFER_WILDCARD != 0;
         rules.rebind_datagrams = flags & VIPOOL_REWRITER_REBIND_DATAGRAMS != 0;
-        let listeners =
-            CallbackLookup { find_listener: options.find_listener, context: options.context };
+        // SAFETY: the header states that threads may share the rewriter, and that it calls the
+        // callback on the thread of a call.
+        let listeners = unsafe { CallbackLookup::new(options.find_listener, options.context) };
         let rewriter = vipool_rewriter {
             handle,
             addresses: map.addresses(&leases),
