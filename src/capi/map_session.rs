@@ -379,8 +379,8 @@ pub unsafe extern "C" fn vipool_map_close_by_handle(
         // SAFETY: the caller guarantees both handles.
         let (map, handle) =
             unsafe { (borrow_shared(map)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
+        let handle = handle.decode_handle()?;
         let close = || {
-            let handle = handle.decode_handle()?;
             Ok(map.with_session_writer(
                 |map| map.close_by_handle(&handle, Tick::from_secs(now)),
                 |writer| writer.close_by_handle(&handle, Tick::from_secs(now)),

@@ -95,7 +95,8 @@ pub unsafe extern "C" fn vipool_rewrite_visible_packet_info(
     let decision = |rewriter: &vipool_rewriter| {
         // SAFETY: the caller guarantees the address.
         let packet_info = unsafe { read_packet_info(address, interface_index) }?;
-        let read_source = || call_get_address(get_source, context);
+        // SAFETY: the caller guarantees callback and context.
+        let read_source = || unsafe { call_get_address(get_source, context) };
         Ok(rewriter.for_display().visible_packet_info(packet_info, read_source))
     };
     // SAFETY: the caller guarantees handle and struct.

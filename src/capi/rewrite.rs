@@ -243,9 +243,8 @@ pub unsafe extern "C" fn vipool_rewrite_visible_address(
     out: *mut vipool_outcome,
 ) -> vipool_status {
     let decision = |rewriter: &vipool_rewriter| {
-        // SAFETY: the caller guarantees the bytes.
-        let bytes = unsafe { sockaddr_bytes(address, length) }?;
-        Ok(visible_address(rewriter, bytes, get_other_end, context))
+        // SAFETY: the caller guarantees bytes, callback and context.
+        unsafe { visible_address(rewriter, address, length, get_other_end, context) }
     };
     // SAFETY: the caller guarantees handle and struct.
     unsafe { decide(rewriter, out, decision) }
@@ -255,17 +254,25 @@ pub unsafe extern "C" fn vipool_rewrite_visible_address(
 ///
 /// The function is not inlined. If it were inlined, the compiler would split the address into parts
 /// and join them again where the outcome is written, which costs more than a call.
+///
+/// # Safety
+/// `address` is NULL or valid for reads of `length` bytes. `get_other_end` may be called with this
+/// context.
 #[inline(never)]
-fn visible_address(
+unsafe fn visible_address(
     rewriter: &vipool_rewriter,
-    bytes: &[u8],
+    address: *const c_void,
+    length: u32,
     get_other_end: vipool_get_address_fn,
     context: *mut c_void,
-) -> Outcome<SocketAddr> {
-    match sockaddr::parse(bytes) {
-        Parsed::Inet(address) => rewriter
-            .for_display()
-            .visible_address(address, || call_get_address(get_other_end, context)),
+) -> Result<Outcome<SocketAddr>, vipool_status> {
+    // The callback may change the bytes of the address, so no reference to them is a parameter.
+    // SAFETY: the caller guarantees the bytes.
+    Ok(match unsafe { parse_address(address, length) }? {
+        Parsed::Inet(address) => rewriter.for_display().visible_address(address, || {
+            // SAFETY: the caller guarantees callback and context.
+            unsafe { call_get_address(get_other_end, context) }
+        }),
         Parsed::Unspecified(_) | Parsed::Other => Outcome::Passed(Reason::NotInet),
-    }
+    })
 }

@@ -174,7 +174,8 @@ impl Socket for CallerSocket {
         // SAFETY: the caller of `new` guarantees the struct.
         let vipool_socket { local, local_length, get_local, context, .. } = unsafe { *self.socket };
         if get_local.is_some() {
-            return call_get_address(get_local, context);
+            // SAFETY: the caller of `new` guarantees callback and context.
+            return unsafe { call_get_address(get_local, context) };
         }
         // SAFETY: the caller of `new` guarantees the bytes.
         match sockaddr::parse(unsafe { sockaddr_bytes(local, local_length) }.ok()?) {
@@ -193,7 +194,10 @@ impl Socket for CallerSocket {
 }
 
 /// Returns the address that a callback reads. Returns `None` if there is no callback or no address.
-pub(crate) fn call_get_address(
+///
+/// # Safety
+/// `get_address` may be called with this context.
+pub(crate) unsafe fn call_get_address(
     get_address: vipool_get_address_fn,
     context: *mut c_void,
 ) -> Option<SocketAddr> {
