@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::error::{CallError, catch_panic};
 use super::handle::check_not_null;
+use super::layout::any_bytes;
 use super::status::vipool_status::{self, *};
 use super::text::{copy_text, read_bytes, read_slice, read_utf8};
 use crate::range::Range;
@@ -22,6 +23,7 @@ pub struct vipool_ip {
     /// bytes are zero.
     pub bytes: [u8; 16],
 }
+any_bytes!(vipool_ip { family, bytes });
 
 /// An inclusive range of addresses of one family. Plain data.
 #[repr(C)]
@@ -125,15 +127,25 @@ pub struct vipool_sockaddr {
     /// The sockaddr. Bytes beyond `length` are undefined.
     pub bytes: [u8; VIPOOL_SOCKADDR_MAX],
 }
+any_bytes!(vipool_sockaddr { length, bytes });
 
 impl vipool_sockaddr {
     pub(crate) const NONE: Self = Self { length: 0, bytes: [0; VIPOOL_SOCKADDR_MAX] };
 
-    pub(crate) fn decode_socket_addr(&self) -> Option<SocketAddr> {
-        match sockaddr::parse(self.bytes.get(..self.length as usize)?) {
-            Parsed::Inet(address) => Some(address),
-            Parsed::Unspecified(_) | Parsed::Other => None,
+    /// Reads an address of the caller. Reads only `length` bytes of the sockaddr, because the
+    /// caller may not have initialised the others.
+    ///
+    /// # Safety
+    /// `sockaddr` is aligned and valid for reads of its length and of the bytes of this length.
+    pub(crate) unsafe fn read(sockaddr: *const Self) -> Option<SocketAddr> {
+        // SAFETY: the caller guarantees the length.
+        let length = unsafe { (*sockaddr).length };
+        if length as usize > VIPOOL_SOCKADDR_MAX {
+            return None;
         }
+        // SAFETY: the caller guarantees `length` bytes.
+        let bytes = unsafe { sockaddr_bytes((&raw const (*sockaddr).bytes).cast(), length) };
+        parse_inet(bytes.ok()?)
     }
 
     /// Writes an address. Bytes beyond its length keep their value.
@@ -166,6 +178,14 @@ pub(crate) unsafe fn sockaddr_bytes<'a>(
     let length = (length as usize).min(sockaddr::MAX_LENGTH + 1);
     // SAFETY: the caller guarantees at least `length` readable bytes.
     unsafe { read_bytes(address.cast(), length) }
+}
+
+/// Parses a sockaddr. Returns `None` if it is not an IPv4 or IPv6 address.
+pub(crate) fn parse_inet(bytes: &[u8]) -> Option<SocketAddr> {
+    match sockaddr::parse(bytes) {
+        Parsed::Inet(address) => Some(address),
+        Parsed::Unspecified(_) | Parsed::Other => None,
+    }
 }
 
 /// Parses an address, such as "10.0.5.7" or "2001:db8::7".

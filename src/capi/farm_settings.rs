@@ -7,7 +7,8 @@ use super::farm::vipool_farm;
 use super::farm_build::change_farm;
 use super::handle::{check_not_null, read_exclusive};
 use super::interface::vipool_subnet;
-use super::layout::{check_out, layout, read, write};
+use super::layout::{layout, read};
+use super::output::check_out;
 use super::process_list::{read_ports, vipool_ports};
 use super::settings::vipool_settings;
 use super::status::vipool_status::{self, *};
@@ -169,10 +170,7 @@ pub unsafe extern "C" fn vipool_farm_get_settings(
         // SAFETY: the caller guarantees the handle.
         let settings = unsafe { read_exclusive(farm)?.farm.sessions };
         // SAFETY: the caller guarantees the struct.
-        unsafe {
-            check_out(out)?;
-            write(out, &settings.into());
-        }
+        unsafe { check_out(out) }?.write(&settings.into());
         Ok(())
     })
 }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::address::vipool_ip;
 use super::error::{CallError, catch_panic, silent};
 use super::handle::{Opaque, Shared, borrow_shared, check_not_null, free_handle, write_handle};
-use super::layout::{layout, read_array};
+use super::layout::{any_bytes, layout, read_array};
 use super::status::vipool_status::{self, *};
 use super::text::{check_reserved, read_slice, read_utf8};
 use crate::interface::Interface;
@@ -22,6 +22,7 @@ pub struct vipool_subnet {
     /// Prefix length: 0 to 32 for IPv4, 0 to 128 for IPv6.
     pub prefix_length: u32,
 }
+any_bytes!(vipool_subnet { address, prefix_length });
 
 /// A network interface.
 #[repr(C)]

@@ -5,7 +5,8 @@ use std::ffi::c_char;
 use super::address::vipool_ip;
 use super::error::{catch_panic, silent};
 use super::handle::{Opaque, Shared, borrow_shared, check_not_null, free_handle, write_handle};
-use super::layout::{check_out, layout, write};
+use super::layout::layout;
+use super::output::check_out;
 use super::page::{Page, write_page};
 use super::session::vipool_session;
 use super::status::vipool_status;
@@ -178,7 +179,7 @@ pub unsafe extern "C" fn vipool_journal_list_events(
         // SAFETY: the caller guarantees the handle.
         let journal = &unsafe { borrow_shared(journal) }?.journal;
         // SAFETY: the caller guarantees the struct.
-        unsafe { check_out(out) }?;
+        let out = unsafe { check_out(out) }?;
         let events_since_first = journal.since(first);
         let (mut count, mut total) = (0, 0);
         let page = Page { first: 0, rows, capacity, out_count: &mut count, out_total: &mut total };
@@ -190,10 +191,7 @@ pub unsafe extern "C" fn vipool_journal_list_events(
             lost = next.saturating_sub(first.max(1)) - count as u64;
         }
         let size = size_of::<vipool_journal_page>();
-        // SAFETY: checked above.
-        unsafe {
-            write(out, &vipool_journal_page { size, count, lost, next, boot: journal.boot() });
-        }
+        out.write(&vipool_journal_page { size, count, lost, next, boot: journal.boot() });
         Ok(())
     })
 }

@@ -14,12 +14,64 @@ use std::ptr;
 use super::error::CallError;
 use super::status::vipool_status::{self, *};
 
+/// A type for which all bytes are a valid value. The library reads such types from memory of the
+/// caller.
+///
+/// # Safety
+/// All bytes that are initialised are a valid value.
+pub unsafe trait AnyBytes {}
+
+macro_rules! impl_any_bytes {
+    ($([$($parameter:tt)*] $type:ty,)*) => {
+        // SAFETY: an integer and a thin pointer permit all bytes, and an array permits what its
+        // elements permit. A function pointer permits all bytes that are not zero, and `None` has
+        // the bytes zero.
+        $(unsafe impl<$($parameter)*> AnyBytes for $type {})*
+    };
+}
+
+impl_any_bytes! {
+    [] i8,
+    [] u8,
+    [] u16,
+    [] u32,
+    [] i32,
+    [] u64,
+    [] usize,
+    [T] *const T,
+    [T] *mut T,
+    [T: AnyBytes, const N: usize] [T; N],
+    [A, R] Option<unsafe extern "C" fn(A) -> R>,
+    [A, B, R] Option<unsafe extern "C" fn(A, B) -> R>,
+    [A, B, C, R] Option<unsafe extern "C" fn(A, B, C) -> R>,
+    [A, B, C, D, E, R] Option<unsafe extern "C" fn(A, B, C, D, E) -> R>,
+}
+
+/// Returns the size of the field that the accessor returns.
+pub(crate) const fn field_size<T, F: AnyBytes>(_accessor: fn(&T) -> &F) -> usize {
+    size_of::<F>()
+}
+
+/// Implements [`AnyBytes`] for a struct. A field that is not listed, or whose type does not permit
+/// all bytes, is a compile error.
+macro_rules! any_bytes {
+    ($name:ident { $($field:ident),* $(,)? }) => {
+        const _: fn($name) = |value| {
+            let $name { $($field: _),* } = value;
+        };
+        const _: &[usize] =
+            &[$($crate::capi::layout::field_size(|value: &$name| &value.$field)),*];
+        // SAFETY: every field permits all bytes.
+        unsafe impl $crate::capi::layout::AnyBytes for $name {}
+    };
+}
+pub(crate) use any_bytes;
+
 /// A struct of the caller that begins with its size. `layout!` implements this trait.
 ///
 /// # Safety
-/// The struct is `repr(C)` and its first field is `size: usize`. All-zero bytes are a valid value,
-/// and so are all bytes that a caller can write into its fields.
-pub unsafe trait Versioned: Copy {
+/// The struct is `repr(C)` and its first field is `size: usize`.
+pub unsafe trait Versioned: AnyBytes + Copy {
     /// The C name.
     const NAME: &'static str;
     /// The name, offset and size of each field, in order. The fields leave no gaps, because a later
@@ -32,15 +84,8 @@ pub unsafe trait Versioned: Copy {
 /// The maximum number of unknown bytes in a struct of a newer version.
 const MAX_UNKNOWN_BYTES: usize = 4096;
 
-/// Returns the size of the field that the accessor returns.
-#[doc(hidden)]
-pub const fn field_size<T, F>(_accessor: fn(&T) -> &F) -> usize {
-    size_of::<F>()
-}
-
 /// Returns whether a struct of this size has bytes that belong to no field.
-#[doc(hidden)]
-pub const fn has_padding(size: usize, fields: &[(&str, usize, usize)]) -> bool {
+pub(crate) const fn has_padding(size: usize, fields: &[(&str, usize, usize)]) -> bool {
     let mut end = 0;
     let mut index = 0;
     while index < fields.len() {
@@ -53,22 +98,19 @@ pub const fn has_padding(size: usize, fields: &[(&str, usize, usize)]) -> bool {
     end != size
 }
 
-/// Implements [`Versioned`] for a struct of the caller. A field that is not listed is a compile
-/// error. The fields of later versions follow after a semicolon.
-#[macro_export]
-#[doc(hidden)]
-macro_rules! capi_layout {
+/// Implements [`Versioned`] for a struct of the caller, after the checks of `any_bytes!`. The
+/// fields of later versions follow after a semicolon.
+macro_rules! layout {
     ($name:ident { $($initial_field:ident),* $(,)? $(; $($later_field:ident),* $(,)?)? }) => {
-        $crate::capi_layout!(
+        $crate::capi::layout::layout!(
             @impl $name [$($initial_field)*] [$($initial_field)* $($($later_field)*)?]
         );
     };
     (@impl $name:ident [$($initial_field:ident)*] [$($field:ident)*]) => {
-        const _: fn($name) = |value| {
-            let $name { $($field: _),* } = value;
-        };
-        // SAFETY: repr(C) with a leading size. The fields are integers, pointers, optional function
-        // pointers and structs of these. The pattern above names every field.
+        $crate::capi::layout::any_bytes!($name { $($field),* });
+        const _: fn(&$name) -> &usize = |value| &value.size;
+        // SAFETY: the assertions below check that the fields are in the order of repr(C), and that
+        // the first field is the size. The line above checks its type.
         unsafe impl $crate::capi::layout::Versioned for $name {
             const NAME: &'static str = stringify!($name);
             const FIELDS: &'static [(&'static str, usize, usize)] = &[$((
@@ -87,19 +129,24 @@ macro_rules! capi_layout {
             ),
             "declare the padding as a reserved field"
         );
+        const _: () = assert!(
+            std::mem::offset_of!($name, size) == 0,
+            "declare the size as the first field"
+        );
     };
 }
-pub(crate) use crate::capi_layout as layout;
+pub(crate) use layout;
 
 /// Returns whether some version of the struct can have this size.
 ///
 /// A valid size is the offset of a field, or at least the size of the struct. It is not below the
 /// size of the first version. It is a multiple of the alignment, so that the next element of an
-/// array is aligned.
-fn is_valid_size<T: Versioned>(size: usize) -> bool {
+/// array is aligned. An excessive size is probably uninitialised memory, so it is not valid.
+pub(crate) fn is_valid_size<T: Versioned>(size: usize) -> bool {
     let ends_at_field_start = || T::FIELDS.iter().any(|(_, offset, _)| *offset == size);
     size.is_multiple_of(align_of::<T>())
         && size >= T::FIRST_SIZE
+        && size <= size_of::<T>() + MAX_UNKNOWN_BYTES
         && (size >= size_of::<T>() || ends_at_field_start())
 }
 
@@ -118,7 +165,10 @@ fn size_error<T: Versioned>(size: usize) -> CallError {
 /// # Safety
 /// `source` is NULL or its size is readable.
 #[cold]
-unsafe fn with_size_message<T: Versioned>(source: *const T, status: vipool_status) -> CallError {
+pub(crate) unsafe fn with_size_message<T: Versioned>(
+    source: *const T,
+    status: vipool_status,
+) -> CallError {
     match status {
         // SAFETY: with this status the pointer is not NULL, and the caller guarantees that the size
         // is readable.
@@ -205,8 +255,7 @@ unsafe fn read_other_version<T: Versioned>(
     source: *const T,
     size: usize,
 ) -> Result<T, vipool_status> {
-    // An excessive size is probably uninitialised memory. Do not read that many bytes.
-    if !is_valid_size::<T>(size) || size > size_of::<T>() + MAX_UNKNOWN_BYTES {
+    if !is_valid_size::<T>(size) {
         return Err(VIPOOL_ERR_STRUCT_SIZE);
     }
     let known_length = size.min(size_of::<T>());
@@ -242,6 +291,9 @@ pub(crate) unsafe fn read_array<T: Versioned>(
     let first_element = unsafe { read(source) }?;
     // SAFETY: `read` has rejected NULL.
     let size = unsafe { source.cast::<usize>().read() };
+    if count > isize::MAX as usize / size {
+        return Err(VIPOOL_ERR_BUFFER.into());
+    }
     let mut elements = vec![first_element];
     for index in 1..count {
         // SAFETY: the caller guarantees `count` structs of this size.
@@ -257,119 +309,6 @@ pub(crate) unsafe fn read_array<T: Versioned>(
         elements.push(unsafe { read(element) }?);
     }
     Ok(elements)
-}
-
-/// Checks an output struct before the operation starts. If a later check failed, an operation could
-/// already have opened a session, and the caller would not receive its handle.
-///
-/// # Safety
-/// `out` is NULL, or aligned and valid for writes of `(*out).size` bytes.
-#[inline]
-pub(crate) unsafe fn check_out<T: Versioned>(out: *mut T) -> Result<(), CallError> {
-    // SAFETY: the caller guarantees the pointer.
-    unsafe { check_out_silent(out).map_err(|status| with_size_message(out.cast_const(), status)) }
-}
-
-/// Checks an output struct like [`check_out`], but adds no message to an error.
-///
-/// # Safety
-/// As for [`check_out`].
-#[inline]
-pub(crate) unsafe fn check_out_silent<T: Versioned>(out: *mut T) -> Result<(), vipool_status> {
-    if out.is_null() {
-        return Err(VIPOOL_ERR_NULL);
-    }
-    // SAFETY: not NULL; the caller guarantees that at least the size is readable.
-    let size = unsafe { out.cast::<usize>().read() };
-    if size == size_of::<T>()
-        || is_valid_size::<T>(size) && size <= size_of::<T>() + MAX_UNKNOWN_BYTES
-    {
-        return Ok(());
-    }
-    Err(VIPOOL_ERR_STRUCT_SIZE)
-}
-
-/// Checks an output struct like [`check_out`]; NULL is accepted.
-///
-/// # Safety
-/// As for [`check_out`].
-#[inline]
-pub(crate) unsafe fn check_optional_out<T: Versioned>(out: *mut T) -> Result<(), CallError> {
-    // SAFETY: the caller guarantees the pointer.
-    if out.is_null() { Ok(()) } else { unsafe { check_out(out) } }
-}
-
-/// Fills an output struct like [`fill`]; NULL is ignored.
-///
-/// # Safety
-/// `out` is NULL, or the requirements of [`fill`] apply.
-#[inline]
-pub(crate) unsafe fn fill_optional<T: Versioned>(out: *mut T, set_fields: impl FnOnce(&mut T)) {
-    if !out.is_null() {
-        // SAFETY: the caller guarantees the pointer.
-        unsafe { fill(out, set_fields) }
-    }
-}
-
-/// Writes the members of `value` that fit into an output struct. Keeps the size of the output
-/// struct, and zeroes unknown bytes.
-///
-/// # Safety
-/// [`check_out`] accepted `out`, and `out` is valid for writes of `(*out).size` bytes.
-#[inline]
-pub(crate) unsafe fn write<T: Versioned>(out: *mut T, value: &T) {
-    // SAFETY: the caller guarantees the bytes, and `check_out` has checked the size.
-    unsafe {
-        let size = out.cast::<usize>().read();
-        fill(out, |out| *out = *value);
-        out.cast::<usize>().write(size);
-    }
-}
-
-/// Fills an output struct with `set_fields`. If `set_fields` does not set a field, the field keeps
-/// its value in a struct of this version, and becomes zero in a struct of another version.
-///
-/// # Safety
-/// As for [`write()`].
-#[inline]
-pub(crate) unsafe fn fill<T: Versioned>(out: *mut T, set_fields: impl FnOnce(&mut T)) {
-    // SAFETY: `check_out` has checked the size.
-    let size = unsafe { out.cast::<usize>().read() };
-    if size == size_of::<T>() {
-        // SAFETY: the whole struct is writable, all bytes are a valid T, and no other code uses the
-        // struct during this call.
-        set_fields(unsafe { &mut *out });
-    } else {
-        // SAFETY: the caller guarantees `size` bytes.
-        unsafe { fill_other_version(out, set_fields, size) }
-    }
-}
-
-/// Fills an output struct of another version.
-///
-/// # Safety
-/// `out` is valid for writes of `size` bytes.
-#[cold]
-unsafe fn fill_other_version<T: Versioned>(
-    out: *mut T,
-    set_fields: impl FnOnce(&mut T),
-    size: usize,
-) {
-    // SAFETY: zeros are a valid T. Both structs contain the copied bytes, and the caller guarantees
-    // the bytes of `out` that are zeroed.
-    unsafe {
-        let mut value = MaybeUninit::<T>::zeroed().assume_init();
-        set_fields(&mut value);
-        let known_length = size.min(size_of::<T>());
-        let first_field_offset = size_of::<usize>();
-        let (value_bytes, out_bytes) = (ptr::from_ref(&value).cast::<u8>(), out.cast::<u8>());
-        ptr::copy_nonoverlapping(
-            value_bytes.add(first_field_offset),
-            out_bytes.add(first_field_offset),
-            known_length - first_field_offset,
-        );
-        ptr::write_bytes(out_bytes.add(known_length), 0, size - known_length);
-    }
 }
 
 #[cfg(test)]
@@ -396,6 +335,16 @@ mod tests {
     }
 
     #[test]
+    fn array_above_the_maximum_size_of_an_object_is_rejected() {
+        let elements = [COMPLETE_SAMPLE; 2];
+        for count in [usize::MAX, usize::MAX / size_of::<sample>() + 2] {
+            // SAFETY: the array has two elements. `read_array` rejects the count after the first.
+            let result = unsafe { read_array(elements.as_ptr(), count) };
+            assert_eq!(result.map_err(|error| error.status), Err(VIPOOL_ERR_BUFFER), "{count}");
+        }
+    }
+
+    #[test]
     fn older_and_newer_structs_are_accepted() {
         let mut words = [0, 1, 2 | 3 << 32, 0, 0, 0];
         assert_eq!(read_sample(24, &mut words), Ok(COMPLETE_SAMPLE));
@@ -412,25 +361,5 @@ mod tests {
         for size in [0, 7, 8, 12, 20, 23, 28, usize::MAX] {
             assert_eq!(read_sample(size, &mut words), Err(VIPOOL_ERR_STRUCT_SIZE), "{size}");
         }
-    }
-
-    #[test]
-    fn output_is_written_as_far_as_it_fits() {
-        let mut words = [16u64, u64::MAX, u64::MAX, u64::MAX];
-        // SAFETY: the array has 32 bytes, and no size in this test is larger.
-        unsafe {
-            check_out::<sample>(words.as_mut_ptr().cast()).unwrap();
-            write(words.as_mut_ptr().cast(), &COMPLETE_SAMPLE);
-        }
-        assert_eq!(words, [16, 1, u64::MAX, u64::MAX]);
-        words[0] = 32;
-        // SAFETY: as above.
-        unsafe { write(words.as_mut_ptr().cast(), &COMPLETE_SAMPLE) };
-        assert_eq!(words, [32, 1, 2 | 3 << 32, 0]);
-        words[0] = 8;
-        // SAFETY: as above.
-        assert!(unsafe { check_out::<sample>(words.as_mut_ptr().cast()) }.is_err());
-        // SAFETY: NULL is allowed.
-        assert!(unsafe { check_out::<sample>(ptr::null_mut()) }.is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use super::error::{CallError, catch_panic};
 use super::handle::check_not_null;
+use super::layout::any_bytes;
 use super::status::vipool_status::{self, *};
 use super::text::check_reserved;
 use crate::map::Leader;
@@ -21,6 +22,7 @@ pub struct vipool_leader {
     /// namespaces.
     pub pid_namespace: u64,
 }
+any_bytes!(vipool_leader { pid, reserved, start_time, pid_namespace });
 
 impl From<&Leader> for vipool_leader {
     fn from(leader: &Leader) -> Self {

@@ -7,7 +7,6 @@ use std::ptr;
 use super::address::vipool_sockaddr;
 use super::error::silent_or;
 use super::socket::vipool_protocol;
-use super::text::read_slice;
 use crate::os::listeners;
 use crate::os::socket::SEARCH_ERROR;
 use crate::rewrite::{ListenerLookup, ListenerMatch, Protocol};
@@ -78,22 +77,24 @@ pub unsafe extern "C" fn vipool_listener_find(
             3 => Protocol::UdpLite,
             _ => return VIPOOL_LISTENER_UNKNOWN,
         };
-        // SAFETY: the caller guarantees array and address.
-        let (caller_addresses, source) = unsafe { (read_slice(addresses, count), source.as_ref()) };
         let mut candidates = [SocketAddr::new(IpAddr::V4(0.into()), 0); MAX_CANDIDATES];
         let Some(candidates) = candidates.get_mut(..count) else { return VIPOOL_LISTENER_UNKNOWN };
-        let Ok(caller_addresses) = caller_addresses else { return VIPOOL_LISTENER_UNKNOWN };
-        for (candidate, address) in candidates.iter_mut().zip(caller_addresses) {
-            let Some(address) = address.decode_socket_addr() else {
+        if addresses.is_null() && count > 0 {
+            return VIPOOL_LISTENER_UNKNOWN;
+        }
+        for (index, candidate) in candidates.iter_mut().enumerate() {
+            // SAFETY: not NULL; the caller guarantees `count` addresses.
+            let Some(address) = (unsafe { vipool_sockaddr::read(addresses.add(index)) }) else {
                 return VIPOOL_LISTENER_UNKNOWN;
             };
             *candidate = address;
         }
-        match listeners::find(
-            candidates,
-            protocol,
-            source.and_then(vipool_sockaddr::decode_socket_addr),
-        ) {
+        let source = match source.is_null() {
+            true => None,
+            // SAFETY: not NULL; the caller guarantees the address.
+            false => unsafe { vipool_sockaddr::read(source) },
+        };
+        match listeners::find(candidates, protocol, source) {
             ListenerMatch::NotFound => VIPOOL_LISTENER_NONE,
             ListenerMatch::Index(index) => index as i32,
             ListenerMatch::Unknown { .. } => VIPOOL_LISTENER_UNKNOWN,

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use super::address::{vipool_ip, vipool_range};
 use super::error::{CallError, catch_panic};
 use super::handle::borrow_shared;
-use super::layout::{check_optional_out, fill_optional, layout, read};
+use super::layout::{layout, read};
 use super::leader::vipool_leader;
 use super::map::vipool_map;
+use super::output::check_optional_out;
 use super::session::vipool_session;
 use super::status::vipool_status::{self, *};
 use super::text::read_utf8;
@@ -42,13 +43,11 @@ unsafe fn change_map<E: Into<CallError>>(
         // SAFETY: the caller guarantees the handle.
         let map = unsafe { borrow_shared(map) }?.map()?;
         // SAFETY: the caller guarantees the struct.
-        unsafe { check_optional_out(out) }?;
-        let change = operation(&map)?.map_err(Into::into)?;
-        // SAFETY: checked above.
-        unsafe {
-            fill_optional(out, |out| {
-                (out.addresses, out.held) = (change.addresses, change.held);
-            });
+        let out = unsafe { check_optional_out(out) }?;
+        let AdminChange { addresses, held } = operation(&map)?.map_err(Into::into)?;
+        if let Some(out) = out {
+            let size = size_of::<vipool_admin_change>();
+            out.write(&vipool_admin_change { size, addresses, held });
         }
         Ok(())
     })
@@ -405,9 +404,9 @@ pub unsafe extern "C" fn vipool_map_reap(
         let map = unsafe { borrow_shared(map) }?;
         // SAFETY: the caller guarantees the structs, and the callbacks in `probe` until this call
         // returns.
-        let caller_probe = unsafe {
-            check_optional_out(out)?;
-            if probe.is_null() { None } else { Some(CallerProbe::new(read(probe)?)) }
+        let (out, caller_probe) = unsafe {
+            let out = check_optional_out(out)?;
+            (out, if probe.is_null() { None } else { Some(CallerProbe::new(read(probe)?)) })
         };
         let previous_rows = map.rows_for_events()?;
         let report = match caller_probe {
@@ -415,11 +414,13 @@ pub unsafe extern "C" fn vipool_map_reap(
             None => map.map()?.reap(Tick::from_secs(now), budget, &mut system_probe()?)?,
         };
         map.sink.report_closed_sessions(&previous_rows, &report.closed);
-        // SAFETY: checked above.
-        unsafe {
-            fill_optional(out, |out| {
-                (out.freed, out.lingering) = (report.freed, report.lingering);
-                (out.closed, out.more) = (report.closed.len() as u32, report.more.into());
+        if let Some(out) = out {
+            out.write(&vipool_reap_report {
+                size: size_of::<vipool_reap_report>(),
+                freed: report.freed,
+                lingering: report.lingering,
+                closed: report.closed.len() as u32,
+                more: report.more.into(),
             });
         }
         Ok(())

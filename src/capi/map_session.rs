@@ -7,9 +7,10 @@ use super::address::vipool_ip;
 use super::error::{CallError, catch_panic};
 use super::event::EventSink;
 use super::handle::borrow_shared;
-use super::layout::{check_optional_out, check_out, fill, fill_optional, layout, read_in_place};
+use super::layout::{layout, read_in_place};
 use super::leader::vipool_leader;
 use super::map::vipool_map;
+use super::output::{check_optional_out, check_out};
 use super::session::{
     VIPOOL_MAX_LEASES, session_id, vipool_handle, vipool_lease, vipool_session, write_leases,
 };
@@ -116,36 +117,64 @@ pub struct vipool_closed_session {
 layout!(vipool_closed_session { size, leases, lease_count, reserved });
 
 impl vipool_opened_session {
-    /// Copies the result of `open_session` into the struct.
+    /// Writes the result of `open_session` to `out`, whose bytes may be uninitialised.
     #[inline]
-    fn set(&mut self, opened: &OpenedSession) {
-        self.lease_count = write_leases(&mut self.leases, &opened.leases);
+    fn set(out: &mut MaybeUninit<Self>, opened: &OpenedSession) {
         let flag_if = |condition, flag| if condition { flag } else { 0 };
-        self.flags = flag_if(opened.already_open, VIPOOL_OPENED_ALREADY)
-            | flag_if(opened.is_low_water(), VIPOOL_OPENED_LOW_WATER);
-        self.set_shortage(opened.shortage, opened.shortage_pool);
-        // `open_session` stores the handle last. Read the handle last, so that the CPU does not
-        // wait for that store.
-        self.handle = opened.handle.into();
+        let (shortage, cooling_until) = shortage_members(opened.shortage);
+        let out = out.as_mut_ptr();
+        // SAFETY: `out` comes from a reference, so it is valid for writes. No member is read.
+        unsafe {
+            (*out).lease_count = write_leases(&raw mut (*out).leases, &opened.leases);
+            (*out).flags = flag_if(opened.already_open, VIPOOL_OPENED_ALREADY)
+                | flag_if(opened.is_low_water(), VIPOOL_OPENED_LOW_WATER);
+            ((*out).shortage, (*out).cooling_until) = (shortage, cooling_until);
+            ((*out).shortage_pool, (*out).reserved) = (opened.shortage_pool.into(), 0);
+            // `open_session` stores the handle last. Read the handle last, so that the CPU does not
+            // wait for that store.
+            (*out).handle = opened.handle.into();
+        }
     }
 
-    #[inline]
-    fn set_shortage(&mut self, shortage: Option<Shortage>, pool: u16) {
-        self.shortage = shortage.as_ref().map_or(VIPOOL_OK, Into::into) as i32;
-        self.cooling_until = match shortage {
-            Some(Shortage::Cooling { until }) => until.as_secs(),
-            _ => 0,
-        };
-        self.shortage_pool = pool.into();
-        self.reserved = 0;
-    }
-
-    /// Writes the result of an open that failed because of a shortage.
+    /// Returns the result of an open that failed because of a shortage.
     #[cold]
-    fn set_failed(&mut self, shortage: Shortage, pool: u16) {
-        (self.lease_count, self.flags) = (0, 0);
-        self.handle = vipool_handle::default();
-        self.set_shortage(Some(shortage), pool);
+    fn failed(shortage: Shortage, pool: u16) -> Self {
+        let (shortage, cooling_until) = shortage_members(Some(shortage));
+        Self {
+            size: size_of::<Self>(),
+            handle: vipool_handle::default(),
+            leases: [vipool_lease::default(); VIPOOL_MAX_LEASES],
+            lease_count: 0,
+            flags: 0,
+            shortage,
+            cooling_until,
+            shortage_pool: pool.into(),
+            reserved: 0,
+        }
+    }
+}
+
+/// Returns the members `shortage` and `cooling_until` of a [`vipool_opened_session`].
+#[inline]
+fn shortage_members(shortage: Option<Shortage>) -> (i32, u32) {
+    let status = shortage.as_ref().map_or(VIPOOL_OK, Into::into);
+    let cooling_until = match shortage {
+        Some(Shortage::Cooling { until }) => until.as_secs(),
+        _ => 0,
+    };
+    (status as i32, cooling_until)
+}
+
+impl vipool_closed_session {
+    /// Writes the released leases to `out`, whose bytes may be uninitialised.
+    #[inline]
+    fn set(out: &mut MaybeUninit<Self>, closed: &ClosedSession) {
+        let out = out.as_mut_ptr();
+        // SAFETY: `out` comes from a reference, so it is valid for writes. No member is read.
+        unsafe {
+            (*out).lease_count = write_leases(&raw mut (*out).leases, &closed.leases);
+            (*out).reserved = 0;
+        }
     }
 }
 
@@ -190,8 +219,9 @@ unsafe fn read_open_options<'r, 'a: 'r>(
     }
 }
 
-/// Closes a session with `close`, reports the events and writes the result. No borrow of the map is
-/// live while the event callback runs, because the callback may use the map.
+/// Closes a session with `close`, reports the events and writes the result. No borrow of the map or
+/// of a struct of the caller is live while the event callback runs, because the callback may use
+/// the map and change the structs.
 ///
 /// # Safety
 /// `out` is NULL or valid as [`check_optional_out`] requires.
@@ -202,16 +232,12 @@ unsafe fn close_and_report(
     close: impl FnOnce() -> Result<Result<ClosedSession, CloseError>, CallError>,
 ) -> Result<(), CallError> {
     // SAFETY: the caller guarantees the struct.
-    unsafe { check_optional_out(out) }?;
+    let out = unsafe { check_optional_out(out) }?;
     let result = close()?;
     if let Ok(closed) = &result {
         sink.report_close(closed);
-        // SAFETY: checked above.
-        unsafe {
-            fill_optional(out, |out| {
-                out.lease_count = write_leases(&mut out.leases, &closed.leases);
-                out.reserved = 0;
-            });
+        if let Some(out) = out {
+            out.fill(|out| vipool_closed_session::set(out, closed));
         }
     }
     Ok(result.map(drop)?)
@@ -257,7 +283,7 @@ pub unsafe extern "C" fn vipool_map_open_session(
         // SAFETY: the caller guarantees handle and struct.
         let map = unsafe { borrow_shared(map) }?;
         // SAFETY: as above.
-        unsafe { check_out(out) }?;
+        let out = unsafe { check_out(out) }?;
         let id = session_id(session)?;
         let mut storage = MaybeUninit::uninit();
         // SAFETY: the caller guarantees struct and texts.
@@ -269,15 +295,12 @@ pub unsafe extern "C" fn vipool_map_open_session(
         let pool_name = |pool| map.map().ok()?.pool_name(pool).ok()?;
         map.sink.report_open(id, &result, pool_name);
         // Use a reference, because a copy of the result costs more than the rest of this function.
-        // SAFETY: checked above.
-        unsafe {
-            match &result {
-                Ok(opened) => fill(out, |out| out.set(opened)),
-                Err(OpenError::Shortage { shortage, pool }) => {
-                    fill(out, |out| out.set_failed(*shortage, *pool));
-                }
-                Err(_) => {}
+        match &result {
+            Ok(opened) => out.fill(|out| vipool_opened_session::set(out, opened)),
+            Err(OpenError::Shortage { shortage, pool }) => {
+                out.write(&vipool_opened_session::failed(*shortage, *pool));
             }
+            Err(_) => {}
         }
         Ok(result.map(drop)?)
     })

@@ -10,8 +10,8 @@
 //!   not NULL is invalid, or if the caller breaks the thread rules of the function.
 //! - `_new`, `_load` and `vipool_farm_parse` create an opaque object that `_free` frees. `_open`
 //!   and `_create` create an opaque object that `_close` frees.
-//! - Each struct of the caller begins with its size ([`layout`]), except plain data such as
-//!   addresses and handles. Texts are UTF-8 with a length. Addresses are [`address::vipool_ip`] or
+//! - Each struct of the caller begins with its size ([`layout`], [`output`]), except plain data such
+//!   as addresses and handles. Texts are UTF-8 with a length. Addresses are [`address::vipool_ip`] or
 //!   the bytes of a sockaddr.
 //! - A panic becomes `VIPOOL_ERR_PANIC`. Nothing unwinds into C.
 //!
@@ -42,6 +42,8 @@ pub mod error;
 pub mod handle;
 
 pub mod layout;
+
+pub mod output;
 
 pub mod text;
 
@@ -111,3 +113,6 @@ pub mod rewrite;
 pub mod packet_info;
 
 pub mod visible;
+
+#[cfg(test)]
+mod caller_memory;

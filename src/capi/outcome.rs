@@ -1,5 +1,6 @@
 //! The outcome of a rewrite call: how a hook continues with a socket call.
 
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::address::vipool_sockaddr;
@@ -178,15 +179,23 @@ impl WriteTo for Connect {
 }
 
 impl vipool_outcome {
-    /// Sets the members to the outcome. Does not change `size`.
+    /// Writes an outcome to `out`, whose bytes may be uninitialised.
     #[inline]
-    pub(crate) fn set<T: WriteTo>(&mut self, outcome: &Outcome<T>) {
+    pub(crate) fn set<T: WriteTo>(out: &mut MaybeUninit<Self>, outcome: &Outcome<T>) {
         let (kind, reason, error) = outcome_numbers(outcome);
-        (self.kind, self.reason, self.error, self.flags) = (kind, reason, error, 0);
-        (self.address.length, self.bind.length) = (0, 0);
-        (self.interface_index, self.reserved) = (0, 0);
+        let out = out.write(Self {
+            size: size_of::<Self>(),
+            kind,
+            reason,
+            error,
+            flags: 0,
+            address: vipool_sockaddr::NONE,
+            bind: vipool_sockaddr::NONE,
+            interface_index: 0,
+            reserved: 0,
+        });
         if let Outcome::Rewritten(value) = outcome {
-            value.write_to(self);
+            value.write_to(out);
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::error::CallError;
 use super::handle::check_not_null;
-use super::layout::{Versioned, check_out, write};
+use super::layout::Versioned;
+use super::output::check_out;
 
 /// The page that a list call requests, and the pointers that receive the results.
 pub(crate) struct Page<R> {
@@ -32,16 +33,10 @@ pub(crate) unsafe fn write_page<'a, T: 'a, R: Versioned + From<&'a T>>(
     let count = page_items.len().min(capacity);
     if capacity > 0 {
         // SAFETY: the caller guarantees the first row.
-        unsafe { check_out(rows) }?;
-        // SAFETY: the size of the first row was checked. The caller guarantees `capacity` rows of
-        // that size.
-        unsafe {
-            let size = rows.cast::<usize>().read();
-            for (index, item) in page_items[..count].iter().enumerate() {
-                let row = rows.byte_add(index * size);
-                row.cast::<usize>().write(size);
-                write(row, &R::from(item));
-            }
+        let first_row = unsafe { check_out(rows) }?;
+        for (index, item) in page_items[..count].iter().enumerate() {
+            // SAFETY: the caller guarantees `capacity` rows of the size of the first row.
+            unsafe { first_row.element(index) }.write(&R::from(item));
         }
     }
     // SAFETY: `out_count` is not NULL. `out_total` is written only if it is not NULL.

@@ -2,7 +2,7 @@
 
 use super::error::silent_status;
 use super::handle::borrow_shared;
-use super::layout::{check_out_silent, fill, write};
+use super::output::check_out_silent;
 use super::reader::{vipool_found_session, vipool_reader};
 use super::rule::{vipool_matched_by, vipool_rule};
 use super::status::vipool_status::{self, *};
@@ -59,15 +59,13 @@ pub unsafe extern "C" fn vipool_reader_find_by_process(
         // SAFETY: the caller guarantees the handle.
         let reader = &unsafe { borrow_shared(reader) }?.reader;
         // SAFETY: the caller guarantees the struct.
-        unsafe { check_out_silent(out) }?;
+        let out = unsafe { check_out_silent(out) }?;
         let (session, found_by) = find_process_session(reader, pid)?.ok_or(VIPOOL_ERR_NOT_OPEN)?;
         let (handle, leases) = reader.find(session).ok_or(VIPOOL_ERR_NOT_OPEN)?;
-        // SAFETY: checked above; `out_found_by` is not NULL when it is written.
-        unsafe {
-            fill(out, |out| out.set(&handle, &leases));
-            if !out_found_by.is_null() {
-                out_found_by.write(found_by as u32);
-            }
+        out.fill(|out| vipool_found_session::set(out, &handle, &leases));
+        if !out_found_by.is_null() {
+            // SAFETY: not NULL.
+            unsafe { out_found_by.write(found_by as u32) };
         }
         Ok(())
     })
@@ -137,17 +135,15 @@ pub unsafe extern "C" fn vipool_reader_find_parent_rule(
         // SAFETY: the caller guarantees the handle.
         let reader = unsafe { borrow_shared(reader) }?;
         // SAFETY: the caller guarantees the struct.
-        unsafe { check_out_silent(out) }?;
+        let out = unsafe { check_out_silent(out) }?;
         let policy = reader.reader.policy();
         let (program, ancestor_pid) =
             find_inherited_rule(&policy, pid)?.ok_or(VIPOOL_ERR_NOT_FOUND)?;
         let matched_by = vipool_matched_by::VIPOOL_MATCHED_INHERITED;
-        // SAFETY: checked above; `out_parent` is not NULL when it is written.
-        unsafe {
-            write(out, &vipool_rule::new(&program, matched_by));
-            if !out_parent.is_null() {
-                out_parent.write(ancestor_pid);
-            }
+        out.write(&vipool_rule::new(&program, matched_by));
+        if !out_parent.is_null() {
+            // SAFETY: not NULL.
+            unsafe { out_parent.write(ancestor_pid) };
         }
         Ok(())
     })

@@ -1,13 +1,15 @@
 //! A read-only view of a map: the leases and addresses of sessions.
 
 use std::ffi::c_char;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use super::address::vipool_ip;
 use super::error::{catch_panic, silent, silent_status};
 use super::handle::{Opaque, Shared, borrow_shared, check_not_null, free_handle, write_handle};
-use super::layout::{check_out, check_out_silent, fill, layout, write};
+use super::layout::layout;
 use super::map::vipool_map;
+use super::output::{check_out, check_out_silent};
 use super::session::{
     VIPOOL_MAX_LEASES, session_id, vipool_addresses, vipool_handle, vipool_lease, vipool_session,
     write_leases,
@@ -45,13 +47,18 @@ pub struct vipool_found_session {
 layout!(vipool_found_session { size, handle, leases, lease_count, reserved });
 
 impl vipool_found_session {
+    /// Writes a session to `out`, whose bytes may be uninitialised.
     #[inline]
-    pub(crate) fn set(&mut self, handle: &Handle, leases: &Leases) {
-        self.lease_count = write_leases(&mut self.leases, leases);
-        self.reserved = 0;
-        // Copy the handle last. The lookup has just stored the handle, and an earlier copy would
-        // wait for the stores of the lookup.
-        self.handle = (*handle).into();
+    pub(crate) fn set(out: &mut MaybeUninit<Self>, handle: &Handle, leases: &Leases) {
+        let out = out.as_mut_ptr();
+        // SAFETY: `out` comes from a reference, so it is valid for writes. No member is read.
+        unsafe {
+            (*out).lease_count = write_leases(&raw mut (*out).leases, leases);
+            (*out).reserved = 0;
+            // Copy the handle last. The lookup has just stored the handle, and an earlier copy
+            // would wait for the stores of the lookup.
+            (*out).handle = (*handle).into();
+        }
     }
 }
 
@@ -161,10 +168,9 @@ pub unsafe extern "C" fn vipool_reader_find_session(
         // SAFETY: the caller guarantees the handle.
         let reader = unsafe { borrow_shared(reader) }?;
         // SAFETY: the caller guarantees the struct.
-        unsafe { check_out_silent(out) }?;
+        let out = unsafe { check_out_silent(out) }?;
         let write_session = |handle, leases: &Leases| {
-            // SAFETY: checked above.
-            unsafe { fill(out, |out| out.set(&handle, leases)) }
+            out.fill(|out| vipool_found_session::set(out, &handle, leases));
         };
         reader.reader.with_session(session_id(session)?, write_session).ok_or(VIPOOL_ERR_NOT_OPEN)
     })
@@ -195,11 +201,10 @@ pub unsafe extern "C" fn vipool_reader_find_by_handle(
         let (reader, handle) =
             unsafe { (borrow_shared(reader)?, handle.as_ref().ok_or(VIPOOL_ERR_NULL)?) };
         // SAFETY: the caller guarantees the struct.
-        unsafe { check_out_silent(out) }?;
+        let out = unsafe { check_out_silent(out) }?;
         let handle = handle.decode_handle()?;
         let leases = reader.reader.leases_of(&handle).ok_or(VIPOOL_ERR_STALE)?;
-        // SAFETY: checked above.
-        unsafe { fill(out, |out| out.set(&handle, &leases)) };
+        out.fill(|out| vipool_found_session::set(out, &handle, &leases));
         Ok(())
     })
 }
@@ -249,13 +254,12 @@ pub unsafe extern "C" fn vipool_reader_get_addresses(
         // SAFETY: the caller guarantees the handle.
         let reader = unsafe { borrow_shared(reader) }?;
         // SAFETY: the caller guarantees the struct.
-        unsafe { check_out_silent(out) }?;
+        let out = unsafe { check_out_silent(out) }?;
         let leases = reader.reader.lookup(session_id(session)?);
         if leases.is_empty() {
             return Err(VIPOOL_ERR_NOT_OPEN);
         }
-        // SAFETY: checked above.
-        unsafe { write(out, &reader.reader.addresses(&leases).into()) };
+        out.write(&reader.reader.addresses(&leases).into());
         Ok(())
     })
 }
@@ -334,7 +338,7 @@ pub unsafe extern "C" fn vipool_reader_get_info(
         // SAFETY: the caller guarantees the handle.
         let reader = &unsafe { borrow_shared(reader) }?.reader;
         // SAFETY: the caller guarantees the struct.
-        unsafe { check_out_silent(out) }?;
+        let out = unsafe { check_out_silent(out) }?;
         let flag_if = |condition, flag| if condition { flag } else { 0 };
         let info = vipool_map_info {
             size: size_of::<vipool_map_info>(),
@@ -343,8 +347,7 @@ pub unsafe extern "C" fn vipool_reader_get_info(
                 | flag_if(reader.is_superseded(), VIPOOL_MAP_INFO_SUPERSEDED),
             rewrite_flags: reader.policy().rewrite_flags().bits(),
         };
-        // SAFETY: checked above.
-        unsafe { write(out, &info) };
+        out.write(&info);
         Ok(())
     })
 }
@@ -367,10 +370,7 @@ pub unsafe extern "C" fn vipool_reader_get_settings(
         // SAFETY: the caller guarantees the handle.
         let reader = unsafe { borrow_shared(reader) }?;
         // SAFETY: the caller guarantees the struct.
-        unsafe {
-            check_out(out)?;
-            write(out, &reader.reader.settings().into());
-        }
+        unsafe { check_out(out) }?.write(&reader.reader.settings().into());
         Ok(())
     })
 }

@@ -7,8 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::address::sockaddr_bytes;
 use super::error::silent_status;
 use super::handle::borrow_shared;
-use super::layout::{check_out_silent, fill};
 use super::outcome::{WriteTo, vipool_outcome};
+use super::output::check_out_silent;
 use super::rewriter::vipool_rewriter;
 use super::socket::{CallerSocket, call_get_address, vipool_get_address_fn, vipool_socket};
 use super::status::vipool_status;
@@ -29,10 +29,9 @@ pub(crate) unsafe fn decide<T: WriteTo>(
         // SAFETY: the caller guarantees the handle.
         let rewriter = unsafe { borrow_shared(rewriter) }?;
         // SAFETY: the caller guarantees the struct.
-        unsafe { check_out_silent(out) }?;
+        let out = unsafe { check_out_silent(out) }?;
         let outcome = decision(rewriter)?;
-        // SAFETY: checked above.
-        unsafe { fill(out, |out| out.set(&outcome)) };
+        out.fill(|out| vipool_outcome::set(out, &outcome));
         Ok(())
     })
 }

@@ -5,7 +5,8 @@ use std::ffi::c_char;
 use super::error::{catch_panic, silent_status};
 use super::executable::{vipool_executable, with_executable};
 use super::handle::borrow_shared;
-use super::layout::{check_out_silent, layout, read, read_silent, write};
+use super::layout::{layout, read, read_silent};
+use super::output::check_out_silent;
 use super::page::{Page, write_page};
 use super::reader::vipool_reader;
 use super::status::vipool_status::{self, *};
@@ -91,7 +92,7 @@ pub unsafe extern "C" fn vipool_reader_find_rule(
         let (reader, caller_executable) =
             unsafe { (borrow_shared(reader)?, read_silent(executable)?) };
         // SAFETY: the caller guarantees the struct.
-        unsafe { check_out_silent(out) }?;
+        let out = unsafe { check_out_silent(out) }?;
         // SAFETY: the caller guarantees the texts in the struct.
         let best_match = unsafe {
             with_executable(&caller_executable, |program| reader.reader.policy().find(program))
@@ -100,8 +101,7 @@ pub unsafe extern "C" fn vipool_reader_find_rule(
         let MatchResult::Matched { program: kind, .. } = best_match.result else {
             return Err(VIPOOL_ERR_NOT_FOUND);
         };
-        // SAFETY: checked above.
-        unsafe { write(out, &vipool_rule::new(&best_match.program, kind.into())) };
+        out.write(&vipool_rule::new(&best_match.program, kind.into()));
         Ok(())
     })
 }
@@ -129,12 +129,11 @@ pub unsafe extern "C" fn vipool_reader_find_rule_by_id(
         // SAFETY: the caller guarantees the handle.
         let reader = unsafe { borrow_shared(reader) }?;
         // SAFETY: the caller guarantees the struct.
-        unsafe { check_out_silent(out) }?;
+        let out = unsafe { check_out_silent(out) }?;
         let policy = reader.reader.policy();
         let program = policy.find_inherited(id).ok_or(VIPOOL_ERR_NOT_FOUND)?;
         let matched_by = vipool_matched_by::VIPOOL_MATCHED_INHERITED;
-        // SAFETY: checked above.
-        unsafe { write(out, &vipool_rule::new(&program, matched_by)) };
+        out.write(&vipool_rule::new(&program, matched_by));
         Ok(())
     })
 }

@@ -1,11 +1,12 @@
 //! Session ids, handles, leases and the addresses of a session.
 
 use std::ffi::c_char;
+use std::mem::MaybeUninit;
 
 use super::address::vipool_ip;
 use super::error::{catch_panic, silent_status};
 use super::handle::check_not_null;
-use super::layout::layout;
+use super::layout::{any_bytes, layout};
 use super::status::vipool_status::{self, *};
 use super::text::{check_reserved, copy_text, read_bytes, read_utf8};
 use crate::map::{Leases, MAX_LEASES};
@@ -56,6 +57,7 @@ pub struct vipool_handle {
     /// Reserved: zero.
     pub reserved: u32,
 }
+any_bytes!(vipool_handle { session, boot, slot, generation, pool, reserved });
 
 /// One address leased to one session. Plain data with a fixed layout.
 #[repr(C)]
@@ -72,6 +74,7 @@ pub struct vipool_lease {
     /// The address.
     pub address: vipool_ip,
 }
+any_bytes!(vipool_lease { session, slot, generation, pool, address });
 
 /// The addresses of one session, as a hook uses them. Each of them may be missing.
 #[repr(C)]
@@ -143,28 +146,36 @@ impl From<Addresses> for vipool_addresses {
     }
 }
 
-/// Writes the leases to an array and returns their number.
+/// Writes the leases to an array, whose bytes may be uninitialised, and returns their number.
+///
+/// # Safety
+/// `rows` is aligned and valid for writes.
 #[inline(always)]
-pub(crate) fn write_leases(rows: &mut [vipool_lease; VIPOOL_MAX_LEASES], leases: &Leases) -> u32 {
+pub(crate) unsafe fn write_leases(
+    rows: *mut [vipool_lease; VIPOOL_MAX_LEASES],
+    leases: &Leases,
+) -> u32 {
     let Some(session) = leases.session() else { return 0 };
     let packed = leases.packed();
+    // SAFETY: the caller guarantees the array. Its elements may be uninitialised.
+    let rows = unsafe { &mut *rows.cast::<[MaybeUninit<vipool_lease>; VIPOOL_MAX_LEASES]>() };
     for (row, packed_lease) in rows.iter_mut().zip(packed) {
         // Copy member by member. A wide load of bytes that were just stored in pieces stalls the
         // CPU.
-        row.session = session.raw();
-        row.slot = packed_lease.slot;
-        row.generation = packed_lease.generation;
-        row.pool = packed_lease.pool;
         let [upper_bits, lower_bits] = &packed_lease.address_bits;
         let (family, upper_word, lower_word) = if packed_lease.is_ipv4 != 0 {
             (4, *lower_bits << 32, 0)
         } else {
             (6, *upper_bits, *lower_bits)
         };
-        row.address.family = family;
-        let (upper_bytes, lower_bytes) = row.address.bytes.split_at_mut(8);
-        upper_bytes.copy_from_slice(&upper_word.to_be_bytes());
-        lower_bytes.copy_from_slice(&lower_word.to_be_bytes());
+        let bits = u128::from(upper_word) << 64 | u128::from(lower_word);
+        row.write(vipool_lease {
+            session: session.raw(),
+            slot: packed_lease.slot,
+            generation: packed_lease.generation,
+            pool: packed_lease.pool,
+            address: vipool_ip { family, bytes: bits.to_be_bytes() },
+        });
     }
     packed.len() as u32
 }

@@ -1,7 +1,8 @@
 //! Settings for the allocation of addresses.
 
 use super::error::{CallError, catch_panic};
-use super::layout::{check_out, layout, write};
+use super::layout::layout;
+use super::output::check_out;
 use super::status::vipool_status::{self, *};
 use super::text::check_flags;
 use crate::map::{AllocationTime, ExhaustionPolicy, SessionPer, Settings};
@@ -96,10 +97,7 @@ layout!(vipool_settings {
 pub unsafe extern "C" fn vipool_settings_get_default(out: *mut vipool_settings) -> vipool_status {
     catch_panic(|| {
         // SAFETY: the caller guarantees the struct.
-        unsafe {
-            check_out(out)?;
-            write(out, &Settings::new().into());
-        }
+        unsafe { check_out(out) }?.write(&Settings::new().into());
         Ok(())
     })
 }

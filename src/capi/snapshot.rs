@@ -125,7 +125,8 @@ layout!(vipool_pool_row {
 impl From<&SessionRow> for vipool_session_row {
     fn from(row: &SessionRow) -> Self {
         let mut leases = [vipool_lease::default(); VIPOOL_MAX_LEASES];
-        let lease_count = write_leases(&mut leases, &row.leases);
+        // SAFETY: the array is a local variable.
+        let lease_count = unsafe { write_leases(&raw mut leases, &row.leases) };
         Self {
             size: size_of::<Self>(),
             session: row.session.raw(),

@@ -5,10 +5,10 @@ use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 
-use super::address::sockaddr_bytes;
+use super::address::{parse_inet, sockaddr_bytes};
 use super::layout::{layout, read_in_place_silent};
 use super::status::vipool_status::{self, *};
-use crate::rewrite::sockaddr::{self, Parsed};
+use crate::rewrite::sockaddr;
 use crate::rewrite::{Protocol, Socket};
 
 /// Protocol of a socket.
@@ -178,10 +178,7 @@ impl Socket for CallerSocket {
             return unsafe { call_get_address(get_local, context) };
         }
         // SAFETY: the caller of `new` guarantees the bytes.
-        match sockaddr::parse(unsafe { sockaddr_bytes(local, local_length) }.ok()?) {
-            Parsed::Inet(address) => Some(address),
-            Parsed::Unspecified(_) | Parsed::Other => None,
-        }
+        parse_inet(unsafe { sockaddr_bytes(local, local_length) }.ok()?)
     }
 
     fn is_v6only(&self) -> bool {
@@ -210,8 +207,5 @@ pub(crate) unsafe fn call_get_address(
     // SAFETY: the slice consists of the bytes of the buffer.
     let bytes =
         unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), sockaddr::MAX_LENGTH) };
-    match sockaddr::parse(bytes.get(..length as usize)?) {
-        Parsed::Inet(address) => Some(address),
-        Parsed::Unspecified(_) | Parsed::Other => None,
-    }
+    parse_inet(bytes.get(..length as usize)?)
 }

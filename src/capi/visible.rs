@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use super::address::vipool_ip;
 use super::error::silent_status;
 use super::handle::{borrow_shared, check_not_null};
-use super::layout::{check_out_silent, layout, write};
+use super::layout::layout;
 use super::outcome::{WriteTo, outcome_numbers, vipool_outcome};
+use super::output::check_out_silent;
 use super::rewrite::decide;
 use super::rewriter::vipool_rewriter;
 use super::status::vipool_status::{self, *};
@@ -134,7 +135,7 @@ pub unsafe extern "C" fn vipool_rewrite_host_addresses(
         // SAFETY: the caller guarantees handle and address.
         let (rewriter, client) = unsafe { (borrow_shared(rewriter)?, client.as_ref()) };
         // SAFETY: the caller guarantees the struct.
-        unsafe { check_out_silent(out) }?;
+        let out = unsafe { check_out_silent(out) }?;
         let client = client.map_or(Ok(None), vipool_ip::decode_ip)?;
         let outcome = rewriter.for_call().resolve_host_name(client);
         let (kind, reason, _) = outcome_numbers(&outcome);
@@ -142,8 +143,7 @@ pub unsafe extern "C" fn vipool_rewrite_host_addresses(
         let (v4, v6) = (addresses.v4.map(Into::into), addresses.v6.map(Into::into));
         let size = size_of::<vipool_host_addresses>();
         let result = vipool_host_addresses { size, kind, reason, v4: v4.into(), v6: v6.into() };
-        // SAFETY: checked above.
-        unsafe { write(out, &result) };
+        out.write(&result);
         Ok(())
     })
 }
