@@ -56,20 +56,29 @@ impl Mapping {
     /// (SIGBUS, mmap(2)). Windows refuses to truncate a mapped file.
     ///
     /// # Errors
-    /// Fails if the file is shorter than a word (`UnexpectedEof`). Also fails if the system cannot
-    /// return the length of the file or map the file.
+    /// Fails if the file is shorter than a word (`UnexpectedEof`) or does not fit into the address
+    /// space (`FileTooLarge`). Also fails if the system cannot return the length of the file or map
+    /// the file.
     pub fn new(file: &File) -> io::Result<Self> {
         Self::map(file, false)
+    }
+
+    /// Returns the number of bytes in the whole words of a file.
+    fn mapped_length(file: &File) -> io::Result<usize> {
+        // A slice has at most `isize::MAX` bytes.
+        let length = isize::try_from(file.metadata()?.len())
+            .map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        match length.unsigned_abs() & !7 {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            length => Ok(length),
+        }
     }
 
     #[cfg(unix)]
     fn map(file: &File, is_writable: bool) -> io::Result<Self> {
         use std::os::fd::AsRawFd;
 
-        let length = usize::try_from(file.metadata()?.len()).unwrap_or(0) & !7;
-        if length == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let length = Self::mapped_length(file)?;
         let protection =
             if is_writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
         // SAFETY: the kernel chooses the address of a new mapping, so no memory in use changes.
@@ -101,10 +110,7 @@ impl Mapping {
             PAGE_READWRITE,
         };
 
-        let length = usize::try_from(file.metadata()?.len()).unwrap_or(0) & !7;
-        if length == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let length = Self::mapped_length(file)?;
         let (protection, access) = if is_writable {
             (PAGE_READWRITE, FILE_MAP_READ | FILE_MAP_WRITE)
         } else {
@@ -144,6 +150,9 @@ pub struct WritableMapping(Mapping);
 
 impl WritableMapping {
     /// Returns zeroed private memory that is aligned to a cache line.
+    ///
+    /// # Panics
+    /// Panics if the words do not fit into the address space.
     #[must_use]
     pub fn in_memory(word_count: usize) -> Self {
         let memory = Arc::new(Memory::new(word_count));
@@ -208,10 +217,11 @@ unsafe impl Sync for Memory {}
 
 impl Memory {
     fn new(word_count: usize) -> Self {
-        let byte_count = word_count * 8;
+        let words = Layout::array::<u64>(word_count);
+        let byte_count = words.expect("the words fit into the address space").size();
         let alignment = if byte_count < LARGE_PAGE { CACHE_LINE } else { LARGE_PAGE };
         let layout = Layout::from_size_align(byte_count.max(CACHE_LINE), alignment)
-            .expect("the size is below the address space");
+            .expect("the words fit into the address space");
         // SAFETY: the size of the layout is not zero.
         let start = unsafe { alloc(layout) };
         let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
@@ -232,5 +242,23 @@ impl Drop for Memory {
     fn drop(&mut self) {
         // SAFETY: `new` allocated the memory with this layout, and no slice of it outlives `self`.
         unsafe { dealloc(self.start.as_ptr(), self.layout) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "the words fit into the address space")]
+    fn size_of_memory_does_not_wrap() {
+        // Without a check, the size in bytes would be 16.
+        _ = WritableMapping::in_memory(usize::MAX / 8 + 3);
+    }
+
+    #[test]
+    #[should_panic(expected = "the words fit into the address space")]
+    fn size_of_memory_is_at_most_that_of_a_slice() {
+        _ = WritableMapping::in_memory(isize::MAX as usize / 8 + 1);
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use std::alloc::Layout;
 use std::io;
 use std::ptr::NonNull;
 
@@ -28,14 +29,17 @@ impl PrivateBytes {
     /// copies all of them.
     ///
     /// # Errors
-    /// Fails if the system provides no pages, for example because of a memory limit.
+    /// Fails if the system provides no pages, for example because of a memory limit. Also fails if
+    /// the words do not fit into the address space.
     pub fn copy(words: impl ExactSizeIterator<Item = u64>, length: usize) -> io::Result<Self> {
         let word_count = words.len();
-        let length = length.min(word_count * 8);
+        let byte_count =
+            Layout::array::<u64>(word_count).map_err(|_| io::ErrorKind::OutOfMemory)?.size();
+        let length = length.min(byte_count);
         if word_count == 0 {
             return Ok(Self { start: NonNull::dangling(), word_count, length });
         }
-        let copy = Self { start: pages::map(word_count * 8)?.cast(), word_count, length };
+        let copy = Self { start: pages::map(byte_count)?.cast(), word_count, length };
         for (index, word) in words.take(word_count).enumerate() {
             // SAFETY: the memory is aligned to a page and holds `word_count` words.
             unsafe { copy.start.add(index).write(word) };
@@ -73,5 +77,13 @@ mod tests {
         assert_eq!(copy(10).bytes(), b"abcdefghij");
         assert_eq!(copy(99).bytes(), b"abcdefghijklmnop");
         assert_eq!(PrivateBytes::copy([].into_iter(), 3).unwrap().bytes(), b"");
+    }
+
+    #[test]
+    fn words_beyond_the_address_space_are_an_error() {
+        // Without a check, the size in bytes would be 16.
+        let words = std::iter::repeat_n(0, usize::MAX / 8 + 3);
+        let error = PrivateBytes::copy(words, 8).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
     }
 }

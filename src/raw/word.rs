@@ -1,6 +1,6 @@
 //! A 64-bit word of a map, and the right to store to it.
 //!
-//! Every thread and process may read a [`Word`] at any time. A store needs [`WriteAccess`], which
+//! Every thread and process may read a [`Word`] at any time. A store needs `WriteAccess`, which
 //! exists only while the owner of the words is borrowed exclusively. The writer lock protects the
 //! owner, so the compiler rejects code that stores without this lock. The compiler also rejects a
 //! store in a method of a read-only type.
@@ -45,13 +45,13 @@ impl Word {
     /// Writes the word with release ordering: a reader that sees this value also sees every earlier
     /// store.
     #[inline(always)]
-    pub fn store(&self, _: WriteAccess<'_>, value: u64) {
+    pub(crate) fn store(&self, _: WriteAccess<'_>, value: u64) {
         self.0.store(value, Ordering::Release);
     }
 
     /// Writes the word without ordering. Use this method for words that only the writer reads.
     #[inline(always)]
-    pub fn store_relaxed(&self, _: WriteAccess<'_>, value: u64) {
+    pub(crate) fn store_relaxed(&self, _: WriteAccess<'_>, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 }
@@ -60,26 +60,29 @@ impl Word {
 ///
 /// This value lives no longer than an exclusive borrow of the owner of the words. It is not
 /// [`Send`], so two threads cannot have it at the same time.
+///
+/// The value does not name the words for which it is valid. So it is private to this crate, which
+/// uses it only with the words of the owner.
 #[derive(Clone, Copy, Debug)]
-pub struct WriteAccess<'a>(PhantomData<(&'a mut Word, *const ())>);
+pub(crate) struct WriteAccess<'a>(PhantomData<(&'a mut Word, *const ())>);
 
 /// A type that owns words in writable memory.
 ///
 /// An exclusive borrow of the owner includes the right to store to its words. Only types that are
 /// built from writable memory implement this trait: a store to read-only memory would kill the
 /// process.
-pub trait OwnsWords {}
+pub(crate) trait OwnsWords {}
 
 impl<'a> WriteAccess<'a> {
     /// Splits an exclusive borrow of the owner into a shared borrow and the right to store.
     #[inline(always)]
-    pub fn split<T: OwnsWords>(owner: &'a mut T) -> (&'a T, Self) {
+    pub(crate) fn split<T: OwnsWords>(owner: &'a mut T) -> (&'a T, Self) {
         (owner, Self(PhantomData))
     }
 
     /// Returns the right to store to words that a test owns.
     #[cfg(test)]
-    pub fn for_test() -> Self {
+    pub(crate) fn for_test() -> Self {
         Self(PhantomData)
     }
 }
