@@ -29,7 +29,9 @@ const REPLACEMENT_TIMEOUT: Duration = Duration::from_millis(if cfg!(windows) { 1
 
 /// A writer of a map: opens and closes sessions.
 ///
-/// Threads may share a `Map`. After a fork, the child process must open its own `Map`.
+/// Threads may share a `Map`. After a fork, the child process must open its own `Map`. If a signal
+/// handler forks while its thread opens or drops a `Map`, the child can keep the lock of the map
+/// until it calls exec or exits.
 ///
 /// ```
 /// use vipool::Tick;
@@ -69,7 +71,7 @@ impl Map {
     /// Fails if no map can be built from the plan.
     pub fn in_memory(plan: &Plan) -> Result<Self, MapError> {
         validate(plan)?;
-        Ok(Self::without_lock(build_in_memory(plan)?))
+        Self::without_lock(build_in_memory(plan)?)
     }
 
     /// Creates a map in memory from the bytes of the files `map` and `sessions`. The files may
@@ -83,16 +85,16 @@ impl Map {
     pub fn from_bytes(map: &[u8], sessions: &[u8]) -> Result<Self, MapError> {
         let map = WritableMap::from_bytes(map, sessions)
             .map_err(|reason| MapError::Damaged { path: files::MAP_FILE.into(), reason })?;
-        Ok(Self::without_lock(map))
+        Self::without_lock(map)
     }
 
-    fn without_lock(map: WritableMap) -> Self {
-        Self {
-            map: Mutex::new(map),
-            lock: None,
-            is_exclusive: true,
-            process: ProcessMark::current(),
-        }
+    fn without_lock(map: WritableMap) -> Result<Self, MapError> {
+        let process = ProcessMark::current().map_err(|source| MapError::Io {
+            failure: "cannot register fork handlers for",
+            path: files::MAP_FILE.into(),
+            source,
+        })?;
+        Ok(Self { map: Mutex::new(map), lock: None, is_exclusive: true, process })
     }
 
     /// Opens the map in a directory.
@@ -109,12 +111,8 @@ impl Map {
 
     /// Returns a map in files, which other processes can write too.
     pub(crate) fn with_lock(map: WritableMap, lock: WriterLock) -> Self {
-        Self {
-            map: Mutex::new(map),
-            lock: Some(lock),
-            is_exclusive: false,
-            process: ProcessMark::current(),
-        }
+        let process = lock.process();
+        Self { map: Mutex::new(map), lock: Some(lock), is_exclusive: false, process }
     }
 
     /// Acquires the writer lock and holds it until this map is dropped. Other writers get an error

@@ -12,6 +12,7 @@ use super::format::header::LOCK_HOLDER;
 use super::format::words::{join_halves, split_halves};
 use super::types::error::MapError;
 use crate::Tick;
+use crate::os::fork::ProcessMark;
 use crate::os::lock::FileLock;
 
 /// Maximum time to wait until another writer releases the lock.
@@ -88,6 +89,11 @@ impl WriterLock {
     /// Returns the directory of the map.
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Returns the mark of the process that opened the lock.
+    pub(crate) fn process(&self) -> ProcessMark {
+        self.file.process()
     }
 
     /// Returns whether the parent of this process opened the lock. After a fork, the child process

@@ -3,37 +3,159 @@
 //! The child has copies of all values of its parent. The child recognises such copies by their
 //! [`ProcessMark`]; the check costs one load. On Linux 4.14 and later, the check also works after a
 //! fork that runs no fork handlers, such as a fork by the system call clone(2).
+//!
+//! A signal handler may fork. If the handler interrupts a thread that has a [`ForkBarrier`], the
+//! fork cannot wait for the end of the barrier, so it happens at once. The child can then inherit
+//! the descriptor of a lock that the thread was opening or closing, and the child does not close
+//! this descriptor. If the parent acquires that lock, the child keeps it until the child calls exec
+//! or exits.
 
 #![allow(unsafe_code)]
 
+use std::ffi::c_int;
+use std::io;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+#[cfg(all(unix, not(miri)))]
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 #[cfg(all(target_os = "linux", not(miri)))]
 use crate::raw::pages;
+use crate::sync::Backoff;
 
 /// State of this process. All of it is 0 in a new child of a fork.
+#[derive(Debug)]
 struct ProcessState {
     /// A number that no ancestor of this process has. 0 until the first [`ProcessMark`].
     number: AtomicU64,
-    /// Whether a [`ForkBarrier`] exists, or a thread is forking.
-    is_locked: AtomicBool,
+    /// The thread that has a [`ForkBarrier`] or is forking; 0 if there is no such thread.
+    owner: AtomicUsize,
+    /// Whether the owner is forking in a signal handler that interrupted the owner.
+    #[cfg(all(unix, not(miri)))]
+    is_nested: AtomicBool,
 }
 
 impl ProcessState {
     const fn new() -> Self {
-        Self { number: AtomicU64::new(0), is_locked: AtomicBool::new(false) }
+        Self {
+            number: AtomicU64::new(0),
+            owner: AtomicUsize::new(0),
+            #[cfg(all(unix, not(miri)))]
+            is_nested: AtomicBool::new(false),
+        }
     }
 
     fn lock(&self) {
-        while self.is_locked.swap(true, Ordering::Acquire) {
+        let thread = current_thread();
+        while self.owner.compare_exchange(0, thread, Ordering::Acquire, Ordering::Relaxed).is_err()
+        {
             std::thread::yield_now();
         }
     }
 
     fn unlock(&self) {
-        self.is_locked.store(false, Ordering::Release);
+        self.owner.store(0, Ordering::Release);
     }
+
+    #[cfg(all(unix, not(miri)))]
+    fn before_fork(&self) {
+        if self.owner.load(Ordering::Relaxed) == current_thread() {
+            // A wait would never end, because this thread itself is the owner.
+            self.is_nested.store(true, Ordering::Relaxed);
+        } else {
+            self.lock();
+        }
+    }
+
+    #[cfg(all(unix, not(miri)))]
+    fn after_fork_in_parent(&self) {
+        if !self.is_nested.swap(false, Ordering::Relaxed) {
+            self.unlock();
+        }
+    }
+}
+
+/// Returns a number of the current thread that is not 0. Signal handlers may call this function.
+#[cfg(all(unix, not(miri)))]
+fn current_thread() -> usize {
+    // SAFETY: the function has no requirements.
+    (unsafe { libc::pthread_self() }) as usize
+}
+
+/// Returns 1: without fork handlers, no code compares the numbers of threads.
+#[cfg(not(all(unix, not(miri))))]
+fn current_thread() -> usize {
+    1
+}
+
+/// Whether the fork handlers of this process are registered. A child of a fork inherits the value
+/// and the handlers.
+static HANDLERS: Registration = Registration::new();
+
+/// The longest time that a thread waits while another thread registers the fork handlers.
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A registration that is performed once. A failed registration is tried again at the next use.
+struct Registration(AtomicU8);
+
+impl Registration {
+    const NONE: u8 = 0;
+    const RUNNING: u8 = 1;
+    const DONE: u8 = 2;
+
+    const fn new() -> Self {
+        Self(AtomicU8::new(Self::NONE))
+    }
+
+    /// Calls `register` unless an earlier call has succeeded. `register` returns 0 or an error
+    /// number.
+    ///
+    /// # Errors
+    /// Fails if `register` fails. Also fails if another thread does not end its registration. Such
+    /// a thread no longer exists if this process is a child that was forked during the
+    /// registration.
+    fn complete(&self, register: impl FnOnce() -> c_int) -> io::Result<()> {
+        let mut backoff = Backoff::new(REGISTRATION_TIMEOUT);
+        loop {
+            let exchange = self.0.compare_exchange(
+                Self::NONE,
+                Self::RUNNING,
+                Ordering::Acquire,
+                Ordering::Acquire,
+            );
+            match exchange {
+                Ok(_) => break,
+                Err(Self::DONE) => return Ok(()),
+                Err(_) if backoff.wait() => {}
+                Err(_) => return Err(io::Error::other("the process was forked too early")),
+            }
+        }
+        let error_number = register();
+        let state = if error_number == 0 { Self::DONE } else { Self::NONE };
+        self.0.store(state, Ordering::Release);
+        if error_number == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error_number)) }
+    }
+}
+
+/// Registers the handlers of this module with the C library.
+#[cfg(all(unix, not(miri)))]
+fn register_handlers() -> c_int {
+    // SAFETY: the handlers are safe in a child of a fork: they access only statics and the state,
+    // and call only pthread_self(3), mmap(2), sched_yield(2), fstat(2) and close(2).
+    unsafe {
+        libc::pthread_atfork(
+            Some(before_fork),
+            Some(after_fork_in_parent),
+            Some(after_fork_in_child),
+        )
+    }
+}
+
+/// Does nothing: this system has no fork handlers.
+#[cfg(not(all(unix, not(miri))))]
+fn register_handlers() -> c_int {
+    0
 }
 
 /// Points to the state of this process: a page that the kernel clears in a child of a fork, or
@@ -63,19 +185,7 @@ fn publish_state() -> *mut ProcessState {
     let exchange_result =
         STATE.compare_exchange(ptr::null_mut(), state, Ordering::AcqRel, Ordering::Acquire);
     match exchange_result {
-        Ok(_) => {
-            #[cfg(all(unix, not(miri)))]
-            // SAFETY: the handlers are safe in a child of a fork: they access only statics and the
-            // state, and call only sched_yield(2), fstat(2) and close(2).
-            unsafe {
-                libc::pthread_atfork(
-                    Some(before_fork),
-                    Some(after_fork_in_parent),
-                    Some(after_fork_in_child),
-                );
-            }
-            state
-        }
+        Ok(_) => state,
         Err(published_state) => published_state,
     }
 }
@@ -102,45 +212,54 @@ fn allocate_cleared_at_fork() -> Option<NonNull<ProcessState>> {
 
 #[cfg(all(unix, not(miri)))]
 extern "C" fn before_fork() {
-    process_state().lock();
+    process_state().before_fork();
 }
 
 #[cfg(all(unix, not(miri)))]
 extern "C" fn after_fork_in_parent() {
-    process_state().unlock();
+    process_state().after_fork_in_parent();
 }
 
 #[cfg(all(unix, not(miri)))]
 extern "C" fn after_fork_in_child() {
     STATE_CLEARED_BY_HANDLER.number.store(0, Ordering::Relaxed);
+    STATE_CLEARED_BY_HANDLER.is_nested.store(false, Ordering::Relaxed);
     STATE_CLEARED_BY_HANDLER.unlock();
     super::descriptors::close_inherited();
 }
 
-/// Identifies the process that created this mark.
+/// Identifies the process that created this mark. While a mark exists, the fork handlers are
+/// registered.
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessMark {
-    current_number: &'static AtomicU64,
+    state: &'static ProcessState,
     number: u64,
 }
 
 impl ProcessMark {
     /// Returns the mark of this process.
-    pub fn current() -> Self {
-        let current_number = &process_state().number;
-        if current_number.load(Ordering::Relaxed) == 0 {
-            let number = LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1;
+    ///
+    /// # Errors
+    /// Fails if the fork handlers cannot be registered, for example because there is no memory.
+    pub fn current() -> io::Result<Self> {
+        HANDLERS.complete(register_handlers)?;
+        let state = process_state();
+        let mut number = state.number.load(Ordering::Relaxed);
+        if number == 0 {
+            number = LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1;
+            let exchange =
+                state.number.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed);
             // If another thread has set a number, that number stays.
-            _ = current_number.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed);
+            number = exchange.map_or_else(|number_of_thread| number_of_thread, |_| number);
         }
-        Self { current_number, number: current_number.load(Ordering::Relaxed) }
+        Ok(Self { state, number })
     }
 
     /// Returns whether this process created the mark. Returns false if it inherited the mark at a
     /// fork.
     #[inline(always)]
     pub fn is_current(self) -> bool {
-        self.current_number.load(Ordering::Relaxed) == self.number
+        self.state.number.load(Ordering::Relaxed) == self.number
     }
 
     /// Returns the number of the process. The number is not a pid and never 0.
@@ -150,21 +269,72 @@ impl ProcessMark {
     }
 }
 
-/// While this value exists, no thread of this process forks through the C library. A system call
-/// such as clone(2) can still fork.
+/// While this value exists, no other thread of this process forks through the C library. A system
+/// call such as clone(2) can still fork, and so can a signal handler that interrupts the thread of
+/// the barrier.
 pub struct ForkBarrier(&'static ProcessState);
 
 impl ForkBarrier {
-    /// Waits until no thread forks and no other barrier exists.
-    pub fn new() -> Self {
-        let state = process_state();
-        state.lock();
-        Self(state)
+    /// Waits until no thread forks and no other barrier exists. `process` is a mark of this
+    /// process.
+    pub fn new(process: ProcessMark) -> Self {
+        process.state.lock();
+        Self(process.state)
     }
 }
 
 impl Drop for ForkBarrier {
     fn drop(&mut self) {
         self.0.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_registration_is_an_error_and_is_tried_again() {
+        let registration = Registration::new();
+        let error = registration.complete(libc_error).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc_error()));
+        registration.complete(|| 0).unwrap();
+        registration.complete(|| panic!("the registration is complete")).unwrap();
+    }
+
+    #[test]
+    fn registration_that_never_ends_is_an_error() {
+        let registration = Registration::new();
+        registration.0.store(Registration::RUNNING, Ordering::Relaxed);
+        registration.complete(|| panic!("another thread registers")).unwrap_err();
+    }
+
+    /// Returns an error number that every system has.
+    fn libc_error() -> c_int {
+        12
+    }
+
+    /// A fork in a signal handler that interrupts the thread of a barrier does the same.
+    #[cfg(all(unix, not(miri)))]
+    #[test]
+    fn thread_with_a_barrier_can_fork() {
+        let process = ProcessMark::current().unwrap();
+        let barrier = ForkBarrier::new(process);
+        // SAFETY: the child calls only functions that are async-signal-safe.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let has_new_state =
+                !process.is_current() && process.state.owner.load(Ordering::Relaxed) == 0;
+            // SAFETY: the function ends the child without exit handlers.
+            unsafe { libc::_exit(i32::from(!has_new_state)) };
+        }
+        assert!(child > 0);
+        let mut status = -1;
+        // SAFETY: the child exists, and `status` is valid for writing.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
+        assert_eq!(process.state.owner.load(Ordering::Relaxed), current_thread());
+        drop(barrier);
+        assert!(process.is_current());
     }
 }

@@ -44,14 +44,18 @@ impl FileLock {
     /// through the C library while `open_file` runs.
     ///
     /// # Errors
-    /// Fails if `open_file` fails, if the file cannot be examined, or if the process has too many
-    /// locks open. `to_error` converts the error in the last two cases.
+    /// Fails if `open_file` fails, if the file cannot be examined, if the process has too many
+    /// locks open, or if the fork handlers cannot be registered. `to_error` converts the error in
+    /// the last three cases.
     pub fn open<E>(
         open_file: impl FnOnce() -> Result<File, E>,
         to_error: impl FnOnce(io::Error) -> E,
     ) -> Result<Self, E> {
-        let process = ProcessMark::current();
-        let _barrier = ForkBarrier::new();
+        let process = match ProcessMark::current() {
+            Ok(process) => process,
+            Err(error) => return Err(to_error(error)),
+        };
+        let _barrier = ForkBarrier::new(process);
         let file = open_file()?;
         Self::new(file, process).map_err(to_error)
     }
@@ -147,6 +151,11 @@ impl FileLock {
         !page.is_null()
     }
 
+    /// Returns the mark of the process that opened the lock.
+    pub fn process(&self) -> ProcessMark {
+        self.process
+    }
+
     /// Returns whether the parent of this process opened the lock. This process does not hold such
     /// a lock.
     #[inline(always)]
@@ -239,7 +248,7 @@ impl Drop for FileLock {
             return;
         }
         self.unpin();
-        let _barrier = ForkBarrier::new();
+        let _barrier = ForkBarrier::new(self.process);
         #[cfg(unix)]
         if !self.registration.unregister() {
             // The program has closed the descriptor, and its number can belong to another file now.
