@@ -24,7 +24,7 @@ pub fn list() -> io::Result<Vec<Interface>> {
     let mut current_entry = list_head;
     while !current_entry.is_null() {
         // SAFETY: every entry of the list is valid until freeifaddrs. Its name ends with NUL. An
-        // address or netmask is NULL or a sockaddr of the size that its family requires.
+        // address or netmask is NULL or a sockaddr of the system.
         let (name, address, netmask, next_entry) = unsafe {
             let ifaddrs = &*current_entry;
             let name = std::ffi::CStr::from_ptr(ifaddrs.ifa_name);
@@ -58,26 +58,51 @@ pub fn list() -> io::Result<Vec<Interface>> {
 /// Returns the IP address in a socket address; `None` for NULL and for a family other than IP.
 ///
 /// # Safety
-/// `address` is NULL or points to a socket address of the size that its family requires.
+/// `address` is NULL or an address or netmask that getifaddrs(3) returned.
 #[allow(unsafe_code)]
 unsafe fn socket_ip(address: *const libc::sockaddr) -> Option<std::net::IpAddr> {
     if address.is_null() {
         return None;
     }
-    // SAFETY: the caller guarantees the size that the family requires. The code reads the family
-    // first.
+    // SAFETY: the caller guarantees an address of the system. The code reads the family first.
     unsafe {
         match i32::from((*address).sa_family) {
             libc::AF_INET => {
-                let ipv4_word = (*address.cast::<libc::sockaddr_in>()).sin_addr.s_addr;
-                Some(std::net::Ipv4Addr::from(ipv4_word.to_ne_bytes()).into())
+                let ipv4: libc::sockaddr_in = read_sockaddr(address);
+                Some(std::net::Ipv4Addr::from(ipv4.sin_addr.s_addr.to_ne_bytes()).into())
             }
             libc::AF_INET6 => {
-                let ipv6_bytes = (*address.cast::<libc::sockaddr_in6>()).sin6_addr.s6_addr;
-                Some(std::net::Ipv6Addr::from(ipv6_bytes).into())
+                let ipv6: libc::sockaddr_in6 = read_sockaddr(address);
+                Some(std::net::Ipv6Addr::from(ipv6.sin6_addr.s6_addr).into())
             }
             _ => None,
         }
+    }
+}
+
+/// Copies a socket address. On macOS and the BSDs, the system stores the length of each address,
+/// and omits zero bytes at the end of a netmask. These bytes are zero in the copy.
+///
+/// # Safety
+/// `address` is a socket address of the system whose family requires a `T`. All-zero bytes are a
+/// valid `T`.
+#[allow(unsafe_code)]
+unsafe fn read_sockaddr<T: Copy>(address: *const libc::sockaddr) -> T {
+    #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+    // SAFETY: the caller guarantees a socket address, which begins with its length.
+    let length = usize::from(unsafe { (*address).sa_len });
+    #[cfg(not(any(target_vendor = "apple", target_os = "freebsd")))]
+    let length = size_of::<T>();
+    let mut copy = std::mem::MaybeUninit::<T>::zeroed();
+    // SAFETY: the address has `length` bytes. The copy has room for them and is valid before and
+    // after, because the caller guarantees that zeros are valid.
+    unsafe {
+        std::ptr::copy_nonoverlapping(
+            address.cast::<u8>(),
+            copy.as_mut_ptr().cast::<u8>(),
+            length.min(size_of::<T>()),
+        );
+        copy.assume_init()
     }
 }
 

@@ -92,7 +92,7 @@ mod sock_diag {
                 .fold(u64::MAX, |signals, signal| signals & !(1 << (signal - 1)));
             let mut old_mask = 0;
             Self(
-                set_signal_mask(libc::SIG_BLOCK, &blocked_signals, &mut old_mask)
+                set_signal_mask(libc::SIG_BLOCK, &blocked_signals, Some(&mut old_mask))
                     .then_some(old_mask),
             )
         }
@@ -101,18 +101,20 @@ mod sock_diag {
     impl Drop for BlockedSignals {
         fn drop(&mut self) {
             if let Some(old_mask) = self.0 {
-                set_signal_mask(libc::SIG_SETMASK, &old_mask, std::ptr::null_mut());
+                set_signal_mask(libc::SIG_SETMASK, &old_mask, None);
             }
         }
     }
 
-    /// Changes the signal mask of this thread. Returns whether the system call succeeded.
+    /// Changes the signal mask of this thread, and writes the old mask to `old_mask`. Returns
+    /// whether the system call succeeded.
     ///
     /// Calls the kernel directly, because pthread_sigmask(3) never blocks the signal that the C
     /// library uses to cancel threads.
-    fn set_signal_mask(how: c_int, signals: &u64, old_mask: *mut u64) -> bool {
+    fn set_signal_mask(how: c_int, signals: &u64, old_mask: Option<&mut u64>) -> bool {
+        let old_mask = old_mask.map_or(std::ptr::null_mut(), std::ptr::from_mut);
         // SAFETY: the size is that of the kernel's signal set. The kernel reads `signals`, and
-        // writes to `old_mask` unless it is NULL.
+        // writes to `old_mask` unless it is NULL. Both refer to values of this size.
         unsafe {
             libc::syscall(libc::SYS_rt_sigprocmask, how, signals, old_mask, size_of::<u64>()) == 0
         }

@@ -111,9 +111,28 @@ fn visit_v6_table(protocol: Protocol, visit: &mut impl FnMut(SocketAddr)) -> boo
     }
 }
 
+/// A row of a table that the system returns.
+///
+/// # Safety
+/// Every byte pattern must be a valid value of the type, and its alignment is at most that of `u32`.
+unsafe trait TableRow {}
+
+// SAFETY: the structure has integers only, of at most 32 bits.
+unsafe impl TableRow for MIB_TCPROW_LH {}
+// SAFETY: the structure has integers only, of at most 32 bits.
+unsafe impl TableRow for MIB_UDPROW {}
+// SAFETY: the structure has integers and bytes only, of at most 32 bits.
+unsafe impl TableRow for MIB_TCP6ROW {}
+// SAFETY: the structure has integers and bytes only, of at most 32 bits.
+unsafe impl TableRow for MIB_UDP6ROW {}
+
 /// Calls `visit` for every row of a table. Returns false if the system did not return the whole
 /// table.
-fn visit_table<Row>(protocol: Protocol, family: u16, mut visit: impl FnMut(&Row)) -> bool {
+fn visit_table<Row: TableRow>(
+    protocol: Protocol,
+    family: u16,
+    mut visit: impl FnMut(&Row),
+) -> bool {
     let mut table = [0u32; TABLE_WORDS];
     let mut size = size_of_val(&table) as u32;
     let buffer = table.as_mut_ptr().cast();
@@ -135,8 +154,10 @@ fn visit_table<Row>(protocol: Protocol, family: u16, mut visit: impl FnMut(&Row)
         return false;
     }
     let max_row_count = (size_of_val(&table) - size_of::<u32>()) / size_of::<Row>();
+    const { assert!(align_of::<Row>() <= align_of::<u32>()) };
     // SAFETY: the table is a `u32` count, directly followed by rows with the alignment of `u32`.
-    // The slice contains at most as many rows as fit into the buffer.
+    // The slice contains at most as many rows as fit into the buffer. The whole buffer is
+    // initialized, and any bytes are valid rows.
     let rows = unsafe {
         let count = (table[0] as usize).min(max_row_count);
         std::slice::from_raw_parts(table.as_ptr().add(1).cast::<Row>(), count)

@@ -38,7 +38,10 @@ use windows_sys::Win32::Storage::FileSystem::{
     FILE_FLAG_OPEN_REPARSE_POINT, FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE,
     FILE_WRITE_DATA, READ_CONTROL, WRITE_DAC, WRITE_OWNER,
 };
-use windows_sys::Win32::System::SystemServices::ACCESS_ALLOWED_ACE_TYPE;
+use windows_sys::Win32::System::SystemServices::{
+    ACCESS_ALLOWED_ACE_TYPE, ACCESS_ALLOWED_CALLBACK_ACE_TYPE, ACCESS_DENIED_ACE_TYPE,
+    ACCESS_DENIED_CALLBACK_ACE_TYPE,
+};
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
 use windows_sys::core::BOOL;
 
@@ -75,10 +78,10 @@ pub fn open(directory: &Path, name: &str, is_writable: bool) -> Result<File, Tru
     }
     let user = ProcessUser::of_process()?;
     let security = FileSecurity::read(&file)?;
-    if !is_trusted(security.owner, user.sid()) {
+    if !security.has_trusted_owner(&user) {
         return Err(TrustError::Untrusted("it belongs to another user"));
     }
-    if security.writers().any(|sid| !is_trusted(sid, user.sid())) {
+    if security.has_untrusted_writer(&user) {
         return Err(TrustError::Untrusted("users other than its owner can write to it"));
     }
     Ok(file)
@@ -179,7 +182,7 @@ pub fn secure_directory(path: &Path) -> Result<(), TrustError> {
         if directory.metadata()?.file_attributes() & FILE_ATTRIBUTE_REPARSE_POINT != 0 {
             return Err(TrustError::Untrusted("it is a link"));
         }
-        if !is_trusted(FileSecurity::read(&directory)?.owner, ProcessUser::of_process()?.sid()) {
+        if !FileSecurity::read(&directory)?.has_trusted_owner(&ProcessUser::of_process()?) {
             return Err(TrustError::Untrusted("it belongs to another user"));
         }
         let security_information = DACL_SECURITY_INFORMATION | PROTECTED_DACL_SECURITY_INFORMATION;
@@ -294,14 +297,17 @@ fn remove_renamed(path: &Path) {
 /// identifier must be `user_sid`, the identifier of the system or of the administrators, or one of
 /// the two well-known identifiers that represent the owner of a file. Because these two can
 /// represent any owner, the caller also checks the owner.
-fn is_trusted(sid: PSID, user_sid: PSID) -> bool {
+///
+/// # Safety
+/// Both pointers refer to valid security identifiers.
+unsafe fn is_trusted(sid: PSID, user_sid: PSID) -> bool {
     let trusted_kinds = [
         WinLocalSystemSid,
         WinBuiltinAdministratorsSid,
         WinCreatorOwnerSid,
         WinCreatorOwnerRightsSid,
     ];
-    // SAFETY: the caller holds the structures that contain both identifiers.
+    // SAFETY: the caller passes valid identifiers.
     unsafe {
         EqualSid(sid, user_sid) != 0
             || trusted_kinds.iter().any(|kind| IsWellKnownSid(sid, *kind) != 0)
@@ -381,27 +387,53 @@ impl FileSecurity {
         Ok(security)
     }
 
-    /// Returns the security identifiers that the access list allows to change the file.
-    fn writers(&self) -> impl Iterator<Item = PSID> + '_ {
-        // SAFETY: the list is valid as long as the descriptor, which `self` owns.
-        let count = unsafe { (*self.access_list).AceCount };
-        (0..u32::from(count)).filter_map(|index| {
-            // SAFETY: the index is below the count. Every entry begins with a header. In an entry
-            // that allows access, a mask and the SID itself follow.
-            unsafe {
-                let mut entry: *mut c_void = null_mut();
-                if GetAce(self.access_list, index, &mut entry) == 0 {
-                    return None;
-                }
-                let entry: *const ACCESS_ALLOWED_ACE = entry.cast();
-                let header = (*entry).Header;
-                let allows_access = u32::from(header.AceType) == ACCESS_ALLOWED_ACE_TYPE
-                    && u32::from(header.AceFlags) & INHERIT_ONLY_ACE == 0;
-                (allows_access && (*entry).Mask & WRITE_RIGHTS != 0)
-                    .then(|| (&raw const (*entry).SidStart).cast_mut().cast())
-            }
-        })
+    fn has_trusted_owner(&self, user: &ProcessUser) -> bool {
+        // SAFETY: the descriptor contains the owner, and `user` contains the other identifier.
+        unsafe { is_trusted(self.owner, user.sid()) }
     }
+
+    fn has_untrusted_writer(&self, user: &ProcessUser) -> bool {
+        // SAFETY: the list is valid as long as the descriptor, which `self` owns.
+        unsafe { has_untrusted_writer(self.access_list, user) }
+    }
+}
+
+/// Returns whether an access list allows anyone to change the file who is not trusted.
+///
+/// Entries of an unknown kind count as entries that allow access to an untrusted user. Entries for
+/// objects are of such a kind, because vipool never writes them.
+///
+/// # Safety
+/// `access_list` points to a valid access list.
+unsafe fn has_untrusted_writer(access_list: *const ACL, user: &ProcessUser) -> bool {
+    // SAFETY: the caller passes a valid list.
+    let count = unsafe { (*access_list).AceCount };
+    (0..u32::from(count)).any(|index| {
+        // SAFETY: the index is below the count. Every entry begins with a header and an access
+        // mask. In an entry that allows access, with or without a condition, the SID itself
+        // follows.
+        unsafe {
+            let mut entry: *mut c_void = null_mut();
+            if GetAce(access_list, index, &mut entry) == 0 {
+                return true;
+            }
+            let entry: *const ACCESS_ALLOWED_ACE = entry.cast();
+            let header = (*entry).Header;
+            if u32::from(header.AceFlags) & INHERIT_ONLY_ACE != 0
+                || (*entry).Mask & WRITE_RIGHTS == 0
+            {
+                return false;
+            }
+            match u32::from(header.AceType) {
+                ACCESS_ALLOWED_ACE_TYPE | ACCESS_ALLOWED_CALLBACK_ACE_TYPE => {
+                    let sid = (&raw const (*entry).SidStart).cast_mut().cast();
+                    !is_trusted(sid, user.sid())
+                }
+                ACCESS_DENIED_ACE_TYPE | ACCESS_DENIED_CALLBACK_ACE_TYPE => false,
+                _ => true,
+            }
+        }
+    })
 }
 
 impl Drop for FileSecurity {
@@ -414,6 +446,45 @@ impl Drop for FileSecurity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use windows_sys::Win32::Security::{
+        ACL_REVISION, AddAccessAllowedAce, CreateWellKnownSid, InitializeAcl, WinBuiltinUsersSid,
+    };
+    use windows_sys::Win32::System::SystemServices::{
+        ACCESS_ALLOWED_OBJECT_ACE_TYPE, ACCESS_DENIED_ACE_TYPE,
+    };
+
+    /// Returns whether a list with one entry of this type, which names the group Users, has an
+    /// untrusted writer.
+    fn users_can_write(ace_type: u32, mask: u32) -> bool {
+        let user = ProcessUser::of_process().unwrap();
+        let (mut list, mut sid) = ([0u32; 64], [0u32; 17]);
+        let list_pointer: *mut ACL = list.as_mut_ptr().cast();
+        let mut sid_size = size_of_val(&sid) as u32;
+        // SAFETY: the buffers are aligned and large enough. The system reports an error otherwise.
+        unsafe {
+            let sid = sid.as_mut_ptr().cast();
+            assert_ne!(CreateWellKnownSid(WinBuiltinUsersSid, null_mut(), sid, &mut sid_size), 0);
+            assert_ne!(InitializeAcl(list_pointer, size_of_val(&list) as u32, ACL_REVISION), 0);
+            assert_ne!(AddAccessAllowedAce(list_pointer, ACL_REVISION, mask, sid), 0);
+            let mut entry = null_mut();
+            assert_ne!(GetAce(list_pointer, 0, &mut entry), 0);
+            (*entry.cast::<ACCESS_ALLOWED_ACE>()).Header.AceType = ace_type as u8;
+            has_untrusted_writer(list_pointer, &user)
+        }
+    }
+
+    #[test]
+    fn every_kind_of_entry_that_allows_writing_counts() {
+        for ace_type in [
+            ACCESS_ALLOWED_ACE_TYPE,
+            ACCESS_ALLOWED_CALLBACK_ACE_TYPE,
+            ACCESS_ALLOWED_OBJECT_ACE_TYPE,
+        ] {
+            assert!(users_can_write(ace_type, FILE_WRITE_DATA), "type {ace_type}");
+            assert!(!users_can_write(ace_type, READ_CONTROL), "type {ace_type}");
+        }
+        assert!(!users_can_write(ACCESS_DENIED_ACE_TYPE, FILE_WRITE_DATA));
+    }
 
     #[test]
     fn directory_is_created_or_secured() {
