@@ -6,7 +6,7 @@
 //! Invariants:
 //! - This module never frees a [`HookedProcess`] and never unmaps a map, so a thread in a hook may
 //!   keep references to them (see [`VersionChain`]).
-//! - In a hooked socket call, only attaching a newer map opens files or allocates memory.
+//! - In a hooked socket call, only attaching a newer map opens files or uses the heap.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

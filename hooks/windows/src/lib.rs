@@ -3,9 +3,9 @@
 //!
 //! The crate builds `vipool_hook.dll`. `vipool-launch.exe` (or a hooked parent) loads the DLL into
 //! a suspended process and runs `vipool_hook_install` there. If the DLL is loaded in another way,
-//! a thread that `DllMain` starts installs the hooks. After the installation, the DLL stays in the
-//! process, because threads may be inside a hooked call, and programs keep pointers to functions of
-//! the DLL, such as the replacement of ConnectEx. `vipool_hook_remove` disables the hooks.
+//! a thread that `DllMain` starts installs the hooks. A loaded DLL stays in the process, because
+//! that thread or a hooked call may be running, and programs keep pointers to functions of the DLL,
+//! such as the replacement of ConnectEx. `vipool_hook_remove` disables the hooks.
 //!
 //! This crate contains no policy. `vipool::rewrite` decides how an address is rewritten.
 //!
@@ -14,7 +14,8 @@
 //! 2. `table`: the replacement of each hooked function
 //! 3. `calls`, `child_process`: the replacements
 //! 4. `context`: the map, the session and the rule of this process
-//! 5. `detour`, `own_dll`, `socket`: MinHook, the loaded DLL itself, sockets of the program
+//! 5. `address_table`, `detour`, `own_dll`, `socket`: addresses for overlapped calls, MinHook, the
+//!    loaded DLL itself, sockets of the program
 //! 6. `inject`: loads the DLL into another process
 //! 7. `deferred`, `environment`, `install_status`, `last_error`, `memory`, `original`, `program`:
 //!    helpers that use no other layer
@@ -23,6 +24,10 @@
 // The replacements must have the signatures of the system functions.
 #![allow(clippy::too_many_arguments)]
 
+#[cfg(not(target_arch = "x86_64"))]
+compile_error!("the hook layer supports x86-64 only: rule ids must fit into pointers");
+
+mod address_table;
 mod calls;
 mod child_process;
 mod context;

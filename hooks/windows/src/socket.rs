@@ -16,8 +16,8 @@ use crate::last_error::last_error;
 use crate::memory;
 use crate::original;
 
-/// A socket address in the memory layout of Winsock.
-#[derive(Clone, Copy)]
+/// A socket address in the memory layout of Winsock. The bytes after the address are zero.
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(8))]
 pub struct SockaddrBuf {
     bytes: [u8; MAX_LENGTH],
@@ -35,6 +35,11 @@ impl SockaddrBuf {
     /// Returns a pointer to the address.
     pub fn as_ptr(&self) -> *const SOCKADDR {
         self.bytes.as_ptr().cast()
+    }
+
+    /// Returns the bytes of the address.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length as usize]
     }
 
     /// Returns the length of the address in bytes.
@@ -59,16 +64,17 @@ pub fn read_sockaddr(name: *const SOCKADDR, length: i32) -> Option<SocketAddr> {
     }
 }
 
-/// Replaces the socket address that the system has just written to `name`.
+/// Replaces the socket address of `length` bytes that the system has just written to `name`. Writes
+/// at most `length` bytes.
 ///
 /// # Safety
-/// `name` points to a socket address of the family of `address`, which the system has just written.
-/// No other thread uses this memory.
-pub unsafe fn overwrite_sockaddr(name: *mut SOCKADDR, address: SocketAddr) {
+/// `length` bytes at `name` are writable, and no other thread uses them.
+pub unsafe fn overwrite_sockaddr(name: *mut SOCKADDR, length: i32, address: SocketAddr) {
     let buffer = SockaddrBuf::new(address);
-    // SAFETY: all addresses of a family have the same length, so the new address fits.
+    let byte_count = buffer.length.min(length).max(0) as usize;
+    // SAFETY: the caller guarantees that these bytes are writable.
     unsafe {
-        std::ptr::copy_nonoverlapping(buffer.bytes.as_ptr(), name.cast(), buffer.length as usize);
+        std::ptr::copy_nonoverlapping(buffer.bytes.as_ptr(), name.cast(), byte_count);
     }
 }
 

@@ -87,8 +87,12 @@ pub unsafe extern "system" fn connect_ex(
         }
         saved_error.restore();
     }
-    let Some((name, length)) = destination.sockaddr(name, length) else { return 0 };
-    // SAFETY: the arguments come from the program. A rewritten address is valid too.
+    let Some((name, length)) = destination.sockaddr_of_overlapped(name, length, overlapped) else {
+        destination.restore_v6only_on_failure(socket, true);
+        return 0;
+    };
+    // SAFETY: the arguments come from the program. A rewritten address is valid too, also after an
+    // overlapped call has returned.
     let result =
         unsafe { original(socket, name, length, send_buffer, send_length, bytes_sent, overlapped) };
     destination.restore_v6only_on_failure(socket, result == 0);

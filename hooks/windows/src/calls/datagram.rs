@@ -1,9 +1,12 @@
 //! Datagrams: their destination, their source, and the packet information in control messages.
 //!
-//! The system can complete an overlapped receive after the call has returned. In this case, the
-//! source of the datagram is not rewritten (docs/compatibility.md).
+//! The addresses that an overlapped receive delivers are not rewritten (docs/compatibility.md). The
+//! system can complete such a receive after the call has returned. If it completes the receive at
+//! once, it has queued the completion before the call returns, so another thread of the program may
+//! already have freed the buffers.
 
 use vipool::rewrite::control_message::replace_packet_info;
+use vipool::rewrite::{Protocol, Socket};
 use windows_sys::Win32::Networking::WinSock::{
     LPWSAOVERLAPPED_COMPLETION_ROUTINE, SOCKADDR, SOCKET, SOCKET_ERROR, WSABUF, WSAMSG,
 };
@@ -56,8 +59,11 @@ pub unsafe extern "system" fn wsa_send_to(
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
     let destination = prepare_send(socket, to, length);
-    let Some((to, length)) = destination.sockaddr(to, length) else { return SOCKET_ERROR };
-    // SAFETY: the arguments come from the program. A rewritten address is valid too.
+    let Some((to, length)) = destination.sockaddr_of_overlapped(to, length, overlapped) else {
+        return SOCKET_ERROR;
+    };
+    // SAFETY: the arguments come from the program. A rewritten address is valid too, also after an
+    // overlapped call has returned.
     unsafe {
         original::WSASendTo(socket, data, count, sent, flags, to, length, overlapped, routine)
     }
@@ -97,31 +103,40 @@ impl RewrittenMessage {
         Some(Self { message, destination, control })
     }
 
-    /// Returns the message to send. Its pointers are valid until `self` moves.
-    fn as_wsamsg(&mut self) -> &WSAMSG {
-        if let Destination::Rewritten { address, .. } = &self.destination {
-            self.message.name = address.as_ptr().cast_mut();
-            self.message.namelen = address.length();
-        }
+    /// Returns the message to send with this `overlapped` argument. Its pointers are valid until
+    /// `self` moves, and the address of an overlapped call stays valid. Returns `None` if the call
+    /// must fail; the last error is set.
+    fn as_wsamsg(&mut self, overlapped: *const OVERLAPPED) -> Option<&WSAMSG> {
+        let (name, length) = (self.message.name, self.message.namelen);
+        let (name, length) = self.destination.sockaddr_of_overlapped(name, length, overlapped)?;
+        self.message.name = name.cast_mut();
+        self.message.namelen = length;
         if let Some(control) = &mut self.control {
             self.message.Control.buf = control.as_mut_slice().as_mut_ptr();
         }
-        &self.message
+        Some(&self.message)
     }
 }
 
 /// Sends the program's message, or a rewritten message instead.
+///
+/// The rewritten message and its control messages are on the stack, so the system must copy them
+/// before an overlapped call returns (docs/windows.md). Wine copies the message and ignores control
+/// messages.
 fn send_message(
     socket: SOCKET,
     message: *const WSAMSG,
+    overlapped: *const OVERLAPPED,
     send: impl FnOnce(*const WSAMSG) -> i32,
 ) -> i32 {
     let saved_error = LastError::save();
     let mut rewritten = RewrittenMessage::from_program(socket, message);
     let message: *const WSAMSG = match &mut rewritten {
         None => message,
-        Some(RewrittenMessage { destination: Destination::Failed, .. }) => return SOCKET_ERROR,
-        Some(rewritten) => rewritten.as_wsamsg(),
+        Some(rewritten) => match rewritten.as_wsamsg(overlapped) {
+            Some(message) => message,
+            None => return SOCKET_ERROR,
+        },
     };
     saved_error.restore();
     send(message)
@@ -135,7 +150,7 @@ pub unsafe extern "system" fn wsa_send_msg(
     overlapped: *mut OVERLAPPED,
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
-    send_message(socket, message, |message| {
+    send_message(socket, message, overlapped, |message| {
         // SAFETY: the arguments come from the program. A rewritten message is valid too.
         unsafe { original::WSASendMsg(socket, message, flags, sent, overlapped, routine) }
     })
@@ -151,26 +166,33 @@ pub unsafe extern "system" fn wsa_send_msg_extension(
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
     let Some(original) = extension::wsa_send_msg() else { return SOCKET_ERROR };
-    send_message(socket, message, |message| {
+    send_message(socket, message, overlapped, |message| {
         // SAFETY: the arguments come from the program. A rewritten message is valid too.
         unsafe { original(socket, message, flags, sent, overlapped, routine) }
     })
 }
 
 /// Rewrites the source of a received datagram in the buffer of the program.
-fn rewrite_source(socket: SOCKET, from: *mut SOCKADDR, length: *const i32) {
+///
+/// # Safety
+/// `from` and `length` are output arguments of a receive call on this socket. The call has just
+/// returned, and no completion of the call is queued.
+unsafe fn rewrite_source(socket: SOCKET, from: *mut SOCKADDR, length: *const i32) {
     if from.is_null() {
         return;
     }
     let saved_error = LastError::save();
     if let Some(rewriter) = rewriter()
-        && let Some(source) = memory::read(length).and_then(|length| read_sockaddr(from, length))
+        && let Some(length) = memory::read(length)
+        && let Some(source) = read_sockaddr(from, length)
         && let Some(visible) =
             rewriter.visible_address(source, || Winsock(socket).local_name()).rewritten()
+        // On a stream socket, the system leaves the buffer unchanged.
+        && Winsock(socket).protocol() != Protocol::Tcp
     {
-        // SAFETY: the system has just written `source` to this buffer of the program. The visible
-        // address has the family of the source.
-        unsafe { overwrite_sockaddr(from, visible) };
+        // SAFETY: the caller guarantees that the system has just written `length` bytes to this
+        // buffer of the program, and that the program still waits for the call.
+        unsafe { overwrite_sockaddr(from, length, visible) };
     }
     saved_error.restore();
 }
@@ -186,7 +208,8 @@ pub unsafe extern "system" fn recvfrom(
     // SAFETY: the arguments come from the program.
     let received = unsafe { original::recvfrom(socket, data, size, flags, from, length) };
     if received >= 0 {
-        rewrite_source(socket, from, length);
+        // SAFETY: the call has just written its output arguments, and it is not overlapped.
+        unsafe { rewrite_source(socket, from, length) };
     }
     received
 }
@@ -208,8 +231,9 @@ pub unsafe extern "system" fn wsa_recv_from(
             socket, data, count, received, flags, from, length, overlapped, routine,
         )
     };
-    if result == 0 {
-        rewrite_source(socket, from, length);
+    if result == 0 && overlapped.is_null() {
+        // SAFETY: the call has just written its output arguments, and it is not overlapped.
+        unsafe { rewrite_source(socket, from, length) };
     }
     result
 }
@@ -226,10 +250,12 @@ pub unsafe extern "system" fn wsa_recv_msg(
     // SAFETY: the arguments come from the program.
     let result = unsafe { original(socket, message, received, overlapped, routine) };
     if result == 0
+        && overlapped.is_null()
         && let Some(received_message) = memory::read(message.cast_const())
     {
         let source = read_sockaddr(received_message.name, received_message.namelen);
-        rewrite_source(socket, received_message.name, &received_message.namelen);
+        // SAFETY: the call has just written the message, and it is not overlapped.
+        unsafe { rewrite_source(socket, received_message.name, &received_message.namelen) };
         let saved_error = LastError::save();
         if let Some(rewriter) = rewriter()
             && let Some(mut control) = ControlBuf::copy(&received_message.Control)
@@ -239,7 +265,8 @@ pub unsafe extern "system" fn wsa_recv_msg(
             })
         {
             let control = control.as_mut_slice();
-            // SAFETY: the system has just written `control.len()` bytes to `Control.buf`.
+            // SAFETY: the system has just written `control.len()` bytes to `Control.buf`. The call
+            // is not overlapped, so the program still waits for it.
             unsafe {
                 std::ptr::copy_nonoverlapping(
                     control.as_ptr(),

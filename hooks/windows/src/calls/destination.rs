@@ -4,14 +4,15 @@ use std::net::SocketAddr;
 
 use vipool::rewrite::{Connect, LiveSystem, Outcome, Rewriter};
 use windows_sys::Win32::Networking::WinSock::{
-    SOCKADDR, SOCKET, WSA_IO_PENDING, WSAEALREADY, WSAEWOULDBLOCK,
+    SOCKADDR, SOCKET, WSA_IO_PENDING, WSAEALREADY, WSAENOBUFS, WSAEWOULDBLOCK,
 };
+use windows_sys::Win32::System::IO::OVERLAPPED;
 
 use super::bind::bind_to_source;
 use crate::context::rewriter;
-use crate::deferred;
 use crate::last_error::{LastError, error_of_refusal, last_error, set_last_error};
 use crate::socket::{SockaddrBuf, Winsock, read_sockaddr};
+use crate::{address_table, deferred};
 
 /// The destination that the hook layer passes to the system.
 pub enum Destination {
@@ -26,12 +27,34 @@ pub enum Destination {
 
 impl Destination {
     /// Returns the address and its length for the original call. `name` and `length` are the
-    /// arguments that the program passed. Returns `None` if the call must fail.
+    /// arguments that the program passed. A rewritten address is valid as long as `self`. Returns
+    /// `None` if the call must fail.
     pub fn sockaddr(&self, name: *const SOCKADDR, length: i32) -> Option<(*const SOCKADDR, i32)> {
         match self {
             Destination::Unchanged => Some((name, length)),
             Destination::Rewritten { address, .. } => Some((address.as_ptr(), address.length())),
             Destination::Failed => None,
+        }
+    }
+
+    /// Returns the same as [`Destination::sockaddr`] for a call with this `overlapped` argument. For
+    /// an overlapped call, a rewritten address stays valid after the call has returned. If there is
+    /// no memory for it, the call must fail with WSAENOBUFS.
+    pub fn sockaddr_of_overlapped(
+        &self,
+        name: *const SOCKADDR,
+        length: i32,
+        overlapped: *const OVERLAPPED,
+    ) -> Option<(*const SOCKADDR, i32)> {
+        match self {
+            Destination::Rewritten { address, .. } if !overlapped.is_null() => {
+                let Some(address) = address_table::intern(address) else {
+                    set_last_error(WSAENOBUFS);
+                    return None;
+                };
+                Some((address.as_ptr(), address.length()))
+            }
+            _ => self.sockaddr(name, length),
         }
     }
 

@@ -43,6 +43,12 @@ pub unsafe extern "system" fn wsa_ioctl(
     overlapped: *mut OVERLAPPED,
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
+    // Read the GUID before the call, because the input and output buffers may overlap. The result of
+    // an overlapped call stays unchanged: its completion is queued, so another thread of the program
+    // may already have freed the buffer.
+    let guid = (control_code == SIO_GET_EXTENSION_FUNCTION_POINTER && overlapped.is_null())
+        .then(|| memory::read(input.cast::<Guid>()))
+        .flatten();
     // SAFETY: the arguments come from the program.
     let result = unsafe {
         original::WSAIoctl(
@@ -58,12 +64,11 @@ pub unsafe extern "system" fn wsa_ioctl(
         )
     };
     if result == 0
-        && control_code == SIO_GET_EXTENSION_FUNCTION_POINTER
         // A program requests the function once and keeps the result. So the program receives the
         // replacement even if its session has no address yet.
         && context::hooked_process().is_some()
         && let Some((function_address, replacement)) =
-            memory::read(input.cast::<Guid>()).and_then(|guid| replacement_for(&guid.0))
+            guid.and_then(|guid| replacement_for(&guid.0))
     {
         let output = output.cast::<*mut c_void>();
         // SAFETY: the call succeeded, so the system wrote a pointer to `output`.

@@ -268,7 +268,7 @@ unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, addresses: &Hos
             if let Some(ip) = new_ip.filter(|_| is_first_of_kind) {
                 if let Some(mut address) = read_sockaddr(sockaddr, length) {
                     address.set_ip(ip);
-                    overwrite_sockaddr(sockaddr, address);
+                    overwrite_sockaddr(sockaddr, length, address);
                 }
                 link = E::link(current_entry);
             } else {

@@ -17,7 +17,10 @@ use crate::{memory, original};
 
 /// Rewrites an address that the system has just written for the program. `read_other_end` returns
 /// the address of the other end of the connection.
-fn rewrite_reported_address(
+///
+/// # Safety
+/// `name` and `length` are output arguments of a call that has just succeeded.
+unsafe fn rewrite_reported_address(
     name: *mut SOCKADDR,
     length: *const i32,
     read_other_end: impl FnOnce() -> Option<SocketAddr>,
@@ -27,12 +30,13 @@ fn rewrite_reported_address(
     }
     let saved_error = LastError::save();
     if let Some(rewriter) = rewriter()
-        && let Some(address) = memory::read(length).and_then(|length| read_sockaddr(name, length))
+        && let Some(length) = memory::read(length)
+        && let Some(address) = read_sockaddr(name, length)
         && let Some(visible) = rewriter.visible_address(address, read_other_end).rewritten()
     {
-        // SAFETY: the system has just written `address` to this buffer of the program. The visible
-        // address has the same family.
-        unsafe { overwrite_sockaddr(name, visible) };
+        // SAFETY: the caller guarantees that the system has just written `length` bytes to this
+        // buffer of the program.
+        unsafe { overwrite_sockaddr(name, length, visible) };
     }
     saved_error.restore();
 }
@@ -45,7 +49,8 @@ pub unsafe extern "system" fn accept(
     // SAFETY: the arguments come from the program.
     let accepted = unsafe { original::accept(socket, name, length) };
     if accepted != INVALID_SOCKET {
-        rewrite_reported_address(name, length, || Winsock(accepted).local_name());
+        // SAFETY: the call has just succeeded and written its output arguments.
+        unsafe { rewrite_reported_address(name, length, || Winsock(accepted).local_name()) };
     }
     accepted
 }
@@ -62,7 +67,8 @@ pub unsafe extern "system" fn wsa_accept(
     // SAFETY: the arguments come from the program.
     let accepted = unsafe { original::WSAAccept(socket, name, length, condition, data) };
     if accepted != INVALID_SOCKET {
-        rewrite_reported_address(name, length, || Winsock(accepted).local_name());
+        // SAFETY: the call has just succeeded and written its output arguments.
+        unsafe { rewrite_reported_address(name, length, || Winsock(accepted).local_name()) };
     }
     accepted
 }
@@ -81,7 +87,8 @@ pub unsafe extern "system" fn getsockname(
     // SAFETY: the arguments come from the program.
     let result = unsafe { original::getsockname(socket, name, length) };
     if result == 0 {
-        rewrite_reported_address(name, length, || Winsock(socket).peer_name());
+        // SAFETY: the call has just succeeded and written its output arguments.
+        unsafe { rewrite_reported_address(name, length, || Winsock(socket).peer_name()) };
     }
     result
 }
@@ -94,7 +101,8 @@ pub unsafe extern "system" fn getpeername(
     // SAFETY: the arguments come from the program.
     let result = unsafe { original::getpeername(socket, name, length) };
     if result == 0 {
-        rewrite_reported_address(name, length, || Winsock(socket).local_name());
+        // SAFETY: the call has just succeeded and written its output arguments.
+        unsafe { rewrite_reported_address(name, length, || Winsock(socket).local_name()) };
     }
     result
 }
@@ -118,14 +126,13 @@ unsafe fn rewrite_accepted_addresses(
     let rewrite = |address: Option<SocketAddr>, other_end| {
         rewriter.visible_address(address?, || other_end).rewritten()
     };
-    // SAFETY: the call has just written both addresses to the buffer of the program. A visible
-    // address has the family of the address that it replaces.
+    // SAFETY: the call has just written both addresses to the buffer of the program.
     unsafe {
         if let Some(visible) = rewrite(local_address, remote_address) {
-            overwrite_sockaddr(local, visible);
+            overwrite_sockaddr(local, local_length, visible);
         }
         if let Some(visible) = rewrite(remote_address, local_address) {
-            overwrite_sockaddr(remote, visible);
+            overwrite_sockaddr(remote, remote_length, visible);
         }
     }
 }

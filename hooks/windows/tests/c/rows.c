@@ -1,7 +1,7 @@
 /* Runs a row of docs/socket-matrix.md: rows.exe ROW PORT V L HOST
  *
  * A ROW of three digits is a variant of a row of the matrix: 112 is row 11b, 161 is a variant of
- * row 16, and 461 and 462 are variants of row 46.
+ * row 16, 251 of row 25, 402 of row 40, and 461 and 462 of row 46.
  *
  * Most lines of the output contain the name of a call and its result: "ok", the value of
  * WSAGetLastError, or an address. The program prints the words V, L and HOST instead of these
@@ -204,6 +204,16 @@ static void print_addresses(const char *label, const struct addrinfo *entry)
     }
 }
 
+/* Prints the socket type and the address of each entry. */
+static void print_entries(const char *label, const struct addrinfo *entry)
+{
+    for (; entry; entry = entry->ai_next) {
+        struct sockaddr_storage address = { 0 };
+        memcpy(&address, entry->ai_addr, entry->ai_addrlen);
+        printf("%s: type %d %s\n", label, entry->ai_socktype, format_address(&address));
+    }
+}
+
 static void print_host_name(const char *label, const char *ip, int flags)
 {
     int length;
@@ -397,7 +407,7 @@ static int run_row(int row)
         printf("from %s\n", format_address(&address));
         return 0;
     }
-    case 25: { /* the test sends four datagrams, and one more after the second "ready" */
+    case 25: { /* the test sends five datagrams, and one more after the second "ready" */
         DWORD on = 1, transferred, flags = 0;
         GUID guid = WSAID_WSARECVMSG;
         char data[8], control[128];
@@ -438,6 +448,14 @@ static int run_row(int row)
             WSARecvFrom(s, &buffer, 1, NULL, &flags, (void *)&address, &length, &overlapped, NULL));
         printf("from %s\n", format_address(&address));
         ResetEvent(overlapped.hEvent);
+        select(0, &arrived, NULL, NULL, NULL); /* until the fifth datagram has arrived */
+        message.namelen = sizeof address;
+        message.Control.len = sizeof control;
+        print_result("overlapped WSARecvMsg, at once",
+                     receive_message(s, &message, &transferred, &overlapped, NULL));
+        printf("from %s", format_address(&address));
+        printf(", to %s\n", address_label(inet_ntoa(info->ipi_addr)));
+        ResetEvent(overlapped.hEvent);
         length = sizeof address;
         print_result("overlapped, later", WSARecvFrom(s, &buffer, 1, NULL, &flags, (void *)&address,
                                                       &length, &overlapped, NULL));
@@ -445,6 +463,26 @@ static int run_row(int row)
         WaitForSingleObject(overlapped.hEvent, timeout);
         print_result("completion",
                      !WSAGetOverlappedResult(s, &overlapped, &transferred, FALSE, &flags));
+        printf("from %s\n", format_address(&address));
+        return 0;
+    }
+    case 251: { /* on a stream socket, the system does not write the source */
+        char data[8];
+        DWORD transferred, flags = 0;
+        WSABUF buffer = { 1, data };
+        s = tcp_socket();
+        try_bind(s, "127.0.0.1", port);
+        listen(s, 5);
+        client = tcp_socket();
+        try_connect(client, "127.0.0.1", port);
+        SOCKET accepted = accept(s, NULL, NULL);
+        print_result("send", send(accepted, "xy", 2, 0) != 2);
+        address = make_address(loopback_ip, port, &length);
+        print_result("recvfrom", recvfrom(client, data, 1, 0, (void *)&address, &length) != 1);
+        printf("from %s\n", format_address(&address));
+        address = make_address(loopback_ip, port, &length);
+        print_result("WSARecvFrom", WSARecvFrom(client, &buffer, 1, &transferred, &flags,
+                                                (void *)&address, &length, NULL, NULL));
         printf("from %s\n", format_address(&address));
         return 0;
     }
@@ -608,6 +646,31 @@ static int run_row(int row)
         for (int i = 0; entry && entry->h_addr_list[i]; i++)
             printf("gethostbyname: %s\n",
                    address_label(inet_ntoa(*(struct in_addr *)entry->h_addr_list[i])));
+        return 0;
+    }
+    case 402: { /* without hints, the list has entries of several families and socket types */
+        char host_name[256];
+        WCHAR host_name_w[256];
+        struct addrinfo *results;
+        ADDRINFOW *results_w;
+        gethostname(host_name, sizeof host_name);
+        GetHostNameW(host_name_w, 256);
+        for (int i = 0; i < 50; i++) {
+            SetLastError(LAST_ERROR_SENTINEL);
+            if (getaddrinfo(host_name, NULL, NULL, &results)) print_result("getaddrinfo", 1);
+            DWORD error = GetLastError();
+            if (i == 0) {
+                print_entries("getaddrinfo", results);
+                printf("last error: %lu\n", error);
+            }
+            if (!HeapValidate(GetProcessHeap(), 0, NULL)) printf("invalid heap\n");
+            freeaddrinfo(results);
+            if (GetAddrInfoW(host_name_w, NULL, NULL, &results_w)) print_result("GetAddrInfoW", 1);
+            /* The two structures differ only in the type of the canonical name. */
+            if (i == 0) print_entries("GetAddrInfoW", (const struct addrinfo *)results_w);
+            FreeAddrInfoW(results_w);
+            if (!HeapValidate(GetProcessHeap(), 0, NULL)) printf("invalid heap\n");
+        }
         return 0;
     }
     case 41: {

@@ -52,22 +52,26 @@ fn row_25_sources_of_received_datagrams_are_rewritten() {
         } else {
             session.start_row_without_hooks(25, port)
         };
-        send_datagrams(source, port, 4);
-        // If the receive call returns the datagram at once, the program sees 127.0.0.1 as the
-        // source.
+        send_datagrams(source, port, 5);
+        // Once the system has reported the completion of an overlapped call, another thread of the
+        // program may reuse or free the buffers. So the hook layer does not rewrite the addresses,
+        // whether the call completes at once or later. This is a known limitation.
+        let overlapped_source = if is_hooked { "L" } else { "127.0.0.1" };
         assert_eq!(
             receiver.continue_until_ready(),
-            "recvfrom: ok\nfrom 127.0.0.1 other\nWSARecvFrom: ok\nfrom 127.0.0.1 other\n\
-             WSARecvMsg: ok\nfrom 127.0.0.1 other, to 127.0.0.1\n\
-             overlapped, at once: ok\nfrom 127.0.0.1 other\noverlapped, later: 997\n"
+            format!(
+                "recvfrom: ok\nfrom 127.0.0.1 other\nWSARecvFrom: ok\nfrom 127.0.0.1 other\n\
+                 WSARecvMsg: ok\nfrom 127.0.0.1 other, to 127.0.0.1\n\
+                 overlapped, at once: ok\nfrom {overlapped_source} other\n\
+                 overlapped WSARecvMsg, at once: ok\n\
+                 from {overlapped_source} other, to {overlapped_source}\n\
+                 overlapped, later: 997\n"
+            )
         );
-        // The system writes the source of this datagram after the overlapped receive call has
-        // returned. The hook layer cannot rewrite this source, which is a known limitation.
         send_datagrams(source, port, 1);
-        let later_source = if is_hooked { "L" } else { "127.0.0.1" };
         assert_eq!(
             receiver.continue_until_ready(),
-            format!("completion: ok\nfrom {later_source} other\n")
+            format!("completion: ok\nfrom {overlapped_source} other\n")
         );
     }
 }
