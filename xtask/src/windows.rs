@@ -183,13 +183,18 @@ fn set_wine_runner(command: &mut Command) {
 }
 
 /// Returns a command that runs `command` in a new network namespace, with the addresses that
-/// `hooks/windows/tests/session/support.rs` uses.
+/// `hooks/windows/tests/session/support.rs` uses. The host's own name has an IPv6 address and two
+/// IPv4 addresses, in this order, so that its list of addresses must be rewritten.
 fn in_namespace(command: &Command) -> Command {
     let setup_script = "ip link set lo up && for i in 1 11 12 13 14; do \
-                     ip addr add 10.77.0.$i/32 dev lo || exit 1; done; exec \"$@\"";
+                     ip addr add 10.77.0.$i/32 dev lo || exit 1; done; \
+                     name=$(cat /proc/sys/kernel/hostname) && hosts=$(mktemp) && \
+                     printf '%s\\n' '127.0.0.1 localhost' \"::1 localhost $name\" \
+                     \"10.77.0.1 $name\" \"10.77.0.14 $name\" > \"$hosts\" && \
+                     mount --bind \"$hosts\" /etc/hosts && rm \"$hosts\" && exec \"$@\"";
     let mut wrapped_command = Command::new("unshare");
     // The command also gets a user namespace, so that it does not need root.
-    wrapped_command.args(["--net", "--map-root-user", "sh", "-c", setup_script, "sh"]);
+    wrapped_command.args(["--net", "--mount", "--map-root-user", "sh", "-c", setup_script, "sh"]);
     wrapped_command.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {

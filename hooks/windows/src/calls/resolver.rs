@@ -11,10 +11,11 @@ use windows_sys::Win32::Networking::WinSock::{
     WSAEFAULT, freeaddrinfo, gethostname,
 };
 use windows_sys::Win32::System::IO::OVERLAPPED;
+use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress};
 use windows_sys::Win32::System::SystemInformation::{
     ComputerNameDnsFullyQualified, ComputerNameDnsHostname, ComputerNameNetBIOS, GetComputerNameExA,
 };
-use windows_sys::core::{GUID, PCSTR, PCWSTR, PSTR, PWSTR};
+use windows_sys::core::{GUID, PCSTR, PCWSTR, PSTR, PWSTR, s};
 
 use crate::context::{self, rewriter};
 use crate::last_error::LastError;
@@ -180,21 +181,22 @@ trait AddrInfo: Sized {
     /// # Safety
     /// The entry is valid.
     unsafe fn link(entry: *mut Self) -> *mut *mut Self;
-    /// Exchanges the canonical names of two entries. Only the first entry of a list has a canonical
-    /// name, so the name must move to the next entry when the first entry is removed.
+    /// Exchanges the addresses of two entries. The entries keep their places in the list and their
+    /// canonical names, because only the first entry of a list has a canonical name.
     ///
     /// # Safety
-    /// The entries are valid, and no reference to them is live.
-    unsafe fn swap_canonical_names(first_entry: *mut Self, second_entry: *mut Self);
-    /// Frees a list.
+    /// The entries are valid and different, and no reference to them is live.
+    unsafe fn swap_addresses(first_entry: *mut Self, second_entry: *mut Self);
+    /// Frees an entry that was removed from its list.
     ///
     /// # Safety
-    /// The system returned the list, and nothing refers to it any more.
-    unsafe fn free(list: *mut Self);
+    /// The system returned the list. The entry was not the first entry of the list, and nothing
+    /// refers to the entry any more.
+    unsafe fn free_removed(entry: *mut Self);
 }
 
 macro_rules! impl_addr_info {
-    ($($type:ty, $free:path;)*) => {$(
+    ($($type:ty, $free:path, $is_block_under_wine:literal;)*) => {$(
         impl AddrInfo for $type {
             fn next(&self) -> *mut Self {
                 self.ai_next
@@ -209,28 +211,49 @@ macro_rules! impl_addr_info {
                 // SAFETY: the caller passes a valid entry.
                 unsafe { &raw mut (*entry).ai_next }
             }
-            unsafe fn swap_canonical_names(first_entry: *mut Self, second_entry: *mut Self) {
-                // SAFETY: the caller passes valid entries to which no reference is live.
+            unsafe fn swap_addresses(first_entry: *mut Self, second_entry: *mut Self) {
+                // SAFETY: the caller passes valid and different entries to which no reference is
+                // live.
                 unsafe {
+                    std::ptr::swap(first_entry, second_entry);
                     std::ptr::swap(
                         &raw mut (*first_entry).ai_canonname,
                         &raw mut (*second_entry).ai_canonname,
                     );
+                    std::ptr::swap(
+                        &raw mut (*first_entry).ai_next,
+                        &raw mut (*second_entry).ai_next,
+                    );
                 }
             }
-            unsafe fn free(list: *mut Self) {
-                // SAFETY: the caller passes a list that the system returned. Nothing refers to the
-                // list any more.
-                unsafe { $free(list) }
+            unsafe fn free_removed(entry: *mut Self) {
+                if $is_block_under_wine && is_wine() {
+                    // The entry is freed with the first entry of its list.
+                    return;
+                }
+                // SAFETY: each entry has its own memory, so the entry is a list of its own.
+                // Nothing refers to the entry any more.
+                unsafe {
+                    (*entry).ai_next = std::ptr::null_mut();
+                    $free(entry);
+                }
             }
         }
     )*};
 }
 
+// In Wine, getaddrinfo allocates a whole list in one block, and freeaddrinfo frees this block. In
+// all other lists, each entry must have its own memory (docs/windows.md).
 impl_addr_info! {
-    ADDRINFOA, freeaddrinfo;
-    ADDRINFOW, FreeAddrInfoW;
-    ADDRINFOEXW, FreeAddrInfoExW;
+    ADDRINFOA, freeaddrinfo, true;
+    ADDRINFOW, FreeAddrInfoW, false;
+    ADDRINFOEXW, FreeAddrInfoExW, false;
+}
+
+/// Returns whether this process runs under Wine.
+fn is_wine() -> bool {
+    // SAFETY: both names end in NUL. ntdll is loaded in every process.
+    unsafe { GetProcAddress(GetModuleHandleA(s!("ntdll.dll")), s!("wine_get_version")).is_some() }
 }
 
 /// Replaces the host's addresses in a list with `addresses`, at most one per family.
@@ -238,7 +261,8 @@ impl_addr_info! {
 /// The first entry of each socket kind (family, type and protocol) receives the address of its
 /// family. The function removes and frees the later entries of the same kind, and all entries of a
 /// family that has no address in `addresses`. If this would remove every entry, the list does not
-/// change.
+/// change. The first entry of the list keeps its memory, because the memory of the whole list can
+/// begin there. Preserves the last error.
 ///
 /// # Safety
 /// The system has just written a valid list to `list`.
@@ -248,12 +272,21 @@ unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, addresses: &Hos
         AF_INET6 => addresses.v6.map(IpAddr::V6),
         _ => None,
     };
+    let saved_error = LastError::save();
     // SAFETY: the entries of the list are valid until they are freed. Each freed entry is unlinked
-    // first, so it is a list of one entry (RFC 3493, 6.1: parts of a list may be freed). No
-    // reference to an entry is live when an entry changes.
+    // first, and it is not the first entry, because the first entry has a replacement. No reference
+    // to an entry is live when an entry changes.
     unsafe {
-        if !any_entry(*list, std::ptr::null(), |entry| replacement(entry).is_some()) {
+        let first_entry = *list;
+        let mut first_kept = first_entry;
+        while !first_kept.is_null() && replacement(&*first_kept).is_none() {
+            first_kept = (*first_kept).next();
+        }
+        if first_kept.is_null() {
             return;
+        }
+        if first_kept != first_entry {
+            E::swap_addresses(first_entry, first_kept);
         }
         let mut link: *mut *mut E = list;
         while !(*link).is_null() {
@@ -272,15 +305,12 @@ unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, addresses: &Hos
                 }
                 link = E::link(current_entry);
             } else {
-                let next_entry = E::link(current_entry).replace(std::ptr::null_mut());
-                *link = next_entry;
-                if !next_entry.is_null() {
-                    E::swap_canonical_names(current_entry, next_entry);
-                }
-                E::free(current_entry);
+                *link = *E::link(current_entry);
+                E::free_removed(current_entry);
             }
         }
     }
+    saved_error.restore();
 }
 
 /// Returns whether the predicate holds for any entry from `first_entry` on, up to but not including

@@ -16,7 +16,7 @@ fn some_rows_print_the_same_output_with_and_without_hooks() {
     let host = TestHost::new(|_| ());
     let session = host.open_session(1);
     for row in
-        [9, 12, 13, 14, 15, 16, 17, 18, 19, 21, 23, 24, 32, 33, 34, 35, 36, 38, 39, 41, 45, 48]
+        [9, 12, 13, 14, 15, 16, 17, 18, 19, 21, 23, 24, 251, 32, 33, 34, 35, 36, 38, 39, 41, 45, 48]
     {
         let without_hooks = session.run_row_without_hooks(row, unused_port());
         assert!(!without_hooks.is_empty(), "row {row}");
@@ -131,6 +131,30 @@ fn rows_40_and_42_names_resolve_to_session_addresses() {
         "V: own name port\nL: localhost port\nV numeric: V port\nL numeric: 127.0.0.1 port\n\
          gethostbyaddr L: localhost\n"
     );
+}
+
+#[test]
+fn row_40_lookup_without_hints_returns_a_list_that_can_be_freed() {
+    let host = TestHost::new(|_| ());
+    let (without_hooks, with_hooks) = run_both(&host, 402);
+    let entries = |output: &str, function: &str| -> Vec<String> {
+        let prefix = format!("{function}: ");
+        output.lines().filter_map(|line| Some(line.strip_prefix(&prefix)?.to_owned())).collect()
+    };
+    for function in ["getaddrinfo", "GetAddrInfoW"] {
+        let (original, rewritten) =
+            (entries(&without_hooks, function), entries(&with_hooks, function));
+        assert!(original.len() > rewritten.len(), "{without_hooks}\n{with_hooks}");
+        // The list has one entry for each type of socket, with the only address of the session.
+        let mut types = rewritten.clone();
+        types.dedup();
+        assert_eq!(types, rewritten);
+        assert!(!rewritten.is_empty() && rewritten.iter().all(|entry| entry.ends_with(" V 0")));
+    }
+    // The other lines are the last error, and a message if the heap is invalid.
+    let other_lines =
+        |output: &str| output.lines().filter(|line| !line.contains(" type ")).collect::<String>();
+    assert_eq!(other_lines(&with_hooks), other_lines(&without_hooks));
 }
 
 #[test]
