@@ -22,20 +22,24 @@ use crate::{original, program};
 /// itself requested a suspended process. Returns `created`.
 ///
 /// # Safety
-/// `information` is NULL or points to the result of a CreateProcess call that returned `created`.
+/// A CreateProcess call has just returned `created`. If `created` is not 0, `information` points to
+/// the result of that call.
 unsafe fn hook_and_resume(
     created: BOOL,
     flags: u32,
     information: *const PROCESS_INFORMATION,
 ) -> BOOL {
-    // SAFETY: the caller passes NULL or a valid pointer.
-    let child = unsafe { information.as_ref() };
-    if let Some(child) = child.filter(|_| created != 0) {
+    if created != 0 {
         let saved_error = LastError::save();
-        hook_child(child.hProcess);
-        if flags & CREATE_SUSPENDED == 0 {
-            // SAFETY: the handle is open, because the program has not received it yet.
-            unsafe { ResumeThread(child.hThread) };
+        // SAFETY: the call has succeeded, so it has written the structure. The program may have
+        // passed a pointer that is not aligned. The handles are open and have all access rights,
+        // because the program has not received them yet.
+        unsafe {
+            let child = information.read_unaligned();
+            hook_child(child.hProcess);
+            if flags & CREATE_SUSPENDED == 0 {
+                ResumeThread(child.hThread);
+            }
         }
         saved_error.restore();
     }
@@ -44,16 +48,19 @@ unsafe fn hook_and_resume(
 
 /// Loads the hook layer into a suspended child if a rule may apply to it. If loading fails, the
 /// child runs without vipool.
-fn hook_child(child: HANDLE) {
+///
+/// # Safety
+/// `child` is an open handle that CreateProcess returned, with all access rights.
+unsafe fn hook_child(child: HANDLE) {
     let inherited_rule = context::rule_for_children();
     let may_be_listed = |policy| {
-        // SAFETY: CreateProcess returned this handle with all access rights.
+        // SAFETY: the caller passes an open handle with all access rights.
         unsafe { program::may_be_listed(&policy, child) }
     };
     if (inherited_rule != 0 || context::current_policy().is_some_and(may_be_listed))
         && let Some(dll) = own_dll()
     {
-        // SAFETY: CreateProcess returned this handle with all access rights.
+        // SAFETY: the caller passes an open handle with all access rights.
         _ = unsafe { dll.inject(child, inherited_rule) };
     }
 }

@@ -16,11 +16,14 @@ use crate::{context, own_dll, table};
 
 /// Starts a thread that installs the hooks. The system holds its loader lock during this call, so
 /// the hooks cannot be installed here.
+///
+/// First pins the DLL, because the program may call FreeLibrary before the thread runs. If the DLL
+/// cannot be pinned, starts no thread.
 #[unsafe(no_mangle)]
 extern "system" fn DllMain(module: HINSTANCE, reason: u32, _reserved: *mut c_void) -> BOOL {
-    if reason == DLL_PROCESS_ATTACH {
+    if reason == DLL_PROCESS_ATTACH && own_dll::pin() {
         // SAFETY: these functions may be called under the loader lock. The new thread starts when
-        // the lock is released.
+        // the lock is released. The DLL is pinned, so the code of the thread stays in memory.
         unsafe {
             DisableThreadLibraryCalls(module);
             let thread_function =
@@ -55,8 +58,11 @@ extern "system" fn vipool_hook_install(inherited_rule: *mut c_void) -> u32 {
     // the process list does not contain the program, a later call with a rule must install the
     // socket hooks.
     let has_new_rule = *status == InstallStatus::NotListed && !inherited_rule.is_null();
+    // The hooks and their trampolines call this DLL, so it must stay in memory.
+    if !own_dll::pin() {
+        return InstallStatus::HookFailed as u32;
+    }
     if *status == InstallStatus::Unknown || has_new_rule {
-        own_dll::pin();
         *status = install(inherited_rule as usize as u64);
     }
     *status as u32

@@ -18,15 +18,19 @@ impl<const N: usize> ShortValue<N> {
 }
 
 /// Reads an environment variable without allocating. Returns `None` if the variable is unset, or if
-/// its value is empty, longer than `N` characters, or not ASCII.
+/// its value is empty, longer than `N` characters, or not ASCII. Names of 32 and more characters
+/// are not supported, and are `None` too.
 pub fn read<const N: usize>(name: &str) -> Option<ShortValue<N>> {
     let mut wide_name = [0; 32];
+    if name.len() >= wide_name.len() {
+        return None;
+    }
     for (target, source) in wide_name.iter_mut().zip(name.bytes()) {
         *target = u16::from(source);
     }
     let mut units = [0; 256];
-    // SAFETY: callers pass names of fewer than 32 characters, so the name ends in NUL. The system
-    // writes no more units than the buffer holds.
+    // SAFETY: the name is shorter than its buffer, so it ends in NUL. The system writes no more
+    // units than the other buffer holds.
     let length =
         unsafe { GetEnvironmentVariableW(wide_name.as_ptr(), units.as_mut_ptr(), 256) } as usize;
     let units = units.get(..length).filter(|units| !units.is_empty() && units.len() <= N)?;
@@ -43,5 +47,23 @@ pub fn map_directory() -> PathBuf {
     match std::env::var_os("VIPOOL_MAP") {
         Some(directory) if !directory.is_empty() => directory.into(),
         _ => vipool::system::map_directory(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn longer_names_are_unset() {
+        let name = "N".repeat(40);
+        // SAFETY: no other test changes these variables.
+        unsafe {
+            std::env::set_var(&name[..31], "short");
+            std::env::set_var(&name[..32], "long");
+        }
+        assert_eq!(read::<8>(&name[..31]).unwrap().as_bytes(), b"short");
+        assert!(read::<8>(&name[..32]).is_none());
+        assert!(read::<8>(&name).is_none());
     }
 }

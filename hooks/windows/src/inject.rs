@@ -22,8 +22,11 @@ use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetProcAddress
 use windows_sys::Win32::System::Memory::{
     MEM_COMMIT, MEM_RELEASE, MEM_RESERVE, PAGE_READWRITE, VirtualAllocEx, VirtualFreeEx,
 };
+use windows_sys::Win32::System::SystemInformation::{
+    IMAGE_FILE_MACHINE_AMD64, IMAGE_FILE_MACHINE_UNKNOWN,
+};
 use windows_sys::Win32::System::Threading::{
-    CreateRemoteThread, GetExitCodeThread, GetProcessId, IsWow64Process, LPTHREAD_START_ROUTINE,
+    CreateRemoteThread, GetExitCodeThread, GetProcessId, IsWow64Process2, LPTHREAD_START_ROUTINE,
     WaitForSingleObject,
 };
 use windows_sys::core::{PCSTR, s};
@@ -71,7 +74,7 @@ impl Dll {
     /// no rule for its program; 0 for none.
     ///
     /// # Errors
-    /// Fails if the program is not a 64-bit program, if the DLL could not be loaded, or if
+    /// Fails if the program is not a program for x86-64, if the DLL could not be loaded, or if
     /// `vipool_hook_install` did not return in time. The process can still be resumed.
     ///
     /// # Safety
@@ -81,21 +84,18 @@ impl Dll {
         process: HANDLE,
         inherited_rule: u64,
     ) -> Result<InstallStatus, InjectError> {
-        let mut is_wow64 = 0;
-        // SAFETY: the caller passes a valid handle. The flag is a local variable.
-        if unsafe { IsWow64Process(process, &mut is_wow64) } == 0 || is_wow64 != 0 {
-            return Err(InjectError {
-                message: "the program is not a 64-bit program",
-                error_code: 0,
-            });
-        }
+        // SAFETY: the caller passes a valid handle.
+        unsafe { check_machine(process)? };
         // SAFETY: the caller passes a valid handle. LoadLibraryW takes one pointer. Windows maps
         // kernel32 at the same address in every process of one boot, so LoadLibraryW has the same
         // address in both processes.
         unsafe {
             let path = RemoteString::write(process, &self.path[..self.path_length])?;
-            let load_library = kernel32_function(s!("LoadLibraryW"));
             let message = "cannot load vipool_hook.dll";
+            let load_library = kernel32_function(s!("LoadLibraryW"));
+            if load_library.is_none() {
+                return Err(last_os_error(message));
+            }
             if let Err(error) = run_remote_thread(process, load_library, path.address, message) {
                 // The thread can still read the path, so the memory must stay.
                 std::mem::forget(path);
@@ -118,6 +118,30 @@ impl Dll {
         };
         Ok(InstallStatus::from_code(status_code))
     }
+}
+
+/// Checks that a process runs code for x86-64.
+///
+/// # Errors
+/// Fails if the process runs in a 32-bit or other emulation, or if Windows itself runs on another
+/// processor. In the second case, the process can run native code.
+///
+/// # Safety
+/// `process` is an open handle with the right to query the process.
+unsafe fn check_machine(process: HANDLE) -> Result<(), InjectError> {
+    let (mut process_machine, mut native_machine) = (0, 0);
+    // SAFETY: the caller passes a valid handle. The results are local variables.
+    if unsafe { IsWow64Process2(process, &mut process_machine, &mut native_machine) } == 0 {
+        return Err(last_os_error("cannot find the processor of the program"));
+    }
+    let message = if process_machine != IMAGE_FILE_MACHINE_UNKNOWN {
+        "the program is not a 64-bit program"
+    } else if native_machine != IMAGE_FILE_MACHINE_AMD64 {
+        "Windows does not run on an x86-64 processor"
+    } else {
+        return Ok(());
+    };
+    Err(InjectError { message, error_code: 0 })
 }
 
 /// A string in the memory of another process. Dropping the value frees the string.
@@ -186,7 +210,8 @@ unsafe fn run_remote_thread(
     }
 }
 
-/// Finds the module of `process` that has the file name of `path`, and returns its base address.
+/// Finds the module of `process` that was loaded from `path`, and returns its base address. Another
+/// module can have the same file name, such as the DLL of another version of vipool.
 ///
 /// The exit code of the thread that ran LoadLibraryW cannot be used, because it holds only 32 bits
 /// of the address.
@@ -203,7 +228,7 @@ fn module_base(process: HANDLE, path: &[u16]) -> Result<usize, InjectError> {
         let mut has_entry = Module32FirstW(snapshot, &mut entry);
         let mut base_address = None;
         while has_entry != 0 && base_address.is_none() {
-            if is_file_name_of(&entry.szModule, path) {
+            if is_loaded_from(&entry.szExePath, path) {
                 base_address = Some(entry.modBaseAddr as usize);
             }
             has_entry = Module32NextW(snapshot, &mut entry);
@@ -213,15 +238,23 @@ fn module_base(process: HANDLE, path: &[u16]) -> Result<usize, InjectError> {
     }
 }
 
-/// Returns whether a module name is the last component of the path. The module name ends in NUL.
-/// The comparison ignores ASCII case.
-fn is_file_name_of(module_name: &[u16], path: &[u16]) -> bool {
-    let module_name = module_name.split(|unit| *unit == 0).next().unwrap_or_default();
-    let is_separator = |unit: &u16| *unit == u16::from(b'\\') || *unit == u16::from(b'/');
-    let file_name = path.rsplit(is_separator).next().unwrap_or_default();
-    let lowercase =
-        |unit: &u16| u8::try_from(*unit).map_or(*unit, |byte| byte.to_ascii_lowercase().into());
-    module_name.iter().map(lowercase).eq(file_name.iter().map(lowercase))
+/// Returns whether the path of a module equals `path`. The path of the module is a buffer of the
+/// system that ends in NUL, or that holds the beginning of a longer path. The comparison ignores
+/// ASCII case and the kind of separators.
+fn is_loaded_from(module_path: &[u16], path: &[u16]) -> bool {
+    let normalize = |unit: &u16| match u8::try_from(*unit) {
+        Ok(b'/') => u16::from(b'\\'),
+        Ok(byte) => byte.to_ascii_lowercase().into(),
+        Err(_) => *unit,
+    };
+    let stored_length = module_path.iter().position(|unit| *unit == 0).unwrap_or(module_path.len());
+    // The system stores at most one unit less than the buffer holds.
+    let is_truncated = stored_length + 1 >= module_path.len();
+    let compared_length = if is_truncated { path.len().min(stored_length) } else { path.len() };
+    module_path[..stored_length]
+        .iter()
+        .map(normalize)
+        .eq(path[..compared_length].iter().map(normalize))
 }
 
 /// Returns a function of kernel32 as a thread function.
@@ -238,4 +271,35 @@ fn last_os_error(message: &'static str) -> InjectError {
     // SAFETY: the function only reads the last error code of this thread.
     let error_code = unsafe { GetLastError() };
     InjectError { message, error_code }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a path as the system stores it in a buffer of `length` units.
+    fn stored_path(path: &str, length: usize) -> Vec<u16> {
+        path.encode_utf16().chain(std::iter::repeat(0)).take(length - 1).chain([0]).collect()
+    }
+
+    #[test]
+    fn module_of_another_directory_is_not_the_dll() {
+        let path: Vec<u16> = r"C:\Program Files\vipool\vipool_hook.dll".encode_utf16().collect();
+        let is_dll = |module_path: &str| is_loaded_from(&stored_path(module_path, 260), &path);
+        assert!(is_dll(r"C:\Program Files\vipool\vipool_hook.dll"));
+        assert!(is_dll(r"c:\program files\VIPOOL/vipool_hook.DLL"));
+        assert!(!is_dll(r"C:\old\vipool_hook.dll"));
+        assert!(!is_dll("vipool_hook.dll"));
+        assert!(!is_dll(r"C:\Program Files\vipool\vipool_hook.dll.old"));
+        assert!(!is_dll(""));
+    }
+
+    #[test]
+    fn truncated_path_is_compared_up_to_its_end() {
+        let directory = "long\\".repeat(60);
+        let path: Vec<u16> = format!(r"C:\{directory}vipool_hook.dll").encode_utf16().collect();
+        let is_dll = |module_path: &str| is_loaded_from(&stored_path(module_path, 260), &path);
+        assert!(is_dll(&format!(r"C:\{directory}vipool_hook.dll")));
+        assert!(!is_dll(&format!(r"D:\{directory}vipool_hook.dll")));
+    }
 }

@@ -31,10 +31,13 @@ pub fn read_bytes(source: *const c_void, buffer: &mut [u8]) -> bool {
 
 /// Reads a value from an address that may be invalid. Returns `None` if the memory is not readable.
 pub fn read<T: Pod>(source: *const T) -> Option<T> {
-    let mut value = MaybeUninit::<T>::zeroed();
-    // SAFETY: the slice covers the value, and all its bytes are initialised to zero.
-    let bytes =
-        unsafe { std::slice::from_raw_parts_mut(value.as_mut_ptr().cast(), size_of::<T>()) };
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the slice covers the value. All its bytes, also the padding, are set to zero in place
+    // before the slice exists.
+    let bytes = unsafe {
+        value.as_mut_ptr().write_bytes(0, 1);
+        std::slice::from_raw_parts_mut(value.as_mut_ptr().cast(), size_of::<T>())
+    };
     // SAFETY: every byte pattern is a valid value of a `Pod` type.
     read_bytes(source.cast(), bytes).then(|| unsafe { value.assume_init() })
 }

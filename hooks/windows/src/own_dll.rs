@@ -29,11 +29,13 @@ pub fn own_dll() -> Option<Dll> {
         .then(|| Dll::new(path.get(..=path_length)?, install_address - module as usize))?
 }
 
-/// Keeps the DLL in the process. Later calls of FreeLibrary do not unload the DLL.
-pub fn pin() {
-    module_handle(GET_MODULE_HANDLE_EX_FLAG_PIN);
+/// Keeps the DLL in the process: later calls of FreeLibrary do not unload it. Returns whether this
+/// succeeded. `DllMain` may call this function.
+pub fn pin() -> bool {
+    !module_handle(GET_MODULE_HANDLE_EX_FLAG_PIN).is_null()
 }
 
+/// Returns the module of this DLL, or NULL on failure.
 fn module_handle(flags: u32) -> HMODULE {
     let mut module = null_mut();
     let own_address = own_dll as *const () as *const u16;

@@ -28,22 +28,28 @@ pub unsafe extern "system" fn get_adapters_addresses(
     }
     let saved_error = LastError::save();
     if let Some(rewriter) = rewriter() {
-        let mut next_adapter = list;
+        let mut adapter = list;
         // SAFETY: the system has just written the whole list into the buffer of the program. The
-        // hook unlinks entries and frees none.
+        // hook unlinks entries and frees none. The buffer can have any alignment, so the hook makes
+        // no reference to an entry.
         unsafe {
-            while let Some(adapter) = next_adapter.as_mut() {
-                let mut link = &raw mut adapter.FirstUnicastAddress;
-                while let Some(unicast) = (*link).as_mut() {
-                    let address = unicast.Address;
+            while !adapter.is_null() {
+                let mut link = &raw mut (*adapter).FirstUnicastAddress;
+                loop {
+                    let unicast = link.read_unaligned();
+                    if unicast.is_null() {
+                        break;
+                    }
+                    let address = (&raw const (*unicast).Address).read_unaligned();
                     let address = read_sockaddr(address.lpSockaddr, address.iSockaddrLength);
+                    let next_link = &raw mut (*unicast).Next;
                     if address.is_some_and(|address| rewriter.is_hidden(address.ip())) {
-                        *link = unicast.Next;
+                        link.write_unaligned(next_link.read_unaligned());
                     } else {
-                        link = &raw mut unicast.Next;
+                        link = next_link;
                     }
                 }
-                next_adapter = adapter.Next;
+                adapter = (&raw const (*adapter).Next).read_unaligned();
             }
         }
     }
@@ -61,32 +67,38 @@ pub unsafe extern "system" fn get_adapters_info(list: *mut IP_ADAPTER_INFO, size
     if let Some(rewriter) = rewriter() {
         let is_hidden =
             |entry: &IP_ADDR_STRING| parse_address(entry).is_some_and(|ip| rewriter.is_hidden(ip));
-        let mut next_adapter = list;
+        let mut adapter = list;
         // SAFETY: the system has just written the whole list into the buffer of the program. The
-        // hook unlinks entries and frees none.
+        // hook unlinks entries and frees none. The buffer can have any alignment, so the hook makes
+        // no reference to an entry.
         unsafe {
-            while let Some(adapter) = next_adapter.as_mut() {
+            while !adapter.is_null() {
                 // The first entry is a member of the adapter, so it cannot be unlinked. The hook
                 // copies the next entry over a hidden first entry.
-                let first_entry = &mut adapter.IpAddressList;
-                while is_hidden(first_entry) {
-                    match first_entry.Next.as_ref() {
-                        Some(next_entry) => *first_entry = *next_entry,
-                        None => {
-                            first_entry.IpAddress.String = unspecified_address();
-                            first_entry.IpMask.String = unspecified_address();
-                        }
-                    }
-                }
-                let mut link = &raw mut first_entry.Next;
-                while let Some(entry) = (*link).as_mut() {
-                    if is_hidden(entry) {
-                        *link = entry.Next;
+                let first_place = &raw mut (*adapter).IpAddressList;
+                let mut first_entry = first_place.read_unaligned();
+                while is_hidden(&first_entry) {
+                    if first_entry.Next.is_null() {
+                        first_entry.IpAddress.String = unspecified_address();
+                        first_entry.IpMask.String = unspecified_address();
                     } else {
-                        link = &raw mut entry.Next;
+                        first_entry = first_entry.Next.read_unaligned();
                     }
                 }
-                next_adapter = adapter.Next;
+                first_place.write_unaligned(first_entry);
+                let mut link = &raw mut (*first_place).Next;
+                loop {
+                    let entry = link.read_unaligned();
+                    if entry.is_null() {
+                        break;
+                    }
+                    if is_hidden(&entry.read_unaligned()) {
+                        link.write_unaligned((&raw const (*entry).Next).read_unaligned());
+                    } else {
+                        link = &raw mut (*entry).Next;
+                    }
+                }
+                adapter = (&raw const (*adapter).Next).read_unaligned();
             }
         }
     }

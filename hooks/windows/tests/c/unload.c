@@ -37,6 +37,10 @@ int main(int argc, char **argv)
     int port = atoi(argv[1]);
     WSAStartup(MAKEWORD(2, 2), &data);
     print_bound_address("before", port);
+    /* The thread that DllMain starts needs the code of the DLL, so FreeLibrary must not unmap it. */
+    FreeLibrary(LoadLibraryA(argv[2]));
+    printf("freed at once: %s\n", GetModuleHandleA(argv[2]) ? "loaded" : "unloaded");
+    fflush(stdout);
     HMODULE dll = LoadLibraryA(argv[2]);
     if (!dll) {
         printf("LoadLibrary: %lu\n", GetLastError());

@@ -151,7 +151,7 @@ fn hooks_can_be_removed_and_installed_again() {
     session.set_environment(&mut command);
     let v = session.virtual_ip();
     let expected_output = format!(
-        "before: 0.0.0.0\nby DllMain: {v}\ninstalled: {v}\nremoved: 0.0.0.0\ninstalled again: {v}\nunloaded: 0.0.0.0\n"
+        "before: 0.0.0.0\nfreed at once: loaded\nby DllMain: {v}\ninstalled: {v}\nremoved: 0.0.0.0\ninstalled again: {v}\nunloaded: 0.0.0.0\n"
     );
     assert_eq!(stdout_of(&mut command), expected_output);
 }
