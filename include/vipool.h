@@ -2301,6 +2301,9 @@ vipool_status vipool_map_get_directory(char *buffer, size_t capacity, size_t *ou
  * - `options`: may be NULL.
  * - `out`: receives the map. Close it with vipool_map_close(), which does not remove the files.
  *
+ * If another call creates a map in the directory, this function waits for at most 30 seconds, and
+ * then fails with VIPOOL_ERR_BUSY.
+ *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
  * VIPOOL_ERR_UTF8, VIPOOL_ERR_PLAN, VIPOOL_ERR_DIRECTORY (create the directory first),
  * VIPOOL_ERR_DAMAGED (remove the file), VIPOOL_ERR_IO, VIPOOL_ERR_UNTRUSTED, VIPOOL_ERR_BUSY,

@@ -146,11 +146,11 @@ file_permissions() {
   write_pam_service logon preload=$PRELOAD
   pamtester -Irhost=192.0.2.7 logon bob open_session
   as_alice() { setpriv --reuid 2001 --regid 2001 --clear-groups "$@"; }
-  for file in map sessions lock assigned.json assigner.lock; do
+  for file in map sessions lock reload assigned.json assigner.lock; do
     as_alice sh -c "echo x >> /run/vipool/$file" 2> /dev/null && fail "a user can write $file"
     as_alice rm -f /run/vipool/$file 2> /dev/null && fail "a user can remove $file"
   done
-  for file in sessions lock assigner.lock client.*; do
+  for file in sessions lock reload assigner.lock client.*; do
     as_alice cat /run/vipool/$file > /dev/null 2>&1 && fail "a user can read $file"
   done
   as_alice touch /run/vipool/new 2> /dev/null && fail "a user can write the directory"

@@ -344,7 +344,9 @@ impl From<&MapError> for vipool_status {
             MapError::Damaged { .. } => VIPOOL_ERR_DAMAGED,
             MapError::OtherBoot(_) => VIPOOL_ERR_OTHER_BOOT,
             MapError::Untrusted { .. } => VIPOOL_ERR_UNTRUSTED,
-            MapError::Busy { exclusive: false, .. } => VIPOOL_ERR_BUSY,
+            MapError::Busy { exclusive: false, .. } | MapError::BeingReplaced { .. } => {
+                VIPOOL_ERR_BUSY
+            }
             MapError::Busy { exclusive: true, .. } => VIPOOL_ERR_BUSY_EXCLUSIVE,
             MapError::Forked => VIPOOL_ERR_FORKED,
             MapError::LockLost { .. } => VIPOOL_ERR_LOCK_LOST,

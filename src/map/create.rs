@@ -8,7 +8,9 @@ use super::engine::files;
 use super::engine::reap::Probe;
 use super::engine::writer::WritableMap;
 use super::format::header::LOCK_HOLDER;
-use super::replan::build::{file_bytes, keep_if_unchanged, replace_files};
+use super::reload_lock::ReloadLock;
+use super::replan::build::{file_bytes, keep_if_unchanged, publish, replace_files};
+use super::replan::prepare::{Finished, PreparedMap};
 use super::replan::validate::validate;
 use super::types::error::MapError;
 use super::types::plan::Plan;
@@ -33,9 +35,19 @@ impl Map {
     /// place. So running programs need not attach again after the same plan was applied twice.
     /// Otherwise, this function marks the old map file as superseded.
     ///
+    /// Other processes can open and close sessions while this function builds the map. In these
+    /// cases, it holds the lock for its whole time instead: two pools of the new map contain the
+    /// same address; the plan lacks a pool of the old map; a session opens or closes meanwhile at an
+    /// address that the plan reserves; a process dies while it opens a session; or the last call or
+    /// an exclusive writer was killed. A map keeps the slots of an address that moved to another
+    /// pool, so the first case also applies to later calls.
+    ///
+    /// A second call waits until the first call has ended, at most 30 seconds.
+    ///
     /// # Errors
-    /// Fails if no map can be built from the plan, another writer holds the lock, or the files
-    /// cannot be created. Also fails if the old map is damaged; [`Map::repair`] replaces it.
+    /// Fails if no map can be built from the plan, another process holds the lock or replaces the
+    /// map, or the files cannot be created. Also fails if the old map is damaged; [`Map::repair`]
+    /// replaces it.
     pub fn create(directory: &Path, plan: &Plan) -> Result<Self, MapError> {
         Self::create_at(directory, plan, Tick::now())
     }
@@ -46,7 +58,7 @@ impl Map {
     /// # Errors
     /// Fails as [`Map::create`] does.
     pub fn create_at(directory: &Path, plan: &Plan, now: Tick) -> Result<Self, MapError> {
-        Self::create_and_prepare(directory, plan, now, |_| {})
+        Self::create_and_initialize(directory, plan, now, |_| {})
     }
 
     /// Creates the files of a map like [`Map::create`], for a directory whose map may have been
@@ -64,43 +76,56 @@ impl Map {
         now: Tick,
         probe: &mut dyn Probe,
     ) -> Result<Self, MapError> {
-        Self::create_and_prepare(directory, plan, now, |map| {
+        Self::create_and_initialize(directory, plan, now, |map| {
             map.transact(|transaction| transaction.withhold_slots_in_use(now, probe));
         })
     }
 
-    /// Creates the files of a map. Runs `prepare` under the lock if the directory had no map.
-    fn create_and_prepare(
+    /// Creates the files of a map. Runs `initialize` under the lock if the directory had no map.
+    fn create_and_initialize(
         directory: &Path,
         plan: &Plan,
         now: Tick,
-        prepare: impl FnOnce(&mut WritableMap),
+        initialize: impl FnOnce(&mut WritableMap),
     ) -> Result<Self, MapError> {
         validate(plan)?;
         let boot = files::current_boot_id(directory)?;
+        let reload_lock = ReloadLock::acquire(directory)?;
         let lock = WriterLock::open(directory)?;
-        let read_holder = || {
-            let map = files::open_writable(directory).ok();
-            map.map(|map| LockHolder::read(&map)).unwrap_or_default()
+        let read_holder =
+            || files::open_image(directory).map(|map| LockHolder::read(&map)).unwrap_or_default();
+        // An exclusive holder keeps the lock for a long time. So do not build a map that cannot be
+        // published, and do not wait for the lock. If the holder has died, the first attempt
+        // succeeds.
+        let prepared_map = match read_holder().is_exclusive {
+            true => None,
+            false => PreparedMap::new(directory, plan, boot, now)?,
         };
-        // Do not wait for an exclusive holder, which keeps the lock for a long time. If the holder
-        // has died, the first attempt succeeds.
         let timeout = if read_holder().is_exclusive { Duration::ZERO } else { LOCK_TIMEOUT };
         if !lock.acquire(timeout)? {
             return Err(read_holder().to_error());
         }
-        let map = match files::open_writable(directory) {
-            Ok(old_map) => update_files(directory, plan, boot, old_map, now),
+        let mut old_map = files::open_writable(directory);
+        let new_map = reload_lock.check().and_then(|()| match &mut old_map {
+            Ok(old_map) => update_files(directory, plan, boot, old_map, prepared_map, now),
             Err(MapError::Missing(_)) => {
+                // Remove the prepared files before new files are created.
+                drop(prepared_map);
                 replace_files(directory, plan, boot, None, now).map(|mut map| {
-                    prepare(&mut map);
-                    map
+                    initialize(&mut map);
+                    Some(map)
                 })
             }
-            Err(error) => Err(error),
-        };
+            Err(_) => Ok(None),
+        });
+        // Release the lock before the old map is dropped: the kernel needs a long time to free the
+        // memory of a large map.
         lock.release();
-        Ok(Self::with_lock(map?, lock))
+        let map = match new_map? {
+            Some(new_map) => new_map,
+            None => old_map?,
+        };
+        Ok(Self::with_lock(map, lock))
     }
 }
 
@@ -115,23 +140,34 @@ impl Plan {
     }
 }
 
-/// Applies a plan to an existing map. Returns the old map if it stays in place, else the new map.
+/// Applies a plan to an existing map. Returns the new map, or `None` if the old map stays in place.
+/// The caller holds the reload lock and the writer lock.
 fn update_files(
     directory: &Path,
     plan: &Plan,
     boot: u64,
-    mut old_map: WritableMap,
+    old_map: &mut WritableMap,
+    prepared_map: Option<PreparedMap<'_>>,
     now: Tick,
-) -> Result<WritableMap, MapError> {
+) -> Result<Option<WritableMap>, MapError> {
     let writer = old_map.writer();
     writer.store_header(LOCK_HOLDER, LockHolder::this_process(false));
     writer.recover_if_needed();
-    let new_map = files::finish_publishing(directory, old_map.layout())
-        .and_then(|()| keep_if_unchanged(&mut old_map, directory, plan, boot, now))
-        .and_then(|is_kept| match is_kept {
-            true => Ok(None),
-            false => replace_files(directory, plan, boot, Some(&mut old_map), now).map(Some),
-        });
+    let new_map = files::finish_publishing(directory, old_map.layout()).and_then(|()| {
+        let finished =
+            prepared_map.map_or(Finished::Outdated, |map| map.finish(old_map, plan, now));
+        match finished {
+            Finished::Unchanged => return Ok(None),
+            Finished::Complete(new_map) => {
+                return publish(new_map, boot, Some(old_map), || Ok(())).map(Some);
+            }
+            Finished::Outdated => {}
+        }
+        if keep_if_unchanged(old_map, directory, plan, boot, now)? {
+            return Ok(None);
+        }
+        replace_files(directory, plan, boot, Some(old_map), now).map(Some)
+    });
     old_map.writer().store_header(LOCK_HOLDER, 0);
-    Ok(new_map?.unwrap_or(old_map))
+    new_map
 }

@@ -27,6 +27,7 @@ mod journal;
 mod model_checked;
 mod query;
 mod reader;
+mod reload_lock;
 mod remove;
 mod repair;
 mod replan;
@@ -39,7 +40,7 @@ mod versions;
 mod writer;
 mod writer_lock;
 
-pub use engine::files::{JOURNAL_FILE, LOCK_FILE, MAP_FILE, SESSIONS_FILE};
+pub use engine::files::{JOURNAL_FILE, LOCK_FILE, MAP_FILE, RELOAD_LOCK_FILE, SESSIONS_FILE};
 pub use engine::reap::{LEADER_GRACE, Probe, ReapReport};
 pub use exclusive::ExclusiveWriter;
 pub use format::journal::CAPACITY as JOURNAL_CAPACITY;

@@ -10,6 +10,7 @@ use super::format::header::{
 use super::format::layout::{self, Layout};
 use super::format::region::{Region, WritableRegion};
 use super::format::words::{load, store};
+use super::reload_lock::ReloadLock;
 use super::replan::build::replace_files_after;
 use super::replan::merge::new_pools;
 use super::replan::validate::validate;
@@ -45,12 +46,13 @@ impl Map {
     /// other records.
     ///
     /// # Errors
-    /// Fails if the plan is not valid, there is no map, the map is not trusted, another writer
-    /// holds the lock, or the files cannot be read, renamed or created. In this case, the damaged
-    /// files keep their names.
+    /// Fails if the plan is not valid, there is no map, the map is not trusted, another process
+    /// holds the lock or replaces the map, or the files cannot be read, renamed or created. In this
+    /// case, the damaged files keep their names.
     pub fn repair(directory: &Path, plan: &Plan) -> Result<Option<RepairReport>, MapError> {
         validate(plan)?;
         let boot = files::current_boot_id(directory)?;
+        let _reload_lock = ReloadLock::acquire(directory)?;
         let lock = WriterLock::open(directory)?;
         if !lock.acquire(LOCK_TIMEOUT)? {
             return Err(LockHolder::default().to_error());
@@ -71,7 +73,7 @@ impl Map {
 }
 
 /// Replaces a damaged map. Returns the new names of the damaged files, and whether the new map
-/// contains the readable leases. The caller holds the lock.
+/// contains the readable leases. The caller holds the reload lock and the writer lock.
 fn replace_damaged(
     directory: &Path,
     plan: &Plan,

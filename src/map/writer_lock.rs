@@ -79,7 +79,7 @@ impl WriterLock {
             directory: directory.to_owned(),
             lock_path: directory.join(files::LOCK_FILE),
             map_path: directory.join(files::MAP_FILE),
-            file: files::open_lock(directory)?,
+            file: files::open_lock(directory, files::LOCK_FILE)?,
             waiting_thread_count: AtomicU32::new(0),
             handoff_count: AtomicU32::new(0),
             last_check: AtomicU64::new(UNKNOWN_TIME),
@@ -121,25 +121,7 @@ impl WriterLock {
 
     /// Acquires the lock. Returns false if other processes held it until the timeout.
     pub(crate) fn acquire(&self, timeout: Duration) -> Result<bool, MapError> {
-        let result = self.file.acquire(timeout);
-        let lock_error = |source| {
-            let path = self.lock_path.clone();
-            MapError::Io { failure: "cannot lock", path, source }
-        };
-        if matches!(result, Ok(false)) {
-            return Ok(false);
-        }
-        match self.file.loss_reason() {
-            Ok(None) => result.map_err(lock_error),
-            Ok(Some(reason)) => {
-                self.file.release();
-                Err(MapError::LockLost { path: self.lock_path.clone(), reason })
-            }
-            Err(error) => {
-                self.file.release();
-                Err(lock_error(result.err().unwrap_or(error)))
-            }
-        }
+        acquire(&self.file, &self.lock_path, timeout)
     }
 
     /// Keeps the lock until [`WriterLock::end_exclusive`]. The caller holds the lock.
@@ -221,4 +203,33 @@ impl WriterLock {
     pub(crate) fn release(&self) {
         self.file.release();
     }
+}
+
+/// Acquires a lock of a map, and checks that the file of the lock was not removed. Returns false if
+/// other processes held the lock until the timeout.
+pub(crate) fn acquire(file: &FileLock, path: &Path, timeout: Duration) -> Result<bool, MapError> {
+    let result = file.acquire(timeout);
+    if matches!(result, Ok(false)) {
+        return Ok(false);
+    }
+    match (check_not_lost(file, path), result) {
+        (Ok(()), result) => result.map_err(|source| lock_error(path, source)),
+        (Err(MapError::Io { .. }), Err(source)) => Err(lock_error(path, source)),
+        (Err(error), _) => {
+            file.release();
+            Err(error)
+        }
+    }
+}
+
+/// Returns an error if a lock of a map no longer excludes other processes.
+pub(crate) fn check_not_lost(file: &FileLock, path: &Path) -> Result<(), MapError> {
+    match file.loss_reason().map_err(|source| lock_error(path, source))? {
+        None => Ok(()),
+        Some(reason) => Err(MapError::LockLost { path: path.to_owned(), reason }),
+    }
+}
+
+fn lock_error(path: &Path, source: io::Error) -> MapError {
+    MapError::Io { failure: "cannot lock", path: path.to_owned(), source }
 }

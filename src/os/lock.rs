@@ -40,8 +40,8 @@ pub struct FileLock {
 }
 
 impl FileLock {
-    /// Creates a lock on the file that `open_file` opens. The lock is not held yet. No thread forks
-    /// through the C library while `open_file` runs.
+    /// Creates a lock on the file that `open_file` opens. The lock is not held yet. While `open_file`
+    /// runs, no other thread forks through the C library.
     ///
     /// # Errors
     /// Fails if `open_file` fails, if the file cannot be examined, if the process has too many

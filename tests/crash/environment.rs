@@ -74,7 +74,7 @@ fn full_tmpfs_fails_at_creation_and_never_raises_a_signal_later() {
         // no space for its sessions file.
         assert!(is_full(Map::create(&directory.0, &plan(100_000))));
         assert!(is_full(Map::create(&directory.0, &plan(2_000))));
-        assert_eq!(file_names(&directory.0), ["lock"]);
+        assert_eq!(file_names(&directory.0), ["lock", "reload"]);
         let map = Map::create(&directory.0, &plan(100)).unwrap();
         let opened = map.open_session(session_id(1), &ANONYMOUS, Tick::ZERO).unwrap();
         let reader = Reader::attach(&directory.0).unwrap();
@@ -89,7 +89,10 @@ fn full_tmpfs_fails_at_creation_and_never_raises_a_signal_later() {
         }
         assert!(is_full(Map::create(&directory.0, &plan(101))));
         map.close_by_handle(&opened.handle, Tick::ZERO).unwrap();
-        assert_eq!(file_names(&directory.0), ["filler", "journal", "lock", "map", "sessions"]);
+        assert_eq!(
+            file_names(&directory.0),
+            ["filler", "journal", "lock", "map", "reload", "sessions"]
+        );
     });
 }
 

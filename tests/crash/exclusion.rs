@@ -163,20 +163,27 @@ fn exclusive_writer_of_removed_files_fails_in_the_next_second() {
 fn no_child_inherits_the_descriptor_of_a_lock() {
     let directory = TestDirectory::new("window");
     let _map = Map::create(&directory.0, &plan(9)).unwrap();
-    let lock_inode = fs::metadata(directory.0.join("lock")).unwrap().ino();
+    let inode = |name| fs::metadata(directory.0.join(name)).unwrap().ino();
+    let lock_inodes = ["lock", "reload"].map(inode);
     let is_finished = AtomicBool::new(false);
     thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while !is_finished.load(SeqCst) {
-                    drop(Map::open(&directory.0).unwrap());
-                }
-            });
-        }
+        scope.spawn(|| {
+            while !is_finished.load(SeqCst) {
+                drop(Map::open(&directory.0).unwrap());
+            }
+        });
+        scope.spawn(|| {
+            while !is_finished.load(SeqCst) {
+                drop(Map::create(&directory.0, &plan(9)).unwrap());
+            }
+        });
         let statuses: Vec<WaitStatus> = (0..vipool_testing::effort(300, 10_000))
             .map(|_| {
-                let check_descriptors =
-                    || assert!((3..512).all(|descriptor| inode_of(descriptor) != Some(lock_inode)));
+                let check_descriptors = || {
+                    assert!((3..512).all(|descriptor| {
+                        inode_of(descriptor).is_none_or(|inode| !lock_inodes.contains(&inode))
+                    }))
+                };
                 Child::start(check_descriptors).wait()
             })
             .collect();

@@ -13,5 +13,8 @@ mod permissions;
 mod process;
 mod processes;
 mod recovery;
+mod reload;
 #[cfg(target_arch = "x86_64")]
 mod single_step;
+#[cfg(target_arch = "x86_64")]
+mod single_step_reload;

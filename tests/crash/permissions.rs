@@ -26,8 +26,8 @@ fn other_users_can_read_the_map_file_only() {
     let user = vipool::map::OpenOptions::new().with_user("ann");
     map.open_session(session_id(1), &user, Tick::ZERO).unwrap();
     let mode = |name: &str| directory.0.join(name).metadata().unwrap().mode() & 0o777;
-    let modes = ["map", "sessions", "journal", "lock"].map(mode);
-    assert_eq!(modes, [0o644, 0o640, 0o640, 0o600]);
+    let modes = ["map", "sessions", "journal", "lock", "reload"].map(mode);
+    assert_eq!(modes, [0o644, 0o640, 0o640, 0o600, 0o600]);
     let mut child = Child::start(|| {
         switch_user(OTHER_UID);
         let reader = Reader::attach(&directory.0).unwrap();
@@ -39,6 +39,7 @@ fn other_users_can_read_the_map_file_only() {
             ("sessions", true),
             ("journal", false),
             ("lock", false),
+            ("reload", false),
         ] {
             let result = OpenOptions::new()
                 .read(!is_write_access)
@@ -88,8 +89,16 @@ fn planted_files_are_refused_or_replaced_and_never_written_to() {
         return;
     }
     for kind in PLANTED_KINDS {
-        for name in ["map", "sessions", "journal", "lock", "map.new", "sessions.new", "journal.new"]
-        {
+        for name in [
+            "map",
+            "sessions",
+            "journal",
+            "lock",
+            "reload",
+            "map.new",
+            "sessions.new",
+            "journal.new",
+        ] {
             let (directory, other_directory) =
                 (TestDirectory::new("planted"), TestDirectory::new("elsewhere"));
             let path = directory.0.join(name);
@@ -117,6 +126,8 @@ fn planted_files_are_refused_or_replaced_and_never_written_to() {
             let expected_refusals = match name {
                 "map" => [true, true, true],
                 "lock" => [false, true, true],
+                // Only a process that creates or repairs the map opens this file.
+                "reload" => [false, false, true],
                 // vipool ignores these files and replaces them.
                 _ => [false, false, false],
             };

@@ -111,6 +111,20 @@ impl Child {
         self.ptrace(libc::PTRACE_CONT);
     }
 
+    /// Returns whether the next instruction of the stopped child is a system call.
+    #[cfg(target_arch = "x86_64")]
+    pub fn is_at_system_call(&self) -> bool {
+        const SYSCALL_INSTRUCTION: i64 = 0x050f;
+        let peek = |request, address: i64| {
+            // SAFETY: both requests only read a word of the stopped child, and ptrace fails if the
+            // address is not valid.
+            unsafe { libc::ptrace(request, self.pid, address, 0) }
+        };
+        let offset = std::mem::offset_of!(libc::user_regs_struct, rip);
+        let instruction_address = peek(libc::PTRACE_PEEKUSER, offset as i64);
+        peek(libc::PTRACE_PEEKTEXT, instruction_address) & 0xffff == SYSCALL_INSTRUCTION
+    }
+
     fn ptrace(&self, request: libc::c_uint) {
         // SAFETY: both requests ignore the address, and their last argument is a signal number: 0
         // for no signal. ptrace fails if the child is not traced or not stopped.

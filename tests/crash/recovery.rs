@@ -38,7 +38,7 @@ pub type LeaseTable = BTreeMap<(u16, u32), LeaseRecord>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseRecord {
     pub lease: Lease,
-    user: Option<String>,
+    pub user: Option<String>,
     client: Option<IpAddr>,
     leader: Option<Leader>,
     since: Tick,

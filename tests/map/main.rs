@@ -7,6 +7,7 @@ mod migration;
 mod plan_support;
 mod pools;
 mod release;
+mod reload;
 mod reopen;
 mod replan;
 mod reservations;

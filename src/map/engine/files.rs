@@ -1,6 +1,6 @@
 //! Opens, creates and replaces the files of a map in their directory.
 //!
-//! New files, except the lock file, are created under temporary names and then renamed. A process
+//! New files, except the lock files, are created under temporary names and then renamed. A process
 //! that dies before the rename leaves temporary files. The next process that creates or replaces
 //! these files finishes the rename or removes the temporary files.
 
@@ -31,6 +31,9 @@ pub const JOURNAL_FILE: &str = "journal";
 const CANNOT_IDENTIFY_BOOT: &str = "cannot identify this boot for";
 /// Name of the file that writers lock. No process replaces this file.
 pub const LOCK_FILE: &str = "lock";
+/// Name of the file that a process locks while it creates or repairs the map. No process replaces
+/// this file.
+pub const RELOAD_LOCK_FILE: &str = "reload";
 
 /// The reason why a file of a map cannot be used. The value contains no path, so that a failure
 /// allocates nothing.
@@ -171,10 +174,10 @@ pub(crate) fn current_boot_id(directory: &Path) -> Result<u64, MapError> {
         .map_err(|error| io_error(CANNOT_IDENTIFY_BOOT, directory.join(MAP_FILE), error))
 }
 
-/// Opens the lock file of a map, and creates it if it does not exist.
-pub(crate) fn open_lock(directory: &Path) -> Result<FileLock, MapError> {
-    let path = || directory.join(LOCK_FILE);
-    let open = || match open_writable_file(directory, LOCK_FILE) {
+/// Opens the lock file `name` of a map, and creates it if it does not exist.
+pub(crate) fn open_lock(directory: &Path, name: &str) -> Result<FileLock, MapError> {
+    let path = || directory.join(name);
+    let open = || match open_writable_file(directory, name) {
         Err(OpenFailure::Missing) => {
             match trusted_file::create_new(&path(), 0o600) {
                 // Another process has just created the file.
@@ -183,7 +186,7 @@ pub(crate) fn open_lock(directory: &Path) -> Result<FileLock, MapError> {
                 Err(TrustError::Untrusted(reason)) => return Err(OpenFailure::Untrusted(reason)),
                 Ok(_) => {}
             }
-            open_writable_file(directory, LOCK_FILE)
+            open_writable_file(directory, name)
         }
         result => result,
     };
@@ -197,31 +200,125 @@ pub(crate) fn open_lock(directory: &Path) -> Result<FileLock, MapError> {
     })
 }
 
-/// Creates zeroed, fully allocated files for a map and its sessions, under temporary names. Returns
-/// the map file, the sessions file and the identity of the map file. [`publish`] renames the files.
-///
-/// Replaces existing temporary files. The caller holds the lock, so no other process uses these
-/// files.
-pub(crate) fn create(
-    directory: &Path,
-    map_word_count: usize,
-    sessions_word_count: usize,
-) -> Result<(WritableRegion, WritableRegion, FileIdentity), MapError> {
-    let create_file = |name, word_count: usize, mode| {
-        let path = temporary_path(directory, name);
-        let map_new_file = || {
-            let file = trusted_file::create(&path, word_count as u64 * 8, mode)?;
-            trusted_file::keep_group(&file, &directory.join(name));
-            let region = WritableRegion::from_mapping(WritableMapping::new(&file)?);
-            Ok((region, FileIdentity::of(&file)?))
+/// Zeroed, fully allocated files for a map and its sessions, under temporary names.
+pub(crate) struct NewFiles<'a> {
+    pub(crate) map: WritableRegion,
+    pub(crate) sessions: WritableRegion,
+    /// The identity of the map file.
+    pub(crate) identity: FileIdentity,
+    pub(crate) temporary_files: TemporaryFiles<'a>,
+}
+
+impl<'a> NewFiles<'a> {
+    /// Creates the files. Replaces existing temporary files. The caller holds the reload lock, so no
+    /// other process uses these files.
+    pub(crate) fn create(
+        directory: &'a Path,
+        map_word_count: usize,
+        sessions_word_count: usize,
+    ) -> Result<Self, MapError> {
+        let create_file = |name, word_count: usize, mode| {
+            let path = temporary_path(directory, name);
+            let map_new_file = || {
+                let file = trusted_file::create(&path, word_count as u64 * 8, mode)?;
+                trusted_file::keep_group(&file, &directory.join(name));
+                let region = WritableRegion::from_mapping(WritableMapping::new(&file)?);
+                Ok((region, FileIdentity::of(&file)?))
+            };
+            map_new_file().map_err(|error| {
+                _ = std::fs::remove_file(&path);
+                trust_error("cannot create", path.clone(), error)
+            })
         };
-        map_new_file().map_err(|error| trust_error("cannot create", path.clone(), error))
-    };
-    let (map, identity) = create_file(MAP_FILE, map_word_count, 0o644)
-        .inspect_err(|_| remove_temporary_files(directory))?;
-    let (sessions, _) = create_file(SESSIONS_FILE, sessions_word_count, 0o640)
-        .inspect_err(|_| remove_temporary_files(directory))?;
-    Ok((map, sessions, identity))
+        // Declared before the mappings, so that it is dropped after them.
+        let mut temporary_files =
+            TemporaryFiles { directory, identities: [None; 2], is_published: false };
+        let (map, identity) = create_file(MAP_FILE, map_word_count, 0o644)?;
+        temporary_files.identities[0] = Some(identity);
+        let (sessions, sessions_identity) = create_file(SESSIONS_FILE, sessions_word_count, 0o640)?;
+        temporary_files.identities[1] = Some(sessions_identity);
+        Ok(Self { map, sessions, identity, temporary_files })
+    }
+}
+
+/// The new files that this process has created under temporary names. They are removed when this
+/// value is dropped, unless [`TemporaryFiles::publish`] has renamed them. Drop the mappings of the
+/// files first, because Windows does not remove a mapped file.
+///
+/// On Unix, a file of another process under a temporary name is neither renamed nor removed. Such a
+/// file can appear if the reload lock was lost, or if the other process does not know the reload
+/// lock. On Windows a file has no identity, so only its existence is checked.
+#[derive(Debug)]
+pub(crate) struct TemporaryFiles<'a> {
+    directory: &'a Path,
+    /// The map file and the sessions file, if they were created.
+    identities: [Option<FileIdentity>; 2],
+    is_published: bool,
+}
+
+impl TemporaryFiles<'_> {
+    /// Returns the directory of the files.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory
+    }
+
+    /// Returns whether both files still have their temporary names. [`remove`] removes them without
+    /// the reload lock.
+    pub(crate) fn exist(&self) -> bool {
+        self.paths().all(|(_, is_in_place)| is_in_place)
+    }
+
+    /// Returns the temporary path of each file, and whether the file is at this path.
+    fn paths(&self) -> impl Iterator<Item = (PathBuf, bool)> {
+        [MAP_FILE, SESSIONS_FILE].into_iter().zip(self.identities).map(|(name, identity)| {
+            let path = temporary_path(self.directory, name);
+            // On Windows, `is_at` is always true.
+            let is_in_place =
+                path.exists() && identity.is_some_and(|file| file.is_at(&path).unwrap_or(false));
+            (path, is_in_place)
+        })
+    }
+
+    /// Returns an error unless both files still have their temporary names.
+    pub(crate) fn check(&self) -> Result<(), MapError> {
+        for (name, identity) in [MAP_FILE, SESSIONS_FILE].into_iter().zip(self.identities) {
+            let path = temporary_path(self.directory, name);
+            match identity.map(|file| file.is_at(&path)) {
+                Some(Ok(true)) => {}
+                Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(io_error("cannot examine", path, error));
+                }
+                _ => {
+                    let path = self.directory.join(RELOAD_LOCK_FILE);
+                    let reason = "another process has replaced the new files of the map";
+                    return Err(MapError::LockLost { path, reason });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Renames the new files to their final names: first the map, then the sessions file.
+    ///
+    /// If a process dies between the two renames, the next writer finds the new sessions file under
+    /// its temporary name. In the opposite order, the old map would be in place without its sessions
+    /// file.
+    pub(crate) fn publish(mut self) -> Result<(), MapError> {
+        publish_file(self.directory, MAP_FILE)?;
+        // The map is in place now, so its sessions file must not be removed.
+        self.is_published = true;
+        publish_file(self.directory, SESSIONS_FILE)
+    }
+}
+
+impl Drop for TemporaryFiles<'_> {
+    fn drop(&mut self) {
+        if !self.is_published {
+            for (path, _) in self.paths().filter(|(_, is_in_place)| *is_in_place) {
+                _ = std::fs::remove_file(path);
+            }
+        }
+    }
 }
 
 /// Opens the sessions file of a map. Returns an empty region if the directory has no trusted
@@ -244,7 +341,7 @@ fn open_sessions_file(directory: &Path, layout: &Layout) -> Result<WritableRegio
 }
 
 /// Opens the journal of this boot. If there is none, creates an empty journal. The caller holds the
-/// lock.
+/// writer lock.
 pub(crate) fn open_or_create_journal(
     directory: &Path,
     boot: u64,
@@ -283,15 +380,6 @@ fn create_journal(directory: &Path, boot: u64) -> Result<WritableRegion, TrustEr
     Ok(region)
 }
 
-/// Renames the new files to their final names: first the map, then the sessions file.
-///
-/// If a process dies between the two renames, the next writer finds the new sessions file under its
-/// temporary name. In the opposite order, the old map would be in place without its sessions file.
-pub(crate) fn publish(directory: &Path) -> Result<(), MapError> {
-    publish_file(directory, MAP_FILE).inspect_err(|_| remove_temporary_files(directory))?;
-    publish_file(directory, SESSIONS_FILE)
-}
-
 fn publish_file(directory: &Path, name: &str) -> Result<(), MapError> {
     let path = directory.join(name);
     trusted_file::replace(&temporary_path(directory, name), &path)
@@ -299,7 +387,7 @@ fn publish_file(directory: &Path, name: &str) -> Result<(), MapError> {
 }
 
 /// Renames the sessions file of this map to its final name if the creator of the file died before
-/// the rename. The caller holds the lock.
+/// the rename. The caller holds the reload lock and the writer lock.
 pub(crate) fn finish_publishing(directory: &Path, layout: &Layout) -> Result<(), MapError> {
     let unpublished_name = temporary_name(SESSIONS_FILE);
     let is_sessions_file = |region: Region| layout.is_sessions_file(region.words());
@@ -312,13 +400,14 @@ pub(crate) fn finish_publishing(directory: &Path, layout: &Layout) -> Result<(),
     }
 }
 
-/// Returns whether the directory has a temporary file of the map or of its sessions. The creator of
-/// such a file died before the rename.
+/// Returns whether the directory has a temporary file of the map or of its sessions. If this process
+/// holds the reload lock and has created no such file, the creator died before the rename.
 pub(crate) fn has_temporary_files(directory: &Path) -> bool {
     [MAP_FILE, SESSIONS_FILE].into_iter().any(|name| temporary_path(directory, name).exists())
 }
 
-/// Removes the map and its sessions file. The caller holds the lock.
+/// Removes the map and its sessions file. The caller holds the writer lock. Another process can hold
+/// the reload lock: see [`TemporaryFiles::exist`].
 pub(crate) fn remove(directory: &Path) -> Result<(), MapError> {
     remove_temporary_files(directory);
     for name in [MAP_FILE, SESSIONS_FILE] {
@@ -334,14 +423,15 @@ pub(crate) fn remove(directory: &Path) -> Result<(), MapError> {
 }
 
 /// Removes the new files that still have their temporary names.
-pub(crate) fn remove_temporary_files(directory: &Path) {
+fn remove_temporary_files(directory: &Path) {
     for name in [MAP_FILE, SESSIONS_FILE] {
         _ = std::fs::remove_file(temporary_path(directory, name));
     }
 }
 
 /// Renames the map and its sessions file to unused names with the suffix `.damaged-N`. Returns the
-/// new paths. If a file cannot be renamed, both keep their names. The caller holds the lock.
+/// new paths. If a file cannot be renamed, both keep their names. The caller holds the reload lock
+/// and the writer lock.
 pub(crate) fn set_aside(directory: &Path) -> Result<Vec<PathBuf>, MapError> {
     let damaged_path = |name: &str, number: u32| directory.join(format!("{name}.damaged-{number}"));
     let names = [MAP_FILE, SESSIONS_FILE];

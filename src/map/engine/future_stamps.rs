@@ -5,6 +5,7 @@
 //! stamp is higher than all earlier stamps, so all later stamps are in the future too. Without a
 //! correction, addresses would start to cool down only at that future time.
 
+use super::image::MapImage;
 use super::writer::MapWriter;
 use crate::Tick;
 use crate::map::format::header::LAST_STAMP;
@@ -14,6 +15,18 @@ use crate::map::format::slot::{next_stamp, stamp_time};
 /// machine have the same clock, so this limit is generous.
 const MAX_FUTURE_SECONDS: u32 = 3600;
 
+/// Returns whether a stamp is too far in the future.
+fn is_wrong(stamp: u64, now: Tick) -> bool {
+    stamp_time(stamp) > now.saturating_add(MAX_FUTURE_SECONDS)
+}
+
+impl MapImage {
+    /// Returns whether the map has stamps that are too far in the future.
+    pub(crate) fn has_future_stamps(&self, now: Tick) -> bool {
+        is_wrong(self.header(LAST_STAMP), now)
+    }
+}
+
 impl MapWriter<'_> {
     /// Replaces stamps that are too far in the future by stamps with the time `now`.
     ///
@@ -21,8 +34,7 @@ impl MapWriter<'_> {
     /// to [`MAX_FUTURE_SECONDS`] after `now`. If the writer dies, the next call completes the
     /// correction.
     pub(crate) fn correct_future_stamps(&self, now: Tick) {
-        let is_wrong = |stamp| stamp_time(stamp) > now.saturating_add(MAX_FUTURE_SECONDS);
-        if !is_wrong(self.header(LAST_STAMP)) {
+        if !self.has_future_stamps(now) {
             return;
         }
         let mut last_stamp = 0;
@@ -30,7 +42,7 @@ impl MapWriter<'_> {
         for (_, table) in self.table_writers() {
             for slot in 0..table.pool.slot_count {
                 match table.owner(slot).stamp() {
-                    Some(stamp) if is_wrong(stamp) => wrong_stamps.push((stamp, table, slot)),
+                    Some(stamp) if is_wrong(stamp, now) => wrong_stamps.push((stamp, table, slot)),
                     Some(stamp) => last_stamp = last_stamp.max(stamp),
                     None => {}
                 }

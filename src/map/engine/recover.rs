@@ -29,18 +29,18 @@ impl MapWriter<'_> {
     /// record, and invalidates the records of leases that were never committed.
     pub(crate) fn rebuild(&self) {
         record::finish_update(self.access(), self.sessions_words());
+        self.rebuild_derived();
+        for (_, table) in self.table_writers() {
+            (0..table.pool.slot_count).for_each(|slot| table.invalidate_uncommitted_record(slot));
+        }
+    }
+
+    /// Rebuilds queues, index, counters and the last stamp from the slots.
+    pub(crate) fn rebuild_derived(&self) {
         let highest_stamps = self.table_writers().map(|(_, table)| table.rebuild());
         let highest_stamp = highest_stamps.max().unwrap_or(0);
         if highest_stamp > self.header(LAST_STAMP) {
             self.store_header(LAST_STAMP, highest_stamp);
-        }
-        for (_, table) in self.tables() {
-            for slot in (0..table.pool.slot_count).filter(|slot| !table.owner(*slot).is_session()) {
-                if let Some(record) = table.record(slot) {
-                    let Meta { generation, .. } = table.meta(slot);
-                    record::invalidate_uncommitted(self.access(), record, generation);
-                }
-            }
         }
         let is_anchor = |owner: Owner, pool: u16| match owner {
             Owner::Session(session_id) => pool == 0 || self.is_anchor(session_id, pool),
@@ -59,6 +59,15 @@ impl MapWriter<'_> {
 }
 
 impl TableWriter<'_> {
+    /// Invalidates the record of a slot if the record belongs to a lease that was never committed.
+    pub(crate) fn invalidate_uncommitted_record(&self, slot: u32) {
+        let record = self.record(slot).filter(|_| !self.owner(slot).is_session());
+        if let Some(record) = record {
+            let Meta { generation, .. } = self.meta(slot);
+            record::invalidate_uncommitted(self.access(), record, generation);
+        }
+    }
+
     /// Rebuilds queues, index and counters from the slots. The old queues, index and counters may
     /// contain any bytes. Returns the highest stamp of the slots. Allocates memory in proportion to
     /// the number of slots.

@@ -15,7 +15,7 @@ use crate::map::format::index::{self, Entry, Key, LoadedBucket};
 use crate::map::format::placement::{self, Placement, is_in_free_queue};
 use crate::map::format::queue::{self, Front, Queue};
 use crate::map::format::record;
-use crate::map::format::slot::{LINK, META, Meta, OWNER, Owner, RESERVED};
+use crate::map::format::slot::{LINK, META, Meta, OWNER, Owner, PLANNED, RESERVED};
 use crate::map::format::user::UserHash;
 use crate::map::format::words::join_halves;
 use crate::map::types::plan::Settings;
@@ -290,6 +290,49 @@ impl<'a> TableWriter<'a> {
             self.set_count(Counter::LowWaterWarned, u32::from(is_below));
         }
         is_below && !is_warned
+    }
+
+    /// Removes a slot from its queue, its counter and the index.
+    pub(crate) fn remove_derived(&self, slot: u32) {
+        match self.owner(slot) {
+            Owner::Session(session_id) => {
+                self.add_to_count(Counter::Leased, -1);
+                self.remove_from_index(Key::session(session_id), slot);
+            }
+            _ => self.dequeue(slot),
+        }
+    }
+
+    /// Adds a slot to its queue, its counter and the index.
+    pub(crate) fn add_derived(&self, slot: u32) {
+        match self.owner(slot) {
+            Owner::Session(session_id) => {
+                self.add_to_count(Counter::Leased, 1);
+                self.insert_into_index(Key::session(session_id), slot);
+            }
+            _ => self.enqueue(slot),
+        }
+    }
+
+    /// Copies a slot and its record from another map, with this meta word. Does not update queues,
+    /// counters and index.
+    pub(crate) fn copy_slot(&self, slot: u32, source: &Table<'_>, meta: Meta) {
+        self.copy_record(slot, source);
+        for offset in [LINK, OWNER] {
+            self.store(slot, offset, source.load(slot, offset));
+        }
+        self.store_meta(slot, meta);
+    }
+
+    /// Copies the record of a slot from another map, see [`record::copy`]. Also copies the
+    /// reservation, unless the plan of this map reserves the slot.
+    pub(crate) fn copy_record(&self, slot: u32, source: &Table<'_>) {
+        if let (Some(source_record), Some(record)) = (source.record(slot), self.record(slot)) {
+            record::copy(self.access, source_record, record);
+            if !self.meta(slot).has_any(PLANNED) {
+                record::write_reservation(self.access, record, record::reservation(source_record));
+            }
+        }
     }
 
     /// Adds a slot that is not leased to its queue, its counter and the index.

@@ -245,6 +245,18 @@ pub(crate) fn write_reservation(access: WriteAccess<'_>, record: &RecordWords, u
     store(access, record, RESERVATION, user.to_word());
 }
 
+/// Copies a record to the record of the same slot in another map, without the reservation. If a
+/// writer overwrites the record during the copy, the copy is not valid.
+pub(crate) fn copy(access: WriteAccess<'_>, source: &RecordWords, target: &RecordWords) {
+    let commit_word = load(source, COMMIT_WORD);
+    for offset in COMMIT_WORD + 1..RESERVATION {
+        store(access, target, offset, load(source, offset));
+    }
+    // A changed commit word means that a writer overwrote the record during this copy.
+    let is_unchanged = load(source, COMMIT_WORD) == commit_word;
+    store(access, target, COMMIT_WORD, if is_unchanged { commit_word } else { 0 });
+}
+
 /// Copies the last user and the reservation of a slot to the record of another slot that is not
 /// leased.
 pub(crate) fn copy_users(

@@ -183,6 +183,11 @@ impl Meta {
         self.tag_and_flags == 0
     }
 
+    /// Returns those of these flags that are set.
+    pub(crate) fn flags(self, flags: u32) -> u32 {
+        self.tag_and_flags & flags
+    }
+
     /// Returns a copy without `flags_to_clear` and with `flags_to_set`. A flag in both is set.
     pub(crate) fn with_flags(self, flags_to_set: u32, flags_to_clear: u32) -> Self {
         Self { tag_and_flags: self.tag_and_flags & !flags_to_clear | flags_to_set, ..self }

@@ -6,7 +6,7 @@ use super::merge::{is_kept, merge, new_pools};
 use super::migrate::migrate;
 use crate::Tick;
 use crate::hash::{HashKey, hash64, random_key};
-use crate::map::engine::files;
+use crate::map::engine::files::{self, NewFiles, TemporaryFiles};
 use crate::map::engine::image::MapImage;
 use crate::map::engine::writer::{MapWriter, WritableMap};
 use crate::map::format::counters::Counter;
@@ -17,22 +17,21 @@ use crate::map::format::header::{
 use crate::map::format::journal::JOURNAL_WORDS;
 use crate::map::format::layout::{self, Layout};
 use crate::map::format::pool::PlannedPool;
-use crate::map::format::record::RECORD_WORDS;
 use crate::map::format::region::WritableRegion;
-use crate::map::format::slot::{PLANNED, RESERVED, RETIRED};
+use crate::map::format::slot::{META, OWNER, PLANNED, RESERVED, RETIRED};
 use crate::map::format::user::UserHash;
-use crate::map::format::words::{load, store};
 use crate::map::types::error::{MapError, PlanError};
 use crate::map::types::plan::Plan;
 use crate::policy::encode_rules;
 use crate::pool::Pool;
+use crate::raw::word::Word;
 
 /// Builds a map in memory.
 pub(crate) fn build_in_memory(plan: &Plan) -> Result<WritableMap, MapError> {
     let (pools, policy) = (new_pools(plan), plan.policy.encode());
     let map = WritableRegion::in_memory(layout::map_word_count(&pools, policy.len()));
     let sessions = WritableRegion::in_memory(sessions_word_count(&pools, plan));
-    build(map, sessions, &pools, plan, &policy, 1, None)
+    build(map, sessions, &pools, plan, &policy, 1, None).map(|(map, _)| map)
 }
 
 /// Returns the number of bytes of the files of a new map.
@@ -44,7 +43,7 @@ pub(crate) fn file_bytes(plan: &Plan) -> u64 {
 }
 
 /// Builds new files from a plan and the sessions of the old map, and publishes them. The caller
-/// holds the lock.
+/// holds the reload lock and the writer lock.
 pub(crate) fn replace_files(
     directory: &Path,
     plan: &Plan,
@@ -61,7 +60,7 @@ pub(crate) fn replace_files_after(
     directory: &Path,
     plan: &Plan,
     boot: u64,
-    mut old_map: Option<&mut WritableMap>,
+    old_map: Option<&mut WritableMap>,
     now: Tick,
     before_publish: impl FnOnce() -> Result<(), MapError>,
 ) -> Result<WritableMap, MapError> {
@@ -71,20 +70,55 @@ pub(crate) fn replace_files_after(
         Some(kept_map) => merge(kept_map, plan, now)?,
         None => new_pools(plan),
     };
-    let policy = plan.policy.encode();
-    let (map, sessions, identity) = files::create(
-        directory,
-        layout::map_word_count(&pools, policy.len()),
-        sessions_word_count(&pools, plan),
-    )?;
     let kept_map_and_time = kept_map.map(|kept_map| (&**kept_map, now));
-    let mut new_map = build(map, sessions, &pools, plan, &policy, boot, kept_map_and_time)
-        .inspect_err(|_| files::remove_temporary_files(directory))?;
-    new_map.set_identity(identity);
-    let journal = files::open_or_create_journal(directory, boot)
-        .inspect_err(|_| files::remove_temporary_files(directory))?;
-    new_map.set_journal(journal);
-    before_publish().inspect_err(|_| files::remove_temporary_files(directory))?;
+    let (new_map, _) = build_files(directory, &pools, plan, boot, kept_map_and_time)?;
+    publish(new_map, boot, old_map, before_publish)
+}
+
+/// A complete map in new files that still have their temporary names.
+pub(crate) struct UnpublishedMap<'a> {
+    pub(crate) map: WritableMap,
+    // Declared after `map`, so that it is dropped after the mappings of the files.
+    files: TemporaryFiles<'a>,
+}
+
+impl UnpublishedMap<'_> {
+    /// Returns whether the files still have their temporary names, see [`TemporaryFiles::exist`].
+    pub(crate) fn has_files(&self) -> bool {
+        self.files.exist()
+    }
+}
+
+/// Builds a map in new files. Also returns the words of the old map from which it was built. The
+/// caller holds the reload lock.
+pub(crate) fn build_files<'a>(
+    directory: &'a Path,
+    pools: &[PlannedPool],
+    plan: &Plan,
+    boot: u64,
+    old_map_and_time: Option<(&MapImage, Tick)>,
+) -> Result<(UnpublishedMap<'a>, Snapshot), MapError> {
+    let policy = plan.policy.encode();
+    let map_word_count = layout::map_word_count(pools, policy.len());
+    let NewFiles { temporary_files, map, sessions, identity } =
+        NewFiles::create(directory, map_word_count, sessions_word_count(pools, plan))?;
+    let (mut map, snapshot) = build(map, sessions, pools, plan, &policy, boot, old_map_and_time)?;
+    map.set_identity(identity);
+    Ok((UnpublishedMap { map, files: temporary_files }, snapshot))
+}
+
+/// Publishes new files. Calls `before_publish` first. If this call fails, the new files are removed.
+/// The caller holds the reload lock and the writer lock.
+pub(crate) fn publish(
+    mut new_map: UnpublishedMap<'_>,
+    boot: u64,
+    mut old_map: Option<&mut WritableMap>,
+    before_publish: impl FnOnce() -> Result<(), MapError>,
+) -> Result<WritableMap, MapError> {
+    let journal = files::open_or_create_journal(new_map.files.directory(), boot)?;
+    new_map.map.set_journal(journal);
+    before_publish()?;
+    new_map.files.check()?;
     // Mark the old map as superseded before `publish` renames the new files. A process that dies
     // after `publish` must not leave an old map without the mark, because readers of that map would
     // never look for the new map. If this process dies before `publish`, the next writer removes
@@ -95,15 +129,14 @@ pub(crate) fn replace_files_after(
         }
     };
     set_mark(old_map.as_deref_mut(), BEING_REPLACED);
-    files::publish(directory)?;
+    new_map.files.publish()?;
     // Readers that looked for the new file too early look again when the mark changes.
     set_mark(old_map, REPLACED);
-    Ok(new_map)
+    Ok(new_map.map)
 }
 
 /// Returns true if the old map stays in place, because new files from this plan would have the same
-/// content. In this case, rebuilds the derived data of the old map, resets the low-water warnings,
-/// and removes the mark of an unfinished replacement. The caller holds the lock.
+/// content. In this case, calls [`keep`]. The caller holds the reload lock and the writer lock.
 pub(crate) fn keep_if_unchanged(
     old_map: &mut WritableMap,
     directory: &Path,
@@ -111,38 +144,81 @@ pub(crate) fn keep_if_unchanged(
     boot: u64,
     now: Tick,
 ) -> Result<bool, MapError> {
-    let is_complete = !old_map.sessions_words().is_empty()
-        && !old_map.journal().is_empty()
-        && !files::has_temporary_files(directory);
-    if !is_complete || old_map.layout().boot != boot {
+    if !is_complete(old_map, directory) || old_map.layout().boot != boot {
         return Ok(false);
     }
-    let (pools, policy) = (merge(old_map, plan, now)?, plan.policy.encode());
-    let map_word_count = layout::map_word_count(&pools, policy.len());
-    if map_word_count != old_map.words().len() {
-        return Ok(false);
-    }
-    let (map, sessions) = (WritableRegion::in_memory(map_word_count), WritableRegion::default());
-    let new_map = build(map, sessions, &pools, plan, &policy, boot, Some((&**old_map, now)))?;
-    let pool_rules = encode_rules(&plan.policy.pool_rules);
-    if !compared_words(old_map).eq(compared_words(&new_map))
-        || old_map.layout().pool_rules(old_map.sessions_words()) != Some(pool_rules)
+    let pools = merge(old_map, plan, now)?;
+    if snapshot_if_unchanged(old_map, &pools, plan, boot, now)?.is_none()
         || !has_reservations(old_map, plan)
     {
         return Ok(false);
     }
-    let writer = old_map.writer();
-    writer.rebuild();
-    for (_, table) in writer.table_writers() {
-        table.set_count(Counter::LowWaterWarned, 0);
-    }
-    writer.store_header(SUPERSEDED, 0);
+    keep(old_map);
     Ok(true)
+}
+
+/// Keeps a map in place: completes its index, resets the low-water warnings, and removes the mark of
+/// an unfinished replacement. The caller holds the writer lock.
+pub(crate) fn keep(map: &mut WritableMap) {
+    // A transaction, so that the next writer recovers the map if this process dies meanwhile.
+    map.transact(|transaction| {
+        if transaction.tables().any(|(_, table)| table.count(Counter::Unindexed) > 0) {
+            transaction.rebuild_derived();
+        }
+        for (_, table) in transaction.table_writers() {
+            table.set_count(Counter::LowWaterWarned, 0);
+        }
+        transaction.store_header(SUPERSEDED, 0);
+    });
+}
+
+/// Returns whether a map has all its files, and its directory has no temporary files.
+pub(crate) fn is_complete(map: &WritableMap, directory: &Path) -> bool {
+    !map.sessions_words().is_empty()
+        && !map.journal().is_empty()
+        && !files::has_temporary_files(directory)
+}
+
+/// Builds the new map in memory. If it equals the old map, returns the words of the old map from
+/// which it was built.
+pub(crate) fn snapshot_if_unchanged(
+    old_map: &MapImage,
+    pools: &[PlannedPool],
+    plan: &Plan,
+    boot: u64,
+    now: Tick,
+) -> Result<Option<Snapshot>, MapError> {
+    let policy = plan.policy.encode();
+    let map_word_count = layout::map_word_count(pools, policy.len());
+    let pool_rules = encode_rules(&plan.policy.pool_rules);
+    if map_word_count != old_map.words().len()
+        || old_map.layout().pool_rules(old_map.sessions_words()) != Some(pool_rules)
+    {
+        return Ok(None);
+    }
+    let (map, sessions) = (WritableRegion::in_memory(map_word_count), WritableRegion::default());
+    let (new_map, snapshot) =
+        build(map, sessions, pools, plan, &policy, boot, Some((old_map, now)))?;
+    let is_unchanged = old_map
+        .layout()
+        .fixed_words(old_map.words())
+        .eq(new_map.layout().fixed_words(new_map.words()))
+        && slot_words(&new_map).eq(snapshot.words.iter().copied());
+    Ok(is_unchanged.then_some(snapshot))
+}
+
+/// The words of the old map from which a new map was built.
+#[derive(Default)]
+pub(crate) struct Snapshot {
+    /// The owner and meta words of the slots of all kept pools.
+    pub(crate) words: Vec<[u64; 2]>,
+    /// The header word [`DROPPED_GENERATION`].
+    pub(crate) dropped_generation: u32,
 }
 
 /// Returns whether a map has the reservations of the plan. The tags in the words of the map do not
 /// prove this, because several users can have the same tag.
-fn has_reservations(map: &MapImage, plan: &Plan) -> bool {
+pub(crate) fn has_reservations(map: &MapImage, plan: &Plan) -> bool {
     plan.reservations.iter().all(|reservation| {
         let user = map.user_hash(&reservation.user).unwrap_or(UserHash::NONE);
         map.locate(reservation.address).is_none_or(|(pool, slot)| {
@@ -160,12 +236,11 @@ fn slot_counts(pools: &[PlannedPool]) -> impl Iterator<Item = u32> {
     pools.iter().map(|planned| planned.pool.slot_count())
 }
 
-/// Returns the fixed words of a map, except `FILE_ID`, and the owner and meta words of all slots.
-fn compared_words(map: &MapImage) -> impl Iterator<Item = u64> {
-    let slots = map.tables().flat_map(|(_, table)| {
-        (0..table.pool.slot_count).flat_map(move |slot| table.owner_and_meta(slot))
-    });
-    map.layout().fixed_words(map.words()).chain(slots)
+/// Returns the owner and meta words of all slots.
+fn slot_words(map: &MapImage) -> impl Iterator<Item = [u64; 2]> {
+    map.tables().flat_map(|(_, table)| {
+        (0..table.pool.slot_count).map(move |slot| table.owner_and_meta(slot))
+    })
 }
 
 /// Builds a map in these regions. `old_map_and_time` contains the old map, whose state the new map
@@ -178,7 +253,7 @@ fn build(
     policy: &[u8],
     boot: u64,
     old_map_and_time: Option<(&MapImage, Tick)>,
-) -> Result<WritableMap, MapError> {
+) -> Result<(WritableMap, Snapshot), MapError> {
     let old_map = old_map_and_time.map(|(old_map, _)| old_map);
     let file_id = new_file_id(boot, old_map);
     let (words, access) = map.write_access();
@@ -192,8 +267,9 @@ fn build(
     let layout = Layout::read(map.words()).map_err(PlanError::Layout)?;
     let mut new_map = WritableMap::new(map, sessions, WritableRegion::default(), layout);
     let writer = new_map.writer();
+    let mut snapshot = Snapshot::default();
     if let Some((old_map, now)) = old_map_and_time {
-        copy_persistent_state(&writer, old_map, pools);
+        snapshot = copy_persistent_state(&writer, old_map, pools);
         writer.correct_future_stamps(now);
     }
     retire_dropped_addresses(&writer, pools, plan);
@@ -201,17 +277,23 @@ fn build(
         migrate(&writer, pools, old_map);
     }
     apply_reservations(&writer, plan, key);
-    writer.rebuild();
-    Ok(new_map)
+    writer.rebuild_derived();
+    Ok((new_map, snapshot))
 }
 
 /// Copies the slots, records and header words that stay valid under a new configuration. Gives each
 /// new slot the highest generation of all removed slots, so no old handle matches a new lease.
-fn copy_persistent_state(writer: &MapWriter<'_>, old_map: &MapImage, pools: &[PlannedPool]) {
+fn copy_persistent_state(
+    writer: &MapWriter<'_>,
+    old_map: &MapImage,
+    pools: &[PlannedPool],
+) -> Snapshot {
     for offset in [LAST_STAMP, RESTORED, DRAINING] {
         writer.store_header(offset, old_map.header(offset));
     }
-    let mut max_dropped_generation = old_map.header(DROPPED_GENERATION) as u32;
+    let dropped_generation = old_map.header(DROPPED_GENERATION) as u32;
+    let mut snapshot = Snapshot { dropped_generation, ..Snapshot::default() };
+    let mut max_dropped_generation = dropped_generation;
     for (_, table) in old_map.tables().filter(|(pool, _)| !is_kept(pools, *pool)) {
         let generations = (0..table.pool.slot_count).map(|slot| table.meta(slot).generation);
         max_dropped_generation = max_dropped_generation.max(generations.max().unwrap_or(0));
@@ -222,16 +304,18 @@ fn copy_persistent_state(writer: &MapWriter<'_>, old_map: &MapImage, pools: &[Pl
         let copied_slot_count =
             source.map_or(0, |source| source.pool.slot_count.min(target.pool.slot_count));
         if let Some(source) = source {
-            for (target_word, source_word) in
-                target.slots.iter().flatten().zip(source.slots.iter().flatten())
-            {
-                target_word.store(writer.access(), source_word.load());
-            }
-            for offset in 0..copied_slot_count as usize * RECORD_WORDS {
-                let source_offset = source.pool.records_offset + offset;
-                let target_offset = target.pool.records_offset + offset;
-                let word = load(old_map.sessions_words(), source_offset);
-                store(writer.access(), writer.sessions_words(), target_offset, word);
+            for (slot, source_slot) in (0..).zip(source.slots) {
+                // Read each word once, because the old map can change meanwhile.
+                let words = source_slot.each_ref().map(Word::load);
+                snapshot.words.push([words[OWNER], words[META]]);
+                for (offset, word) in words.into_iter().enumerate() {
+                    target.store(slot, offset, word);
+                }
+                // The record of a slot that was never used is empty. Do not touch its memory.
+                if [words[OWNER], words[META]] != [0, 0] {
+                    target.copy_record(slot, &source);
+                    target.invalidate_uncommitted_record(slot);
+                }
             }
             target.set_count(Counter::PeakLeased, source.count(Counter::PeakLeased));
         }
@@ -241,6 +325,7 @@ fn copy_persistent_state(writer: &MapWriter<'_>, old_map: &MapImage, pools: &[Pl
             target.store_meta(slot, target.meta(slot).with_generation(max_dropped_generation));
         }
     }
+    snapshot
 }
 
 /// Retires the addresses that the plan no longer has, and removes the reservations of the old plan.
@@ -258,8 +343,8 @@ fn retire_dropped_addresses(writer: &MapWriter<'_>, pools: &[PlannedPool], plan:
                 && pool_of_plan.is_some_and(|pool| pool.has_slot(address, loopback6));
             remaining_slot_count -= u32::from(is_planned);
             let retired_flag = if is_planned { 0 } else { RETIRED };
-            let meta = table.meta_without_plan(slot).with_flags(0, RETIRED);
-            table.store_meta(slot, meta.with_flags(retired_flag, 0));
+            let meta = table.meta_without_plan(slot).with_flags(retired_flag, RETIRED);
+            table.store_meta(slot, meta);
         }
     }
 }

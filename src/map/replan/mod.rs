@@ -8,4 +8,5 @@ pub(crate) mod build;
 pub(crate) mod merge;
 pub(crate) mod migrate;
 pub(crate) mod overlap;
+pub(crate) mod prepare;
 pub(crate) mod validate;

@@ -190,6 +190,12 @@ pub enum MapError {
         /// Whether the process holds the lock until it closes the map.
         exclusive: bool,
     },
+    /// Another process, or another thread of this process, creates or repairs the map.
+    #[error("cannot lock {}: another process creates, reloads or repairs the map (try again later)", path.display())]
+    BeingReplaced {
+        /// The lock file that the other process holds.
+        path: PathBuf,
+    },
     /// The lock of this map no longer excludes other writers, because this process has closed the
     /// descriptor of the lock file, or the lock file was removed.
     #[error("cannot use lock file {}: {reason} (open the map again)", path.display())]
