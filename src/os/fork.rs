@@ -16,13 +16,11 @@ use std::ffi::c_int;
 use std::io;
 use std::ptr::{self, NonNull};
 #[cfg(all(unix, not(miri)))]
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 #[cfg(all(target_os = "linux", not(miri)))]
 use crate::raw::pages;
-use crate::sync::Backoff;
 
 /// State of this process. All of it is 0 in a new child of a fork.
 #[derive(Debug)]
@@ -31,9 +29,10 @@ struct ProcessState {
     number: AtomicU64,
     /// The thread that has a [`ForkBarrier`] or is forking; 0 if there is no such thread.
     owner: AtomicUsize,
-    /// Whether the owner is forking in a signal handler that interrupted the owner.
+    /// The number of unfinished forks that the owner makes while it is the owner: in signal
+    /// handlers that interrupted it.
     #[cfg(all(unix, not(miri)))]
-    is_nested: AtomicBool,
+    nested_forks: AtomicU32,
 }
 
 impl ProcessState {
@@ -42,7 +41,7 @@ impl ProcessState {
             number: AtomicU64::new(0),
             owner: AtomicUsize::new(0),
             #[cfg(all(unix, not(miri)))]
-            is_nested: AtomicBool::new(false),
+            nested_forks: AtomicU32::new(0),
         }
     }
 
@@ -62,7 +61,7 @@ impl ProcessState {
     fn before_fork(&self) {
         if self.owner.load(Ordering::Relaxed) == current_thread() {
             // A wait would never end, because this thread itself is the owner.
-            self.is_nested.store(true, Ordering::Relaxed);
+            self.nested_forks.fetch_add(1, Ordering::Relaxed);
         } else {
             self.lock();
         }
@@ -70,8 +69,10 @@ impl ProcessState {
 
     #[cfg(all(unix, not(miri)))]
     fn after_fork_in_parent(&self) {
-        if !self.is_nested.swap(false, Ordering::Relaxed) {
+        if self.nested_forks.load(Ordering::Relaxed) == 0 {
             self.unlock();
+        } else {
+            self.nested_forks.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -91,58 +92,30 @@ fn current_thread() -> usize {
 
 /// Whether the fork handlers of this process are registered. A child of a fork inherits the value
 /// and the handlers.
-static HANDLERS: Registration = Registration::new();
+static ARE_HANDLERS_REGISTERED: AtomicBool = AtomicBool::new(false);
 
-/// The longest time that a thread waits while another thread registers the fork handlers.
-const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// A registration that is performed once. A failed registration is tried again at the next use.
-struct Registration(AtomicU8);
-
-impl Registration {
-    const NONE: u8 = 0;
-    const RUNNING: u8 = 1;
-    const DONE: u8 = 2;
-
-    const fn new() -> Self {
-        Self(AtomicU8::new(Self::NONE))
-    }
-
-    /// Calls `register` unless an earlier call has succeeded. `register` returns 0 or an error
-    /// number.
-    ///
-    /// # Errors
-    /// Fails if `register` fails. Also fails if another thread does not end its registration. Such
-    /// a thread no longer exists if this process is a child that was forked during the
-    /// registration.
-    fn complete(&self, register: impl FnOnce() -> c_int) -> io::Result<()> {
-        let mut backoff = Backoff::new(REGISTRATION_TIMEOUT);
-        loop {
-            let exchange = self.0.compare_exchange(
-                Self::NONE,
-                Self::RUNNING,
-                Ordering::Acquire,
-                Ordering::Acquire,
-            );
-            match exchange {
-                Ok(_) => break,
-                Err(Self::DONE) => return Ok(()),
-                Err(_) if backoff.wait() => {}
-                Err(_) => return Err(io::Error::other("the process was forked too early")),
-            }
+/// Calls `register` unless an earlier call has succeeded. `register` returns 0 or an error number.
+/// If two threads register the handlers at the same time, each handler runs twice at a fork. The
+/// count of nested forks makes this harmless.
+///
+/// # Errors
+/// Fails if `register` fails.
+fn register_once(is_registered: &AtomicBool, register: impl FnOnce() -> c_int) -> io::Result<()> {
+    if !is_registered.load(Ordering::Acquire) {
+        match register() {
+            0 => is_registered.store(true, Ordering::Release),
+            error_number => return Err(io::Error::from_raw_os_error(error_number)),
         }
-        let error_number = register();
-        let state = if error_number == 0 { Self::DONE } else { Self::NONE };
-        self.0.store(state, Ordering::Release);
-        if error_number == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error_number)) }
     }
+    Ok(())
 }
 
 /// Registers the handlers of this module with the C library.
 #[cfg(all(unix, not(miri)))]
 fn register_handlers() -> c_int {
     // SAFETY: the handlers are safe in a child of a fork: they access only statics and the state,
-    // and call only pthread_self(3), mmap(2), sched_yield(2), fstat(2) and close(2).
+    // and call only pthread_self(3), mmap(2), madvise(2), munmap(2), sched_yield(2), fstat(2) and
+    // close(2).
     unsafe {
         libc::pthread_atfork(
             Some(before_fork),
@@ -223,7 +196,7 @@ extern "C" fn after_fork_in_parent() {
 #[cfg(all(unix, not(miri)))]
 extern "C" fn after_fork_in_child() {
     STATE_CLEARED_BY_HANDLER.number.store(0, Ordering::Relaxed);
-    STATE_CLEARED_BY_HANDLER.is_nested.store(false, Ordering::Relaxed);
+    STATE_CLEARED_BY_HANDLER.nested_forks.store(0, Ordering::Relaxed);
     STATE_CLEARED_BY_HANDLER.unlock();
     super::descriptors::close_inherited();
 }
@@ -242,7 +215,7 @@ impl ProcessMark {
     /// # Errors
     /// Fails if the fork handlers cannot be registered, for example because there is no memory.
     pub fn current() -> io::Result<Self> {
-        HANDLERS.complete(register_handlers)?;
+        register_once(&ARE_HANDLERS_REGISTERED, register_handlers)?;
         let state = process_state();
         let mut number = state.number.load(Ordering::Relaxed);
         if number == 0 {
@@ -250,7 +223,7 @@ impl ProcessMark {
             let exchange =
                 state.number.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed);
             // If another thread has set a number, that number stays.
-            number = exchange.map_or_else(|number_of_thread| number_of_thread, |_| number);
+            number = exchange.err().unwrap_or(number);
         }
         Ok(Self { state, number })
     }
@@ -293,25 +266,36 @@ impl Drop for ForkBarrier {
 mod tests {
     use super::*;
 
+    /// An error number that every system has.
+    const ERROR_NUMBER: c_int = 12;
+
     #[test]
     fn failed_registration_is_an_error_and_is_tried_again() {
-        let registration = Registration::new();
-        let error = registration.complete(libc_error).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc_error()));
-        registration.complete(|| 0).unwrap();
-        registration.complete(|| panic!("the registration is complete")).unwrap();
+        let is_registered = AtomicBool::new(false);
+        let error = register_once(&is_registered, || ERROR_NUMBER).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(ERROR_NUMBER));
+        register_once(&is_registered, || 0).unwrap();
+        register_once(&is_registered, || panic!("the handlers are registered")).unwrap();
     }
 
+    /// A signal handler can fork while it interrupts another signal handler that forks. A second
+    /// registration of the handlers has the same effect.
+    #[cfg(all(unix, not(miri)))]
     #[test]
-    fn registration_that_never_ends_is_an_error() {
-        let registration = Registration::new();
-        registration.0.store(Registration::RUNNING, Ordering::Relaxed);
-        registration.complete(|| panic!("another thread registers")).unwrap_err();
-    }
-
-    /// Returns an error number that every system has.
-    fn libc_error() -> c_int {
-        12
+    fn nested_forks_do_not_end_a_barrier() {
+        let state = ProcessState::new();
+        state.lock();
+        state.before_fork();
+        state.before_fork();
+        state.after_fork_in_parent();
+        state.after_fork_in_parent();
+        assert_eq!(state.owner.load(Ordering::Relaxed), current_thread());
+        state.unlock();
+        state.before_fork();
+        state.before_fork();
+        state.after_fork_in_parent();
+        state.after_fork_in_parent();
+        assert_eq!(state.owner.load(Ordering::Relaxed), 0);
     }
 
     /// A fork in a signal handler that interrupts the thread of a barrier does the same.
