@@ -123,8 +123,8 @@ impl Dll {
 /// Checks that a process runs code for x86-64.
 ///
 /// # Errors
-/// Fails if the process runs in a 32-bit or other emulation, or if Windows itself runs on another
-/// processor. In the second case, the process can run native code.
+/// Fails if the process runs in an emulation of Windows (WOW64), or if Windows runs on another
+/// processor. On such a system, a process outside WOW64 can run code of that processor.
 ///
 /// # Safety
 /// `process` is an open handle with the right to query the process.
@@ -228,7 +228,8 @@ fn module_base(process: HANDLE, path: &[u16]) -> Result<usize, InjectError> {
         let mut has_entry = Module32FirstW(snapshot, &mut entry);
         let mut base_address = None;
         while has_entry != 0 && base_address.is_none() {
-            if is_loaded_from(&entry.szExePath, path) {
+            // The stored path can be truncated, so the file name is compared too.
+            if is_file_name_of(&entry.szModule, path) && is_loaded_from(&entry.szExePath, path) {
                 base_address = Some(entry.modBaseAddr as usize);
             }
             has_entry = Module32NextW(snapshot, &mut entry);
@@ -238,15 +239,19 @@ fn module_base(process: HANDLE, path: &[u16]) -> Result<usize, InjectError> {
     }
 }
 
+/// Returns whether a module name is the last component of the path. The module name ends in NUL.
+/// The comparison ignores ASCII case.
+fn is_file_name_of(module_name: &[u16], path: &[u16]) -> bool {
+    let module_name = module_name.split(|unit| *unit == 0).next().unwrap_or_default();
+    let is_separator = |unit: &u16| normalize(unit) == u16::from(b'\\');
+    let file_name = path.rsplit(is_separator).next().unwrap_or_default();
+    module_name.iter().map(normalize).eq(file_name.iter().map(normalize))
+}
+
 /// Returns whether the path of a module equals `path`. The path of the module is a buffer of the
 /// system that ends in NUL, or that holds the beginning of a longer path. The comparison ignores
 /// ASCII case and the kind of separators.
 fn is_loaded_from(module_path: &[u16], path: &[u16]) -> bool {
-    let normalize = |unit: &u16| match u8::try_from(*unit) {
-        Ok(b'/') => u16::from(b'\\'),
-        Ok(byte) => byte.to_ascii_lowercase().into(),
-        Err(_) => *unit,
-    };
     let stored_length = module_path.iter().position(|unit| *unit == 0).unwrap_or(module_path.len());
     // The system stores at most one unit less than the buffer holds.
     let is_truncated = stored_length + 1 >= module_path.len();
@@ -255,6 +260,15 @@ fn is_loaded_from(module_path: &[u16], path: &[u16]) -> bool {
         .iter()
         .map(normalize)
         .eq(path[..compared_length].iter().map(normalize))
+}
+
+/// Returns a character of a path in lower case (ASCII only), and a backslash for a slash.
+fn normalize(unit: &u16) -> u16 {
+    match u8::try_from(*unit) {
+        Ok(b'/') => u16::from(b'\\'),
+        Ok(byte) => byte.to_ascii_lowercase().into(),
+        Err(_) => *unit,
+    }
 }
 
 /// Returns a function of kernel32 as a thread function.
@@ -301,5 +315,8 @@ mod tests {
         let is_dll = |module_path: &str| is_loaded_from(&stored_path(module_path, 260), &path);
         assert!(is_dll(&format!(r"C:\{directory}vipool_hook.dll")));
         assert!(!is_dll(&format!(r"D:\{directory}vipool_hook.dll")));
+        let has_file_name = |name: &str| is_file_name_of(&stored_path(name, 256), &path);
+        assert!(has_file_name("VIPOOL_hook.dll"));
+        assert!(!has_file_name("vipool-launch.exe"));
     }
 }
