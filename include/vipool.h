@@ -380,7 +380,8 @@ enum {
      */
     VIPOOL_ERR_UNTRUSTED = -74,
     /**
-     * Another writer held the lock of the map for too long.
+     * Another writer held the lock of the map for too long, or another process creates or repairs
+     * the map.
      */
     VIPOOL_ERR_BUSY = -75,
     /**
@@ -2301,8 +2302,8 @@ vipool_status vipool_map_get_directory(char *buffer, size_t capacity, size_t *ou
  * - `options`: may be NULL.
  * - `out`: receives the map. Close it with vipool_map_close(), which does not remove the files.
  *
- * If another call creates a map in the directory, this function waits for at most 30 seconds, and
- * then fails with VIPOOL_ERR_BUSY.
+ * If another call creates or repairs a map in the directory, this function waits for at most 30
+ * seconds, and then fails with VIPOOL_ERR_BUSY.
  *
  * Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
  * VIPOOL_ERR_UTF8, VIPOOL_ERR_PLAN, VIPOOL_ERR_DIRECTORY (create the directory first),
@@ -2358,8 +2359,8 @@ vipool_status vipool_map_open(const char *directory,
  * Makes a map in memory from the bytes of the files of a map.
  *
  * The files may be of any boot. Use the map in memory to inspect the files or to try an operation.
- * The library does not change the bytes. They must not change before the call returns; read the
- * files instead of mapping them.
+ * The library does not change the bytes. They must not change before the call returns: read the
+ * files into memory, do not map them.
  *
  * Parameters:
  * - `map`, `map_length`: the bytes of the file `map`.

@@ -1,5 +1,5 @@
-//! Tests that the library accepts what a caller may do with its memory: a callback may change the
-//! structs of the call, and output structs may be uninitialised except for their size.
+//! Tests of memory of the caller: a callback may change the structs of the call, and output structs
+//! may be uninitialised except for their size.
 //!
 //! Run the tests under Miri too. It detects a reference of the library to memory that a callback
 //! changes.
@@ -89,7 +89,7 @@ unsafe extern "C" fn change_size_at_event(context: *mut c_void, _: *const vipool
     unsafe { context.cast::<usize>().write(CHANGED_SIZE) };
 }
 
-/// Overwrites the size of the struct in `context`, and returns that the process runs.
+/// Overwrites the size of the struct in `context`. Returns 0, because the process runs.
 unsafe extern "C" fn change_size_at_probe(context: *mut c_void, _: *const vipool_leader) -> u32 {
     // SAFETY: as above.
     unsafe { context.cast::<usize>().write(CHANGED_SIZE) };
@@ -163,7 +163,7 @@ fn session_is_closed_although_the_event_callback_changes_the_handle() {
     }
 }
 
-/// What [`change_arguments`] changes and returns.
+/// The arguments that [`change_arguments`] overwrites, and the address that it returns.
 struct Arguments {
     address: *mut vipool_sockaddr,
     outcome: *mut vipool_outcome,

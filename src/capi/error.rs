@@ -141,7 +141,8 @@ pub(crate) fn silent_status(body: impl FnOnce() -> Result<(), vipool_status>) ->
 /// file of a panic shows which crate panicked.
 pub(crate) fn silence_panics() {
     // Not a `Once`: if the process forked while another thread was in a `Once`, the child would wait
-    // for this thread forever.
+    // for this thread forever. With the flag, panics of such a child, or of a thread that calls this
+    // function at the same time, can print.
     static IS_SILENCED: AtomicBool = AtomicBool::new(false);
     if IS_SILENCED.swap(true, Ordering::Relaxed) {
         return;

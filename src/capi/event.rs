@@ -92,6 +92,8 @@ impl Default for EventSink {
 }
 
 impl EventSink {
+    /// Returns a sink that calls a callback of the caller.
+    ///
     /// # Safety
     /// As long as the result is used, any thread that uses the map may call the callback with the
     /// context.

@@ -110,6 +110,8 @@ pub(crate) struct CallbackLookup {
 }
 
 impl CallbackLookup {
+    /// Returns a lookup that calls a callback of the caller.
+    ///
     /// # Safety
     /// As long as the result is used, any number of threads may call the callback with the context.
     pub(crate) unsafe fn new(find_listener: vipool_listener_find_fn, context: *mut c_void) -> Self {

@@ -329,6 +329,8 @@ layout!(vipool_probe { size, has_sockets, has_exited, context });
 struct CallerProbe(vipool_probe);
 
 impl CallerProbe {
+    /// Returns a probe that calls the callbacks in `probe`.
+    ///
     /// # Safety
     /// As long as the result is used, the callbacks may be called with the context.
     unsafe fn new(probe: vipool_probe) -> Self {

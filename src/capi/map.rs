@@ -36,6 +36,8 @@ enum MapCell {
 struct SingleThreadedMap(RefCell<Map>);
 
 impl SingleThreadedMap {
+    /// Returns a map for one thread at a time.
+    ///
     /// # Safety
     /// One thread at a time uses the result.
     unsafe fn new(map: Map) -> Self {
@@ -98,6 +100,8 @@ pub struct vipool_map_options {
 layout!(vipool_map_options { size, on_event, context, flags, reserved });
 
 impl vipool_map {
+    /// Returns the value of the handle of a map.
+    ///
     /// # Safety
     /// If `is_single_threaded` is true, one thread at a time uses the result.
     pub(crate) unsafe fn new(map: Map, sink: EventSink, is_single_threaded: bool) -> Self {
@@ -151,8 +155,8 @@ impl vipool_map {
 /// Opens a map, applies `options`, and writes the pointer to the new `vipool_map` to `out`.
 ///
 /// # Safety
-/// `options` is NULL or valid as [`read`] requires. Its callback and its flags apply as the header
-/// states. `out` is NULL or valid for a write.
+/// `options` is NULL or valid as [`read`] requires. The caller follows the rules of the header for
+/// the callback and the flags. `out` is NULL or valid for a write.
 unsafe fn make_map(
     open_map: impl FnOnce() -> Result<Map, CallError>,
     options: *const vipool_map_options,
@@ -220,8 +224,8 @@ pub unsafe extern "C" fn vipool_map_get_directory(
 /// - `options`: may be NULL.
 /// - `out`: receives the map. Close it with vipool_map_close(), which does not remove the files.
 ///
-/// If another call creates a map in the directory, this function waits for at most 30 seconds, and
-/// then fails with VIPOOL_ERR_BUSY.
+/// If another call creates or repairs a map in the directory, this function waits for at most 30
+/// seconds, and then fails with VIPOOL_ERR_BUSY.
 ///
 /// Errors: VIPOOL_ERR_NULL, VIPOOL_ERR_STRUCT_SIZE, VIPOOL_ERR_UNKNOWN_FIELD, VIPOOL_ERR_KIND,
 /// VIPOOL_ERR_UTF8, VIPOOL_ERR_PLAN, VIPOOL_ERR_DIRECTORY (create the directory first),
@@ -305,8 +309,8 @@ pub unsafe extern "C" fn vipool_map_open(
 /// Makes a map in memory from the bytes of the files of a map.
 ///
 /// The files may be of any boot. Use the map in memory to inspect the files or to try an operation.
-/// The library does not change the bytes. They must not change before the call returns; read the
-/// files instead of mapping them.
+/// The library does not change the bytes. They must not change before the call returns: read the
+/// files into memory, do not map them.
 ///
 /// Parameters:
 /// - `map`, `map_length`: the bytes of the file `map`.

@@ -11,8 +11,8 @@
 //! - `_new`, `_load` and `vipool_farm_parse` create an opaque object that `_free` frees. `_open`
 //!   and `_create` create an opaque object that `_close` frees.
 //! - Each struct of the caller begins with its size ([`layout`], [`output`]), except plain data such
-//!   as addresses and handles. Texts are UTF-8 with a length. Addresses are [`address::vipool_ip`] or
-//!   the bytes of a sockaddr.
+//!   as addresses and handles. Texts are UTF-8 with a length. Addresses are [`address::vipool_ip`]
+//!   or the bytes of a sockaddr.
 //! - A panic becomes `VIPOOL_ERR_PANIC`. Nothing unwinds into C.
 //!
 //! Types and functions have their C names, and their documentation is the text of the header. In

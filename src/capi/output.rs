@@ -87,7 +87,8 @@ impl<T: Versioned> CheckedOut<T> {
 
     /// Fills the struct with `set_fields`, and writes the size that was checked. If `set_fields`
     /// does not set a field, the field keeps its value in a struct of this version, and becomes
-    /// zero in a struct of another version.
+    /// zero in a struct of another version. `set_fields` calls no callback of the caller, because a
+    /// reference to the struct exists while it runs.
     #[inline]
     pub(crate) fn fill(self, set_fields: impl FnOnce(&mut MaybeUninit<T>)) {
         let Self { out, size } = self;

@@ -149,7 +149,7 @@ impl From<Addresses> for vipool_addresses {
 /// Writes the leases to an array, whose bytes may be uninitialised, and returns their number.
 ///
 /// # Safety
-/// `rows` is aligned and valid for writes.
+/// `rows` is aligned and valid for writes, and no other code uses the array during the call.
 #[inline(always)]
 pub(crate) unsafe fn write_leases(
     rows: *mut [vipool_lease; VIPOOL_MAX_LEASES],
@@ -157,11 +157,12 @@ pub(crate) unsafe fn write_leases(
 ) -> u32 {
     let Some(session) = leases.session() else { return 0 };
     let packed = leases.packed();
-    // SAFETY: the caller guarantees the array. Its elements may be uninitialised.
+    // SAFETY: the caller guarantees the array, and that no other code uses it. Its elements may be
+    // uninitialised.
     let rows = unsafe { &mut *rows.cast::<[MaybeUninit<vipool_lease>; VIPOOL_MAX_LEASES]>() };
     for (row, packed_lease) in rows.iter_mut().zip(packed) {
-        // Copy member by member. A wide load of bytes that were just stored in pieces stalls the
-        // CPU.
+        // Build the row from single members. A wide load of bytes that were just stored in pieces
+        // stalls the CPU.
         let [upper_bits, lower_bits] = &packed_lease.address_bits;
         let (family, upper_word, lower_word) = if packed_lease.is_ipv4 != 0 {
             (4, *lower_bits << 32, 0)

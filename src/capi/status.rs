@@ -143,7 +143,8 @@ pub enum vipool_status {
     /// The map file is unsafe. For example, it is a symbolic link, belongs to another user, or
     /// other users can write to it.
     VIPOOL_ERR_UNTRUSTED = -74,
-    /// Another writer held the lock of the map for too long.
+    /// Another writer held the lock of the map for too long, or another process creates or repairs
+    /// the map.
     VIPOOL_ERR_BUSY = -75,
     /// Another writer holds the map exclusively.
     VIPOOL_ERR_BUSY_EXCLUSIVE = -76,
@@ -206,7 +207,7 @@ status_texts! {
     VIPOOL_ERR_DAMAGED "not a usable map file",
     VIPOOL_ERR_OTHER_BOOT "the map is of another boot or network namespace",
     VIPOOL_ERR_UNTRUSTED "the map file is not safe to use",
-    VIPOOL_ERR_BUSY "another writer held the map for too long",
+    VIPOOL_ERR_BUSY "another process held the map for too long",
     VIPOOL_ERR_BUSY_EXCLUSIVE "another writer holds the map exclusively",
     VIPOOL_ERR_PLAN "no map can be made from the plan",
     VIPOOL_ERR_FORKED "the map was opened before this process was forked: open it again",
