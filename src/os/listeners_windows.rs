@@ -114,16 +114,16 @@ fn visit_v6_table(protocol: Protocol, visit: &mut impl FnMut(SocketAddr)) -> boo
 /// A row of a table that the system returns.
 ///
 /// # Safety
-/// Every byte pattern must be a valid value of the type, and its alignment is at most that of `u32`.
+/// Every byte pattern must be a valid value of the type.
 unsafe trait TableRow {}
 
-// SAFETY: the structure has integers only, of at most 32 bits.
+// SAFETY: the structure has integers only.
 unsafe impl TableRow for MIB_TCPROW_LH {}
-// SAFETY: the structure has integers only, of at most 32 bits.
+// SAFETY: the structure has integers only.
 unsafe impl TableRow for MIB_UDPROW {}
-// SAFETY: the structure has integers and bytes only, of at most 32 bits.
+// SAFETY: the structure has integers and bytes only.
 unsafe impl TableRow for MIB_TCP6ROW {}
-// SAFETY: the structure has integers and bytes only, of at most 32 bits.
+// SAFETY: the structure has integers and bytes only.
 unsafe impl TableRow for MIB_UDP6ROW {}
 
 /// Calls `visit` for every row of a table. Returns false if the system did not return the whole

@@ -398,7 +398,7 @@ impl FileSecurity {
     }
 }
 
-/// Returns whether an access list allows anyone to change the file who is not trusted.
+/// Returns whether an access list allows an untrusted user to change the file.
 ///
 /// Entries of an unknown kind count as entries that allow access to an untrusted user. Entries for
 /// objects are of such a kind, because vipool never writes them.
@@ -449,9 +449,7 @@ mod tests {
     use windows_sys::Win32::Security::{
         ACL_REVISION, AddAccessAllowedAce, CreateWellKnownSid, InitializeAcl, WinBuiltinUsersSid,
     };
-    use windows_sys::Win32::System::SystemServices::{
-        ACCESS_ALLOWED_OBJECT_ACE_TYPE, ACCESS_DENIED_ACE_TYPE,
-    };
+    use windows_sys::Win32::System::SystemServices::ACCESS_ALLOWED_OBJECT_ACE_TYPE;
 
     /// Returns whether a list with one entry of this type, which names the group Users, has an
     /// untrusted writer.

@@ -3,9 +3,10 @@
 //! Wine reads the destination of an overlapped send when it sends the datagram, which can be after
 //! the call has returned. So the hook layer must not pass an address on its own stack.
 //!
-//! The table holds each address once and never removes one. Its size has a bound: a session has few
-//! addresses, each with 65536 ports. Its memory comes from the system, not from the heap, and it
-//! has no lock.
+//! The table holds each address once and never removes one. A session has few addresses, each with
+//! 65536 ports. The flow information and the scope of an IPv6 destination come from the program, so
+//! a program that changes them makes the table grow. The memory comes from the system, not from the
+//! heap, and the table has no lock.
 
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;

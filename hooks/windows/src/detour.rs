@@ -22,7 +22,7 @@ unsafe extern "system" {
 /// # Errors
 /// Returns the status of MinHook, for example if there is no memory.
 fn initialize() -> Result<(), MH_STATUS> {
-    // SAFETY: the callers hold the mutex of the install status, so no other thread calls MinHook.
+    // SAFETY: MinHook has a lock of its own, so any thread may call this function at any time.
     match unsafe { MH_Initialize() } {
         MH_STATUS::MH_ERROR_ALREADY_INITIALIZED => Ok(()),
         status => status.ok(),

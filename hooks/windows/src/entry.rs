@@ -58,7 +58,7 @@ extern "system" fn vipool_hook_install(inherited_rule: *mut c_void) -> u32 {
     // the process list does not contain the program, a later call with a rule must install the
     // socket hooks.
     let has_new_rule = *status == InstallStatus::NotListed && !inherited_rule.is_null();
-    // The hooks and their trampolines call this DLL, so it must stay in memory.
+    // The hooked functions jump to this DLL, so it must stay in memory.
     if !own_dll::pin() {
         return InstallStatus::HookFailed as u32;
     }

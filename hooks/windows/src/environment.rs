@@ -18,8 +18,8 @@ impl<const N: usize> ShortValue<N> {
 }
 
 /// Reads an environment variable without allocating. Returns `None` if the variable is unset, or if
-/// its value is empty, longer than `N` characters, or not ASCII. Names of 32 and more characters
-/// are not supported, and are `None` too.
+/// its value is empty, longer than `N` characters, or not ASCII. Also returns `None` if the name has
+/// 32 or more characters.
 pub fn read<const N: usize>(name: &str) -> Option<ShortValue<N>> {
     let mut wide_name = [0; 32];
     if name.len() >= wide_name.len() {
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn longer_names_are_unset() {
         let name = "N".repeat(40);
-        // SAFETY: no other test changes these variables.
+        // SAFETY: on Windows, any thread may change the environment at any time.
         unsafe {
             std::env::set_var(&name[..31], "short");
             std::env::set_var(&name[..32], "long");

@@ -75,8 +75,8 @@ pub unsafe extern "system" fn get_adapters_info(list: *mut IP_ADAPTER_INFO, size
             while !adapter.is_null() {
                 // The first entry is a member of the adapter, so it cannot be unlinked. The hook
                 // copies the next entry over a hidden first entry.
-                let first_place = &raw mut (*adapter).IpAddressList;
-                let mut first_entry = first_place.read_unaligned();
+                let first_entry_ptr = &raw mut (*adapter).IpAddressList;
+                let mut first_entry = first_entry_ptr.read_unaligned();
                 while is_hidden(&first_entry) {
                     if first_entry.Next.is_null() {
                         first_entry.IpAddress.String = unspecified_address();
@@ -85,8 +85,8 @@ pub unsafe extern "system" fn get_adapters_info(list: *mut IP_ADAPTER_INFO, size
                         first_entry = first_entry.Next.read_unaligned();
                     }
                 }
-                first_place.write_unaligned(first_entry);
-                let mut link = &raw mut (*first_place).Next;
+                first_entry_ptr.write_unaligned(first_entry);
+                let mut link = &raw mut (*first_entry_ptr).Next;
                 loop {
                     let entry = link.read_unaligned();
                     if entry.is_null() {

@@ -43,9 +43,9 @@ pub unsafe extern "system" fn wsa_ioctl(
     overlapped: *mut OVERLAPPED,
     routine: LPWSAOVERLAPPED_COMPLETION_ROUTINE,
 ) -> i32 {
-    // Read the GUID before the call, because the input and output buffers may overlap. The result of
-    // an overlapped call stays unchanged: its completion is queued, so another thread of the program
-    // may already have freed the buffer.
+    // The hook reads the GUID before the call, because the input and output buffers may overlap. The
+    // hook does not change the result of an overlapped call: its completion is queued, so another
+    // thread of the program may already have freed the buffer.
     let guid = (control_code == SIO_GET_EXTENSION_FUNCTION_POINTER && overlapped.is_null())
         .then(|| memory::read(input.cast::<Guid>()))
         .flatten();

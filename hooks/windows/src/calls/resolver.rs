@@ -191,8 +191,8 @@ trait AddrInfo: Sized {
     ///
     /// # Safety
     /// The system returned the list. The entry was not the first entry of the list, and nothing
-    /// refers to the entry any more.
-    unsafe fn free_removed(entry: *mut Self);
+    /// refers to the entry any more. `is_wine` is the result of [`is_wine`].
+    unsafe fn free_removed(entry: *mut Self, is_wine: bool);
 }
 
 macro_rules! impl_addr_info {
@@ -226,8 +226,8 @@ macro_rules! impl_addr_info {
                     );
                 }
             }
-            unsafe fn free_removed(entry: *mut Self) {
-                if $is_block_under_wine && is_wine() {
+            unsafe fn free_removed(entry: *mut Self, is_wine: bool) {
+                if $is_block_under_wine && is_wine {
                     // The entry is freed with the first entry of its list.
                     return;
                 }
@@ -273,6 +273,7 @@ unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, addresses: &Hos
         _ => None,
     };
     let saved_error = LastError::save();
+    let is_wine = is_wine();
     // SAFETY: the entries of the list are valid until they are freed. Each freed entry is unlinked
     // first, and it is not the first entry, because the first entry has a replacement. No reference
     // to an entry is live when an entry changes.
@@ -306,7 +307,7 @@ unsafe fn replace_host_addresses<E: AddrInfo>(list: *mut *mut E, addresses: &Hos
                 link = E::link(current_entry);
             } else {
                 *link = *E::link(current_entry);
-                E::free_removed(current_entry);
+                E::free_removed(current_entry, is_wine);
             }
         }
     }

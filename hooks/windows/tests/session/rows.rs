@@ -147,8 +147,9 @@ fn row_40_lookup_without_hints_returns_a_list_that_can_be_freed() {
         assert!(original.len() > rewritten.len(), "{without_hooks}\n{with_hooks}");
         // The list has one entry for each type of socket, with the only address of the session.
         let mut types = rewritten.clone();
+        types.sort();
         types.dedup();
-        assert_eq!(types, rewritten);
+        assert_eq!(types.len(), rewritten.len());
         assert!(!rewritten.is_empty() && rewritten.iter().all(|entry| entry.ends_with(" V 0")));
     }
     // The other lines are the last error, and a message if the heap is invalid.
