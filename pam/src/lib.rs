@@ -7,13 +7,14 @@
 //!
 //! Invariants:
 //! - No panic crosses an entry point.
-//! - No longjmp(3) and no cancellation of the thread crosses an entry point. The application must
-//!   not leave its conversation function in this way.
 //! - A logon fails only if the farm sets `when-exhausted = "refuse"`, and one of these is true: no
 //!   address is available, a limit of sessions is reached, or the pool of the user is unknown.
 //! - No thread, lock or descriptor outlives a call. The environment of the process is not changed.
 //! - The process runs as root. A name that a client or user chooses can contain any bytes. The
 //!   module never uses such a name as part of a path.
+//!
+//! Requirement: the conversation function of the application returns. It does not leave by
+//! longjmp(3), and its thread is not cancelled in it.
 
 #![cfg(target_os = "linux")]
 

@@ -20,8 +20,8 @@ use vipool::system;
 use crate::settings::Settings;
 use crate::transaction::{Item, PAM_SESSION_ERR, PAM_SUCCESS, Transaction};
 
-/// The name of the [`OpenedRecord`] in the transaction. It contains the version, because another
-/// version of this module in the same transaction has another type.
+/// The name of the [`OpenedRecord`] in the transaction. It contains the version, because the record
+/// of another version can have another layout. Increase the version when the layout changes.
 const OPENED_RECORD: &CStr = match CStr::from_bytes_with_nul(
     concat!("vipool-opened-", env!("CARGO_PKG_VERSION"), "\0").as_bytes(),
 ) {
@@ -61,7 +61,8 @@ impl OpenedRecord {
 /// `when-exhausted = "refuse"`, and one of these is true: no address is available, a limit of
 /// sessions is reached, or the pool of the user is unknown.
 pub fn open(transaction: &Transaction, settings: &Settings) -> c_int {
-    // SAFETY: only values of type `OpenedRecord` are stored under this name.
+    // SAFETY: only values of type `OpenedRecord` are stored under this name. The name contains the
+    // version, so another release of this module uses another name.
     if unsafe { transaction.data::<OpenedRecord>(OPENED_RECORD) }.is_some() {
         return PAM_SUCCESS;
     }
@@ -94,8 +95,9 @@ pub fn open(transaction: &Transaction, settings: &Settings) -> c_int {
 /// Closes the session that [`open`] opened or joined in this transaction, unless another logon
 /// shares it.
 pub fn close(transaction: &Transaction) -> c_int {
-    // SAFETY: only values of type `OpenedRecord` are stored under this name. `record` is not used
-    // after `clear_data`.
+    // SAFETY: only values of type `OpenedRecord` are stored under this name. The name contains the
+    // version, so another release of this module uses another name. `record` is not used after
+    // `clear_data`.
     if let Some(record) = unsafe { transaction.data::<OpenedRecord>(OPENED_RECORD) } {
         let close_result = Map::open(&record.map_directory)
             .map_err(|error| error.to_string())

@@ -92,7 +92,7 @@ impl Transaction {
         Self(handle)
     }
 
-    /// Returns an item of the transaction. Returns `None` if the item is unset or empty.
+    /// Returns a copy of an item of the transaction. Returns `None` if the item is unset or empty.
     pub fn item(&self, item: Item) -> Option<CString> {
         let mut value = ptr::null();
         // SAFETY: the handle is valid (see `new`). libpam writes one pointer.
@@ -176,8 +176,8 @@ impl Transaction {
 
     /// Shows the user an error message, if the application supports it.
     ///
-    /// The conversation function of the application must return. If it leaves through longjmp(3) or
-    /// is cancelled, the destructors of this module do not run, and the behaviour is undefined.
+    /// See the requirement on the conversation function in the documentation of the crate. If the
+    /// application does not meet it, the behaviour is undefined.
     pub fn show_error(&self, text: &str) {
         let mut value = ptr::null();
         // SAFETY: the handle is valid. libpam writes one pointer.

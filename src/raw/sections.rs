@@ -19,9 +19,9 @@ pub struct Sections<const HEAD: usize, const MIDDLE: usize, const TAIL: usize> {
 impl<const HEAD: usize, const MIDDLE: usize, const TAIL: usize> Default
     for Sections<HEAD, MIDDLE, TAIL>
 {
-    /// Returns sections for which [`Sections::locate`] returns `None`: only a slice of items without
-    /// a size can have this length. In such a slice, the head is in bounds, and the other parts are
-    /// empty.
+    /// Returns sections that no slice of items with a size has, so [`Sections::locate`] returns
+    /// `None`. A slice of zero-sized items can have this length. In such a slice, the head is in
+    /// bounds, and the other parts are empty.
     fn default() -> Self {
         Self { offset: 0, middle_count: 0, tail_count: 0, slice_length: usize::MAX }
     }

@@ -297,8 +297,8 @@ interpose_transfer! {
     write(*const c_void), c"write";
 }
 
-/// The crate opens and reads files through syscall(2) where a hook can run. Such a call counts as a
-/// call of open(2) or read(2).
+/// In functions that hooks call, the crate opens and reads files through syscall(2). Such a call
+/// counts as a call of open(2) or read(2).
 #[unsafe(no_mangle)]
 unsafe extern "C" fn syscall(
     number: c_long,
@@ -321,8 +321,8 @@ unsafe extern "C" fn syscall(
     {
         return fail(error, -1);
     }
-    // SAFETY: the caller passes the arguments of the system call. A variadic function receives its
-    // arguments as other functions do.
+    // SAFETY: the caller passes the arguments of the system call. On the processors of these tests,
+    // a variadic function receives its arguments as other functions do.
     unsafe {
         let original: unsafe extern "C" fn(
             c_long,

@@ -19,17 +19,18 @@ pub fn loom(log: &mut Log) -> Result<(), Error> {
     log.run(test)
 }
 
-/// Runs the unit tests, those of the C ABI and the tests of maps in memory under Miri, which detects undefined
-/// behaviour and data races. Skips tests with system calls or mapped files, because Miri does not
-/// support them. Also skips tests whose many rounds would take too long under Miri.
+/// Runs the unit tests, the tests of the C ABI and the tests of maps in memory under Miri. Miri
+/// detects undefined behaviour and data races. Skips tests with system calls or mapped files,
+/// because Miri does not support them. Also skips tests whose many rounds would take too long under
+/// Miri.
 pub fn miri(log: &mut Log) -> Result<(), Error> {
     let unit_tests = "--lib -- --skip os:: --skip raw:: --skip client_file:: --skip discovery:: \
         --skip trusted_file:: --skip map::journal --skip map::repair --skip map::replan::migrate \
         --skip map::versions --skip each_logon_of_a_process --skip rewrite::hooked_process \
         --skip users_with_one_tag --skip many_exclusions";
     // A C program may pass structs with uninitialised members. Miri detects a reference to such
-    // members only with recursive validation. The library leaks the payloads of panics on purpose, so
-    // skip the test of panics.
+    // members only with recursive validation. The library leaks the payloads of panics on purpose,
+    // so skip the test of panics.
     let capi_tests = "--features capi --lib -- capi:: --skip concurrent_opens --skip panic_becomes";
     for (tests, additional_flag) in [
         (unit_tests, ""),

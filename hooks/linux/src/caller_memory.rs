@@ -19,7 +19,7 @@ use libc::c_int;
 
 use crate::system_call::system_call;
 
-/// An address above all frames of the main thread's stack, in this stack. 0 if it is unknown.
+/// An address in the stack of the main thread, above all its frames. 0 if it is unknown.
 static MAIN_STACK_END: AtomicUsize = AtomicUsize::new(0);
 /// pthread_self(3) of the main thread. 0 if it is unknown.
 static MAIN_THREAD: AtomicUsize = AtomicUsize::new(0);

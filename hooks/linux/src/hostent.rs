@@ -17,13 +17,14 @@ use crate::{caller_memory, errno, hooked_process, original};
 /// before the original call.
 struct RequestedName {
     process: &'static HookedProcess,
-    bytes: [u8; Self::MAX_LENGTH],
+    bytes: [u8; Self::SIZE],
     length: usize,
 }
 
 impl RequestedName {
-    /// The host name has at most 64 bytes, and the domain after it has fewer than 255 bytes.
-    const MAX_LENGTH: usize = 256;
+    /// The size of the copy. A name in the domain name system has at most 254 bytes with its final
+    /// dot, so it is shorter.
+    const SIZE: usize = 256;
 
     /// Copies the name. Returns `None` if the hook does not need the name, or if the name is too
     /// long for a host name.
@@ -36,12 +37,12 @@ impl RequestedName {
             return None;
         }
         // SAFETY: guaranteed by the caller.
-        let length = unsafe { libc::strnlen(name, Self::MAX_LENGTH) };
-        let mut bytes = [0; Self::MAX_LENGTH];
+        let length = unsafe { libc::strnlen(name, Self::SIZE) };
+        let mut bytes = [0; Self::SIZE];
         // SAFETY: the C string has at least `length` bytes.
         let name = unsafe { std::slice::from_raw_parts(name.cast::<u8>(), length) };
         bytes.get_mut(..length)?.copy_from_slice(name);
-        (length < Self::MAX_LENGTH).then_some(Self { process, bytes, length })
+        (length < Self::SIZE).then_some(Self { process, bytes, length })
     }
 
     /// Replaces the addresses in `entry` with one address if this name is the host's own name (row
@@ -226,8 +227,8 @@ struct SubstituteQuery {
 /// program's query must pass unchanged.
 ///
 /// # Safety
-/// No other thread changes or unmaps the memory at `address` during the call. The memory may be
-/// unmapped or protected.
+/// The address may be invalid. If the memory is mapped, no other thread changes or unmaps it during
+/// the call.
 unsafe fn substitute_query(
     address: *const c_void,
     length: socklen_t,

@@ -82,7 +82,7 @@ impl Claim {
         is_excluded: impl Fn(Block) -> bool,
     ) -> io::Result<Self> {
         let metadata = fs::metadata(directory).map_err(|error| {
-            io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
+            io::Error::new(error.kind(), format!("cannot examine {}: {error}", directory.display()))
         })?;
         let mut identity = [0; 16];
         identity[..8].copy_from_slice(&metadata.dev().to_ne_bytes());

@@ -56,7 +56,7 @@ pub fn trace(
     // async-signal-safe.
     unsafe {
         command.pre_exec(|| {
-            // The C library always reads four arguments, also for this request, which ignores them.
+            // The C library always reads four arguments. PTRACE_TRACEME ignores the last three.
             let no_address = ptr::null_mut::<c_void>();
             match libc::ptrace(libc::PTRACE_TRACEME, 0 as pid_t, no_address, no_address) {
                 -1 => Err(io::Error::last_os_error()),

@@ -495,9 +495,7 @@ static void report_names(void) {
 /* Makes the call with this name. The calls are not cancellation points (pthreads(7)). */
 static int call_without_cancellation_point(const char *name) {
     struct address address = make_address(LOOPBACK, 8096);
-    struct sockaddr_storage bytes;
     struct ip_mreqn request = {.imr_ifindex = if_nametoindex("lo")};
-    socklen_t length = sizeof bytes;
     char host[64];
     int fd = udp_socket(), stream = tcp_socket(), result = 1;
     if (strcmp(name, "bind") == 0)
@@ -509,8 +507,6 @@ static int call_without_cancellation_point(const char *name) {
     else if (strcmp(name, "getnameinfo") == 0)
         result = getnameinfo((void *)&address.bytes, address.length, host, sizeof host, NULL, 0,
                              NI_NUMERICHOST);
-    else if (strcmp(name, "getsockname") == 0)
-        result = getsockname(fd, (void *)&bytes, &length);
     syscall(SYS_close, fd), syscall(SYS_close, stream);
     return result;
 }
