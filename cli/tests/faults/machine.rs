@@ -64,11 +64,13 @@ pub fn on_test_machine(name: &str, body: impl FnOnce()) {
 }
 
 /// Creates the interface, and hides the files of the real machine. Call this function once, inside
-/// the namespaces.
+/// the namespaces. The kernel adds no link-local address (`addrgenmode`), because
+/// [`interface_addresses`] can mistake a random address for an address of the pool.
 pub fn set_up() {
     let script = format!(
         "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && mkdir {FARM_DIRECTORY}
          ip link set lo up && ip link add v0 type veth peer name v1
+         ip link set v0 addrgenmode none
          ip link set v0 arp off up && ip link set v1 arp off up
          echo 0 > /proc/sys/net/ipv6/conf/v0/accept_dad
          ip -6 address add fd77::1/64 dev v0"
